@@ -329,7 +329,11 @@ fn firmware_status(paths: &slots::Paths, asking: &Asking) -> Result<Value, Strin
     let mut value = match (slots::status(paths), &offered) {
         (Ok(value), _) => value,
         (Err(_), Ok(_)) => json!({ "schema": 1 }),
-        (Err(why), Err(_)) => return Err(why),
+        (Err(why), Err(err)) => {
+            return Err(format!(
+                "this machine is no appliance ({why}), and of updates only a running daemon tells: {err}"
+            ));
+        }
     };
     if let Ok(mut answer) = offered {
         value["offered"] = answer["offered"].take();

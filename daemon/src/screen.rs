@@ -557,10 +557,13 @@ pub fn firmware(value: &Value) -> String {
     }
     for over in offered["over"].as_array().into_iter().flatten() {
         let end = if over["installed"] == true { "installed" } else { text(over, "why") };
+        if update["held"] == "program" {
+            row("why", text(offered, "why"));
+        }
         row("over", &format!("{}: {end}", text(over, "version")));
     }
-    if offered["configured"] == false {
-        row("offers", "are not taken: [firmware] install is not set, or hardware and version are not known");
+    for lack in offered["lacks"].as_array().into_iter().flatten() {
+        row("not taken", &format!("{}; {}", text(lack, "what"), text(lack, "fix")));
     }
     out
 }

@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::delivery::Announced;
-use crate::firmware::{Hold, Holding, Installer as _, Program, Step, Updates};
+use crate::firmware::{
+    Audience, Bundle, Hold, Holding, InstallError, Installer as _, Program, Step, Updates,
+};
 use crate::origin::{Ask, Filler, Origins, Question, RequestBody};
 use crate::status::Parts;
 use crate::store::{EvictReason, Store, StoredObject, free_bytes};
@@ -89,7 +91,10 @@ struct Runner {
     served: (u64, Instant),
     fill: Option<JoinHandle<bool>>,
     fills: Patience,
-    install: Option<JoinHandle<()>>,
+    install: Option<JoinHandle<bool>>,
+    installs: Patience,
+    /// The program that installs, as it was asked for last: another one is tried at once.
+    program: Vec<String>,
     polled: Option<Instant>,
     polls: Patience,
     poll: Option<JoinHandle<bool>>,
@@ -110,6 +115,8 @@ pub async fn run(context: UpdateContext) {
         fill: None,
         fills: Patience::default(),
         install: None,
+        installs: Patience::default(),
+        program: Vec::new(),
         polled: None,
         polls: Patience::default(),
         poll: None,
@@ -135,19 +142,24 @@ impl Runner {
         if served != self.served.0 {
             self.served = (served, now);
         }
-        let is_idle = now.since(self.served.1) >= Duration::from_secs(parts.updates.options().idle_s);
+        let idle = Duration::from_secs(parts.updates.options().idle_s);
+        let audience = match served {
+            _ if now.since(self.served.1) >= idle => Audience::Nobody,
+            0 => Audience::Unknown,
+            _ => Audience::Somebody,
+        };
         let date = clock::date().or(wall).map(WallTime::unix_seconds);
         // It waits for the disk.
         let looked = Arc::clone(&parts);
         let step = tokio::task::spawn_blocking(move || {
             let unwanted = looked.updates.take_unwanted();
-            let step = looked.updates.step(date, is_idle, holding(&looked));
+            let step = looked.updates.step(date, audience, holding(&looked));
             keep(&looked.store, &looked.updates, &unwanted);
             step
         });
         match step.await {
-            Ok(Step::Ask { url, sha256, length }) => self.ask(now, &url, sha256, length).await,
-            Ok(Step::Install { url, sha256, length }) => self.install(url, sha256, length).await,
+            Ok(Step::Ask(bundle)) => self.ask(now, &bundle).await,
+            Ok(Step::Install(bundle)) => self.install(now, bundle).await,
             Ok(Step::Rest) | Err(_) => {}
         }
         self.poll(now).await;
@@ -155,11 +167,12 @@ impl Runner {
     }
 
     /// Asks an origin for what is missing: the ranges of a bundle that is arriving, or all of one of which nothing has come.
-    async fn ask(&mut self, now: Instant, url: &str, sha256: Digest, length: u64) {
+    async fn ask(&mut self, now: Instant, bundle: &Bundle) {
         if ended(&mut self.fill).await == Some(false) {
             self.fills.failed(now);
         }
         let UpdateContext { parts, filler, origins } = &self.context;
+        let Bundle { url, sha256, length } = bundle;
         let Ok(key) = ObjectKey::from_name(url, None) else { return };
         match parts.flights.get(key.as_str()) {
             // It goes the way of an object that a player waits for.
@@ -168,7 +181,7 @@ impl Runner {
             None if self.fill.is_none() && self.fills.may_go(now) => {
                 let Some(from) = origins.url_for_announced(&key, url) else { return };
                 let announced =
-                    Announced { digest: Some(sha256), length: Some(length), ..Announced::default() };
+                    Announced { digest: Some(*sha256), length: Some(*length), ..Announced::default() };
                 let ask = Ask { announced: Some(announced), is_our_own: true, ..Ask::default() };
                 let (filler, parts) = (Arc::clone(filler), Arc::clone(parts));
                 self.fill = Some(tokio::spawn(async move {
@@ -182,13 +195,22 @@ impl Runner {
         }
     }
 
-    /// Writes the bundle to a file of its own and hands it to the installer.
-    async fn install(&mut self, url: String, sha256: Digest, length: u64) {
-        if self.install.as_ref().is_some_and(|it| !it.is_finished()) {
+    /// Writes the bundle to a file of its own and hands it to the installer. What could not be begun is tried again later.
+    async fn install(&mut self, now: Instant, bundle: Bundle) {
+        match ended(&mut self.install).await {
+            Some(false) => self.installs.failed(now),
+            Some(true) => self.installs = Patience::default(),
+            None => {}
+        }
+        let program = self.context.parts.updates.options().install;
+        if program != self.program {
+            (self.program, self.installs) = (program, Patience::default());
+        }
+        if self.install.is_some() || !self.installs.may_go(now) {
             return;
         }
         let parts = Arc::clone(&self.context.parts);
-        self.install = Some(tokio::task::spawn_blocking(move || hand_over(&parts, &url, sha256, length)));
+        self.install = Some(tokio::task::spawn_blocking(move || hand_over(&parts, &bundle)));
     }
 
     /// Asks for the list of offers, where the configuration says from where.
@@ -271,7 +293,7 @@ fn served(parts: &Parts) -> u64 {
 
 /// The part of the wanted bundle that is in the cache.
 fn holding(parts: &Parts) -> Holding {
-    let Some((url, sha256, _)) = parts.updates.wanted() else { return Holding::Part(0) };
+    let Some(Bundle { url, sha256, .. }) = parts.updates.wanted() else { return Holding::Part(0) };
     let Ok(key) = ObjectKey::from_name(&url, None) else { return Holding::Part(0) };
     match parts.store.get(key.as_str()) {
         Some(object) => {
@@ -292,52 +314,60 @@ fn keep(store: &Store, updates: &Updates, unwanted: &[String]) {
     store.hold_on_to(kept);
 }
 
-fn hand_over(parts: &Parts, url: &str, sha256: Digest, length: u64) {
-    let updates = &parts.updates;
-    let Ok(key) = ObjectKey::from_name(url, None) else { return };
-    let Some(object) = parts.store.get(key.as_str()) else { return };
-    let path = updates.bundle_path();
-    if free_bytes(parts.store.path()).is_ok_and(|free| free < length.saturating_add(length / 10)) {
-        updates.wait(Hold::Room);
-        return;
+/// Hands a bundle that has arrived to the installer. False: it was not begun.
+fn hand_over(parts: &Parts, bundle: &Bundle) -> bool {
+    let (updates, path) = (&parts.updates, parts.updates.bundle_path());
+    let program = Program(updates.options().install);
+    if let Err(why) = program.is_ready() {
+        updates.no_program(why);
+        return false;
     }
-    let written = write_out(&object, &path, sha256, length);
-    match written {
-        Ok(()) => {}
-        // It was right when it came: the disk has failed, and it is received once more.
-        Err(Some(why)) if object.meta().digest == sha256 => {
-            parts.store.remove(key.as_str(), EvictReason::Corrupt);
-            updates.wait(why);
-            let _ = std::fs::remove_file(&path);
-            return;
+    let is_begun = write_out(parts, bundle, &path) && {
+        match updates.begin() {
+            Err(err) => {
+                tracing::error!(%err, "the firmware update is not installed");
+                false
+            }
+            Ok(()) => {
+                tracing::info!(bundle = %path.display(), "a firmware update is handed to the installer");
+                let result = program.install(&path);
+                let is_begun = !matches!(result, Err(InstallError::NotStarted(_)));
+                updates.installed(result);
+                is_begun
+            }
         }
-        Err(Some(why)) => {
-            updates.discard(why);
-            let _ = std::fs::remove_file(&path);
-            return;
-        }
-        Err(None) => {
-            updates.wait(Hold::Room);
-            let _ = std::fs::remove_file(&path);
-            return;
-        }
-    }
-    if let Err(err) = updates.begin() {
-        tracing::error!(%err, "the firmware update is not installed");
-    } else {
-        tracing::info!(bundle = %path.display(), "a firmware update is handed to the installer");
-        updates.installed(Program(updates.options().install).install(&path));
-    }
+    };
     let _ = std::fs::remove_file(&path);
+    is_begun
 }
 
-/// Writes an object to a file, if it has just these bytes. `None`: it cannot be written.
-fn write_out(
-    object: &Arc<StoredObject>,
-    path: &Path,
-    sha256: Digest,
-    length: u64,
-) -> Result<(), Option<Hold>> {
+/// Writes the bundle from the cache to a file. False: not now, or its bytes are not those of the offer.
+fn write_out(parts: &Parts, bundle: &Bundle, path: &Path) -> bool {
+    let updates = &parts.updates;
+    let Ok(key) = ObjectKey::from_name(&bundle.url, None) else { return false };
+    let Some(object) = parts.store.get(key.as_str()) else { return false };
+    if free_bytes(parts.store.path())
+        .is_ok_and(|free| free < bundle.length.saturating_add(bundle.length / 10))
+    {
+        updates.wait(Hold::Room);
+        return false;
+    }
+    match copy(&object, path, bundle) {
+        Ok(()) => return true,
+        // It was right when it came: the disk has failed, and it is received once more.
+        Err(Some(why)) if object.meta().digest == bundle.sha256 => {
+            parts.store.remove(key.as_str(), EvictReason::Corrupt);
+            updates.wait(why);
+        }
+        Err(Some(why)) => updates.discard(why),
+        Err(None) => updates.wait(Hold::Room),
+    }
+    false
+}
+
+/// Writes an object to a file, if it has just the bytes of the bundle. `None`: it cannot be written.
+fn copy(object: &Arc<StoredObject>, path: &Path, bundle: &Bundle) -> Result<(), Option<Hold>> {
+    let length = bundle.length;
     if object.meta().length != length {
         return Err(Some(Hold::Truncated));
     }
@@ -351,7 +381,7 @@ fn write_out(
         at = end;
     }
     file.sync_all().map_err(|_| None)?;
-    if hasher.finish() == sha256 { Ok(()) } else { Err(Some(Hold::Digest)) }
+    if hasher.finish() == bundle.sha256 { Ok(()) } else { Err(Some(Hold::Digest)) }
 }
 
 async fn fetch(parts: &Parts, url: &str) -> Result<Vec<u8>, String> {

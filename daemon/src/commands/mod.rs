@@ -254,11 +254,20 @@ impl State {
     }
 }
 
-/// Whether the root key of a document may give commands: pinned, or confirmed by an operator. One that has only been met may not.
+/// Whether a root key in this state may give commands: pinned, or confirmed by an operator. One that has only been met may not.
+const fn is_in_command(state: AnchorState) -> bool {
+    matches!(state, AnchorState::Pinned | AnchorState::Confirmed)
+}
+
+/// Whether the root key of a document may give commands.
 pub fn may_command(trust: &Trust, by: &SignedBy) -> bool {
     let anchors = trust.report().anchors;
-    let root = anchors.iter().find(|it| it.key.id() == by.root);
-    root.is_some_and(|it| matches!(it.state, AnchorState::Pinned | AnchorState::Confirmed))
+    anchors.iter().any(|it| it.key.id() == by.root && is_in_command(it.state))
+}
+
+/// Whether there is a root key that may give commands.
+pub fn may_be_commanded(trust: &Trust) -> bool {
+    trust.report().anchors.iter().any(|it| is_in_command(it.state))
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //! keep the daemon from its work, each with its fix.
 //!
 //! `host.rs` looks at disk, ports, limits and clock; `network.rs` at interfaces, membership and where packets arrive;
-//! `transport.rs` at transport streams.
+//! `transport.rs` at transport streams; `firmware.rs` at what updates need.
 //! Nothing is changed: what is opened to try it is closed again.
 
+mod firmware;
 mod host;
 mod network;
 mod transport;
@@ -25,6 +26,7 @@ pub fn to_json(report: &Report) -> Value {
 /// its ports and cache are taken by right; `is_deep`: every object of the cache is read.
 pub fn examine(config: &Config, is_running: bool, is_deep: bool, listen: Duration) -> Report {
     let mut findings = host::examine(config, is_running, is_deep);
+    findings.extend(firmware::examine(config));
     if config.receive.multicast {
         findings.extend(network::examine(config, listen));
     }

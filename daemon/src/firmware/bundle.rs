@@ -12,7 +12,7 @@ use super::name::is_version;
 use super::version;
 
 /// File of the description in a bundle.
-pub const DESCRIPTION: &str = "firmware.json";
+pub(super) const DESCRIPTION: &str = "firmware.json";
 
 carousel::limits! {
     /// Description of a bundle.
@@ -26,7 +26,7 @@ carousel::limits! {
 
 /// `firmware.json` of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Description {
+pub(super) struct Description {
     /// 1
     pub schema: u32,
     /// Hardware, as RAUC's `compatible`.
@@ -81,7 +81,7 @@ pub(super) fn of_rauc(messages: &str) -> Refusal {
 ///
 /// # Errors
 /// The reason, and one line.
-pub fn read_description(bundle: &Path) -> Result<Description, (Refusal, String)> {
+pub(super) fn read_description(bundle: &Path) -> Result<Description, (Refusal, String)> {
     let path = bundle.join(DESCRIPTION);
     let wrong = |why: String| (Refusal::Description, format!("{}: {why}", path.display()));
     let length = std::fs::metadata(&path).map_err(|err| wrong(err.to_string()))?.len();
@@ -100,7 +100,7 @@ pub fn read_description(bundle: &Path) -> Result<Description, (Refusal, String)>
 ///
 /// # Errors
 /// The reason, and one line.
-pub fn check(it: &Description, compatible: &str, running: &str) -> Result<(), (Refusal, String)> {
+pub(super) fn check(it: &Description, compatible: &str, running: &str) -> Result<(), (Refusal, String)> {
     if it.compatible != compatible {
         let why = format!("the bundle is for {:?}, this is {compatible:?}", it.compatible);
         return Err((Refusal::Compatible, why));

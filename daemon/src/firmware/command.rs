@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::bundle::{self, Description, Refusal};
 use super::esp::{Esp, Folder};
 use super::health;
+use super::lack::Own;
 use super::name::{ImageName, Slot};
 use super::pe;
 use super::report::{self, Counters};
@@ -76,10 +77,10 @@ impl Paths {
         assignment(&self.system_conf, "compatible")
     }
 
-    /// Hardware and version of this system, if it is one that is updated.
+    /// Hardware and version of this system, as far as its files say them.
     #[must_use]
-    pub fn own(&self) -> Option<(String, String)> {
-        Some((self.compatible().ok()?, self.version().ok()?))
+    pub fn own(&self) -> Own {
+        Own { compatible: self.compatible().ok(), version: self.version().ok() }
     }
 
     /// UUID of the hash tree that is in a slot.

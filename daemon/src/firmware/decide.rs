@@ -60,6 +60,8 @@ carousel::reasons! {
         FailedBefore = "failed_before",
         /// Another offer has a later version.
         Superseded = "superseded",
+        /// Another update is being installed, or waits for the restart: this one comes after it.
+        Busy = "busy",
         /// The cache has no room for it.
         Room = "room",
         /// It has not arrived as a whole.
@@ -74,6 +76,10 @@ carousel::reasons! {
         Window = "window",
         /// Players have asked for something a short time ago.
         Watched = "watched",
+        /// The daemon has started a short time ago, and does not know yet whether anybody watches.
+        JustStarted = "just_started",
+        /// The program that installs cannot be started; that is tried again.
+        Program = "program",
         /// The program that installs has refused it, or failed.
         Installation = "installation",
         /// It is installed, and the box has not been restarted since.
@@ -83,7 +89,7 @@ carousel::reasons! {
 
 /// The box as an offer sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Receiver<'a> {
+pub(super) struct Receiver<'a> {
     /// Hardware.
     pub compatible: &'a str,
     /// Version that runs.
@@ -94,15 +100,24 @@ pub struct Receiver<'a> {
     pub groups: &'a [String],
 }
 
+/// Players, as far as the box has seen them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// None has asked for anything for long enough.
+    Nobody,
+    /// None has asked since the daemon started, which is a short time ago.
+    Unknown,
+    /// One has asked a short time ago.
+    Somebody,
+}
+
 /// Circumstances of a decision.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
+pub(super) struct Moment {
     /// The date in seconds since 1970, if it is known.
     pub date: Option<u64>,
-    /// Identifier of this start of the machine.
-    pub boot: &'a str,
-    /// Whether no player has asked for anything for long enough.
-    pub is_idle: bool,
+    /// Players.
+    pub audience: Audience,
     /// The box's own maintenance window; it counts instead of the offer's.
     pub window: Option<Window>,
 }
@@ -124,7 +139,7 @@ pub enum Holding {
 /// Phase of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub(super) enum Phase {
     /// It arrives, or waits for its time.
     Receiving,
     /// The installer has begun.
@@ -135,7 +150,7 @@ pub enum Phase {
 
 /// The update that the box is at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Release {
+pub(super) struct Release {
     /// Of the bundle.
     pub sha256: String,
     /// Its version.
@@ -156,7 +171,7 @@ pub struct Release {
 
 /// A bundle that is not tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Over {
+pub(super) struct Over {
     /// Of the bundle.
     pub sha256: String,
     /// Its version.
@@ -169,7 +184,7 @@ pub struct Over {
 
 /// All that a box remembers of updates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub(super) struct Memory {
     /// Random bytes that are this box's alone, in hexadecimal digits.
     pub identity: String,
     /// The update that it is at.
@@ -191,7 +206,12 @@ impl Memory {
 }
 
 /// Why an offer does not concern this box; `None`: it does.
-pub fn refusal(offer: &Offer, receiver: &Receiver<'_>, memory: &Memory, date: Option<u64>) -> Option<Hold> {
+pub(super) fn refusal(
+    offer: &Offer,
+    receiver: &Receiver<'_>,
+    memory: &Memory,
+    date: Option<u64>,
+) -> Option<Hold> {
     let sha256 = offer.sha256.to_hex();
     let over = memory.over.iter().find(|it| it.sha256 == sha256);
     let order = version::compare(&offer.version, receiver.version);
@@ -209,7 +229,7 @@ pub fn refusal(offer: &Offer, receiver: &Receiver<'_>, memory: &Memory, date: Op
 }
 
 /// The offer to follow, and why each of the others is not: the latest version of those that concern the box.
-pub fn choose<'a>(
+pub(super) fn choose<'a>(
     offers: &'a [Offer],
     receiver: &Receiver<'_>,
     memory: &Memory,
@@ -230,7 +250,7 @@ pub fn choose<'a>(
 
 /// What becomes of an update that was begun before, as far as the running version tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// It goes on as it is.
     Open,
     /// Its version runs.
@@ -244,7 +264,7 @@ pub enum Fate {
 }
 
 /// The fate of the remembered update. `is_installing`: the installer runs now.
-pub fn fate(
+pub(super) fn fate(
     release: &Release,
     running_version: &str,
     is_installing: bool,
@@ -266,7 +286,7 @@ pub fn fate(
 
 /// What is to be done about the update that is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Nothing but waiting.
     Wait(Hold),
     /// To receive it; `asks_origin`: what is missing is asked of an origin.
@@ -281,12 +301,12 @@ pub enum Action {
 }
 
 /// The next step with the offer that `release` follows.
-pub fn next(
+pub(super) fn next(
     offer: &Offer,
     release: &Release,
     holding: Holding,
     identity: &[u8],
-    moment: &Moment<'_>,
+    moment: &Moment,
 ) -> Action {
     match (release.phase, holding) {
         (Phase::Installing, _) => Action::Wait(Hold::Installation),
@@ -309,8 +329,11 @@ pub fn next(
             match (window, moment.date) {
                 (Some(_), None) => Action::Wait(Hold::Date),
                 (Some(window), Some(date)) if !window.is_open(date) => Action::Wait(Hold::Window),
-                _ if !moment.is_idle => Action::Wait(Hold::Watched),
-                _ => Action::Install,
+                _ => match moment.audience {
+                    Audience::Somebody => Action::Wait(Hold::Watched),
+                    Audience::Unknown => Action::Wait(Hold::JustStarted),
+                    Audience::Nobody => Action::Install,
+                },
             }
         }
     }
@@ -399,8 +422,8 @@ pub(super) mod tests {
     #[test]
     fn it_is_received_then_installed_at_night_when_nobody_watches() {
         let (offer, receiving) = (offer("1.5"), release(&offer("1.5"), Phase::Receiving));
-        let night = Moment { date: Some(NIGHT), boot: "one", is_idle: true, window: None };
-        let step = |holding, moment: Moment<'_>| next(&offer, &receiving, holding, b"box", &moment);
+        let night = Moment { date: Some(NIGHT), audience: Audience::Nobody, window: None };
+        let step = |holding, moment: Moment| next(&offer, &receiving, holding, b"box", &moment);
         let delay_s = offer.repair_delay_s(b"box");
         assert!((3600..4200).contains(&delay_s));
         let at = |date| Moment { date, ..night };
@@ -410,7 +433,10 @@ pub(super) mod tests {
         assert_eq!(step(Holding::Part(0), at(None)), receive(false));
         let whole = Holding::Whole { length: 1000, is_offered: true };
         assert_eq!(step(whole, night), Action::Install);
-        assert_eq!(step(whole, Moment { is_idle: false, ..night }), Action::Wait(Hold::Watched));
+        for (audience, hold) in [(Audience::Somebody, Hold::Watched), (Audience::Unknown, Hold::JustStarted)]
+        {
+            assert_eq!(step(whole, Moment { audience, ..night }), Action::Wait(hold));
+        }
         assert_eq!(step(whole, at(Some(12 * 3600))), Action::Wait(Hold::Window));
         assert_eq!(step(whole, at(None)), Action::Wait(Hold::Date));
         let noon = Moment { date: Some(12 * 3600), window: Window::parse("11:00-13:00"), ..night };

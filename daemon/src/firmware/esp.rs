@@ -13,18 +13,18 @@ use super::name::{ImageName, Slot, Tries};
 use super::{pe, version};
 
 /// Bootable images.
-pub const LINUX: &str = "EFI/Linux";
+pub(super) const LINUX: &str = "EFI/Linux";
 /// Everything of ours that the loader must not see.
-pub const OWN: &str = "EFI/skycache";
+pub(super) const OWN: &str = "EFI/skycache";
 /// Tries of an image that is armed. The loader stands in the firmware's boot order once more.
-pub const TRIES: u32 = 3;
+pub(super) const TRIES: u32 = 3;
 
 /// A file that is read.
-pub trait Readable: Read + Seek {}
+pub(super) trait Readable: Read + Seek {}
 impl<T: Read + Seek> Readable for T {}
 
 /// Operations on a file system.
-pub trait Files {
+pub(super) trait Files {
     /// Names in a folder; none where there is no folder.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     fn open(&self, path: &str) -> io::Result<Box<dyn Readable + '_>>;
@@ -37,7 +37,7 @@ pub trait Files {
 
 /// A mounted EFI partition.
 #[derive(Debug)]
-pub struct Folder(pub PathBuf);
+pub(super) struct Folder(pub PathBuf);
 
 impl Files for Folder {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -92,12 +92,12 @@ pub(super) fn digest(from: &mut dyn Read) -> io::Result<String> {
 
 /// Images on an EFI partition.
 #[derive(Debug)]
-pub struct Esp<F> {
+pub(super) struct Esp<F> {
     pub(super) files: F,
 }
 
 impl<F: Files> Esp<F> {
-    pub const fn new(files: F) -> Self {
+    pub(super) const fn new(files: F) -> Self {
         Self { files }
     }
 
@@ -105,7 +105,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// One line, as of every method: which file, and why.
-    pub fn images(&self) -> Result<Vec<ImageName>, String> {
+    pub(super) fn images(&self) -> Result<Vec<ImageName>, String> {
         let names = self.files.list(LINUX).map_err(|err| failed(LINUX, &err))?;
         let mut images: Vec<ImageName> = names.iter().filter_map(|name| ImageName::parse(name)).collect();
         images.sort_by(order);
@@ -116,7 +116,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// As [`Esp::images`].
-    pub fn primary(&self) -> Result<Option<Slot>, String> {
+    pub(super) fn primary(&self) -> Result<Option<Slot>, String> {
         Ok(self.images()?.first().map(|it| it.slot))
     }
 
@@ -124,7 +124,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// As [`Esp::images`].
-    pub fn is_good(&self, slot: Slot) -> Result<bool, String> {
+    pub(super) fn is_good(&self, slot: Slot) -> Result<bool, String> {
         Ok(self.images()?.iter().any(|it| it.slot == slot && it.is_startable()))
     }
 
@@ -149,7 +149,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// As [`Esp::images`].
-    pub fn disarm(&mut self, slot: Slot) -> Result<(), String> {
+    pub(super) fn disarm(&mut self, slot: Slot) -> Result<(), String> {
         for image in self.images()?.iter().filter(|it| it.slot == slot && it.is_startable()) {
             self.rename(image, &image.with(Some(Tries { left: 0, done: 0 })))?;
         }
@@ -160,7 +160,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// Also if the other slot cannot be started.
-    pub fn reject(&mut self, slot: Slot) -> Result<(), String> {
+    pub(super) fn reject(&mut self, slot: Slot) -> Result<(), String> {
         if !self.is_good(slot.other())? {
             return Err(format!("slot {} cannot be started: there is nothing to go back to", slot.other()));
         }
@@ -175,7 +175,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// As [`Esp::images`].
-    pub fn has_failed(&self, sha256: &str) -> Result<bool, String> {
+    pub(super) fn has_failed(&self, sha256: &str) -> Result<bool, String> {
         for image in self.images()?.iter().filter(|it| it.has_failed()) {
             let path = format!("{LINUX}/{image}");
             if self.digest_of(&path)? == sha256 {
@@ -206,7 +206,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// Also if what is read back differs.
-    pub fn stage(&mut self, version: &str, sha256: &str, from: &mut dyn Read) -> Result<(), String> {
+    pub(super) fn stage(&mut self, version: &str, sha256: &str, from: &mut dyn Read) -> Result<(), String> {
         for name in self.staged()? {
             self.remove(&format!("{OWN}/{name}"))?;
         }
@@ -222,7 +222,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// Also if the staged image is damaged or does not belong to what is in the slot.
-    pub fn arm(&mut self, slot: Slot, tree: &str) -> Result<(), String> {
+    pub(super) fn arm(&mut self, slot: Slot, tree: &str) -> Result<(), String> {
         if let Some(name) = self.staged()?.first() {
             let path = format!("{OWN}/{name}");
             let parts: Vec<&str> = name.split('_').collect();
@@ -265,7 +265,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// Also if the loader started something else than what runs.
-    pub fn bless(&mut self, selected: &str, running: Slot) -> Result<ImageName, String> {
+    pub(super) fn bless(&mut self, selected: &str, running: Slot) -> Result<ImageName, String> {
         let selected = ImageName::parse(selected)
             .ok_or_else(|| format!("the loader started {selected:?}, which is no image of ours"))?;
         if selected.slot != running {

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// One line: no EFI, or another loader.
-pub fn selected_entry(efivars: &Path) -> Result<String, String> {
+pub(super) fn selected_entry(efivars: &Path) -> Result<String, String> {
     let path = efivars.join(SELECTED);
     let bytes = std::fs::read(&path)
         .map_err(|err| format!("{}: {err}; was this machine started by systemd-boot?", path.display()))?;
@@ -32,7 +32,7 @@ pub fn selected_entry(efivars: &Path) -> Result<String, String> {
 ///
 /// # Errors
 /// One line: this is no appliance.
-pub fn running_slot(folder: &Path) -> Result<Slot, String> {
+pub(super) fn running_slot(folder: &Path) -> Result<Slot, String> {
     let path = folder.join("slot");
     let text = std::fs::read_to_string(&path)
         .map_err(|err| format!("{}: {err}; this machine does not run the appliance image", path.display()))?;
@@ -41,7 +41,7 @@ pub fn running_slot(folder: &Path) -> Result<Slot, String> {
 
 /// Whether a player would get an answer from the listener.
 #[must_use]
-pub fn is_serving(listen: SocketAddr) -> bool {
+pub(super) fn is_serving(listen: SocketAddr) -> bool {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
         _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -60,7 +60,7 @@ pub fn is_serving(listen: SocketAddr) -> bool {
 
 /// Obstacle that keeps this start from being healthy, if there is one.
 #[must_use]
-pub fn ailment(listen: SocketAddr) -> Option<&'static str> {
+pub(super) fn ailment(listen: SocketAddr) -> Option<&'static str> {
     // The unit is of type notify: active is READY.
     let state = Command::new("systemctl").args(["is-active", "--quiet", "skycached.service"]).status();
     if !state.is_ok_and(|it| it.success()) {

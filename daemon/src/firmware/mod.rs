@@ -20,6 +20,7 @@ mod decide;
 mod esp;
 mod health;
 mod installer;
+mod lack;
 mod name;
 mod options;
 mod pe;
@@ -31,19 +32,13 @@ mod updates;
 mod updates_tests;
 mod version;
 
-pub use bundle::{DESCRIPTION, Description, Refusal, check, read_description};
+pub use bundle::Refusal;
 pub use command::{
     Paths, RUN, backend, check_bundle, hand_over, install, mark_good, publish, rollback, status, take,
 };
-pub use decide::{
-    Action, Hold, Holding, Memory, Moment, Over, Phase, Receiver, Release, choose, fate, next, refusal,
-};
-pub use esp::{Esp, Files, Folder, LINUX, OWN, Readable, TRIES};
-pub use health::{ailment, is_serving, running_slot, selected_entry};
-pub use installer::{Installer, Program};
-pub use name::{ImageName, Slot, Tries};
+pub use decide::{Audience, Hold, Holding};
+pub use installer::{InstallError, Installer, Program};
+pub use lack::{Lack, Own};
 pub use options::FirmwareOptions;
-pub use pe::{Image, read as read_image};
 pub use report::report;
-pub use updates::{Step, UpdateOutcome, Updates};
-pub use version::compare as compare_versions;
+pub use updates::{Bundle, Step, UpdateOutcome, Updates};

@@ -5,17 +5,17 @@ use std::str::FromStr;
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Slot {
+pub(super) enum Slot {
     A,
     B,
 }
 
 impl Slot {
-    pub const ALL: [Self; 2] = [Self::A, Self::B];
+    pub(super) const ALL: [Self; 2] = [Self::A, Self::B];
 
     /// As in names, and RAUC's `bootname`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::A => "a",
             Self::B => "b",
@@ -23,7 +23,7 @@ impl Slot {
     }
 
     #[must_use]
-    pub const fn other(self) -> Self {
+    pub(super) const fn other(self) -> Self {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
@@ -67,14 +67,14 @@ pub(super) fn is_version(text: &str) -> bool {
 
 /// Tries as the loader counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tries {
+pub(super) struct Tries {
     pub left: u32,
     pub done: u32,
 }
 
 /// A kernel image's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageName {
+pub(super) struct ImageName {
     pub version: String,
     pub slot: Slot,
     /// `None`: it was healthy once.
@@ -84,7 +84,7 @@ pub struct ImageName {
 impl ImageName {
     /// `None` for other names, which are left alone.
     #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         // FAT keeps the case of long names and compares without it.
         let lower = name.to_ascii_lowercase();
         let stem = &name[..lower.strip_suffix(".efi")?.len()];
@@ -108,24 +108,24 @@ impl ImageName {
 
     /// Whether the loader starts it while there is another.
     #[must_use]
-    pub fn is_startable(&self) -> bool {
+    pub(super) fn is_startable(&self) -> bool {
         self.tries.is_none_or(|it| it.left > 0)
     }
 
     /// Whether it was started until nothing was left, without becoming healthy.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.tries.is_some_and(|it| it.left == 0 && it.done > 0)
     }
 
     #[must_use]
-    pub fn with(&self, tries: Option<Tries>) -> Self {
+    pub(super) fn with(&self, tries: Option<Tries>) -> Self {
         Self { tries, ..self.clone() }
     }
 
     /// The same image, whatever its counter says.
     #[must_use]
-    pub fn is_same_image(&self, other: &Self) -> bool {
+    pub(super) fn is_same_image(&self, other: &Self) -> bool {
         self.version == other.version && self.slot == other.slot
     }
 }

@@ -12,9 +12,9 @@ pub struct FirmwareOptions {
     /// Program that installs a bundle, with the bundle's path behind its arguments. Left out: updates that are offered are not
     /// taken.
     pub install: Vec<String>,
-    /// Hardware of this box. Left out: `compatible` of `/etc/rauc/system.conf`.
+    /// Hardware of this box. Left out: `compatible` of `/etc/rauc/system.conf`, which only the appliance has.
     pub compatible: String,
-    /// Version that runs. Left out: `IMAGE_VERSION` of `/etc/os-release`.
+    /// Version that runs. Left out: `IMAGE_VERSION` of `/etc/os-release`, which few systems but the appliance have.
     pub version: String,
     /// Part of each day, in UTC, in which updates are installed, such as `02:00-05:00`. Left out: as each offer says.
     pub window: String,

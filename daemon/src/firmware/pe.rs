@@ -24,7 +24,7 @@ carousel::limits! {
 
 /// Identity of an image, as it gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
+pub(super) struct Image {
     /// `IMAGE_VERSION`, which the loader sorts by.
     pub version: String,
     /// Root hash of the slot that it opens, 64 digits.
@@ -35,7 +35,7 @@ pub struct Image {
 ///
 /// # Errors
 /// One line: no PE image, or without what the loader and the initial RAM disk need.
-pub fn read(image: &mut (impl Read + Seek)) -> Result<Image, String> {
+pub(super) fn read(image: &mut (impl Read + Seek)) -> Result<Image, String> {
     let (mut osrel, mut cmdline) = (None, None);
     let no_image = |_| "the kernel image is no PE file, or cut off".to_owned();
     let mut at = |offset: u64, bytes: &mut [u8]| {

@@ -3,7 +3,7 @@
 //! The session thread hands documents in and asks which sessions are wanted; [`carousel::trust`] judges the documents, and
 //! [`super::decide`] says what is to be done. What is remembered is on the disk before anything is done because of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,12 @@ use carousel::time::{Instant, WallTime};
 use carousel::trust::{Judged, Kind, Mode, Trust, TrustDrop};
 use serde_json::{Value, json};
 
-use super::decide::{self, Action, Fate, Hold, Holding, Memory, Moment, Phase, Receiver, Release};
+use super::decide::{self, Action, Audience, Fate, Hold, Holding, Memory, Moment, Phase, Receiver, Release};
+use super::installer::InstallError;
+use super::lack::{Lack, Own};
 use super::options::FirmwareOptions;
 use super::report::bounded;
-use crate::commands::may_command;
+use crate::commands::{may_be_commanded, may_command};
 use crate::sys;
 
 /// Name of the file in the store's folder.
@@ -71,6 +73,9 @@ carousel::reasons! {
     }
 }
 
+/// Why each offer is not installed, by digest.
+type Holds = BTreeMap<String, Hold>;
+
 /// See the module head.
 #[derive(Debug)]
 pub struct Updates {
@@ -89,6 +94,10 @@ struct State {
     groups: Vec<String>,
     /// Hardware and running version, if the box knows them and has an installer.
     own: Option<(String, String)>,
+    /// The same as far as each is known, for what is said of it.
+    known: Own,
+    /// What is missing for updates to be taken, as it was said last.
+    lacks: Vec<Lack>,
     documents: Vec<Vec<u8>>,
     /// Offers in force, by root key.
     lists: BTreeMap<String, Vec<Offer>>,
@@ -100,12 +109,29 @@ struct State {
     /// The part of it that is in the cache, as of the last step.
     holding: Option<Holding>,
     /// Why each offer is not installed, by digest: each is counted once.
-    holds: BTreeMap<String, Hold>,
+    holds: Holds,
     /// Objects that are not wanted any more.
     unwanted: Vec<String>,
     reports: Vec<Value>,
     /// The last that was heard of a failure.
     why: Option<String>,
+}
+
+/// The object that an offer is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// Its name.
+    pub url: String,
+    /// Its digest.
+    pub sha256: Digest,
+    /// Its length.
+    pub length: u64,
+}
+
+impl Bundle {
+    fn of(offer: &Offer) -> Self {
+        Self { url: offer.url.clone(), sha256: offer.sha256, length: offer.length }
+    }
 }
 
 /// A step that somebody has to do who has the cache and the network.
@@ -114,23 +140,9 @@ pub enum Step {
     /// Nothing.
     Rest,
     /// What is missing of this object is to be asked of an origin.
-    Ask {
-        /// Its name.
-        url: String,
-        /// Its digest.
-        sha256: Digest,
-        /// Its length.
-        length: u64,
-    },
+    Ask(Bundle),
     /// This object is to be written to [`Updates::bundle_path`] and given to the installer.
-    Install {
-        /// Its name.
-        url: String,
-        /// Its digest.
-        sha256: Digest,
-        /// Its length.
-        length: u64,
-    },
+    Install(Bundle),
 }
 
 impl Updates {
@@ -142,10 +154,12 @@ impl Updates {
     pub fn open(
         options: FirmwareOptions,
         groups: Vec<String>,
-        own: Option<(String, String)>,
+        own: Own,
         folder: &Path,
         boot: String,
     ) -> Result<Self, String> {
+        // The installer is another program, and may run in another folder.
+        let folder = std::path::absolute(folder).map_err(|err| format!("{}: {err}", folder.display()))?;
         let file = folder.join(FILE);
         let memory = bounded(&file).and_then(|bytes| serde_json::from_slice::<Memory>(&bytes).ok());
         if memory.is_none() && file.exists() {
@@ -166,7 +180,7 @@ impl Updates {
             held: Counts::default(),
             outcomes: Counts::default(),
             generation: AtomicU64::new(0),
-            folder: folder.to_path_buf(),
+            folder,
             boot,
         };
         if is_new {
@@ -180,16 +194,26 @@ impl Updates {
     }
 
     /// Takes over `[firmware]` and `[commands] groups` of a new configuration.
-    pub fn configure(&self, options: FirmwareOptions, groups: Vec<String>, own: Option<(String, String)>) {
+    pub fn configure(&self, options: FirmwareOptions, groups: Vec<String>, own: Own) {
         let mut state = self.state();
-        let told = |said: &str, own: Option<&String>| match said {
-            "" => own.cloned(),
-            said => Some(said.to_owned()),
-        };
-        let compatible = told(&options.compatible, own.as_ref().map(|it| &it.0));
-        let version = told(&options.version, own.as_ref().map(|it| &it.1));
-        state.own = compatible.zip(version).filter(|_| !options.install.is_empty());
-        (state.options, state.groups) = (options, groups);
+        let known = own.or_as_configured(&options);
+        let both = known.compatible.clone().zip(known.version.clone());
+        state.own = both.filter(|_| !options.install.is_empty());
+        (state.options, state.groups, state.known) = (options, groups, known);
+    }
+
+    /// Says what is missing for updates to be taken, once for each change. A box that does not ask for updates lacks nothing.
+    fn note_lacks(&self, trust: &Trust) {
+        let mut state = self.state();
+        let lacks = Lack::all(&state.options, &state.known, may_be_commanded(trust));
+        if lacks == state.lacks {
+            return;
+        }
+        let is_asked_for = !state.options.install.is_empty() || !state.options.url.is_empty();
+        for lack in lacks.iter().filter(|it| is_asked_for && !state.lacks.contains(it)) {
+            tracing::warn!("firmware updates are not taken: {}; {}", lack.what(), lack.fix());
+        }
+        state.lacks = lacks;
     }
 
     /// `[firmware]`.
@@ -250,6 +274,7 @@ impl Updates {
 
     /// Judges the documents that have come.
     pub fn judge(&self, trust: &Trust, now: Instant, wall: Option<WallTime>) {
+        self.note_lacks(trust);
         let documents = std::mem::take(&mut self.state().documents);
         for bytes in documents {
             let judged = Judged {
@@ -293,10 +318,8 @@ impl Updates {
     }
 
     /// The object that is wanted, by its name.
-    pub fn wanted(&self) -> Option<(String, Digest, u64)> {
-        let state = self.state();
-        let offer = state.followed()?;
-        Some((offer.url.clone(), offer.sha256, offer.length))
+    pub fn wanted(&self) -> Option<Bundle> {
+        self.state().followed().map(Bundle::of)
     }
 
     /// Whether a bundle of this name is remembered, so that it must not be evicted.
@@ -336,29 +359,34 @@ impl Updates {
     }
 
     /// The next step. `holding`: the part of [`Updates::wanted`] that is in the cache.
-    pub fn step(&self, date: Option<u64>, is_idle: bool, holding: Holding) -> Step {
+    pub fn step(&self, date: Option<u64>, audience: Audience, holding: Holding) -> Step {
         let mut state = self.state();
         let before = state.wants();
-        let step = self.step_of(&mut state, date, is_idle, holding);
+        state.holding = Some(holding);
+        let (step, holds) = self.step_of(&mut state, date, audience, holding);
+        self.note_holds(&mut state, holds);
         if state.wants() != before {
             self.generation.fetch_add(1, Ordering::Relaxed);
         }
         step
     }
 
-    fn step_of(&self, state: &mut State, date: Option<u64>, is_idle: bool, holding: Holding) -> Step {
-        state.holding = Some(holding);
+    /// The next step, and why each offer is not installed: one reason for each.
+    fn step_of(
+        &self,
+        state: &mut State,
+        date: Option<u64>,
+        audience: Audience,
+        holding: Holding,
+    ) -> (Step, Holds) {
         let Some((compatible, version)) = state.own.clone() else {
-            let offers: Vec<String> = state.offers().map(|it| it.sha256.to_hex()).collect();
-            for sha256 in offers {
-                self.hold(state, &sha256, Hold::NotConfigured);
-            }
-            return Step::Rest;
+            return (
+                Step::Rest,
+                state.offers().map(|it| (it.sha256.to_hex(), Hold::NotConfigured)).collect(),
+            );
         };
         self.settle(state, &version, date);
         let offers: Vec<Offer> = state.offers().cloned().collect();
-        let present: Vec<String> = offers.iter().map(|it| it.sha256.to_hex()).collect();
-        state.holds.retain(|sha256, _| present.contains(sha256));
         let receiver = Receiver {
             compatible: &compatible,
             version: &version,
@@ -366,36 +394,38 @@ impl Updates {
             groups: &state.groups.clone(),
         };
         let (chosen, held) = decide::choose(&offers, &receiver, &state.memory, date);
-        for (offer, why) in held {
-            self.hold(state, &offer.sha256.to_hex(), why);
-        }
+        let mut holds: Holds = held.into_iter().map(|(offer, why)| (offer.sha256.to_hex(), why)).collect();
         let is_heard = !state.lists.is_empty();
         if !self.follow(state, chosen, date, is_heard) {
-            return Step::Rest;
+            return (Step::Rest, holds);
         }
-        let Some(offer) = state.followed().cloned() else { return Step::Rest };
-        let Some(release) = state.memory.release.clone() else { return Step::Rest };
-        let moment = Moment { date, boot: &self.boot, is_idle, window: state.options.own_window() };
+        let Some(release) = state.memory.release.clone() else { return (Step::Rest, holds) };
+        // One that is being installed, or was, is not given up for a later version.
+        let later = chosen.map(|it| it.sha256.to_hex()).filter(|it| *it != release.sha256);
+        holds.extend(later.map(|it| (it, Hold::Busy)));
+        let Some(offer) = state.followed().cloned() else { return (Step::Rest, holds) };
+        let moment = Moment { date, audience, window: state.options.own_window() };
         let sha256 = offer.sha256.to_hex();
         let action = decide::next(&offer, &release, holding, receiver.identity, &moment);
         state.asks_origin = action == Action::Receive { asks_origin: true };
-        let (url, sha256_of, length) = (offer.url.clone(), offer.sha256, offer.length);
-        match action {
-            Action::Wait(why) => {
-                self.hold(state, &sha256, why);
-                Step::Rest
-            }
+        let bundle = Bundle::of(&offer);
+        let (step, why) = match action {
+            Action::Wait(why) => (Step::Rest, Some(why)),
             Action::Receive { asks_origin } => {
-                self.hold(state, &sha256, Hold::Incomplete);
-                if asks_origin { Step::Ask { url, sha256: sha256_of, length } } else { Step::Rest }
+                (if asks_origin { Step::Ask(bundle) } else { Step::Rest }, Some(Hold::Incomplete))
             }
             Action::Discard(why) => {
-                self.hold(state, &sha256, why);
                 self.end(state, UpdateOutcome::Discarded, why.as_str());
-                Step::Rest
+                (Step::Rest, Some(why))
             }
-            Action::Install => Step::Install { url, sha256: sha256_of, length },
-        }
+            // Whatever has kept it from being installed until now.
+            Action::Install => (Step::Install(bundle), state.holds.get(&sha256).copied()),
+        };
+        match why {
+            Some(why) => holds.insert(sha256, why),
+            None => holds.remove(&sha256),
+        };
+        (step, holds)
     }
 
     /// Settles what the remembered update has come to, as the running version tells.
@@ -483,7 +513,7 @@ impl Updates {
     }
 
     /// Takes the installer's answer.
-    pub fn installed(&self, result: Result<(), String>) {
+    pub fn installed(&self, result: Result<(), InstallError>) {
         let mut state = self.state();
         state.is_installing = false;
         match result {
@@ -495,7 +525,15 @@ impl Updates {
                 self.remember(&state);
                 self.report(&mut state, "installed", None);
             }
-            Err(why) => {
+            Err(InstallError::NotStarted(why)) => {
+                if let Some(release) = &mut state.memory.release {
+                    release.phase = Phase::Receiving;
+                    release.attempts = release.attempts.saturating_sub(1);
+                }
+                self.remember(&state);
+                self.wait_for_program(&mut state, why);
+            }
+            Err(InstallError::Failed(why)) => {
                 if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
                     self.hold(&mut state, &sha256, Hold::Installation);
                 }
@@ -503,6 +541,21 @@ impl Updates {
             }
         }
         self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The program that installs cannot be started, for this reason.
+    pub fn no_program(&self, why: String) {
+        let mut state = self.state();
+        self.wait_for_program(&mut state, why);
+    }
+
+    fn wait_for_program(&self, state: &mut State, why: String) {
+        let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) else { return };
+        if state.why.as_ref() != Some(&why) {
+            tracing::error!(why, "the program of [firmware] install cannot be started; it is tried again");
+        }
+        state.why = Some(why);
+        self.hold(state, &sha256, Hold::Program);
     }
 
     /// What came does not have the bytes that were offered, as was seen when it was written for the installer.
@@ -547,7 +600,15 @@ impl Updates {
         self.remember(state);
     }
 
-    /// Notes why an offer is not installed; counted when it changes.
+    /// Notes why each offer is not installed, in place of what was so before.
+    fn note_holds(&self, state: &mut State, holds: Holds) {
+        state.holds.retain(|sha256, _| holds.contains_key(sha256));
+        for (sha256, why) in holds {
+            self.hold(state, &sha256, why);
+        }
+    }
+
+    /// Notes why an offer is not installed; counted and logged when it changes.
     fn hold(&self, state: &mut State, sha256: &str, why: Hold) {
         if state.holds.insert(sha256.to_owned(), why) != Some(why) {
             self.held.add(why);
@@ -614,9 +675,10 @@ impl Updates {
                 .map(|(name, count)| (name.to_owned(), json!(count)))
                 .collect()
         };
+        let lacks = state.lacks.iter().map(|it| json!({ "what": it.what(), "fix": it.fix() }));
         json!({
-            "configured": state.own.is_some(), "compatible": state.own.as_ref().map(|it| &it.0),
-            "running": state.own.as_ref().map(|it| &it.1), "offers": offers.collect::<Vec<_>>(), "update": update,
+            "configured": state.own.is_some(), "compatible": state.known.compatible,
+            "running": state.known.version, "lacks": lacks.collect::<Vec<_>>(), "offers": offers.collect::<Vec<_>>(), "update": update,
             "over": over.collect::<Vec<_>>(), "held": labelled(self.held.labelled().collect()),
             "outcomes": labelled(self.outcomes.labelled().collect()), "why": state.why,
         })
@@ -637,7 +699,8 @@ impl Updates {
 impl State {
     /// Offers in force; of the same bundle in two lists the first.
     fn offers(&self) -> impl Iterator<Item = &Offer> {
-        self.lists.values().flatten()
+        let mut seen = BTreeSet::new();
+        self.lists.values().flatten().filter(move |it| seen.insert(it.sha256.0))
     }
 
     /// The offer of the update that the box is at.

@@ -5,9 +5,11 @@ use carousel::time::Instant;
 use carousel::trust::{Certificate, Edition, Kind, Policy, Sealer, SecretKey, Trust};
 
 use super::decide::tests::offer;
-use super::decide::{Hold, Holding, Phase};
+use super::decide::{Audience, Hold, Holding, Phase};
+use super::installer::InstallError;
+use super::lack::Own;
 use super::options::FirmwareOptions;
-use super::updates::{Step, UpdateOutcome, Updates};
+use super::updates::{Bundle, Step, UpdateOutcome, Updates};
 
 /// Three in the morning.
 const NIGHT: u64 = 3 * 3600;
@@ -40,7 +42,7 @@ fn open_as(folder: &std::path::Path, version: &str, boot: &str) -> Updates {
         report_url: "https://h/report".to_owned(),
         ..FirmwareOptions::default()
     };
-    let own = Some(("skycache-x86_64".to_owned(), version.to_owned()));
+    let own = Own { compatible: Some("skycache-x86_64".to_owned()), version: Some(version.to_owned()) };
     Updates::open(options, Vec::new(), own, folder, boot.to_owned()).unwrap()
 }
 
@@ -57,42 +59,42 @@ fn held(updates: &Updates) -> Vec<(&'static str, u64)> {
 fn an_update_is_received_installed_and_done_once_its_version_runs() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
-    assert_eq!(updates.step(Some(NIGHT), true, Holding::Part(0)), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
     offered(&updates, 5, &[offer("1.5")]);
     let before = updates.generation();
-    assert_eq!(updates.step(Some(NIGHT), true, Holding::Part(0)), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
     assert!(updates.generation() > before);
     let sessions = updates.sessions();
     assert_eq!((sessions.len(), sessions[0].tsi, sessions[0].service.as_str()), (1, Some(100), "firmware"));
     assert!(sessions[0].repair.as_ref().unwrap().base_urls.is_empty(), "the carousel has its time");
-    assert_eq!(updates.wanted().unwrap().0, offer("1.5").url);
-    assert_eq!(updates.step(Some(NIGHT), true, Holding::Part(500)), Step::Rest);
+    assert_eq!(updates.wanted().unwrap().url, offer("1.5").url);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(500)), Step::Rest);
     assert_eq!(updates.progress(), (500, 1000));
     let before = updates.generation();
-    let late = updates.step(Some(NIGHT + 4200), true, Holding::Part(500));
-    assert!(matches!(late, Step::Ask { length: 1000, .. }), "{late:?}");
+    let late = updates.step(Some(NIGHT + 4200), Audience::Nobody, Holding::Part(500));
+    assert!(matches!(late, Step::Ask(Bundle { length: 1000, .. })), "{late:?}");
     assert!(updates.generation() > before);
     assert_eq!(
         updates.sessions()[0].repair.as_ref().unwrap().base_urls[0].0,
         "https://cdn.example.com/firmware/"
     );
-    assert_eq!(updates.step(Some(NIGHT), false, WHOLE), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Somebody, WHOLE), Step::Rest);
     assert!(updates.sessions().is_empty(), "it has all of it");
-    assert!(matches!(updates.step(Some(NIGHT), true, WHOLE), Step::Install { .. }));
+    assert!(matches!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Install(_)));
     updates.begin().unwrap();
-    assert_eq!(updates.step(Some(NIGHT), true, WHOLE), Step::Rest, "it is being installed");
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest, "it is being installed");
     updates.installed(Ok(()));
-    assert_eq!(updates.step(Some(NIGHT), true, WHOLE), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
     assert_eq!(held(&updates), [("incomplete", 1), ("watched", 1), ("installation", 1), ("restart", 1)]);
     drop(updates);
     // It starts again, with the new version.
     let updates = open_as(folder.path(), "1.5", "two");
     assert_eq!(updates.remembered(), Some(offer("1.5").url));
-    updates.step(Some(NIGHT), true, WHOLE);
+    updates.step(Some(NIGHT), Audience::Nobody, WHOLE);
     assert_eq!(updates.outcomes().get(UpdateOutcome::Running), 1);
     assert_eq!(updates.take_unwanted(), [offer("1.5").url]);
     offered(&updates, 6, &[offer("1.5")]);
-    updates.step(Some(NIGHT), true, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
     assert_eq!(held(&updates), [("same", 1)]);
     let events: Vec<String> =
         updates.take_reports().iter().map(|it| it["event"].as_str().unwrap().to_owned()).collect();
@@ -105,24 +107,24 @@ fn what_fails_or_comes_back_as_the_old_version_is_not_tried_again_until_it_chang
         let folder = tempfile::tempdir().unwrap();
         let mut updates = open_as(folder.path(), "1.4", "one");
         offered(&updates, 5, &[offer("1.5")]);
-        updates.step(Some(NIGHT), true, Holding::Part(0));
+        updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
         updates.begin().unwrap();
         if fails {
-            updates.installed(Err("refused (signature): nobody".to_owned()));
+            updates.installed(Err(InstallError::Failed("refused (signature): nobody".to_owned())));
         } else {
             updates.installed(Ok(()));
             updates = open_as(folder.path(), "1.4", "two");
-            updates.step(Some(NIGHT), true, WHOLE);
+            updates.step(Some(NIGHT), Audience::Nobody, WHOLE);
         }
         assert_eq!(updates.outcomes().get(outcome), 1);
         let updates = open_as(folder.path(), "1.4", "three");
         offered(&updates, 6, &[offer("1.5")]);
-        assert_eq!(updates.step(Some(NIGHT), true, WHOLE), Step::Rest);
+        assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
         assert_eq!((held(&updates), updates.wanted()), (vec![("failed_before", 1)], None));
         // The version again, in another bundle.
         offered(&updates, 7, &[Offer { sha256: Digest::of(b"better"), ..offer("1.5") }]);
-        updates.step(Some(NIGHT), true, Holding::Part(0));
-        assert_eq!(updates.wanted().unwrap().1, Digest::of(b"better"));
+        updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+        assert_eq!(updates.wanted().unwrap().sha256, Digest::of(b"better"));
     }
 }
 
@@ -135,9 +137,9 @@ fn what_is_not_what_was_offered_is_discarded_and_counted() {
         let folder = tempfile::tempdir().unwrap();
         let updates = open_as(folder.path(), "1.4", "one");
         offered(&updates, 5, &[offer("1.5")]);
-        updates.step(Some(NIGHT), true, Holding::Part(0));
-        assert_eq!(updates.step(Some(NIGHT), true, holding), Step::Rest);
-        assert_eq!(updates.step(Some(NIGHT), true, Holding::Part(0)), Step::Rest);
+        updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+        assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, holding), Step::Rest);
+        assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
         assert_eq!(held(&updates).last().unwrap(), &(why, 1));
         assert_eq!((updates.wanted(), updates.take_unwanted().len()), (None, 1));
     }
@@ -151,7 +153,7 @@ fn documents_of_nobody_of_another_kind_and_older_ones_are_counted_by_reason() {
     let judge = |bytes: Vec<u8>| {
         updates.offer(bytes);
         updates.judge(&trust, Instant::default(), None);
-        updates.step(None, true, Holding::Part(0));
+        updates.step(None, Audience::Nobody, Holding::Part(0));
         updates.wanted().is_some()
     };
     let forged = String::from_utf8(document(5, &[offer("1.5")])).unwrap().replace("1.5.raucb", "1.6.raucb");
@@ -170,7 +172,7 @@ fn documents_of_nobody_of_another_kind_and_older_ones_are_counted_by_reason() {
     assert!(judge(document(7, &[offer("1.5")])));
     // A recording of the time before.
     assert!(judge(document(6, &[offer("1.7")])));
-    assert_eq!(updates.wanted().unwrap().0, offer("1.5").url);
+    assert_eq!(updates.wanted().unwrap().url, offer("1.5").url);
     let counted = held(&updates);
     assert!(counted.contains(&("malformed", 1)) && counted.contains(&("replayed", 1)), "{counted:?}");
     // Withdrawn.
@@ -183,13 +185,14 @@ fn documents_of_nobody_of_another_kind_and_older_ones_are_counted_by_reason() {
 fn a_box_without_an_installer_or_a_place_to_write_takes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let updates =
-        Updates::open(FirmwareOptions::default(), Vec::new(), None, folder.path(), String::new()).unwrap();
+        Updates::open(FirmwareOptions::default(), Vec::new(), Own::default(), folder.path(), String::new())
+            .unwrap();
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), true, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
     assert_eq!((held(&updates), updates.wanted()), (vec![("not_configured", 1)], None));
     let updates = open_as(folder.path(), "1.4", "one");
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), true, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
     drop(folder);
     assert!(updates.begin().is_err(), "what begins must be written down");
     assert_eq!(updates.to_json()["update"]["phase"], "receiving");
@@ -301,9 +304,9 @@ fn whenever_the_power_is_cut_the_box_runs_one_of_both_versions_and_ends_with_the
                 }
             }
             let holding = if machine.arrived == 1000 { WHOLE } else { Holding::Part(machine.arrived) };
-            let step = updates.step(Some(NIGHT + tick), true, holding);
+            let step = updates.step(Some(NIGHT + tick), Audience::Nobody, holding);
             assert!(machine.running == "1.4" || machine.running == "1.5");
-            if let Step::Install { sha256, .. } = step {
+            if let Step::Install(Bundle { sha256, .. }) = step {
                 assert_eq!((sha256, machine.arrived), (offer("1.5").sha256, 1000), "seed {seed}");
                 assert_eq!(machine.running, "1.4", "seed {seed}: installed twice");
                 machine.saved = 1000;
@@ -323,7 +326,7 @@ fn whenever_the_power_is_cut_the_box_runs_one_of_both_versions_and_ends_with_the
                     continue;
                 }
                 updates.installed(Ok(()));
-                updates.step(Some(NIGHT + tick), true, WHOLE);
+                updates.step(Some(NIGHT + tick), Audience::Nobody, WHOLE);
                 if !cuts(&mut machine, 3) {
                     assert_eq!(updates.to_json()["update"]["phase"], "installed");
                 }
@@ -358,23 +361,129 @@ fn an_update_that_waits_when_the_box_starts_again_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), true, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
     drop(updates);
     let updates = open_as(folder.path(), "1.4", "two");
     // Nothing has been heard: it is neither followed nor given up, and its object stays pinned.
-    assert_eq!(updates.step(Some(NIGHT), true, WHOLE), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
     assert_eq!((updates.sessions().len(), updates.remembered()), (0, Some(offer("1.5").url)));
     offered(&updates, 5, &[offer("1.5")]);
-    assert_eq!(updates.step(Some(NIGHT), true, Holding::Part(0)), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
     assert_eq!(updates.sessions().len(), 1);
     // Since when it has been waited for is remembered.
-    assert!(matches!(updates.step(Some(NIGHT + 4200), true, Holding::Part(0)), Step::Ask { .. }));
+    assert!(matches!(updates.step(Some(NIGHT + 4200), Audience::Nobody, Holding::Part(0)), Step::Ask(_)));
     updates.wait(Hold::Room);
     assert_eq!(updates.to_json()["update"]["held"], "room");
     assert_eq!(updates.to_json()["update"]["phase"], serde_json::json!(Phase::Receiving));
     // A later version takes its place.
     offered(&updates, 6, &[offer("1.5"), offer("1.6")]);
-    updates.step(Some(NIGHT), true, Holding::Part(0));
-    assert_eq!(updates.wanted().unwrap().0, offer("1.6").url);
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    assert_eq!(updates.wanted().unwrap().url, offer("1.6").url);
     assert_eq!(updates.take_unwanted(), [offer("1.5").url]);
+}
+
+/// A second for each step, for ten minutes.
+fn ten_minutes(updates: &Updates, from: u64, holding: Holding) {
+    for second in 0..600 {
+        assert_eq!(updates.step(Some(from + second), Audience::Nobody, holding), Step::Rest);
+    }
+}
+
+/// Why the offer of this version is not installed.
+fn held_of(updates: &Updates, version: &str) -> serde_json::Value {
+    let offers = updates.to_json()["offers"].clone();
+    offers.as_array().unwrap().iter().find(|it| it["version"] == version).unwrap()["held"].clone()
+}
+
+#[test]
+fn each_reason_of_two_offers_is_counted_once_in_ten_minutes() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = open_as(folder.path(), "1.4", "one");
+    offered(&updates, 5, &[offer("1.5")]);
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.begin().unwrap();
+    // A later one is offered while the first is installed, and before the box restarts.
+    offered(&updates, 6, &[offer("1.5"), offer("1.6")]);
+    ten_minutes(&updates, NIGHT, WHOLE);
+    assert_eq!(held(&updates), [("busy", 1), ("installation", 1)]);
+    updates.installed(Ok(()));
+    ten_minutes(&updates, NIGHT + 600, WHOLE);
+    assert_eq!(held(&updates), [("busy", 1), ("installation", 1), ("restart", 1)]);
+    assert_eq!((held_of(&updates, "1.5"), held_of(&updates, "1.6")), ("restart".into(), "busy".into()));
+    drop(updates);
+    // The first runs: the later one is its turn.
+    let updates = open_as(folder.path(), "1.5", "two");
+    offered(&updates, 6, &[offer("1.5"), offer("1.6")]);
+    ten_minutes(&updates, NIGHT + 1200, Holding::Part(0));
+    assert_eq!(held(&updates), [("same", 1), ("incomplete", 1)]);
+    // One that arrives gives way to a later one at once.
+    offered(&updates, 7, &[offer("1.5"), offer("1.6"), offer("1.7")]);
+    ten_minutes(&updates, NIGHT + 1800, Holding::Part(0));
+    assert_eq!(held(&updates), [("same", 1), ("superseded", 1), ("incomplete", 2)]);
+    assert_eq!(updates.wanted().unwrap().url, offer("1.7").url);
+}
+
+#[test]
+fn a_bundle_that_two_root_keys_offer_is_one_offer() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = open_as(folder.path(), "1.4", "one");
+    let other = SecretKey::from_seed(&[9; 32]);
+    let trust = Trust::new(Policy { keys: vec![root().public(), other.public()], ..Policy::default() });
+    let online = SecretKey::from_seed(&[8; 32]);
+    let certificate = Certificate::issue(&other, online.public(), (0, 1), (0, 1 << 40), Vec::new());
+    let sealer = Sealer::new(online, certificate, None, 0).unwrap();
+    let edition = Edition { version: 5, issued: 1000, until: 1_000_000, ..Edition::default() };
+    let text = carousel::firmware::to_xml(&[offer("1.5")]);
+    let same = sealer.seal_xml(Kind::Firmware, &carousel::firmware::stream(), &edition, &text);
+    for bytes in [document(5, &[offer("1.5")]), same.into_bytes()] {
+        updates.offer(bytes);
+        updates.judge(&trust, Instant::default(), None);
+    }
+    ten_minutes(&updates, NIGHT, Holding::Part(0));
+    assert_eq!(held(&updates), [("incomplete", 1)]);
+    assert_eq!(updates.to_json()["offers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_tried_again_and_the_bundle_is_none_the_worse() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = open_as(folder.path(), "1.4", "one");
+    offered(&updates, 5, &[offer("1.5")]);
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    for second in 0..600 {
+        let step = updates.step(Some(NIGHT + second), Audience::Nobody, WHOLE);
+        assert!(matches!(step, Step::Install(_)), "{second}: {step:?}");
+        updates.begin().unwrap();
+        updates.installed(Err(InstallError::NotStarted("/x: there is no such program".to_owned())));
+    }
+    assert_eq!(held(&updates), [("program", 1)]);
+    let said = updates.to_json();
+    assert_eq!((&said["update"]["attempts"], &said["update"]["held"]), (&0.into(), &"program".into()));
+    assert_eq!(said["why"], "/x: there is no such program");
+    assert_eq!(updates.outcomes().get(UpdateOutcome::Failed), 0);
+    // It is there now.
+    updates.begin().unwrap();
+    updates.installed(Ok(()));
+    assert_eq!(updates.to_json()["update"]["phase"], "installed");
+}
+
+#[test]
+fn what_a_box_lacks_is_said_until_it_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = open_as(folder.path(), "1.4", "one");
+    let lacks = |trust: &Trust| {
+        updates.judge(trust, Instant::default(), None);
+        updates.to_json()["lacks"].as_array().unwrap().len()
+    };
+    assert_eq!(lacks(&Trust::new(Policy::default())), 1, "nobody is trusted");
+    assert!(updates.to_json()["lacks"][0]["fix"].as_str().unwrap().contains("[trust] keys"));
+    assert_eq!(lacks(&trust()), 0);
+}
+
+#[test]
+fn the_installer_gets_a_path_from_the_root_on() {
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let relative = std::path::Path::new(".").join(folder.path().file_name().unwrap());
+    let updates = open_as(&relative, "1.4", "one");
+    assert!(updates.bundle_path().is_absolute(), "{}", updates.bundle_path().display());
 }

@@ -13,7 +13,7 @@ const fn is_known(byte: &u8) -> bool {
 
 /// `1.10` is later than `1.9`, `1.0~rc1` earlier than `1.0`, `1.0-2` later than `1.0`.
 #[must_use]
-pub fn compare(one: &str, other: &str) -> Ordering {
+pub(super) fn compare(one: &str, other: &str) -> Ordering {
     let (mut a, mut b) = (one.as_bytes(), other.as_bytes());
     loop {
         a = run(a, |byte| !is_known(byte)).1;

@@ -110,7 +110,8 @@ fn start_with(receive: Receive) -> Tested {
         trust: Arc::default(),
         commands: Arc::new(Commands::open(Default::default(), folder.path()).unwrap()),
         updates: Arc::new(
-            Updates::open(Default::default(), Vec::new(), None, folder.path(), String::new()).unwrap(),
+            Updates::open(Default::default(), Vec::new(), Default::default(), folder.path(), String::new())
+                .unwrap(),
         ),
         services: Arc::default(),
         flights: Flights::new(),
