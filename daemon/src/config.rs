@@ -244,6 +244,7 @@ impl Config {
                 wrong(&format!("session[{at}]"), format!("{} is there twice", session.address), "remove one");
             }
         }
+        all.extend(self.session_options().lls_mistakes());
         all.extend(self.session_options().service_mistakes());
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if !self.receive.multicast && self.transport_streams.is_empty() {
@@ -402,6 +403,23 @@ mod tests {
         let of = |text: &str| -> Vec<String> {
             Config::parse(text).err().unwrap_or_default().iter().map(ToString::to_string).collect()
         };
+        for (lls, said) in [
+            ("['224.0.23.60:0']", "has no port"),
+            ("['10.0.0.1:4937']", "is no multicast group"),
+            ("['224.0.0.5:4937']", "control of the local network"),
+            ("['[ff02::5]:4937']", "control of the local network"),
+            ("['224.0.23.60:4937', '224.0.23.60:4937']", "is there twice"),
+            ("['224.0.23.14:3937']", "is in receive.announcement, too"),
+            ("['239.1.1.1:5000']", "is a [[session]], too"),
+        ] {
+            let text = format!("[receive]\nlls = {lls}\n[[session]]\naddress = '239.1.1.1:5000'\n");
+            let all = of(&text);
+            assert!(
+                all.len() == 1 && all[0].contains("receive.lls") && all[0].contains(said),
+                "{lls}: {all:?}"
+            );
+        }
+        assert!(of("[receive]\nlls = ['224.0.23.60:4937', '224.0.23.60:4938', '[ff05::5]:4937']").is_empty());
         assert_eq!(
             of("[repair]\nconcurrent_fetches = 0"),
             [" repair.concurrent_fetches: must be greater than 0; give at least 1"]

@@ -17,18 +17,30 @@ const STEP: Duration = Duration::from_millis(20);
 /// Interfaces of this machine that `check` listens on. A PoP has a handful, a container host hundreds of virtual ones.
 const MAX_INTERFACES: usize = 32;
 
+/// A group of the configuration.
+#[derive(Debug, Clone)]
+struct Listed {
+    spec: GroupSpec,
+    /// Subject of its findings.
+    about: String,
+}
+
+/// The groups that are joined from the start: of announcements, of low-level signalling, and of fixed sessions.
+fn listed(config: &Config) -> Vec<Listed> {
+    let interface = &config.receive.interface;
+    let group = |address: SocketAddr, source, about| Listed {
+        spec: GroupSpec { address, source, interface: interface.clone() },
+        about,
+    };
+    let fixed = config.session_options().fixed_sessions();
+    let fixed = fixed.iter().map(|it| group(it.address, it.source, format!("group {}", it.address)));
+    let lls = config.receive.lls.iter().map(|it| group(*it, None, format!("low-level signalling {it}")));
+    fixed.chain(lls).collect()
+}
+
 pub(super) fn examine(config: &Config, listen: Duration) -> Vec<Finding> {
     let mut found = Vec::new();
-    let groups: Vec<GroupSpec> = config
-        .session_options()
-        .fixed_sessions()
-        .into_iter()
-        .map(|it| GroupSpec {
-            address: it.address,
-            source: it.source,
-            interface: config.receive.interface.clone(),
-        })
-        .collect();
+    let groups = listed(config);
     let interface = &config.receive.interface;
     if !interface.is_empty() && interface.parse::<Ipv4Addr>().is_err() {
         found.push(the_interface(interface));
@@ -99,9 +111,9 @@ fn sysctl(path: &str) -> Option<u64> {
     fs::read_to_string(format!("/proc/sys/net/{path}")).ok()?.trim().parse().ok()
 }
 
-fn memberships(groups: &[GroupSpec]) -> Option<Finding> {
+fn memberships(groups: &[Listed]) -> Option<Finding> {
     let most = sysctl("ipv4/igmp_max_memberships")?;
-    let wanted = groups.iter().filter(|group| group.address.is_ipv4()).count() as u64;
+    let wanted = groups.iter().filter(|group| group.spec.address.is_ipv4()).count() as u64;
     // Each of our sockets joins one group, so the limit, which is a socket's, binds only what shares a socket.
     (most == 0).then(|| {
         let fix = "`sysctl net.ipv4.igmp_max_memberships=20`";
@@ -111,13 +123,15 @@ fn memberships(groups: &[GroupSpec]) -> Option<Finding> {
 
 /// A group joined as the daemon would, and the device that the kernel chose.
 struct Joined {
+    about: String,
     socket: ReceiveSocket,
     device: Option<(String, String)>,
 }
 
 impl Joined {
-    fn try_join(group: &GroupSpec, config: &Config, found: &mut Vec<Finding>) -> Option<Self> {
-        let about = format!("group {}", group.address);
+    fn try_join(listed: &Listed, config: &Config, found: &mut Vec<Finding>) -> Option<Self> {
+        let Listed { spec: group, about } = listed.clone();
+        let group = &group;
         let before = members(group.address.ip());
         match ReceiveSocket::open(group, config.receive.socket_buffer_bytes) {
             Ok(socket) => {
@@ -135,7 +149,7 @@ impl Joined {
                     let what = format!("IGMP {version} on {name} cannot ask for one source");
                     found.push(Finding::new(Severity::Error, &about, what, fix));
                 }
-                Some(Self { socket, device })
+                Some(Self { about, socket, device })
             }
             Err(err) => {
                 // Of an interface that is not there one finding is enough.
@@ -151,7 +165,7 @@ impl Joined {
 
     fn where_packets_arrive(&self, places: &[Place], listen: Duration) -> Vec<Finding> {
         let group = self.socket.group();
-        let about = format!("group {group}");
+        let about = self.about.clone();
         let here: Vec<&Place> = places.iter().filter(|place| place.address == group.address).collect();
         let device = self.device.as_ref().map_or("?", |(name, _)| name.as_str());
         let version = self.device.as_ref().map_or("", |(_, version)| version.as_str());
@@ -284,10 +298,10 @@ struct Place {
 }
 
 /// Joins every group on every interface and counts.
-fn listen_everywhere(groups: &[GroupSpec], listen: Duration) -> Vec<Place> {
+fn listen_everywhere(groups: &[Listed], listen: Duration) -> Vec<Place> {
     let interfaces = interfaces();
     let mut places: Vec<(Place, Option<ReceiveSocket>)> = Vec::new();
-    for group in groups {
+    for Listed { spec: group, .. } in groups {
         for interface in &interfaces {
             let spec = GroupSpec { interface: interface.name.clone(), ..group.clone() };
             let place =
@@ -331,6 +345,19 @@ mod tests {
         if cfg!(target_endian = "little") {
             assert_eq!(found, BTreeMap::from([("eth0".to_owned(), (3, "V2".to_owned()))]));
         }
+    }
+
+    #[test]
+    fn every_group_that_is_joined_from_the_start_is_looked_at() {
+        let text = "[receive]\ninterface = '127.0.0.1'\nlls = ['224.0.23.60:4937']\n[[session]]\naddress = '239.1.1.1:5000'\n";
+        let config = Config::parse(text).unwrap();
+        let about: Vec<String> = listed(&config).into_iter().map(|it| it.about).collect();
+        assert_eq!(
+            about,
+            ["group 224.0.23.14:3937", "group 239.1.1.1:5000", "low-level signalling 224.0.23.60:4937"]
+        );
+        let found = examine(&config, Duration::from_millis(1));
+        assert!(found.iter().any(|it| it.about == about[2] && it.what.contains("joined on lo")), "{found:?}");
     }
 
     #[test]

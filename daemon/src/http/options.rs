@@ -1,6 +1,6 @@
 //! Options of the players' listener: `[http]` of the configuration.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use carousel::config::{Mistake, one_or_many};
@@ -192,10 +192,11 @@ impl Http {
                 );
             }
             for (scheme, authority) in rendezvous.origins() {
-                let is_host =
-                    authority.parse::<::http::uri::Authority>().is_ok_and(|it| !it.as_str().contains('@'));
-                if !matches!(scheme, "http" | "https") || !is_host {
-                    let what = format!("{scheme}://{authority} is no host");
+                if authority.contains('*') {
+                    let what = format!("{authority:?} is a pattern, and players are sent to hosts");
+                    wrong("http.rendezvous.hosts", &what, "name each host: cdn.example.com");
+                } else if !matches!(scheme, "http" | "https") || !is_authority(authority) {
+                    let what = format!("{:?} is no host", format!("{scheme}://{authority}"));
                     wrong("http.rendezvous.hosts", &what, "give cdn.example.com, or http://cdn.lan:8080");
                 }
             }
@@ -219,6 +220,30 @@ impl Http {
         }
         all
     }
+}
+
+/// Whether a text is a host, with or without a port: a name of the DNS, or an address, an IPv6 one in brackets (RFC 3986 section
+/// 3.2.2).
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        // A colon inside brackets is of the address.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_label = |label: &str| {
+        let is_plain = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_host = match host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.len() <= 253 && host.split('.').all(is_label),
+    };
+    let is_port =
+        |port: &str| port.bytes().all(|it| it.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|it| it > 0);
+    is_host && port.is_none_or(is_port)
 }
 
 /// `[http.access_log]`

@@ -478,6 +478,43 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let text =
+        let parse = |host: &str| {
+            crate::config::Config::parse(&format!("[http.rendezvous]\nhosts = [{host:?}]\n")).err()
+        };
+        for wrong in [
+            "",
+            "*",
+            "*.x",
+            "a b",
+            "a..b",
+            "-a.b",
+            "a/b",
+            "a?b",
+            "a:0",
+            "a:x",
+            "a:70000",
+            "a:",
+            "[::1",
+            "::1",
+            "https://",
+            "https://a/b",
+            "münchen.example",
+            "a\tb",
+        ] {
+            let mistakes = parse(wrong).unwrap_or_else(|| panic!("{wrong:?} is taken"));
+            assert!(mistakes.len() == 1 && mistakes[0].key == hosts, "{wrong:?}: {mistakes:?}");
+        }
+        for right in [
+            "cdn",
+            "cdn.example.com",
+            "CDN.example.com:8443",
+            "http://10.0.0.1:8080",
+            "[::1]",
+            "https://[fd00::1]:444",
+            "a_b.lan",
+        ] {
+            assert!(parse(right).is_none(), "{right:?}: {:?}", parse(right));
+        }
             "[http.rendezvous]\nhosts = ['ftp://x', 'a@b']\n[http.steering]\ncdn = 'satellite'\nttl_s = 0\n";
         let mistakes = crate::config::Config::parse(text).unwrap_err();
         let keys: Vec<&str> = mistakes.iter().map(|it| it.key.as_str()).collect();

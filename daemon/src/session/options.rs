@@ -199,6 +199,36 @@ impl SessionOptions {
 
     /// Mistakes in what the tables say of services.
     pub fn service_mistakes(&self) -> Vec<Mistake> {
+    /// Mistakes in the groups of low-level signalling.
+    pub(crate) fn lls_mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let mut wrong = |what: String, fix: &str| all.push(Mistake::of_value("receive.lls", &what, fix));
+        let lls = &self.receive.lls;
+        for (at, address) in lls.iter().enumerate() {
+            let usual = "give a group and a port; A/331 has 224.0.23.60:4937";
+            if address.port() == 0 {
+                wrong(format!("{address} has no port"), usual);
+            } else if !address.ip().is_multicast() {
+                wrong(format!("{address} is no multicast group"), usual);
+            } else if is_of_the_link(address.ip()) {
+                let what = format!(
+                    "{address} is of the block for control of the local network, which nobody forwards"
+                );
+                wrong(what, usual);
+            } else if lls[..at].contains(address) {
+                wrong(format!("{address} is there twice"), "remove one");
+            } else if self.receive.announcement.contains(address) {
+                let fix = "each needs a group and port of its own: 224.0.23.60:4937 for lls, 224.0.23.14:3937 for announcement";
+                wrong(format!("{address} is in receive.announcement, too"), fix);
+            } else if self.sessions.iter().any(|it| it.address == *address) {
+                let fix =
+                    "name it in one of both: services that the tables list are joined without a [[session]]";
+                wrong(format!("{address} is a [[session]], too"), fix);
+            }
+        }
+        all
+    }
+
         let mut all = Vec::new();
         let mut wrong = |key: String, what: &str, fix: &str| all.push(Mistake::of_value(&key, what, fix));
         for (at, service) in self.services.iter().enumerate() {
@@ -262,6 +292,14 @@ impl SessionOptions {
 
 impl Receive {
     /// Receive threads to start.
+/// Whether a group is of 224.0.0.0/24 (RFC 5771 section 4), or of link-local or smaller scope (RFC 4291 section 2.7).
+const fn is_of_the_link(group: IpAddr) -> bool {
+    match group {
+        IpAddr::V4(it) => matches!(it.octets(), [224, 0, 0, _]),
+        IpAddr::V6(it) => it.octets()[1] & 0xf <= 2,
+    }
+}
+
     pub fn threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),

@@ -37,9 +37,9 @@ const SHARED: [&str; 3] =
 const DAEMON_SAMPLE: &str = "[[session]]\naddress = '239.1.2.3:5000'\n[[transport_stream]]\nfrom = 'dvb://0'\n\
 [transport_stream.carrier]\nfrequency_khz = 11727500\npolarization = 'vertical'\nsymbol_rate_ksps = 27500\n\
 [[store.class]]\nbase = 'x'\nclass = 'low'\n[http.tls]\nlisten = '0.0.0.0:8443'\ncertificate = 'c'\nkey = 'k'\n\
-[http.access_log]\npath = 'p'\n[[route]]\npath = '/vod/'\nbase = 'http://h/'\n[route.sign]\nform = 'bunny'\nsecret_file = 'x'\n[[origin]]\nhost = 'h'\nurl = 'http://o'\n\
+[http.access_log]\npath = 'p'\n[http.rendezvous]\nhosts = ['h']\n[http.steering]\n[[route]]\npath = '/vod/'\nbase = 'http://h/'\n[route.sign]\nform = 'bunny'\nsecret_file = 'x'\n[[origin]]\nhost = 'h'\nurl = 'http://o'\n\
 [[parent]]\nname = 'x'\n[[parent.member]]\nurl = 'http://p'\n\
-[[trust.service]]\nid = 'x'\n[[access]]\nname = 'x'\n[kafka]\nbrokers = ['x:1']\n[kafka.tls]\n\
+[[service]]\nid = 'x'\n[[trust.service]]\nid = 'x'\n[[access]]\nname = 'x'\n[kafka]\nbrokers = ['x:1']\n[kafka.tls]\n\
 [kafka.sasl]\nmechanism = 'scram-sha-512'\nuser = 'x'\npassword_file = 'x'\n";
 const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 10000000\n[link.dvb_s2]\nmodulation = '8PSK'\nfec = '3/4'\nsymbol_rate_ksps = 1\n\
 [multiplex]\n[nip.carrier]\nfrequency_10khz = 1\npolarization = 'x'\nmodulation = 'x'\nroll_off = '0.20'\nsymbol_rate_ksps = 1\nfec = '3/4'\n\
