@@ -463,7 +463,8 @@ fn coding_of(meta: &ObjectMeta) -> Option<&str> {
 
 /// Facts that the store keeps with a live manifest.
 fn live_facts(facts: &Manifest) -> Option<LiveFacts> {
-    facts.fresh_ms().map(|fresh_ms| LiveFacts { fresh_ms, target_ms: facts.target_ms })
+    let is_renewed = facts.update_period_ms.is_some();
+    facts.fresh_ms().map(|fresh_ms| LiveFacts { fresh_ms, target_ms: facts.target_ms, is_renewed })
 }
 
 /// Media and long objects are no manifests.

@@ -78,11 +78,7 @@ pub(crate) struct Holdings<'a> {
 impl Holdings<'_> {
     /// Whether an object is in the cache, in flight, announced, or available from an origin.
     pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
-        let name = key.as_str();
-        self.store.contains(name)
-            || self.flights.get(name).is_some()
-            || self.flights.announced(name).is_some()
-            || self.origins.url_for(key).is_some()
+        self.flights.expects_or_is_in(self.store, key.as_str()) || self.origins.url_for(key).is_some()
     }
 
     /// An object of the cache.

@@ -22,13 +22,14 @@ use super::body::PlayerBody;
 use super::connection::{Answer, Link};
 use super::head::{self, allow_everyone};
 use super::hot::{Hit, QuickHit, Remembered};
-use super::manifest::Rewriting;
+use super::manifest::{self, Rewriting};
 use super::quick::{Plain, Reply};
 use super::reply::{Send, plain};
 use super::serve::{Asked, Early, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
 use super::stats::{Refusal, Served};
 use super::streams::Exchange;
+use super::urls::UrlMap;
 use super::workers::Worker;
 use super::{METHODS, cors, own, quick, target, upstream, urls};
 use crate::clock;
@@ -433,7 +434,10 @@ impl Worker {
         let head = asked.head;
         let takes_gzip = takes_gzip(&head.headers);
         // What depends on the moment is not remembered.
-        let map = self.server.manifest_map(asked);
+        let meta = object.meta();
+        let may_be_manifest =
+            text.is_some() || manifest::may_be(meta.key.as_str(), meta.content_type.as_deref());
+        let map = if may_be_manifest { self.server.manifest_map(asked) } else { UrlMap::default() };
         let is_steered = map.steering().is_some();
         let is_of_moment = text.is_some();
         let shown = Shown::of(object, text, map, takes_gzip);

@@ -102,14 +102,14 @@ impl HttpServer {
         asked: &Asked<'_>,
     ) -> (Response<PlayerBody>, Option<Rewriting>) {
         let passed = asked.for_player(passed);
-        let map = self.manifest_map(asked);
         let content_type = caching::text(&passed.headers, header::CONTENT_TYPE);
         let key = asked.key.as_str();
         let is_part = passed.reply.status == StatusCode::PARTIAL_CONTENT;
         let is_answer = is_part || passed.reply.status == StatusCode::OK;
-        if map.is_empty() || !is_answer || !manifest::may_be(key, content_type) {
-            return (handed_on(passed), None);
-        }
+        // The map is made for manifests alone: most responses are segments.
+        let may_be_manifest = is_answer && manifest::may_be(key, content_type);
+        let map = may_be_manifest.then(|| self.manifest_map(asked)).filter(|it| !it.is_empty());
+        let Some(map) = map else { return (handed_on(passed), None) };
         let is_surely = manifest::is_named(key, content_type);
         // A range that is the whole of it is rewritten as the whole.
         if is_part && !is_whole_range(&passed.headers) {

@@ -16,6 +16,7 @@ use super::reply::Send;
 use super::serve::{Asked, Outcome};
 use super::shown::Shown;
 use super::tail::Tail;
+use super::urls::UrlMap;
 use crate::caching;
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome as Ended};
@@ -42,12 +43,13 @@ impl HttpServer {
         }
         let (status, fields, send) = head.respond(method, request);
         // URLs of a manifest cannot be turned before it is there.
-        let map = self.manifest_map(asked);
         let content_type = caching::text(&head.fields, header::CONTENT_TYPE);
         let key = flight.key.as_str();
-        let is_turned = !map.is_empty()
-            && (manifest::is_named(key, content_type)
-                || (manifest::may_be(key, content_type) && self.begins_as_manifest(&flight).await));
+        let is_named = manifest::is_named(key, content_type);
+        // The map is made for manifests alone: most objects are segments.
+        let may_be_manifest = is_named || manifest::may_be(key, content_type);
+        let map = if may_be_manifest { self.manifest_map(asked) } else { UrlMap::default() };
+        let is_turned = !map.is_empty() && (is_named || self.begins_as_manifest(&flight).await);
         let first = match &send {
             // What has an encoding on the air is served when it is whole. So is a live manifest: it may prove older than the one held.
             // A partial segment is sent when all of it can be (HLS second edition, section 6.2.6).

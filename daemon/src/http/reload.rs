@@ -167,12 +167,13 @@ impl HttpServer {
 
     /// Facts of a playlist as players get it.
     fn offered(&self, held: &Arc<StoredObject>, facts: &Manifest) -> Manifest {
-        let shaped = self.shaped(held, false).and_then(|text| Manifest::read(text.as_bytes()));
+        let shaped = self.shaped(held, facts.kind, false).and_then(|text| Manifest::read(text.as_bytes()));
         shaped.unwrap_or_else(|| facts.clone())
     }
 
-    /// A live manifest that the carousel has brought, as it is sent; `None`: as it is held.
-    fn shaped(&self, object: &Arc<StoredObject>, skip: bool) -> Option<String> {
+    /// A live manifest of this kind that the carousel has brought, as it is sent; `None`: as it is held. It was parsed when it came, and
+    /// is gone through once here: what of it can be served changes from request to request.
+    fn shaped(&self, object: &Arc<StoredObject>, kind: ManifestKind, skip: bool) -> Option<String> {
         let meta = object.meta();
         let live = object.live().filter(|_| meta.response.is_none())?;
         let bytes = object.bytes(0..meta.length)?;
@@ -180,10 +181,9 @@ impl HttpServer {
         let shaping = Shaping { skip, is_young: age_ms <= live.target_ms };
         let held = Held { server: self, url: format!("http://{}", meta.key) };
         let text = std::str::from_utf8(&bytes).ok()?;
-        let facts = Manifest::read(&bytes)?;
-        match facts.kind {
+        match kind {
             ManifestKind::HlsMedia => playlist::shaped(text, &held, shaping),
-            ManifestKind::Dash => timeline::shaped(text, &held.url, &facts, &held),
+            ManifestKind::Dash => timeline::shaped(text, &held.url, live.is_renewed, &held),
             ManifestKind::HlsMultivariant | ManifestKind::Steering => None,
         }
     }
@@ -191,15 +191,14 @@ impl HttpServer {
     /// An object of the cache as it is sent.
     pub(super) fn as_sent(&self, outcome: Outcome, key: &ObjectKey) -> Outcome {
         let Outcome::Stored(object, how) = outcome else { return outcome };
-        let is_live_manifest = object.live().is_some()
-            && object.meta().response.is_none()
-            && self
-                .shared
-                .manifests
-                .facts(&object.meta().key)
-                .is_some_and(|it| matches!(it.kind, ManifestKind::HlsMedia | ManifestKind::Dash));
-        let shaped = || self.shaped(&object, Reload::of(key).is_some_and(|it| it.skip));
-        match is_live_manifest.then(shaped).flatten() {
+        let is_carried = object.live().is_some() && object.meta().response.is_none();
+        // The kind is the same for all versions of a manifest.
+        let facts = is_carried.then(|| self.shared.manifests.facts(&object.meta().key)).flatten();
+        let shaped = facts.and_then(|it| {
+            let skip = Reload::of(key).is_some_and(|it| it.skip);
+            self.shaped(&object, it.kind, skip)
+        });
+        match shaped {
             Some(text) => Outcome::Shaped(object, Bytes::from(text), how),
             None => Outcome::Stored(object, how),
         }

@@ -154,10 +154,9 @@ impl HttpServer {
         }
         // Its groups are joined when it is asked for.
         let is_on_demand = membership == Some(Membership::Left);
-        let name = key.as_str();
         let is_there = match manifests.is_on_air(key, clock::now()) {
             Some(is_on_air) => is_on_air,
-            None => store.contains(name) || flights.get(name).is_some() || flights.announced(name).is_some(),
+            None => flights.expects_or_is_in(store, key.as_str()),
         };
         if is_there || is_on_demand { Ok(()) } else { Err(Returned::NotOnAir) }
     }
@@ -237,12 +236,7 @@ impl HttpServer {
         let keys: Vec<_> = keys.collect();
         // The path alone does not say which host it is of.
         let services = self.shared.manifests.services();
-        let is_known = |key: &ObjectKey| {
-            let name = key.as_str();
-            self.shared.store.contains(name)
-                || self.shared.flights.get(name).is_some()
-                || services.of(key).is_some()
-        };
+        let is_known = |key: &ObjectKey| self.is_here(key.as_str()) || services.of(key).is_some();
         let Some((scheme, host, key)) = keys.iter().find(|it| is_known(&it.2)).or_else(|| keys.first())
         else {
             return Some(Err(refused(StatusCode::BAD_REQUEST, "that is no object's name")));
@@ -478,6 +472,12 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let text =
+            "[http.rendezvous]\nhosts = ['ftp://x', 'a@b']\n[http.steering]\ncdn = 'satellite'\nttl_s = 0\n";
+        let mistakes = crate::config::Config::parse(text).unwrap_err();
+        let keys: Vec<&str> = mistakes.iter().map(|it| it.key.as_str()).collect();
+        let hosts = "http.rendezvous.hosts";
+        assert_eq!(keys, [hosts, hosts, "http.steering", "http.steering.ttl_s"]);
+        assert!(crate::config::Config::parse("[http.rendezvous]\nhosts = []\n").is_err());
         let parse = |host: &str| {
             crate::config::Config::parse(&format!("[http.rendezvous]\nhosts = [{host:?}]\n")).err()
         };
@@ -515,11 +515,5 @@ mod tests {
         ] {
             assert!(parse(right).is_none(), "{right:?}: {:?}", parse(right));
         }
-            "[http.rendezvous]\nhosts = ['ftp://x', 'a@b']\n[http.steering]\ncdn = 'satellite'\nttl_s = 0\n";
-        let mistakes = crate::config::Config::parse(text).unwrap_err();
-        let keys: Vec<&str> = mistakes.iter().map(|it| it.key.as_str()).collect();
-        let hosts = "http.rendezvous.hosts";
-        assert_eq!(keys, [hosts, hosts, "http.steering", "http.steering.ttl_s"]);
-        assert!(crate::config::Config::parse("[http.rendezvous]\nhosts = []\n").is_err());
     }
 }

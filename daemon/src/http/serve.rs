@@ -247,9 +247,7 @@ impl HttpServer {
         let known = |target: &&Target| {
             let reload = Reload::of(&target.key);
             let name = reload.as_ref().map_or(&target.key, |it| &it.playlist).as_str();
-            self.shared.store.contains(name)
-                || self.shared.flights.get(name).is_some()
-                || self.shared.flights.announced(name).is_some()
+            self.shared.flights.expects_or_is_in(&self.shared.store, name)
                 || self.shared.documents.get(name).is_some()
         };
         if let Some(known) = targets.iter().find(known) {
@@ -278,9 +276,8 @@ impl HttpServer {
         let key = ObjectKey::from_name(&name_of_range(target.key.as_str(), range), None).ok()?;
         let has_origin = self.origins.url_for(&target.full).is_some();
         let name = key.as_str();
-        let is_known = store.contains(name)
-            || flights.get(name).is_some()
-            || (!has_origin && flights.announced(name).is_some());
+        let is_known =
+            (!has_origin && flights.announced(name).is_some()) || flights.has_begun_or_is_in(store, name);
         let key = if is_known { Some(key) } else { self.without_ignored_query(&key) };
         Some(Target { key: key?, ..target.clone() })
     }
@@ -291,11 +288,12 @@ impl HttpServer {
         let is_meant = |key: &ObjectKey, left_out: &[&str]| {
             let suits = |rule: &IgnoredQuery| left_out.iter().all(|name| rule.ignores(name));
             let name = key.as_str();
-            store.ignores_query(name, left_out)
-                || flights.announced(name).is_some_and(|it| suits(&it.ignored_query))
+            // In the order in which an object moves.
+            flights.announced(name).is_some_and(|it| suits(&it.ignored_query))
                 || flights
                     .get(name)
                     .is_some_and(|it| it.carried().is_some_and(|it| suits(&it.file.ignored_query)))
+                || store.ignores_query(name, left_out)
         };
         candidates(key).into_iter().find(|(key, left_out)| is_meant(key, left_out)).map(|(key, _)| key)
     }
@@ -442,9 +440,9 @@ impl HttpServer {
             || (!is_from_before(object, since) && manifests::is_playable(object, &is_here))
     }
 
-    /// Whether an object is on its way or held; in the order in which it moves, so that it is not missed between the two.
-    fn is_here(&self, name: &str) -> bool {
-        self.shared.flights.get(name).is_some() || self.shared.store.contains(name)
+    /// Whether an object is on its way or held.
+    pub(super) fn is_here(&self, name: &str) -> bool {
+        self.shared.flights.has_begun_or_is_in(&self.shared.store, name)
     }
 
     /// Completes when a live segment of a service that was just joined will not come any more: one after it is here, or the service has

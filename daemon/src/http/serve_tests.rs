@@ -108,7 +108,11 @@ async fn freshness_and_the_age_of_live_manifests_are_counted_to_their_limits() {
         let response = meta.response.clone().filter(|_| !of_carousel);
         let received_at = clock::steady().plus_ms(-age_ms);
         let object = stored.with_meta(ObjectMeta { received_at, response, expires: None, ..meta.clone() });
-        object.set_live(is_live.then_some(LiveFacts { target_ms: 10_000, fresh_ms: 5000 }));
+        object.set_live(is_live.then_some(LiveFacts {
+            target_ms: 10_000,
+            fresh_ms: 5000,
+            is_renewed: false,
+        }));
         object
     };
     assert!(is_fresh(&aged(1_000_000, true, false)), "without an expiry it is never stale");

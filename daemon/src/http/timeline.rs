@@ -3,16 +3,18 @@
 //! Pure, as `playlist.rs`, whose rule it shares ([`held_back`]). What of a timeline is left out comes with the next MPD; so an MPD that does
 //! not say how soon it is renewed is left alone.
 
-use carousel::manifest::{self, Manifest};
+use carousel::manifest;
 
 use super::playlist::{Holdings, held_back};
 
 /// Segments at the end of a list that are looked for: what is further back has come, or does not come any more.
 const EDGE: usize = 8;
 
-/// The MPD as it is sent; `None`: as it is. `url`: its own.
-pub(super) fn shaped(text: &str, url: &str, facts: &Manifest, holdings: &impl Holdings) -> Option<String> {
-    facts.update_period_ms?;
+/// The MPD as it is sent; `None`: as it is. `url`: its own; `is_renewed`: it says how soon it is.
+pub(super) fn shaped(text: &str, url: &str, is_renewed: bool, holdings: &impl Holdings) -> Option<String> {
+    if !is_renewed {
+        return None;
+    }
     let lists = manifest::last_segments(text.as_bytes(), url, EDGE, |it| it.timeline.is_some());
     // Representations that share a timeline have the same numbers: the one that is furthest behind decides, unless nothing of it comes.
     let mut cuts: Vec<(usize, u64)> = Vec::new();
@@ -63,9 +65,9 @@ mod tests {
 
     fn sent(period: &str, timeline: &str, here: &[&str]) -> Option<String> {
         let text = mpd(period, timeline);
-        let facts = Manifest::read(text.as_bytes()).unwrap();
+        let facts = manifest::Manifest::read(text.as_bytes()).unwrap();
         let here = Here(here.iter().map(|it| (*it).to_owned()).collect());
-        let out = shaped(&text, "http://h/live/a.mpd", &facts, &here)?;
+        let out = shaped(&text, "http://h/live/a.mpd", facts.update_period_ms.is_some(), &here)?;
         let (before, after) =
             mpd(period, "|").split_once('|').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         let inner = out.strip_prefix(before.as_str()).and_then(|it| it.strip_suffix(after.as_str()));

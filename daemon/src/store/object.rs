@@ -176,6 +176,8 @@ pub struct LiveFacts {
     pub fresh_ms: u64,
     /// Duration of its segments.
     pub target_ms: u64,
+    /// It says itself how soon it is renewed (`MPD@minimumUpdatePeriod`).
+    pub is_renewed: bool,
 }
 
 /// A complete, verified object. Its bytes stay readable for as long as this is held, evicted or not.

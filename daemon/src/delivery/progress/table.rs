@@ -13,6 +13,7 @@ use event_listener::{Event, EventListener};
 
 use super::{FailReason, Flight, ObjectRef, Outcome};
 use crate::bounded::BoundedMap;
+use crate::store::Store;
 
 carousel::limits! {
     /// Objects that players can be served from before they are whole.
@@ -185,6 +186,16 @@ impl Flights {
         self.tables().announced.get(key).map(|(_, announced)| announced.clone())
     }
 
+    /// Whether an object is on its way or held. Looked for in the order in which it moves, so that it is not missed between two looks.
+    pub fn has_begun_or_is_in(&self, store: &Store, key: &str) -> bool {
+        self.get(key).is_some() || store.contains(key)
+    }
+
+    /// Whether an object is announced, on its way or held; in this order, too.
+    pub fn expects_or_is_in(&self, store: &Store, key: &str) -> bool {
+        self.announced(key).is_some() || self.has_begun_or_is_in(store, key)
+    }
+
     /// Completes when the next flight or announcement is added. Look at the table after this call and before waiting.
     pub fn listen(&self) -> EventListener {
         self.appeared.listen()
@@ -223,8 +234,10 @@ impl Flights {
 mod tests {
     use carousel::flute::SessionKey;
     use carousel::lct::{Toi, Tsi};
+    use carousel::time::WallTime;
 
     use super::*;
+    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri};
 
     fn object(toi: u128) -> ObjectRef {
         let destination = "239.0.0.1:6000".parse().unwrap();
@@ -262,6 +275,46 @@ mod tests {
         }
         assert_eq!(flights.announced_count(), 0);
         assert!(flights.tables().announced.capacity() < 1024);
+    }
+
+    #[test]
+    fn an_object_that_moves_from_a_flight_to_the_cache_is_not_missed_between_two_looks() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, flights, key) = (crate::store::testing::open(&folder), Flights::new(), key(1));
+        let partial = || Arc::new(store.create(4, Default::default()).unwrap());
+        let flight = Arc::new(Flight::of_growing(key.clone(), None, partial()));
+        for look in [Flights::has_begun_or_is_in, Flights::expects_or_is_in] {
+            store.remove(key.as_str(), crate::store::EvictReason::Purged);
+            flights.add(Arc::clone(&flight)).unwrap();
+            let mut tables = flights.tables();
+            let found = std::thread::scope(|scope| {
+                let looking = scope.spawn(|| look(&flights, &store, key.as_str()));
+                // It waits for the table; meanwhile the object moves.
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                let whole = partial();
+                whole.write_at(0, b"body").unwrap();
+                let meta = ObjectMeta {
+                    uri: ObjectUri::new("http://h/1", &key),
+                    key: key.clone(),
+                    content_type: None,
+                    length: 4,
+                    digest: Digest::of(b"body"),
+                    version: 0,
+                    received_at: WallTime::from_unix_ms(0),
+                    expires: None,
+                    class: Class::Medium,
+                    came_by: CameBy::Carousel,
+                    response: None,
+                    ignored_query: IgnoredQuery::default(),
+                    signed_by: None,
+                };
+                store.publish(&whole.freeze(4).unwrap(), meta).unwrap();
+                tables.flights.remove(&key);
+                drop(tables);
+                looking.join().unwrap()
+            });
+            assert!(found);
+        }
     }
 
     #[test]
