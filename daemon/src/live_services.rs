@@ -98,6 +98,15 @@ pub struct LiveReport {
     pub segment_age: Option<Duration>,
     /// From the end of the newest segment that its manifests list, by their own dates, to now. Negative where a clock is wrong.
     pub latency_ms: Option<i64>,
+    /// Whether its manifests have dates, without which nobody knows the latency.
+    pub is_dated: bool,
+    /// What has come, and what has not.
+    pub counts: LiveCounts,
+}
+
+/// Counters of one service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LiveCounts {
     /// Segments that the carousel has brought.
     pub segments: u64,
     /// Manifests and segments that origins have brought.
@@ -145,12 +154,7 @@ struct Service {
     segment_at: Option<Instant>,
     origin_at: Option<Instant>,
     awaited: Vec<Awaited>,
-    segments: u64,
-    from_origin: u64,
-    listed_early: u64,
-    listed_early_ms: u64,
-    deadline_misses: u64,
-    repaired: u64,
+    counts: LiveCounts,
 }
 
 impl Service {
@@ -165,12 +169,14 @@ impl Service {
             segment_at: None,
             origin_at: None,
             awaited: Vec::new(),
-            segments: 0,
-            from_origin: 0,
-            listed_early: 0,
-            listed_early_ms: 0,
-            deadline_misses: 0,
-            repaired: 0,
+            counts: LiveCounts {
+                segments: 0,
+                from_origin: 0,
+                listed_early: 0,
+                listed_early_ms: 0,
+                deadline_misses: 0,
+                repaired: 0,
+            },
         }
     }
 
@@ -199,7 +205,7 @@ impl Service {
         for it in &mut self.awaited {
             if !it.is_missed && now.since(it.listed_at) > target {
                 it.is_missed = true;
-                self.deadline_misses += 1;
+                self.counts.deadline_misses += 1;
             }
         }
         self.awaited.retain(|it| !it.is_missed || now.since(it.last_at) <= UNLISTED_TARGETS * target);
@@ -211,11 +217,11 @@ impl Service {
         let awaited = self.awaited.swap_remove(at);
         let listed_for = now.since(awaited.listed_at);
         if is_carried {
-            self.listed_early += 1;
-            self.listed_early_ms += u64::try_from(listed_for.as_millis()).unwrap_or(0);
+            self.counts.listed_early += 1;
+            self.counts.listed_early_ms += u64::try_from(listed_for.as_millis()).unwrap_or(0);
         }
         let is_late = listed_for > self.target();
-        self.deadline_misses += u64::from(is_late && !awaited.is_missed);
+        self.counts.deadline_misses += u64::from(is_late && !awaited.is_missed);
         !is_late
     }
 }
@@ -242,13 +248,13 @@ impl LiveServices {
     ) {
         self.change(now, service, target_ms, |it| match arrival {
             Arrival::Segment { is_repaired } => {
-                it.segments += 1;
+                it.counts.segments += 1;
                 it.segment_at = Some(now);
                 let is_in_time = it.has_come(now, key, true);
-                it.repaired += u64::from(is_repaired && is_in_time);
+                it.counts.repaired += u64::from(is_repaired && is_in_time);
             }
             Arrival::FromOrigin => {
-                it.from_origin += 1;
+                it.counts.from_origin += 1;
                 it.origin_at = Some(now);
                 it.has_come(now, key, false);
             }
@@ -312,24 +318,27 @@ impl LiveServices {
         changes
     }
 
-    /// All services, by name.
-    pub fn reports(&self, now: Instant, wall: Option<WallTime>) -> Vec<LiveReport> {
+    /// All services, by name, as they are now. `joined_at` as for [`LiveServices::handle_timeout`].
+    pub fn reports(
+        &self,
+        now: Instant,
+        wall: Option<WallTime>,
+        joined_at: impl Fn(&str) -> Option<Instant>,
+    ) -> Vec<LiveReport> {
         let services = self.lock();
         let mut reports: Vec<LiveReport> = services
             .iter()
-            .map(|(name, it)| LiveReport {
+            .map(|(name, it)| (name, it, it.state_at(now, joined_at(name))))
+            .map(|(name, it, state)| LiveReport {
                 service: name.clone(),
-                state: it.state,
-                since: now.since(it.state_at),
+                state,
+                // Of a change that nobody has looked at yet: since just now.
+                since: if state == it.state { now.since(it.state_at) } else { Duration::ZERO },
                 target_ms: it.target_ms,
                 segment_age: it.segment_at.map(|at| now.since(at)),
                 latency_ms: it.end_ms.and_then(|end_ms| Some(wall?.unix_ms().saturating_sub(end_ms))),
-                segments: it.segments,
-                from_origin: it.from_origin,
-                listed_early: it.listed_early,
-                listed_early_ms: it.listed_early_ms,
-                deadline_misses: it.deadline_misses,
-                repaired: it.repaired,
+                is_dated: it.end_ms.is_some(),
+                counts: it.counts,
             })
             .collect();
         reports.sort_by(|a, b| a.service.cmp(&b.service));
@@ -359,7 +368,7 @@ mod tests {
     const REPAIRED: Arrival = Arrival::Segment { is_repaired: true };
 
     fn only(services: &LiveServices, now: Instant) -> LiveReport {
-        let mut reports = services.reports(now, Some(WallTime::from_unix_ms(10_700)));
+        let mut reports = services.reports(now, Some(WallTime::from_unix_ms(10_700)), |_| None);
         assert_eq!(reports.len(), 1);
         reports.remove(0)
     }
@@ -416,20 +425,42 @@ mod tests {
         services.arrived(at(400), "a", 2000, &key(1), REPAIRED);
         services.arrived(at(500), "a", 2000, &key(4), Arrival::FromOrigin);
         services.arrived(at(2001), "a", 2000, &key(2), REPAIRED);
-        assert_eq!(only(&services, at(2001)).deadline_misses, 1, "2");
+        assert_eq!(only(&services, at(2001)).counts.deadline_misses, 1, "2");
         for ms in [2001, 3000, 4000] {
             services.handle_timeout(at(ms), |_| None);
             services.listed(at(ms), "a", EDGE, vec![key(3)]);
         }
-        assert_eq!(only(&services, at(4000)).deadline_misses, 2, "3 is listed for long, and missed once");
+        assert_eq!(
+            only(&services, at(4000)).counts.deadline_misses,
+            2,
+            "3 is listed for long, and missed once"
+        );
         services.arrived(at(5000), "a", 2000, &key(3), REPAIRED);
         services.arrived(at(9000), "a", 2000, &key(5), REPAIRED);
         let report = only(&services, at(9500));
-        assert_eq!((report.segments, report.from_origin), (4, 1));
-        assert_eq!((report.listed_early, report.listed_early_ms), (3, 400 + 2001 + 5000));
-        assert_eq!(report.deadline_misses, 2);
-        assert_eq!(report.repaired, 2, "1 in time, and 5 that no playlist had listed");
+        let counts = report.counts;
+        assert_eq!((counts.segments, counts.from_origin), (4, 1));
+        assert_eq!((counts.listed_early, counts.listed_early_ms), (3, 400 + 2001 + 5000));
+        assert_eq!(counts.deadline_misses, 2);
+        assert_eq!(counts.repaired, 2, "1 in time, and 5 that no playlist had listed");
         assert_eq!((report.segment_age, report.latency_ms), (Some(Duration::from_millis(500)), Some(700)));
+    }
+
+    #[test]
+    fn a_report_is_of_now_and_not_of_the_last_look() {
+        let services = LiveServices::default();
+        services.listed(at(0), "a", LiveEdge { end_ms: None, ..EDGE }, Vec::new());
+        let report = |ms: u64| {
+            let wall = Some(WallTime::from_unix_ms(10_700));
+            services.reports(at(ms), wall, |_| Some(at(0))).remove(0)
+        };
+        // Nobody has looked at it since it was seen first.
+        assert_eq!((report(500).state, report(500).since), (LiveState::Joining, Duration::ZERO));
+        services.arrived(at(600), "a", 2000, &key(1), WHOLE);
+        assert_eq!(report(600).state, LiveState::Live);
+        services.handle_timeout(at(1000), |_| Some(at(0)));
+        assert_eq!(report(3000).since, Duration::from_secs(2));
+        assert_eq!((report(3000).latency_ms, report(3000).is_dated), (None, false));
     }
 
     #[test]
@@ -441,7 +472,7 @@ mod tests {
         services.merged("h/live/v", "one");
         services.merged("h/other", "one");
         let report = only(&services, at(0));
-        assert_eq!((report.service.as_str(), report.segments), ("one", 1));
+        assert_eq!((report.service.as_str(), report.counts.segments), ("one", 1));
     }
 
     #[test]
@@ -450,9 +481,10 @@ mod tests {
         for number in 0..2 * MAX_LIVE_SERVICES {
             services.listed(at(0), &number.to_string(), EDGE, (0..2 * MAX_AWAITED).map(key).collect());
         }
-        assert_eq!(services.reports(at(0), None).len(), MAX_LIVE_SERVICES);
+        assert_eq!(services.reports(at(0), None, |_| None).len(), MAX_LIVE_SERVICES);
         services.handle_timeout(at(2001), |_| None);
-        let misses: Vec<u64> = services.reports(at(2001), None).iter().map(|it| it.deadline_misses).collect();
+        let reports = services.reports(at(2001), None, |_| None);
+        let misses: Vec<u64> = reports.iter().map(|it| it.counts.deadline_misses).collect();
         assert!(misses.iter().all(|it| *it == MAX_AWAITED as u64), "{misses:?}");
         let awaited = || services.lock().iter().map(|(_, it)| it.awaited.len()).sum::<usize>();
         services.handle_timeout(at(6001), |_| None);
@@ -461,6 +493,6 @@ mod tests {
         assert_eq!(awaited(), 1);
         services.arrived(at(1_800_000), "new", 2000, &key(0), Arrival::FromOrigin);
         services.handle_timeout(at(3_600_000), |_| None);
-        assert_eq!(services.reports(at(3_600_000), None).len(), 2);
+        assert_eq!(services.reports(at(3_600_000), None, |_| None).len(), 2);
     }
 }

@@ -17,7 +17,7 @@ use carousel::time::Instant;
 use event_listener::{Event, EventListener};
 use lru::LruCache;
 
-use crate::live_services::{Arrival, LiveEdge, LiveServices};
+use crate::live_services::{Arrival, LiveEdge, LiveReport, LiveServices};
 use crate::services::Services;
 use crate::store::{CameBy, Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
 use crate::{clock, coding};
@@ -131,6 +131,21 @@ impl Manifests {
                 self.arrived(&meta.key, clock::now());
             }
         }
+    }
+
+    /// Since when the groups of each service are joined, by its name.
+    pub(crate) fn joined_at(&self) -> impl Fn(&str) -> Option<Instant> + use<> {
+        let services = self.services.all();
+        move |name| match services.iter().find(|it| it.id == name) {
+            Some(service) => service.joined_at(),
+            // Groups that no document assigns to services are joined from the start.
+            None => Some(Instant::from_nanos(0)),
+        }
+    }
+
+    /// Reception of all live services.
+    pub fn live_reports(&self) -> Vec<LiveReport> {
+        self.live.reports(clock::now(), clock::date(), self.joined_at())
     }
 
     /// The carousel has brought a live object.

@@ -166,26 +166,28 @@ impl MetricWriter<'_> {
             }
         }
         let counters: [Named<CountOfLive>; 5] = [
-            ("live_segments", "Segments of a live service that the carousel has brought", |it| it.segments),
+            ("live_segments", "Segments of a live service that the carousel has brought", |it| {
+                it.counts.segments
+            }),
             (
                 "live_from_origin_objects",
                 "Manifests and segments of a live service that origins have brought",
-                |it| it.from_origin,
+                |it| it.counts.from_origin,
             ),
             (
                 "live_listed_early_segments",
                 "Segments of a live service that came after a playlist had listed them",
-                |it| it.listed_early,
+                |it| it.counts.listed_early,
             ),
             (
                 "live_deadline_misses",
                 "Segments of a live service that had not come a target duration after a playlist listed them",
-                |it| it.deadline_misses,
+                |it| it.counts.deadline_misses,
             ),
             (
                 "live_repaired_segments",
                 "Segments of a live service that came in time with parts from an origin",
-                |it| it.repaired,
+                |it| it.counts.repaired,
             ),
         ];
         for (name, help, value) in counters {
@@ -196,7 +198,7 @@ impl MetricWriter<'_> {
             ("live_listed_early_seconds", "Seconds from the listing of those segments to their arrival");
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for report in reports {
-            let seconds = ConstCounter::new(report.listed_early_ms as f64 / 1000.0);
+            let seconds = ConstCounter::new(report.counts.listed_early_ms as f64 / 1000.0);
             seconds.encode(family.encode_family(&[("service", report.service.as_str())])?)?;
         }
         Ok(())
@@ -561,7 +563,7 @@ impl Scrape {
             .sum();
         writer.gauge(
             "services_joined_bps",
-            "Bits a second that the services whose groups are joined are taken to have",
+            "Sum of the greatest rates of the services whose groups are joined; where they take turns, more than the link has",
             joined_bps,
         )?;
         let atsc = groups.atsc();
@@ -786,7 +788,7 @@ impl Scrape {
             ),
             server.tails().labelled(),
         )?;
-        writer.live(&server.manifests().live().reports(clock::now(), clock::date()))
+        writer.live(&server.manifests().live_reports())
     }
 
     /// Responses to players, by route and by status.

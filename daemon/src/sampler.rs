@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use carousel::time::Instant;
 use serde_json::{Value, json};
 
 use crate::catalog::Catalog;
@@ -77,19 +76,18 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
     }
 }
 
+/// Line of a change of state, whatever the state.
+const RECEPTION_CHANGED: &str = "the reception of a live service has changed";
+
 /// Looks at the reception of live services, and writes a line for each whose state has changed.
 fn log_live_services(parts: &Parts) {
     let manifests = parts.server.manifests();
-    let services = manifests.services().all();
-    let joined_at = |name: &str| match services.iter().find(|it| it.id == name) {
-        Some(service) => service.joined_at(),
-        // Groups that no document assigns to services are joined from the start.
-        None => Some(Instant::from_nanos(0)),
-    };
-    for LiveChange { service, from, to } in manifests.live().handle_timeout(clock::now(), joined_at) {
+    for LiveChange { service, from, to } in
+        manifests.live().handle_timeout(clock::now(), manifests.joined_at())
+    {
         match to {
-            LiveState::Stalled => tracing::warn!(service, %from, "a live service has stalled"),
-            _ => tracing::info!(service, %from, %to, "the reception of a live service has changed"),
+            LiveState::Stalled => tracing::warn!(service, %from, %to, "{RECEPTION_CHANGED}"),
+            _ => tracing::info!(service, %from, %to, "{RECEPTION_CHANGED}"),
         }
     }
 }

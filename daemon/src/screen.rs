@@ -290,15 +290,18 @@ fn certificate_line(certificate: &Value) -> String {
 /// The row of one live service.
 fn live_row(out: &mut Rows, service: &Value) {
     let mut line = format!("{}: {}", text(service, "service"), text(service, "state"));
-    for (name, label) in [("segment_age_ms", "newest segment"), ("latency_ms", "latency")] {
-        if let Some(ms) = service[name].as_i64() {
-            let _ = write!(line, ", {label} {:.1} s", ms as f64 / 1000.0);
-        }
+    if let Some(ms) = service["segment_age_ms"].as_i64() {
+        let _ = write!(line, ", segment age {:.1} s", ms as f64 / 1000.0);
+    }
+    match (service["latency_ms"].as_i64(), &service["dated"]) {
+        (Some(ms), _) => drop(write!(line, ", latency {:.1} s", ms as f64 / 1000.0)),
+        (None, Value::Bool(false)) => line.push_str(", latency unknown (no date in the playlist)"),
+        (None, _) => line.push_str(", latency unknown (this box has no date)"),
     }
     let number = |name: &str| count(&service[name]);
     let _ = write!(
         line,
-        "; segments {}, too late {}, repaired {}, from origins {}",
+        "; segments {}, deadline misses {}, repaired in time {}, from origin {}",
         number("segments"),
         number("deadline_misses"),
         number("repaired"),
@@ -554,12 +557,12 @@ pub fn firmware(value: &Value) -> String {
         let (received, length) = (size(&update["received_bytes"]), size(&update["length"]));
         let (version, phase) = (text(update, "version"), text(update, "phase"));
         row("update", &format!("{version}, {phase}, {received} of {length}{held}"));
-    }
-    for over in offered["over"].as_array().into_iter().flatten() {
-        let end = if over["installed"] == true { "installed" } else { text(over, "why") };
         if update["held"] == "program" {
             row("why", text(offered, "why"));
         }
+    }
+    for over in offered["over"].as_array().into_iter().flatten() {
+        let end = if over["installed"] == true { "installed" } else { text(over, "why") };
         row("over", &format!("{}: {end}", text(over, "version")));
     }
     for lack in offered["lacks"].as_array().into_iter().flatten() {
@@ -672,7 +675,9 @@ mod tests {
             "flights": { "failed": many }, "repair": { "outcomes": many }, "origin": { "failures": many },
             "http": { "responses": many }, "catalog": { "left_out": many },
             "live": [{ "service": "urn:a-long-name-of-a-service", "state": "live", "segment_age_ms": 1340, "latency_ms": -200,
-                       "segments": 1_234_567, "deadline_misses": 3, "repaired": 4, "from_origin": 5 }],
+                       "segments": 1_234_567, "deadline_misses": 3, "repaired": 4, "from_origin": 5 },
+                     { "service": "x", "state": "live", "segment_age_ms": 1, "latency_ms": null, "dated": false },
+                     { "service": "y", "state": "live", "segment_age_ms": 1, "latency_ms": null, "dated": true }],
         });
         let table = status(&value);
         let widest = table.lines().map(|line| line.chars().count()).max().unwrap();
@@ -682,8 +687,10 @@ mod tests {
             "THE DISK IS FULL",
             "some reason 19 1,000,019",
             "silent     nothing has arrived",
-            "urn:a-long-name-of-a-service: live, newest segment 1.3 s, latency\n",
-            " -0.2 s; segments 1,234,567, too late 3, repaired 4, from origins 5\n",
+            "urn:a-long-name-of-a-service: live, segment age 1.3 s, latency -0.2\n",
+            "segments 1,234,567, deadline misses 3, repaired in time 4, from",
+            "latency unknown (no date in the playlist)",
+            "latency unknown (this box has no date)",
         ] {
             assert!(table.contains(part), "{part}: {table}");
         }

@@ -185,12 +185,14 @@ fn services_json(groups: &GroupStates) -> Vec<Value> {
 /// Reception of live services.
 fn live_json(server: &HttpServer) -> Vec<Value> {
     let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
-    let reports = server.manifests().live().reports(clock::now(), clock::date()).into_iter().map(|it| {
+    let reports = server.manifests().live_reports().into_iter().map(|it| {
+        let counts = it.counts;
         json!({
             "service": it.service, "state": it.state.as_str(), "since_ms": ms(it.since), "target_ms": it.target_ms,
-            "segment_age_ms": it.segment_age.map(ms), "latency_ms": it.latency_ms, "segments": it.segments,
-            "from_origin": it.from_origin, "listed_early": it.listed_early, "listed_early_ms": it.listed_early_ms,
-            "deadline_misses": it.deadline_misses, "repaired": it.repaired,
+            "segment_age_ms": it.segment_age.map(ms), "latency_ms": it.latency_ms, "dated": it.is_dated,
+            "segments": counts.segments, "from_origin": counts.from_origin, "listed_early": counts.listed_early,
+            "listed_early_ms": counts.listed_early_ms, "deadline_misses": counts.deadline_misses,
+            "repaired": counts.repaired,
         })
     });
     reports.collect()

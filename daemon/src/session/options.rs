@@ -65,8 +65,10 @@ pub struct Receive {
     pub neighbours: usize,
     /// Grace time: groups are left when nobody has asked for their service for so long.
     pub leave_after_ms: u64,
-    /// Bits a second of all services whose groups are joined, by what their sessions were seen to take, else by what is configured
-    /// or announced; 0: no limit. A service that players ask for comes before those that are joined for another reason.
+    /// Bits a second of all services whose groups are joined; 0: no limit. Each counts with the greatest rate that its sessions were
+    /// seen to take within 6 s, before that with what is configured or announced: services that take turns on a link, as those of a
+    /// carousel do, add up to more than the link has. A service that players ask for comes before those that are joined for another
+    /// reason.
     pub joined_bps: u64,
     /// Join guide sessions.
     pub join_guides: bool,
@@ -197,8 +199,6 @@ impl SessionOptions {
         all
     }
 
-    /// Mistakes in what the tables say of services.
-    pub fn service_mistakes(&self) -> Vec<Mistake> {
     /// Mistakes in the groups of low-level signalling.
     pub(crate) fn lls_mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
@@ -229,6 +229,8 @@ impl SessionOptions {
         all
     }
 
+    /// Mistakes in what the tables say of services.
+    pub fn service_mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: String, what: &str, fix: &str| all.push(Mistake::of_value(&key, what, fix));
         for (at, service) in self.services.iter().enumerate() {
@@ -290,8 +292,6 @@ impl SessionOptions {
     }
 }
 
-impl Receive {
-    /// Receive threads to start.
 /// Whether a group is of 224.0.0.0/24 (RFC 5771 section 4), or of link-local or smaller scope (RFC 4291 section 2.7).
 const fn is_of_the_link(group: IpAddr) -> bool {
     match group {
@@ -300,6 +300,8 @@ const fn is_of_the_link(group: IpAddr) -> bool {
     }
 }
 
+impl Receive {
+    /// Receive threads to start.
     pub fn threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
