@@ -17,6 +17,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+/// Length of a body from which it is long.
+const LONG_BYTES: usize = 100_000;
+
 /// How the origin behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -31,6 +34,8 @@ pub enum Fault {
     WrongBytes,
     /// The connection breaks after half of the body.
     Cut,
+    /// The same for what is long alone.
+    CutsLong,
     /// Nothing comes for a minute.
     Hangs,
     /// Ranges end before they should, and say so.
@@ -50,12 +55,13 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::None,
         Self::Unavailable,
         Self::IgnoresRanges,
         Self::WrongBytes,
         Self::Cut,
+        Self::CutsLong,
         Self::Hangs,
         Self::Short,
         Self::Long,
@@ -213,6 +219,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let response = response.header("content-length", bytes.len());
     let body = match fault {
         Fault::Cut => cut(bytes),
+        Fault::CutsLong if bytes.len() >= LONG_BYTES => cut(bytes),
         Fault::Trickles => Trickle(Bytes::from(bytes), Box::pin(tokio::time::sleep(Duration::ZERO))).boxed(),
         _ => Full::new(Bytes::from(bytes)).map_err(never).boxed(),
     };

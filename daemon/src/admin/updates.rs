@@ -18,11 +18,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock;
-use crate::delivery::Announced;
 use crate::firmware::{
     Audience, Bundle, Hold, Holding, InstallError, Installer as _, Program, Step, Updates,
 };
-use crate::origin::{Ask, Filler, Origins, Question, RequestBody};
+use crate::origin::{Filler, Origins, Question, RequestBody, ResumedFetch};
 use crate::status::Parts;
 use crate::store::{EvictReason, Store, StoredObject, free_bytes};
 
@@ -89,6 +88,8 @@ struct Runner {
     started: Instant,
     /// Answers of objects to players, and since when there are so many.
     served: (u64, Instant),
+    /// The bundle that an origin is asked for.
+    fetch: Option<Arc<ResumedFetch>>,
     fill: Option<JoinHandle<bool>>,
     fills: Patience,
     install: Option<JoinHandle<bool>>,
@@ -112,6 +113,7 @@ pub async fn run(context: UpdateContext) {
         context,
         started: now,
         served: (0, now),
+        fetch: None,
         fill: None,
         fills: Patience::default(),
         install: None,
@@ -150,13 +152,14 @@ impl Runner {
         };
         let date = clock::date().or(wall).map(WallTime::unix_seconds);
         // It waits for the disk.
-        let looked = Arc::clone(&parts);
+        let (looked, fetch) = (Arc::clone(&parts), self.fetch.clone());
         let step = tokio::task::spawn_blocking(move || {
             let unwanted = looked.updates.take_unwanted();
-            let step = looked.updates.step(date, audience, holding(&looked));
+            let step = looked.updates.step(date, audience, holding(&looked, fetch.as_deref()));
             keep(&looked.store, &looked.updates, &unwanted);
             step
         });
+        self.give_up_others();
         match step.await {
             Ok(Step::Ask(bundle)) => self.ask(now, &bundle).await,
             Ok(Step::Install(bundle)) => self.install(now, bundle).await,
@@ -168,30 +171,51 @@ impl Runner {
 
     /// Asks an origin for what is missing: the ranges of a bundle that is arriving, or all of one of which nothing has come.
     async fn ask(&mut self, now: Instant, bundle: &Bundle) {
-        if ended(&mut self.fill).await == Some(false) {
-            self.fills.failed(now);
+        match ended(&mut self.fill).await {
+            Some(false) => self.fills.failed(now),
+            Some(true) => self.fills = Patience::default(),
+            None => {}
         }
         let UpdateContext { parts, filler, origins } = &self.context;
-        let Bundle { url, sha256, length } = bundle;
-        let Ok(key) = ObjectKey::from_name(url, None) else { return };
+        let Ok(key) = ObjectKey::from_name(&bundle.url, None) else { return };
         match parts.flights.get(key.as_str()) {
             // It goes the way of an object that a player waits for.
             Some(flight) if flight.is_carried() => parts.flights.request(&flight),
             Some(_) => {}
             None if self.fill.is_none() && self.fills.may_go(now) => {
-                let Some(from) = origins.url_for_announced(&key, url) else { return };
-                let announced =
-                    Announced { digest: Some(*sha256), length: Some(*length), ..Announced::default() };
-                let ask = Ask { announced: Some(announced), is_our_own: true, ..Ask::default() };
-                let (filler, parts) = (Arc::clone(filler), Arc::clone(parts));
+                let Some(from) = origins.url_for_announced(&key, &bundle.url) else { return };
+                let fetch = self.fetch.get_or_insert_with(|| {
+                    let version = parts.updates.origin_version();
+                    Arc::new(ResumedFetch::new(key, from, bundle.sha256, bundle.length, version))
+                });
+                let (fetch, filler, parts) = (Arc::clone(fetch), Arc::clone(filler), Arc::clone(parts));
                 self.fill = Some(tokio::spawn(async move {
-                    if let crate::origin::FillResult::Flight(flight) = filler.fill(&key, from, ask).await {
-                        while flight.outcome().is_none() && flight.wait_for(u64::MAX, LONGEST_RETRY).await {}
+                    let sha256 = *fetch.digest();
+                    let remember = |version: Option<&str>| parts.updates.is_of_version(&sha256, version);
+                    let came = fetch.attempt(&filler, &remember).await;
+                    if let Err(why) = &came {
+                        tracing::info!(
+                            ?why,
+                            "a bundle of firmware has not come completely; it is asked for again"
+                        );
                     }
-                    parts.store.contains(key.as_str())
+                    came.is_ok()
                 }));
             }
             None => {}
+        }
+    }
+
+    /// Gives up the fetch of a bundle that is not the one that is wanted.
+    fn give_up_others(&mut self) {
+        let wanted = self.context.parts.updates.wanted();
+        let is_wanted =
+            |it: &Arc<ResumedFetch>| wanted.as_ref().is_some_and(|wanted| wanted.sha256 == *it.digest());
+        if self.fetch.as_ref().is_some_and(|it| !is_wanted(it)) {
+            if let Some(fill) = self.fill.take() {
+                fill.abort();
+            }
+            (self.fetch, self.fills) = (None, Patience::default());
         }
     }
 
@@ -291,8 +315,8 @@ fn served(parts: &Parts) -> u64 {
     stats.routes.iter().flat_map(|it| &it.served).map(|it| it.load(Ordering::Relaxed)).sum()
 }
 
-/// The part of the wanted bundle that is in the cache.
-fn holding(parts: &Parts) -> Holding {
+/// The part of the wanted bundle that is in the cache; `fetch`: of what an origin sends.
+fn holding(parts: &Parts, fetch: Option<&ResumedFetch>) -> Holding {
     let Some(Bundle { url, sha256, .. }) = parts.updates.wanted() else { return Holding::Part(0) };
     let Ok(key) = ObjectKey::from_name(&url, None) else { return Holding::Part(0) };
     match parts.store.get(key.as_str()) {
@@ -300,7 +324,11 @@ fn holding(parts: &Parts) -> Holding {
             let meta = object.meta();
             Holding::Whole { length: meta.length, is_offered: meta.digest == sha256 }
         }
-        None => Holding::Part(parts.flights.get(key.as_str()).map_or(0, |it| it.received_bytes())),
+        None => {
+            let fetched = fetch.filter(|it| *it.digest() == sha256).map_or(0, ResumedFetch::received_bytes);
+            let arriving = parts.flights.get(key.as_str()).map_or(0, |it| it.received_bytes());
+            Holding::Part(fetched.max(arriving))
+        }
     }
 }
 

@@ -167,6 +167,9 @@ pub(super) struct Release {
     pub attempts: u32,
     /// The start of the machine in which it was installed.
     pub boot: String,
+    /// `If-Range` value of the origin's version of which a part is in the cache.
+    #[serde(default)]
+    pub origin_version: Option<String>,
 }
 
 /// A bundle that is not tried again.
@@ -379,6 +382,7 @@ pub(super) mod tests {
             phase,
             attempts: 1,
             boot: "one".to_owned(),
+            origin_version: None,
         }
     }
 

@@ -322,6 +322,20 @@ impl Updates {
         self.state().followed().map(Bundle::of)
     }
 
+    /// `If-Range` value of the origin's version of which a part is in the cache.
+    pub fn origin_version(&self) -> Option<String> {
+        self.state().memory.release.as_ref()?.origin_version.clone()
+    }
+
+    /// Notes of which of the origin's versions the next bytes of this bundle are.
+    pub fn is_of_version(&self, sha256: &Digest, version: Option<&str>) {
+        let mut state = self.state();
+        let of = state.memory.release.as_mut().filter(|it| it.sha256 == sha256.to_hex());
+        let Some(release) = of else { return };
+        release.origin_version = version.map(str::to_owned);
+        self.remember(&state);
+    }
+
     /// Whether a bundle of this name is remembered, so that it must not be evicted.
     pub fn remembered(&self) -> Option<String> {
         self.state().memory.release.as_ref().map(|it| it.url.clone())
@@ -480,6 +494,7 @@ impl Updates {
             phase: Phase::Receiving,
             attempts: 0,
             boot: String::new(),
+            origin_version: None,
         });
         state.holding = None;
         if self.remember(state) {

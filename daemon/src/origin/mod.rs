@@ -2,7 +2,7 @@
 //!
 //! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
 //! turns an answer into what is kept, [`client`] has the requests themselves, [`addresses`] the addresses that they may go to,
-//! [`ranges`] those for parts, [`spans`] keeps objects of which only ranges were asked for, [`kind`] tells media from manifests,
+//! [`ranges`] those for parts, [`spans`] keeps objects of which only ranges were asked for, [`resumed`] fetches long ones over power cuts, [`kind`] tells media from manifests,
 //! [`parents`] which caches are asked before an origin, [`failover`] the requests to them, [`phase`] when a live one changes, [`icy`] reads what radio servers answer.
 
 mod addresses;
@@ -19,6 +19,7 @@ mod parents;
 mod phase;
 mod policy;
 mod ranges;
+mod resumed;
 mod signing;
 mod spans;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use options::{
 };
 pub use parents::{GroupReport, MemberReport, ParentGroup, mistakes as mistakes_of_parents};
 pub(crate) use ranges::parse_content_range;
+pub use resumed::{ResumedFetch, Unfinished};
 pub use signing::{Signing, SigningForm};
 pub use spans::SpanResult;
 pub use timeouts::{OriginTimeouts, RouteTimeouts};

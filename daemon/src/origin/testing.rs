@@ -23,7 +23,7 @@ pub(crate) struct Tested {
     pub(crate) filler: Arc<Filler>,
     pub(crate) client: Arc<Client>,
     pub(crate) context: FillContext,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 /// A client with limits that a test does not reach, which asks origins on the loopback interface.
@@ -35,13 +35,19 @@ pub(crate) fn client() -> Client {
 /// With an empty cache. To be called in a runtime.
 pub(crate) fn filler() -> Tested {
     let folder = tempfile::tempdir().unwrap();
-    let context = FillContext { store: open(&folder), flights: Flights::new(), manifests: Arc::default() };
+    let tested = filler_of(open(&folder));
+    Tested { _folder: Some(folder), ..tested }
+}
+
+/// With this cache. To be called in a runtime.
+pub(crate) fn filler_of(store: Store) -> Tested {
+    let context = FillContext { store, flights: Flights::new(), manifests: Arc::default() };
     let client = Arc::new(client());
     let options =
         FillOptions { segment_ttl_s: 60, manifest_ttl_s: 1, negative_ttl_s: 1, prefetch_object_bytes: 10 };
     let runtime = tokio::runtime::Handle::current();
     let filler = Filler::new(Arc::clone(&client), context.clone(), options, runtime);
-    Tested { filler, client, context, _folder: folder }
+    Tested { filler, client, context, _folder: None }
 }
 
 /// A key.

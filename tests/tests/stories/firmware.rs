@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use linksim::{Profile, Rng};
 use serde_json::Value;
-use skycache_tests::origin::Origin;
+use skycache_tests::origin::{Fault, Origin};
 use skycache_tests::programs::program;
 use skycache_tests::{Story, media};
 
@@ -256,8 +256,24 @@ fn a_box_without_the_carousel_takes_the_same_bundle_over_http_and_reports() {
     story.headend.take().unwrap().stop();
     std::fs::copy(&newer, at_origin.join("1.5.raucb")).unwrap();
     assert!(Command::new("cp").arg(&document).arg(&at_origin).status().unwrap().success());
+    // Half of it comes; then the power is cut, and the rest is asked for alone.
+    story.drop_in("[store]\nresume_bytes = 100_000\n");
+    story.origin.as_ref().unwrap().set_fault(Fault::CutsLong);
+    story.start_daemon();
+    let received = |story: &Story| offered(story)["update"]["received_bytes"].as_u64().unwrap_or(0);
+    story.until("half of the bundle", PATIENCE, |story| received(story) > 900_000);
+    // A checkpoint follows at once.
+    story.until("its checkpoint", PATIENCE, |story| {
+        let files = std::fs::read_dir(story.dir().join("cache/partial")).into_iter().flatten().flatten();
+        files.map(|it| it.path()).any(|it| it.extension().is_some_and(|it| it == "map"))
+    });
+    story.daemon.take().unwrap().signal("KILL");
+    let before = story.origin.as_ref().unwrap().counts().1;
+    story.origin.as_ref().unwrap().set_fault(Fault::None);
     story.start_daemon();
     story.until("the installation", PATIENCE, |story| count(story, "outcomes", "installed") == 1);
+    let sent = story.origin.as_ref().unwrap().counts().1 - before;
+    assert!(sent < 1_200_000, "{sent} bytes for the rest and the list of offers");
     assert_eq!(installed(&story), line(&newer));
     let mut events = Vec::new();
     while events.len() < 2 {
