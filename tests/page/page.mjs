@@ -497,7 +497,52 @@ async function certificatesAndLog(page) {
   await page.waitForFunction(() => document.querySelector("[data-table=logs] .hint.bad") === null);
 }
 
+/** Live services as the box says them; the film of this story is none. */
+const LIVE = [
+  { service: "urn:example:news", state: "live", since_ms: 90_000, target_ms: 2000, segment_age_ms: 1340, latency_ms: 3200, dated: true, segments: 1234, from_origin: 5, listed_early: 4, listed_early_ms: 1200, deadline_misses: 3, repaired: 4 },
+  { service: "cdn.example.com/live/sport", state: "origin", since_ms: 9000, target_ms: 6000, segment_age_ms: null, latency_ms: null, dated: false, segments: 0, from_origin: 17, listed_early: 0, listed_early_ms: 0, deadline_misses: 0, repaired: 0 },
+  { service: "cdn.example.com/live/weather", state: "stalled", since_ms: 60_000, target_ms: 2000, segment_age_ms: 61_000, latency_ms: 63_500, dated: true, segments: 40, from_origin: 0, listed_early: 0, listed_early_ms: 0, deadline_misses: 12, repaired: 0 },
+];
+
+/** The table of live services: its words, its measures, by keys, and at every size. */
+async function liveServices() {
+  const frame = "[data-table=live] .table-frame";
+  const words = { "en-GB": "Live services", "de-DE": "Live-Dienste", "es-ES": "Servicios en directo", "fr-FR": "Services en direct", "it-IT": "Servizi dal vivo" };
+  const looks = [["390", "light", "en-GB"], ["390", "dark", "de-DE"], ["1280", "light", "fr-FR"], ["1280", "dark", "es-ES"], ["1920", "light", "it-IT"], ["1920", "dark", "en-GB"]];
+  for (const [size, colorScheme, locale] of looks) {
+    const name = `operator-live-${size}-${colorScheme}`;
+    const page = await open({ ...SIZES[size], colorScheme, locale }, "", "[data-table=sessions] tbody tr");
+    if (size === "390") check("without a live service it says so", await page.locator("[data-table=live] .hint").isVisible());
+    await page.route("**/api/v1/status", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...(await response.json()), live: LIVE } });
+    });
+    await page.waitForSelector(`${frame} tbody tr:nth-child(3)`);
+    check(`${name}: its heading`, (await page.textContent("[data-table=live] h2")) === words[locale]);
+    const cells = (row) => page.locator(`${frame} tbody tr:nth-child(${row}) td`).allTextContents();
+    if (locale === "en-GB") {
+      check(`${name}: ${await cells(1)}`, (await cells(1)).join("|") === "urn:example:news|live|1.3 s|3.2 s|1,234|4, 0.3 s each|3|4|5");
+      check(`${name}: ${await cells(2)}`, (await cells(2)).join("|") === "cdn.example.com/live/sport|from origin|–|no date|0|0|0|0|17");
+      check(`${name}: a service that stands is bad`, (await page.locator(`${frame} td.bad`).allTextContents()).join() === "stalled");
+    }
+    // A table that is wider than its frame is moved by arrow keys.
+    await page.locator("[data-table=live]").scrollIntoViewIfNeeded();
+    await page.focus(frame);
+    const hidden = await page.evaluate((frame) => document.querySelector(frame).scrollWidth - document.querySelector(frame).clientWidth, frame);
+    if (hidden > 0) {
+      await page.keyboard.press("ArrowRight");
+      await page.waitForFunction((frame) => document.querySelector(frame).scrollLeft > 0, frame);
+    }
+    const wide = await page.evaluate((width) => document.documentElement.scrollWidth - width, SIZES[size].viewport.width);
+    check(`${name}: nothing sticks out: ${wide}`, wide <= 0);
+    await picture(page, name);
+    await audit(page, name);
+    await page.context().close();
+  }
+}
+
 async function operator() {
+  await liveServices();
   const page = await open({ ...TELEVISION, colorScheme: "dark", locale: "en-GB" }, "", ".chart .line[d^=M]");
   await page.waitForSelector("[data-table=sessions] tbody tr");
   // Axes have units and ticks; lines move; the threshold of loss is drawn where it is in sight.

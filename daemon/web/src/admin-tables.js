@@ -1,5 +1,5 @@
 // @ts-check
-// The tables of the operator's page: sessions, groups, signal, origins, routes, what was dropped and why, and the objects of the
+// The tables of the operator's page: live services, sessions, groups, signal, origins, routes, what was dropped and why, and the objects of the
 // cache with what one may do to them.
 
 import * as admin from "./admin-api.js";
@@ -20,6 +20,9 @@ export const LOSS = { warn: 0.01, bad: 0.05 };
 
 /** Days before the end of a certificate from which it is a warning. */
 const WARNING_DAYS = 14;
+
+/** How good each state of a live service's reception is. @type {Record<string, string>} */
+const LIVE_STATES = { idle: "", joining: "", live: "good", origin: "warn", stalled: "bad" };
 
 /** How bad it is that this share of the packets was lost. @param {number} share */
 export const judged = (share) => (share > LOSS.bad ? "bad" : share > LOSS.warn ? "warn" : "");
@@ -77,6 +80,11 @@ const text = (/** @type {unknown} */ it) => (typeof it === "string" ? it : it ==
 export class Tables {
   /** @param {HTMLElement} into */
   constructor(into) {
+    this.live = new Table(
+      "live",
+      ["service", "state", "#segmentAge", "#latency", "#segments", "#listedEarly", "#deadlineMisses", "#repairedInTime", "#fromOrigin"],
+      "live.none",
+    );
     this.sessions = new Table("sessions", ["session", "protocol", "#packets", "#loss", "#recovered", "#inFlight", "#dropped"]);
     this.groups = new Table("groups", ["group", "interface", "why", "state"]);
     this.signal = new Table("signal", ["input", "state", "#snr", "#strength", "#packets", "#errors"]);
@@ -84,7 +92,7 @@ export class Tables {
     this.routes = new Table("routes", ["route", "#requests", "#hits", "#bytes"]);
     this.failures = new Table("failures", ["where", "reason", "#count"]);
     this.certificates = new Table("certificates", ["listener", "certificate", "names", "#days", "ends", "file"], "certificates.none");
-    this.all = [this.sessions, this.groups, this.signal, this.origins, this.routes, this.failures, this.certificates];
+    this.all = [this.live, this.sessions, this.groups, this.signal, this.origins, this.routes, this.failures, this.certificates];
     into.append(el("div", "table-grid", {}, ...this.all.map((it) => it.element)));
     /** @type {[Json, Metric[]] | null} */
     this.last = null;
@@ -99,6 +107,7 @@ export class Tables {
   show(status, metrics) {
     this.last = [status, metrics];
     const receive = status.receive ?? {};
+    this.live.show(list(status.live).map(liveRow));
     this.sessions.show(
       list(receive.sessions).map((it) => {
         const all = count(it.packets) + count(it.lost);
@@ -176,6 +185,29 @@ export class Tables {
       }),
     );
   }
+}
+
+/**
+ * The row of a live service.
+ * @param {Json} it
+ * @returns {Cells}
+ */
+function liveRow(it) {
+  const state = text(it.state);
+  const seconds = (/** @type {unknown} */ ms) => (typeof ms === "number" ? t("live.seconds", { count: number(ms / 1000, 1) }) : "–");
+  const early = count(it.listed_early);
+  const misses = count(it.deadline_misses);
+  return [
+    text(it.service),
+    state in LIVE_STATES ? { text: t(`live.${state}`), how: LIVE_STATES[state] } : state,
+    seconds(it.segment_age_ms),
+    it.latency_ms === null && it.dated === false ? t("live.unknown") : seconds(it.latency_ms),
+    number(count(it.segments)),
+    early > 0 ? t("live.early", { count: number(early), mean: number(count(it.listed_early_ms) / early / 1000, 1) }) : number(0),
+    { text: number(misses), how: misses > 0 ? "warn" : "" },
+    number(count(it.repaired)),
+    number(count(it.from_origin)),
+  ];
 }
 
 /**
