@@ -4,6 +4,7 @@
 //! HLS section 7.2). Kinds are recognised by content, since types and names often disagree. Reading stops at the limits
 //! below; what a manifest lists beyond them is treated as not listed.
 
+mod delay;
 mod timeline;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use crate::limits;
 use crate::name;
 use crate::time::{WallTime, duration_from_xml};
 
+pub use delay::delayed;
 pub use timeline::shortened;
 
 limits! {

@@ -32,7 +32,8 @@ pub fn shortened(text: &str, cuts: &[(usize, u64)]) -> Option<String> {
                 cut -= entry.segments;
             } else {
                 let repeats = entry.segments - cut - 1;
-                edits.push((entry.tag.clone(), with_repeats(text.get(entry.tag.clone())?, repeats)?));
+                let tag = text.get(entry.tag.clone())?;
+                edits.push((entry.tag.clone(), with_attribute(tag, "r", &repeats.to_string())?));
                 cut = 0;
             }
         }
@@ -90,22 +91,22 @@ fn is_named(element: &BytesStart<'_>, name: &str) -> bool {
     element.local_name().as_ref() == name
 }
 
-/// A start tag with another value of `@r`, which it has.
-fn with_repeats(tag: &str, repeats: u64) -> Option<String> {
+/// A start tag with another value of an attribute, which it has.
+pub(super) fn with_attribute(tag: &str, name: &str, new: &str) -> Option<String> {
     let mut from = 0;
     let at = loop {
-        let at = from + tag.get(from..)?.find('r')?;
+        let at = from + tag.get(from..)?.find(name)?;
         let before = tag[..at].chars().next_back()?;
-        let after = tag[at + 1..].trim_start();
+        let after = tag[at + name.len()..].trim_start();
         if before.is_whitespace() && after.starts_with('=') {
             break at;
         }
-        from = at + 1;
+        from = at + name.len();
     };
     let open = at + tag[at..].find(['"', '\''])?;
     let quote = tag[open..].chars().next()?;
     let close = open + 1 + tag[open + 1..].find(quote)?;
-    Some(format!("{}{repeats}{}", &tag[..=open], &tag[close..]))
+    Some(format!("{}{new}{}", &tag[..=open], &tag[close..]))
 }
 
 #[cfg(test)]
@@ -139,11 +140,11 @@ mod tests {
     #[test]
     fn the_attribute_of_repeats_is_found() {
         assert_eq!(
-            with_repeats("<x:S xr=\"1\" r = '7' d=\"1\"/>", 3).as_deref(),
+            with_attribute("<x:S xr=\"1\" r = '7' d=\"1\"/>", "r", "3").as_deref(),
             Some("<x:S xr=\"1\" r = '3' d=\"1\"/>")
         );
-        assert_eq!(with_repeats("<S d=\"1\"/>", 3), None);
-        assert_eq!(with_repeats("<S r", 3), None);
-        assert_eq!(with_repeats("<S r=7", 3), None);
+        assert_eq!(with_attribute("<S d=\"1\"/>", "r", "3"), None);
+        assert_eq!(with_attribute("<S r", "r", "3"), None);
+        assert_eq!(with_attribute("<S r=7", "r", "3"), None);
     }
 }

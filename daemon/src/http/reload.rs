@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use carousel::manifest::{Manifest, ManifestKind};
+use carousel::manifest::{self, Manifest, ManifestKind};
 use carousel::name::{self, ObjectKey};
 use carousel::query::name_of_range;
 use carousel::reason::Counts;
@@ -167,13 +167,13 @@ impl HttpServer {
 
     /// Facts of a playlist as players get it.
     fn offered(&self, held: &Arc<StoredObject>, facts: &Manifest) -> Manifest {
-        let shaped = self.shaped(held, facts.kind, false).and_then(|text| Manifest::read(text.as_bytes()));
+        let shaped = self.shaped(held, facts, false).and_then(|text| Manifest::read(text.as_bytes()));
         shaped.unwrap_or_else(|| facts.clone())
     }
 
-    /// A live manifest of this kind that the carousel has brought, as it is sent; `None`: as it is held. It was parsed when it came, and
-    /// is gone through once here: what of it can be served changes from request to request.
-    fn shaped(&self, object: &Arc<StoredObject>, kind: ManifestKind, skip: bool) -> Option<String> {
+    /// A live manifest that the carousel has brought, as it is sent; `None`: as it is held. It was parsed when it came (`facts`, of this
+    /// version or a neighbouring one), and is gone through once here: what of it can be served changes from request to request.
+    fn shaped(&self, object: &Arc<StoredObject>, facts: &Manifest, skip: bool) -> Option<String> {
         let meta = object.meta();
         let live = object.live().filter(|_| meta.response.is_none())?;
         let bytes = object.bytes(0..meta.length)?;
@@ -181,9 +181,15 @@ impl HttpServer {
         let shaping = Shaping { skip, is_young: age_ms <= live.target_ms };
         let held = Held { server: self, url: format!("http://{}", meta.key) };
         let text = std::str::from_utf8(&bytes).ok()?;
-        match kind {
+        match facts.kind {
             ManifestKind::HlsMedia => playlist::shaped(text, &held, shaping),
-            ManifestKind::Dash => timeline::shaped(text, &held.url, live.is_renewed, &held),
+            ManifestKind::Dash => {
+                let shorter = timeline::shaped(text, &held.url, live.is_renewed, &held);
+                let update_ms = facts.update_period_ms.unwrap_or(0);
+                let delayed =
+                    manifest::delayed(shorter.as_deref().unwrap_or(text), live.target_ms, update_ms);
+                delayed.or(shorter)
+            }
             ManifestKind::HlsMultivariant | ManifestKind::Steering => None,
         }
     }
@@ -196,7 +202,7 @@ impl HttpServer {
         let facts = is_carried.then(|| self.shared.manifests.facts(&object.meta().key)).flatten();
         let shaped = facts.and_then(|it| {
             let skip = Reload::of(key).is_some_and(|it| it.skip);
-            self.shaped(&object, it.kind, skip)
+            self.shaped(&object, &it, skip)
         });
         match shaped {
             Some(text) => Outcome::Shaped(object, Bytes::from(text), how),

@@ -8,7 +8,7 @@ use carousel::dvbi::{Edition, ServiceList};
 use carousel::flute::{Encoding, FdtInstance, FdtNamespace, decode, verify};
 use carousel::lct::Toi;
 use carousel::mabr::{Configuration, Directory, JoinPolicy};
-use carousel::manifest::{Manifest, segments};
+use carousel::manifest::{Manifest, delayed, segments, shortened};
 use carousel::nip::{GuideManifest, NetworkInformationFile, ServiceInformationFile, TimeOffsetFile};
 use carousel::route::lls::tables;
 use carousel::route::package::{parts, unpack};
@@ -140,4 +140,12 @@ pub(super) fn manifests(bytes: &[u8]) {
         count += 1;
         count < 5000
     });
+    // What is sent in the place of an MPD is one still, and once is enough.
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        if let Some(sent) = delayed(text, 2000, 2000) {
+            assert_eq!(Manifest::read(sent.as_bytes()).is_some(), Manifest::read(bytes).is_some(), "{sent}");
+            assert_eq!(delayed(&sent, 2000, 2000), None, "{sent}");
+        }
+        let _ = shortened(text, &[(0, 1), (1, 3)]);
+    }
 }

@@ -1,0 +1,114 @@
+//! Presentation delay of live MPDs: how far behind the live edge players begin.
+//!
+//! A packager that writes one segment as `MPD@suggestedPresentationDelay` (FFmpeg does) makes players begin where the next segment is
+//! just being made: dash.js and Shaka Player stand still for some seconds after the start until they have fallen back far enough.
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+
+use super::timeline::with_attribute;
+use super::value;
+use crate::time::duration_from_xml;
+
+/// What a player needs beyond segment and update: the request, and what the segment takes to the box.
+const MARGIN_MS: u64 = 500;
+
+/// A live MPD whose suggested delay is at least what a player needs that never stands still: one segment, which is on its way; with a
+/// `SegmentTimeline` one update as well, after which the segment is known; and half a second. Never more than half the window.
+///
+/// `segment_ms`: duration of its segments; `update_ms`: `MPD@minimumUpdatePeriod`, with which a player learns of segments.
+///
+/// `None`: it stays as it is. That is so if its delay is long enough, if it suggests none (players have defaults of three segments and
+/// more), and if it is for low latency: then its delay is part of that (`Latency`, `@availabilityTimeOffset`).
+pub fn delayed(text: &str, segment_ms: u64, update_ms: u64) -> Option<String> {
+    const DELAY: &str = "suggestedPresentationDelay";
+    if !text.contains(DELAY) || text.contains("availabilityTimeOffset") || text.contains("Latency") {
+        return None;
+    }
+    let mut reader = Reader::from_str(text);
+    reader.config_mut().check_end_names = false;
+    let (begin, root, end) = loop {
+        let begin = usize::try_from(reader.buffer_position()).ok()?;
+        match reader.read_event().ok()? {
+            Event::Start(it) => break (begin, it, usize::try_from(reader.buffer_position()).ok()?),
+            Event::Eof | Event::Empty(_) => return None,
+            _ => {}
+        }
+    };
+    let ms = |name: &str| duration_ms(&root, name);
+    let (delay_ms, window_ms) = (ms(DELAY)?, ms("timeShiftBufferDepth"));
+    let update_ms = if text.contains("SegmentTimeline") { update_ms } else { 0 };
+    let needed_ms = segment_ms.saturating_add(update_ms).saturating_add(MARGIN_MS);
+    let needed_ms = window_ms.map_or(needed_ms, |window_ms| needed_ms.min(window_ms / 2));
+    if root.local_name().as_ref() != "MPD" || delay_ms >= needed_ms {
+        return None;
+    }
+    let delay = format!("PT{}.{:03}S", needed_ms / 1000, needed_ms % 1000);
+    let root = with_attribute(text.get(begin..end)?, DELAY, &delay)?;
+    Some([text.get(..begin)?, &root, text.get(end..)?].concat())
+}
+
+fn duration_ms(element: &BytesStart<'_>, name: &str) -> Option<u64> {
+    value(element, name)
+        .and_then(|it| duration_from_xml(&it))
+        .and_then(|it| u64::try_from(it.as_millis()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mpd(attributes: &str, inner: &str) -> String {
+        format!(
+            "<?xml version=\"1.0\"?>\n<!-- MPD suggestedPresentationDelay=\"PT1S\" -->\n<MPD type=\"dynamic\" {attributes}>{inner}</MPD>"
+        )
+    }
+
+    const TIMELINE: &str = "<SegmentTimeline><S d='2'/></SegmentTimeline>";
+
+    #[test]
+    fn a_delay_of_one_segment_becomes_long_enough_and_nothing_else_changes() {
+        // As FFmpeg writes it.
+        let of = |delay: &str| {
+            mpd(&format!("suggestedPresentationDelay=\"{delay}\" timeShiftBufferDepth='PT20.0S'"), TIMELINE)
+        };
+        assert_eq!(delayed(&of("PT2S"), 2000, 2000), Some(of("PT4.500S")));
+        assert_eq!(delayed(&of("PT4.499S"), 2000, 2000), Some(of("PT4.500S")));
+        assert_eq!(delayed(&of("PT4.5S"), 2000, 2000), None);
+        assert_eq!(delayed(&of("PT1M"), 2000, 2000), None);
+        // No more than half the window.
+        assert_eq!(delayed(&of("PT2S"), 8000, 8000), Some(of("PT10.000S")));
+        // The clock tells of segments: no update is waited for.
+        let clock = |delay: &str| mpd(&format!("suggestedPresentationDelay='{delay}'"), "");
+        assert_eq!(delayed(&clock("PT2S"), 2000, 2000), Some(clock("PT2.500S")));
+    }
+
+    #[test]
+    fn low_latency_and_defaults_of_players_stay() {
+        let delay = "suggestedPresentationDelay=\"PT2S\"";
+        assert_eq!(delayed(&mpd("", TIMELINE), 2000, 2000), None);
+        assert_eq!(
+            delayed(
+                &mpd(delay, "<ServiceDescription><Latency target=\"2000\"/></ServiceDescription>"),
+                2000,
+                2000
+            ),
+            None
+        );
+        assert_eq!(
+            delayed(&mpd(delay, "<SegmentTemplate availabilityTimeOffset=\"1.8\"/>"), 2000, 2000),
+            None
+        );
+        assert!(
+            delayed(&mpd(delay, "<ServiceDescription id=\"0\"></ServiceDescription>"), 2000, 2000).is_some()
+        );
+        for text in [
+            "",
+            "suggestedPresentationDelay",
+            "<MPD suggestedPresentationDelay=\"x\">",
+            "<A suggestedPresentationDelay='PT1S'></A>",
+        ] {
+            assert_eq!(delayed(text, 2000, 2000), None, "{text}");
+        }
+    }
+}
