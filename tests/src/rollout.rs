@@ -15,7 +15,7 @@ use carousel::fec::{EncodingId, Partition, Protection};
 use carousel::firmware::{EVERYBODY, Offer};
 use carousel::flute::{Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, SenderProfile, verify};
 use carousel::lct::{Toi, Tsi};
-use carousel::repair::{MAX_MISSING, requests};
+use carousel::repair::requests;
 use carousel::time::{Instant, WallTime};
 use headend::air::{Air, AirConfig, AirObject, Body, Repeat, air_bytes};
 use headend::plan::Class;
@@ -183,8 +183,7 @@ fn receive(pass: &Pass, offer: &Offer, kind: &Kind, number: usize) -> Received {
 /// Bytes that the product asks an origin for.
 fn missing(receiver: &Receiver<MemoryBuf>) -> u64 {
     let asked = receiver.in_flight().map(|object| {
-        let received = object.received();
-        let ranges = requests(&received.missing(MAX_MISSING), received.length());
+        let ranges = requests(object.needed(), object.received().length());
         ranges.iter().flatten().map(|it| it.end - it.start).sum::<u64>()
     });
     match receiver.in_flight().count() {

@@ -140,17 +140,22 @@ impl SymbolMap {
         self.symbol_length
     }
 
-    /// Missing byte ranges in order, at most `most` of them; symbol-aligned, so adjacent missing symbols are one range.
-    pub fn missing(&self, most: usize) -> Vec<Range<u64>> {
-        let mut ranges = Vec::new();
-        let mut at = 0;
-        while ranges.len() < most {
-            let Some(start) = self.next_where(at, |word| !word) else { break };
-            let end = self.next_where(start, |word| word).unwrap_or(self.symbols);
-            ranges.push(start * self.symbol_length..(end * self.symbol_length).min(self.length));
-            at = end;
-        }
-        ranges
+    /// Missing byte ranges in order; symbol-aligned, so adjacent missing symbols are one range.
+    pub fn missing(&self) -> impl Iterator<Item = Range<u64>> {
+        let bytes =
+            |run: Range<u64>| run.start * self.symbol_length..(run.end * self.symbol_length).min(self.length);
+        self.missing_symbols(0..self.symbols).map(bytes)
+    }
+
+    /// Runs of symbols that are missing of these, in order.
+    pub fn missing_symbols(&self, symbols: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let end = symbols.end.min(self.symbols);
+        let mut at = symbols.start;
+        std::iter::from_fn(move || {
+            let start = self.next_where(at, |word| !word).filter(|start| *start < end)?;
+            at = self.next_where(start, |word| word).unwrap_or(end).min(end);
+            Some(start..at)
+        })
     }
 
     /// Symbols that lie wholly inside the byte range `[start, end)` of the object.

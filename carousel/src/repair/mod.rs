@@ -5,4 +5,5 @@ mod back_off;
 mod ranges;
 
 pub use back_off::{ATTEMPTS, BackOff};
-pub use ranges::{Gather, MAX_MISSING, holes, requests};
+pub(crate) use ranges::longest;
+pub use ranges::{Gather, holes, joined, requests};

@@ -40,6 +40,9 @@ pub(super) const CLIENT_PATIENCE: Duration = Duration::from_millis(250);
 /// from waiting forever.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Patience with the decoding of blocks whose symbols have come: milliseconds each, behind others'.
+pub(super) const DECODING: Duration = Duration::from_secs(5);
+
 /// Kind of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -60,6 +63,8 @@ pub(super) enum Phase {
     Due { only_holes: bool },
     /// For the origin, until its timer at most.
     Fetching,
+    /// For blocks that are being decoded with what came, until its timer: then the rest is asked for, too.
+    Decoding,
     /// All bytes are there: for verification.
     Settling,
 }

@@ -19,7 +19,7 @@ use carousel::fec::SymbolMap;
 use carousel::flute::File;
 use carousel::name::ObjectKey;
 use carousel::query::range_of_name;
-use carousel::repair::{Gather, MAX_MISSING, requests};
+use carousel::repair::{Gather, requests};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use options::Repair;
@@ -161,7 +161,7 @@ impl Repairer {
             if result.is_ok() || received.is_complete() {
                 break;
             }
-            let wanted = requests(&received.missing(MAX_MISSING), received.length());
+            let wanted = requests(received.missing(), received.length());
             result = self.fetch_ranges(object, received, url, &wanted, start).await;
         }
         Ok(result)

@@ -1,5 +1,6 @@
 //! One object under reassembly: its symbols into their place.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::fdt::File;
@@ -8,6 +9,7 @@ use super::{DropReason, Storage};
 use crate::alc::Packet;
 use crate::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
 use crate::lct::Toi;
+use crate::repair::longest;
 use crate::time::Instant;
 
 /// One object under reassembly.
@@ -58,6 +60,29 @@ impl<B> InFlight<B> {
     /// When its last packet came.
     pub const fn last_packet(&self) -> Instant {
         self.last_packet
+    }
+
+    /// Byte ranges, in order, that make it complete: of a block of which repair symbols are held, no more of its missing source symbols than
+    /// its decoding needs.
+    pub fn needed(&self) -> impl Iterator<Item = Range<u64>> {
+        let of_block = |sbn: u32| {
+            let first = self.partition.first_symbol(sbn);
+            let k = self.partition.block_symbols(sbn);
+            let runs: Vec<Range<u64>> = self.received.missing_symbols(first..first + u64::from(k)).collect();
+            let missing = runs.iter().map(|run| run.end - run.start).sum();
+            let code = BlockCode::new(&self.oti, k).ok();
+            let wanted = code.and_then(|code| self.recovery.wanted(sbn, missing, &code));
+            longest(runs, wanted.unwrap_or(missing))
+        };
+        let bytes = |run: Range<u64>| {
+            self.partition.byte_range(run.start).start..self.partition.byte_range(run.end - 1).end
+        };
+        (0..self.partition.blocks).flat_map(of_block).map(bytes)
+    }
+
+    /// Whether a block of it is being decoded.
+    pub fn is_being_decoded(&self) -> bool {
+        self.recovery.is_at_work()
     }
 }
 
@@ -129,7 +154,7 @@ impl<B> InFlight<B> {
     }
 
     /// `sbn` if that block has become ready for decoding.
-    fn recoverable(&mut self, sbn: u32) -> Option<u32> {
+    pub(super) fn recoverable(&mut self, sbn: u32) -> Option<u32> {
         let code = BlockCode::new(&self.oti, self.partition.block_symbols(sbn)).ok()?;
         let received = self.received_of(sbn);
         self.recovery.ready(sbn, received, &code).then_some(sbn)

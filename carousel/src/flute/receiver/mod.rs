@@ -622,7 +622,8 @@ impl<B> Receiver<B> {
     }
 
     /// Puts bytes that came another way (unicast repair) into an object in flight. Only whole symbols are used; what
-    /// is there already stays. Returns the number of symbols that were new, or `None` if the object is not in flight.
+    /// is there already stays. Blocks that can be decoded with them are told of. Returns the number of symbols that were new, or `None`
+    /// if the object is not in flight.
     pub fn repair<S: Storage<Buf = B>>(
         &mut self,
         toi: Toi,
@@ -634,7 +635,8 @@ impl<B> Receiver<B> {
         let object = &mut self.in_flight[index];
         let end = offset.saturating_add(bytes.len() as u64);
         let mut new = 0;
-        for symbol in object.received.symbols_within(offset..end) {
+        let symbols = object.received.symbols_within(offset..end);
+        for symbol in symbols.clone() {
             let range = object.partition.byte_range(symbol);
             let source = (range.start - offset) as usize..(range.end - offset) as usize;
             if let Some(source) = bytes.get(source).filter(|_| !object.received.has(symbol)) {
@@ -647,6 +649,14 @@ impl<B> Receiver<B> {
         if object.received.is_complete() {
             self.current = index;
             self.complete_current();
+        } else if new > 0 && !object.recovery.is_empty() {
+            let blocks =
+                [symbols.start, symbols.end - 1].map(|symbol| object.partition.payload_id(symbol).sbn);
+            for sbn in blocks[0]..=blocks[1] {
+                if object.recoverable(sbn).is_some() {
+                    self.events.push_back(Event::BlockReady { toi, sbn });
+                }
+            }
         }
         Some(new)
     }
@@ -669,8 +679,10 @@ impl<B> Receiver<B> {
         let object = &mut self.in_flight[index];
         let Some(symbols) = symbols else {
             self.stats.recovery_failed += 1;
-            let (received, k) = (object.received_of(sbn), object.partition.block_symbols(sbn));
-            object.recovery.failed(sbn, received, k);
+            object.recovery.failed(sbn, object.partition.block_symbols(sbn));
+            if object.recoverable(sbn).is_some() {
+                self.events.push_back(Event::BlockReady { toi, sbn });
+            }
             return;
         };
         for (offset, bytes) in symbols {

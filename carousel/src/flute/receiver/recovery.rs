@@ -31,6 +31,8 @@ struct Block {
     surplus: u32,
     attempts: u32,
     at_work: bool,
+    /// Symbols with which the attempt at work began.
+    tried: u64,
 }
 
 /// The kept repair symbols of one object.
@@ -89,9 +91,10 @@ impl Recovery {
             self.forget(sbn);
             return false;
         }
-        let enough = received + block.kept.len() as u64 >= k + u64::from(block.surplus);
+        let symbols = received + block.kept.len() as u64;
+        let enough = symbols >= k + u64::from(block.surplus);
         if enough && !block.at_work {
-            block.at_work = true;
+            (block.at_work, block.tried) = (true, symbols);
             return true;
         }
         false
@@ -104,13 +107,26 @@ impl Recovery {
         }
     }
 
-    /// An attempt failed: the next waits for one symbol more.
-    pub(super) fn failed(&mut self, sbn: u32, received: u64, k: u32) {
+    /// An attempt failed: the next waits for one symbol more than that one had, which may have come meanwhile.
+    pub(super) fn failed(&mut self, sbn: u32, k: u32) {
         if let Some(block) = self.blocks.get_mut(&sbn) {
             block.attempts += 1;
-            block.surplus = (received + block.kept.len() as u64 + 1).saturating_sub(u64::from(k)) as u32;
+            block.surplus = (block.tried + 1).saturating_sub(u64::from(k)) as u32;
             block.at_work = false;
         }
+    }
+
+    /// Source symbols of a block of which `missing` are missing that are enough beside its repair symbols, with the surplus that makes
+    /// decoding nearly certain ([`BlockCode::surplus`]); `None`: nothing but all of them.
+    pub(super) fn wanted(&self, sbn: u32, missing: u64, code: &BlockCode) -> Option<u64> {
+        let block = self.blocks.get(&sbn).filter(|block| block.attempts < MAX_ATTEMPTS)?;
+        let surplus = u64::from(code.surplus().max(block.surplus));
+        Some((missing + surplus).saturating_sub(block.kept.len() as u64))
+    }
+
+    /// Whether a block is being decoded.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.blocks.values().any(|block| block.at_work)
     }
 
     fn kept(&self, sbn: u32) -> Option<&[(u32, u32)]> {
@@ -297,7 +313,8 @@ mod tests {
     }
 
     fn recover(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32) {
-        let job = receiver.recovery_job(toi, sbn).unwrap();
+        // Further symbols may have made it whole.
+        let Some(job) = receiver.recovery_job(toi, sbn) else { return };
         let buf = receiver.object(toi).unwrap().buf();
         // A buffer in which another block has been.
         let lost = job.run_in(&mut vec![0xa5; 4 << 20], |place, out| buf.read(place, out));
@@ -325,6 +342,70 @@ mod tests {
             }
             assert!(whole >= 9, "{id:?}: {whole} of 10");
         }
+    }
+
+    /// Answers what is needed, whole or in pieces, and gives back the bytes that were asked for.
+    fn repair(receiver: &mut Receiver<MemoryBuf>, body: &[u8]) -> (u64, Option<Vec<u8>>) {
+        let needed: Vec<_> = receiver.object(Toi(1)).unwrap().needed().collect();
+        let bytes = needed.iter().map(|it| it.end - it.start).sum();
+        for range in needed {
+            let piece = &body[range.start as usize..range.end as usize];
+            receiver.repair(Toi(1), range.start, piece, &mut MemoryStorage);
+        }
+        let mut whole = None;
+        while let Some(event) = receiver.poll_event() {
+            match event {
+                Event::BlockReady { toi, sbn } => recover(receiver, toi, sbn),
+                Event::Complete { file, buf, .. } => {
+                    verify(&file, &buf.bytes).unwrap();
+                    whole = Some(buf.bytes);
+                }
+                _ => {}
+            }
+        }
+        (bytes, whole)
+    }
+
+    #[test]
+    fn what_is_needed_makes_the_object_complete_and_is_less_than_what_is_missing() {
+        let body: Vec<u8> = (0..50_033_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for id in [EncodingId::RAPTORQ, EncodingId::RAPTOR, EncodingId::RS_GF28] {
+            let (mut before, mut asked, mut objects) = (0, 0, 0);
+            for seed in 0..40 {
+                // More than the repair symbols bring back.
+                let mut link = Link::new(seed, Profile::burst(0.3));
+                let (None, mut receiver) = one_pass(&protection(id), &body, &mut link) else { continue };
+                let Some(object) = receiver.object(Toi(1)) else { continue };
+                let missing: u64 = object.received().missing().map(|it| it.end - it.start).sum();
+                let (bytes, whole) = repair(&mut receiver, &body);
+                assert!(bytes <= missing, "{id:?}, seed {seed}: {bytes} of {missing}");
+                assert!(whole.is_some_and(|it| it == body), "{id:?}, seed {seed}");
+                (before, asked, objects) = (before + missing, asked + bytes, objects + 1);
+            }
+            println!("{id:?}: {objects} objects of 50,033 bytes: {before} bytes before, {asked} after");
+            assert!(objects > 20 && asked < before, "{id:?}: {asked} of {before}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_failed_asks_for_one_more_and_at_last_for_all() {
+        let oti = crate::fec::Oti {
+            encoding_id: EncodingId::RAPTORQ,
+            scheme: crate::fec::SchemeInfo::RaptorQ { source_blocks: 1, sub_blocks: 1, alignment: 4 },
+            ..crate::fec::Oti::no_code(1000, 100, 10)
+        };
+        let (mut recovery, code) = (Recovery::default(), BlockCode::new(&oti, 10).unwrap());
+        assert_eq!(recovery.wanted(0, 5, &code), None, "no repair symbols");
+        for esi in 10..13 {
+            recovery.claim(0, esi, 5, &code, 99).unwrap();
+        }
+        // Of 5 missing ones and 3 repair symbols: 2, and the surplus of RaptorQ.
+        assert_eq!(recovery.wanted(0, 5, &code), Some(4));
+        assert!(recovery.ready(0, 9, &code));
+        recovery.failed(0, 10);
+        assert_eq!(recovery.wanted(0, 1, &code), Some(1), "12 symbols failed");
+        recovery.blocks.get_mut(&0).unwrap().attempts = MAX_ATTEMPTS;
+        assert_eq!(recovery.wanted(0, 1, &code), None);
     }
 
     #[test]
@@ -400,7 +481,7 @@ mod tests {
             let received = 7 + u64::from(attempt.min(2));
             assert!(recovery.ready(0, received, &code) || attempt > 2, "{attempt}");
             assert!(!recovery.ready(0, received, &code), "at work");
-            recovery.failed(0, received, 10);
+            recovery.failed(0, 10);
         }
         recovery.blocks.get_mut(&0).unwrap().surplus = 0;
         recovery.blocks.get_mut(&0).unwrap().kept.truncate(1);

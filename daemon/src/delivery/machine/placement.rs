@@ -62,7 +62,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.objects.set(now, &object, State::Verifying);
         let task = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut());
         match task {
-            Some(task) if task.phase == Phase::Fetching => {
+            Some(task) if matches!(task.phase, Phase::Fetching | Phase::Decoding) => {
                 task.phase = Phase::Settling;
                 self.repairs.clear_timer(task);
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carousel::flute::{Encoding, InFlight};
-use carousel::repair::{ATTEMPTS, MAX_MISSING, holes, requests};
+use carousel::repair::{ATTEMPTS, holes, requests};
 use carousel::time::Instant;
 
 use super::{Change, Delivery};
@@ -11,7 +11,8 @@ use crate::delivery::ObjectRef;
 use crate::delivery::object::State;
 use crate::delivery::reasons::{GoneReason, RepairError, RepairOutcome};
 use crate::delivery::repair::{
-    self, CLIENT_PATIENCE, FETCH_TIMEOUT, Kind, LOOK, MAX_PENDING, Phase, RepairRequest, Task, Wanted,
+    self, CLIENT_PATIENCE, DECODING, FETCH_TIMEOUT, Kind, LOOK, MAX_PENDING, Phase, RepairRequest, Task,
+    Wanted,
 };
 use crate::delivery::rules;
 use crate::delivery::storage::{Lookup, ObjectStore};
@@ -31,6 +32,7 @@ impl<S: ObjectStore> Delivery<S> {
         let (kind, is_hurried, attempt) = (task.kind, task.is_hurried, task.attempt);
         let receiver = self.sessions.get_mut(&object.session);
         let in_flight = receiver.as_deref().and_then(|it| it.object(object.toi));
+        let is_being_decoded = in_flight.is_some_and(InFlight::is_being_decoded);
         let is_identity =
             in_flight.and_then(InFlight::file).is_some_and(|file| file.encoding == Encoding::Identity);
         match result {
@@ -40,6 +42,11 @@ impl<S: ObjectStore> Delivery<S> {
                 }
                 self.end_repair(object, Some(RepairOutcome::Repaired));
                 self.leave_held(object);
+            }
+            // What came was what decoding needs.
+            Ok(()) if is_being_decoded => {
+                task.phase = Phase::Decoding;
+                self.repairs.set_timer(object, task, now + DECODING);
             }
             // The carousel brings the rest: the client asks again if it does not.
             Ok(()) if is_hurried => self.stop_repair(now, object, None),
@@ -104,11 +111,16 @@ impl<S: ObjectStore> Delivery<S> {
             let wanted = match in_flight {
                 Some(in_flight) if kind == Kind::Ranges && file.encoding == Encoding::Identity => {
                     let received = in_flight.received();
-                    let mut missing = received.missing(MAX_MISSING);
-                    if only_holes {
-                        missing = holes(missing, received.length());
+                    let length = received.length();
+                    let mut ranges = match only_holes {
+                        true => requests(holes(received.missing(), length), length),
+                        false if attempt == 0 => requests(in_flight.needed(), length),
+                        false => Vec::new(),
+                    };
+                    // What decoding needs was not enough, or is there and has not been decoded.
+                    if ranges.is_empty() && !only_holes {
+                        ranges = requests(received.missing(), length);
                     }
-                    let ranges = requests(&missing, received.length());
                     (!ranges.is_empty()).then(|| Wanted::Ranges(ranges, Arc::clone(received)))
                 }
                 None if kind == Kind::Ranges => None,
@@ -198,9 +210,9 @@ impl<S: ObjectStore> Delivery<S> {
                     let receiver = self.sessions.get_mut(&object.session);
                     let passed = receiver.and_then(|it| {
                         let received = it.object(object.toi)?.received();
-                        Some(holes(received.missing(MAX_MISSING), received.length()))
+                        Some(holes(received.missing(), received.length()).next().is_some())
                     });
-                    if passed.is_some_and(|it| !it.is_empty()) {
+                    if passed == Some(true) {
                         self.due(object, true);
                     } else {
                         self.stop_repair(now, object, None);
@@ -208,7 +220,7 @@ impl<S: ObjectStore> Delivery<S> {
                 }
                 _ => self.due(object, false),
             },
-            Phase::Fetching => self.retry(now, object),
+            Phase::Fetching | Phase::Decoding => self.retry(now, object),
             Phase::Due { .. } | Phase::Settling => {}
         }
     }

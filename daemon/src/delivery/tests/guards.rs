@@ -54,7 +54,7 @@ impl World {
     }
 }
 
-fn ranges(request: &RepairRequest) -> Vec<std::ops::Range<u64>> {
+fn ranges(request: &RepairRequest) -> Vec<Range<u64>> {
     let Wanted::Ranges(ranges, _) = &request.wanted else { panic!("{:?}", request.wanted) };
     ranges.concat()
 }

@@ -1,6 +1,7 @@
 //! The whole box in virtual time: sender, lossy link, delivery, a cache in memory, origins and clients, all by one seed.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -150,6 +151,8 @@ struct World {
     origin: Origin,
     fetches: Vec<(Instant, RepairRequest)>,
     asked: Vec<Instant>,
+    /// Bytes of ranges that were asked for, and those that were missing then.
+    asked_bytes: [u64; 2],
     rng: Rng,
     announced: i64,
     changes_held: u64,
@@ -181,6 +184,7 @@ impl World {
             origin,
             fetches: Vec::new(),
             asked: Vec::new(),
+            asked_bytes: [0; 2],
             rng: Rng::new(seed ^ 0x55),
             announced: 0,
             changes_held: 0,
@@ -328,6 +332,11 @@ impl World {
         }
         while let Some(request) = self.delivery.poll_repair(self.now) {
             self.asked.push(self.now);
+            if let Wanted::Ranges(lists, received) = &request.wanted {
+                let bytes = |range: Range<u64>| range.end - range.start;
+                self.asked_bytes[0] += lists.iter().flatten().cloned().map(bytes).sum::<u64>();
+                self.asked_bytes[1] += received.missing().map(bytes).sum::<u64>();
+            }
             let after = match self.origin {
                 Origin::Good(after) => after,
                 _ => Duration::from_millis(50),
@@ -474,6 +483,33 @@ fn fec_restores_what_the_link_lost_without_an_origin() {
     let counters = world.counters();
     assert!(counters.held >= 55 && world.delivery.totals().packets.recovered > 0, "{counters:?}");
     assert_eq!(world.verify_wrong, 0);
+}
+
+#[test]
+fn of_what_has_repair_symbols_an_origin_is_asked_once_for_what_decoding_needs() {
+    let protection = Protection {
+        id: EncodingId::RAPTORQ,
+        symbol_length: 0,
+        overhead: 0.25,
+        least_repair: 3,
+        block_bytes: 6000,
+    };
+    let mut world = World::new(11, Profile::burst(0.35), Origin::Good(Duration::from_millis(80)), 3600);
+    let tois: Vec<Toi> =
+        (0..20).map(|at| world.add(&format!("http://h/{at}"), body(at, 12_000), &protection)).collect();
+    world.send_fdt(true);
+    for toi in tois {
+        world.send_object(toi, &protection);
+        world.pass(Duration::from_millis(20));
+    }
+    world.pass(Duration::from_secs(30));
+    let counters = world.counters();
+    assert_eq!((counters.held, world.room(), world.verify_wrong), (20, 0, 0), "{counters:?}");
+    // Blocks are decoded behind the end of the request: that is no failure, and nothing is asked for again.
+    let repaired = counters.repairs[RepairOutcome::Repaired as usize];
+    assert_eq!((counters.repairs.iter().sum::<u64>(), world.asked.len() as u64), (repaired, repaired));
+    let [asked, missing] = world.asked_bytes;
+    assert!(repaired > 10 && asked * 3 < missing * 2, "{asked} of {missing} bytes of {repaired} objects");
 }
 
 #[test]
