@@ -4,20 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use carousel::fec::{Oti, Partition, SymbolMap};
 
-use super::super::testing::read;
+use super::super::testing::{partial, read};
 use super::*;
 use crate::clock;
 use crate::delivery::{Carried, FailReason};
 use crate::origin::testing::{Tested, filler, key, object, put, sent};
-use crate::store::{Partial, Placement};
 
 const WAITS: Waits = Waits { haste: Duration::from_millis(1), patience: Duration::from_millis(50) };
-
-fn partial(tested: &Tested, bytes: &[u8]) -> Arc<Partial> {
-    let partial = Arc::new(tested.context.store.create(5, Placement::default()).unwrap());
-    partial.write_at(0, bytes).unwrap();
-    partial
-}
 
 /// Of an origin; `has_digest`: it is withheld until it is verified.
 fn of_prefix(tested: &Tested, length: Option<u64>, has_digest: bool) -> Arc<Flight> {

@@ -27,6 +27,17 @@ use crate::origin::{OriginError, Question, SpanResult};
 const FAR_BYTES: u64 = 2 << 20;
 const FAR_MS: u64 = 1500;
 
+/// End of a wait for bytes of an object in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    /// They are there, or the object has ended.
+    There,
+    /// Not after all the time that a player is kept waiting.
+    InVain,
+    /// Not after half the duration of a live object: it is time to ask an origin, and they may still come.
+    Turned,
+}
+
 impl HttpServer {
     /// Serves what is on its way as soon as its first byte asked for is there.
     pub(super) async fn flight(
@@ -85,8 +96,16 @@ impl HttpServer {
         let _reader = (first != u64::MAX).then(|| flight.partial().reader(first));
         // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
         let is_empty = flight.length == Some(0) && flight.sent.is_some();
-        if !is_empty && !self.wait_or_turn(&flight, first, asked).await {
-            return self.of_the_origin_instead(asked).await;
+        if !is_empty {
+            let waited = self.wait_or_turn(&flight, first, asked).await;
+            if waited != Waited::There {
+                match self.of_the_origin_instead(asked).await {
+                    // The origin is away, or does not have it: symbols of the link may still bring it.
+                    Err(Missing::NotInTime)
+                        if waited == Waited::Turned && self.wait(&flight, first).await => {}
+                    instead => return instead,
+                }
+            }
         }
         let outcome = flight.outcome();
         if let Some(ended) = outcome.and_then(|it| ended(it, how)) {
@@ -157,14 +176,22 @@ impl HttpServer {
         Ok(Outcome::Response(head::response(StatusCode::PARTIAL_CONTENT, fields, body)))
     }
 
-    /// As [`Self::wait`]; for a live object that an origin has too for no longer than half its duration: the link has lost
+    /// As [`Self::wait`]; for a live object that an origin may have too for no longer than half its duration: the link has lost
     /// something of it, or nobody sends it any more.
-    async fn wait_or_turn(&self, flight: &Arc<Flight>, offset: u64, asked: &Asked<'_>) -> bool {
+    async fn wait_or_turn(&self, flight: &Arc<Flight>, offset: u64, asked: &Asked<'_>) -> Waited {
         let target_ms = self.shared.manifests.live_target_ms(&flight.key);
         let target_ms = target_ms.filter(|_| flight.is_carried() && self.other_source(asked).is_some());
-        let Some(target_ms) = target_ms else { return self.wait(flight, offset).await };
-        let patience = self.waits.patience.min(Duration::from_millis(target_ms / 2));
-        tokio::time::timeout(patience, self.wait(flight, offset)).await.unwrap_or(false)
+        let patience = target_ms.map(|it| self.waits.patience.min(Duration::from_millis(it / 2)));
+        let wait = self.wait(flight, offset);
+        let is_there = match patience {
+            Some(patience) => tokio::time::timeout(patience, wait).await,
+            None => Ok(wait.await),
+        };
+        match is_there {
+            Ok(true) => Waited::There,
+            Ok(false) => Waited::InVain,
+            Err(_) => Waited::Turned,
+        }
     }
 
     /// Where the rest of a live segment comes from, if the carousel breaks it off.

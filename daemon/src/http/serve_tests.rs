@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicUsize;
 use carousel::query::IgnoredQuery;
 
 use super::super::options::Http;
-use super::super::testing::{asked, get, head, server, target};
+use super::super::testing::{asked, get, head, partial, server, target};
 use super::*;
-use crate::delivery::Announced;
+use crate::delivery::{Announced, Flight};
 use crate::origin::testing::{key, object, origin, publish, put, response};
 use crate::services::Membership;
 use crate::store::{LiveFacts, ObjectMeta};
@@ -214,4 +214,34 @@ async fn a_box_that_has_just_joined_waits_for_no_segment_of_before() {
         publish(context, "h/s2.ts", b"segment");
     });
     assert!(matches!(found, Err(Missing::NotYet)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_segment_that_its_origin_does_not_have_is_waited_for() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    let url = origin(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        response(&["404 No", "Content-Length: 0"], "")
+    });
+    let tested = server(Http { wait_ms: 3000, ..Http::default() }, &[], Some(url));
+    let (server, context) = (&tested.server, &tested.tested.context);
+    let lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "s1.ts", "#EXTINF:1,", "s2.ts"];
+    publish(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
+    let begin = |name: &str| {
+        let flight = Arc::new(Flight::of_growing(key(name), None, partial(&tested.tested, b"right")));
+        context.flights.add(Arc::clone(&flight)).unwrap();
+        flight
+    };
+    // Half a second after the request the origin is asked, which refuses; its first symbols come a little later.
+    let flight = begin("h/s1.ts");
+    let (found, ()) = tokio::join!(status(server, "h/s1.ts", &[]), async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        flight.advance(5);
+    });
+    assert_eq!((found, requests.load(Ordering::Relaxed)), (200, 1));
+    // What does not come at all is missing when the time of a player is over, and not after twice that.
+    let _never = begin("h/s2.ts");
+    let found = tokio::time::timeout(Duration::from_secs(5), status(server, "h/s2.ts", &[])).await;
+    assert_eq!((found, requests.load(Ordering::Relaxed)), (Ok(504), 2));
 }

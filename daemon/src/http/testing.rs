@@ -14,6 +14,7 @@ use super::workers::Worker;
 use super::{HttpContext, HttpServer};
 use crate::origin::testing::{self, Tested};
 use crate::origin::{Origin, Origins, Route};
+use crate::store::{Partial, Placement};
 
 /// State of all workers, and what it serves from.
 pub(super) struct TestedServer {
@@ -104,4 +105,11 @@ pub(super) async fn read(
 /// A GET that has no field but the host of the box.
 pub(super) fn get(path: &str) -> Parts {
     head(Method::GET.as_str(), path, &[("host", "box")])
+}
+
+/// Five bytes of an object on its way.
+pub(super) fn partial(tested: &Tested, bytes: &[u8]) -> Arc<Partial> {
+    let partial = Arc::new(tested.context.store.create(5, Placement::default()).unwrap());
+    partial.write_at(0, bytes).unwrap();
+    partial
 }
