@@ -5,59 +5,39 @@
 //!            └───── repair ─ players ─ admin                (tokio)
 //! ```
 
+mod threads;
+
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::reason::Counts;
-use carousel::repair::BackOff;
 use carousel::trust::Trust;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use self::threads::Threads;
 use crate::access::Access;
 use crate::admin::{self, updates::UpdateContext};
 use crate::certificates::Certificates;
 use crate::clock;
 use crate::commands::Commands;
 use crate::config::Config;
-use crate::delivery::{Options, RuleBook};
+use crate::delivery::{RepairRequest, RuleBook};
 use crate::firmware::{self, Updates};
 use crate::http::{self, HttpContext, HttpServer, Workers};
-use crate::kafka::{self, KafkaStats};
+use crate::kafka;
 use crate::listen::Listening;
 use crate::origin::{AddressPolicy, Client, FillContext, Filler, Origins};
 use crate::qoe::Qoe;
-use crate::receive::{Command, Finishing, ReceiveContext, Shard, ShardHandle, shard_of};
+use crate::receive::ReceiveContext;
 use crate::repair::{RepairContext, Repairer};
 use crate::sampler;
-use crate::session::{SessionContext, SessionQueue, SessionThread};
 use crate::signalling::Documents;
 use crate::status::Parts;
-use crate::store::{Keeper, RecoveryReport, Store};
-use crate::transport::{TransportContext, TransportStats, TransportThread};
-use crate::trust::TrustKeeper;
+use crate::store::{RecoveryReport, Store};
+use crate::transport::TransportStats;
 use crate::vitals::{self, Vitals};
-
-/// Repair requests between shards and repair. When it is full, they wait in their shard.
-const REPAIR_REQUESTS: usize = 16;
-
-/// Settings of delivery, with a seed of its own for each shard and start.
-fn delivery_options(config: &Config) -> Options {
-    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-    let repair = &config.repair;
-    Options {
-        reception_timeout: Duration::from_millis(repair.reception_timeout_ms),
-        repairs: repair.enabled,
-        back_off: BackOff {
-            fixed: Duration::from_millis(repair.fixed_back_off_ms),
-            random: Duration::from_millis(repair.random_back_off_ms),
-        },
-        carousel_wait: Duration::from_millis(repair.carousel_wait_ms),
-        client_patience: Duration::from_millis(config.http.wait_ms),
-        seed: RandomState::new().build_hasher().finish(),
-    }
-}
 
 /// Sockets on which requests are accepted.
 struct Listeners {
@@ -122,18 +102,113 @@ fn origin_client(config: &Config) -> Client {
     )
 }
 
+/// State that threads, tasks and listeners share.
+struct Shared {
+    receive: ReceiveContext,
+    commands: Arc<Commands>,
+    updates: Arc<Updates>,
+    documents: Arc<Documents>,
+    rules: Arc<RuleBook>,
+    origins: Arc<Origins>,
+    client: Arc<Client>,
+    filler: Arc<Filler>,
+    transport: Arc<TransportStats>,
+    vitals: Arc<Vitals>,
+}
+
+impl Shared {
+    /// Opens the store, and what its folder keeps of earlier runs. Call inside a tokio runtime.
+    ///
+    /// # Errors
+    /// One line: what failed, and what to do.
+    fn open(config: &Config) -> Result<(Self, RecoveryReport), String> {
+        let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
+        let trust = Arc::new(Trust::new(config.trust.policy()?));
+        let commands = Arc::new(Commands::open(config.commands.clone(), store.path())?);
+        let groups = config.commands.groups.clone();
+        let own = firmware::Paths::default().own();
+        let updates = Updates::open(config.firmware.clone(), groups, own, store.path(), boot_id())?;
+        let receive = ReceiveContext { trust, ..ReceiveContext::new(store) };
+        let client = Arc::new(origin_client(config));
+        let filler = Filler::new(
+            Arc::clone(&client),
+            FillContext {
+                store: receive.store.clone(),
+                flights: Arc::clone(&receive.flights),
+                manifests: Arc::clone(&receive.manifests),
+            },
+            config.http.fill_options(),
+            tokio::runtime::Handle::current(),
+        );
+        let shared = Self {
+            receive,
+            commands,
+            updates: Arc::new(updates),
+            documents: Arc::default(),
+            rules: Arc::default(),
+            origins: Arc::new(Origins::new(config.origins.clone(), config.routes.clone())),
+            client,
+            filler,
+            transport: Arc::default(),
+            vitals: Arc::default(),
+        };
+        Ok((shared, report))
+    }
+
+    fn repairer(&self, config: &Config, threads: &Threads) -> Arc<Repairer> {
+        let context = RepairContext {
+            store: self.receive.store.clone(),
+            flights: Arc::clone(&self.receive.flights),
+            names: Arc::clone(&self.receive.names),
+            origins: Arc::clone(&self.origins),
+            client: Arc::clone(&self.client),
+            filler: Arc::clone(&self.filler),
+            rules: Arc::clone(&self.rules),
+            shards: threads.senders(),
+        };
+        Repairer::new(config.repair.concurrent_fetches, context)
+    }
+
+    /// What players say of themselves, if that is passed on.
+    ///
+    /// # Errors
+    /// One line: what failed, and what to do.
+    fn measurements(&self, config: &Config) -> Result<Option<Arc<Qoe>>, String> {
+        let measured = config.kafka.as_ref().filter(|it| !it.qoe_topic.is_empty());
+        let folder = self.receive.store.path();
+        measured
+            .map(|it| Qoe::start(folder, it.qoe_spool_bytes, it.node(), &it.qoe_columns, &self.vitals))
+            .transpose()
+    }
+
+    fn http_server(&self, config: &Config, access: Arc<Access>, qoe: Option<Arc<Qoe>>) -> Arc<HttpServer> {
+        let context = HttpContext {
+            store: self.receive.store.clone(),
+            flights: Arc::clone(&self.receive.flights),
+            documents: Arc::clone(&self.documents),
+            manifests: Arc::clone(&self.receive.manifests),
+            vitals: Arc::clone(&self.vitals),
+            qoe,
+            access,
+        };
+        HttpServer::new(
+            config.http.clone(),
+            &config.routes,
+            context,
+            Arc::clone(&self.origins),
+            Arc::clone(&self.filler),
+            tokio::runtime::Handle::current(),
+        )
+    }
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
     parts: Arc<Parts>,
     origins: Arc<Origins>,
     client: Arc<Client>,
-    session: SessionThread,
-    transport: TransportThread,
-    shards: Vec<ShardHandle>,
-    keeper: Keeper,
-    trust_keeper: TrustKeeper,
-    finishing: Finishing,
+    threads: Threads,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
     workers: Workers,
@@ -153,176 +228,42 @@ impl Daemon {
         let access = Arc::new(Access::new(&config.access).map_err(|why| format!("[[access]] {why}"))?);
         let certificates = Arc::<Certificates>::default();
         let Listeners { players, tls, operators } = Listeners::open(&config, &mut listening, &certificates)?;
-        let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
-        let trust = Arc::new(Trust::new(config.trust.policy()?));
-        let commands = Arc::new(Commands::open(config.commands.clone(), store.path())?);
-        let groups = config.commands.groups.clone();
-        let own = firmware::Paths::default().own();
-        let updates = Updates::open(config.firmware.clone(), groups, own, store.path(), boot_id())?;
-        let updates = Arc::new(updates);
-        let receive = ReceiveContext { trust: Arc::clone(&trust), ..ReceiveContext::new(store) };
-        let ReceiveContext { store, flights, names, manifests, stats, .. } = &receive;
-        let (documents, vitals) = (Arc::<Documents>::default(), Arc::<Vitals>::default());
-        let services = Arc::clone(manifests.services());
-        let origins = Arc::new(Origins::new(config.origins.clone(), config.routes.clone()));
-        let client = Arc::new(origin_client(&config));
-        let runtime = tokio::runtime::Handle::current();
-        let filler = Filler::new(
-            Arc::clone(&client),
-            FillContext {
-                store: store.clone(),
-                flights: Arc::clone(flights),
-                manifests: Arc::clone(manifests),
-            },
-            config.http.fill_options(),
-            runtime.clone(),
-        );
-        let rules = Arc::new(RuleBook::default());
-
+        let (shared, report) = Shared::open(&config)?;
         let failed = |err: std::io::Error| format!("cannot start a thread: {err}");
-        let queue = SessionQueue::default();
-        let keeper = Keeper::start(store.clone(), &vitals).map_err(failed)?;
-        let trust_keeper = TrustKeeper::start(Arc::clone(&trust), store.path(), &vitals).map_err(failed)?;
-        let finishing = Finishing::start(&receive, &queue.commands(), &vitals).map_err(failed)?;
-        let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
-        let shards = (0..config.receive.threads())
-            .map(|number| {
-                let options = delivery_options(&config);
-                let (receive, rules) = (receive.clone(), Arc::clone(&rules));
-                Shard::start(number, receive, &vitals, options, rules, &finishing, repairs.clone())
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
-        let senders = || shards.iter().map(ShardHandle::sender).collect::<Vec<_>>();
-        let requests = senders();
-        flights.pass_requests(move |object| {
-            let shard = shard_of(&object.session.destination, requests.len());
-            requests[shard].try_send(Command::Request(object))
-        });
-        let context = SessionContext {
-            names: Arc::clone(names),
-            documents: Arc::clone(&documents),
-            origins: Arc::clone(&origins),
-            rules: Arc::clone(&rules),
-            trust: Arc::clone(&trust),
-            commands: Arc::clone(&commands),
-            updates: Arc::clone(&updates),
-            services: Arc::clone(&services),
-            flights: Arc::clone(flights),
-            receive: Arc::clone(stats),
-        };
-        let session = queue.start(&config.session_options(), senders(), context, &vitals).map_err(failed)?;
-
-        let transport_stats = Arc::<TransportStats>::default();
-        let context = TransportContext {
-            store: store.clone(),
-            manifests: Arc::clone(manifests),
-            receive_stats: Arc::clone(stats),
-            trust: Arc::clone(&trust),
-            stats: Arc::clone(&transport_stats),
-            vitals: Arc::clone(&vitals),
-            shards: senders(),
-            interface: config.receive.interface.clone(),
-            socket_buffer_bytes: config.receive.socket_buffer_bytes,
-        };
-        let transport = TransportThread::start(context, &config.transport_streams).map_err(failed)?;
-
-        let context = RepairContext {
-            store: store.clone(),
-            flights: Arc::clone(flights),
-            names: Arc::clone(names),
-            origins: Arc::clone(&origins),
-            client: Arc::clone(&client),
-            filler: Arc::clone(&filler),
-            rules,
-            shards: senders(),
-        };
-        let repairer = Repairer::new(config.repair.concurrent_fetches, context);
-        tokio::spawn(Arc::clone(&filler).forget_idle());
-        let kafka_stats = Arc::<KafkaStats>::default();
-        let kafka = config.kafka.clone().map(Arc::new);
-        let measured = kafka.as_ref().filter(|it| !it.qoe_topic.is_empty());
-        let qoe = measured
-            .map(|it| Qoe::start(store.path(), it.qoe_spool_bytes, it.node(), &it.qoe_columns, &vitals))
-            .transpose()?;
+        let (threads, repair_requests) = Threads::start(&config, &shared).map_err(failed)?;
+        let repairer = shared.repairer(&config, &threads);
+        let qoe = shared.measurements(&config)?;
         vitals::essential_task("access", Arc::clone(&access).keep_looking());
-        let server = HttpServer::new(
-            config.http.clone(),
-            &config.routes,
-            HttpContext {
-                store: store.clone(),
-                flights: Arc::clone(flights),
-                documents: Arc::clone(&documents),
-                manifests: Arc::clone(manifests),
-                vitals: Arc::clone(&vitals),
-                qoe,
-                access,
-            },
-            Arc::clone(&origins),
-            Arc::clone(&filler),
-            runtime,
-        );
-        vitals::essential_task(
-            "catalog",
-            Arc::clone(server.catalog()).keep_looking(store.clone(), documents),
-        );
-        let groups = Arc::clone(session.groups());
+        let server = shared.http_server(&config, access, qoe);
+        let Shared {
+            receive, commands, updates, documents, origins, client, filler, transport, vitals, ..
+        } = shared;
         let parts = Arc::new(Parts {
-            store: store.clone(),
-            flights: Arc::clone(flights),
-            receive: Arc::clone(stats),
-            transport: transport_stats,
+            store: receive.store,
+            flights: receive.flights,
+            receive: receive.stats,
+            transport,
             vitals,
-            trust,
+            trust: receive.trust,
             commands,
             updates,
-            groups,
-            repairer: Arc::clone(&repairer),
+            groups: Arc::clone(threads.session.groups()),
+            repairer,
             client: Arc::clone(&client),
-            server: Arc::clone(&server),
+            server,
             admin: Counts::default(),
-            kafka: kafka_stats,
+            kafka: Arc::default(),
             certificates,
         });
-        #[cfg(feature = "kafka")]
-        if let Some(kafka) = kafka {
-            join_fleet(&kafka, &parts);
-        }
-        let (live, catalog) = (Arc::clone(server.live()), Arc::clone(server.catalog()));
-        let sampler = sampler::run(live, Arc::clone(&parts), catalog, config.http.name.clone());
-        vitals::essential_task("sampler", sampler);
-        vitals::essential_task("runtime", give_signs(Arc::clone(&parts)));
         let (stop, stopped) = watch::channel(false);
-        vitals::essential_task("repair", repairer.run(repair_requests));
-        if config.repair.health_check_interval_ms > 0 {
-            let interval = Duration::from_millis(config.repair.health_check_interval_ms);
-            let client = Arc::clone(&client);
-            vitals::essential_task("origins", async move { client.watch_health(interval).await });
-        }
-        let workers = Workers::start(&server, &players, tls, &stopped)?;
-        vitals::essential_task("commands", admin::broadcast::run(Arc::clone(&parts)));
+        start_tasks(&config, &parts, documents, repair_requests);
+        let workers = Workers::start(&parts.server, &players, tls, &stopped)?;
+        tokio::spawn(Arc::clone(&filler).forget_idle());
         let context = UpdateContext { parts: Arc::clone(&parts), filler, origins: Arc::clone(&origins) };
         vitals::essential_task("firmware", admin::updates::run(context));
         let servers =
             vec![vitals::essential_task("admin", admin::run(operators, Arc::clone(&parts), stopped))];
-        Ok((
-            Self {
-                parts,
-                origins,
-                client,
-                session,
-                transport,
-                shards,
-                keeper,
-                trust_keeper,
-                finishing,
-                stop,
-                servers,
-                workers,
-                config,
-            },
-            report,
-        ))
+        Ok((Self { parts, origins, client, threads, stop, servers, workers, config }, report))
     }
 
     /// Parts that status and metrics are made from.
@@ -351,8 +292,8 @@ impl Daemon {
         self.parts.commands.configure(config.commands.clone());
         let groups = config.commands.groups.clone();
         self.parts.updates.configure(config.firmware.clone(), groups, firmware::Paths::default().own());
-        self.session.reload(&config.session_options());
-        if let Err(err) = self.transport.set(&config.transport_streams) {
+        self.threads.session.reload(&config.session_options());
+        if let Err(err) = self.threads.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");
         }
         let (old, new) = (&self.config, &config);
@@ -380,21 +321,37 @@ impl Daemon {
             let _ = server.await;
         }
         self.parts.store.closing();
-        let (session, transport) = (self.session, self.transport);
-        let (shards, keeper, finishing) = (self.shards, (self.keeper, self.trust_keeper), self.finishing);
-        let _ = tokio::task::spawn_blocking(move || {
-            transport.stop();
-            session.stop();
-            for shard in shards {
-                shard.stop();
-            }
-            // What the shards have given to it is finished.
-            drop(finishing);
-            drop(keeper);
-        })
-        .await;
+        let threads = self.threads;
+        let _ = tokio::task::spawn_blocking(move || threads.stop()).await;
         self.parts.store.close();
     }
+}
+
+/// Starts the tasks of the runtime that end with it.
+fn start_tasks(
+    config: &Config,
+    parts: &Arc<Parts>,
+    documents: Arc<Documents>,
+    repair_requests: mpsc::Receiver<RepairRequest>,
+) {
+    let server = &parts.server;
+    let (live, catalog) = (Arc::clone(server.live()), Arc::clone(server.catalog()));
+    let looks = Arc::clone(&catalog).keep_looking(parts.store.clone(), documents);
+    vitals::essential_task("catalog", looks);
+    #[cfg(feature = "kafka")]
+    if let Some(kafka) = config.kafka.clone().map(Arc::new) {
+        join_fleet(&kafka, parts);
+    }
+    let sampler = sampler::run(live, Arc::clone(parts), catalog, config.http.name.clone());
+    vitals::essential_task("sampler", sampler);
+    vitals::essential_task("runtime", give_signs(Arc::clone(parts)));
+    vitals::essential_task("repair", Arc::clone(&parts.repairer).run(repair_requests));
+    if config.repair.health_check_interval_ms > 0 {
+        let interval = Duration::from_millis(config.repair.health_check_interval_ms);
+        let client = Arc::clone(&parts.client);
+        vitals::essential_task("origins", async move { client.watch_health(interval).await });
+    }
+    vitals::essential_task("commands", admin::broadcast::run(Arc::clone(parts)));
 }
 
 /// Starts what is read from Kafka and written to it.
