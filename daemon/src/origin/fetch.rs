@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use carousel::digest::Digest;
 use carousel::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use carousel::name::ObjectKey;
@@ -157,14 +158,20 @@ impl Filler {
             is_framed: reply.is_framed,
             ..self.answer(key, url, status, &fields, keep, &ask)
         };
-        let Ok((flight, partial)) = self.open(&answer) else { return pass(reply, fields, None) };
+        self.begin(answer, Passed { headers: fields, reply, why: None }, ask)
+    }
+
+    /// Begins to receive an object, unless there is no room, or another of its name is on its way: then `passed` is for this player
+    /// alone.
+    fn begin(self: &Arc<Self>, answer: Answer, passed: Passed, ask: Ask) -> FillResult {
+        let Ok((flight, partial)) = self.open(&answer) else { return FillResult::Passed(Box::new(passed)) };
         match self.shared.flights.add(Arc::clone(&flight)) {
             // The carousel was faster, or it is another of the same name.
             Err(Some(taken)) if taken.suits(&ask.headers) => return FillResult::Flight(taken),
-            Err(_) => return pass(reply, fields, None),
+            Err(_) => return FillResult::Passed(Box::new(passed)),
             Ok(()) => {}
         }
-        let (filler, receiving) = (Arc::clone(self), Arc::clone(&flight));
+        let (filler, receiving, reply) = (Arc::clone(self), Arc::clone(&flight), passed.reply);
         self.runtime.spawn(async move {
             let outcome = filler.receive(answer, reply, &receiving, partial, &ask.headers).await;
             filler.shared.flights.end(&receiving, outcome);
@@ -386,20 +393,8 @@ impl Filler {
         let mut others = MAX_OTHERS;
         let mut watch = Watch::new(answer.audience, &partial, flight);
         loop {
-            let piece = {
-                // Kept while the watch looks: its own limit of time goes on.
-                let mut next = std::pin::pin!(reply.next());
-                loop {
-                    tokio::select! {
-                        biased;
-                        piece = next.as_mut() => break piece,
-                        () = tokio::time::sleep(LOOK) => {}
-                    }
-                    if watch.is_over(offset) {
-                        return Outcome::Failed(FailReason::Abandoned);
-                    }
-                    self.withdraw_if_endless(&answer, flight);
-                }
+            let Some(piece) = self.next_piece(&mut reply, &answer, flight, &mut watch, offset).await else {
+                return Outcome::Failed(FailReason::Abandoned);
             };
             let piece = match piece {
                 Ok(None) => break,
@@ -449,19 +444,46 @@ impl Filler {
             return Outcome::Failed(FailReason::OriginCut);
         }
         if flight.length.is_none() && answer.keep {
-            let (store, placement) =
-                (self.shared.store.clone(), self.placement(&answer.key, answer.sent.expires, true));
-            let (growing, length) = (Arc::clone(&partial), offset);
-            let settled =
-                tokio::task::spawn_blocking(move || store.settle(&growing, length, placement)).await;
-            return match settled {
-                Ok(Ok(settled)) => self.publish(answer, offset, settled).await,
-                // Nobody is cut off because there is no room.
-                _ if answer.expected.is_none() => Outcome::Passed(offset),
-                _ => Outcome::Failed(FailReason::Store),
-            };
+            return self.settle(answer, offset, partial).await;
         }
         self.publish(answer, offset, partial).await
+    }
+
+    /// The next piece of a body; `None` if nobody wants it any more.
+    async fn next_piece(
+        &self,
+        reply: &mut Reply,
+        answer: &Answer,
+        flight: &Arc<Flight>,
+        watch: &mut Watch<'_>,
+        offset: u64,
+    ) -> Option<Result<Option<Bytes>, OriginError>> {
+        // Kept while the watch looks: its own limit of time goes on.
+        let mut next = std::pin::pin!(reply.next());
+        loop {
+            tokio::select! {
+                biased;
+                piece = next.as_mut() => return Some(piece),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            if watch.is_over(offset) {
+                return None;
+            }
+            self.withdraw_if_endless(answer, flight);
+        }
+    }
+
+    /// Keeps a body of which only its end has told the length, if there is room for it.
+    async fn settle(&self, answer: Answer, length: u64, growing: Arc<Partial>) -> Outcome {
+        let store = self.shared.store.clone();
+        let placement = self.placement(&answer.key, answer.sent.expires, true);
+        let settled = tokio::task::spawn_blocking(move || store.settle(&growing, length, placement)).await;
+        match settled {
+            Ok(Ok(settled)) => self.publish(answer, length, settled).await,
+            // Nobody is cut off because there is no room.
+            _ if answer.expected.is_none() => Outcome::Passed(length),
+            _ => Outcome::Failed(FailReason::Store),
+        }
     }
 
     /// The rest of a body that a parent has cut, from whoever is next; only of the same version, and only if that is sure.
