@@ -368,6 +368,7 @@ impl Collector for Scrape {
         self.received_packets(&mut writer, &totals)?;
         self.trust_and_commands(&mut writer, &totals)?;
         self.delivered_objects(&mut writer, &totals)?;
+        self.joined_groups(&mut writer)?;
         self.held_objects(&mut writer)?;
         self.repairs_and_origins(&mut writer, &totals)?;
         self.catalog_and_page(&mut writer)?;
@@ -495,9 +496,9 @@ impl Scrape {
         writer.counter("trust_accepted", "Signed documents accepted, repeats included", trust.accepted)
     }
 
-    /// Objects from their announcement to the cache, sessions and groups.
+    /// Objects from their announcement to the cache, and sessions.
     fn delivered_objects(&self, writer: &mut MetricWriter<'_>, totals: &Totals) -> fmt::Result {
-        let Parts { receive, groups, .. } = &*self.0;
+        let Parts { receive, .. } = &*self.0;
         let (packets, objects) = (&totals.packets, &totals.objects);
         writer.counter(
             "receive_finisher_full",
@@ -542,7 +543,12 @@ impl Scrape {
         )?;
         let sessions = receive.sessions();
         writer.gauge("receive_sessions", "Sessions seen", sessions.len() as u64)?;
-        writer.reception(receive.packet_age_s(clock::now()), &sessions)?;
+        writer.reception(receive.packet_age_s(clock::now()), &sessions)
+    }
+
+    /// Services and their groups.
+    fn joined_groups(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
+        let groups = &self.0.groups;
         writer.family(
             ("services_joined", "Services whose groups were joined", "reason"),
             groups.joined().labelled(),

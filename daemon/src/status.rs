@@ -233,11 +233,9 @@ fn lls_json(atsc: &AtscState) -> Value {
     })
 }
 
-/// The whole state.
-pub fn status_json(parts: &Parts) -> Value {
-    let Parts { store, flights, receive, transport, trust, groups, repairer, client, server, vitals, .. } =
-        parts;
-    let threads: Vec<Value> = vitals
+/// Signs of life.
+fn threads_json(vitals: &Vitals) -> Vec<Value> {
+    vitals
         .threads(clock::now())
         .iter()
         .map(|it| {
@@ -246,7 +244,27 @@ pub fn status_json(parts: &Parts) -> Value {
                 "panics": it.panics, "stalled": it.is_stalled,
             })
         })
-        .collect();
+        .collect()
+}
+
+fn groups_json(groups: &GroupStates) -> Vec<Value> {
+    groups
+        .all()
+        .iter()
+        .map(|it| {
+            json!({
+                "group": it.group.address.ip().to_string(), "port": it.group.address.port(),
+                "source": it.group.source.map(|it| it.to_string()), "interface": it.group.interface,
+                "why": it.why, "joined": it.is_wanted && it.error.is_none(), "error": it.error,
+            })
+        })
+        .collect()
+}
+
+/// The whole state.
+pub fn status_json(parts: &Parts) -> Value {
+    let Parts { store, flights, receive, transport, trust, groups, repairer, client, server, vitals, .. } =
+        parts;
     let (usage, totals) = (store.usage(), receive.totals());
     let (losses, packets) = (totals.losses, &totals.packets);
     let (objects, objects_repaired) = receive.objects();
@@ -257,21 +275,8 @@ pub fn status_json(parts: &Parts) -> Value {
     let http = server.stats();
     let catalog = server.catalog().current();
     let left_out = counts(LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out));
-    let services = services_json(groups);
-    let atsc = lls_json(&groups.atsc());
-    let groups: Vec<Value> = groups
-        .all()
-        .iter()
-        .map(|it| {
-            json!({
-                "group": it.group.address.ip().to_string(), "port": it.group.address.port(),
-                "source": it.group.source.map(|it| it.to_string()), "interface": it.group.interface,
-                "why": it.why, "joined": it.is_wanted && it.error.is_none(), "error": it.error,
-            })
-        })
-        .collect();
     json!({
-        "schema": 1, "threads": threads,
+        "schema": 1, "threads": threads_json(vitals),
         "version": env!("CARGO_PKG_VERSION"),
         "store": {
             "path": store.path().display().to_string(), "objects": usage.objects, "bytes": usage.bytes,
@@ -285,7 +290,7 @@ pub fn status_json(parts: &Parts) -> Value {
             "evicted": counts(EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted)),
         },
         "receive": {
-            "groups": groups,
+            "groups": groups_json(groups),
             "datagrams": losses.datagrams, "bytes": losses.bytes, "lost": packets.lost,
             "packets": packets.packets, "stored": packets.stored, "fdt": packets.fdt, "control": packets.control,
             "early": packets.early, "dropped": counts(DropReason::ALL.iter().map(|it| (it.as_str(), packets.dropped(*it)))),
@@ -297,8 +302,8 @@ pub fn status_json(parts: &Parts) -> Value {
             "transport_streams":
                 transport.all().iter().map(|(from, it)| it.to_json(from)).collect::<Vec<_>>(),
         },
-        "services": services,
-        "atsc": atsc,
+        "services": services_json(groups),
+        "atsc": lls_json(&groups.atsc()),
         "certificates": parts.certificates.to_json(clock::trusted_wall()),
         "live": live_json(server),
         "trust": trust_json(trust, losses.unsigned_protocol),

@@ -261,6 +261,14 @@ fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) 
     response
 }
 
+/// Health: `fine`, or what is not.
+fn state(fine: &'static str, wrong: &[String]) -> Response<Full<Bytes>> {
+    if wrong.is_empty() {
+        return text(StatusCode::OK, "text/plain", fine);
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", wrong.join("\n") + "\n")
+}
+
 fn document(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     text(status, "application/json", format!("{value}\n"))
 }
@@ -334,7 +342,6 @@ impl Admins {
     }
 
     fn answer(&self, method: &Method, uri: &http::Uri) -> Response<Full<Bytes>> {
-        let store = &self.parts.store;
         let path = uri.path();
         let action = path.strip_prefix("/api/v1/");
         if let (Some(action @ ("pin" | "unpin")), &Method::POST) = (action, method) {
@@ -369,25 +376,8 @@ impl Admins {
                 }
                 Err(err) => error(StatusCode::INTERNAL_SERVER_ERROR, &err.to_string()),
             },
-            "/healthz" => {
-                let stand = self.parts.vitals.standing_still(clock::now());
-                if stand.is_empty() {
-                    text(StatusCode::OK, "text/plain", "ok\n")
-                } else {
-                    text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", stand.join("\n") + "\n")
-                }
-            }
-            "/readyz" => {
-                let mut failing: Vec<String> =
-                    self.parts.groups.all().into_iter().filter_map(|it| it.error).collect();
-                let stalled = self.parts.vitals.standing_still(clock::now());
-                failing.extend(stalled.into_iter().map(|name| format!("thread {name} stands still")));
-                if failing.is_empty() {
-                    text(StatusCode::OK, "text/plain", "ready\n")
-                } else {
-                    text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", failing.join("\n") + "\n")
-                }
-            }
+            "/healthz" => state("ok\n", &self.parts.vitals.standing_still(clock::now())),
+            "/readyz" => state("ready\n", &self.failing()),
             "/api/v1/samples" => {
                 let since_ms = parameter(uri, "since_ms").map_or(Ok(0), |it| it.parse());
                 let Some(since_ms) = since_ms.ok().filter(|it| (0..1 << 53).contains(it)) else {
@@ -412,23 +402,33 @@ impl Admins {
                 value["offered"] = self.parts.updates.to_json();
                 document(StatusCode::OK, &value)
             }
-            "/api/v1/objects" => {
-                let objects: Vec<Value> = store
-                    .list_with_pins()
-                    .iter()
-                    .map(|(it, is_pinned)| {
-                        let mut value = object_json(it);
-                        value["pinned"] = (*is_pinned).into();
-                        value
-                    })
-                    .collect();
-                let flights: Vec<Value> =
-                    self.parts.flights.list().iter().map(|it| flight_json(it)).collect();
-                document(StatusCode::OK, &json!({ "schema": 1, "objects": objects, "in_flight": flights }))
-            }
+            "/api/v1/objects" => document(StatusCode::OK, &self.objects()),
             // What `methods` knows and only other methods do.
             _ => error(StatusCode::NOT_FOUND, "there is nothing to read here"),
         }
+    }
+
+    /// Groups that cannot be joined, and threads that stand still.
+    fn failing(&self) -> Vec<String> {
+        let groups = self.parts.groups.all().into_iter().filter_map(|it| it.error);
+        let stalled = self.parts.vitals.standing_still(clock::now());
+        groups.chain(stalled.into_iter().map(|name| format!("thread {name} stands still"))).collect()
+    }
+
+    /// Objects in the cache, and those on their way.
+    fn objects(&self) -> Value {
+        let held = self.parts.store.list_with_pins();
+        let objects = held.iter().map(|(it, is_pinned)| {
+            let mut value = object_json(it);
+            value["pinned"] = (*is_pinned).into();
+            value
+        });
+        let flights = self.parts.flights.list();
+        json!({
+            "schema": 1,
+            "objects": objects.collect::<Vec<_>>(),
+            "in_flight": flights.iter().map(|it| flight_json(it)).collect::<Vec<_>>(),
+        })
     }
 
     /// An operator confirms an enrolled key, or takes it back.
