@@ -88,88 +88,87 @@ fn audit(store: &Store, about: &str) -> Finding {
 fn disk(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let path = &config.store.path;
     let about = format!("disk {}", path.display());
-    let mut found = Vec::new();
     if !path.exists() {
-        // Made at the start, if it can be.
-        let nearest = path.ancestors().find(|it| it.exists()).unwrap_or_else(|| Path::new("/"));
-        return vec![match tempfile_works(nearest) {
-            Ok(()) => Finding::fine(about, "is not there yet and will be made"),
-            Err(err) => Finding::new(
-                Severity::Error,
-                about,
-                format!("is not there and cannot be made: {}: {err}", nearest.display()),
-                "give [store] path a folder that skycached may write, on a file system with O_TMPFILE",
-            ),
-        }];
+        return vec![folder_to_be(path, about)];
     }
-    if !is_running && is_deep {
-        // Opening tries the lock and the headers; what is torn is evicted, as at the daemon's start.
-        match Store::open(&config.store) {
-            Ok((store, report)) => {
-                let about = format!("store {}", path.display());
-                found.push(Finding::fine(&about, report.to_string()));
-                found.push(audit(&store, &about));
-                // The snapshot of a clean stop was taken by opening: the daemon's next start wants it.
-                store.close();
-            }
-            Err(err) => return vec![Finding::new(Severity::Error, about, err.to_string(), "")],
-        }
-    } else if !is_running {
-        if let Err(err) = Store::is_free(path) {
-            return vec![Finding::new(Severity::Error, about, err.to_string(), "")];
-        }
-    } else if is_deep {
-        let what = "the running daemon has it, and verifies what it serves".to_owned();
+    let mut found = match store(config, is_running, is_deep) {
+        Ok(found) => found,
+        Err(why) => return vec![Finding::new(Severity::Error, about, why, "")],
+    };
+    if let Err(err) = tempfile_works(path) {
         found.push(Finding::new(
-            Severity::Warning,
-            format!("store {}", path.display()),
-            what,
-            "stop it to look at everything",
-        ));
-    }
-    match (tempfile_works(path), is_running) {
-        (Ok(()), _) => {}
-        (Err(err), _) => found.push(Finding::new(
             Severity::Error,
             &about,
             format!("a file without a name cannot be made: {err}"),
             "use a file system with O_TMPFILE: ext4, XFS, Btrfs, F2FS, tmpfs; not overlayfs on old kernels, FAT or NFS",
-        )),
+        ));
     }
-    match crate::store::free_bytes(path) {
-        Ok(free) => {
-            let held = held_bytes(path);
-            let wanted =
-                config.store.quota_bytes.saturating_sub(held).saturating_add(config.store.reserve_bytes);
-            let what = format!(
-                "{} MB free, {} MB in the cache, quota {} MB",
-                free / 1_000_000,
-                held / 1_000_000,
-                config.store.quota_bytes / 1_000_000
-            );
-            found.push(if free < wanted {
-                let fix = format!(
-                    "lower [store] quota_bytes to {}, or make room",
-                    (free + held).saturating_sub(config.store.reserve_bytes)
-                );
-                Finding::new(
-                    Severity::Warning,
-                    &about,
-                    format!("{what}: the quota does not fit with the reserve"),
-                    fix,
-                )
-            } else {
-                Finding::fine(&about, what)
-            });
-        }
-        Err(err) => found.push(Finding::new(
-            Severity::Error,
-            &about,
-            err.to_string(),
-            "[store] path must be a folder",
-        )),
-    }
+    found.push(room(config, &about));
     found
+}
+
+/// A folder that is made at the start, if it can be.
+fn folder_to_be(path: &Path, about: String) -> Finding {
+    let nearest = path.ancestors().find(|it| it.exists()).unwrap_or_else(|| Path::new("/"));
+    match tempfile_works(nearest) {
+        Ok(()) => Finding::fine(about, "is not there yet and will be made"),
+        Err(err) => Finding::new(
+            Severity::Error,
+            about,
+            format!("is not there and cannot be made: {}: {err}", nearest.display()),
+            "give [store] path a folder that skycached may write, on a file system with O_TMPFILE",
+        ),
+    }
+}
+
+/// The store, as far as the daemon does not have it.
+fn store(config: &Config, is_running: bool, is_deep: bool) -> Result<Vec<Finding>, String> {
+    let path = &config.store.path;
+    let about = format!("store {}", path.display());
+    match (is_running, is_deep) {
+        (false, true) => {
+            // Opening tries the lock and the headers; what is torn is evicted, as at the daemon's start.
+            let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
+            let found = vec![Finding::fine(&about, report.to_string()), audit(&store, &about)];
+            // The snapshot of a clean stop was taken by opening: the daemon's next start wants it.
+            store.close();
+            Ok(found)
+        }
+        (false, false) => Store::is_free(path).map(|()| Vec::new()).map_err(|err| err.to_string()),
+        (true, true) => {
+            let what = "the running daemon has it, and verifies what it serves";
+            Ok(vec![Finding::new(Severity::Warning, about, what, "stop it to look at everything")])
+        }
+        (true, false) => Ok(Vec::new()),
+    }
+}
+
+/// Room on the disk for the quota.
+fn room(config: &Config, about: &str) -> Finding {
+    let path = &config.store.path;
+    let free = match crate::store::free_bytes(path) {
+        Ok(free) => free,
+        Err(err) => {
+            let fix = "[store] path must be a folder";
+            return Finding::new(Severity::Error, about, err.to_string(), fix);
+        }
+    };
+    let held = held_bytes(path);
+    let wanted = config.store.quota_bytes.saturating_sub(held).saturating_add(config.store.reserve_bytes);
+    let what = format!(
+        "{} MB free, {} MB in the cache, quota {} MB",
+        free / 1_000_000,
+        held / 1_000_000,
+        config.store.quota_bytes / 1_000_000
+    );
+    if free >= wanted {
+        return Finding::fine(about, what);
+    }
+    let fix = format!(
+        "lower [store] quota_bytes to {}, or make room",
+        (free + held).saturating_sub(config.store.reserve_bytes)
+    );
+    Finding::new(Severity::Warning, about, format!("{what}: the quota does not fit with the reserve"), fix)
 }
 
 fn tempfile_works(path: &Path) -> std::io::Result<()> {

@@ -9,7 +9,8 @@ use super::{Finding, Severity};
 use crate::clock;
 use crate::config::Config;
 use crate::transport::config::From;
-use crate::transport::{TransportStream, input};
+use crate::transport::input::Input;
+use crate::transport::{Signal, TransportStream, input};
 
 /// The SDT comes every two seconds, a tuner needs one to lock: shorter looks say too little.
 const LEAST_LOOK: Duration = Duration::from_secs(3);
@@ -26,82 +27,98 @@ fn look(stream: &TransportStream, config: &Config, is_running: bool, listen: Dur
         return vec![Finding::fine(about, what)];
     }
     let opened = input::open(stream, &config.receive.interface, config.receive.socket_buffer_bytes);
-    let mut input = match opened {
-        Ok(input) => input,
-        Err(why) => return vec![Finding::new(Severity::Error, about, why, "")],
-    };
-    let (mut multiplex, mut packets, mut frames) = (Multiplex::default(), 0_u64, 0_u64);
-    let (mut datagrams, mut sections) = (0_u64, 0_u64);
+    let received = opened.and_then(|mut input| {
+        let content = receive(&mut *input, listen.max(LEAST_LOOK))?;
+        Ok((input.signal(), content))
+    });
+    match received {
+        Ok((signal, content)) => {
+            let mut found: Vec<Finding> = signal.iter().map(|it| lock(&about, it)).collect();
+            found.extend(content.findings(&about, stream));
+            found
+        }
+        Err(why) => vec![Finding::new(Severity::Error, about, why, "")],
+    }
+}
+
+/// Content of a transport stream.
+#[derive(Default)]
+struct Content {
+    multiplex: Multiplex,
+    packets: u64,
+    frames: u64,
+    datagrams: u64,
+    sections: u64,
+}
+
+/// Receives for so long, asking the input for the PIDs that prove to be of use.
+fn receive(input: &mut dyn Input, period: Duration) -> Result<Content, String> {
+    let mut content = Content::default();
+    let Content { multiplex, packets, frames, datagrams, sections } = &mut content;
     let begin = clock::now();
     let mut pids = Vec::new();
-    while clock::now().since(begin) < listen.max(LEAST_LOOK) {
+    while clock::now().since(begin) < period {
         let read = input.read(&mut |unit| match unit {
-            Unit::Frame(_) => frames += 1,
+            Unit::Frame(_) => *frames += 1,
             Unit::Packet(packet) => {
-                packets += 1;
+                *packets += 1;
                 multiplex.push(packet, |delivery| match delivery {
-                    Delivery::Carousel(..) => sections += 1,
-                    Delivery::Ip(..) => datagrams += 1,
+                    Delivery::Carousel(..) => *sections += 1,
+                    Delivery::Ip(..) => *datagrams += 1,
                     Delivery::Gone(_) => {}
                 });
             }
-        });
-        match read {
-            Ok(input::Read::More) => {}
-            Ok(input::Read::End) => break,
-            Err(why) => return vec![Finding::new(Severity::Error, about, why, "")],
+        })?;
+        if matches!(read, input::Read::End) {
+            break;
         }
         let mut wanted: Vec<_> = multiplex.demux().open_pids().collect();
         wanted.sort();
         if wanted != pids {
-            if let Err(why) = input.want(&wanted) {
-                return vec![Finding::new(Severity::Error, about, why, "")];
-            }
+            input.want(&wanted)?;
             pids = wanted;
         }
     }
-    let mut found = Vec::new();
-    if let Some(signal) = input.signal() {
-        found.push(match signal.locked {
-            true => Finding::fine(about.clone(), "the demodulator has lock"),
-            false => Finding::new(
-                Severity::Error,
-                about.clone(),
-                "the demodulator has no lock",
-                "look at cable and dish, then at [transport_stream.carrier]: frequency, polarization, symbol rate, LNB",
-            ),
+    Ok(content)
+}
+
+fn lock(about: &str, signal: &Signal) -> Finding {
+    if signal.locked {
+        return Finding::fine(about, "the demodulator has lock");
+    }
+    let fix = "look at cable and dish, then at [transport_stream.carrier]: frequency, polarization, symbol rate, LNB";
+    Finding::new(Severity::Error, about, "the demodulator has no lock", fix)
+}
+
+impl Content {
+    fn findings(&self, about: &str, stream: &TransportStream) -> Vec<Finding> {
+        let warning = |what: String, fix| Finding::new(Severity::Warning, about, what, fix);
+        let Self { multiplex, packets, frames, datagrams, sections } = self;
+        if packets + frames == 0 {
+            let fix = match stream.from {
+                From::Udp(_) | From::Frames(_) => {
+                    "see what is said of the interface; `tcpdump` shows what comes"
+                }
+                _ => "`skycached status` tells the signal while the daemon runs",
+            };
+            return vec![warning("nothing comes".to_owned(), fix)];
+        }
+        let mut found = Vec::new();
+        let gaps: u64 = multiplex.demux().counts().map(|(_, it)| u64::from(it.discontinuities)).sum();
+        if gaps > 0 {
+            let fix = "look at the signal, or at losses on the network between here and the tuner";
+            found.push(warning(format!("{gaps} gaps of continuity counters"), fix));
+        }
+        let what = format!(
+            "{packets} packets, {frames} baseband frames, {} programmes, {sections} sections of carousels, {datagrams} datagrams",
+            multiplex.tables().programs.len()
+        );
+        found.push(match *frames == 0 && sections + datagrams == 0 {
+            false => Finding::fine(about, what),
+            true => {
+                warning(what, "neither a DSM-CC carousel nor IP is in it: is it the right transport stream?")
+            }
         });
+        found
     }
-    if packets + frames == 0 {
-        let fix = match stream.from {
-            From::Udp(_) | From::Frames(_) => "see what is said of the interface; `tcpdump` shows what comes",
-            _ => "`skycached status` tells the signal while the daemon runs",
-        };
-        found.push(Finding::new(Severity::Warning, about, "nothing comes", fix));
-        return found;
-    }
-    let gaps: u64 = multiplex.demux().counts().map(|(_, it)| u64::from(it.discontinuities)).sum();
-    if gaps > 0 {
-        let fix = "look at the signal, or at losses on the network between here and the tuner";
-        found.push(Finding::new(
-            Severity::Warning,
-            about.clone(),
-            format!("{gaps} gaps of continuity counters"),
-            fix,
-        ));
-    }
-    let what = format!(
-        "{packets} packets, {frames} baseband frames, {} programmes, {sections} sections of carousels, {datagrams} datagrams",
-        multiplex.tables().programs.len()
-    );
-    found.push(match frames == 0 && sections + datagrams == 0 {
-        false => Finding::fine(about, what),
-        true => Finding::new(
-            Severity::Warning,
-            about,
-            what,
-            "neither a DSM-CC carousel nor IP is in it: is it the right transport stream?",
-        ),
-    });
-    found
 }
