@@ -254,7 +254,7 @@ impl<S: ModuleStorage> Receiver<S> {
         has_room
     }
 
-    fn hand_out(
+    pub(super) fn hand_out(
         &mut self,
         path: Arc<str>,
         description: Description,

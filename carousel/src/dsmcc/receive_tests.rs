@@ -1,6 +1,7 @@
 use super::*;
 use crate::dsmcc::build::Builder;
 use crate::dsmcc::delivery::InMemory;
+use crate::dsmcc::describe::{Description, Part};
 use crate::dsmcc::message::DownloadInfo;
 use crate::dsmcc::profile::{Carried, Profile, Shape};
 use crate::limits::{MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES};
@@ -532,6 +533,47 @@ fn a_module_of_another_size_is_received_anew_although_its_version_is_the_same() 
         "repeats count once"
     );
     assert_eq!(receiver.open, 0);
+}
+
+/// There was no place for the module when its DII came: its block says what is wrong with it.
+#[test]
+fn a_block_of_an_empty_module_is_empty() {
+    let mut receiver = MemoryReceiver::default();
+    for id in 0..MAX_MODULES_OPEN as u16 {
+        send_info(&mut receiver, 7, 10 + id, vec![plain(1000 + id, 200, "f")]);
+        send_block(&mut receiver, (7, 1000 + id), 0, &[1; 100]);
+    }
+    send_info(&mut receiver, 7, 1, vec![plain(1, 0, "empty")]);
+    assert_eq!((receiver.open, count_of(&receiver, CarouselDrop::NoRoom)), (MAX_MODULES_OPEN, 1));
+    for (data, dropped) in [(&[][..], 0), (&[1][..], 1)] {
+        send_block(&mut receiver, (7, 1), 0, data);
+        assert_eq!(count_of(&receiver, CarouselDrop::BlockLength), dropped);
+    }
+}
+
+#[test]
+fn objects_whose_other_parts_never_come_are_bounded() {
+    let mut receiver = MemoryReceiver::default();
+    let content = Arc::new(Content::Plain(vec![7_u8; 10]));
+    let mut part = |object: usize, index: u16| {
+        let path = Arc::from(format!("{object}/{index}"));
+        let description = Description {
+            uri: Some(format!("https://h/{object}")),
+            part: Some(Part { index, count: 2, length: 20 }),
+            ..Description::default()
+        };
+        let piece = Piece { content: Arc::clone(&content), range: 0..10 };
+        receiver.hand_out(path, description, piece, ((1, Arc::from(&[][..])), 0));
+        (receiver.parts.len(), count_of(&receiver, CarouselDrop::Parts))
+    };
+    for object in 1..=MAX_MODULES_OPEN {
+        assert_eq!(part(object, 0), (object, 0));
+    }
+    assert_eq!(part(1, 1), (MAX_MODULES_OPEN - 1, 0), "it is complete");
+    assert_eq!(part(1, 0), (MAX_MODULES_OPEN, 0));
+    assert_eq!(part(2, 0), (MAX_MODULES_OPEN, 0), "a part of one that has begun needs no place");
+    assert_eq!(part(0, 0), (1, MAX_MODULES_OPEN as u64), "one more, and all that wait are received again");
+    assert_eq!(files(&mut receiver).len(), 1);
 }
 
 #[test]

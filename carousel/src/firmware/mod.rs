@@ -364,6 +364,13 @@ mod tests {
         let many = vec![bundle(); MAX_OFFERS + 1];
         assert!(read(to_xml(&many[1..]).as_bytes()).is_ok());
         assert!(read(to_xml(&many).as_bytes()).is_err());
+        let groups: Vec<String> = (0..=MAX_GROUPS).map(|it| format!("group-{it}")).collect();
+        let most = Offer { groups: groups[1..].to_vec(), ..bundle() };
+        assert_eq!(read(to_xml(std::slice::from_ref(&most)).as_bytes()), Ok(vec![most]));
+        assert_eq!(
+            read(to_xml(&[Offer { groups, ..bundle() }]).as_bytes()),
+            Err(XmlError::TooLarge("MAX_GROUPS"))
+        );
         let longest = Offer { length: MAX_BUNDLE_BYTES, ..bundle() };
         assert!(read(to_xml(&[longest]).as_bytes()).is_ok());
     }

@@ -172,7 +172,10 @@ fn services_are_told_with_their_urls_and_rates() {
         )
     };
     let two = session(1, "average='5' maximum='90'") + &session(2, "maximum='80'");
-    let services = service("two", &two) + &service("none", "") + &service("one", &session(3, "maximum='80'"));
+    let services = service("two", &two)
+        + &service("none", "")
+        + &service("one", &session(3, "maximum='80'"))
+        + &service("", &session(4, "maximum='80'"));
     let text = format!(
         "<MulticastGatewayConfiguration xmlns='urn:dvb:metadata:MulticastSessionConfiguration:2019'>{services}\
          </MulticastGatewayConfiguration>"
@@ -181,7 +184,7 @@ fn services_are_told_with_their_urls_and_rates() {
     directory.document([10, 0, 0, 1].into(), "c", text.as_bytes()).unwrap();
     let services = directory.services();
     let ids: Vec<&str> = services.iter().map(|it| it.id.as_str()).collect();
-    assert_eq!(ids, ["two", "one"], "in their order, those with sessions");
+    assert_eq!(ids, ["two", "one"], "in their order, those with a name and sessions");
     assert_eq!(services[0].manifests, ["http://h/two/a.mpd"]);
     assert_eq!(services[0].bases, ["http://h/1/", "http://h/2/"]);
     assert_eq!(services[0].path_patterns, ["/two/*"]);

@@ -672,6 +672,17 @@ mod tests {
         assert_eq!(directory.bases()[&(group("239.1.0.7:1"), Some(4))], "http://atsc3.gw/7/22/");
     }
 
+    /// The table says that 10.0.0.1 sends; a gateway on the way puts its own address into the packets.
+    #[test]
+    fn a_source_that_is_not_the_tables_sender_is_not_asked_for() {
+        let table = slt(1, &service_of(1, 1, "239.1.0.1:8000"));
+        for (sender, expected) in [("10.0.0.1", Some(ip("10.0.0.1"))), ("192.168.1.1", None)] {
+            let mut directory = ServiceDirectory::default();
+            directory.datagram(at(1), ip(sender), GROUP, &table);
+            assert_eq!(directory.sessions()[0].source, expected, "{sender}");
+        }
+    }
+
     #[test]
     fn tables_services_and_groups_are_bounded_and_places_come_back() {
         let mut directory = ServiceDirectory::default();

@@ -67,6 +67,25 @@ fn events_that_nobody_polls_stop_the_intake_not_the_memory() {
 }
 
 #[test]
+fn objects_whose_storage_is_lost_stay_until_there_is_room_for_their_events() {
+    let oti = Oti::no_code(8, 4, 2);
+    let mut bench = Bench::new();
+    for toi in [1, 2] {
+        bench.feed(&by_hand(toi, Some(&oti), 0, 0, b"abcd", |_| {}));
+    }
+    bench.events();
+    for id in 0..MAX_EVENTS as u32 - 1 {
+        bench.feed(&fdt_by_hand(id, &describe(id + 9, "x", "Content-Length=\"4\"")));
+    }
+    assert_eq!((bench.receiver.events.len(), bench.receiver.in_flight.len()), (MAX_EVENTS - 1, 2));
+    bench.receiver.give_up(bench.now, |_| true);
+    assert_eq!((bench.receiver.events.len(), bench.receiver.in_flight.len()), (MAX_EVENTS, 1));
+    bench.events();
+    bench.receiver.give_up(bench.now, |_| true);
+    assert_eq!((bench.events().len(), bench.receiver.in_flight.len()), (1, 0));
+}
+
+#[test]
 fn objects_that_get_a_name_leave_room_for_others_without_one() {
     let oti = Oti::no_code(8, 4, 2);
     let mut bench = Bench::new();
