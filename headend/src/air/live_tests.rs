@@ -90,6 +90,19 @@ fn the_earliest_deadline_among_services_goes_first() {
 }
 
 #[test]
+fn a_deadline_is_missed_after_it_and_not_at_it() {
+    let timing = LiveTiming::of(0, Some(2000));
+    let deadline_ns = timing.within_ms * 1_000_000;
+    for (drops_late, after) in [(true, Some(7)), (false, None)] {
+        let mut live = Live::new(0, &[0], drops_late);
+        live.push(7, timing);
+        live.admit(0);
+        assert_eq!(live.take_late(deadline_ns), None);
+        assert_eq!(live.take_late(deadline_ns + 1), after);
+    }
+}
+
+#[test]
 fn a_service_beyond_its_reserve_delays_no_other() {
     let mut air = air(&[2_000_000, 2_000_000]);
     // Eight seconds at its rate, with the earlier deadline.

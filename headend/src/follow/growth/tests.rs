@@ -117,6 +117,21 @@ fn when_everything_was_taken_the_last_bytes_are_sent_again_as_the_last() {
 }
 
 #[test]
+fn a_file_that_grows_beyond_what_receivers_take_is_abandoned() {
+    let mut folder = Folder::new("");
+    let mut file = folder.open("v2.m4s");
+    file.write_all(&fragment(500, 1)).unwrap();
+    assert_eq!(folder.look(10), ["v2.m4s 0+500"]);
+    let rest = MAX_GROWING_BYTES - 500;
+    file.write_all(&u32::try_from(rest).unwrap().to_be_bytes()).unwrap();
+    file.write_all(b"mdat").unwrap();
+    file.set_len(MAX_GROWING_BYTES).unwrap();
+    assert_eq!(folder.look(200), [format!("v2.m4s 500+{rest}")]);
+    file.write_all(&fragment(100, 2)).unwrap();
+    assert_eq!(folder.look(200), ["abandoned v2.m4s"]);
+}
+
+#[test]
 fn packets_of_a_transport_stream_are_pieces_too() {
     let mut folder = Folder::new("");
     folder.growth.patterns.insert(("t".into(), ".ts".into()), "v1.m4s".into());

@@ -598,3 +598,23 @@ fn a_prefix_without_keys_and_a_manifest_that_is_not_there_are_told() {
     let why = complete(&of("s3://vod/film/", ""), |_, _| {}).unwrap_err();
     assert_eq!(why, format!("source pulled: s3://vod/film/: no_keys; {}", PullFailure::NoKeys.fix()));
 }
+
+/// A store, or what answers in its place, that never ends to say why.
+#[test]
+fn a_refusal_without_an_end_is_read_up_to_a_bound() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let written = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line.is_empty()), "the end of the request");
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n").unwrap();
+        // More than the sockets of a connection hold.
+        (0..1600).take_while(|_| stream.write_all(&[b' '; 64 << 10]).is_ok()).count()
+    });
+    let options = S3 { endpoint: Some(endpoint), anonymous: true, ..S3::default() };
+    let refused = listed(&bucket_of("s3://vod/film/", &options));
+    assert_eq!(refused.err().map(|it| it.why), Some(PullFailure::Denied));
+    assert!(written.join().unwrap() < 1600);
+}
