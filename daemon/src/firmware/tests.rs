@@ -244,3 +244,16 @@ fn a_way_back_is_taken_although_it_is_older() {
     machine.update("1.2", u32::MAX, &mut fastrand::Rng::with_seed(3)).unwrap();
     assert_eq!(machine.start(|_| true), "1.2");
 }
+
+#[test]
+fn a_staged_image_that_is_not_what_its_name_says_is_not_armed() {
+    let image = uki("1.5");
+    let sha256 = digest(&mut image.as_slice()).unwrap();
+    for (version, tree, is_armed) in [("1.6", "1.5", false), ("1.5", "1.6", false), ("1.5", "1.5", true)] {
+        let mut esp = Esp::new(Fat::new(Machine::new(None).esp));
+        esp.stage(version, &sha256, &mut image.as_slice()).unwrap();
+        let armed = esp.arm(Slot::B, &root_hash(tree)[..32]);
+        assert_eq!(armed.is_ok(), is_armed, "{version} {tree}: {armed:?}");
+        assert_eq!(esp.primary().unwrap(), Some(if is_armed { Slot::B } else { Slot::A }));
+    }
+}

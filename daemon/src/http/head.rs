@@ -340,4 +340,19 @@ mod tests {
         }
         assert!(segment.is_live() && says(&segment) == "max-age=86400");
     }
+
+    #[test]
+    fn a_byte_range_of_another_length_than_its_name_says_is_no_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::testing::open(&folder);
+        let name = carousel::query::name_of_range("h/a.mp4", &(2..5));
+        for (body, status, range) in [
+            (&b"abc"[..], StatusCode::PARTIAL_CONTENT, Some("bytes 2-4/*")),
+            (&b"abcd"[..], StatusCode::OK, None),
+        ] {
+            let head = Head::of_stored(&crate::origin::testing::put(&store, &name, body, 60_000));
+            let of_head = caching::text(&head.fields, header::CONTENT_RANGE);
+            assert_eq!((head.status, of_head), (status, range), "{body:?}");
+        }
+    }
 }

@@ -234,4 +234,18 @@ mod tests {
         put(&mut hot, 1, 5);
         assert_eq!((hot.entries.len(), hot.bytes), (1, 5));
     }
+
+    #[test]
+    fn what_has_left_the_cache_is_not_remembered_although_somebody_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let object = put(&store, "h/1.m4s", b"body", 60_000);
+        let (mut hot, request) = (Hot::default(), HeaderMap::new());
+        let uri: Uri = "http://h/1.m4s".parse().unwrap();
+        let head = Head::of_stored(&object);
+        hot.put(&uri, &request, Remembered { object: &object, head, body: None, route: 0 });
+        assert!(hot.get(&uri, &request, clock::now()).is_some());
+        put(&store, "h/1.m4s", b"the next version", 60_000);
+        assert!(hot.get(&uri, &request, clock::now()).is_none());
+    }
 }

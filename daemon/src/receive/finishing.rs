@@ -443,7 +443,7 @@ fn pass_on(object: ObjectRef, file: &File, bytes: Vec<u8>, sink: &mut dyn Finish
     sink.document(Document { object, name, content_type, bytes, is_signed: file.signed_by.is_some() });
 }
 
-fn publish(
+pub(super) fn publish(
     context: &ReceiveContext,
     session: SessionKey,
     file: &File,
@@ -502,7 +502,7 @@ fn publish(
 
 /// An encoded object as clients get it, in a file of its own. It is inflated a second time, since room for it is taken when its
 /// length is known for certain, and it is never in memory whole.
-fn decoded(
+pub(super) fn decoded(
     context: &ReceiveContext,
     file: &File,
     encoded: &Frozen,

@@ -16,7 +16,7 @@ use carousel::time::{Instant, WallTime};
 
 use super::tests::context;
 use super::*;
-use crate::delivery::{Options, SessionFilter};
+use crate::delivery::{GoneReason, Options, SessionFilter};
 use crate::replay::{Directories, replay};
 use crate::signalling::Document;
 
@@ -139,6 +139,27 @@ fn an_object_is_shown_while_it_grows_and_held_when_it_is_complete() {
     assert!(json.iter().all(|it| it["protocol"] == "ROUTE") && json.len() == 3);
     assert_eq!(json[1]["complete"], 3);
     assert!(world.context.stats.totals().reconcile());
+}
+
+#[test]
+fn an_object_that_begins_again_before_it_is_verified_has_replaced_itself() {
+    let mut world = World::new();
+    let (source, group): (SocketAddr, SocketAddr) =
+        ("10.0.0.1:9".parse().unwrap(), "239.0.0.1:6000".parse().unwrap());
+    let before = world.intake.totals().objects;
+    for length in [800, 900] {
+        for packet in world.object(900, Codepoint::INIT_AGAIN, &body(length), true) {
+            world.intake.datagram(world.now, source, group, &SessionFilter::all(), &packet);
+        }
+    }
+    world.intake.end_batch();
+    let _ = world.intake.finish_here(world.now, &mut Ignored);
+    assert_eq!(world.held("h/init.mp4"), Some(body(900)));
+    let objects = world.intake.totals().objects;
+    let replaced = GoneReason::Replaced as usize;
+    assert_eq!((objects.entered - before.entered, objects.gone[replaced] - before.gone[replaced]), (2, 1));
+    let ended = objects.held + objects.gone.iter().chain(&objects.now).sum::<u64>();
+    assert_eq!(objects.entered, ended);
 }
 
 #[test]

@@ -150,6 +150,18 @@ fn of_an_object_that_is_coming_only_what_the_carousel_has_passed_is_asked_for() 
 }
 
 #[test]
+fn of_an_object_that_is_coming_without_holes_nothing_is_asked_for() {
+    let mut world = world(Origin::None);
+    let toi = world.begin("http://h/a", 1000, &[0, 1]);
+    world.delivery.handle_request(world.now, World::object(toi));
+    world.wait(Duration::from_millis(50));
+    world.bring(toi, &[2]);
+    world.wait(Duration::from_millis(100));
+    assert!(!world.delivery.has_repairs());
+    assert_eq!((world.delivery.repairs.tasks, world.outcome(RepairOutcome::NotNeeded)), (0, 0));
+}
+
+#[test]
 fn of_an_object_that_has_stopped_everything_missing_is_asked_for() {
     let mut world = world(Origin::None);
     let toi = world.begin("http://h/a", 1000, &[0, 3]);

@@ -260,3 +260,14 @@ fn documents_that_are_converted_as_a_whole_are_bounded() {
     assert!(rewritten(None, map(), &wide(room)).is_ok());
     assert_eq!(rewritten(None, map(), &wide(room + 1)).unwrap_err(), Rewriting::Charset);
 }
+
+#[test]
+fn a_token_is_held_back_up_to_its_limit() {
+    let mut rewriter = Rewriter::new(None, map()).unwrap();
+    let mut out = Vec::new();
+    rewriter.push(b"#EXTM3U\n", &mut out).unwrap();
+    rewriter.push(&[b'a'; MAX_TOKEN_BYTES], &mut out).unwrap();
+    assert_eq!(out, b"#EXTM3U\n", "its end may come");
+    rewriter.push(b"a", &mut out).unwrap();
+    assert_eq!(out.len(), b"#EXTM3U\n".len() + MAX_TOKEN_BYTES + 1);
+}

@@ -220,8 +220,7 @@ fn gzipped(number: u32, name: &str, object: &[u8], content_length: u64) -> Vec<V
     let packed = encoder.finish().unwrap();
     let profile = SenderProfile { fdt_lifetime_s: 20 * 365 * 86_400, ..SenderProfile::default() };
     let mut sender = Sender::new(Tsi(1), profile, number, number);
-    let file =
-        SendFile { encoding: carousel::flute::Encoding::Gzip, content_length, ..SendFile::of(name, &packed) };
+    let file = SendFile { encoding: Encoding::Gzip, content_length, ..SendFile::of(name, &packed) };
     let toi = sender.add(file).unwrap();
     sender.refresh_fdt(WALL).unwrap();
     let (mut out, mut packets) = (Vec::new(), Vec::new());

@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carousel::digest::Digest;
-use carousel::flute::{File, SendFile, Sender, SenderProfile, SessionKey};
+use carousel::flute::{Encoding, Examined, File, SendFile, Sender, SenderProfile, SessionKey};
 use carousel::lct::{Toi, Tsi};
+use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
-use super::finishing::{Answer, CacheWork, finish};
+use super::finishing::{Answer, CacheWork, FinishError, decoded, finish, publish};
 use super::storage::ObjectSpace;
 use super::*;
 use crate::delivery::{ObjectRef, Options, RejectReason, Verify, Work};
 use crate::signalling::Document;
+use crate::store::Placement;
 
 pub(crate) fn context(folder: &tempfile::TempDir) -> ReceiveContext {
     let mut config = crate::store::StoreConfig { path: folder.path().join("cache"), ..Default::default() };
@@ -112,6 +114,50 @@ fn work_is_bounded_by_its_bytes_and_room_comes_back() {
     assert!(queue.claim(&work(0)).is_none(), "nothing beside it");
     drop(alone);
     assert!(queue.claim(&work(0)).is_some());
+}
+
+/// The file is read twice: another program may have written to it in between.
+#[test]
+fn an_encoded_object_that_was_another_when_it_was_examined_is_refused() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().unwrap();
+    let context = context(&folder);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(b"media").unwrap();
+    let bytes = encoder.finish().unwrap();
+    let partial = Arc::new(context.store.create(bytes.len() as u64, Placement::default()).unwrap());
+    partial.write_at(0, &bytes).unwrap();
+    let frozen = partial.freeze(bytes.len() as u64).unwrap();
+    let file = File { encoding: Encoding::Gzip, ..File::default() };
+    let key = ObjectKey::from_name("http://h/a", None).unwrap();
+    let decode = |examined: &[u8], length| {
+        let digest = Digest::of(examined);
+        let content = Examined { digest, length, checked: true, is_encoded: true };
+        decoded(&context, &file, &frozen, &key, &content)
+    };
+    assert_eq!(decode(b"media", 5).unwrap().as_slice(), b"media");
+    for (examined, length) in [(b"mEdia", 5), (b"media", 6)] {
+        assert!(matches!(decode(examined, length), Err(FinishError::Verify(_))), "{length}");
+    }
+}
+
+/// What is a document is known by its name, which may come after its bytes.
+#[test]
+fn a_document_that_began_without_a_name_is_bounded_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (context, mut kept) = (context(&folder), Kept::default());
+    let most = carousel::limits::MAX_XML_BYTES as u64;
+    for (length, is_taken) in [(most, true), (most + 1, false)] {
+        let partial = Arc::new(context.store.create(length, Placement::default()).unwrap());
+        let file = File {
+            content_location: carousel::mabr::CONFIGURATION_URI.to_owned(),
+            content_length: Some(length),
+            ..File::default()
+        };
+        let published = publish(&context, object(1).session, &file, partial, 0, &mut kept);
+        assert_eq!(matches!(published, Ok(None)), is_taken, "{published:?}");
+        assert_eq!(kept.0.lock().unwrap().len(), 1);
+    }
 }
 
 #[test]
