@@ -2,93 +2,96 @@
 
 use super::job::Job;
 use super::pieces::Place;
-use super::session::Session;
 use super::{Air, Departure, SessionIndex};
 
 impl Air {
     /// Writes the job's next packet. `None` if it has none (an empty object, or one that broke off).
     pub(super) fn write(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<Departure> {
-        let departure = |session: SessionIndex, sessions: &[Session]| Departure {
-            destination: sessions[session].address,
-            session,
-        };
         match job {
             Job::Fdt { session, page, next } => {
                 let written = self.sessions[*session].sender.write_fdt(*page, *next, out);
                 *next += 1;
-                written.then(|| departure(*session, &self.sessions))
+                written.then(|| self.departure(*session))
             }
-            Job::Object { id, reading, repair, sequence, left, broken, .. } => {
-                let item = self.items.get(id)?;
-                let session = &self.sessions[item.session];
-                let step = sequence.next()?;
-                *left -= 1;
-                let of_flute = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
-                let (oti, partition) = item.route.as_ref().map_or(of_flute, |it| (&it.oti, &it.partition));
-                let length = item.object.body.length();
-                let place = item.place.unwrap_or(Place { start: 0, length: Some(length) });
-                let mut offset = 0;
-                // What leads is repeated until the media begin.
-                let last_ever = self.config.once && item.object.max_period_ms().is_none() && *left == 0;
-                let read = match (step.source, repair) {
-                    (Some(symbol), _) => {
-                        let range = partition.byte_range(symbol);
-                        // ROUTE protects padding and length behind the object, and sends neither.
-                        let range = range.start..range.end.min(length);
-                        if range.is_empty() && item.route.is_some() {
-                            return None;
-                        }
-                        offset = place.start + range.start;
-                        self.symbol.resize((range.end - range.start) as usize, 0);
-                        reading.read_at(range.start, &mut self.symbol)
-                    }
-                    (None, Some(repair)) => {
-                        let k = partition.block_symbols(step.payload_id.sbn);
-                        repair.read(step.payload_id, oti, k, &mut self.symbol)
-                    }
-                    (None, None) => return None,
-                };
-                if read.is_err() {
-                    // The file shrank under us. What was sent is useless; receivers see it by the digest.
-                    self.stats.objects_broken_off += 1;
-                    *broken = true;
-                    return None;
-                }
-                let id = (session.sender.tsi(), item.toi);
-                let written = match (step.source, session.route) {
-                    (Some(_), Some(group)) => {
-                        self.routes[group].write_source(id, offset, place.length, &self.symbol, out).is_ok()
-                    }
-                    (None, Some(group)) => {
-                        let esi = step.payload_id.esi;
-                        let length = place.length.unwrap_or(length);
-                        self.routes[group].write_repair(id, length, esi, &self.symbol, out).is_ok()
-                    }
-                    (Some(symbol), None) => {
-                        session.sender.write_packet(item.toi, symbol, &self.symbol, last_ever, out)
-                    }
-                    (None, None) => {
-                        session.sender.write_repair(item.toi, step.payload_id, &self.symbol, last_ever, out)
-                    }
-                };
-                written.then(|| departure(item.session, &self.sessions))
-            }
+            Job::Object { .. } => self.write_object(job, out),
             Job::Close { session } => {
                 let it = &self.sessions[*session];
                 match it.route {
                     Some(group) => self.routes[group].write_close(it.sender.tsi(), out).ok()?,
                     None => it.sender.write_close(out),
                 }
-                Some(departure(*session, &self.sessions))
+                Some(self.departure(*session))
             }
             Job::Signalling { session, packets, next } => {
                 let packet = packets.get(*next)?;
                 *next += 1;
                 out.clear();
                 out.extend_from_slice(packet);
-                Some(departure(*session, &self.sessions))
+                Some(self.departure(*session))
             }
         }
+    }
+
+    fn departure(&self, session: SessionIndex) -> Departure {
+        Departure { destination: self.sessions[session].address, session }
+    }
+
+    /// Reads the next symbol of an object, and writes its packet as FLUTE or ROUTE have it.
+    fn write_object(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<Departure> {
+        let Job::Object { id, reading, repair, sequence, left, broken, .. } = job else { return None };
+        let item = self.items.get(id)?;
+        let session = &self.sessions[item.session];
+        let step = sequence.next()?;
+        *left -= 1;
+        let of_flute = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
+        let (oti, partition) = item.route.as_ref().map_or(of_flute, |it| (&it.oti, &it.partition));
+        let length = item.object.body.length();
+        let place = item.place.unwrap_or(Place { start: 0, length: Some(length) });
+        let mut offset = 0;
+        // What leads is repeated until the media begin.
+        let last_ever = self.config.once && item.object.max_period_ms().is_none() && *left == 0;
+        let read = match (step.source, repair) {
+            (Some(symbol), _) => {
+                let range = partition.byte_range(symbol);
+                // ROUTE protects padding and length behind the object, and sends neither.
+                let range = range.start..range.end.min(length);
+                if range.is_empty() && item.route.is_some() {
+                    return None;
+                }
+                offset = place.start + range.start;
+                self.symbol.resize((range.end - range.start) as usize, 0);
+                reading.read_at(range.start, &mut self.symbol)
+            }
+            (None, Some(repair)) => {
+                let k = partition.block_symbols(step.payload_id.sbn);
+                repair.read(step.payload_id, oti, k, &mut self.symbol)
+            }
+            (None, None) => return None,
+        };
+        if read.is_err() {
+            // The file shrank under us. What was sent is useless; receivers see it by the digest.
+            self.stats.objects_broken_off += 1;
+            *broken = true;
+            return None;
+        }
+        let id = (session.sender.tsi(), item.toi);
+        let written = match (step.source, session.route) {
+            (Some(_), Some(group)) => {
+                self.routes[group].write_source(id, offset, place.length, &self.symbol, out).is_ok()
+            }
+            (None, Some(group)) => {
+                let esi = step.payload_id.esi;
+                let length = place.length.unwrap_or(length);
+                self.routes[group].write_repair(id, length, esi, &self.symbol, out).is_ok()
+            }
+            (Some(symbol), None) => {
+                session.sender.write_packet(item.toi, symbol, &self.symbol, last_ever, out)
+            }
+            (None, None) => {
+                session.sender.write_repair(item.toi, step.payload_id, &self.symbol, last_ever, out)
+            }
+        };
+        written.then(|| self.departure(item.session))
     }
 
     pub(super) fn is_finished(&self, job: &Job) -> bool {
