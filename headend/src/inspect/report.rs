@@ -6,7 +6,7 @@ use carousel::route::lls::{ListReport, ServiceDrop};
 use serde_json::{Value, json};
 
 use super::stream_report::{stream_json, stream_table};
-use super::{FileReport, Report};
+use super::{FileReport, Report, SessionReport};
 use crate::units::human_bytes;
 
 /// The JSON document.
@@ -115,63 +115,89 @@ pub fn to_table(report: &Report) -> String {
         stream_table(stream, &mut out);
     }
     for session in &report.sessions {
-        let (protocol, how) = session.protocol();
-        let seconds = session.last_s - session.first_s;
-        let rate = match seconds > 0.0 {
-            true => format!("{:.3} Mbit/s", session.bytes as f64 * 8e-6 / seconds),
-            // A recording without times.
-            false => format!("{} bytes", session.bytes),
-        };
-        let loss = session.lost as f64 * 100.0 / (session.packets + session.lost).max(1) as f64;
-        let _ =
-            writeln!(out, "{} from {}, TSI {}", session.key.destination, session.key.source, session.key.tsi);
-        let _ = writeln!(
-            out,
-            "  {protocol} (detected by {how}), {} packets, {rate}, lost {} ({loss:.2} %)",
-            session.packets, session.lost
-        );
-        if protocol == "FLUTE" {
-            let _ = writeln!(
-                out,
-                "  {} FDT Instances, at most {:.2} s between FDT packets{}",
-                session.fdt_instances,
-                session.fdt_gap_s,
-                if session.closed { ", closed by the A flag" } else { "" }
-            );
-        }
-        if let Some(channel) = &session.route {
-            route_table(channel, session.packets - session.route_packets, &mut out);
-        }
-        for (reason, count) in &session.dropped {
-            let _ = writeln!(out, "  {count} packets of no use: {reason}");
-        }
+        session_table(session, &mut out);
     }
-    if !report.files.is_empty() {
-        let _ = writeln!(out, "\n{:>10} {:>10} {:>10}  file of a carousel", "PID", "module", "bytes");
-    }
-    for file in report.files.iter().take(TABLE_OBJECTS) {
-        let name = file.uri.as_ref().unwrap_or(&file.path);
-        let _ = writeln!(out, "{:>10} {:>10} {:>10}  {name}", file.pid, file.module.0, file.length);
-    }
-    if report.files.len() > TABLE_OBJECTS {
-        let _ = writeln!(out, "… and {} more; --json lists all", report.files.len() - TABLE_OBJECTS);
-    }
+    file_table(&report.files, &mut out);
     if report.objects.is_empty() && report.sessions.is_empty() && !report.streams.is_empty() {
         return out;
     }
     for list in &report.service_lists {
-        let _ =
-            writeln!(out, "\nATSC services of {} by {}, version {}", list.bsid, list.source, list.version);
-        for it in &list.services {
-            let (name, protocol) = (&it.service.name, it.service.protocol.as_str());
-            let state = match (it.dropped, &it.manifest) {
-                (Some(why), _) => format!("not received: {why}"),
-                (None, Some(manifest)) => manifest.clone(),
-                (None, None) => "no manifest yet".to_owned(),
-            };
-            let _ = writeln!(out, "{:>10} {name:<20} {protocol:<10} {state}", it.service.id);
-        }
+        service_table(list, &mut out);
     }
+    object_table(report, &mut out);
+    if report.not_alc > 0 {
+        let _ = writeln!(out, "{} datagrams are no ALC packets", report.not_alc);
+    }
+    if report.truncated {
+        let _ = writeln!(out, "the recording ends inside a frame");
+    }
+    out
+}
+
+fn session_table(session: &SessionReport, out: &mut String) {
+    let (protocol, how) = session.protocol();
+    let seconds = session.last_s - session.first_s;
+    let rate = match seconds > 0.0 {
+        true => format!("{:.3} Mbit/s", session.bytes as f64 * 8e-6 / seconds),
+        // A recording without times.
+        false => format!("{} bytes", session.bytes),
+    };
+    let loss = session.lost as f64 * 100.0 / (session.packets + session.lost).max(1) as f64;
+    let _ = writeln!(out, "{} from {}, TSI {}", session.key.destination, session.key.source, session.key.tsi);
+    let _ = writeln!(
+        out,
+        "  {protocol} (detected by {how}), {} packets, {rate}, lost {} ({loss:.2} %)",
+        session.packets, session.lost
+    );
+    if protocol == "FLUTE" {
+        let _ = writeln!(
+            out,
+            "  {} FDT Instances, at most {:.2} s between FDT packets{}",
+            session.fdt_instances,
+            session.fdt_gap_s,
+            if session.closed { ", closed by the A flag" } else { "" }
+        );
+    }
+    if let Some(channel) = &session.route {
+        route_table(channel, session.packets - session.route_packets, out);
+    }
+    for (reason, count) in &session.dropped {
+        let _ = writeln!(out, "  {count} packets of no use: {reason}");
+    }
+}
+
+/// Files of carousels.
+fn file_table(files: &[FileReport], out: &mut String) {
+    if !files.is_empty() {
+        let _ = writeln!(out, "\n{:>10} {:>10} {:>10}  file of a carousel", "PID", "module", "bytes");
+    }
+    for file in files.iter().take(TABLE_OBJECTS) {
+        let name = file.uri.as_ref().unwrap_or(&file.path);
+        let _ = writeln!(out, "{:>10} {:>10} {:>10}  {name}", file.pid, file.module.0, file.length);
+    }
+    and_more(files.len(), out);
+}
+
+fn and_more(count: usize, out: &mut String) {
+    if count > TABLE_OBJECTS {
+        let _ = writeln!(out, "… and {} more; --json lists all", count - TABLE_OBJECTS);
+    }
+}
+
+fn service_table(list: &ListReport, out: &mut String) {
+    let _ = writeln!(out, "\nATSC services of {} by {}, version {}", list.bsid, list.source, list.version);
+    for it in &list.services {
+        let (name, protocol) = (&it.service.name, it.service.protocol.as_str());
+        let state = match (it.dropped, &it.manifest) {
+            (Some(why), _) => format!("not received: {why}"),
+            (None, Some(manifest)) => manifest.clone(),
+            (None, None) => "no manifest yet".to_owned(),
+        };
+        let _ = writeln!(out, "{:>10} {name:<20} {protocol:<10} {state}", it.service.id);
+    }
+}
+
+fn object_table(report: &Report, out: &mut String) {
     let whole = report.objects.iter().filter(|object| object.digest.is_some()).count();
     let _ =
         writeln!(out, "\n{whole} of {} objects complete in {:.1} s", report.objects.len(), report.duration_s);
@@ -196,14 +222,5 @@ pub fn to_table(report: &Report) -> String {
             object.key.tsi.0, object.toi.0, object.length
         );
     }
-    if report.objects.len() > TABLE_OBJECTS {
-        let _ = writeln!(out, "… and {} more; --json lists all", report.objects.len() - TABLE_OBJECTS);
-    }
-    if report.not_alc > 0 {
-        let _ = writeln!(out, "{} datagrams are no ALC packets", report.not_alc);
-    }
-    if report.truncated {
-        let _ = writeln!(out, "the recording ends inside a frame");
-    }
-    out
+    and_more(report.objects.len(), out);
 }
