@@ -22,7 +22,7 @@ use carousel::time::WallTime;
 use crate::catalog::guide_tag;
 use crate::config::Config;
 use crate::document::Announcement;
-use crate::options::{TransportProtocol, tag_of};
+use crate::options::{Nip, TransportProtocol, tag_of};
 
 /// A media session as the gateway configuration describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,27 +168,14 @@ fn entry_points(config: &Config, own: Option<&Offering>) -> EntryPoints {
     }
 }
 
-/// The documents of the announcement channel. `own`: how our own service list is offered, if it is on the air.
-pub fn announcement(
+/// Sessions of the announcement channel, which carries `documents`, and of the configuration.
+fn bootstrap(
     config: &Config,
     services: &[Service],
     own: Option<&Offering>,
-    now: WallTime,
-) -> Vec<Announcement> {
-    let nip = &config.nip;
-    let version_update = now.to_xml();
+    documents: &[Document],
+) -> Configuration {
     let interval = Some(Duration::from_millis(config.carousel.announcement_interval_ms));
-    let mut documents = vec![
-        Document::Bootstrap,
-        Document::NetworkInformation,
-        Document::ServiceInformation,
-        Document::TimeOffset,
-    ];
-    let points = entry_points(config, own);
-    let has_lists = points.lists().next().is_some();
-    if has_lists {
-        documents.push(Document::ServiceListEntryPoints);
-    }
     let entries = documents.iter().map(|document| CarouselEntry {
         kind: EntryKind::Resource,
         uri: document.name().to_owned(),
@@ -208,10 +195,21 @@ pub fn announcement(
     let mut configuration =
         flute_session(config, config.sessions.configuration, CONFIGURATION_TSI, config.link.rate_bps);
     configuration.carousel = Some(configuration_carousel(config, services));
-    let bootstrap =
-        Configuration { gateway_sessions: vec![channel, configuration], ..Configuration::default() }.to_xml();
-    let nif = NetworkInformationFile {
-        version_update: version_update.clone(),
+    Configuration { gateway_sessions: vec![channel, configuration], ..Configuration::default() }
+}
+
+fn network_information(nip: &Nip, version_update: &str) -> NetworkInformationFile {
+    let stream = NipStream {
+        link_layer: "TS".to_owned(),
+        provider: nip.provider.clone(),
+        carrier_id: nip.carrier_id,
+        link_id: nip.link_id,
+        service_id: nip.service_id,
+        bootstrap: Some(("Physical Network".to_owned(), "Active".to_owned())),
+        delivery: nip.delivery(),
+    };
+    NetworkInformationFile {
+        version_update: version_update.to_owned(),
         nif_type: "Physical Network".to_owned(),
         actual: BroadcastNetwork {
             network_type: "Satellite".to_owned(),
@@ -219,47 +217,69 @@ pub fn announcement(
             provider: nip.provider.clone(),
             satellite_position: None,
             network_id: nip.network_id,
-            streams: vec![NipStream {
-                link_layer: "TS".to_owned(),
-                provider: nip.provider.clone(),
-                carrier_id: nip.carrier_id,
-                link_id: nip.link_id,
-                service_id: nip.service_id,
-                bootstrap: Some(("Physical Network".to_owned(), "Active".to_owned())),
-                delivery: nip.delivery(),
-            }],
+            streams: vec![stream],
         },
         others: Vec::new(),
-    };
+    }
+}
+
+fn service_information(
+    nip: &Nip,
+    version_update: &str,
+    services: &[Service],
+    points: &EntryPoints,
+) -> ServiceInformationFile {
     let lists = points.lists().flat_map(|list| list.uris.iter().map(|(uri, _)| uri.clone()));
     let manifests = services.iter().flat_map(|service| service.manifests.iter().map(|(url, _)| url.clone()));
-    let sif = ServiceInformationFile {
-        version_update,
+    ServiceInformationFile {
+        version_update: version_update.to_owned(),
         provider: nip.provider.clone(),
         streams: vec![MediaStream {
             ids: [nip.network_id, nip.carrier_id, nip.link_id, nip.service_id],
             uris: manifests.chain(lists).collect(),
             applications: Vec::new(),
         }],
-    };
-    documents
-        .into_iter()
-        .map(|document| {
-            let (file, xml) = match document {
-                Document::Bootstrap => ("bootstrap.xml", bootstrap.clone()),
-                Document::NetworkInformation => ("nif.xml", nif.to_xml()),
-                Document::ServiceInformation => ("sif.xml", sif.to_xml()),
-                Document::TimeOffset => ("tof.xml", TimeOffsetFile::now(now).to_xml()),
-                _ => ("slep.xml", points.to_xml(config.catalog.edition)),
-            };
-            Announcement {
-                file: file.to_owned(),
-                uri: document.name().to_owned(),
-                content_type: document.content_type().to_owned(),
-                bytes: xml.into_bytes(),
+    }
+}
+
+/// The documents of the announcement channel. `own`: how our own service list is offered, if it is on the air.
+pub fn announcement(
+    config: &Config,
+    services: &[Service],
+    own: Option<&Offering>,
+    now: WallTime,
+) -> Vec<Announcement> {
+    let version_update = now.to_xml();
+    let points = entry_points(config, own);
+    let mut documents = vec![
+        Document::Bootstrap,
+        Document::NetworkInformation,
+        Document::ServiceInformation,
+        Document::TimeOffset,
+    ];
+    if points.lists().next().is_some() {
+        documents.push(Document::ServiceListEntryPoints);
+    }
+    let of = |document: &Document| {
+        let (file, xml) = match document {
+            Document::Bootstrap => ("bootstrap.xml", bootstrap(config, services, own, &documents).to_xml()),
+            Document::NetworkInformation => {
+                ("nif.xml", network_information(&config.nip, &version_update).to_xml())
             }
-        })
-        .collect()
+            Document::ServiceInformation => {
+                ("sif.xml", service_information(&config.nip, &version_update, services, &points).to_xml())
+            }
+            Document::TimeOffset => ("tof.xml", TimeOffsetFile::now(now).to_xml()),
+            _ => ("slep.xml", points.to_xml(config.catalog.edition)),
+        };
+        Announcement {
+            file: file.to_owned(),
+            uri: document.name().to_owned(),
+            content_type: document.content_type().to_owned(),
+            bytes: xml.into_bytes(),
+        }
+    };
+    documents.iter().map(of).collect()
 }
 
 #[cfg(test)]
