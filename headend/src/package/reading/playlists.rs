@@ -121,22 +121,9 @@ impl Reading<'_> {
         media: &hls::Media,
         depth: usize,
     ) -> Rung {
-        let mut rung = Rung {
-            id: playlist.to_owned(),
-            kind: offer.kind.unwrap_or_else(|| kind_of(media)),
-            bandwidth_bps: offer.bandwidth_bps,
-            codecs: offer.codecs.clone(),
-            resolution: offer.resolution,
-            language: offer.language.clone(),
-            playlist: Some(playlist.to_owned()),
-            dash_ids: None,
-            inits: Vec::new(),
-            segments: Vec::new(),
-            duration_s: media.duration_s,
-        };
+        let mut rung = rung_of(playlist, offer, media);
         self.queries.clear();
         let is_live = !media.ended;
-        let is_video = rung.kind == TrackKind::Video;
         // Files that this playlist lists as entire segments, and those that it lists in ranges.
         let segments = || media.references.iter().filter(|it| it.role == Role::Segment && !it.is_part);
         let entire: HashSet<&str> =
@@ -156,17 +143,7 @@ impl Reading<'_> {
             }
             let Some(local) = self.resolve(playlist, reference.line, &reference.uri) else { continue };
             let place = format!("{playlist}:{}", reference.line);
-            let expected = Expected {
-                is_encrypted: reference.is_encrypted,
-                is_mp4: reference.has_map
-                    && reference.role == Role::Segment
-                    && rung.kind != TrackKind::Subtitles,
-                is_random_access: is_video
-                    && reference.role == Role::Segment
-                    && !reference.is_part
-                    && reference.range.is_none(),
-                is_init: reference.role == Role::Init && reference.range.is_none(),
-            };
+            let expected = expected_of(reference, rung.kind);
             if reference.may_be_missing && local.file.is_none() {
                 continue;
             }
@@ -180,13 +157,9 @@ impl Reading<'_> {
                     continue;
                 }
                 if is_in_ranges {
-                    if let Some(name) =
-                        self.carry_range(&place, playlist, &reference.uri, &local, reference.role, &range)
-                    {
-                        let list =
-                            if reference.role == Role::Init { &mut rung.inits } else { &mut rung.segments };
-                        list.push(name);
-                    }
+                    let name =
+                        self.carry_range(&place, playlist, &reference.uri, &local, reference.role, &range);
+                    list_for(&mut rung, reference.role).extend(name);
                     continue;
                 }
             }
@@ -207,8 +180,7 @@ impl Reading<'_> {
                 }
             };
             if is_carried {
-                let list = if reference.role == Role::Init { &mut rung.inits } else { &mut rung.segments };
-                list.push(local.path);
+                list_for(&mut rung, reference.role).push(local.path);
             }
         }
         self.not_random_access(inside, &mut rung, media.is_independent);
@@ -312,5 +284,41 @@ fn kind_of(media: &hls::Media) -> TrackKind {
         Some("text") => TrackKind::Subtitles,
         _ if content_type == "application/ttml+xml" => TrackKind::Subtitles,
         _ => TrackKind::Video,
+    }
+}
+
+/// A rung of which nothing has been read yet but its playlist.
+fn rung_of(playlist: &str, offer: &hls::Offer, media: &hls::Media) -> Rung {
+    Rung {
+        id: playlist.to_owned(),
+        kind: offer.kind.unwrap_or_else(|| kind_of(media)),
+        bandwidth_bps: offer.bandwidth_bps,
+        codecs: offer.codecs.clone(),
+        resolution: offer.resolution,
+        language: offer.language.clone(),
+        playlist: Some(playlist.to_owned()),
+        dash_ids: None,
+        inits: Vec::new(),
+        segments: Vec::new(),
+        duration_s: media.duration_s,
+    }
+}
+
+/// What the file of a reference must be.
+fn expected_of(reference: &hls::Reference, kind: TrackKind) -> Expected {
+    let is_segment = reference.role == Role::Segment;
+    let is_entire = reference.range.is_none();
+    Expected {
+        is_encrypted: reference.is_encrypted,
+        is_mp4: reference.has_map && is_segment && kind != TrackKind::Subtitles,
+        is_random_access: kind == TrackKind::Video && is_segment && !reference.is_part && is_entire,
+        is_init: reference.role == Role::Init && is_entire,
+    }
+}
+
+const fn list_for(rung: &mut Rung, role: Role) -> &mut Vec<String> {
+    match role {
+        Role::Init => &mut rung.inits,
+        _ => &mut rung.segments,
     }
 }
