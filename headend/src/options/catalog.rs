@@ -244,11 +244,8 @@ impl DvbI {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if !is_url(&self.base) || !self.base.ends_with('/') {
-            wrong(
-                "dvb_i.base",
-                format!("{:?} is no folder's URL", self.base),
-                "a URL that ends with a slash",
-            );
+            let what = format!("{:?} is no folder's URL", self.base);
+            wrong("dvb_i.base", what, "a URL that ends with a slash");
         }
         if !is_tag(&self.id) {
             wrong("dvb_i.id", format!("{:?} is no tag URI", self.id), "tag:example.com,2026:services");
@@ -256,9 +253,22 @@ impl DvbI {
         if self.interval_ms < 1000 {
             wrong("dvb_i.interval_ms", format!("{} ms is too often", self.interval_ms), "1000 or more");
         }
+        let regions = self.region_mistakes(&mut wrong);
+        let mut numbers: BTreeMap<u32, &str> = BTreeMap::new();
+        for (name, service) in services {
+            service.mistakes(name, &regions, &mut numbers, &mut wrong);
+        }
+        for table in &self.lcn {
+            table.mistakes(services, &regions, &mut wrong);
+        }
+        all
+    }
+
+    /// Mistakes of regions and countries; gives back the names of the regions.
+    fn region_mistakes<'a>(&'a self, wrong: &mut impl FnMut(&str, String, &str)) -> Vec<&'a String> {
         let mut known = Vec::new();
         for region in &self.regions {
-            collect_regions(region, 1, &mut known, &mut wrong);
+            collect_regions(region, 1, &mut known, wrong);
             if region.countries.is_empty() {
                 let what = format!("region {:?} is in no country", region.id);
                 wrong("dvb_i.regions.countries", what, "ISO 3166 alpha-3 codes, such as [\"DEU\"]");
@@ -269,71 +279,75 @@ impl DvbI {
                 wrong("dvb_i.countries", format!("{code:?} is no country"), "ISO 3166 alpha-3, such as DEU");
             }
         }
-        let mut numbers: BTreeMap<u32, &str> = BTreeMap::new();
-        for (name, service) in services {
-            let key = |of: &str| format!("source.service.{of} of {name:?}");
-            for region in &service.regions {
-                if !known.contains(&region) {
-                    wrong(
-                        &key("regions"),
-                        format!("there is no region {region:?}"),
-                        "name one of [[dvb_i.regions]]",
-                    );
-                }
-            }
-            for genre in &service.genres {
-                if genre::term(genre).is_none() {
-                    let fix = "News, Sports, Movies, Children's, Music, Documentary … or an href";
-                    wrong(&key("genres"), format!("{genre:?} is no known genre"), fix);
-                }
-            }
-            if let Some(number) = service.channel {
-                if !(1..=9999).contains(&number) {
-                    wrong(&key("channel"), format!("{number} is no channel number"), "1 to 9999");
-                }
-                if let Some(other) = numbers.insert(number, name) {
-                    wrong(&key("channel"), format!("{other:?} has {number} already"), "give each its own");
-                }
-            }
-            if service.available.iter().any(|it| it.period().is_none()) {
-                let fix =
-                    "from = \"2026-12-01T00:00:00Z\", days = [1, 2], start = \"06:00\", end = \"24:00\"";
-                wrong(&key("available"), "a date or time cannot be read".to_owned(), fix);
-            }
-            if service.minimum_age.is_some_and(|age| !(4..=18).contains(&age)) {
-                wrong(&key("minimum_age"), "out of range".to_owned(), "4 to 18");
-            }
-            if let Some((from, to)) = &service.licence
-                && WallTime::from_xml(from).zip(WallTime::from_xml(to)).is_none_or(|(from, to)| from >= to)
-            {
-                let fix = "[\"2026-01-01T00:00:00Z\", \"2027-01-01T00:00:00Z\"]";
-                wrong(&key("licence"), "no span of time".to_owned(), fix);
+        known
+    }
+}
+
+impl ServiceConfig {
+    /// Mistakes of the service of the source of this name. `regions`: those that there are; `numbers`: channels that other services
+    /// have, to which its own is added.
+    fn mistakes<'a>(
+        &self,
+        name: &'a str,
+        regions: &[&String],
+        numbers: &mut BTreeMap<u32, &'a str>,
+        wrong: &mut impl FnMut(&str, String, &str),
+    ) {
+        let key = |of: &str| format!("source.service.{of} of {name:?}");
+        for region in self.regions.iter().filter(|it| !regions.contains(it)) {
+            let what = format!("there is no region {region:?}");
+            wrong(&key("regions"), what, "name one of [[dvb_i.regions]]");
+        }
+        for genre in &self.genres {
+            if genre::term(genre).is_none() {
+                let fix = "News, Sports, Movies, Children's, Music, Documentary … or an href";
+                wrong(&key("genres"), format!("{genre:?} is no known genre"), fix);
             }
         }
-        for table in &self.lcn {
-            for region in &table.regions {
-                if !known.contains(&region) {
-                    wrong(
-                        "dvb_i.lcn.regions",
-                        format!("there is no region {region:?}"),
-                        "name one of [[dvb_i.regions]]",
-                    );
-                }
+        if let Some(number) = self.channel {
+            if !(1..=9999).contains(&number) {
+                wrong(&key("channel"), format!("{number} is no channel number"), "1 to 9999");
             }
-            for (name, number) in &table.channels {
-                if !services.iter().any(|(it, _)| it == name) {
-                    wrong(
-                        "dvb_i.lcn.channels",
-                        format!("there is no source {name:?}"),
-                        "the name of a [[source]]",
-                    );
-                }
-                if !(1..=9999).contains(number) {
-                    wrong("dvb_i.lcn.channels", format!("{number} is no channel number"), "1 to 9999");
-                }
+            if let Some(other) = numbers.insert(number, name) {
+                wrong(&key("channel"), format!("{other:?} has {number} already"), "give each its own");
             }
         }
-        all
+        if self.available.iter().any(|it| it.period().is_none()) {
+            let fix = "from = \"2026-12-01T00:00:00Z\", days = [1, 2], start = \"06:00\", end = \"24:00\"";
+            wrong(&key("available"), "a date or time cannot be read".to_owned(), fix);
+        }
+        if self.minimum_age.is_some_and(|age| !(4..=18).contains(&age)) {
+            wrong(&key("minimum_age"), "out of range".to_owned(), "4 to 18");
+        }
+        if let Some((from, to)) = &self.licence
+            && WallTime::from_xml(from).zip(WallTime::from_xml(to)).is_none_or(|(from, to)| from >= to)
+        {
+            let fix = "[\"2026-01-01T00:00:00Z\", \"2027-01-01T00:00:00Z\"]";
+            wrong(&key("licence"), "no span of time".to_owned(), fix);
+        }
+    }
+}
+
+impl LcnConfig {
+    fn mistakes(
+        &self,
+        services: &[(String, &ServiceConfig)],
+        regions: &[&String],
+        wrong: &mut impl FnMut(&str, String, &str),
+    ) {
+        for region in self.regions.iter().filter(|it| !regions.contains(it)) {
+            let what = format!("there is no region {region:?}");
+            wrong("dvb_i.lcn.regions", what, "name one of [[dvb_i.regions]]");
+        }
+        for (name, number) in &self.channels {
+            if !services.iter().any(|(it, _)| it == name) {
+                let what = format!("there is no source {name:?}");
+                wrong("dvb_i.lcn.channels", what, "the name of a [[source]]");
+            }
+            if !(1..=9999).contains(number) {
+                wrong("dvb_i.lcn.channels", format!("{number} is no channel number"), "1 to 9999");
+            }
+        }
     }
 }
 

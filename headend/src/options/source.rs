@@ -167,6 +167,44 @@ impl Source {
         let mut wrong = |key: &str, what: String, fix: &str| {
             all.push(Mistake::of_value(&format!("source[{at}].{key}"), &what, fix));
         };
+        self.base_mistakes(&mut wrong);
+        if self.path.to_string_lossy().contains("://") {
+            wrong("path", "it is a URL".to_owned(), super::NO_URL_SOURCES);
+        }
+        if !(1e-6..=1e6).contains(&self.popularity) {
+            let what = format!("{} is out of range", self.popularity);
+            wrong("popularity", what, "0.000001 to 1000000; 1 is the middle of its class");
+        }
+        self.live_mistakes(&mut wrong);
+        if let Some(IgnoreQuery::Names(names)) = &self.ignore_query
+            && names.len() > MAX_PARAMETERS
+        {
+            let what = format!("{} names are more than {MAX_PARAMETERS}", names.len());
+            wrong("ignore_query", what, "true ignores all");
+        }
+        for path in self.follow_links_to.iter().filter(|it| !it.is_dir()) {
+            let what = format!("{} is no folder", path.display());
+            wrong("follow_links_to", what, "give folders that links in path lead to");
+        }
+        match &self.pull {
+            Some(url) => self.pull_mistakes(url, &mut wrong),
+            None if self.pull_authorization_file.is_some() => {
+                let what = "nothing is pulled".to_owned();
+                wrong("pull_authorization_file", what, "give pull, or leave it out");
+            }
+            None if self.s3.is_some() => {
+                let fix = "give pull = \"s3://bucket/prefix/\", or leave it out";
+                wrong("s3", "nothing is pulled".to_owned(), fix);
+            }
+            None => {}
+        }
+        if self.prefix_s == Some(0) {
+            wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");
+        }
+        all
+    }
+
+    fn base_mistakes(&self, wrong: &mut impl FnMut(&str, String, &str)) {
         if self.base.trim().contains(char::is_whitespace) {
             let what = format!("{:?} has a blank", self.base);
             wrong("base", what, "write %20 for a blank of the path; a host has none");
@@ -178,27 +216,17 @@ impl Source {
         } else if !self.base.ends_with('/') {
             wrong("base", "must end with /".to_owned(), "add the slash: it is the URL of the directory");
         }
-        if self.path.to_string_lossy().contains("://") {
-            wrong("path", "it is a URL".to_owned(), super::NO_URL_SOURCES);
-        }
-        if !(1e-6..=1e6).contains(&self.popularity) {
-            let what = format!("{} is out of range", self.popularity);
-            wrong("popularity", what, "0.000001 to 1000000; 1 is the middle of its class");
-        }
+    }
+
+    /// Mistakes in what makes a source live, and in what only live sources have.
+    fn live_mistakes(&self, wrong: &mut impl FnMut(&str, String, &str)) {
         if self.reserved_bps == Some(0) {
-            wrong(
-                "reserved_bps",
-                "must be greater than 0".to_owned(),
-                "leave it out, or give a rate in bit/s",
-            );
+            let fix = "leave it out, or give a rate in bit/s";
+            wrong("reserved_bps", "must be greater than 0".to_owned(), fix);
         }
         if self.protocol == TransportProtocol::Route && self.reserved_bps.is_none() {
-            let what = "route is for live sources".to_owned();
-            wrong(
-                "protocol",
-                what,
-                "give reserved_bps, or leave protocol out: FLUTE repeats objects of any size",
-            );
+            let fix = "give reserved_bps, or leave protocol out: FLUTE repeats objects of any size";
+            wrong("protocol", "route is for live sources".to_owned(), fix);
         }
         if let Some(ms) = self.chunk_ms {
             if !CHUNK_MS.contains(&ms) {
@@ -209,65 +237,43 @@ impl Source {
                 wrong("chunk_ms", what, "give reserved_bps, or leave chunk_ms out");
             }
         }
-        if let Some(IgnoreQuery::Names(names)) = &self.ignore_query
-            && names.len() > MAX_PARAMETERS
-        {
-            let what = format!("{} names are more than {MAX_PARAMETERS}", names.len());
-            wrong("ignore_query", what, "true ignores all");
-        }
-        for path in self.follow_links_to.iter().filter(|it| !it.is_dir()) {
-            let what = format!("{} is no folder", path.display());
-            wrong("follow_links_to", what, "give folders that links in path lead to");
-        }
-        if let Some(url) = &self.pull {
-            match S3Location::of(url) {
-                // The URL may have credentials.
-                Some(Err(why)) => {
-                    wrong("pull", why.to_owned(), "s3://bucket/prefix/, or s3://bucket/prefix/master.m3u8");
+    }
+
+    fn pull_mistakes(&self, url: &str, wrong: &mut impl FnMut(&str, String, &str)) {
+        match S3Location::of(url) {
+            // The URL may have credentials.
+            Some(Err(why)) => {
+                wrong("pull", why.to_owned(), "s3://bucket/prefix/, or s3://bucket/prefix/master.m3u8");
+            }
+            Some(Ok(_)) if self.pull_authorization_file.is_some() => {
+                let what = "requests to a bucket are signed".to_owned();
+                wrong("pull_authorization_file", what, "give [source.s3] credentials_file instead");
+            }
+            Some(Ok(_)) => {}
+            None => {
+                let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+                let is_http = path.starts_with("http://") || path.starts_with("https://");
+                if !is_http || !has_manifest_name(&path) {
+                    let what = format!("{url:?} is no URL of a manifest");
+                    wrong("pull", what, "https://host/path/master.m3u8 or .mpd, or s3://bucket/prefix/");
                 }
-                Some(Ok(_)) if self.pull_authorization_file.is_some() => {
-                    let what = "requests to a bucket are signed".to_owned();
-                    wrong("pull_authorization_file", what, "give [source.s3] credentials_file instead");
-                }
-                Some(Ok(_)) => {}
-                None => {
-                    let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-                    let is_http = path.starts_with("http://") || path.starts_with("https://");
-                    if !is_http || !has_manifest_name(&path) {
-                        let what = format!("{url:?} is no URL of a manifest");
-                        wrong("pull", what, "https://host/path/master.m3u8 or .mpd, or s3://bucket/prefix/");
-                    }
-                    if self.s3.is_some() {
-                        let what = "pull is no bucket".to_owned();
-                        wrong("s3", what, "s3://bucket/prefix/ as pull, or leave [source.s3] out");
-                    }
+                if self.s3.is_some() {
+                    let what = "pull is no bucket".to_owned();
+                    wrong("s3", what, "s3://bucket/prefix/ as pull, or leave [source.s3] out");
                 }
             }
-            for (key, what, fix) in self.s3.iter().flat_map(S3::mistakes) {
-                wrong(&format!("s3.{key}"), what, fix);
-            }
-            if self.ingest {
-                let what = "it is pulled and uploaded".to_owned();
-                wrong("pull", what, "one of pull and ingest, each with a folder of its own");
-            }
-            if self.pull_bytes == 0 {
-                let what = "must be greater than 0".to_owned();
-                wrong("pull_bytes", what, "leave it out for the default");
-            }
-        } else if self.pull_authorization_file.is_some() {
-            let what = "nothing is pulled".to_owned();
-            wrong("pull_authorization_file", what, "give pull, or leave it out");
-        } else if self.s3.is_some() {
-            wrong(
-                "s3",
-                "nothing is pulled".to_owned(),
-                "give pull = \"s3://bucket/prefix/\", or leave it out",
-            );
         }
-        if self.prefix_s == Some(0) {
-            wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");
+        for (key, what, fix) in self.s3.iter().flat_map(S3::mistakes) {
+            wrong(&format!("s3.{key}"), what, fix);
         }
-        all
+        if self.ingest {
+            let what = "it is pulled and uploaded".to_owned();
+            wrong("pull", what, "one of pull and ingest, each with a folder of its own");
+        }
+        if self.pull_bytes == 0 {
+            let what = "must be greater than 0".to_owned();
+            wrong("pull_bytes", what, "leave it out for the default");
+        }
     }
 }
 
