@@ -49,24 +49,8 @@ pub(super) fn refusal(
     let elsewhere = Some(of_header.to_owned()).filter(|it| !it.is_empty()).unwrap_or_else(|| text("Region"));
     let in_other_region = !elsewhere.is_empty() && elsewhere != region;
     let is_redirect = status.is_redirection();
-    match code.as_str() {
-        "SlowDown"
-        | "ServiceUnavailable"
-        | "InternalError"
-        | "RequestTimeout"
-        | "TooManyRequests"
-        | "Throttling"
-        | "ThrottlingException"
-        | "OperationAborted" => {
-            return Refusal::Again(failed(PullFailure::SlowDown, said));
-        }
-        _ if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
-            || status == StatusCode::TOO_MANY_REQUESTS
-            || status == StatusCode::REQUEST_TIMEOUT =>
-        {
-            return Refusal::Again(failed(PullFailure::SlowDown, said));
-        }
-        _ => {}
+    if is_transient(&code, status) {
+        return Refusal::Again(failed(PullFailure::SlowDown, said));
     }
     if let Some(skew) = skew(headers, now)
         && (status == StatusCode::FORBIDDEN || status == StatusCode::BAD_REQUEST)
@@ -84,19 +68,7 @@ pub(super) fn refusal(
                 "the bucket is in {elsewhere}, not in {region}: write region = \"{elsewhere}\" in [source.s3]"
             ),
         ),
-        _ if is_redirect => {
-            let location = headers.get(header::LOCATION).and_then(|it| it.to_str().ok()).unwrap_or_default();
-            let endpoint = text("Endpoint");
-            let to = if endpoint.is_empty() {
-                location.split('?').next().unwrap_or_default().to_owned()
-            } else {
-                endpoint
-            };
-            failed(
-                PullFailure::Region,
-                format!("{said}; the store refers to {to:?}: set endpoint, region or path_style"),
-            )
-        }
+        _ if is_redirect => redirected(headers, text("Endpoint"), &said),
         "InvalidAccessKeyId" | "NotSignedUp" => {
             failed(PullFailure::BadCredentials, "the store does not know the access key".to_owned())
         }
@@ -127,6 +99,36 @@ pub(super) fn refusal(
         }
         _ => failed(PullFailure::Status, said),
     })
+}
+
+/// Whether the store is busy or has failed.
+fn is_transient(code: &str, status: StatusCode) -> bool {
+    let codes = [
+        "SlowDown",
+        "ServiceUnavailable",
+        "InternalError",
+        "RequestTimeout",
+        "TooManyRequests",
+        "Throttling",
+        "ThrottlingException",
+        "OperationAborted",
+    ];
+    codes.contains(&code)
+        || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+}
+
+/// A redirect that leads to no other region. `endpoint`: as the document has it.
+fn redirected(headers: &HeaderMap, endpoint: String, said: &str) -> Failed {
+    let location = headers.get(header::LOCATION).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let to = if endpoint.is_empty() {
+        location.split('?').next().unwrap_or_default().to_owned()
+    } else {
+        endpoint
+    };
+    let why = format!("{said}; the store refers to {to:?}: set endpoint, region or path_style");
+    Failed::new(PullFailure::Region, why)
 }
 
 /// How far our clock is from the store's, if that is far.
