@@ -214,6 +214,51 @@ impl Config {
     }
 
     fn mistakes(&self) -> Vec<Mistake> {
+        let mut all = self.reception_mistakes();
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
+        if self.receive.threads > 64 {
+            wrong("receive.threads", format!("{} threads", self.receive.threads), "0 is one for each core");
+        }
+        if self.store.quota_bytes < 1 << 20 {
+            wrong(
+                "store.quota_bytes",
+                format!("{} bytes hold nothing", self.store.quota_bytes),
+                "10_000_000_000 is 10 GB",
+            );
+        }
+        all.extend(self.trust.mistakes());
+        all.extend(self.commands.mistakes());
+        all.extend(self.firmware.mistakes());
+        all.extend(crate::origin::mistakes(&self.routes, &self.origins, &self.http.allow_origins));
+        let players: Vec<SocketAddr> =
+            self.listeners().filter(|(key, _)| key.starts_with("http")).map(|(_, address)| address).collect();
+        all.extend(mistakes_of_parents(&self.parents, &self.routes, &players));
+        all.extend(self.http_mistakes());
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
+        if EnvFilter::builder().parse(&self.log.level).is_err() {
+            let fix =
+                "give error, warn, info, debug or trace, or directives such as info,skycache::repair=debug";
+            wrong("log.level", format!("{:?} is no level", self.log.level), fix);
+        }
+        all.extend(self.listener_mistakes());
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
+        for (key, value) in [
+            ("http.max_connections", self.http.max_connections),
+            ("repair.concurrent_fetches", self.repair.concurrent_fetches),
+        ] {
+            if value == 0 {
+                wrong(key, "must be greater than 0".to_owned(), "give at least 1");
+            }
+        }
+        all.extend(self.admin.mistakes());
+        all.extend(self.access_mistakes());
+        all.extend(self.http.rendezvous_mistakes());
+        all.extend(self.kafka.iter().flat_map(Kafka::mistakes));
+        all
+    }
+
+    /// Mistakes about groups, sessions and transport streams.
+    fn reception_mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.receive.announcement.is_empty()
@@ -258,24 +303,11 @@ impl Config {
                 all.push(Mistake::of_value(&key, &format!("{} is there twice", stream.from), "remove one"));
             }
         }
-        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
-        if self.receive.threads > 64 {
-            wrong("receive.threads", format!("{} threads", self.receive.threads), "0 is one for each core");
-        }
-        if self.store.quota_bytes < 1 << 20 {
-            wrong(
-                "store.quota_bytes",
-                format!("{} bytes hold nothing", self.store.quota_bytes),
-                "10_000_000_000 is 10 GB",
-            );
-        }
-        all.extend(self.trust.mistakes());
-        all.extend(self.commands.mistakes());
-        all.extend(self.firmware.mistakes());
-        all.extend(crate::origin::mistakes(&self.routes, &self.origins, &self.http.allow_origins));
-        let players: Vec<SocketAddr> =
-            self.listeners().filter(|(key, _)| key.starts_with("http")).map(|(_, address)| address).collect();
-        all.extend(mistakes_of_parents(&self.parents, &self.routes, &players));
+        all
+    }
+
+    fn http_mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.http.prefetch_segments > 16 {
             let what = format!("{} segments ahead is a download", self.http.prefetch_segments);
@@ -291,11 +323,13 @@ impl Config {
                 "give an address, such as \"0.0.0.0:8080\"",
             );
         }
-        if EnvFilter::builder().parse(&self.log.level).is_err() {
-            let fix =
-                "give error, warn, info, debug or trace, or directives such as info,skycache::repair=debug";
-            wrong("log.level", format!("{:?} is no level", self.log.level), fix);
-        }
+        all
+    }
+
+    /// Addresses on which two would listen.
+    fn listener_mistakes(&self) -> Vec<Mistake> {
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         let listeners: Vec<_> = self.listeners().collect();
         for (at, (key, address)) in listeners.iter().enumerate() {
             let is_same = |other: &SocketAddr| {
@@ -310,18 +344,6 @@ impl Config {
                 wrong(key, format!("{address} is taken by {other}"), "give another port");
             }
         }
-        for (key, value) in [
-            ("http.max_connections", self.http.max_connections),
-            ("repair.concurrent_fetches", self.repair.concurrent_fetches),
-        ] {
-            if value == 0 {
-                wrong(key, "must be greater than 0".to_owned(), "give at least 1");
-            }
-        }
-        all.extend(self.admin.mistakes());
-        all.extend(self.access_mistakes());
-        all.extend(self.http.rendezvous_mistakes());
-        all.extend(self.kafka.iter().flat_map(Kafka::mistakes));
         all
     }
 }
