@@ -213,5 +213,5 @@ fn an_origin_that_comes_back_repairs_what_it_could_not_before() {
     story.until_complete(Duration::from_secs(240));
     let log = story.daemon.as_ref().unwrap().log();
     // The origin of the configuration, and the one that the air names, which does not exist: each is told of once.
-    assert!((1..=2).contains(&log.matches("left alone").count()), "{log}");
+    assert!((1..=2).contains(&log.matches("the circuit is open").count()), "{log}");
 }
