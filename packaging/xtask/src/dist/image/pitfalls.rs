@@ -55,7 +55,7 @@ fn the_loader_stands_once_more_in_the_boot_order_than_there_are_tries() {
     let script = text("root/usr/lib/skycache/firmware-boot-order");
     assert!(script.contains("-lt 4 ]"), "{script}");
     let esp = crate::workspace().join("daemon/src/firmware/esp.rs");
-    assert!(std::fs::read_to_string(esp).unwrap().contains("pub const TRIES: u32 = 3;"));
+    assert!(std::fs::read_to_string(esp).unwrap().contains("const TRIES: u32 = 3;"));
     assert!(has(
         "packages.txt",
         "efibootmgr              # the loader stands in the firmware's boot order more often than an image has tries"
