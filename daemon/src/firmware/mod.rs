@@ -12,7 +12,7 @@
 //! Everything is a name: there is no file whose content says which slot is next, so that there is nothing to be torn by a power
 //! cut. An image gets its bootable name by a rename, after its bytes were read back and compared with their digest, and after the
 //! slot that it belongs to was written. `systemd-bless-boot` is masked: it blesses what was counted down, which after a fallback
-//! within one power cycle is the image that failed; [`Esp::bless`] takes what the loader says it started.
+//! within one power cycle is the image that failed; [`esp::Esp::bless`] takes what the loader says it started.
 
 mod bundle;
 mod command;
