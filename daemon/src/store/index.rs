@@ -16,6 +16,16 @@ use super::{EvictReason, StoredObject, Tier};
 /// Evictable classes, first evicted first.
 const LEAVING: [Class; 3] = [Class::Low, Class::Medium, Class::High];
 
+/// Target durations for which a live manifest is no stale object, whatever its FDT says: one is stale within seconds, and players need
+/// it until the next version is whole, which may be lost.
+const LIVE_TARGETS: u64 = 10;
+
+/// Until when a live manifest goes only in its turn, in milliseconds since 1970; `None`: it is none.
+fn kept_until_ms(object: &StoredObject) -> Option<i64> {
+    let kept_ms = i64::try_from(object.live()?.target_ms.saturating_mul(LIVE_TARGETS)).unwrap_or(i64::MAX);
+    Some(object.meta.received_at.unix_ms().saturating_add(kept_ms))
+}
+
 /// The index. Every operation is O(1) on average but `list`.
 pub(super) struct Index {
     slots: HashMap<ObjectKey, Slot>,
@@ -205,7 +215,13 @@ impl Index {
         {
             self.stale.pop();
             let Some(entry) = self.objects.get(slot as usize).and_then(Option::as_ref) else { continue };
-            if entry.object.meta.expires.map(WallTime::unix_ms) != Some(at_ms) {
+            let expires_ms = entry.object.meta.expires.map(WallTime::unix_ms);
+            let kept_ms = kept_until_ms(&entry.object);
+            if expires_ms != Some(at_ms) && kept_ms != Some(at_ms) {
+                continue;
+            }
+            if let Some(kept_ms) = kept_ms.filter(|it| *it > at_ms) {
+                later.push(Reverse((kept_ms, slot)));
                 continue;
             }
             let may_go = entry.class.is_some() && Arc::strong_count(&entry.object) == 1;

@@ -379,6 +379,34 @@ fn classes_make_room_in_their_order_and_what_is_stale_before_all() {
 }
 
 #[test]
+fn a_live_manifest_is_not_stale_while_its_next_version_may_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&both(&folder)).unwrap();
+    let now_ms = crate::clock::steady().unix_ms();
+    // Its FDT gives each version a second.
+    let publish = |key: &str, age_ms: i64| {
+        let partial = Arc::new(store.create(100, LIVE).unwrap());
+        let frozen = partial.freeze(100).unwrap();
+        let at = |ms: i64| WallTime::from_unix_ms(now_ms - age_ms + ms);
+        let meta = ObjectMeta { received_at: at(0), expires: Some(at(1000)), ..meta(key, &[0; 100]) };
+        let object = store.publish(&frozen, meta).unwrap();
+        object.set_live(Some(LiveFacts { fresh_ms: 1000, target_ms: 2000, is_renewed: true }));
+    };
+    publish("h/new.m3u8", 3000);
+    publish("h/old.m3u8", 21_000);
+    for number in 0..60 {
+        put_as(&store, &format!("h/{number}.ts"), &[1; 50_000], LIVE).unwrap();
+        // Players ask for both every second or two.
+        let _ = store.get("h/old.m3u8");
+        assert!(store.get("h/new.m3u8").is_some(), "after {number} segments");
+    }
+    assert!(!store.contains("h/old.m3u8"));
+    let usage = store.usage();
+    assert_eq!(usage.evicted[EvictReason::Stale as usize], 1, "{usage:?}");
+    assert!(usage.evicted[EvictReason::Room as usize] > 30, "{usage:?}");
+}
+
+#[test]
 fn what_is_not_asked_for_is_verified_in_time_and_the_next_start_is_quick_again() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(&folder);
