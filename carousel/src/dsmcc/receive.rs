@@ -496,8 +496,11 @@ impl<S: ModuleStorage> Receiver<S> {
         let offset = u32::from(block.number) * u32::from(module.block_size);
         let expected = module.info.size.saturating_sub(offset).min(u32::from(module.block_size));
         if block.data.len() != expected as usize || expected == 0 {
-            if !(module.info.size == 0 && block.data.is_empty()) {
+            if module.info.size > 0 || !block.data.is_empty() {
                 self.drop(CarouselDrop::BlockLength);
+            } else if matches!(module.state, State::Waiting) {
+                // There was no place for it when its DII came.
+                self.open_module(key, storage);
             }
             return;
         }

@@ -549,6 +549,13 @@ fn a_block_of_an_empty_module_is_empty() {
         send_block(&mut receiver, (7, 1), 0, data);
         assert_eq!(count_of(&receiver, CarouselDrop::BlockLength), dropped);
     }
+    assert_eq!(files(&mut receiver).len(), 0, "there is no place for it");
+    // Another becomes complete, and the next time that the empty one is sent it is received.
+    send_block(&mut receiver, (7, 1000), 1, &[1; 100]);
+    assert_eq!(files(&mut receiver).len(), 1);
+    send_block(&mut receiver, (7, 1), 0, &[]);
+    assert_eq!(files(&mut receiver).len(), 1);
+    assert_eq!(receiver.open, MAX_MODULES_OPEN - 1);
 }
 
 #[test]
