@@ -470,13 +470,22 @@ impl Updates {
             if release.phase != Phase::Receiving {
                 return true;
             }
-            let is_same = chosen.is_some_and(|it| it.sha256.to_hex() == release.sha256);
-            if is_same {
-                if release.since.is_none() && date.is_some() {
+            if let Some(same) = chosen.filter(|it| it.sha256.to_hex() == release.sha256) {
+                let is_renamed = same.url != release.url;
+                let is_dated = release.since.is_none() && date.is_some();
+                if is_renamed {
+                    // What has come under the old name is let go; the new one is kept from eviction.
+                    state.unwanted.push(std::mem::replace(&mut release.url, same.url.clone()));
+                    release.origin_version = None;
+                }
+                if is_dated {
                     release.since = date;
+                }
+                if is_renamed || is_dated || release.until != same.until {
+                    release.until = same.until;
                     self.remember(state);
                 }
-                return true;
+                return !is_renamed;
             }
             // After a start nothing is known until a document comes.
             if !is_heard {

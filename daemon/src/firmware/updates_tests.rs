@@ -382,6 +382,26 @@ fn an_update_that_waits_when_the_box_starts_again_goes_on_where_it_was() {
     assert_eq!(updates.take_unwanted(), [offer("1.5").url]);
 }
 
+#[test]
+fn an_update_that_is_offered_under_another_url_is_kept_under_that_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = open_as(folder.path(), "1.4", "one");
+    offered(&updates, 5, &[offer("1.5")]);
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    let moved = Offer { url: "https://other.example.com/1.5.raucb".to_owned(), ..offer("1.5") };
+    offered(&updates, 6, std::slice::from_ref(&moved));
+    // What is whole under the old name is not what is installed.
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
+    assert_eq!(
+        (updates.remembered(), updates.wanted().unwrap().url),
+        (Some(moved.url.clone()), moved.url.clone())
+    );
+    assert_eq!(updates.take_unwanted(), [offer("1.5").url]);
+    drop(updates);
+    let updates = open_as(folder.path(), "1.4", "two");
+    assert_eq!(updates.remembered(), Some(moved.url), "it is written down");
+}
+
 /// A second for each step, for ten minutes.
 fn ten_minutes(updates: &Updates, from: u64, holding: Holding) {
     for second in 0..600 {
