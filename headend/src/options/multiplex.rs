@@ -304,31 +304,6 @@ impl Multiplex {
                 wrong("forward", format!("{group} can receive nothing"), "give a group and a port");
             }
         }
-        if let Some(ssu) = &self.ssu {
-            match ssu.selector_bytes() {
-                None => wrong(
-                    "ssu.selector",
-                    format!("{:?}", ssu.selector),
-                    "an even number of hexadecimal digits",
-                ),
-                // What the descriptor and its loop leave: an id, a length, and six bytes of the entry.
-                Some(bytes) if bytes.len() > LONGEST_SELECTOR_BYTES => {
-                    wrong("ssu.selector", format!("{} bytes", bytes.len()), "240 bytes at most");
-                }
-                Some(_) => {}
-            }
-            if let Some(version) = ssu.update_version.filter(|it| *it > 31) {
-                wrong("ssu.update_version", format!("{version}"), "0 to 31");
-            }
-            if self.carry == Carry::Gse {
-                let fix = "carry mpe, data-carousel or object-carousel";
-                wrong("ssu", "baseband frames have no tables that announce it".to_owned(), fix);
-            }
-            if self.data_broadcast_id.is_some() && self.carry == Carry::DataCarousel {
-                let fix = "leave one of both out: the data_broadcast_id of an update is 0x000A";
-                wrong("data_broadcast_id", "[multiplex.ssu] is there too".to_owned(), fix);
-            }
-        }
         if self.is_carousel() && !self.forward.is_empty() {
             let fix = "carry mpe or gse";
             wrong("forward", "a carousel of modules carries no IP".to_owned(), fix);
@@ -336,6 +311,67 @@ impl Multiplex {
         if self.carry == Carry::Gse && self.to.is_some_and(|to| to.rtp) {
             wrong("to", "baseband frames have no RTP payload format".to_owned(), "udp:// instead of rtp://");
         }
+        all.extend(self.mistakes_of_ssu());
         all
+    }
+
+    /// Those of `[multiplex.ssu]`.
+    fn mistakes_of_ssu(&self) -> Vec<Mistake> {
+        let Some(ssu) = &self.ssu else { return Vec::new() };
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: String, fix: &str| {
+            all.push(Mistake::of_value(&format!("multiplex.{key}"), &what, fix));
+        };
+        match ssu.selector_bytes() {
+            None => {
+                wrong("ssu.selector", format!("{:?}", ssu.selector), "an even number of hexadecimal digits");
+            }
+            // What the descriptor and its loop leave: an id, a length, and six bytes of the entry.
+            Some(bytes) if bytes.len() > LONGEST_SELECTOR_BYTES => {
+                wrong("ssu.selector", format!("{} bytes", bytes.len()), "240 bytes at most");
+            }
+            Some(_) => {}
+        }
+        if let Some(version) = ssu.update_version.filter(|it| *it > 31) {
+            wrong("ssu.update_version", format!("{version}"), "0 to 31");
+        }
+        if self.carry == Carry::Gse {
+            let fix = "carry mpe, data-carousel or object-carousel";
+            wrong("ssu", "baseband frames have no tables that announce it".to_owned(), fix);
+        }
+        if self.data_broadcast_id.is_some() && self.carry == Carry::DataCarousel {
+            let fix = "leave one of both out: the data_broadcast_id of an update is 0x000A";
+            wrong("data_broadcast_id", "[multiplex.ssu] is there too".to_owned(), fix);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_that_cannot_be_announced_is_a_mistake() {
+        let keys = |carry: &str, ssu: &str| {
+            let text = format!("carry = '{carry}'\n[ssu]\noui = '00-15-0A'\n{ssu}");
+            let multiplex: Multiplex = carousel::config::load(&text).unwrap();
+            multiplex.mistakes().into_iter().map(|it| it.key).collect::<Vec<_>>()
+        };
+        let longest = format!("selector = '{}'", "0f".repeat(LONGEST_SELECTOR_BYTES));
+        for right in ["", "selector = '00fF'", "update_version = 31", &longest] {
+            assert_eq!(keys("data-carousel", right), Vec::<String>::new(), "{right}");
+        }
+        for wrong in ["selector = '0'", "selector = '0x'", &longest.replacen("0f", "0f0f", 1)] {
+            assert_eq!(keys("data-carousel", wrong), ["multiplex.ssu.selector"], "{wrong}");
+        }
+        assert_eq!(keys("mpe", "update_version = 32"), ["multiplex.ssu.update_version"]);
+        assert_eq!(keys("gse", ""), ["multiplex.ssu"]);
+        let both = |carry: &str| {
+            let text = format!("carry = '{carry}'\ndata_broadcast_id = 0x123\n[ssu]\noui = '00-15-0A'");
+            carousel::config::load::<Multiplex>(&text).unwrap().mistakes().len()
+        };
+        assert_eq!((both("data-carousel"), both("object-carousel")), (1, 0));
+        assert!(carousel::config::load::<Multiplex>("[ssu]\noui = '00-15'").is_err());
     }
 }
