@@ -27,7 +27,7 @@ fn page(name: &'static str, command: Command) -> String {
         let _ = writeln!(out, "| [`{name} {0}`](#{name}-{0}) | {1} |", verb.get_name(), cell(&about));
     }
     for verb in verbs() {
-        section(&mut out, name, verb);
+        section(&mut out, "##", &format!("{name} {}", verb.get_name()), verb);
     }
     out
 }
@@ -36,13 +36,18 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-fn section(out: &mut String, program: &str, verb: &Command) {
-    let _ = writeln!(out, "\n## {program} {}\n", verb.get_name());
+/// A verb below a heading of this level, and its own verbs one level lower.
+fn section(out: &mut String, level: &str, name: &str, verb: &Command) {
+    let _ = writeln!(out, "\n{level} {name}\n");
     let _ = writeln!(out, "{}.\n", verb.get_about().map(ToString::to_string).unwrap_or_default());
     let usage = verb.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").trim();
-    let _ = writeln!(out, "```text\n{usage}\n```\n\n| argument | meaning | default |\n|---|---|---|");
-    for argument in verb.get_arguments().filter(|it| it.get_id() != "help") {
+    let _ = writeln!(out, "```text\n{usage}\n```");
+    let mut arguments = verb.get_arguments().filter(|it| it.get_id() != "help").peekable();
+    if arguments.peek().is_some() {
+        let _ = writeln!(out, "\n| argument | meaning | default |\n|---|---|---|");
+    }
+    for argument in arguments {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let values: Vec<String> = argument
             .get_possible_values()
@@ -72,6 +77,9 @@ fn section(out: &mut String, program: &str, verb: &Command) {
             lines.collect::<Vec<_>>().join("\n")
         );
     }
+    for inner in verb.get_subcommands().filter(|it| it.get_name() != "help") {
+        section(out, &format!("{level}#"), &format!("{name} {}", inner.get_name()), inner);
+    }
 }
 
 fn spelled(argument: &Arg) -> String {
@@ -92,6 +100,37 @@ fn spelled(argument: &Arg) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Paths of all verbs of a command, those inside others included.
+    fn paths(command: &Command, above: &str, all: &mut Vec<(String, Vec<String>)>) {
+        for verb in command.get_subcommands().filter(|it| it.get_name() != "help") {
+            let path = format!("{above} {}", verb.get_name());
+            let options = verb.get_arguments().filter(|it| it.get_id() != "help").map(spelled).collect();
+            paths(verb, &path, all);
+            all.push((path, options));
+        }
+    }
+
+    #[test]
+    fn every_verb_has_a_section_with_its_arguments() {
+        for (file, text) in pages() {
+            let name = file.trim_start_matches("command-").trim_end_matches(".md");
+            let command =
+                if name == "headend" { headend::cli::Cli::command() } else { skycache::cli::Cli::command() };
+            let mut all = Vec::new();
+            let mut command = command.name(if name == "headend" { "headend" } else { "skycached" });
+            command.build();
+            paths(&command, name, &mut all);
+            assert!(all.iter().any(|(path, _)| path.split(' ').count() == 3), "{all:?}");
+            for (path, options) in all {
+                let own = text.split(&format!("# {path}\n")).nth(1).unwrap_or_else(|| panic!("{path}"));
+                let own = own.split("\n#").next().unwrap_or_default();
+                for option in options {
+                    assert!(own.contains(&format!("| {option} |")), "{path}: {option}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_example_is_a_command_line_that_is_parsed() {
