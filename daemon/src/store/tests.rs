@@ -382,7 +382,7 @@ fn classes_make_room_in_their_order_and_what_is_stale_before_all() {
 fn a_live_manifest_is_not_stale_while_its_next_version_may_come() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&both(&folder)).unwrap();
-    let now_ms = crate::clock::steady().unix_ms();
+    let now_ms = clock::steady().unix_ms();
     // Its FDT gives each version a second.
     let publish = |key: &str, age_ms: i64| {
         let partial = Arc::new(store.create(100, LIVE).unwrap());
