@@ -206,11 +206,15 @@ impl Runner {
         }
     }
 
-    /// Gives up the fetch of a bundle that is not the one that is wanted.
+    /// Gives up the fetch of a bundle that is not the one that is wanted, or of that under the URL of before.
     fn give_up_others(&mut self) {
         let wanted = self.context.parts.updates.wanted();
-        let is_wanted =
-            |it: &Arc<ResumedFetch>| wanted.as_ref().is_some_and(|wanted| wanted.sha256 == *it.digest());
+        let is_wanted = |it: &ResumedFetch| {
+            let key = |wanted: &Bundle| ObjectKey::from_name(&wanted.url, None).ok();
+            wanted
+                .as_ref()
+                .is_some_and(|wanted| wanted.sha256 == *it.digest() && key(wanted).as_ref() == Some(it.key()))
+        };
         if self.fetch.as_ref().is_some_and(|it| !is_wanted(it)) {
             if let Some(fill) = self.fill.take() {
                 fill.abort();

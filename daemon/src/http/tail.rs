@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carousel::reason::Counts;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tokio::sync::mpsc;
 
 use super::head::put;
 use crate::caching;
 use crate::delivery::{FailReason, Flight, Outcome};
-use crate::origin::{Filler, Passed, Question, no_body, parse_content_range};
+use crate::origin::{Filler, Passed, Question, parse_content_range};
 
 /// Bytes at the end of what was sent that the origin must repeat.
 pub(super) const OVERLAP_BYTES: usize = 1024;
@@ -127,13 +127,7 @@ impl Tail {
         }
         put(&mut headers, header::ACCEPT_ENCODING, "identity");
         put(&mut headers, header::RANGE, &format!("bytes={begin}-"));
-        let question = Question {
-            method: Method::GET,
-            headers,
-            body: no_body(),
-            on_interim: None,
-            follows_redirects: true,
-        };
+        let question = Question::get(headers, true);
         let mut passed = self.filler.pass(&self.url, question).await.map_err(|_| Unusable::NotYet)?;
         let encoding = caching::text(&passed.headers, header::CONTENT_ENCODING);
         if encoding.is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {

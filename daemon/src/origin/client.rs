@@ -324,6 +324,13 @@ pub struct Question {
     pub follows_redirects: bool,
 }
 
+impl Question {
+    /// A GET with these fields whose interim responses nobody gets.
+    pub fn get(headers: HeaderMap, follows_redirects: bool) -> Self {
+        Self { method: Method::GET, headers, body: no_body(), on_interim: None, follows_redirects }
+    }
+}
+
 /// Marks a request that no player has made.
 #[derive(Debug, Clone, Copy)]
 struct IsOwn;

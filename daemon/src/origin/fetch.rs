@@ -492,13 +492,7 @@ impl Filler {
         let mut headers = fields.clone();
         headers.insert(header::IF_RANGE, version.if_range()?);
         headers.insert(header::RANGE, HeaderValue::from_str(&format!("bytes={offset}-{}", length - 1)).ok()?);
-        let question = Question {
-            method: Method::GET,
-            headers,
-            body: no_body(),
-            on_interim: None,
-            follows_redirects: false,
-        };
+        let question = Question::get(headers, false);
         let reply = self.client.ask(&answer.url, question).await.ok()?;
         let rest = Part { span: offset..length, length };
         rest.is_sent(reply.status, &reply.headers, &version).then_some(reply)

@@ -17,10 +17,10 @@ use carousel::digest::Digest;
 use carousel::fec::{Oti, Partition, SymbolMap};
 use carousel::name::ObjectKey;
 use carousel::time::Instant;
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
 
-use super::client::{OriginError, Question, Reply, no_body};
+use super::client::{OriginError, Question, Reply};
 use super::fill::Filler;
 use super::spans::Part;
 use crate::caching::{self, Validators};
@@ -114,6 +114,11 @@ impl ResumedFetch {
     /// has left.
     pub fn new(key: ObjectKey, url: String, digest: Digest, length: u64, version: Option<String>) -> Self {
         Self { key, url, digest, length, version: Mutex::new(version), held: Mutex::default() }
+    }
+
+    /// Name of the object.
+    pub const fn key(&self) -> &ObjectKey {
+        &self.key
     }
 
     /// Digest of the object.
@@ -216,13 +221,7 @@ impl ResumedFetch {
                 headers.insert(header::IF_RANGE, version);
             }
         }
-        let question = Question {
-            method: Method::GET,
-            headers,
-            body: no_body(),
-            on_interim: None,
-            follows_redirects: true,
-        };
+        let question = Question::get(headers, true);
         let reply = filler.client.ask(&self.url, question).await.map_err(Unfinished::Origin)?;
         match reply.status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(reply),

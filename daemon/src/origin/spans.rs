@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::name::ObjectKey;
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
 
-use super::client::{OriginError, Question, Reply, no_body};
+use super::client::{OriginError, Question, Reply};
 use super::fetch::{Answer, sent};
 use super::fill::{Filler, Passed};
 use super::options::SurrogateFields;
@@ -181,13 +181,7 @@ impl Filler {
         if let Some(validator) = version.if_range() {
             headers.insert(header::IF_RANGE, validator);
         }
-        let question = Question {
-            method: Method::GET,
-            headers,
-            body: no_body(),
-            on_interim: None,
-            follows_redirects: false,
-        };
+        let question = Question::get(headers, false);
         let reply = self.client.ask(spans.url(), question).await.map_err(SpanResult::Failed)?;
         if !reply.status.is_success() {
             let headers = super::fetch::dated(&reply.headers);
