@@ -131,7 +131,7 @@ impl SymbolMap {
             return offset;
         }
         let first = offset / self.symbol_length;
-        let end = self.next_where(first, |word| !word).unwrap_or(self.symbols);
+        let end = self.next_where(first..self.symbols, |word| !word).unwrap_or(self.symbols);
         if end == first { offset } else { (end * self.symbol_length).min(self.length) }
     }
 
@@ -152,8 +152,8 @@ impl SymbolMap {
         let end = symbols.end.min(self.symbols);
         let mut at = symbols.start;
         std::iter::from_fn(move || {
-            let start = self.next_where(at, |word| !word).filter(|start| *start < end)?;
-            at = self.next_where(start, |word| word).unwrap_or(end).min(end);
+            let start = self.next_where(at..end, |word| !word)?;
+            at = self.next_where(start..end, |word| word).unwrap_or(end);
             Some(start..at)
         })
     }
@@ -165,14 +165,15 @@ impl SymbolMap {
         first..end.max(first)
     }
 
-    /// The first symbol at or after `from` whose bit is set in `map(word)`.
-    fn next_where(&self, from: u64, map: impl Fn(u64) -> u64) -> Option<u64> {
-        let mut index = from / 64;
-        let mut word = map(self.word(index)) & u64::MAX.checked_shl((from % 64) as u32).unwrap_or(0);
-        while index < self.words.len() as u64 {
+    /// The first of these symbols whose bit is set in `map(word)`. No word behind them is looked at.
+    fn next_where(&self, within: Range<u64>, map: impl Fn(u64) -> u64) -> Option<u64> {
+        let end = within.end.min(self.symbols);
+        let mut index = within.start / 64;
+        let mut word = map(self.word(index)) & u64::MAX.checked_shl((within.start % 64) as u32).unwrap_or(0);
+        while index * 64 < end {
             if word != 0 {
                 let symbol = index * 64 + u64::from(word.trailing_zeros());
-                return (symbol < self.symbols).then_some(symbol);
+                return (symbol < end).then_some(symbol);
             }
             index += 1;
             word = map(self.word(index));
