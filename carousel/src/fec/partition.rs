@@ -105,6 +105,12 @@ impl Partition {
         }
     }
 
+    /// The source symbols of a block, numbered through the object.
+    pub fn symbols_of(&self, sbn: u32) -> std::ops::Range<u64> {
+        let first = self.first_symbol(sbn);
+        first..first + u64::from(self.block_symbols(sbn))
+    }
+
     /// Place of a symbol.
     #[inline]
     pub fn place(&self, id: EncodingId, payload_id: PayloadId) -> Place {

@@ -66,11 +66,10 @@ impl<B> InFlight<B> {
     /// its decoding needs.
     pub fn needed(&self) -> impl Iterator<Item = Range<u64>> {
         let of_block = |sbn: u32| {
-            let first = self.partition.first_symbol(sbn);
-            let k = self.partition.block_symbols(sbn);
-            let runs: Vec<Range<u64>> = self.received.missing_symbols(first..first + u64::from(k)).collect();
+            let runs: Vec<Range<u64>> =
+                self.received.missing_symbols(self.partition.symbols_of(sbn)).collect();
             let missing = runs.iter().map(|run| run.end - run.start).sum();
-            let code = BlockCode::new(&self.oti, k).ok();
+            let code = BlockCode::new(&self.oti, self.partition.block_symbols(sbn)).ok();
             let wanted = code.and_then(|code| self.recovery.wanted(sbn, missing, &code));
             longest(runs, wanted.unwrap_or(missing))
         };
@@ -149,8 +148,7 @@ impl<B> InFlight<B> {
 
     /// Source symbols received of a block.
     pub(super) fn received_of(&self, sbn: u32) -> u64 {
-        let first = self.partition.first_symbol(sbn);
-        self.received.count(first..first + u64::from(self.partition.block_symbols(sbn)))
+        self.received.count(self.partition.symbols_of(sbn))
     }
 
     /// `sbn` if that block has become ready for decoding.

@@ -653,9 +653,7 @@ impl<B> Receiver<B> {
             let blocks =
                 [symbols.start, symbols.end - 1].map(|symbol| object.partition.payload_id(symbol).sbn);
             for sbn in blocks[0]..=blocks[1] {
-                if object.recoverable(sbn).is_some() {
-                    self.events.push_back(Event::BlockReady { toi, sbn });
-                }
+                self.events.extend(object.recoverable(sbn).map(|sbn| Event::BlockReady { toi, sbn }));
             }
         }
         Some(new)
@@ -680,9 +678,7 @@ impl<B> Receiver<B> {
         let Some(symbols) = symbols else {
             self.stats.recovery_failed += 1;
             object.recovery.failed(sbn, object.partition.block_symbols(sbn));
-            if object.recoverable(sbn).is_some() {
-                self.events.push_back(Event::BlockReady { toi, sbn });
-            }
+            self.events.extend(object.recoverable(sbn).map(|sbn| Event::BlockReady { toi, sbn }));
             return;
         };
         for (offset, bytes) in symbols {

@@ -182,10 +182,7 @@ impl Repair {
 
 /// Source symbols of a block that are there.
 fn received(shape: &Shape, bytes: &Growing, sbn: u32) -> u64 {
-    let first = shape.partition.first_symbol(sbn);
-    (first..first + u64::from(shape.partition.block_symbols(sbn)))
-        .filter(|&symbol| shape.has(bytes, symbol))
-        .count() as u64
+    shape.partition.symbols_of(sbn).filter(|&symbol| shape.has(bytes, symbol)).count() as u64
 }
 
 /// A source block of a ROUTE object that can be brought back, with all symbols that are there.
