@@ -226,17 +226,17 @@ pub fn add(config: &Config, mut release: Release, date: u64) -> Result<Release, 
     Ok(release)
 }
 
-/// Changes the share of receivers that are in.
+/// Changes the share of receivers that are in; gives the one before, and what is on offer now.
 ///
 /// # Errors
 /// If there is none of this identifier.
-pub fn set_share(config: &Config, id: &str, share: u16, date: u64) -> Result<Release, String> {
+pub fn set_share(config: &Config, id: &str, share: u16, date: u64) -> Result<(u16, Release), String> {
     let folder = folder(config).ok_or("nothing is signed, or there is no [firmware]")?;
     let (known, _) = read(config, date);
     let mut release = known.into_iter().find(|it| it.id() == id).ok_or_else(|| missing(id))?;
-    release.offer.share = share;
+    let before = std::mem::replace(&mut release.offer.share, share);
     write(&folder, &release)?;
-    Ok(release)
+    Ok((before, release))
 }
 
 /// Takes an offer back. Receivers that have installed it keep it.
@@ -337,7 +337,7 @@ pub(crate) mod tests {
         let tsi = |it: &Release| it.offer.session.unwrap().1;
         assert_eq!((tsi(&first), tsi(&second)), (100, 101));
         assert!(add(&config, first.clone(), 50).unwrap_err().contains("withdraw"));
-        let wider = set_share(&config, &first.id(), 1000, 50).unwrap();
+        let (_, wider) = set_share(&config, &first.id(), 1000, 50).unwrap();
         assert_eq!(read(&config, 50).0[0], wider);
         assert_eq!(wider, Release { offer: Offer { share: 1000, ..first.offer.clone() }, ..first.clone() });
         withdraw(&config, &first.id()).unwrap();

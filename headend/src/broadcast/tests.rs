@@ -472,7 +472,7 @@ fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
     assert_eq!(before.iter().map(|it| it.1).collect::<Vec<_>>(), [one.offer.sha256, two.offer.sha256]);
     assert!(before.iter().all(|it| it.2.starts_with("https://cdn.example.com/firmware/1.")));
     // A greater share is another document and the same transmission.
-    let wider = releases::set_share(&config, &one.id(), 5000, 50).unwrap();
+    let (_, wider) = releases::set_share(&config, &one.id(), 5000, 50).unwrap();
     let known =
         |release: &releases::Release| PreparedRelease { release: release.clone(), bundle: Bundle::Same };
     broadcast.apply(Update::Firmware(vec![known(&wider), known(&two)]), WALL).unwrap();

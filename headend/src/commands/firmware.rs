@@ -29,10 +29,8 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
         }
         FirmwareAction::Share { id, percent, config, json } => {
             let config = load(&config)?;
-            let (before, _) = releases::read(&config, date);
-            let before = before.iter().find(|it| it.id() == id).map(|it| it.offer.share);
-            let release = releases::set_share(&config, &id, hundredths(percent)?, date)?;
-            say(&release, json, share_note(before.unwrap_or_default(), release.offer.share))
+            let (before, release) = releases::set_share(&config, &id, hundredths(percent)?, date)?;
+            say(&release, json, share_note(before, release.offer.share))
         }
         FirmwareAction::Withdraw { id, config, json } => {
             releases::withdraw(&load(&config)?, &id)?;

@@ -295,7 +295,7 @@ pub fn probe(config: &Config) -> Vec<(String, Probed)> {
     let of = |source: &Source| {
         let location = source.bucket()?;
         let key = format!("{}{}", location.prefix, location.manifest.as_deref().unwrap_or_default());
-        let shown = location.shown(&key);
+        let (shown, prefix) = (location.shown(&key), location.prefix.clone());
         let looked = runtime().map_err(|err| Failed::new(PullFailure::Internal, err.to_string()));
         let looked = looked.and_then(|it| {
             it.block_on(async {
@@ -309,7 +309,7 @@ pub fn probe(config: &Config) -> Vec<(String, Probed)> {
             })
         });
         let probed = match looked {
-            Ok(page) => judge(&page, source, &shown),
+            Ok(page) => judge(&page, source, &prefix, &shown),
             Err(failed) => Probed::Wrong { what: format!("{shown}: {failed}"), fix: failed.why.fix() },
         };
         Some((source.name.clone(), probed))
@@ -327,16 +327,11 @@ async fn look_into(bucket: &Bucket, key: &str) -> Result<Page, Failed> {
 }
 
 /// What a first page tells: keys that are left out are neither sent nor counted as manifests.
-fn judge(page: &Page, source: &Source, shown: &str) -> Probed {
-    let location = source.bucket().unwrap_or_else(|| S3Location {
-        bucket: String::new(),
-        prefix: String::new(),
-        manifest: None,
-    });
+fn judge(page: &Page, source: &Source, prefix: &str, shown: &str) -> Probed {
     let (mut list, mut manifests) = (BucketList::default(), 0);
     for object in &page.objects {
         list.keys += 1;
-        match place(object.key.get(location.prefix.len()..).unwrap_or_default()) {
+        match place(object.key.get(prefix.len()..).unwrap_or_default()) {
             Ok(_) if object.is_archived => list.leave_out(KeyLeftOut::Archived, &object.key),
             Ok(name) => manifests += u64::from(has_manifest_name(name)),
             Err(why) => list.leave_out(why, &object.key),
