@@ -585,8 +585,7 @@ impl Mpd<'_> {
     fn attributes(&mut self, name: &[u8], element: &BytesStart<'_>, is_empty: bool) -> Option<()> {
         let get = |name: &str| value(element, name);
         let number = |name: &str| get(name).and_then(|it| it.trim().parse::<u64>().ok());
-        let duration =
-            |name: &str| get(name).and_then(|it| duration_from_xml(&it)).map(|it| it.as_millis() as u64);
+        let duration = |name: &str| duration_ms(element, name);
         match name {
             b"MPD" if !self.has_root => {
                 self.has_root = true;
@@ -733,6 +732,11 @@ fn is_level(name: &[u8]) -> bool {
 fn value(element: &BytesStart<'_>, name: &str) -> Option<String> {
     let attribute = element.try_get_attribute(name).ok()??;
     Some(attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).ok()?.into_owned())
+}
+
+/// An attribute that is a duration, in milliseconds.
+fn duration_ms(element: &BytesStart<'_>, name: &str) -> Option<u64> {
+    value(element, name).and_then(|it| duration_from_xml(&it)).map(|it| it.as_millis() as u64)
 }
 
 /// Visits the segments of one Representation.

@@ -3,12 +3,11 @@
 //! A packager that writes one segment as `MPD@suggestedPresentationDelay` (FFmpeg does) makes players begin where the next segment is
 //! just being made: dash.js and Shaka Player stand still for some seconds after the start until they have fallen back far enough.
 
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
+use super::duration_ms;
 use super::timeline::with_attribute;
-use super::value;
-use crate::time::duration_from_xml;
 
 /// What a player needs beyond segment and update: the request, and what the segment takes to the box.
 const MARGIN_MS: u64 = 500;
@@ -46,12 +45,6 @@ pub fn delayed(text: &str, segment_ms: u64, update_ms: u64) -> Option<String> {
     let delay = format!("PT{}.{:03}S", needed_ms / 1000, needed_ms % 1000);
     let root = with_attribute(text.get(begin..end)?, DELAY, &delay)?;
     Some([text.get(..begin)?, &root, text.get(end..)?].concat())
-}
-
-fn duration_ms(element: &BytesStart<'_>, name: &str) -> Option<u64> {
-    value(element, name)
-        .and_then(|it| duration_from_xml(&it))
-        .and_then(|it| u64::try_from(it.as_millis()).ok())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use carousel::digest::to_hex;
 use carousel::ip;
 
 use super::{Finding, Severity};
@@ -239,7 +240,7 @@ fn members(group: IpAddr) -> BTreeMap<String, (u64, String)> {
     match group {
         IpAddr::V4(v4) => members_v4(&fs::read_to_string("/proc/net/igmp").unwrap_or_default(), v4),
         IpAddr::V6(v6) => {
-            let hex: String = v6.octets().iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex: String = to_hex(&v6.octets());
             let text = fs::read_to_string("/proc/net/igmp6").unwrap_or_default();
             let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
             rows.filter(|row| row.get(2) == Some(&hex.as_str()))

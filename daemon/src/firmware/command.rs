@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use carousel::digest::to_hex;
 use serde_json::{Value, json};
 
 use super::bundle::{self, Description, Refusal};
@@ -93,7 +94,7 @@ impl Paths {
         if &superblock[..8] != b"verity\0\0" {
             return Err(format!("{}: no hash tree", path.display()));
         }
-        Ok(superblock[16..].iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(to_hex(&superblock[16..]))
     }
 }
 

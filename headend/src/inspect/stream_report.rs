@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use carousel::digest::to_hex;
 use carousel::multiplex::Component;
 use carousel::ts::Pid;
 use carousel::ts::psi::{self, Oui, SoftwareUpdate, UpdateLink};
@@ -86,7 +87,7 @@ fn dropped(stream: &StreamReport) -> BTreeMap<&'static str, u64> {
 fn updates_json(updates: &[SoftwareUpdate]) -> Value {
     let one = |it: &SoftwareUpdate| {
         json!({ "oui": it.oui.to_string(), "update_type": it.update_type.bits(), "version": it.version,
-                "selector": hex(&it.selector) })
+                "selector": to_hex(&it.selector) })
     };
     updates.iter().map(one).collect()
 }
@@ -94,17 +95,13 @@ fn updates_json(updates: &[SoftwareUpdate]) -> Value {
 /// Services with system software updates, as the NIT tells.
 fn links_json(links: &[UpdateLink]) -> Value {
     let maker =
-        |(oui, selector): &(Oui, Vec<u8>)| json!({ "oui": oui.to_string(), "selector": hex(selector) });
+        |(oui, selector): &(Oui, Vec<u8>)| json!({ "oui": oui.to_string(), "selector": to_hex(selector) });
     let one = |it: &UpdateLink| {
         let [stream, network, service] = it.location;
         json!({ "transport_stream_id": stream, "original_network_id": network, "service_id": service,
                 "makers": it.makers.iter().map(maker).collect::<Vec<_>>() })
     };
     links.iter().map(one).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 
 fn component_json(component: &Component) -> Value {

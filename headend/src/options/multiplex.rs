@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use carousel::config::Mistake;
+use carousel::digest::from_hex;
 use carousel::dsmcc::message::{Compatible, CompatibleKind};
 use carousel::dsmcc::{self, Profile, Shape};
 use carousel::ts::Pid;
@@ -96,13 +97,7 @@ const fn any() -> u16 {
 impl SoftwareUpdates {
     /// Selector bytes; `None` if they are not hexadecimal.
     pub fn selector_bytes(&self) -> Option<Vec<u8>> {
-        let digits = self.selector.as_bytes();
-        let pairs = digits.as_chunks::<2>();
-        let byte = |pair: &[u8; 2]| {
-            let value = |digit: u8| char::from(digit).to_digit(16);
-            Some((value(pair[0])? << 4 | value(pair[1])?) as u8)
-        };
-        pairs.1.is_empty().then(|| pairs.0.iter().map(byte).collect()).flatten()
+        from_hex(&self.selector)
     }
 }
 
@@ -326,9 +321,12 @@ impl Multiplex {
             None => {
                 wrong("ssu.selector", format!("{:?}", ssu.selector), "an even number of hexadecimal digits");
             }
-            // What the descriptor and its loop leave: an id, a length, and six bytes of the entry.
             Some(bytes) if bytes.len() > LONGEST_SELECTOR_BYTES => {
-                wrong("ssu.selector", format!("{} bytes", bytes.len()), "240 bytes at most");
+                wrong(
+                    "ssu.selector",
+                    format!("{} bytes", bytes.len()),
+                    &format!("{LONGEST_SELECTOR_BYTES} bytes at most"),
+                );
             }
             Some(_) => {}
         }
