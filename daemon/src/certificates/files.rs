@@ -77,7 +77,7 @@ impl CertificateFiles {
 }
 
 /// Files as they were when they were read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     /// Times of change of chain and key.
     changed_at: [Option<SystemTime>; 2],
@@ -146,29 +146,15 @@ fn explained(err: &rustls::pki_types::pem::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
+    use super::super::tests::make;
     use super::*;
-
-    /// Writes a certificate and its key, made by OpenSSL, under these names; false without OpenSSL.
-    fn make(folder: &Path, certificate: &str, key: &str) -> bool {
-        let mut openssl = Command::new("openssl");
-        openssl.current_dir(folder).args(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=box".split(' '),
-        );
-        let Ok(output) = openssl.args(["-out", certificate, "-keyout", key]).output() else {
-            println!("SKIPPED: no openssl");
-            return false;
-        };
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        true
-    }
 
     #[test]
     fn a_renewal_comes_into_force_when_both_files_are_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        if !make(folder.path(), "cert.pem", "key.pem") || !make(folder.path(), "new.pem", "new-key.pem") {
+        let is_made = |certificate, key| make(folder.path(), certificate, key, &[]);
+        if !is_made("cert.pem", "key.pem") || !is_made("new.pem", "new-key.pem") {
             return;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

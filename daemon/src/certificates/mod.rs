@@ -135,25 +135,30 @@ impl Certificates {
 mod tests {
     use std::process::Command;
 
-    use rustls::pki_types::pem::PemObject as _;
-
     use super::*;
 
-    /// A certificate made by OpenSSL that is valid for so many days.
-    fn made(days: u32) -> Option<Vec<CertificateDer<'static>>> {
-        let folder = tempfile::tempdir().unwrap();
+    /// Has OpenSSL write a certificate and its key under these names of a folder; false without OpenSSL.
+    pub(super) fn make(folder: &Path, certificate: &str, key: &str, arguments: &[&str]) -> bool {
         let mut openssl = Command::new("openssl");
-        openssl.current_dir(folder.path()).args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out cert.pem -subj /O=Example/CN=box -addext".split(' '));
-        openssl
-            .arg("subjectAltName=DNS:box.lan,DNS:*.box.lan,IP:192.168.1.20,IP:fd00::1,email:a@example.com");
-        openssl.args(["-days", &days.to_string()]);
-        let Ok(output) = openssl.output() else {
+        openssl.current_dir(folder).args(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /O=Example/CN=box"
+                .split(' '),
+        );
+        let Ok(output) = openssl.args(["-out", certificate, "-keyout", key]).args(arguments).output() else {
             println!("SKIPPED: no openssl");
-            return None;
+            return false;
         };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let pem = CertificateDer::pem_file_iter(folder.path().join("cert.pem")).unwrap();
-        Some(pem.collect::<Result<_, _>>().unwrap())
+        true
+    }
+
+    /// A certificate that is valid for so many days.
+    fn made(days: u32) -> Option<Vec<CertificateDer<'static>>> {
+        let folder = tempfile::tempdir().unwrap();
+        let names = "subjectAltName=DNS:box.lan,DNS:*.box.lan,IP:192.168.1.20,IP:fd00::1,email:a@example.com";
+        let arguments = ["-addext", names, "-days", &days.to_string()];
+        let is_made = make(folder.path(), "cert.pem", "key.pem", &arguments);
+        is_made.then(|| chain("test", &folder.path().join("cert.pem")).unwrap())
     }
 
     #[test]
