@@ -123,6 +123,7 @@ pub struct Tables {
     /// Sections of further PIDs since silent ones were looked for.
     without_place: u32,
     changes: Vec<Change>,
+    generation: u64,
     too_many_pids: u64,
     too_many_programs: u64,
     too_many_services: u64,
@@ -150,6 +151,11 @@ impl Tables {
                 software_updates: Vec::new(),
             })
         })
+    }
+
+    /// A number that changes with the streams of programmes.
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Every stream of every programme.
@@ -181,6 +187,7 @@ impl Tables {
             if self.transport_stream_id.replace(pat.transport_stream_id) != Some(pat.transport_stream_id) {
                 self.services.clear();
             }
+            self.generation += 1;
             for program in std::mem::take(&mut self.programs).into_values() {
                 self.changes.push(Change::Close(program.pmt_pid));
                 self.changes.extend(data_pids(program.pmt.as_ref()).map(Change::Close));
@@ -218,6 +225,7 @@ impl Tables {
             self.undeclared.remove(&pid);
         }
         program.pmt = Some(pmt);
+        self.generation += 1;
     }
 
     #[cold]

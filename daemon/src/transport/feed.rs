@@ -14,7 +14,7 @@ use carousel::limits::MAX_CAROUSELS;
 use carousel::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::time::WallTime;
 use carousel::trust::{Judged, Kind, Mode, SignedBy, Trust};
-use carousel::ts::psi::Oui;
+use carousel::ts::psi::{self, Oui};
 use carousel::ts::{PACKET_BYTES, Pid, Section};
 use serde_json::{Value, json};
 
@@ -149,6 +149,8 @@ pub struct Feed {
     store_losses: u64,
     /// Makers whose system software updates are received; `None`: all.
     software_updates: Option<Vec<Oui>>,
+    /// [`Tables::generation`] when streams were last examined for updates.
+    tables_generation: u64,
     /// PIDs with updates for receivers of other makers.
     foreign_updates: BTreeSet<Pid>,
 }
@@ -185,6 +187,7 @@ impl Feed {
             sections_refused: [0; SectionRefusal::ALL.len()],
             store_losses,
             software_updates: None,
+            tables_generation: 0,
             foreign_updates: BTreeSet::new(),
         }
     }
@@ -237,19 +240,25 @@ impl Feed {
                 }
             }
         });
+        if self.multiplex.tables().generation() != self.tables_generation {
+            self.look_at_updates();
+        }
         if let Some(pid) = changed {
             self.take_files(pid, output);
         }
     }
 
-    /// Finds the PIDs whose updates are for receivers of other makers, and forgets what has come of them: a PMT may follow the
+    /// Finds the carousels whose updates are for receivers of other makers, and forgets what has come of them: a PMT may follow the
     /// carousel that it describes.
+    #[cold]
     fn look_at_updates(&mut self) {
+        self.tables_generation = self.multiplex.tables().generation();
         let Some(makers) = &self.software_updates else { return };
         let mut foreign = BTreeSet::new();
         for (_, stream) in self.multiplex.tables().streams() {
             let updates = stream.software_updates();
-            if updates.is_empty() || updates.iter().any(|it| makers.contains(&it.oui)) {
+            let is_carousel = stream.stream_type == psi::STREAM_TYPE_CAROUSEL;
+            if !is_carousel || updates.is_empty() || updates.iter().any(|it| makers.contains(&it.oui)) {
                 continue;
             }
             if foreign.insert(stream.pid) && !self.foreign_updates.contains(&stream.pid) {
@@ -333,7 +342,6 @@ impl Feed {
     /// Looks at what time has done, once a second: what the cache has lost comes again.
     pub fn tick(&mut self) {
         self.look_at_trust();
-        self.look_at_updates();
         for carousel in self.carousels.values_mut().filter(|it| it.modules.base.is_none()) {
             carousel.looks += 1;
         }
