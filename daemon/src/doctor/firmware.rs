@@ -3,7 +3,7 @@
 use super::{Finding, Severity};
 use crate::commands::may_be_commanded;
 use crate::config::Config;
-use crate::firmware::{Installer as _, Lack, Own, Paths, Program};
+use crate::firmware::{FirmwareOptions, Installer as _, Lack, Own, Paths, Program};
 
 const ABOUT: &str = "[firmware]";
 
@@ -15,7 +15,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 
 fn of(config: &Config, own: Own, has_key: bool) -> Vec<Finding> {
     let options = &config.firmware;
-    if options.install.is_empty() && options.url.is_empty() {
+    if *options == FirmwareOptions::default() {
         return Vec::new();
     }
     let own = own.or_as_configured(options);
@@ -76,6 +76,8 @@ mod tests {
         assert_eq!(findings(named, false).len(), 1);
         let url = findings("[firmware]\nurl = 'https://h/offers.xml'", true);
         assert!(url.len() == 1 && url[0].contains("set [firmware] install"), "{url:?}");
+        let only_named = findings("[firmware]\ncompatible = 'lab-box'\nversion = '1.4'", true);
+        assert!(only_named.len() == 1 && only_named[0].contains("set [firmware] install"), "{only_named:?}");
         // A folder is no program.
         let folder = findings(&named.replace("/bin/sh", "/tmp"), true);
         assert!(folder.len() == 1 && folder[0].contains("no file"), "{folder:?}");
