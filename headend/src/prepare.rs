@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use carousel::Digest;
 use carousel::command::Command;
-use carousel::fec::Protection;
+use carousel::fec::{EncodingId, Protection};
 
 use crate::catalog::CatalogDocuments;
 use crate::config::{Config, Source};
@@ -19,6 +19,9 @@ use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
 use crate::releases::Release;
 use crate::sys::read_source_file;
 use crate::watch::Watch;
+
+/// Packets that one burst of losses takes of live media: twice the mean burst that a DVB-S2 frame error leaves after MPE or GSE.
+const LIVE_BURST_PACKETS: u32 = 16;
 
 /// Changes, in the order in which they are to be applied.
 #[derive(Debug)]
@@ -284,7 +287,15 @@ fn hash(body: Body, mut file: impl std::io::Read) -> Option<(Body, Digest, [u8; 
 
 /// The protection of a source's object: never on signalling, since who cannot decode must still find the way.
 pub(crate) fn protection(config: &Config, source: usize, is_signalling: bool) -> Protection {
-    if is_signalling { Protection::NONE } else { config.fec.protection(config.sources[source].class) }
+    if is_signalling {
+        return Protection::NONE;
+    }
+    let source = &config.sources[source];
+    let of_class = config.fec.protection(source.class);
+    // What is sent once has to outlast a burst by itself.
+    let is_protected = of_class.id != EncodingId::NO_CODE;
+    let burst_packets = if source.reserved_bps.is_some() && is_protected { LIVE_BURST_PACKETS } else { 0 };
+    Protection { burst_packets, ..of_class }
 }
 
 #[cfg(test)]

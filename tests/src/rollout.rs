@@ -41,6 +41,7 @@ const PROTECTION: Protection = Protection {
     symbol_length: 0,
     overhead: 0.1,
     least_repair: 3,
+    burst_packets: 0,
     block_bytes: 1 << 20,
 };
 

@@ -178,8 +178,14 @@ fn decode(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32) -> f64 {
 /// The protections of the table. Large blocks take 8.6 % of repair symbols and small ones more, so that the carousel as
 /// a whole takes a tenth.
 pub fn codes() -> [(&'static str, Protection); 4] {
-    let with =
-        |id| Protection { id, symbol_length: 0, overhead: 0.086, least_repair: 0, block_bytes: 1 << 20 };
+    let with = |id| Protection {
+        id,
+        symbol_length: 0,
+        overhead: 0.086,
+        least_repair: 0,
+        burst_packets: 0,
+        block_bytes: 1 << 20,
+    };
     [
         ("no-code", Protection::NONE),
         ("RaptorQ", with(EncodingId::RAPTORQ)),

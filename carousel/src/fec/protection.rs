@@ -8,6 +8,10 @@ const ALIGNMENT: u16 = 4;
 /// A block may be lost to chance this often when as much is lost as planned for.
 const MAX_FAILURE: f64 = 2e-4;
 
+/// Repair symbols beyond those that a burst takes: RaptorQ hardly ever fails with two symbols more than the block has, and of a
+/// long block two other losses are borne.
+const BEYOND_BURST: u32 = 2;
+
 /// The probability that more than `most` of `count` symbols are lost, each with probability `loss`.
 fn loses_more(count: u32, most: u32, loss: f64) -> f64 {
     // P(0), then P(i + 1) from P(i); the tail is what is left.
@@ -32,14 +36,24 @@ pub struct Protection {
     pub overhead: f64,
     /// Repair symbols of a block at least: a small object takes more than its share.
     pub least_repair: u32,
+    /// Packets of a block that one burst of losses may take while nothing brings the object again: the block has so many
+    /// repair symbols and two more, or, if it is shorter, as many as source symbols and two more, so that its repair symbols
+    /// alone are enough. 0 for what is repeated.
+    pub burst_packets: u32,
     /// Bytes of a source block at most. A receiver holds a block in memory to decode it.
     pub block_bytes: u32,
 }
 
 impl Protection {
     /// None.
-    pub const NONE: Self =
-        Self { id: EncodingId::NO_CODE, symbol_length: 0, overhead: 0.0, least_repair: 0, block_bytes: 0 };
+    pub const NONE: Self = Self {
+        id: EncodingId::NO_CODE,
+        symbol_length: 0,
+        overhead: 0.0,
+        least_repair: 0,
+        burst_packets: 0,
+        block_bytes: 0,
+    };
 
     /// The OTI of an object of `transfer_length` bytes in symbols of `symbol_length`. An object that the scheme cannot
     /// take (too small for Raptor, empty) goes without a code.
@@ -95,7 +109,8 @@ impl Protection {
     fn wanted(&self, k: u32) -> u32 {
         let share = (f64::from(k) * self.overhead).ceil() as u32;
         let loss = self.overhead / 2.0;
-        let mut repair = share.max(self.least_repair);
+        let burst = if self.burst_packets > 0 { k.min(self.burst_packets) + BEYOND_BURST } else { 0 };
+        let mut repair = share.max(self.least_repair).max(burst);
         while repair < k && loss > 0.0 && loses_more(k + repair, repair, loss) > MAX_FAILURE {
             repair += 1;
         }
@@ -130,6 +145,7 @@ mod tests {
             symbol_length: 0,
             overhead: 0.1,
             least_repair: 3,
+            burst_packets: 0,
             block_bytes: 1 << 20,
         };
         let oti = protection.oti(290_000_000, 1402, 65_535);
@@ -151,9 +167,34 @@ mod tests {
     }
 
     #[test]
+    fn repair_symbols_of_live_outnumber_a_burst() {
+        let live = Protection {
+            id: EncodingId::RAPTORQ,
+            symbol_length: 0,
+            overhead: 0.3,
+            least_repair: 3,
+            burst_packets: 16,
+            block_bytes: 1 << 20,
+        };
+        let of = |k: u32| {
+            let oti = live.oti(u64::from(k) * 1400, 1400, 65_535);
+            live.repair_symbols(&BlockCode::new(&oti, k).unwrap())
+        };
+        assert_eq!([1, 5, 13, 16].map(of), [3, 7, 15, 18], "alone enough");
+        assert_eq!([20, 30].map(of), [18, 18], "a burst of 16, and two");
+        assert_eq!(of(200), 60, "the share is more");
+    }
+
+    #[test]
     fn what_a_scheme_cannot_take_goes_without() {
-        let with =
-            |id| Protection { id, symbol_length: 0, overhead: 0.2, least_repair: 2, block_bytes: 1 << 20 };
+        let with = |id| Protection {
+            id,
+            symbol_length: 0,
+            overhead: 0.2,
+            least_repair: 2,
+            burst_packets: 0,
+            block_bytes: 1 << 20,
+        };
         assert_eq!(
             with(EncodingId::RAPTOR).oti(15, 1400, 9).encoding_id,
             EncodingId::NO_CODE,

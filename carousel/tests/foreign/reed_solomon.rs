@@ -113,6 +113,7 @@ fn our_repair_symbols_restore_an_object_there() {
         symbol_length: 0,
         overhead: 0.4,
         least_repair: 4,
+        burst_packets: 0,
         block_bytes: 10 * SYMBOL_BYTES as u32,
     };
     let toi = sender.add_protected(SendFile::of("http://h/o", &body), &protection).unwrap();

@@ -201,6 +201,7 @@ fn a_chunk_of_flute_with_losses_is_restored_by_its_repair_symbols() {
         symbol_length: 0,
         overhead: 0.5,
         least_repair: 4,
+        burst_packets: 0,
         block_bytes: 1 << 20,
     };
     let profile = SenderProfile { symbol_length: 500, ..SenderProfile::default() };

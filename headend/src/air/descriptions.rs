@@ -11,7 +11,7 @@ use super::{Air, ItemId, SessionIndex};
 /// Share of the link for repetitions of the FDT; new descriptions are sent at once regardless.
 const MAX_FDT_SHARE: f64 = 0.05;
 /// A description that was sent so lately is not repeated with its object. Longer than most bursts of loss.
-const AGAIN_NS: u64 = 50_000_000;
+const AGAIN_NS: u64 = 100_000_000;
 /// Interval at which the `Expires` of FDT pages are checked.
 const FDT_RENEWAL_NS: u64 = 1_000_000_000;
 

@@ -5,7 +5,7 @@
 //! | arrivals | what was added since the last packet | |
 //! | of a service | objects with a deadline | earliest deadline first |
 //! | of a service, in turns | protected objects that came within [`TOGETHER_NS`]: the rungs of one moment | by the part that is sent |
-//! | parked | small objects whose source symbols are sent; repair symbols follow after [`APART_NS`] | when they are due |
+//! | parked | small objects of which a [`Part`] is sent; the next one follows after [`APART_NS`] | when they are due |
 //! | backlog | what the window had before the newest segments at a start | newest first |
 //!
 //! Within its own reserve no service waits for another. What a service does not use of its reserve is for the others; what
@@ -22,9 +22,12 @@ use crate::object::LiveTiming;
 
 /// Objects of a service that came within this time are sent in turns, so that a burst of losses takes a little of each.
 const TOGETHER_NS: u64 = 100_000_000;
-/// Between source and repair symbols of objects of a few packets: of those one burst takes all that it meets, so that the two
-/// must not meet the same one. Whoever lost nothing waits for nothing.
-const APART_NS: u64 = 100_000_000;
+/// Between the parts of an object of a few packets: of those one burst takes all that it meets, so that two parts must not meet
+/// the same one. A burst of sixteen packets takes 60 ms at 3 Mbit/s.
+const APART_NS: u64 = 60_000_000;
+/// Source symbols of an object of which they are one part: of fewer, a half would be one or two packets.
+const MAX_UNDIVIDED: u64 = 3;
+
 carousel::limits! {
     /// Live objects of a service that are sent in turns.
     const MAX_TURNS: usize = 64, "objects" {
@@ -67,6 +70,34 @@ impl LiveDrops {
     /// Labels and counts.
     pub fn labelled(&self) -> impl Iterator<Item = (&'static str, u64)> {
         LiveDrop::ALL.iter().map(|&why| (why.as_str(), self.get(why)))
+    }
+}
+
+/// The part of a small object that has been sent. A burst that takes one, and another that takes some of the next, leave enough
+/// of four to decode from; of two they would not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Half of its source symbols.
+    HalfSource,
+    /// Its source symbols: who has lost nothing has it.
+    Source,
+    /// Half of its repair symbols too.
+    HalfRepair,
+}
+
+impl Part {
+    /// The part that ends with the `sent`-th symbol of an object of so many source and repair symbols.
+    pub(super) const fn ended(sent: u64, source: u64, repair: u64) -> Option<Self> {
+        if sent == source {
+            return Some(Self::Source);
+        }
+        if source > MAX_UNDIVIDED && sent == source.div_ceil(2) {
+            return Some(Self::HalfSource);
+        }
+        if repair > MAX_UNDIVIDED && sent == source + repair.div_ceil(2) {
+            return Some(Self::HalfRepair);
+        }
+        None
     }
 }
 
@@ -259,7 +290,7 @@ impl Live {
         unparked
     }
 
-    /// Takes a job whose repair symbols are to follow later.
+    /// Takes a job whose next part is to follow later.
     pub(super) fn park(&mut self, turn: Turn, job: Job, now_ns: u64) {
         self.parked.push_back((now_ns.saturating_add(APART_NS), turn, job));
     }

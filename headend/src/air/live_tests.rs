@@ -13,6 +13,7 @@ const RAPTORQ: Protection = Protection {
     symbol_length: 0,
     overhead: 0.1,
     least_repair: 1,
+    burst_packets: 0,
     block_bytes: 1 << 20,
 };
 
@@ -224,9 +225,9 @@ fn rungs_of_one_moment_take_turns_so_that_a_burst_takes_little_of_each() {
 }
 
 #[test]
-fn repair_symbols_of_small_objects_follow_apart() {
+fn parts_of_small_objects_follow_apart() {
     let mut air = air(&[8_000_000]);
-    let strong = Protection { least_repair: 6, ..RAPTORQ };
+    let strong = Protection { burst_packets: 16, ..RAPTORQ };
     // Three and 100 source symbols.
     let small = air.add(0, AirObject { protection: strong, ..live("piece", 4000, 0, 2000, 0) }).unwrap();
     let mut all = sent(&mut air, 0, 50);
@@ -237,8 +238,8 @@ fn repair_symbols_of_small_objects_follow_apart() {
     all.extend(sent(&mut air, 50, 400));
     let of = |toi: u64| all.iter().filter(|it| it.1 == toi).map(|it| it.0).collect::<Vec<_>>();
     let (piece, segment) = (of(1), of(2));
-    assert_eq!((piece.len(), segment.len()), (9, 116));
-    assert!(piece[2] < 10 && (102..120).contains(&piece[3]), "{piece:?}");
+    assert_eq!((piece.len(), segment.len()), (3 + 5, 100 + 18));
+    assert!(piece[2] < 10 && (62..75).contains(&piece[3]) && piece[6] >= piece[5] + 60, "{piece:?}");
     assert!(
         segment.windows(2).all(|pair| pair[1] - pair[0] < 50),
         "a large one is sent in one go: {segment:?}"
@@ -251,16 +252,34 @@ fn repair_symbols_of_small_objects_follow_apart() {
     assert_eq!(air.stats().live_dropped.total(), 0);
 }
 
+/// A segment of sound: 13 source symbols, and one more than that of repair symbols and two.
+#[test]
+fn source_symbols_of_a_small_object_are_sent_in_two_parts() {
+    let mut air = air(&[8_000_000]);
+    let strong = Protection { burst_packets: 16, ..RAPTORQ };
+    let sound = air.add(0, AirObject { protection: strong, ..live("sound", 13 * 1400, 0, 2000, 0) }).unwrap();
+    let mut all = sent(&mut air, 0, 50);
+    assert_eq!(all.len(), 7);
+    assert!(air.is_pending(sound), "nobody has it yet");
+    all.extend(sent(&mut air, 50, 110));
+    assert_eq!(all.len(), 13);
+    assert!(!air.is_pending(sound));
+    all.extend(sent(&mut air, 110, 400));
+    let starts: Vec<_> =
+        all.windows(2).enumerate().filter(|(_, it)| it[1].0 - it[0].0 > 40).map(|(at, _)| at + 1).collect();
+    assert_eq!((all.len(), starts), (13 + 15, vec![7, 13, 13 + 8]));
+}
+
 #[test]
 fn an_old_segment_goes_on_where_it_was_when_the_repair_symbols_of_another_are_due() {
     let mut air = air(&[8_000_000]);
-    let strong = Protection { least_repair: 6, ..RAPTORQ };
+    let strong = Protection { burst_packets: 4, ..RAPTORQ };
     // The window of a start: three packets of sound, and half a second of the link behind them.
     air.add(0, AirObject { protection: strong, ..live("sound", 4000, 0, 2000, 1) }).unwrap();
     air.add(0, AirObject { protection: strong, ..live("picture", 500_000, 0, 2000, 2) }).unwrap();
     let all = sent(&mut air, 0, 2000);
     let of = |toi: u64| all.iter().filter(|it| it.1 == toi).count();
-    assert_eq!((of(1), of(2)), (9, 395), "{:?}", order(&all));
+    assert_eq!((of(1), of(2)), (8, 395), "{:?}", order(&all));
     assert_eq!((air.stats().objects_sent, air.cycle_done()), (2, true));
 }
 
@@ -268,7 +287,7 @@ fn an_old_segment_goes_on_where_it_was_when_the_repair_symbols_of_another_are_du
 fn a_live_object_is_described_once_more_when_it_ends() {
     for length in [4000, 140_000] {
         let mut air = air(&[8_000_000]);
-        let strong = Protection { least_repair: 6, ..RAPTORQ };
+        let strong = Protection { burst_packets: 16, ..RAPTORQ };
         air.add(0, AirObject { protection: strong, ..live("one", length, 0, 2000, 0) }).unwrap();
         let (mut now_ns, mut out, mut described_ms, mut last_ms) = (0, Vec::new(), Vec::new(), 0);
         while now_ns < 600_000_000 {

@@ -35,7 +35,7 @@ use carousel::time::WallTime;
 use carousel::trust::Sealer;
 
 use job::{Job, Lane, WaveEntry};
-use live::{Live, Within};
+use live::{Live, Part, Within};
 pub use live::{LiveDrop, LiveDrops};
 pub use pieces::GrowingObject;
 use pieces::Place;
@@ -402,11 +402,15 @@ impl Air {
             } else {
                 match lane {
                     Lane::Urgent => self.urgent.push_front(job),
-                    Lane::Live(turn) if self.is_to_be_parked(&job) => {
-                        self.complete(&job);
-                        self.live.park(turn, job, now_ns);
-                    }
-                    Lane::Live(turn) => self.live.put(turn, job),
+                    Lane::Live(turn) => match self.ended_part(&job) {
+                        Some(part) => {
+                            if part == Part::Source {
+                                self.complete(&job);
+                            }
+                            self.live.park(turn, job, now_ns);
+                        }
+                        None => self.live.put(turn, job),
+                    },
                     Lane::Share => self.share.put(job),
                     Lane::Between => self.between.push(job),
                     Lane::Wave => self.wave.push(WaveEntry::of(job)),
@@ -770,15 +774,16 @@ impl Air {
         }
     }
 
-    /// Whether a small object's source symbols are sent, and its repair symbols are not.
-    fn is_to_be_parked(&self, job: &Job) -> bool {
-        let Job::Object { id, repair: Some(_), symbols, left, .. } = job else { return false };
-        let Some(item) = self.items.get(id).filter(|item| item.route.is_none()) else { return false };
-        let sender = &self.sessions[item.session].sender;
-        sender.partition(item.toi).is_some_and(|partition| {
-            let (source, repair) = (partition.symbols, symbols.saturating_sub(partition.symbols));
-            partition.blocks == 1 && symbols - left == source && repair * SMALL_REPAIR >= source
-        })
+    /// The part of a small object that has just been sent, if another follows apart.
+    fn ended_part(&self, job: &Job) -> Option<Part> {
+        let Job::Object { id, repair: Some(_), symbols, left, .. } = job else { return None };
+        let item = self.items.get(id).filter(|item| item.route.is_none())?;
+        let partition = self.sessions[item.session].sender.partition(item.toi)?;
+        let (source, repair) = (partition.symbols, symbols.saturating_sub(partition.symbols));
+        if partition.blocks != 1 || repair * SMALL_REPAIR < source {
+            return None;
+        }
+        Part::ended(symbols - left, source, repair)
     }
 
     /// Counts a transmission. Of what is parked the repair symbols do not count: who has lost nothing has it.

@@ -19,6 +19,7 @@ const PROTECTION: Protection = Protection {
     symbol_length: 0,
     overhead: 0.3,
     least_repair: 2,
+    burst_packets: 0,
     block_bytes: 1 << 20,
 };
 

@@ -223,6 +223,7 @@ fn protected(name: &str, length: usize) -> AirObject {
         symbol_length: 0,
         overhead: 0.1,
         least_repair: 2,
+        burst_packets: 0,
         block_bytes: 100_000,
     };
     AirObject { protection, ..object(name, length, None) }
@@ -451,6 +452,7 @@ fn live_objects_go_out_by_route_and_come_whole_over_a_lossy_link() {
         symbol_length: 0,
         overhead: 0.3,
         least_repair: 4,
+        burst_packets: 0,
         block_bytes: 1 << 20,
     };
     // Lengths around whole symbols: padding and length behind the object take a symbol of their own, or none.

@@ -156,6 +156,7 @@ mod tests {
             symbol_length: 0,
             overhead: 0.01,
             least_repair: 1,
+            burst_packets: 0,
             block_bytes: 1 << 20,
         };
         let profile = SenderProfile { symbol_length: 8_000, ..SenderProfile::default() };

@@ -86,6 +86,7 @@ impl FecClasses {
             symbol_length: fec.symbol_length_bytes,
             overhead: fec.overhead_percent / 100.0,
             least_repair: fec.least_repair,
+            burst_packets: 0,
             block_bytes: fec.block_bytes,
         }
     }

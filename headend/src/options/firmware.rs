@@ -54,6 +54,7 @@ impl Firmware {
             symbol_length: 0,
             overhead: self.overhead_percent / 100.0,
             least_repair: 3,
+            burst_packets: 0,
             block_bytes: 1 << 20,
         }
     }

@@ -152,6 +152,7 @@ mod tests {
             symbol_length: 0,
             overhead: 0.1,
             least_repair: 3,
+            burst_packets: 0,
             block_bytes: 1 << 20,
         };
         let loss = Losses::new(Gilbert::new(0.05, 8.0), 1400, 10_714).of(1_000_000, &protection);

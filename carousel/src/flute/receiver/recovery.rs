@@ -322,7 +322,14 @@ mod tests {
     }
 
     fn protection(id: EncodingId) -> Protection {
-        Protection { id, symbol_length: 0, overhead: 0.25, least_repair: 3, block_bytes: 6000 }
+        Protection {
+            id,
+            symbol_length: 0,
+            overhead: 0.25,
+            least_repair: 3,
+            burst_packets: 0,
+            block_bytes: 6000,
+        }
     }
 
     #[test]

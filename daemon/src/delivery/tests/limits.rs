@@ -77,6 +77,7 @@ fn blocks_beyond_the_queue_of_work_are_counted_and_decoded_later() {
         symbol_length: 0,
         overhead: 1.0,
         least_repair: 4,
+        burst_packets: 0,
         block_bytes: 400,
     };
     let mut world = world(Origin::None);

@@ -470,6 +470,7 @@ fn fec_restores_what_the_link_lost_without_an_origin() {
         symbol_length: 0,
         overhead: 0.4,
         least_repair: 4,
+        burst_packets: 0,
         block_bytes: 3000,
     };
     let mut world = World::new(3, Profile::burst(0.03), Origin::None, 3600);
@@ -492,6 +493,7 @@ fn of_what_has_repair_symbols_an_origin_is_asked_once_for_what_decoding_needs() 
         symbol_length: 0,
         overhead: 0.25,
         least_repair: 3,
+        burst_packets: 0,
         block_bytes: 6000,
     };
     let mut world = World::new(11, Profile::burst(0.35), Origin::Good(Duration::from_millis(80)), 3600);

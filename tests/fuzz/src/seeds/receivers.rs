@@ -82,8 +82,14 @@ fn make() -> Result<Honest, Box<dyn std::error::Error>> {
 fn protected(honest: &mut Honest) -> Result<(), Box<dyn std::error::Error>> {
     let codes = [EncodingId::RAPTOR, EncodingId::RAPTORQ, EncodingId::RS_GF28, EncodingId::SMALL_SYSTEMATIC];
     for (at, id) in codes.into_iter().enumerate() {
-        let protection =
-            Protection { id, symbol_length: 0, overhead: 0.2, least_repair: 2, block_bytes: 1 << 20 };
+        let protection = Protection {
+            id,
+            symbol_length: 0,
+            overhead: 0.2,
+            least_repair: 2,
+            burst_packets: 0,
+            block_bytes: 1 << 20,
+        };
         let profile = SenderProfile { symbol_length: SYMBOL_BYTES, ..SenderProfile::default() };
         let first = 100 + at as u32;
         let mut sender = Sender::new(Tsi(7), profile, first, first);
