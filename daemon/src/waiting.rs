@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock;
 use crate::delivery::{Flight, Flights};
 
 impl Flight {
     /// Waits until the byte at `offset` is there, or given up, or the flight has ended; false if nothing happened to the
-    /// flight for `patience`.
+    /// flight for `patience`, or nothing can happen to it any more.
     pub async fn wait_for(&self, offset: u64, patience: Duration) -> bool {
         let mut before = self.received_bytes();
         loop {
@@ -15,7 +16,12 @@ impl Flight {
             if self.outcome().is_some() || self.available_from(offset) > offset || self.is_given_up(offset) {
                 return true;
             }
-            if tokio::time::timeout(patience, changed).await.is_err() {
+            let to_loss = self.time_to_give_up(clock::now());
+            if to_loss == Some(Duration::ZERO) {
+                return false;
+            }
+            let patience = to_loss.map_or(patience, |it| it.min(patience));
+            if tokio::time::timeout(patience, changed).await.is_err() && to_loss.is_none() {
                 let now = self.received_bytes();
                 if now == before {
                     return false;

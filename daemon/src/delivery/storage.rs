@@ -70,6 +70,8 @@ pub trait ObjectStore: std::fmt::Debug {
     fn progress(&self, buf: &Self::Buf);
     /// The carousel is likely to begin with the object again at `at`.
     fn expect(&self, buf: &Self::Buf, at: Option<Instant>);
+    /// Nothing brings more of the object since then: its packets have stopped, and no origin is asked. `None`: something does.
+    fn set_stalled(&self, buf: &Self::Buf, since: Option<Instant>);
     /// A client's request for the object was looked at: the next one counts again.
     fn request_seen(&self, buf: &Self::Buf);
 }

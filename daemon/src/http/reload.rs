@@ -234,7 +234,9 @@ impl Holdings for Held<'_> {
             (Some(flight), Some(range)) if flight.length.is_none() => {
                 flight.available_from(range.start) >= range.end
             }
-            (flight, _) => flight.is_some() || flights.announced(name).is_some(),
+            // Of what has stalled the rest does not come.
+            (Some(flight), _) => !flight.is_lost(clock::now()),
+            (None, _) => flights.announced(name).is_some(),
         };
         let is_own = || {
             let name = range.as_ref().map(|range| name_of_range(name, range));

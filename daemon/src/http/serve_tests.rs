@@ -8,7 +8,7 @@ use super::super::options::Http;
 use super::super::testing::{asked, get, head, partial, server, target};
 use super::*;
 use crate::delivery::{Announced, Flight};
-use crate::origin::testing::{key, object, origin, publish, put, response};
+use crate::origin::testing::{carry, key, object, origin, publish, put, response};
 use crate::services::Membership;
 use crate::store::{LiveFacts, ObjectMeta};
 
@@ -244,4 +244,36 @@ async fn a_live_segment_that_its_origin_does_not_have_is_waited_for() {
     let _never = begin("h/s2.ts");
     let found = tokio::time::timeout(Duration::from_secs(5), status(server, "h/s2.ts", &[])).await;
     assert_eq!((found, requests.load(Ordering::Relaxed)), (Ok(504), 2));
+}
+
+/// Nothing brings the rest of a segment: it has stalled, and there is no origin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_segment_that_is_lost_is_marked_as_a_gap_and_not_waited_for() {
+    let tested = server(Http { wait_ms: 20_000, ..Http::default() }, &[], None);
+    let (server, context) = (&tested.server, &tested.tested.context);
+    let lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "s1.ts", "#EXTINF:1,", "s2.ts"];
+    carry(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
+    carry(context, "h/s2.ts", b"later");
+    let flight = Arc::new(Flight::of_growing(key("h/s1.ts"), None, partial(&tested.tested, b"right")));
+    context.flights.add(Arc::clone(&flight)).unwrap();
+    let playlist = || async {
+        let (target, head) = (target("h/a.m3u8"), head("GET", "/", &[]));
+        match server.as_sent(server.object(&asked(server, &target, &head)).await, &key("h/a.m3u8")) {
+            Outcome::Shaped(_, text, _) => String::from_utf8(text.to_vec()).unwrap(),
+            Outcome::Stored(..) => lines.join("\n"),
+            _ => panic!("it is held"),
+        }
+    };
+    assert!(!playlist().await.contains("GAP"), "it is on its way");
+    let waiting = tokio::time::timeout(Duration::from_secs(5), status(server, "h/s1.ts", &[]));
+    let (found, ()) = tokio::join!(waiting, async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        flight.set_stalled(Some(clock::now()));
+    });
+    assert_eq!(found, Ok(504));
+    let lost = playlist().await;
+    assert!(lost.contains("#EXT-X-GAP\ns1.ts"), "{lost}");
+    // Its packets come again.
+    flight.set_stalled(None);
+    assert!(!playlist().await.contains("GAP"));
 }

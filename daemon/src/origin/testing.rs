@@ -74,6 +74,13 @@ pub(crate) fn publish(context: &FillContext, name: &str, body: &[u8]) -> Arc<Sto
     context.manifests.publish(&context.store, &frozen, meta).unwrap()
 }
 
+/// The same, of a carousel.
+pub(crate) fn carry(context: &FillContext, name: &str, body: &[u8]) -> Arc<StoredObject> {
+    let (frozen, meta) = whole(&context.store, name, body, 60_000);
+    let meta = ObjectMeta { came_by: CameBy::Carousel, response: None, ..meta };
+    context.manifests.publish(&context.store, &frozen, meta).unwrap()
+}
+
 fn whole(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> (Frozen, ObjectMeta) {
     let partial = Arc::new(store.create(body.len() as u64, Placement::default()).unwrap());
     partial.write_at(0, body).unwrap();

@@ -248,6 +248,12 @@ impl ObjectStore for CacheStorage {
         }
     }
 
+    fn set_stalled(&self, buf: &ObjectSpace, since: Option<Instant>) {
+        if let Some(flight) = buf.flight() {
+            flight.set_stalled(since);
+        }
+    }
+
     fn request_seen(&self, buf: &ObjectSpace) {
         if let Some(flight) = buf.flight() {
             flight.request_seen();

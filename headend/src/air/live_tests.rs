@@ -1,7 +1,7 @@
 use carousel::alc::Packet;
 use carousel::fec::{EncodingId, Protection};
 use carousel::flute::SenderProfile;
-use carousel::lct::Tsi;
+use carousel::lct::{Toi, Tsi};
 use carousel::time::WallTime;
 
 use super::super::{Air, AirConfig, AirObject, IP_UDP_BYTES, MAX_DROPPED};
@@ -268,6 +268,24 @@ fn source_symbols_of_a_small_object_are_sent_in_two_parts() {
     let starts: Vec<_> =
         all.windows(2).enumerate().filter(|(_, it)| it[1].0 - it[0].0 > 40).map(|(at, _)| at + 1).collect();
     assert_eq!((all.len(), starts), (13 + 15, vec![7, 13, 13 + 8]));
+}
+
+#[test]
+fn the_last_packet_of_a_live_object_says_that_it_is_the_last() {
+    let mut air = air(&[8_000_000]);
+    air.add(0, AirObject { protection: RAPTORQ, ..live("sound", 4000, 0, 2000, 0) }).unwrap();
+    let (mut out, mut closed) = (Vec::new(), Vec::new());
+    for ms in 0..400 {
+        if air.next_packet(ms * 1_000_000, WALL, &mut out).is_some() {
+            let lct = Packet::parse(&out).unwrap().lct;
+            closed.extend((lct.toi == Some(Toi(1))).then_some(lct.close_object));
+        }
+    }
+    assert_eq!(
+        closed,
+        [false, false, false, false, false, true],
+        "receivers need not wait to know that something is lost"
+    );
 }
 
 #[test]

@@ -404,6 +404,7 @@ impl Inspector {
             | Event::Replaced { .. }
             | Event::Abandoned { .. }
             | Event::Opened { .. }
+            | Event::Resumed { .. }
             | Event::Refused { .. }
             | Event::Expired { .. }
             | Event::BlockReady { .. }

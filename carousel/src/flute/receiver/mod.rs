@@ -143,6 +143,11 @@ pub enum Event<B> {
         /// Which.
         toi: Toi,
     },
+    /// Packets of a stalled object with a name come again.
+    Resumed {
+        /// Which.
+        toi: Toi,
+    },
     /// An object is in flight from now on.
     Opened {
         /// Which.
@@ -451,6 +456,9 @@ impl<B> Receiver<B> {
         object.last_packet = now;
         if std::mem::take(&mut object.stalled) {
             object.turn_began = now;
+            if object.file.is_some() {
+                self.events.push_back(Event::Resumed { toi: object.toi });
+            }
         }
         if !in_sequence {
             self.stats.lost += self.gaps.take(object.toi, Coding::of(&object.oti), packet.body);
@@ -522,6 +530,8 @@ impl<B> Receiver<B> {
         if packet.lct.close_object
             && let Some(toi) = packet.lct.toi
             && let Some(&index) = self.index.get(&toi)
+            // What is being decoded needs no more packets; if it cannot be, time tells.
+            && !self.in_flight[index].is_being_decoded()
         {
             self.stall(index);
         }

@@ -158,7 +158,7 @@ pub struct Delivery<S: ObjectStore> {
     random: u64,
     /// The header of the last packet: those of one object differ behind it.
     template: Template,
-    sessions: Sessions<S::Buf>,
+    pub(super) sessions: Sessions<S::Buf>,
     pub(super) live: Live<S::Buf>,
     pub(super) objects: Objects,
     pub(super) repairs: Repairs,
@@ -364,6 +364,13 @@ impl<S: ObjectStore> Delivery<S> {
                     self.store.expect(object.buf(), receiver.next_pass(toi));
                 }
                 self.start_repair(now, at(toi), Kind::Ranges, None);
+                self.tell_stalled(now, at(toi));
+            }
+            Event::Resumed { toi } => {
+                if self.objects.state(&at(toi)) == Some(State::Stalled) {
+                    self.objects.set(now, &at(toi), State::Arriving);
+                }
+                self.tell_stalled(now, at(toi));
             }
             Event::Replaced { toi, file, buf } => {
                 self.set_file(at(toi), file);

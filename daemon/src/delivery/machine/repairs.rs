@@ -157,6 +157,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
         self.repairs.tasks += 1;
         found.repair = Some(Task::new(kind, needed_by));
+        self.tell_stalled(now, object);
         let next_pass = match kind {
             Kind::Ranges => self.sessions.get_mut(&object.session).and_then(|it| it.next_pass(object.toi)),
             Kind::Unseen => None,
@@ -253,6 +254,7 @@ impl<S: ObjectStore> Delivery<S> {
     pub(super) fn stop_repair(&mut self, now: Instant, object: ObjectRef, outcome: Option<RepairOutcome>) {
         self.end_repair(object, outcome);
         if self.objects.state(&object) != Some(State::Repairing) {
+            self.tell_stalled(now, object);
             return;
         }
         let receiver = self.sessions.get_mut(&object.session);
@@ -260,10 +262,23 @@ impl<S: ObjectStore> Delivery<S> {
             (it.object(object.toi).is_some(), it.table().get(object.toi).is_some())
         });
         match (in_flight, described) {
-            (true, _) => self.objects.set(now, &object, State::Stalled),
+            (true, _) => {
+                self.objects.set(now, &object, State::Stalled);
+                self.tell_stalled(now, object);
+            }
             (false, true) => self.objects.set(now, &object, State::Announced),
             // It expired while an origin was asked.
             (false, false) => self.leave(object, GoneReason::Expired, None),
+        }
+    }
+
+    /// Tells those who wait for an object whether anything brings more of it.
+    pub(super) fn tell_stalled(&mut self, now: Instant, object: ObjectRef) {
+        let found = self.objects.get(&object);
+        let is_stalled = found.is_some_and(|it| it.state == State::Stalled && it.repair.is_none());
+        let receiver = self.sessions.get_mut(&object.session);
+        if let Some(in_flight) = receiver.and_then(|it| it.object(object.toi)) {
+            self.store.set_stalled(in_flight.buf(), is_stalled.then_some(now));
         }
     }
 

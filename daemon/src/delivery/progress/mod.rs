@@ -26,6 +26,9 @@ pub use table::{Announced, Flights};
 
 use crate::store::{Partial, ResponseMeta, StoredObject};
 
+/// Time for which packets that were overtaken are waited for, after those of an object have stopped.
+const LATE_PACKETS: Duration = Duration::from_millis(300);
+
 carousel::reasons! {
     /// Why an object in flight did not arrive.
     pub enum FailReason in "flights_failed" by "reason" {
@@ -125,6 +128,10 @@ pub struct Flight {
     outcome: OnceLock<Outcome>,
     changed: Event,
     is_requested: AtomicBool,
+    /// Since when nothing brings more of it, on the daemon's clock; 0: something does.
+    stalled_ns: AtomicU64,
+    /// The carousel sends it once.
+    is_sent_once: AtomicBool,
     /// When the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
     next_pass_ns: AtomicU64,
     /// Bytes, plus one, that had arrived from the origin when the carousel last offered the object; 0: it has not yet.
@@ -170,6 +177,36 @@ impl Flight {
     pub fn next_pass(&self, now: Instant) -> Option<Duration> {
         let at = Instant::from_nanos(self.next_pass_ns.load(Ordering::Relaxed));
         (at > now).then(|| at.since(now))
+    }
+
+    /// Nothing brings more of it since then; `None`: something does.
+    pub fn set_stalled(&self, since: Option<Instant>) {
+        self.stalled_ns.store(since.map_or(0, |it| it.as_nanos().max(1)), Ordering::Relaxed);
+        self.progress();
+    }
+
+    /// The carousel sends it once: whoever waits for it does so for no longer than something brings more of it.
+    pub fn set_sent_once(&self) {
+        self.is_sent_once.store(true, Ordering::Relaxed);
+    }
+
+    /// Time until it is lost if nothing of it comes: it has stalled, and no further pass is known. `None`: it has not.
+    pub fn time_to_loss(&self, now: Instant) -> Option<Duration> {
+        let since = self.stalled_ns.load(Ordering::Relaxed);
+        if since == 0 || self.next_pass(now).is_some() {
+            return None;
+        }
+        Some(LATE_PACKETS.saturating_sub(now.since(Instant::from_nanos(since))))
+    }
+
+    /// As [`Self::time_to_loss`], for those who wait for it: of what comes round again they wait for the next pass.
+    pub fn time_to_give_up(&self, now: Instant) -> Option<Duration> {
+        self.is_sent_once.load(Ordering::Relaxed).then(|| self.time_to_loss(now)).flatten()
+    }
+
+    /// Whether nothing will bring the rest of it, as far as can be known.
+    pub fn is_lost(&self, now: Instant) -> bool {
+        self.time_to_loss(now) == Some(Duration::ZERO)
     }
 
     /// Of an object that an origin sends from its first byte on. `has_digest`: an FDT has said what its digest must be,
@@ -232,6 +269,8 @@ impl Flight {
             outcome: OnceLock::new(),
             changed: Event::new(),
             is_requested: AtomicBool::new(false),
+            stalled_ns: AtomicU64::new(0),
+            is_sent_once: AtomicBool::new(false),
             next_pass_ns: AtomicU64::new(0),
             at_offer: AtomicU64::new(0),
         }

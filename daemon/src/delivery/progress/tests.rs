@@ -99,6 +99,24 @@ fn a_pass_that_should_have_begun_is_not_waited_for() {
 }
 
 #[test]
+fn what_has_stalled_is_lost_a_little_later_unless_it_comes_round_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let flight = of_symbols(&open(&folder), "h/a", 1);
+    let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+    assert_eq!(flight.time_to_loss(at(5000)), None);
+    flight.set_stalled(Some(at(1000)));
+    assert_eq!(flight.time_to_loss(at(1100)), Some(Duration::from_millis(200)));
+    assert_eq!((flight.is_lost(at(1299)), flight.is_lost(at(1300))), (false, true));
+    assert_eq!(flight.time_to_give_up(at(1300)), None, "it may be sent again");
+    flight.set_sent_once();
+    assert_eq!(flight.time_to_give_up(at(1300)), Some(Duration::ZERO));
+    flight.set_next_pass(Some(at(3000)));
+    assert_eq!((flight.time_to_loss(at(1300)), flight.is_lost(at(3000))), (None, true));
+    flight.set_stalled(None);
+    assert_eq!((flight.time_to_loss(at(9000)), flight.is_lost(at(9000))), (None, false));
+}
+
+#[test]
 fn a_request_is_passed_on_once_until_it_was_seen_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);

@@ -41,6 +41,7 @@ struct Space {
     bytes: Arc<Mutex<MemoryBuf>>,
     length: u64,
     room: Room,
+    stalled_since: Mutex<Option<Instant>>,
 }
 
 impl Drop for Space {
@@ -68,7 +69,7 @@ impl Storage for &mut Memory {
         }
         self.room.0.fetch_add(request.length, Ordering::Relaxed);
         let bytes = Arc::new(Mutex::new(MemoryBuf::new(request.length)));
-        Ok(Space { bytes, length: request.length, room: self.room.clone() })
+        Ok(Space { bytes, length: request.length, room: self.room.clone(), stalled_since: Mutex::default() })
     }
     fn name(&mut self, _: &mut Space, file: &Arc<File>) -> Result<(), Refusal> {
         if self.holds(file) { Err(Refusal::Held) } else { Ok(()) }
@@ -101,7 +102,12 @@ impl ObjectStore for Memory {
         self.room.0.fetch_add(length, Ordering::Relaxed);
         let mut buf = MemoryBuf::new(length);
         buf.write(0, &bytes);
-        Some(Space { bytes: Arc::new(Mutex::new(buf)), length, room: self.room.clone() })
+        Some(Space {
+            bytes: Arc::new(Mutex::new(buf)),
+            length,
+            room: self.room.clone(),
+            stalled_since: Mutex::default(),
+        })
     }
     fn look_up(&self, _: &SessionKey, file: &File) -> Lookup {
         if file.content_location.is_empty() {
@@ -125,6 +131,9 @@ impl ObjectStore for Memory {
     }
     fn progress(&self, _: &Space) {}
     fn expect(&self, _: &Space, _: Option<Instant>) {}
+    fn set_stalled(&self, space: &Space, since: Option<Instant>) {
+        *space.stalled_since.lock().unwrap() = since;
+    }
     fn request_seen(&self, _: &Space) {}
 }
 
@@ -529,6 +538,44 @@ fn repair_backs_off_and_ends() {
     assert_eq!(counters.now[State::Stalled as usize], 1);
     let waits: Vec<u64> = world.asked.windows(2).map(|it| it[1].since(it[0]).as_millis() as u64).collect();
     assert!(waits.last() > waits.first() && waits.iter().all(|&ms| ms <= 61_000), "{waits:?}");
+}
+
+#[test]
+fn whoever_waits_hears_when_nothing_brings_an_object_any_more() {
+    for origin in [Origin::None, Origin::Good(Duration::from_secs(5))] {
+        let mut world = World::new(5, Profile::burst(0.0), origin, 36_000);
+        let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
+        world.send_fdt(true);
+        let stalled = |world: &mut World| {
+            let object = World::object(toi);
+            let state = world.delivery.objects.state(&object).unwrap();
+            let receiver = world.delivery.sessions.get_mut(&object.session).unwrap();
+            let since = *receiver.object(toi).unwrap().buf().stalled_since.lock().unwrap();
+            (state, since.is_some())
+        };
+        let mut out = Vec::new();
+        let symbol = |world: &mut World, at: usize, is_last: bool, out: &mut Vec<u8>| {
+            let bytes = &world.bodies[&toi][at * 100..(at + 1) * 100];
+            world.sender.write_packet(toi, at as u64, bytes, is_last, out);
+            world.arrive(&out.clone());
+        };
+        symbol(&mut world, 0, false, &mut out);
+        assert_eq!(stalled(&mut world), (State::Arriving, false));
+        // Its sender closes it.
+        symbol(&mut world, 3, true, &mut out);
+        world.pass(Duration::from_millis(1500));
+        if origin == Origin::None {
+            assert_eq!(stalled(&mut world), (State::Stalled, true), "no origin has it");
+        } else {
+            assert_eq!(stalled(&mut world), (State::Repairing, false), "an origin is asked");
+            continue;
+        }
+        // A packet that was overtaken.
+        symbol(&mut world, 1, false, &mut out);
+        assert_eq!(stalled(&mut world), (State::Arriving, false));
+        world.pass(Duration::from_secs(4));
+        assert_eq!(stalled(&mut world), (State::Stalled, true));
+    }
 }
 
 #[test]

@@ -23,6 +23,33 @@ fn close_flags_stall_what_is_incomplete_once() {
         Verdict::Stored,
         "late packets still count"
     );
+    let events = bench.events();
+    assert!(matches!(events[..], [Event::Resumed { .. }, Event::Complete { .. }]), "{events:?}");
+}
+
+#[test]
+fn an_object_that_its_sender_closes_while_it_is_decoded_has_not_stalled() {
+    let oti = Oti {
+        encoding_id: EncodingId::RAPTORQ,
+        max_source_block_length: 0,
+        scheme: SchemeInfo::RaptorQ { source_blocks: 1, sub_blocks: 1, alignment: 4 },
+        ..Oti::no_code(8, 4, 2)
+    };
+    // Two of two source symbols are lost, or one of them.
+    for lost in [2, 1] {
+        let mut bench = Bench::new();
+        bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\"")));
+        for esi in lost..2 {
+            bench.feed(&by_hand(1, Some(&oti), 0, esi, b"abcd", |header| header.codepoint = 6));
+        }
+        bench.feed(&by_hand(1, Some(&oti), 0, 2, b"efgh", |header| {
+            (header.codepoint, header.close_object) = (6, true);
+        }));
+        let events = bench.events();
+        let is_ready = events.iter().any(|event| matches!(event, Event::BlockReady { .. }));
+        let has_stalled = events.iter().any(|event| matches!(event, Event::Stalled { .. }));
+        assert_eq!((is_ready, has_stalled), (lost == 1, lost == 2), "{events:?}");
+    }
 }
 
 #[test]
