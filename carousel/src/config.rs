@@ -407,18 +407,35 @@ fn found(text: &str) -> String {
     }
 }
 
-/// Words for the form expected of the value of `key`, likewise.
-fn expected(text: &str, is_negative: bool, key: &str) -> String {
-    if let Some(unit) = quantity::unit_of(key).filter(|_| !is_negative && is_number(text)) {
-        return quantity::expected(unit).trim_start_matches("expected ").to_owned();
+/// Words for the form expected of the value of `key` where `value` was found, both in `serde`'s words.
+fn expected(text: &str, value: &str, key: &str) -> String {
+    let text = text.trim();
+    let is_integer = value.starts_with("integer");
+    let is_negative = (is_integer || value.starts_with("floating point")) && value.contains('-');
+    let range = match text {
+        "u8" => Some((0, i64::from(u8::MAX))),
+        "u16" => Some((0, i64::from(u16::MAX))),
+        "u32" => Some((0, i64::from(u32::MAX))),
+        "a nonzero u32" => Some((1, i64::from(u32::MAX))),
+        "i32" => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
+        _ => None,
+    };
+    let is_unsigned = matches!(text, "u64" | "usize") || range.is_some_and(|(least, _)| least >= 0);
+    if is_negative && is_unsigned {
+        return "a number that is not negative".to_owned();
     }
-    match text.trim() {
-        "u8" | "u16" | "u32" | "u64" | "usize" | "a nonzero u32" if is_negative => {
-            "a number that is not negative"
+    // A whole number that does not fit is out of range, whatever its unit; of any other value the unit says more.
+    let unit = quantity::unit_of(key).filter(|_| is_number(text));
+    let is_short = |most: i64| most <= i64::from(u16::MAX);
+    match (range, unit) {
+        (Some((least, most)), unit) if is_integer || (unit.is_none() && is_short(most)) => {
+            return format!("a number from {least} to {most}");
         }
-        "u8" => "a number from 0 to 255",
-        "u16" => "a number from 0 to 65535",
-        "u32" | "u64" | "usize" | "i32" | "i64" | "isize" => "a whole number, e.g. 4",
+        (_, Some(unit)) => return quantity::expected(unit).trim_start_matches("expected ").to_owned(),
+        _ => {}
+    }
+    match text {
+        "u32" | "u64" | "usize" | "a nonzero u32" | "i32" | "i64" | "isize" => "a whole number, e.g. 4",
         "f32" | "f64" => "a number, e.g. 1.5",
         "a boolean" => "true or false",
         "a string" | "string" | "path string" => "text in quotes",
@@ -428,21 +445,9 @@ fn expected(text: &str, is_negative: bool, key: &str) -> String {
         other if other.starts_with("struct ") => "a table",
         "socket address" => "an address with its port, e.g. \"0.0.0.0:8080\"",
         "IP address" => "an address, e.g. \"192.0.2.1\"",
-        other => return other.to_owned(),
+        other => other,
     }
     .to_owned()
-}
-
-/// The range of a type of numbers that has a short one.
-fn range_of(text: &str) -> Option<String> {
-    let (least, most) = match text.trim() {
-        "u8" => (0, i64::from(u8::MAX)),
-        "u16" => (0, i64::from(u16::MAX)),
-        "u32" => (0, i64::from(u32::MAX)),
-        "i32" => (i64::from(i32::MIN), i64::from(i32::MAX)),
-        _ => return None,
-    };
-    Some(format!("a number from {least} to {most}"))
 }
 
 /// Whether `serde` expects a number.
@@ -486,25 +491,21 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
         mistake.fix = "add it".to_owned();
     } else if message.starts_with("invalid socket address") {
         mistake.what = "not an address with its port".to_owned();
-        mistake.fix = format!("expected {}", expected("socket address", false, ""));
+        mistake.fix = format!("expected {}", expected("socket address", "", ""));
     } else if message.starts_with("invalid IP address") {
         mistake.what = "not an address".to_owned();
-        mistake.fix = format!("expected {}", expected("IP address", false, ""));
+        mistake.fix = format!("expected {}", expected("IP address", "", ""));
     } else if message.starts_with("invalid type") || message.starts_with("invalid value") {
         if let Some((what, expected)) = message.split_once(", expected ") {
             let value = what.split_once(": ").map_or(what, |(_, value)| value);
             mistake.what = found(value);
             let key = mistake.key.rsplit('.').next().unwrap_or_default();
-            // Where a number was found it is out of range, whatever its unit.
-            let range = value.starts_with("integer").then(|| range_of(expected)).flatten();
-            let range = range.filter(|_| !value.contains('-'));
-            let words = range.unwrap_or_else(|| self::expected(expected, value.contains('-'), key));
-            mistake.fix = format!("expected {words}");
+            mistake.fix = format!("expected {}", self::expected(expected, value, key));
         }
     } else if message.starts_with("invalid length") {
         mistake.what = "a list of another length".to_owned();
         let wanted = message.split_once(", expected ").map_or("another one", |(_, wanted)| wanted);
-        mistake.fix = format!("expected {}", expected(wanted, false, ""));
+        mistake.fix = format!("expected {}", expected(wanted, "", ""));
     } else if message.starts_with("expected ") && place.is_some() {
         // Types with several forms say what they take.
         mistake.what = "it has another form".to_owned();
@@ -555,6 +556,8 @@ mod tests {
         threads: u32,
         mode: Mode,
         keep_s: u32,
+        offset: i32,
+        copies: Option<std::num::NonZeroU32>,
     }
 
     #[derive(Debug, Default, Deserialize)]
@@ -584,7 +587,7 @@ mod tests {
         assert!(all[3].contains("unknown value `slo`; did you mean `slow`?"), "{}", all[3]);
         assert_eq!(
             all[4],
-            "8:1: route[0].zzz: unknown key `zzz`; known here: interface, threads, mode, keep_s"
+            "8:1: route[0].zzz: unknown key `zzz`; known here: interface, threads, mode, keep_s, offset, copies"
         );
     }
 
@@ -621,6 +624,24 @@ mod tests {
             (
                 "listen = 1\nreceive.keep_s = true",
                 "2:18: receive.keep_s: true; expected a number, e.g. 3600 or \"1 h\"",
+            ),
+            // A dash in a text is no sign.
+            (
+                "listen = 1\nreceive.threads = 'two-four'",
+                "2:19: receive.threads: the text \"two-four\"; expected a whole number, e.g. 4",
+            ),
+            ("listen = 'a-b'", "1:10: listen: the text \"a-b\"; expected a number from 0 to 65535"),
+            (
+                "listen = 1\nreceive.offset = -3_000_000_000",
+                "2:18: receive.offset: the number -3000000000; expected a number from -2147483648 to 2147483647",
+            ),
+            (
+                "listen = 1\nreceive.copies = 0",
+                "2:18: receive.copies: the number 0; expected a number from 1 to 4294967295",
+            ),
+            (
+                "listen = 1\nreceive.copies = true",
+                "2:18: receive.copies: true; expected a whole number, e.g. 4",
             ),
         ] {
             assert_eq!(mistakes(text), [expected], "{text}");
