@@ -9,6 +9,7 @@ pub mod one_or_many;
 pub mod quantity;
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use serde::Serialize;
@@ -443,11 +444,50 @@ fn expected(text: &str, value: &str, key: &str) -> String {
         "a map" => "a table",
         "a tuple of size 2" => "a list of two values",
         other if other.starts_with("struct ") => "a table",
-        "socket address" => "an address with its port, e.g. \"0.0.0.0:8080\"",
+        "socket address" => return format!("{ADDRESS}, e.g. \"{}\"", address_of(key)),
+        "a socket address or a list of them" => {
+            return format!("{ADDRESS}, e.g. \"{}\", or a list of them", address_of(key));
+        }
         "IP address" => "an address, e.g. \"192.0.2.1\"",
         other => other,
     }
     .to_owned()
+}
+
+/// Form of an address in words.
+const ADDRESS: &str = "an address with its port";
+
+/// Last parts of keys whose value is a group and its port, of either program.
+const GROUP_KEYS: [&str; 8] =
+    ["announcement", "lls", "address", "forward", "configuration", "media", "group", "to"];
+
+/// An address with its port, as an example for a key.
+fn address_of(key: &str) -> &'static str {
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let name = name.split('[').next().unwrap_or_default();
+    if GROUP_KEYS.contains(&name) { "239.1.2.3:5000" } else { "0.0.0.0:8080" }
+}
+
+/// What a text lacks to be an address with its port, and the fix, if it nearly is one.
+fn nearly_an_address(text: &str) -> Option<(String, String)> {
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        let whole = SocketAddr::new(ip, if ip.is_multicast() { 5000 } else { 8080 });
+        return Some((format!("\"{text}\" has no port"), format!("add it, e.g. \"{whole}\"")));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let is_port = port.parse::<u16>().is_ok();
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    match ip {
+        Some(_) if !is_port => {
+            Some((format!("\"{port}\" in \"{text}\" is no port"), "give 1 to 65535".to_owned()))
+        }
+        None if is_port => {
+            let fix = "give it in numbers, e.g. \"192.0.2.1\" or \"[2001:db8::1]\", with the port behind it";
+            Some((format!("\"{host}\" is no address"), fix.to_owned()))
+        }
+        _ => None,
+    }
 }
 
 /// Whether `serde` expects a number.
@@ -490,8 +530,11 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
         mistake.what = format!("missing key{rest}");
         mistake.fix = "add it".to_owned();
     } else if message.starts_with("invalid socket address") {
-        mistake.what = "not an address with its port".to_owned();
-        mistake.fix = format!("expected {}", expected("socket address", "", ""));
+        let nearly = at.and_then(|at| quoted_at(text, at)).and_then(nearly_an_address);
+        (mistake.what, mistake.fix) = nearly.unwrap_or_else(|| {
+            let fix = format!("expected {}", expected("socket address", "", &mistake.key));
+            (format!("not {ADDRESS}"), fix)
+        });
     } else if message.starts_with("invalid IP address") {
         mistake.what = "not an address".to_owned();
         mistake.fix = format!("expected {}", expected("IP address", "", ""));
@@ -519,6 +562,13 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
         }
     }
     mistake
+}
+
+/// The text in the quotes that begin at a byte.
+fn quoted_at(text: &str, at: usize) -> Option<&str> {
+    let rest = text.get(at..)?;
+    let quote = rest.chars().next().filter(|it| matches!(it, '"' | '\''))?;
+    rest[1..].split([quote, '\n']).next()
 }
 
 /// A line `key = value` with quotes around its value, if it is TOML so and not without.

@@ -21,7 +21,8 @@ impl<'de> Visitor<'de> for OneOrMany {
     type Value = Vec<SocketAddr>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address with its port, e.g. \"0.0.0.0:8080\", or a list of them")
+        // In the words of the reader of configurations, which adds an example for the key.
+        f.write_str("a socket address or a list of them")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -66,6 +67,27 @@ mod tests {
             (
                 "listen = ['1.2.3.4:1', 'x']",
                 "1:24: listen: not an address with its port; expected an address with its port, e.g. \"0.0.0.0:8080\"",
+            ),
+            (
+                "listen = '239.1.1.1'",
+                "1:10: listen: \"239.1.1.1\" has no port; add it, e.g. \"239.1.1.1:5000\"",
+            ),
+            ("listen = ['::1']", "1:11: listen: \"::1\" has no port; add it, e.g. \"[::1]:8080\""),
+            (
+                "listen = ['[ff05::5]']",
+                "1:11: listen: \"[ff05::5]\" has no port; add it, e.g. \"[ff05::5]:5000\"",
+            ),
+            (
+                "listen = '1.2.3.4:99999'",
+                "1:10: listen: \"99999\" in \"1.2.3.4:99999\" is no port; give 1 to 65535",
+            ),
+            (
+                "listen = 'box.lan:80'",
+                "1:10: listen: \"box.lan\" is no address; give it in numbers, e.g. \"192.0.2.1\" or \"[2001:db8::1]\", with the port behind it",
+            ),
+            (
+                "listen = '999.1.1.1:80'",
+                "1:10: listen: \"999.1.1.1\" is no address; give it in numbers, e.g. \"192.0.2.1\" or \"[2001:db8::1]\", with the port behind it",
             ),
             (
                 "listen = 80",

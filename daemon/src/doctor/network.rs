@@ -11,7 +11,13 @@ use carousel::ip;
 use super::{Finding, Severity};
 use crate::clock;
 use crate::config::Config;
+use crate::session::Receive;
 use crate::source::{Batch, GroupSpec, PacketSocket, ReceiveSocket, interface_index};
+
+/// What to do about a group that nothing needs.
+const NO_CAROUSEL: &str = "where there is no carousel, [receive] announcement = [] leaves it out";
+/// The protocol that can ask for one source of a group.
+const IGMP_V3: &str = "IGMP V3";
 
 /// Interval at which sockets are looked at while listening.
 const STEP: Duration = Duration::from_millis(20);
@@ -24,14 +30,28 @@ struct Listed {
     spec: GroupSpec,
     /// Subject of its findings.
     about: String,
+    /// The box does its work without it: see [`is_without_carousel`].
+    is_optional: bool,
+}
+
+/// Whether nothing in a configuration says that there is a carousel: it has origins, and of reception no more than the announcement
+/// channel that every configuration has unless it says otherwise. So it is on a PoP that is only a reverse proxy.
+fn is_without_carousel(config: &Config) -> bool {
+    let (own, usual) = (&config.receive, Receive::default());
+    let has_origins = !config.routes.is_empty() || !config.origins.is_empty();
+    let receives_more =
+        !config.sessions.is_empty() || !config.transport_streams.is_empty() || !own.lls.is_empty();
+    has_origins && !receives_more && own.announcement == usual.announcement && own.interface.is_empty()
 }
 
 /// The groups that are joined from the start: of announcements, of low-level signalling, and of fixed sessions.
 fn listed(config: &Config) -> Vec<Listed> {
     let interface = &config.receive.interface;
+    let is_optional = is_without_carousel(config);
     let group = |address: SocketAddr, source, about| Listed {
         spec: GroupSpec { address, source, interface: interface.clone() },
         about,
+        is_optional,
     };
     let fixed = config.session_options().fixed_sessions();
     let fixed = fixed.iter().map(|it| group(it.address, it.source, format!("group {}", it.address)));
@@ -125,13 +145,15 @@ fn memberships(groups: &[Listed]) -> Option<Finding> {
 /// A group joined as the daemon would, and the device that the kernel chose.
 struct Joined {
     about: String,
+    is_optional: bool,
     socket: ReceiveSocket,
+    /// Name, and the protocol by which the group is asked for there.
     device: Option<(String, String)>,
 }
 
 impl Joined {
     fn try_join(listed: &Listed, config: &Config, found: &mut Vec<Finding>) -> Option<Self> {
-        let Listed { spec: group, about } = listed.clone();
+        let Listed { spec: group, about, is_optional } = listed.clone();
         let group = &group;
         let before = members(group.address.ip());
         match ReceiveSocket::open(group, config.receive.socket_buffer_bytes) {
@@ -140,23 +162,26 @@ impl Joined {
                 let device = after
                     .into_iter()
                     .find(|(name, (users, _))| before.get(name).is_none_or(|(had, _)| users > had))
-                    .map(|(name, (_, version))| (name, version));
-                if let (Some((name, version)), Some(_)) = (&device, group.source)
-                    && version != "V3"
+                    .map(|(name, (_, protocol))| (name, protocol));
+                if let (Some((name, protocol)), Some(_)) = (&device, group.source)
+                    && protocol != IGMP_V3
                     && group.address.is_ipv4()
                 {
                     let fix =
                         format!("`sysctl net.ipv4.conf.{name}.force_igmp_version=3`, or an IGMPv3 querier");
-                    let what = format!("IGMP {version} on {name} cannot ask for one source");
+                    let what = format!("{protocol} on {name} cannot ask for one source");
                     found.push(Finding::new(Severity::Error, &about, what, fix));
                 }
-                Some(Self { about, socket, device })
+                Some(Self { about, is_optional, socket, device })
             }
             Err(err) => {
                 // Of an interface that is not there one finding is enough.
                 let is_reported =
                     |it: &Finding| it.severity == Severity::Error && it.about.starts_with("interface ");
-                if !found.iter().any(is_reported) {
+                if is_optional {
+                    // It matters only where there is a carousel.
+                    found.push(Finding::new(Severity::Warning, about, err.to_string(), NO_CAROUSEL));
+                } else if !found.iter().any(is_reported) {
                     found.push(Finding::new(Severity::Error, about, err.to_string(), ""));
                 }
                 None
@@ -169,18 +194,17 @@ impl Joined {
         let about = self.about.clone();
         let here: Vec<&Place> = places.iter().filter(|place| place.address == group.address).collect();
         let device = self.device.as_ref().map_or("?", |(name, _)| name.as_str());
-        let version = self.device.as_ref().map_or("", |(_, version)| version.as_str());
-        let igmp = if version.is_empty() { String::new() } else { format!(", IGMP {version}") };
+        let protocol = self.device.as_ref().map_or_else(String::new, |(_, protocol)| format!(", {protocol}"));
         let seconds = listen.as_secs_f64();
         if let Some(place) = here.iter().find(|place| place.interface == device && place.received > 0) {
             let what = format!(
-                "joined on {device}{igmp}; {:.0} packets a second arrive there",
+                "joined on {device}{protocol}; {:.0} packets a second arrive there",
                 place.received as f64 / seconds
             );
             return vec![Finding::fine(about, what)];
         }
         if let Some(place) = here.iter().find(|place| place.received > 0) {
-            let what = format!("joined on {device}{igmp}, but packets arrive on {}", place.interface);
+            let what = format!("joined on {device}{protocol}, but packets arrive on {}", place.interface);
             return vec![Finding::new(
                 Severity::Error,
                 about,
@@ -189,7 +213,7 @@ impl Joined {
             )];
         }
         if let Some(place) = here.iter().find(|place| place.seen > 0) {
-            let filter = rp_filter(&place.interface);
+            let filter = if group.address.is_ipv4() { rp_filter(&place.interface) } else { 0 };
             let what = format!(
                 "{} packets arrive on {} and the kernel throws them away",
                 place.seen, place.interface
@@ -205,13 +229,20 @@ impl Joined {
                     Severity::Error,
                     about,
                     what,
-                    "a firewall drops them: `nft list ruleset` or `iptables -L -v` shows where",
+                    "a firewall drops them: `nft list ruleset` or `iptables -L -v` (`ip6tables` for IPv6) shows where",
                 )
             }];
         }
+        if self.is_optional {
+            let what = format!("joined on {device}{protocol}; nothing arrives: {NO_CAROUSEL}");
+            return vec![Finding::fine(about, what)];
+        }
         let mut found = Vec::new();
-        if let Some(filter) =
-            self.device.as_ref().map(|(name, _)| rp_filter(name)).filter(|filter| *filter == 1)
+        if let Some(filter) = self
+            .device
+            .as_ref()
+            .map(|(name, _)| rp_filter(name))
+            .filter(|it| *it == 1 && group.address.is_ipv4())
         {
             let what = format!(
                 "rp_filter is {filter} on {device}: packets whose sender is not reached through it are thrown away"
@@ -222,7 +253,7 @@ impl Joined {
             found.push(Finding::new(Severity::Warning, &about, what, fix));
         }
         let what =
-            format!("joined on {device}{igmp}; nothing arrived on any interface within {seconds:.0} s");
+            format!("joined on {device}{protocol}; nothing arrived on any interface within {seconds:.0} s");
         let fix = "is the sender on the air, and does the switch forward the group? `headend inspect udp://GROUP:PORT` shows what arrives elsewhere";
         found.push(Finding::new(Severity::Warning, about, what, fix));
         found
@@ -235,7 +266,7 @@ fn rp_filter(interface: &str) -> u64 {
     of("all").max(of(interface))
 }
 
-/// Devices on which somebody has joined `group`: users and IGMP version (or `MLD`).
+/// Devices on which somebody has joined `group`: users, and the protocol: `IGMP V3`, `MLD`.
 fn members(group: IpAddr) -> BTreeMap<String, (u64, String)> {
     match group {
         IpAddr::V4(v4) => members_v4(&fs::read_to_string("/proc/net/igmp").unwrap_or_default(), v4),
@@ -262,11 +293,12 @@ fn members_v4(text: &str, group: Ipv4Addr) -> BTreeMap<String, (u64, String)> {
     for line in text.lines().skip(1) {
         let words: Vec<&str> = line.split_whitespace().collect();
         if !line.starts_with([' ', '\t']) {
-            let version = words.iter().find(|word| word.starts_with('V')).copied().unwrap_or("");
-            device = words.get(1).map(|name| (name.trim_end_matches(':').to_owned(), version.to_owned()));
-        } else if let (Some((name, version)), true) = (&device, words.first() == Some(&hex.as_str())) {
+            let version = words.iter().find(|word| word.starts_with('V'));
+            let protocol = version.map_or_else(|| "IGMP".to_owned(), |it| format!("IGMP {it}"));
+            device = words.get(1).map(|name| (name.trim_end_matches(':').to_owned(), protocol));
+        } else if let (Some((name, protocol)), true) = (&device, words.first() == Some(&hex.as_str())) {
             let users = words.get(1).and_then(|it| it.parse().ok()).unwrap_or(0);
-            found.insert(name.clone(), (users, version.clone()));
+            found.insert(name.clone(), (users, protocol.clone()));
         }
     }
     found
@@ -344,7 +376,7 @@ mod tests {
         let text = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n2\teth0      :     2      V2\n\t\t\t\t0E1700E0     3 0:00000000\t\t0\n";
         let found = members_v4(text, Ipv4Addr::new(224, 0, 23, 14));
         if cfg!(target_endian = "little") {
-            assert_eq!(found, BTreeMap::from([("eth0".to_owned(), (3, "V2".to_owned()))]));
+            assert_eq!(found, BTreeMap::from([("eth0".to_owned(), (3, "IGMP V2".to_owned()))]));
         }
     }
 
@@ -359,6 +391,70 @@ mod tests {
         );
         let found = examine(&config, Duration::from_millis(1));
         assert!(found.iter().any(|it| it.about == about[2] && it.what.contains("joined on lo")), "{found:?}");
+    }
+
+    #[test]
+    fn a_pop_without_a_carousel_is_not_warned_of_the_groups_silence() {
+        let route = "[[route]]\npath = '/vod/'\nbase = 'https://origin.example.com/vod/'\n";
+        let of = |text: &str| {
+            let config = Config::parse(text).unwrap();
+            (is_without_carousel(&config), listed(&config).len())
+        };
+        assert_eq!(of(route), (true, 1), "the block of the README");
+        assert_eq!(of(&format!("{route}[receive]\nannouncement = []\n")), (false, 0), "it may be left out");
+        assert_eq!(of(""), (false, 1), "a box waits for its carousel");
+        for reception in [
+            "[receive]\ninterface = '127.0.0.1'\n",
+            "[receive]\nannouncement = '239.255.0.1:3937'\n",
+            "[receive]\nlls = '224.0.23.60:4937'\n",
+            "[[session]]\naddress = '239.1.1.1:5000'\n",
+        ] {
+            assert!(!of(&format!("{route}{reception}")).0, "{reception}");
+        }
+        let looked = |is_optional| {
+            let spec = GroupSpec {
+                address: "224.0.23.14:3937".parse().unwrap(),
+                source: None,
+                interface: "127.0.0.1".to_owned(),
+            };
+            let listed = Listed { spec, about: "group".to_owned(), is_optional };
+            let mut found = Vec::new();
+            let joined = Joined::try_join(&listed, &Config::default(), &mut found).unwrap();
+            found.extend(joined.where_packets_arrive(&[], Duration::from_secs(1)));
+            found.into_iter().map(|it| it.severity).max()
+        };
+        assert_eq!((looked(true), looked(false)), (Some(Severity::Fine), Some(Severity::Warning)));
+        // What cannot be joined does not make a PoP unhealthy.
+        let spec = GroupSpec {
+            address: "224.0.23.14:3937".parse().unwrap(),
+            source: None,
+            interface: "nonesuch9".to_owned(),
+        };
+        for (is_optional, severity) in [(true, Severity::Warning), (false, Severity::Error)] {
+            let listed = Listed { spec: spec.clone(), about: "group".to_owned(), is_optional };
+            let mut found = Vec::new();
+            assert!(Joined::try_join(&listed, &Config::default(), &mut found).is_none());
+            assert_eq!(found[0].severity, severity, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_group_of_ipv6_is_asked_for_by_mld_alone() {
+        let spec = GroupSpec {
+            address: "[ff15::7]:39371".parse().unwrap(),
+            source: None,
+            interface: "127.0.0.1".to_owned(),
+        };
+        let listed = Listed { spec, about: "group".to_owned(), is_optional: false };
+        let mut found = Vec::new();
+        let Some(joined) = Joined::try_join(&listed, &Config::default(), &mut found) else {
+            println!("SKIPPED: no IPv6 here: {found:?}");
+            return;
+        };
+        let found = joined.where_packets_arrive(&[], Duration::from_secs(1));
+        let said: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(said.iter().any(|it| it.contains("joined on lo, MLD;")), "{said:?}");
+        assert!(!said.iter().any(|it| it.contains("IGMP") || it.contains("rp_filter")), "{said:?}");
     }
 
     #[test]

@@ -60,7 +60,10 @@ impl SourceError {
             Some(libc::ENODEV | libc::ENXIO) => {
                 "the interface is not there, or no route leads to the group; name one in [receive] interface"
             }
-            Some(libc::ENOBUFS) => "too many groups on one socket; raise net.ipv4.igmp_max_memberships",
+            Some(libc::ENOBUFS) if self.group.address.is_ipv4() => {
+                "too many groups on one socket; raise net.ipv4.igmp_max_memberships"
+            }
+            Some(libc::ENOBUFS | libc::ENOMEM) => "too many groups; raise net.core.optmem_max",
             Some(libc::EADDRNOTAVAIL) => "the address is not this machine's, or the interface has no address",
             Some(libc::EACCES | libc::EPERM) => {
                 "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE"
