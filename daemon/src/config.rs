@@ -252,7 +252,7 @@ impl Config {
         }
         all.extend(self.admin.mistakes());
         all.extend(self.access_mistakes());
-        all.extend(self.http.rendezvous_mistakes());
+        all.extend(self.http.rendezvous_mistakes(&players));
         all.extend(self.kafka.iter().flat_map(Kafka::mistakes));
         all
     }
@@ -261,23 +261,27 @@ impl Config {
     fn reception_mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
-        if self.receive.announcement.is_empty()
+        // A PoP without a carousel is a reverse proxy.
+        let has_origins = !self.routes.is_empty() || !self.origins.is_empty();
+        if !has_origins
+            && self.receive.announcement.is_empty()
             && self.receive.lls.is_empty()
             && self.sessions.is_empty()
             && self.transport_streams.is_empty()
         {
-            let fix = "leave announcement out for 224.0.23.14:3937, or add a [[session]]";
+            let fix = "leave announcement out for 224.0.23.14:3937, or add a [[session]], or a [[route]] to an origin";
             wrong("receive.announcement", "nothing is received".to_owned(), fix);
         }
         let announced = self.receive.announcement.iter().map(|address| ("receive.announcement", *address));
-        let sessions = self.sessions.iter().map(|session| ("session.address", session.address));
+        let announced = announced.map(|(key, address)| (key.to_owned(), address));
+        let sessions = self.sessions.iter().enumerate();
+        let sessions = sessions.map(|(at, session)| (format!("session[{at}].address"), session.address));
         for (key, address) in announced.chain(sessions) {
-            if address.port() == 0 || address.ip().is_unspecified() {
-                wrong(
-                    key,
-                    format!("{address} can receive nothing"),
-                    "give a group and a port, such as 239.1.2.3:5000",
-                );
+            let fix = "give a group and a port, such as 239.1.2.3:5000";
+            if address.port() == 0 {
+                wrong(&key, format!("{address} has no port"), fix);
+            } else if address.ip().is_unspecified() {
+                wrong(&key, format!("{address} is no group, and no address of one interface"), fix);
             }
         }
         for (at, session) in self.sessions.iter().enumerate() {
@@ -292,7 +296,7 @@ impl Config {
         all.extend(self.session_options().lls_mistakes());
         all.extend(self.session_options().service_mistakes());
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
-        if !self.receive.multicast && self.transport_streams.is_empty() {
+        if !has_origins && !self.receive.multicast && self.transport_streams.is_empty() {
             let fix = "add a [[transport_stream]], or leave multicast out";
             wrong("receive.multicast", "nothing is received".to_owned(), fix);
         }
@@ -398,9 +402,9 @@ mod tests {
         drop_in("30.toml", "[http]\nworker = 1\n");
         let why = Config::load(&file).unwrap_err();
         assert!(why.contains("conf.d/30.toml:2:1: http.worker: unknown key"), "{why}");
-        drop_in("30.toml", "[receive]\nannouncement = []\n");
+        drop_in("30.toml", "[http]\nlisten = []\n");
         let why = Config::load(&file).unwrap_err();
-        assert!(why.contains("conf.d/30.toml:2:1: receive.announcement: nothing is received"), "{why}");
+        assert!(why.contains("conf.d/30.toml:2:1: http.listen: players reach nothing"), "{why}");
         drop_in("30.toml", "[receive]\nannouncement = []\nlls = [\"224.0.23.60:4937\"]\n");
         assert!(Config::load(&file).is_ok());
         std::fs::write(&file, "[link]\nrate_bps = 1\n[output]\nttl = 1\n").unwrap();
@@ -420,7 +424,7 @@ mod tests {
             Config::parse(text).unwrap_err().iter().map(|mistake| mistake.key.clone()).collect();
         assert_eq!(
             all,
-            ["session.address", "session[0].source", "route[0].path", "route[0].base", "admin.listen"]
+            ["session[0].address", "session[0].source", "route[0].path", "route[0].base", "admin.listen"]
         );
         let of = |text: &str| -> Vec<String> {
             Config::parse(text).err().unwrap_or_default().iter().map(ToString::to_string).collect()
@@ -442,6 +446,23 @@ mod tests {
             );
         }
         assert!(of("[receive]\nlls = ['224.0.23.60:4937', '224.0.23.60:4938', '[ff05::5]:4937']").is_empty());
+        let nothing = of("[receive]\nannouncement = []\n");
+        assert!(nothing.len() == 1 && nothing[0].contains("nothing is received"), "{nothing:?}");
+        assert!(of("[receive]\nannouncement = []\n[[route]]\npath = '/a/'\nbase = 'http://a/'\n").is_empty());
+        assert_eq!(
+            of("[receive]\nlls = ['239.1.1.1']"),
+            ["2:8: receive.lls: \"239.1.1.1\" has no port; add it, e.g. \"239.1.1.1:5000\""]
+        );
+        for (text, key) in [
+            ("[receive]\nlls = 7", "lls"),
+            ("[receive]\nannouncement = ['x']", "announcement"),
+            ("[[session]]\naddress = 'x'", "address"),
+        ] {
+            let all = of(text);
+            assert!(all.len() == 1 && all[0].contains(key) && all[0].contains("239.1.2.3:5000"), "{all:?}");
+        }
+        let unspecified = of("[receive]\nannouncement = ['0.0.0.0:3937']");
+        assert!(unspecified[0].contains("no group"), "{unspecified:?}");
         assert_eq!(
             of("[repair]\nconcurrent_fetches = 0"),
             [" repair.concurrent_fetches: must be greater than 0; give at least 1"]

@@ -4,9 +4,10 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use carousel::config::{Mistake, one_or_many};
+use carousel::name::ObjectKey;
 use serde::{Deserialize, Serialize};
 
-use crate::origin::{FillOptions, OriginTimeouts};
+use crate::origin::{FillOptions, OriginTimeouts, is_own, not_quite_ipv4};
 
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -179,7 +180,7 @@ impl Default for Steering {
 
 impl Http {
     /// Mistakes in `[http.rendezvous]` and `[http.steering]`.
-    pub(crate) fn rendezvous_mistakes(&self) -> Vec<Mistake> {
+    pub(crate) fn rendezvous_mistakes(&self, listeners: &[SocketAddr]) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: &str, fix: &str| all.push(Mistake::of_value(key, what, fix));
         if let Some(rendezvous) = &self.rendezvous {
@@ -191,13 +192,10 @@ impl Http {
                     "name the host of the content: hosts = [\"cdn.example.com\"]",
                 );
             }
-            for (scheme, authority) in rendezvous.origins() {
-                if authority.contains('*') {
-                    let what = format!("{authority:?} is a pattern, and players are sent to hosts");
-                    wrong("http.rendezvous.hosts", &what, "name each host: cdn.example.com");
-                } else if !matches!(scheme, "http" | "https") || !is_authority(authority) {
-                    let what = format!("{:?} is no host", format!("{scheme}://{authority}"));
-                    wrong("http.rendezvous.hosts", &what, "give cdn.example.com, or http://cdn.lan:8080");
+            for (at, written) in rendezvous.hosts.iter().enumerate() {
+                let others = &rendezvous.hosts[..at];
+                if let Err((what, fix)) = check_host(written, others, listeners) {
+                    wrong("http.rendezvous.hosts", &what, &fix);
                 }
             }
         }
@@ -220,6 +218,55 @@ impl Http {
         }
         all
     }
+}
+
+/// Scheme and authority of a host as it is written; HTTPS unless it says otherwise.
+pub(super) fn scheme_and_authority(written: &str) -> (&str, &str) {
+    written.split_once("://").unwrap_or(("https", written))
+}
+
+/// Checks a host to which players are sent, as it is `written`; `others` are those before it.
+///
+/// # Errors
+/// What is wrong, and the fix.
+fn check_host(written: &str, others: &[String], listeners: &[SocketAddr]) -> Result<(), (String, String)> {
+    let (scheme, authority) = scheme_and_authority(written);
+    let as_written = |authority: &str| written.replacen(scheme_and_authority(written).1, authority, 1);
+    let err = |what: String, fix: &str| Err((what, fix.to_owned()));
+    if authority.contains('*') {
+        let what = format!("{written:?} is a pattern, and players are sent to hosts");
+        return err(what, "name each host: cdn.example.com");
+    }
+    if let Some((host, _)) = authority.split_once('/').filter(|(host, _)| is_authority(host)) {
+        let what = format!("{written:?} has a path, and is to be a host");
+        return err(what, &format!("give {}", as_written(host)));
+    }
+    if !authority.is_ascii()
+        && let Ok(url) = carousel::name::resolve("", &format!("http://{authority}/"))
+    {
+        let ascii = url.trim_start_matches("http://").trim_end_matches('/');
+        return err(format!("{written:?} is not in ASCII"), &format!("give {}", as_written(ascii)));
+    }
+    if let Some(host) = not_quite_ipv4(authority) {
+        return err(format!("{host:?} is no address"), "four numbers from 0 to 255 are one");
+    }
+    if !matches!(scheme, "http" | "https") || !is_authority(authority) {
+        return err(format!("{written:?} is no host"), "give cdn.example.com, or http://cdn.lan:8080");
+    }
+    let name = |it: &str| ObjectKey::from_name(&format!("http://{}/", scheme_and_authority(it).1), None).ok();
+    if let Some(other) = others.iter().find(|it| name(it) == name(written)) {
+        let what = if other == written {
+            format!("{written:?} is there twice")
+        } else {
+            format!("{written:?} is the host of {other:?}")
+        };
+        return err(what, "remove one: requests name the host alone");
+    }
+    if is_own(&format!("{scheme}://{authority}/"), listeners) {
+        let what = format!("{written:?} is this box, which would send players to itself");
+        return err(what, "give the host that the content comes from");
+    }
+    Ok(())
 }
 
 /// Whether a text is a host, with or without a port: a name of the DNS, or an address, an IPv6 one in brackets (RFC 3986 section

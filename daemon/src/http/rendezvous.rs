@@ -25,7 +25,7 @@ use super::HttpServer;
 use super::body::PlayerBody;
 use super::head::{allow_everyone, put};
 use super::missing::Missing;
-use super::options::Rendezvous;
+use super::options::{Rendezvous, scheme_and_authority};
 use super::reply::plain;
 use super::target::{Form, Target};
 use crate::catalog::Client;
@@ -97,7 +97,7 @@ fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
 impl Rendezvous {
     /// Scheme and authority of each host.
     pub(super) fn origins(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.hosts.iter().map(|it| it.split_once("://").unwrap_or(("https", it)))
+        self.hosts.iter().map(|it| scheme_and_authority(it))
     }
 
     /// The URL at the host, with the mark that the gateway is not to be used.
@@ -228,10 +228,9 @@ impl HttpServer {
         let keys = options.origins().filter_map(|(scheme, host)| {
             let url = format!("{scheme}://{host}/{path}{rest}");
             let key = ObjectKey::from_name(&url, None).ok()?;
-            // Dot segments stay below the host.
-            key.as_str()
-                .starts_with(&format!("{}/", host.to_ascii_lowercase()))
-                .then_some((scheme, host, key))
+            // Dot segments stay below the host; a key has no default port.
+            let below = ObjectKey::from_name(&format!("{scheme}://{host}/"), None).ok()?;
+            key.as_str().starts_with(below.as_str()).then_some((scheme, host, key))
         });
         let keys: Vec<_> = keys.collect();
         // The path alone does not say which host it is of.
@@ -504,6 +503,43 @@ mod tests {
             let mistakes = parse(wrong).unwrap_or_else(|| panic!("{wrong:?} is taken"));
             assert!(mistakes.len() == 1 && mistakes[0].key == hosts, "{wrong:?}: {mistakes:?}");
         }
+        let said = |list: &str| {
+            let text = format!("[http.rendezvous]\nhosts = [{list}]\n");
+            let mistakes = crate::config::Config::parse(&text).unwrap_err();
+            assert!(mistakes.len() == 1 && mistakes[0].key == hosts, "{mistakes:?}");
+            format!("{}; {}", mistakes[0].what, mistakes[0].fix)
+        };
+        let usual = "give cdn.example.com, or http://cdn.lan:8080";
+        let four = "four numbers from 0 to 255 are one";
+        let once = "remove one: requests name the host alone";
+        let other = "which would send players to itself; give the host that the content comes from";
+        for (list, wanted) in [
+            ("'a b'", format!("\"a b\" is no host; {usual}")),
+            ("'http://a b'", format!("\"http://a b\" is no host; {usual}")),
+            ("'999.1.1.1'", format!("\"999.1.1.1\" is no address; {four}")),
+            ("'http://10.1:80'", format!("\"10.1\" is no address; {four}")),
+            ("'cdn.0x7F'", format!("\"cdn.0x7F\" is no address; {four}")),
+            (
+                "'http://cdn.lan/a'",
+                "\"http://cdn.lan/a\" has a path, and is to be a host; give http://cdn.lan".to_owned(),
+            ),
+            ("'bücher.example'", "\"bücher.example\" is not in ASCII; give xn--bcher-kva.example".to_owned()),
+            (
+                "'http://bücher.example:81'",
+                "\"http://bücher.example:81\" is not in ASCII; give http://xn--bcher-kva.example:81"
+                    .to_owned(),
+            ),
+            ("'a.example', 'a.example'", format!("\"a.example\" is there twice; {once}")),
+            ("'a.example', 'A.example'", format!("\"A.example\" is the host of \"a.example\"; {once}")),
+            (
+                "'a.example', 'http://a.example:80'",
+                format!("\"http://a.example:80\" is the host of \"a.example\"; {once}"),
+            ),
+            ("'http://127.0.0.1:8080'", format!("\"http://127.0.0.1:8080\" is this box, {other}")),
+            ("'http://localhost:8080'", format!("\"http://localhost:8080\" is this box, {other}")),
+        ] {
+            assert_eq!(said(list), wanted, "{list}");
+        }
         for right in [
             "cdn",
             "cdn.example.com",
@@ -512,6 +548,8 @@ mod tests {
             "[::1]",
             "https://[fd00::1]:444",
             "a_b.lan",
+            "http://127.0.0.1:8000",
+            "4.cdn.example",
         ] {
             assert!(parse(right).is_none(), "{right:?}: {:?}", parse(right));
         }

@@ -36,10 +36,12 @@ pub use addresses::{AddressPolicy, OriginRefusal};
 pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
 pub use fill::{Ask, FillContext, FillResult, Filler, OwnFields, Passed, PrefetchEnd};
 pub use loops::loop_id;
+pub(crate) use options::not_quite_ipv4;
 pub use options::{
     FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, SurrogateFields, VaryUserAgent,
     by_longest_path, mistakes,
 };
+pub(crate) use parents::is_own;
 pub use parents::{GroupReport, MemberReport, ParentGroup, mistakes as mistakes_of_parents};
 pub(crate) use ranges::parse_content_range;
 pub use resumed::{ResumedFetch, Unfinished};

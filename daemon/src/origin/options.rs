@@ -1,5 +1,7 @@
 //! Options of the terrestrial path: `[[route]]` and `[[origin]]` of the configuration, and freshness where origins give none.
 
+use std::net::Ipv4Addr;
+
 use carousel::config::Mistake;
 use carousel::query::{IgnoreQuery, QueryRule};
 use serde::{Deserialize, Serialize};
@@ -310,11 +312,29 @@ fn url_mistakes(url: &str, key: &str, wrong: &mut impl FnMut(String, String, &st
             "leave out what is before the @",
         );
     }
+    if let Some(host) = not_quite_ipv4(authority) {
+        let what = format!("{host:?} in {url:?} is no address");
+        wrong(key(), what, "four numbers from 0 to 255 are one");
+    }
     if url.contains(['?', '#']) {
         wrong(key(), format!("{url:?}: paths cannot be put behind a query"), "leave out ? and #");
     } else if has_dots(url) {
         wrong(key(), format!("{url:?} has . or .. in its path"), "give the path that they lead to");
     }
+}
+
+/// The host of an authority that browsers take for an IPv4 address, since its last label is a number (WHATWG URL, host parsing), and
+/// that is none in the usual form.
+pub(crate) fn not_quite_ipv4(authority: &str) -> Option<&str> {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = last.bytes().all(|it| it.is_ascii_digit())
+        || hex.is_some_and(|it| it.bytes().all(|it| it.is_ascii_hexdigit()));
+    (!last.is_empty() && is_number && host.parse::<Ipv4Addr>().is_err()).then_some(host)
 }
 
 fn has_dots(path: &str) -> bool {
@@ -352,6 +372,8 @@ mod tests {
             ("/vod/", "http://a/x?y/", "base"),
             ("/vod/", "http://a/%2E%2e/", "base"),
             ("/vod/", "http://a b/", "base"),
+            ("/vod/", "http://999.1.1.1/", "base"),
+            ("/vod/", "http://10.1:8080/", "base"),
         ] {
             let all = of(route(path, base));
             assert!(

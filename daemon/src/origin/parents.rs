@@ -14,7 +14,7 @@
 //! - The highest score is the first; of equal ones the member that stands first in the configuration.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use carousel::config::Mistake;
 use carousel::time::Instant;
 use serde::{Deserialize, Serialize};
 
-use super::options::{ByBase, Route};
+use super::options::{ByBase, Route, not_quite_ipv4};
 use crate::delivery::RetryBudget;
 
 carousel::limits! {
@@ -459,7 +459,9 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
             if !is_bare || member.url.parse::<http::Uri>().is_err() {
                 let fix = "give scheme, host and port, such as http://shield-1.example.com:8080";
                 wrong(key("url"), format!("{:?}", member.url), fix);
-            } else if group.members[..number].iter().any(|other| other.url == member.url) {
+            } else if let Some(host) = rest.and_then(|it| not_quite_ipv4(it.trim_end_matches('/'))) {
+                wrong(key("url"), format!("{host:?} is no address"), "four numbers from 0 to 255 are one");
+            } else if group.members[..number].iter().any(|it| is_same(&it.url, &member.url)) {
                 wrong(
                     key("url"),
                     format!("{:?} is there twice", member.url),
@@ -493,16 +495,21 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
     all
 }
 
-/// Whether a URL leads to a listener of this box, as far as the configuration says: by its address, or by loopback where it listens
-/// everywhere. Names are not looked up.
-fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
+/// Whether two members are one, however their URLs are written.
+fn is_same(a: &str, b: &str) -> bool {
+    a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'))
+}
+
+/// Whether a URL leads to a listener of this box, as far as the configuration and the machine's own addresses say. Names are not
+/// looked up.
+pub(crate) fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
     let Ok(uri) = url.parse::<http::Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let port = uri.port_u16().unwrap_or_else(|| if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let is_here = |ip: IpAddr| {
         listeners.iter().any(|own| {
-            let everywhere = own.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
-            own.port() == port && (own.ip().to_canonical() == ip || everywhere)
+            let is_ours = || ip.is_loopback() || ip.is_unspecified() || is_of_this_machine(ip);
+            own.port() == port && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && is_ours()))
         })
     };
     match host.parse::<IpAddr>() {
@@ -518,9 +525,31 @@ fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
     }
 }
 
+/// Whether an address is of an interface of this machine: what goes there comes from there. Nothing is sent.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0));
+    let from = socket.and_then(|it| it.connect((ip, 9)).and_then(|()| it.local_addr()));
+    from.is_ok_and(|it| it.ip() == ip)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_an_interface_is_this_machines_and_others_are_not() {
+        assert!(is_of_this_machine(Ipv4Addr::LOCALHOST.into()));
+        assert!(!is_of_this_machine(Ipv4Addr::new(192, 0, 2, 7).into()), "TEST-NET-1");
+        // The address from which this machine would ask another one, if it has one.
+        let own = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if own.connect("192.0.2.7:9").is_ok() {
+            let ip = own.local_addr().unwrap().ip();
+            let listeners = ["0.0.0.0:8080".parse().unwrap()];
+            assert!(is_own(&format!("http://{ip}:8080/"), &listeners), "{ip}");
+            assert!(!is_own(&format!("http://{ip}:8081/"), &listeners), "another port");
+        }
+    }
 
     #[test]
     fn a_member_that_cuts_bodies_is_left_out_for_longer_and_longer() {
@@ -732,11 +761,13 @@ mod tests {
         let route = Route { parents: Some("other".into()), ..Route::default() };
         assert_eq!(keys(std::slice::from_ref(&good), &[route]), ["route[0].parents"]);
         assert_eq!(keys(&[good.clone(), good.clone()], &[]), ["parent[1].name"]);
-        for wrong in ["a:1", "http://a/b", "ftp://a", "http://", "http://u@a"] {
+        for wrong in ["a:1", "http://a/b", "ftp://a", "http://", "http://u@a", "http://999.1.1.1:80/"] {
             let group = group(&[member(wrong, 1, 0)]);
             assert_eq!(keys(&[group], &[]), ["parent[0].member[0].url"], "{wrong}");
         }
         assert_eq!(keys(&[group(&[member("http://a", 0, 0), member("http://a", 101, 0)])], &[]).len(), 3);
+        let twice = group(&[member("http://a", 1, 0), member("http://A/", 1, 0)]);
+        assert_eq!(keys(&[twice], &[]), ["parent[0].member[1].url"]);
         let of = |base: &str, parents: Option<&str>| Route {
             base: base.into(),
             parents: parents.map(Into::into),
