@@ -67,6 +67,11 @@ impl Places {
         is_free
     }
 
+    /// Whether every place is taken, so that it is not for its share that a client gets none.
+    pub fn are_all_taken(&self) -> bool {
+        self.taken().all >= self.most
+    }
+
     /// Gives one back.
     pub fn give_back(&self, address: IpAddr) {
         let mut taken = self.taken();
@@ -136,7 +141,9 @@ mod tests {
     #[test]
     fn few_places_are_all_used() {
         let places = Places::new(3);
+        assert!(!places.are_all_taken());
         assert_eq!((0..9).filter(|_| places.take(ip("::ffff:10.0.0.1"))).count(), 3);
+        assert!(places.are_all_taken());
         assert!(!places.take(ip("10.0.0.2")));
         places.give_back(ip("10.0.0.1"));
         assert!(places.take(ip("10.0.0.2")));

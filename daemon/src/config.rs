@@ -244,6 +244,7 @@ impl Config {
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         for (key, value) in [
             ("http.max_connections", self.http.max_connections),
+            ("http.max_fills", self.http.max_fills),
             ("repair.concurrent_fetches", self.repair.concurrent_fetches),
         ] {
             if value == 0 {

@@ -730,6 +730,9 @@ impl Scrape {
         writer
             .family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;
         let not_kept = NotKept::ALL.iter().map(|it| it.as_str()).zip(server.filler().not_kept());
+        let no_place =
+            ("origin_fills_refused", "Requests that had no place among those that ask origins", "reason");
+        writer.family(no_place, server.filler().no_place().labelled())?;
         writer.family(("origin_not_kept", "Responses of origins that were not kept", "reason"), not_kept)?;
         writer.counter(
             "origin_resent_requests",

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use super::body::PlayerBody;
 use super::reply::plain;
-use crate::origin::{OriginError, OriginRefusal};
+use crate::origin::{NoPlace, OriginError, OriginRefusal};
 
 /// Reasons for which there is no object to serve.
 pub(super) enum Missing {
@@ -15,8 +15,10 @@ pub(super) enum Missing {
     Refused(u16),
     /// The origin cannot be reached.
     Origin(OriginError),
-    /// Too busy, or no room.
+    /// It could not be begun.
     Busy,
+    /// Too much is being fetched.
+    NoPlace(NoPlace),
     /// It is announced, or on its way, and does not come.
     NotInTime,
     /// Its live service is on the air and has not brought it before its deadline: perhaps it will.
@@ -67,7 +69,16 @@ impl Missing {
                 plain(StatusCode::BAD_GATEWAY, &format!("the origin of {key} failed: {err}"))
             }
             Self::Busy => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, "too much is being fetched, or the disk is full")
+                plain(StatusCode::SERVICE_UNAVAILABLE, &format!("the fetch of {key} could not be begun"))
+            }
+            Self::NoPlace(why) => {
+                let why = match why {
+                    NoPlace::Places => "too much is being fetched: see [http] max_fills",
+                    NoPlace::Share => {
+                        "this address waits for origins with its share of [http] max_fills; others have the rest"
+                    }
+                };
+                plain(StatusCode::SERVICE_UNAVAILABLE, why)
             }
             Self::NotInTime | Self::Again => {
                 plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is on its way and has not come in time"))

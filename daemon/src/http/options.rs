@@ -7,7 +7,7 @@ use carousel::config::{Mistake, one_or_many};
 use carousel::name::ObjectKey;
 use serde::{Deserialize, Serialize};
 
-use crate::origin::{FillOptions, OriginTimeouts, is_own, not_quite_ipv4};
+use crate::origin::{FillOptions, MAX_FILLS, OriginTimeouts, is_own, not_quite_ipv4};
 
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -24,6 +24,9 @@ pub struct Http {
     /// Connections at a time; more are closed at once. One address gets at most three quarters of them, and always leaves
     /// places for others.
     pub max_connections: usize,
+    /// Misses at a time for which origins are asked and have not begun to answer; more are answered with 503. One address gets at
+    /// most three quarters of them, and always leaves places for others.
+    pub max_fills: usize,
     /// Time for which a player waits for an object that is on its way and does not come nearer.
     pub wait_ms: u64,
     /// Fetch unknown objects from origins: those that `[[origin]]`, `[[route]]` or a received configuration names.
@@ -74,6 +77,7 @@ impl Default for Http {
             name: "Skycache".to_owned(),
             names: Vec::new(),
             max_connections: 20_000,
+            max_fills: MAX_FILLS,
             wait_ms: 10_000,
             read_through: true,
             prefetch_segments: 3,
@@ -97,13 +101,14 @@ impl Default for Http {
 }
 
 impl Http {
-    /// Freshness of responses whose origin gives none.
+    /// Freshness of responses whose origin gives none, and limits.
     pub const fn fill_options(&self) -> FillOptions {
         FillOptions {
             segment_ttl_s: self.segment_ttl_s,
             manifest_ttl_s: self.manifest_ttl_s,
             negative_ttl_s: self.negative_ttl_s,
             prefetch_object_bytes: self.prefetch_object_bytes,
+            max_fills: self.max_fills,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Prefetch after a miss: the segments that the manifest lists next, or those that the player names in CMCD (CTA-5004 `nor`
 //! and `nrr`). Nothing is guessed from numbers in names.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use carousel::name::{self, ObjectKey};
@@ -46,6 +47,7 @@ impl HttpServer {
             return;
         }
         let (server, key, fields) = (Arc::clone(self), asked.key.clone(), asked.fields());
+        let client = asked.peer;
         self.runtime.spawn(async move {
             let next = if hints.is_empty() {
                 let (lister, key) = (Arc::clone(&server), key.clone());
@@ -56,7 +58,7 @@ impl HttpServer {
                 hints
             };
             for next in next.into_iter().take(count) {
-                server.fetch_ahead(next, &key, fields.clone()).await;
+                server.fetch_ahead(next, &key, fields.clone(), client).await;
             }
         });
     }
@@ -71,7 +73,7 @@ impl HttpServer {
     }
 
     /// Fetches one object, unless it is held, on its way, or announced: the carousel brings what it has announced.
-    async fn fetch_ahead(self: &Arc<Self>, next: Next, after: &ObjectKey, fields: HeaderMap) {
+    async fn fetch_ahead(self: &Arc<Self>, next: Next, after: &ObjectKey, fields: HeaderMap, client: IpAddr) {
         let Next { key, range } = next;
         // Flights first: one ends after its object is in the cache.
         let flight = self.shared.flights.get(key.as_str());
@@ -93,7 +95,7 @@ impl HttpServer {
             }
             return;
         }
-        let ask = Ask { headers: fields, range, ..Ask::default() };
+        let ask = Ask { headers: fields, range, client: Some(client), ..Ask::default() };
         self.filler.prefetch(&key, url, ask).await;
     }
 }

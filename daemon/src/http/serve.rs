@@ -136,6 +136,7 @@ impl Asked<'_> {
             set_cookie: route.map(|route| route.set_cookie).unwrap_or_default(),
             vary_user_agent: route.map(|route| route.vary_user_agent).unwrap_or_default(),
             surrogate_keys: self.surrogate_fields(),
+            client: Some(self.peer),
             ..Ask::default()
         }
     }
@@ -398,6 +399,7 @@ impl HttpServer {
                     FillResult::Refused(status) => Some(Missing::Refused(status)),
                     FillResult::Failed(err) => Some(Missing::Origin(err)),
                     FillResult::Busy => Some(Missing::Busy),
+                    FillResult::NoPlace(why) => Some(Missing::NoPlace(why)),
                 }
             }
         };
@@ -512,6 +514,7 @@ impl HttpServer {
             FillResult::Refused(status) => Missing::Refused(status),
             FillResult::Failed(err) => Missing::Origin(err),
             FillResult::Busy => Missing::Busy,
+            FillResult::NoPlace(why) => Missing::NoPlace(why),
         };
         // An origin that fails leaves the stale object the best there is (RFC 9111 section 4.2.4).
         if staleness.if_error {

@@ -9,12 +9,14 @@
 //! the cache: whoever looks there, and then here, finds it in one of the three.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use carousel::name::ObjectKey;
+use carousel::reason::Counts;
 use http::{HeaderMap, HeaderValue, header};
 use lru::LruCache;
 use tokio::runtime::Handle;
@@ -24,16 +26,28 @@ use super::options::{SetCookie, SurrogateFields, VaryUserAgent};
 use super::phase::Phases;
 use super::{Client, FillOptions, OnInterim, OriginError, Question, Reply};
 use crate::caching::NotKept;
+use crate::clients::Places;
 use crate::delivery::{Announced, Flight, Flights};
 use crate::manifests::Manifests;
 use crate::store::{Store, StoredObject};
 
+carousel::reasons! {
+    /// Why a request had no place among the fills.
+    pub enum NoPlace in "origin_fills_refused" by "reason" {
+        /// All places are taken.
+        Places = "places",
+        /// The client has its share of them: what is left is for others.
+        Share = "share",
+    }
+}
+
 carousel::limits! {
-    /// Fills at a time.
-    const MAX_FILLS: usize = 1024, "fills" {
+    /// Fills at a time, unless `[http] max_fills` says otherwise. One address (IPv6: one /64) gets at most three quarters of them, a
+    /// second one three quarters of the rest, and so on; the box itself is one of them.
+    pub const MAX_FILLS: usize = 1024, "fills" {
         why: "Each holds a connection and a file.",
-        full: "The request is answered with 503.",
-        free: "When a fill has its response, or has failed.",
+        full: "The request is answered with 503, counted as `places` or, of a client that has its share, as `share`.",
+        free: "When a fill has its response, or has failed, at the latest after the time that its origin has to begin.",
         test: "fills_are_bounded_and_a_place_comes_back",
     }
 
@@ -112,6 +126,8 @@ pub struct Ask {
     pub surrogate_keys: SurrogateFields,
     /// Values of request fields that an origin may repeat to others.
     pub unusual: Vec<HeaderValue>,
+    /// Address of the client that asks; `None`: the box itself does.
+    pub client: Option<IpAddr>,
 }
 
 /// Fields of a response that are for the player alone whose request it answers: `Set-Cookie`.
@@ -164,8 +180,10 @@ pub enum FillResult {
     Refused(u16),
     /// The origin cannot be had.
     Failed(OriginError),
-    /// Too much is being fetched, or the disk is full.
+    /// It could not be begun.
     Busy,
+    /// Too much is being fetched.
+    NoPlace(NoPlace),
     /// The cache has something newer by now: look again.
     Held,
     /// Nobody has asked for it, and it is not worth having.
@@ -232,7 +250,7 @@ impl JoinResult {
             FillResult::Passed(_) => Self::Alone,
             FillResult::Refused(status) => Self::Refused(*status),
             FillResult::Failed(err) => Self::Failed(err.clone()),
-            FillResult::Busy => Self::Busy,
+            FillResult::Busy | FillResult::NoPlace(_) => Self::Busy,
             FillResult::Held => Self::Held,
             FillResult::Declined(_) => Self::Again,
         }
@@ -247,6 +265,8 @@ struct Slot {
     /// For the one who began it.
     result: Mutex<Option<FillResult>>,
     changed: Notify,
+    /// Whose place it has.
+    client: Option<IpAddr>,
 }
 
 impl Slot {
@@ -266,8 +286,10 @@ impl Slot {
 #[derive(Debug, Default)]
 struct Slots {
     by_key: HashMap<ObjectKey, Vec<Arc<Slot>>>,
-    count: usize,
 }
+
+/// The client that the box itself is, for its share of the places.
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Parts of the daemon that fills use. Clones share it.
 #[derive(Debug, Clone)]
@@ -289,6 +311,9 @@ pub struct Filler {
     /// Fetches go on when whoever asked has left, so they run elsewhere than his connection.
     pub(super) runtime: Handle,
     slots: Mutex<Slots>,
+    /// Places of fills whose response has not come.
+    places: Places,
+    no_place: Counts<NoPlace>,
     unshared: Mutex<LruCache<ObjectKey, Instant>>,
     failing: Mutex<LruCache<ObjectKey, Instant>>,
     /// Names of which ranges cannot be put together: they are fetched whole.
@@ -323,6 +348,8 @@ impl Filler {
             options,
             runtime,
             slots: Mutex::default(),
+            places: Places::new(options.max_fills),
+            no_place: Counts::default(),
             phases: Arc::default(),
             unshared: Mutex::new(LruCache::new(REMEMBERED)),
             failing: Mutex::new(LruCache::new(REMEMBERED)),
@@ -403,12 +430,13 @@ impl Filler {
         if is_newer && !ask.is_our_own {
             return Turn::Done(FillResult::Held);
         }
-        if slots.count >= MAX_FILLS {
-            return Turn::Done(FillResult::Busy);
+        if !self.places.take(ask.client.unwrap_or(OWN)) {
+            let why = if self.places.are_all_taken() { NoPlace::Places } else { NoPlace::Share };
+            self.no_place.add(why);
+            return Turn::Done(FillResult::NoPlace(why));
         }
-        let slot = Arc::new(Slot { headers: ask.headers.clone(), ..Slot::default() });
+        let slot = Arc::new(Slot { headers: ask.headers.clone(), client: ask.client, ..Slot::default() });
         slots.by_key.entry(key.clone()).or_default().push(Arc::clone(&slot));
-        slots.count += 1;
         Turn::Begin(slot)
     }
 
@@ -434,9 +462,9 @@ impl Filler {
                 if all.is_empty() {
                     slots.by_key.remove(&key);
                 }
-                slots.count -= 1;
             }
         }
+        self.places.give_back(slot.client.unwrap_or(OWN));
         slot.changed.notify_waiters();
     }
 
@@ -450,7 +478,7 @@ impl Filler {
                 FillResult::Stored(_) | FillResult::Held | FillResult::Stale => PrefetchEnd::Known,
                 FillResult::Passed(_) => PrefetchEnd::NotKept,
                 FillResult::Refused(_) => PrefetchEnd::Refused,
-                FillResult::Failed(_) | FillResult::Busy => PrefetchEnd::Busy,
+                FillResult::Failed(_) | FillResult::Busy | FillResult::NoPlace(_) => PrefetchEnd::Busy,
                 FillResult::Declined(why) => why,
             }
         };
@@ -511,6 +539,11 @@ impl Filler {
 
     pub(super) fn is_fetched_whole(&self, key: &ObjectKey) -> bool {
         is_remembered(&self.whole, key, WHOLE_FOR)
+    }
+
+    /// Requests that had no place.
+    pub const fn no_place(&self) -> &Counts<NoPlace> {
+        &self.no_place
     }
 
     /// Requests that waited for another's, and responses that an origin has confirmed.

@@ -1,6 +1,6 @@
 //! Turns of requests: those that begin a fetch, that wait for another's, and that ask alone; and the limits of all.
 
-use super::super::testing::{filler, key, put, sent};
+use super::super::testing::{filler, filler_with, key, origin, put, sent};
 use super::*;
 use crate::caching::from_pairs;
 use crate::delivery::Sent;
@@ -98,29 +98,91 @@ fn cookies_are_taken_out_of_the_response_and_given_to_their_player_once() {
     assert!(other.is_empty(), "a later response has its own");
 }
 
+/// A request of a client.
+fn of_client(address: &str) -> Ask {
+    Ask { client: Some(address.parse().unwrap()), ..Ask::default() }
+}
+
 #[tokio::test]
 async fn fills_are_bounded_and_a_place_comes_back() {
     let filler = &filler().filler;
-    let ask = Ask::default();
+    // Of many clients, so that none has more than its share.
+    let client = |number: usize| of_client(&format!("10.0.{}.{}", number / 256, number % 256));
     let begun: Vec<_> = (0..MAX_FILLS)
-        .map(|number| match filler.turn(&numbered(number), &ask) {
+        .map(|number| match filler.turn(&numbered(number), &client(number)) {
             Turn::Begin(slot) => slot,
             _ => panic!("{number} has a place"),
         })
         .collect();
-    assert!(matches!(filler.turn(&numbered(MAX_FILLS), &ask), Turn::Done(FillResult::Busy)));
-    assert!(matches!(filler.turn(&numbered(0), &ask), Turn::Wait(_)), "it is on its way");
+    let further = || filler.turn(&numbered(MAX_FILLS), &client(MAX_FILLS));
+    assert!(matches!(further(), Turn::Done(FillResult::NoPlace(NoPlace::Places))));
+    assert!(matches!(filler.turn(&numbered(0), &client(1)), Turn::Wait(_)), "it is on its way");
     let ended = Arc::clone(&begun[0]);
-    Arc::clone(filler).run(numbered(0), NOWHERE.to_owned(), ask.clone(), &ended).await;
-    assert!(matches!(filler.turn(&numbered(MAX_FILLS), &ask), Turn::Begin(_)));
+    Arc::clone(filler).run(numbered(0), NOWHERE.to_owned(), client(0), &ended).await;
+    assert!(matches!(further(), Turn::Begin(_)));
+    assert_eq!(filler.no_place().get(NoPlace::Places), 1);
+}
+
+/// An origin that takes connections and never answers, by its URL.
+fn silent_origin() -> (std::net::TcpListener, String) {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    (silent, url)
+}
+
+#[tokio::test]
+async fn one_client_leaves_places_for_the_misses_of_others() {
+    let tested = filler_with(40);
+    let filler = &tested.filler;
+    let (_silent, slow) = silent_origin();
+    let prompt = origin(|_| "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncache-control: max-age=9\r\n\r\nx");
+    let greedy = |number: usize| {
+        let (filler, url) = (Arc::clone(filler), format!("{slow}{number}"));
+        tokio::spawn(async move { filler.fill(&numbered(number), url, of_client("10.0.0.1")).await })
+    };
+    let waiting: Vec<_> = (0..1000).map(greedy).collect();
+    // All but its share come back at once: three quarters of the places.
+    while filler.no_place().get(NoPlace::Share) < 970 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(filler.places.taken_now(), 30);
+    let ask = |number: usize, client: Ask| {
+        let (filler, url) = (Arc::clone(filler), format!("{prompt}{number}"));
+        async move { filler.fill(&numbered(number), url, client).await }
+    };
+    for (number, client) in
+        [of_client("10.0.0.2"), of_client("::ffff:10.0.0.3"), Ask::default()].into_iter().enumerate()
+    {
+        let result = ask(2000 + number, client).await;
+        assert!(matches!(result, FillResult::Flight(_)), "{result:?}");
+    }
+    let same = ask(3000, of_client("10.0.0.1")).await;
+    assert!(matches!(same, FillResult::NoPlace(NoPlace::Share)), "{same:?}");
+    assert_eq!(filler.no_place().get(NoPlace::Places), 0);
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_client_that_had_its_share_gets_places_again() {
+    let tested = filler_with(4);
+    let filler = &tested.filler;
+    let client = || of_client("10.0.0.1");
+    let begun: Vec<_> = (0..3)
+        .map(|number| match filler.turn(&numbered(number), &client()) {
+            Turn::Begin(slot) => slot,
+            _ => panic!("{number} has a place"),
+        })
+        .collect();
+    let further = || filler.turn(&numbered(9), &client());
+    assert!(matches!(further(), Turn::Done(FillResult::NoPlace(NoPlace::Share))));
+    Arc::clone(filler).run(numbered(0), NOWHERE.to_owned(), client(), &begun[0]).await;
+    assert!(matches!(further(), Turn::Begin(_)));
 }
 
 #[tokio::test]
 async fn prefetches_are_bounded_and_a_place_comes_back() {
     let filler = &filler().filler;
-    // It takes connections, and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let (_silent, url) = silent_origin();
     let prefetch = |number: usize| {
         let (filler, url) = (Arc::clone(filler), format!("{url}{number}"));
         async move { filler.prefetch(&numbered(number), url, Ask::default()).await }

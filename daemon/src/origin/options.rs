@@ -223,6 +223,8 @@ pub struct FillOptions {
     pub negative_ttl_s: u32,
     /// Longest object that is prefetched.
     pub prefetch_object_bytes: u64,
+    /// Fills at a time whose response has not come.
+    pub max_fills: usize,
 }
 
 /// Every mistake in routes and origins: what cannot be asked for, and what cannot mean what it says.

@@ -10,7 +10,7 @@ use carousel::flute::SessionKey;
 use carousel::lct::{Toi, Tsi};
 use carousel::name::ObjectKey;
 
-use super::{AddressPolicy, Client, FillContext, FillOptions, Filler, OriginTimeouts};
+use super::{AddressPolicy, Client, FillContext, FillOptions, Filler, MAX_FILLS, OriginTimeouts};
 use crate::clock;
 use crate::delivery::{Flight, Flights, ObjectRef, Outcome, Sent};
 use crate::store::testing::open;
@@ -34,17 +34,31 @@ pub(crate) fn client() -> Client {
 
 /// With an empty cache. To be called in a runtime.
 pub(crate) fn filler() -> Tested {
+    filler_with(MAX_FILLS)
+}
+
+/// With an empty cache and so many fills at a time. To be called in a runtime.
+pub(crate) fn filler_with(max_fills: usize) -> Tested {
     let folder = tempfile::tempdir().unwrap();
-    let tested = filler_of(open(&folder));
+    let tested = limited(open(&folder), max_fills);
     Tested { _folder: Some(folder), ..tested }
 }
 
 /// With this cache. To be called in a runtime.
 pub(crate) fn filler_of(store: Store) -> Tested {
+    limited(store, MAX_FILLS)
+}
+
+fn limited(store: Store, max_fills: usize) -> Tested {
     let context = FillContext { store, flights: Flights::new(), manifests: Arc::default() };
     let client = Arc::new(client());
-    let options =
-        FillOptions { segment_ttl_s: 60, manifest_ttl_s: 1, negative_ttl_s: 1, prefetch_object_bytes: 10 };
+    let options = FillOptions {
+        segment_ttl_s: 60,
+        manifest_ttl_s: 1,
+        negative_ttl_s: 1,
+        prefetch_object_bytes: 10,
+        max_fills,
+    };
     let runtime = tokio::runtime::Handle::current();
     let filler = Filler::new(Arc::clone(&client), context.clone(), options, runtime);
     Tested { filler, client, context, _folder: None }
