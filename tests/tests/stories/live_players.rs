@@ -2,8 +2,8 @@
 //! link, with the settings that the guide and the programs ship with. No faster ring shows that players which we did not write
 //! keep playing at the live edge.
 //!
-//! `LIVE_SECONDS=300` plays longer, `LIVE_ONLY=ts,dash,llroute` other channels, `LIVE_ORIGIN=1` with an origin, and `LIVE_LOG=FOLDER`
-//! leaves logs and what each player said.
+//! `LIVE_SECONDS=300` plays longer, `LIVE_ONLY=ts,dash,llroute` other channels, `LIVE_ORIGIN=1` with an origin, `LIVE_LOSS=0.1` with
+//! more losses than the protection is made for, and `LIVE_LOG=FOLDER` leaves logs and what each player said.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -195,6 +195,7 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
     let Some(modules) = given.or_else(|| modules().map(Path::to_owned)) else { return };
     let seconds: u64 = std::env::var("LIVE_SECONDS").ok().and_then(|it| it.parse().ok()).unwrap_or(12);
     let only = std::env::var("LIVE_ONLY").ok();
+    let loss = std::env::var("LIVE_LOSS").ok().and_then(|it| it.parse().ok()).unwrap_or(LOSS);
     let is_wanted = |channel: &&Channel| match &only {
         Some(only) => only.split(',').any(|it| it == channel.name),
         None => names.contains(&channel.name),
@@ -207,7 +208,7 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
     let first = u32::from(*media.ip());
     let media = |index| SocketAddrV4::new(Ipv4Addr::from(first + index as u32), media.port());
     groups.extend((0..channels.len()).map(media));
-    story.relay = Some(Relay::start(&groups, seed, Profile::burst(LOSS)).unwrap());
+    story.relay = Some(Relay::start(&groups, seed, Profile::burst(loss)).unwrap());
     if with_origin {
         story.origin = Some(Origin::start(&folder, "/vod/film/"));
     }

@@ -139,6 +139,7 @@ impl ObjectStore for Cache {
     }
     fn progress(&self, _: &Space) {}
     fn expect(&self, _: &Space, _: Option<Instant>) {}
+    fn set_stalled(&self, _: &Self::Buf, _: Option<Instant>) {}
     fn request_seen(&self, _: &Space) {}
 }
 
