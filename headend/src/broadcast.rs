@@ -718,19 +718,19 @@ fn open_air(
 /// # Errors
 /// A source that cannot be read, unless it may come later or there are others.
 fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, String> {
-    let (mut inventories, mut failures) = (Vec::new(), Vec::new());
+    let (mut inventories, mut failures, mut is_one_away) = (Vec::new(), Vec::new(), false);
     for source in sources {
         match read_source(source, is_followed) {
             Ok(inventory) => inventories.push(inventory),
-            // A packager that starts later makes its folder then: following looks for it.
-            Err(why) if is_followed || source.path.exists() => {
+            Err(why) => {
+                is_one_away |= !source.path.exists();
                 inventories.push(unread(source, &why));
                 failures.push(why);
             }
-            Err(why) => return Err(why),
         }
     }
-    if !is_followed && failures.len() == inventories.len() {
+    // A packager that starts later makes its folder then: following looks for it. All are named that failed.
+    if !is_followed && (is_one_away || failures.len() == inventories.len()) {
         return Err(failures.join("\n"));
     }
     Ok(inventories)

@@ -609,3 +609,20 @@ fn a_session_that_is_opened_late_is_silent_until_the_configuration_names_it() {
         }
     }
 }
+
+#[test]
+fn every_source_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().join("there");
+    fs::create_dir(&there).unwrap();
+    fs::write(there.join("a.ts"), "x").unwrap();
+    let source = |name: &str| {
+        format!("[[source]]\npath = '{name}'\nbase = 'http://h/{name}/'\ninclude_unreferenced = true\n")
+    };
+    let sources = source("gone") + &source("there") + &source("away");
+    let config = Config::parse(&format!("link.rate_bps = 1_000_000\n{sources}"), folder.path()).unwrap();
+    let why = Broadcast::open(config.clone(), true, false, 1, WALL, |_, _| {}).unwrap_err();
+    assert!(why.contains("/gone: ") && why.contains("/away: ") && !why.contains("/there: "), "{why}");
+    let followed = Broadcast::open(config, false, true, 1, WALL, |_, _| {});
+    assert!(followed.is_ok(), "their folders may come later");
+}

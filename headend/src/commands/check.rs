@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::line::Line;
 use crate::multiplex::Rotation;
 use crate::plan;
-use crate::pull::{self, Probed};
+use crate::pull::{self, OriginKind, Probed};
 
 /// Whether a folder is not there, or has hidden files alone.
 pub(super) fn is_empty(folder: &Path) -> bool {
@@ -60,8 +60,11 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
         let what = format!("nothing yet in {}; {comes}", source.path.display());
         Finding::fine(format!("source {}", source.name), what)
     }));
-    found.extend(pull::probe(&config).into_iter().map(|(name, probed)| {
-        let about = format!("bucket of {name}");
+    found.extend(pull::probe(&config).into_iter().map(|(name, kind, probed)| {
+        let about = match kind {
+            OriginKind::Bucket => format!("bucket of {name}"),
+            OriginKind::Web => format!("origin of {name}"),
+        };
         match probed {
             Probed::Fine(what) => Finding::fine(about, what),
             Probed::Wrong { what, fix } => Finding::new(Severity::Error, about, what, fix),

@@ -18,11 +18,12 @@ pub(super) fn plan(arguments: &cli::Plan) -> Result<(), String> {
     // What tables and headers of a transport stream take is no longer there.
     let rate_bps = config.payload_rate_bps();
     let asked = forecast::feasibility(&config.forecasts, rate_bps, config.receiver.cache_bytes);
-    if let Some(source) = config.sources.iter().find(|it| it.pull.is_some() && is_empty(&it.path)) {
+    let empty = config.sources.iter().filter(|it| it.pull.is_some() && is_empty(&it.path));
+    let empty: Vec<_> = empty.map(|it| format!("source {}: {}", it.name, it.path.display())).collect();
+    if !empty.is_empty() {
         return Err(format!(
-            "source {}: nothing has been pulled into {} yet; `headend pull -c {}` does it",
-            source.name,
-            source.path.display(),
+            "{}: nothing has been pulled there yet; `headend pull -c {}` does it",
+            empty.join(", "),
             arguments.config.display()
         ));
     }

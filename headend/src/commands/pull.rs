@@ -40,6 +40,7 @@ pub(super) fn pull(config: &Config, is_json: bool) -> Result<(), String> {
     for line in pulled.iter().flat_map(left_out) {
         eprintln!("{line}");
     }
+    all_came(&pulled)?;
     match pulled.iter().map(|it| it.missing.len()).sum::<usize>() {
         0 => Ok(()),
         count => Err(format!(
@@ -54,13 +55,30 @@ pub(super) fn before(config: &Config) -> Result<(), String> {
     if config.sources.iter().all(|source| source.pull.is_none()) {
         return Ok(());
     }
-    for it in complete(config)? {
+    let pulled = complete(config)?;
+    for it in &pulled {
         eprintln!("{}: pulled {} files of {} bytes", it.source, grouped(it.files as usize), it.bytes);
-        for line in left_out(&it) {
+        for line in left_out(it) {
             eprintln!("{line}");
         }
     }
-    Ok(())
+    all_came(&pulled)
+}
+
+/// Fails if a source as a whole did not come. Of several, each has a line.
+fn all_came(pulled: &[Pulled]) -> Result<(), String> {
+    let told = |it: &Pulled| Some(format!("source {}: {}", it.source, it.refusal.as_ref()?));
+    let refused: Vec<String> = pulled.iter().filter_map(told).collect();
+    match &refused[..] {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        all => {
+            for line in all {
+                eprintln!("headend: {line}");
+            }
+            Err(format!("{} of {} sources did not come, as told above", all.len(), pulled.len()))
+        }
+    }
 }
 
 /// Lines on what is not there: keys of the bucket, files that did not come by reason with what to do, and what came and is not
@@ -123,6 +141,7 @@ fn to_json(pulled: &Pulled) -> serde_json::Value {
         "missing_files": files.collect::<Vec<_>>(),
         "missing_by_reason": counts.collect::<serde_json::Map<_, _>>(),
         "not_carried_by_reason": not_carried.collect::<serde_json::Map<_, _>>(),
+        "failed": pulled.refusal.as_ref().map(|it| json!({ "reason": it.reason, "what": it.what, "mend": it.fix })),
     });
     if let Some(list) = &pulled.list {
         let left_out: Vec<_> = list
@@ -138,7 +157,7 @@ fn to_json(pulled: &Pulled) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use crate::package::LeftOutReason;
-    use crate::pull::PullFailure;
+    use crate::pull::{OriginKind, PullFailure, Refusal};
 
     use super::*;
 
@@ -148,7 +167,7 @@ mod tests {
             name: format!("{at}.ts"),
             reason: why.as_str(),
             detail: detail.to_owned(),
-            fix: why.fix(),
+            fix: why.fix(OriginKind::Web),
         };
         let mut all: Vec<Missing> = (0..SHOWN_IN_JSON).map(|at| missing(at, PullFailure::Full, "")).collect();
         all.push(missing(SHOWN_IN_JSON, PullFailure::NotFound, "404"));
@@ -159,9 +178,10 @@ mod tests {
             missing: all,
             not_carried: [(LeftOutReason::NotMedia, 2)].into(),
             list: None,
+            refusal: None,
         };
         let lines = left_out(&pulled);
-        assert_eq!(lines[0], format!("film: 1,000 full: {}", PullFailure::Full.fix()));
+        assert_eq!(lines[0], format!("film: 1,000 full: {}", PullFailure::Full.fix(OriginKind::Web)));
         assert_eq!((lines[1].as_str(), lines[1 + SHOWN].as_str()), ("  0.ts", "  and 995 more"));
         assert!(lines[2 + SHOWN].starts_with("film: 1 not_found: correct the path"), "{lines:?}");
         assert_eq!(lines[3 + SHOWN..], ["  1000.ts: 404", "film: not carried: 2 not media"]);
@@ -171,5 +191,29 @@ mod tests {
         assert_eq!(value["missing_files"][0]["reason"], "full");
         assert_eq!(value["missing_by_reason"], json!({ "full": SHOWN_IN_JSON, "not_found": 1 }));
         assert_eq!(value["not_carried_by_reason"], json!({ "not_media": 2 }));
+        assert!(value["failed"].is_null());
+    }
+
+    #[test]
+    fn a_source_that_did_not_come_is_an_error_and_has_its_reason_in_the_document() {
+        let of = |source: &str, refusal: Option<Refusal>| Pulled {
+            source: source.to_owned(),
+            refusal,
+            ..Pulled::default()
+        };
+        let gone = || {
+            let (reason, what) = ("not_found", "https://h/a.m3u8: not_found (404)".to_owned());
+            Some(Refusal { reason, what, fix: "correct the path" })
+        };
+        assert_eq!(all_came(&[of("a", None), of("b", None)]), Ok(()));
+        let one = all_came(&[of("a", None), of("b", gone())]).unwrap_err();
+        assert_eq!(one, "source b: https://h/a.m3u8: not_found (404); correct the path");
+        let both = all_came(&[of("a", gone()), of("b", gone()), of("c", None)]).unwrap_err();
+        assert!(both.starts_with("2 of 3 sources"), "{both}");
+        let value = to_json(&of("b", gone()));
+        assert_eq!(
+            (&value["failed"]["reason"], &value["failed"]["mend"]),
+            (&json!("not_found"), &json!("correct the path"))
+        );
     }
 }

@@ -7,6 +7,7 @@ use carousel::config::Mistake;
 use carousel::fec::{EncodingId, Protection};
 use serde::{Deserialize, Serialize};
 
+use super::source::has_credentials;
 use super::{Mistakes, settle_url};
 
 /// `[firmware]`
@@ -61,7 +62,10 @@ impl Firmware {
 
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = Mistakes::of("firmware");
-        if !carousel::firmware::is_url(&self.base) || !self.base.ends_with('/') {
+        if has_credentials(&self.base) {
+            let what = "it has a user or password, which would go on the air".to_owned();
+            mistakes.add("base", what, "the URL without: boxes have credentials of their own");
+        } else if !carousel::firmware::is_url(&self.base) || !self.base.ends_with('/') {
             let what = format!("{:?} is no URL of a folder", self.base);
             mistakes.add("base", what, "https://host/path/, with the slash at its end");
         }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::source::has_credentials;
+
 /// `[source.s3]`: how the bucket of `pull = "s3://bucket/prefix/"` is reached. Credentials are taken from `credentials_file`, or
 /// from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or from the file that AWS's tools have.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -66,7 +68,7 @@ impl S3 {
             let is_url =
                 parsed.as_ref().is_some_and(|it| matches!(it.scheme(), "http" | "https") && it.has_host());
             // What it says may be a secret.
-            if parsed.as_ref().is_some_and(|it| !it.username().is_empty() || it.password().is_some()) {
+            if has_credentials(endpoint) {
                 let what = "it has a user or password".to_owned();
                 all.push(("endpoint", what, "give credentials in credentials_file, and the URL without"));
             } else if !is_url || parsed.is_some_and(|it| it.query().is_some() || it.fragment().is_some()) {
@@ -130,6 +132,11 @@ impl S3Location {
             }
             _ => Err("it is neither a folder, with a slash at its end, nor a manifest"),
         }
+    }
+
+    /// Key of the manifest; of several the beginning of their keys.
+    pub fn manifest_key(&self) -> String {
+        format!("{}{}", self.prefix, self.manifest.as_deref().unwrap_or_default())
     }
 
     /// URL of a key, for people.

@@ -18,6 +18,12 @@ pub(crate) fn has_manifest_name(path: &str) -> bool {
     [".m3u8", ".mpd", ".m3u"].iter().any(|end| lower.ends_with(end))
 }
 
+/// Whether a URL has a user or password.
+pub(super) fn has_credentials(url: &str) -> bool {
+    let authority = url.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#', '\\']).next());
+    authority.flatten().is_some_and(|it| it.contains('@'))
+}
+
 /// `[[source]]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -210,6 +216,9 @@ impl Source {
             wrong("base", what, "write %20 for a blank of the path; a host has none");
         } else if self.base.trim() != self.base {
             wrong("base", format!("{:?} has a blank at its begin or end", self.base), "remove it");
+        } else if has_credentials(&self.base) {
+            let what = "it has a user or password, which would go on the air".to_owned();
+            wrong("base", what, "the URL without: receivers have credentials of their own");
         } else if !self.base.starts_with("http://") && !self.base.starts_with("https://") {
             let what = format!("{:?} is not a URL", self.base);
             wrong("base", what, "http://host/path/ or https://host/path/");
@@ -253,7 +262,11 @@ impl Source {
             None => {
                 let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
                 let is_http = path.starts_with("http://") || path.starts_with("https://");
-                if !is_http || !has_manifest_name(&path) {
+                // What it says may be a secret.
+                if has_credentials(url) {
+                    let what = "it has a user or password".to_owned();
+                    wrong("pull", what, "give pull_authorization_file, and the URL without");
+                } else if !is_http || !has_manifest_name(&path) {
                     let what = format!("{url:?} is no URL of a manifest");
                     wrong("pull", what, "https://host/path/master.m3u8 or .mpd, or s3://bucket/prefix/");
                 }

@@ -1,11 +1,13 @@
 //! Requests to the origin of a pulled source: conditions, ranges, redirects, timeouts.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use carousel::config::without_numbers;
 use carousel::name::resolve;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, USER_AGENT,
@@ -19,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::s3::listing::bare;
-use super::stats::{Failed, PullFailure};
+use super::stats::{Failed, PullFailure, without_secrets};
 
 /// Silence after which a request is given up: until the head comes, and between two pieces of the body.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
@@ -90,34 +92,55 @@ pub(super) enum Answer {
 /// A body as it comes.
 pub(super) struct Body {
     body: Incoming,
+    /// Bytes that have come.
+    bytes: u64,
+    /// Bytes that the response says it has.
+    length: Option<u64>,
     /// Place among the requests of its source, where these are bounded.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Body {
-    pub(super) const fn of(body: Incoming) -> Self {
-        Self { body, _permit: None }
+    pub(super) fn of(body: Incoming) -> Self {
+        let length = body.size_hint().exact();
+        Self { body, bytes: 0, length, _permit: None }
     }
 
     /// One that holds its place until it is dropped.
-    pub(super) const fn held(body: Incoming, permit: OwnedSemaphorePermit) -> Self {
-        Self { body, _permit: Some(permit) }
+    pub(super) fn held(body: Incoming, permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: Some(permit), ..Self::of(body) }
     }
 
     /// The next bytes; `None` at its end.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, PullFailure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failed> {
         loop {
-            let frame =
-                tokio::time::timeout(SILENCE, self.body.frame()).await.map_err(|_| PullFailure::Timeout)?;
-            match frame {
+            let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
+            let silent = |_| {
+                let what = format!("nothing came for {} s after {}", SILENCE.as_secs(), self.so_far());
+                Failed::new(PullFailure::Timeout, what)
+            };
+            match frame.map_err(silent)? {
                 None => return Ok(None),
-                Some(Err(_)) => return Err(PullFailure::Cut),
+                Some(Err(_)) => return Err(self.cut()),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        self.bytes += data.len() as u64;
                         return Ok(Some(data));
                     }
                 }
             }
+        }
+    }
+
+    /// It ended before its end.
+    pub(super) fn cut(&self) -> Failed {
+        Failed::new(PullFailure::Cut, format!("the response ended after {}", self.so_far()))
+    }
+
+    fn so_far(&self) -> String {
+        match self.length {
+            Some(length) => format!("{} of {length} bytes", self.bytes),
+            None => format!("{} bytes, before its end", self.bytes),
         }
     }
 }
@@ -189,26 +212,46 @@ impl Client {
             let request = request.body(Empty::new()).map_err(|_| PullFailure::BadPath)?;
             let response = tokio::time::timeout(SILENCE, self.client.request(request))
                 .await
-                .map_err(|_| PullFailure::Timeout)?
+                .map_err(|_| silent())?
                 .map_err(|err| Failed::new(PullFailure::Connect, innermost_cause(&err)))?;
             let (status, headers) = (response.status(), response.headers());
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
                 let location = headers.get(LOCATION).and_then(|it| it.to_str().ok());
                 let next = location.and_then(|it| resolve(&url, it).ok());
                 let is_http = |it: &String| it.starts_with("http://") || it.starts_with("https://");
-                url = next
-                    .filter(is_http)
-                    .ok_or_else(|| Failed::new(PullFailure::Redirect, status.as_str()))?;
+                let nowhere = || match location {
+                    Some(to) => format!(
+                        "{} to {}, which is no http or https URL",
+                        status.as_str(),
+                        without_secrets(to)
+                    ),
+                    None => format!("{} without a Location", status.as_str()),
+                };
+                url = next.filter(is_http).ok_or_else(|| Failed::new(PullFailure::Redirect, nowhere()))?;
                 // What this machine tells itself alone would go on the air.
                 if leads_inward(&url).await && !leads_inward(&self.own).await {
-                    return Err(Failed::new(PullFailure::Redirect, "to this machine itself"));
+                    let what = format!(
+                        "{} to {}, an address of this machine or its link alone, which is not asked",
+                        status.as_str(),
+                        without_secrets(&url)
+                    );
+                    return Err(Failed::new(PullFailure::Redirect, what));
                 }
                 continue;
             }
             return answer(response, known.is_some(), from.map(|(offset, _)| offset));
         }
-        Err(Failed::new(PullFailure::Redirect, format!("more than {MAX_REDIRECTS}")))
+        let what = format!(
+            "more than {MAX_REDIRECTS} redirects in succession, the last to {}",
+            without_secrets(&url)
+        );
+        Err(Failed::new(PullFailure::Redirect, what))
     }
+}
+
+/// Nothing came of a response.
+pub(super) fn silent() -> Failed {
+    Failed::new(PullFailure::Timeout, format!("no answer for {} s", SILENCE.as_secs()))
 }
 
 fn answer(
@@ -218,7 +261,8 @@ fn answer(
 ) -> Result<Answer, Failed> {
     let (status, headers) = (response.status(), response.headers());
     let validator = Validator::of(headers);
-    let is_encoded = headers.get(CONTENT_ENCODING).is_some_and(|it| it != "identity");
+    let coding = headers.get(CONTENT_ENCODING).filter(|it| *it != "identity");
+    let coding = coding.map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned());
     let continues = match status {
         StatusCode::NOT_MODIFIED if is_conditional => return Ok(Answer::Unchanged),
         StatusCode::OK => false,
@@ -238,8 +282,8 @@ fn answer(
         }
         _ => return Err(Failed::new(PullFailure::Status, status.as_str())),
     };
-    if is_encoded {
-        return Err(PullFailure::Encoded.into());
+    if let Some(coding) = coding {
+        return Err(Failed::new(PullFailure::Encoded, format!("Content-Encoding: {coding}")));
     }
     Ok(Answer::Body { continues, validator, body: Body::of(response.into_body()) })
 }
@@ -269,18 +313,88 @@ async fn leads_inward(url: &str) -> bool {
     })
 }
 
-/// The innermost cause of an error, which tells most.
-pub(super) fn innermost_cause(err: &dyn std::error::Error) -> String {
+/// The innermost cause of an error, which tells most, in words of the field.
+pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = err;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+    loop {
+        if let Some(tls) = cause.downcast_ref() {
+            return tls_failure(tls);
+        }
+        match cause.downcast_ref::<hyper::Error>() {
+            Some(http) if http.is_incomplete_message() => {
+                return "the origin has ended the connection without an answer".to_owned();
+            }
+            Some(http) if http.is_parse() => return "what answers at this port speaks no HTTP".to_owned(),
+            _ => {}
+        }
+        // What is inside an error of the system is not its source.
+        let inside = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match inside.map(|it| it as &(dyn std::error::Error + 'static)).or_else(|| cause.source()) {
+            Some(inner) => cause = inner,
+            None => {
+                let text = without_numbers(&cause.to_string());
+                let looked_up = text.strip_prefix("failed to lookup address information: ");
+                return looked_up
+                    .map_or_else(|| text.clone(), |why| format!("the host has no address: {why}"));
+            }
+        }
     }
-    cause.to_string()
+}
+
+/// Why there is no TLS session with an origin.
+fn tls_failure(err: &rustls::Error) -> String {
+    use rustls::{CertificateError as Certificate, Error};
+    match err {
+        Error::InvalidCertificate(why) => match why {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                "the certificate of the origin has expired: renew it, or set the clock of this machine".to_owned()
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "the certificate of the origin is not valid yet: set the clock of this machine".to_owned()
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "the certificate of the origin is for another host: give the host that it names".to_owned()
+            }
+            Certificate::UnknownIssuer => {
+                "the certificate of the origin is of an authority that this machine does not trust: add that to the \
+                 certificates of the system"
+                    .to_owned()
+            }
+            Certificate::Revoked => "the certificate of the origin is revoked: renew it".to_owned(),
+            Certificate::Other(_) => {
+                "the certificate of the origin is its own authority, or none of a server: give it one of an authority that \
+                 this machine trusts"
+                    .to_owned()
+            }
+            _ => format!("the certificate of the origin cannot be verified ({err})"),
+        },
+        Error::InvalidMessage(_) => "the origin speaks no TLS at this port: give an http URL, or the port of https".to_owned(),
+        Error::AlertReceived(_) => format!("the origin refuses a TLS session ({err})"),
+        _ => format!("no TLS session ({err})"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ends_a_tls_session_is_told_in_words() {
+        let of = |err: rustls::Error| {
+            innermost_cause(&io::Error::other(io::Error::new(io::ErrorKind::InvalidData, err)))
+        };
+        for (why, told) in [
+            (rustls::CertificateError::Expired, "has expired"),
+            (rustls::CertificateError::NotValidForName, "is for another host"),
+            (rustls::CertificateError::UnknownIssuer, "authority that this machine does not trust"),
+        ] {
+            let text = of(rustls::Error::InvalidCertificate(why.clone()));
+            assert!(text.contains(told) && !text.contains(&format!("{why:?}")), "{text}");
+        }
+        let plain_http = of(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+        assert!(plain_http.contains("speaks no TLS"), "{plain_http}");
+        assert_eq!(innermost_cause(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), "Connection refused");
+    }
 
     #[test]
     fn credentials_stay_with_their_authority_and_its_encryption() {

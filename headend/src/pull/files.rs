@@ -109,7 +109,9 @@ impl Files {
             };
             match ended {
                 Ok(()) => return coming.keep(),
-                Err(why) if attempt >= ATTEMPTS => return Err(why.into()),
+                Err(Failed { why, detail }) if attempt >= ATTEMPTS => {
+                    return Err(Failed::new(why, format!("{detail}, at attempt {ATTEMPTS}")));
+                }
                 Err(_) => attempt += 1,
             }
         }

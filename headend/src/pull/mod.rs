@@ -23,6 +23,7 @@ mod stats;
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use carousel::config::plain;
 use carousel::manifest::Manifest;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -39,14 +41,14 @@ use crate::ingest::folder::FilledFolder;
 use crate::options::S3Location;
 use crate::options::has_manifest_name;
 use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode, encode};
-use client::{Answer, Client, Validator};
+use client::{Answer, Body, Client, Validator};
 use files::{Base, Files};
 use s3::credentials::{Environment, environment};
 use s3::held::Held;
-use s3::listing::{Listed, Next, Page, place};
+use s3::listing::{Listed, Next, Page};
 use s3::{Bucket, Conditions};
-use stats::Failed;
-pub use stats::{BucketList, KeyLeftOut, PullFailure, PullStats};
+pub use stats::{BucketList, KeyLeftOut, OriginKind, PullFailure, PullStats};
+use stats::{Failed, without_secrets};
 
 carousel::limits! {
     /// Files of a source that are fetched at the same time.
@@ -89,8 +91,8 @@ const KEEP: Duration = Duration::from_secs(60);
 /// Longest time until a file that has failed is asked for again; the time doubles from one second on.
 const MAX_BACK_OFF_S: u64 = 60;
 
-/// Result of [`complete`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Result of [`complete`] for one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pulled {
     /// Name of the source.
     pub source: String,
@@ -104,6 +106,32 @@ pub struct Pulled {
     pub not_carried: BTreeMap<LeftOutReason, usize>,
     /// The list of the bucket, if it is one.
     pub list: Option<BucketList>,
+    /// Why the source as a whole did not come: its manifest, the list of its bucket, or its folder.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a source did not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Label of a [`PullFailure`].
+    pub reason: &'static str,
+    /// Where and what.
+    pub what: String,
+    /// What to do.
+    pub fix: &'static str,
+}
+
+impl Refusal {
+    fn of(place: &str, failed: &Failed, kind: OriginKind) -> Self {
+        let (reason, fix) = (failed.why.as_str(), failed.why.fix(kind));
+        Self { reason, what: format!("{}: {failed}", without_secrets(place)), fix }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.fix)
+    }
 }
 
 /// A file that is wanted and did not come, or a manifest that cannot be carried.
@@ -120,8 +148,8 @@ pub struct Missing {
 }
 
 impl Missing {
-    fn of(name: &str, failed: &Failed) -> Self {
-        let (reason, fix) = (failed.why.as_str(), failed.why.fix());
+    fn of(name: &str, failed: &Failed, kind: OriginKind) -> Self {
+        let (reason, fix) = (failed.why.as_str(), failed.why.fix(kind));
         Self { name: name.to_owned(), reason, detail: failed.detail.clone(), fix }
     }
 
@@ -146,7 +174,7 @@ pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
     if pullers.is_empty() {
         return Ok(None);
     }
-    let failed = |err: io::Error| format!("cannot start a thread: {err}");
+    let failed = |err: io::Error| format!("cannot start a thread: {}", plain(&err));
     let runtime = runtime().map_err(failed)?;
     let sources: Vec<Source> = pulled_sources(config).cloned().collect();
     let counted = Arc::clone(&stats);
@@ -157,7 +185,8 @@ pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
             for (puller, source) in pullers.into_iter().zip(sources) {
                 let stats = Arc::clone(&counted);
                 tasks.spawn_local(async move {
-                    let again = || Puller::new(&source, Arc::clone(&stats));
+                    let again =
+                        || Puller::new(&source, Arc::clone(&stats)).map_err(|failed| failed.to_string());
                     keep_following(&source.name, puller, again, Puller::follow, &stats).await;
                 });
             }
@@ -167,60 +196,62 @@ pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
     Ok(Some(stats))
 }
 
-/// Pulls what all sources name, once; `progress` gets files and bytes so far.
+/// Pulls what all sources name, once; `progress` gets files and bytes so far. Every source is tried, and has its result.
 ///
 /// # Errors
-/// One line: as [`start`], or a manifest that does not come.
+/// If the system has no room for a thread's events.
 pub fn complete(config: &Config, mut progress: impl FnMut(u64, u64)) -> Result<Vec<Pulled>, String> {
+    let runtime = runtime().map_err(|err| format!("cannot start: {}", plain(&err)))?;
+    let (mut files_before, mut bytes_before) = (0, 0);
     let mut all = Vec::new();
-    let stats = Arc::new(PullStats::default());
-    let runtime = runtime().map_err(|err| format!("cannot start: {err}"))?;
-    for mut puller in pullers(config, &stats)? {
-        let [files, bytes, ..] = stats.counts();
-        let tasks = tokio::task::LocalSet::new();
-        let result = tasks.block_on(&runtime, async {
-            let round = puller.round();
-            tokio::pin!(round);
-            loop {
-                match tokio::time::timeout(Duration::from_millis(200), &mut round).await {
-                    Ok(round) => return round,
-                    Err(_) => {
-                        let [files, bytes, ..] = stats.counts();
-                        progress(files, bytes);
-                    }
-                }
-            }
-        });
-        let [files_now, bytes_now, ..] = stats.counts();
-        let (source, of) = (puller.source.clone(), Arc::clone(&puller.files));
-        let list = stats.lists().get(&source).cloned();
-        let keys = list.as_ref().map(|it| it.keys);
-        let inventory = match result.inventory {
-            Some(inventory) if result.is_listed && keys != Some(0) => inventory,
-            _ => {
-                let nothing = || nothing_to_carry(&of.shown(), keys);
-                let why = stats.newest_failure_and_fix().unwrap_or_else(nothing);
-                return Err(format!("source {source}: {why}"));
-            }
-        };
-        let missing = puller.missing(&result.missing, &inventory);
-        let mut not_carried = inventory.left_out_by_reason();
-        not_carried.remove(&LeftOutReason::Missing);
-        let (files, bytes) = (files_now - files, bytes_now - bytes);
-        all.push(Pulled { source, files, bytes, missing, not_carried, list });
+    for source in pulled_sources(config) {
+        let progress = |files, bytes| progress(files_before + files, bytes_before + bytes);
+        let pulled = complete_source(source, &runtime, progress);
+        (files_before, bytes_before) = (files_before + pulled.files, bytes_before + pulled.bytes);
+        all.push(pulled);
     }
     Ok(all)
 }
 
-/// What is said of a source that came and has no presentation.
-fn nothing_to_carry(shown: &str, keys: Option<u64>) -> String {
-    match keys {
-        Some(keys) => format!(
-            "{shown}: {keys} keys, and no manifest among them that can be carried; correct the prefix in `pull`, or say \
-             include_unreferenced = true"
-        ),
-        None => format!("{shown}: nothing to carry; give the URL of an HLS or DASH manifest as `pull`"),
+fn complete_source(
+    source: &Source,
+    runtime: &tokio::runtime::Runtime,
+    mut progress: impl FnMut(u64, u64),
+) -> Pulled {
+    let (name, kind) = (source.name.clone(), OriginKind::of(source));
+    // Counters of its own: the newest failure must not be that of another source.
+    let stats = Arc::new(PullStats::default());
+    let mut puller = match Puller::new(source, Arc::clone(&stats)) {
+        Ok(puller) => puller,
+        Err(failed) => {
+            let refusal = Some(Refusal::of(&source.path.display().to_string(), &failed, kind));
+            return Pulled { source: name, refusal, ..Pulled::default() };
+        }
+    };
+    let tasks = tokio::task::LocalSet::new();
+    let round = tasks.block_on(runtime, async {
+        let round = puller.round();
+        tokio::pin!(round);
+        loop {
+            match tokio::time::timeout(Duration::from_millis(200), &mut round).await {
+                Ok(round) => return round,
+                Err(_) => {
+                    let [files, bytes, ..] = stats.counts();
+                    progress(files, bytes);
+                }
+            }
+        }
+    });
+    let [files, bytes, ..] = stats.counts();
+    let list = stats.lists().get(&name).cloned();
+    let refusal = round.refusal.map(|(place, failed)| Refusal::of(&place, &failed, kind));
+    let mut pulled = Pulled { source: name, files, bytes, list, refusal, ..Pulled::default() };
+    if let Some(inventory) = &round.inventory {
+        pulled.missing = puller.missing(&round.missing, inventory);
+        pulled.not_carried = inventory.left_out_by_reason();
+        pulled.not_carried.remove(&LeftOutReason::Missing);
     }
+    pulled
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
@@ -232,7 +263,13 @@ fn pulled_sources(config: &Config) -> impl Iterator<Item = &Source> {
 }
 
 fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, String> {
-    pulled_sources(config).map(|source| Puller::new(source, Arc::clone(stats))).collect()
+    let puller = |source: &Source| {
+        let told = |failed: Failed| {
+            format!("source {}: {failed}; {}", source.name, failed.why.fix(OriginKind::of(source)))
+        };
+        Puller::new(source, Arc::clone(stats)).map_err(told)
+    };
+    pulled_sources(config).map(puller).collect()
 }
 
 /// Keeps a source followed. A task that ends by a panic is counted as `internal`, told, and replaced by a new one with pauses of
@@ -275,7 +312,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a text").to_owned()
 }
 
-/// Result of a look at the bucket of a source, for `check`.
+/// Result of a look at the origin of a source, for `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
     /// What is there.
@@ -289,32 +326,81 @@ pub enum Probed {
     },
 }
 
-/// Asks the bucket of each source for the first page of its list, and for the manifest that is named: name of the source, and what
-/// is there.
-pub fn probe(config: &Config) -> Vec<(String, Probed)> {
-    let of = |source: &Source| {
-        let location = source.bucket()?;
-        let key = format!("{}{}", location.prefix, location.manifest.as_deref().unwrap_or_default());
-        let (shown, prefix) = (location.shown(&key), location.prefix.clone());
-        let looked = runtime().map_err(|err| Failed::new(PullFailure::Internal, err.to_string()));
-        let looked = looked.and_then(|it| {
-            it.block_on(async {
-                let bucket = bucket(source, location, environment)
-                    .map_err(|why| Failed::new(PullFailure::Listing, why))?
-                    .impatient();
-                let patience = tokio::time::timeout(PROBE, look_into(&bucket, &key));
-                let silent =
-                    || Failed::new(PullFailure::Timeout, format!("no answer for {} s", PROBE.as_secs()));
-                patience.await.map_err(|_| silent())?
-            })
-        });
-        let probed = match looked {
-            Ok(page) => judge(&page, source, &prefix, &shown),
-            Err(failed) => Probed::Wrong { what: format!("{shown}: {failed}"), fix: failed.why.fix() },
-        };
-        Some((source.name.clone(), probed))
+/// Asks the origins of all sources, at the same time: a web server for the manifest, a bucket for the first page of its list, and for
+/// the manifest that is named. Gives the source, its kind, and what is there.
+pub fn probe(config: &Config) -> Vec<(String, OriginKind, Probed)> {
+    let sources: Vec<&Source> = pulled_sources(config).collect();
+    let looked = match runtime() {
+        Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, look_at_all(&sources)),
+        Err(err) => vec![Err(Failed::new(PullFailure::Internal, plain(&err))); sources.len()],
     };
-    config.sources.iter().filter_map(of).collect()
+    let told = |(source, looked): (&Source, Result<Probed, Failed>)| {
+        let kind = OriginKind::of(source);
+        let wrong = |failed: Failed| Probed::Wrong {
+            what: format!("{}: {failed}", shown(source)),
+            fix: failed.why.fix(kind),
+        };
+        (source.name.clone(), kind, looked.unwrap_or_else(wrong))
+    };
+    sources.into_iter().zip(looked).map(told).collect()
+}
+
+async fn look_at_all(sources: &[&Source]) -> Vec<Result<Probed, Failed>> {
+    let mut looks = Vec::new();
+    for source in sources {
+        let source = Source::clone(source);
+        looks.push(tokio::task::spawn_local(async move { look_at_origin(&source).await }));
+    }
+    let mut all = Vec::new();
+    for look in looks {
+        let ended = look.await;
+        all.push(ended.unwrap_or_else(|err| Err(Failed::new(PullFailure::Internal, err.to_string()))));
+    }
+    all
+}
+
+async fn look_at_origin(source: &Source) -> Result<Probed, Failed> {
+    let Some(location) = source.bucket() else { return look_at_manifest(source).await };
+    let (prefix, key) = (location.prefix.clone(), location.manifest_key());
+    let bucket = bucket(source, location, environment)?.impatient();
+    let patience = tokio::time::timeout(PROBE, look_into(&bucket, &key));
+    let silent = |_| Failed::new(PullFailure::Timeout, format!("no answer for {} s", PROBE.as_secs()));
+    let page = patience.await.map_err(silent)??;
+    Ok(judge(&page, source, &prefix, &shown(source)))
+}
+
+/// A manifest of a web server, as pulling asks for it.
+async fn look_at_manifest(source: &Source) -> Result<Probed, Failed> {
+    let url = source.pull.clone().unwrap_or_default();
+    let answer = web_client(source, &url)?.get(&url, None, None).await?;
+    let Answer::Body { mut body, .. } = answer else {
+        return Err(Failed::new(PullFailure::Status, "304"));
+    };
+    let bytes = manifest_bytes(&mut body).await?;
+    if Manifest::read(&bytes).is_none() {
+        return Err(Failed::new(PullFailure::NoPackage, "neither an HLS playlist nor a DASH MPD"));
+    }
+    Ok(Probed::Fine(format!("{}: a manifest of {} bytes", shown(source), bytes.len())))
+}
+
+/// What is asked for of the origin of a source, for people.
+fn shown(source: &Source) -> String {
+    match source.bucket() {
+        Some(location) => location.shown(&location.manifest_key()),
+        None => without_secrets(source.pull.as_deref().unwrap_or_default()),
+    }
+}
+
+/// The bytes of a manifest.
+async fn manifest_bytes(body: &mut Body) -> Result<Vec<u8>, Failed> {
+    let mut bytes = Vec::new();
+    while let Some(data) = body.next().await? {
+        if bytes.len() as u64 + data.len() as u64 > MAX_MANIFEST_BYTES {
+            return Err(Failed::new(PullFailure::TooLong, format!("more than {MAX_MANIFEST_BYTES} bytes")));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
 }
 
 /// The first page of a bucket's list. The manifest that is named must be there.
@@ -331,7 +417,7 @@ fn judge(page: &Page, source: &Source, prefix: &str, shown: &str) -> Probed {
     let (mut list, mut manifests) = (BucketList::default(), 0);
     for object in &page.objects {
         list.keys += 1;
-        match place(object.key.get(prefix.len()..).unwrap_or_default()) {
+        match object.place(prefix) {
             Ok(_) if object.is_archived => list.leave_out(KeyLeftOut::Archived, &object.key),
             Ok(name) => manifests += u64::from(has_manifest_name(name)),
             Err(why) => list.leave_out(why, &object.key),
@@ -343,7 +429,7 @@ fn judge(page: &Page, source: &Source, prefix: &str, shown: &str) -> Probed {
     let what = format!("{shown}: {} keys{more}, {manifests} of them manifests{left_out}", list.keys);
     let is_all = page.next.is_none();
     if list.keys == 0 && is_all {
-        let fix = PullFailure::NoKeys.fix();
+        let fix = PullFailure::NoKeys.fix(OriginKind::Bucket);
         return Probed::Wrong { what: format!("{shown}: {}", PullFailure::NoKeys), fix };
     }
     if manifests == 0 && is_all && !source.include_unreferenced {
@@ -353,8 +439,21 @@ fn judge(page: &Page, source: &Source, prefix: &str, shown: &str) -> Probed {
     Probed::Fine(what)
 }
 
-fn bucket(source: &Source, location: S3Location, environment: Environment) -> Result<Bucket, String> {
-    Bucket::new(location, &source.s3.clone().unwrap_or_default(), environment)
+fn bucket(source: &Source, location: S3Location, environment: Environment) -> Result<Bucket, Failed> {
+    let bucket = Bucket::new(location, &source.s3.clone().unwrap_or_default(), environment);
+    bucket.map_err(|why| Failed::new(PullFailure::Listing, why))
+}
+
+/// A client of the web server of a source.
+fn web_client(source: &Source, url: &str) -> Result<Client, Failed> {
+    let authorization = source.pull_authorization_file.as_deref().map(|file| {
+        let text = fs::read_to_string(file);
+        text.map(|it| it.trim().to_owned()).map_err(|err| {
+            let what = format!("pull_authorization_file {}: {}", file.display(), plain(&err));
+            Failed::new(PullFailure::Io, what)
+        })
+    });
+    Ok(Client::new(url, authorization.transpose()?))
 }
 
 /// The folder of a URL, with its slash.
@@ -369,8 +468,8 @@ struct Round {
     inventory: Option<Inventory>,
     /// Files that are still missing.
     missing: Vec<String>,
-    /// No list of the bucket was due, or it came.
-    is_listed: bool,
+    /// Why the source as a whole did not come, and what it was asked for.
+    refusal: Option<(String, Failed)>,
 }
 
 /// Origin of a source.
@@ -447,10 +546,13 @@ struct Puller {
 }
 
 impl Puller {
-    fn new(source: &Source, stats: Arc<PullStats>) -> Result<Self, String> {
+    fn new(source: &Source, stats: Arc<PullStats>) -> Result<Self, Failed> {
         let url = source.pull.clone().unwrap_or_default();
-        let folder = FilledFolder::open(&source.path, MAX_FILES, source.pull_bytes)?;
-        let failed = |err: io::Error| format!("{}: {err}", source.path.display());
+        let folder = FilledFolder::open(&source.path, MAX_FILES, source.pull_bytes)
+            .map_err(|why| Failed::new(PullFailure::Io, why))?;
+        let failed = |err: io::Error| {
+            Failed::new(PullFailure::Io, format!("{}: {}", source.path.display(), plain(&err)))
+        };
         let options = Options { ignored_query: source.ignored_query(), ..Options::default() };
         let (origin, base, manifest, listing, options) = match source.bucket() {
             Some(location) => {
@@ -474,15 +576,10 @@ impl Puller {
                 (origin, Base::Bucket(location), manifest, Some(listing), options)
             }
             None => {
-                let authorization = source.pull_authorization_file.as_deref().map(|file| {
-                    let text = fs::read_to_string(file);
-                    text.map(|it| it.trim().to_owned())
-                        .map_err(|err| format!("pull_authorization_file {}: {err}", file.display()))
-                });
                 let path = url.split(['?', '#']).next().unwrap_or_default();
                 let manifest = decode(path.rsplit('/').next().unwrap_or_default());
                 let options = Options { base: folder_of(&url).to_owned(), ..options };
-                let origin = Origin::Web(Arc::new(Client::new(&url, authorization.transpose()?)));
+                let origin = Origin::Web(Arc::new(web_client(source, &url)?));
                 (origin, Base::Manifest(url), Some(manifest), None, options)
             }
         };
@@ -533,9 +630,9 @@ impl Puller {
 
     /// Lists the bucket if that is due, looks at the manifests, and fetches what is missing.
     async fn round(&mut self) -> Round {
-        let mut round = Round { inventory: None, missing: Vec::new(), is_listed: true };
+        let mut round = Round { inventory: None, missing: Vec::new(), refusal: None };
         if self.listing.as_ref().is_some_and(|it| it.due <= Instant::now()) {
-            round.is_listed = self.list().await;
+            round.refusal = self.list().await.err();
         }
         let mut due = self.manifests.clone();
         if let Some(manifest) = &self.files.manifest {
@@ -549,7 +646,13 @@ impl Puller {
             self.look_at(&path).await;
         }
         for _ in 0..MAX_READINGS {
-            let Ok(inventory) = self.read() else { return round };
+            let inventory = match self.read() {
+                Ok(inventory) => inventory,
+                Err(why) => {
+                    round.refusal = round.refusal.or_else(|| Some(self.nothing_to_carry(&why)));
+                    return round;
+                }
+            };
             round.missing = missing(&inventory);
             self.manifests = changing(&inventory, self.listing.is_some());
             round.inventory = Some(inventory);
@@ -564,8 +667,37 @@ impl Puller {
         round
     }
 
+    const fn kind(&self) -> OriginKind {
+        match &self.origin {
+            Origin::Web(_) => OriginKind::Web,
+            Origin::Bucket(_) => OriginKind::Bucket,
+        }
+    }
+
     fn may_ask(&self, path: &str, now: Instant) -> bool {
         self.failing.get(path).is_none_or(|it| it.again <= now)
+    }
+
+    /// Why there is nothing: what did not come, or else what came is no package, which is counted.
+    fn nothing_to_carry(&self, why: &PackageError) -> (String, Failed) {
+        let failing = self.failing.iter().map(|(path, it)| (path, &it.why));
+        if let Some((path, failed)) = self.failed_manifests.iter().chain(failing).next() {
+            return (self.files.url_of(path).unwrap_or_else(|| path.clone()), failed.clone());
+        }
+        let list = self
+            .files
+            .stats
+            .lists()
+            .get(&self.source)
+            .map(|list| format!("{} keys, and no manifest among them that can be carried", list.keys));
+        let of_reading = || match why {
+            PackageError::Nothing(_, problems) => problems.first().map(ToString::to_string),
+            PackageError::Io(path, err) => Some(format!("{}: {}", path.display(), plain(err))),
+        };
+        let detail = list.or_else(of_reading).unwrap_or_default();
+        let failed = Failed::new(PullFailure::NoPackage, detail);
+        self.files.stats.fail(&self.files.shown(), failed.clone());
+        (self.files.shown(), failed)
     }
 
     /// Files that are wanted and did not come, each with its reason: those that manifests name (`named`), manifests that no other
@@ -574,12 +706,12 @@ impl Puller {
         let mut all = BTreeMap::new();
         for name in named {
             let of_manifest = || Missing::of_manifest(name, LeftOutReason::Missing);
-            let why = self.failing.get(name).map(|it| Missing::of(name, &it.why));
+            let why = self.failing.get(name).map(|it| Missing::of(name, &it.why, self.kind()));
             all.insert(name.clone(), why.unwrap_or_else(of_manifest));
         }
         let failing = self.failing.iter().map(|(name, it)| (name, &it.why));
         for (name, why) in failing.chain(&self.failed_manifests) {
-            all.entry(name.clone()).or_insert_with(|| Missing::of(name, why));
+            all.entry(name.clone()).or_insert_with(|| Missing::of(name, why, self.kind()));
         }
         let faults = inventory.left_out.iter().filter(|it| it.reason.is_fault());
         for it in faults.filter(|it| it.reason != LeftOutReason::Missing && has_manifest_name(&it.name)) {
@@ -594,36 +726,40 @@ impl Puller {
         Reader::new(&source, self.options.clone())?.read()
     }
 
-    /// Goes through the list of the bucket, and fetches what is wanted of each page. False: it did not come to its end.
-    async fn list(&mut self) -> bool {
-        let Origin::Bucket(bucket) = self.origin.clone() else { return true };
-        let Some(listing) = &mut self.listing else { return true };
+    /// Goes through the list of the bucket, and fetches what is wanted of each page.
+    ///
+    /// # Errors
+    /// What was asked for, and why the list did not come to its end, or has nothing.
+    async fn list(&mut self) -> Result<(), (String, Failed)> {
+        let Origin::Bucket(bucket) = self.origin.clone() else { return Ok(()) };
+        let Some(listing) = &mut self.listing else { return Ok(()) };
         listing.number += 1;
         let result = self.list_pages(&bucket).await;
-        let Some(listing) = &mut self.listing else { return true };
+        let Some(listing) = &mut self.listing else { return Ok(()) };
         let now = Instant::now();
+        let shown = bucket.location().shown(&bucket.location().prefix);
         match result {
             Ok(list) => {
                 (listing.failed, listing.due) = (0, now + listing.every);
                 let gone = listing.held.gone(listing.number);
-                if list.keys == 0 {
-                    let location = bucket.location();
-                    self.files.stats.fail(&location.shown(&location.prefix), PullFailure::NoKeys);
-                }
+                let is_empty = list.keys == 0;
                 self.files.stats.listed(&self.source, list);
                 for name in gone {
                     self.remove(&name);
                 }
-                true
+                if is_empty {
+                    self.files.stats.fail(&shown, PullFailure::NoKeys);
+                    return Err((shown, PullFailure::NoKeys.into()));
+                }
+                Ok(())
             }
             Err(failed) => {
                 // Only whole lists tell what is gone.
                 listing.number -= 1;
                 listing.failed += 1;
                 listing.due = now + back_off(listing.failed);
-                let location = bucket.location();
-                self.files.stats.fail(&location.shown(&location.prefix), failed);
-                false
+                self.files.stats.fail(&shown, failed.clone());
+                Err((shown, failed))
             }
         }
     }
@@ -662,7 +798,7 @@ impl Puller {
         let now = Instant::now();
         for object in objects {
             list.keys += 1;
-            let name = match place(object.key.get(prefix.len()..).unwrap_or_default()) {
+            let name = match object.place(prefix) {
                 Ok(name) => name,
                 Err(why) => {
                     list.leave_out(why, &object.key);
@@ -724,13 +860,7 @@ impl Puller {
             self.files.stats.unchanged.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
-        let mut bytes = Vec::new();
-        while let Some(data) = body.next().await? {
-            if bytes.len() as u64 + data.len() as u64 > MAX_MANIFEST_BYTES {
-                return Err(PullFailure::TooLong.into());
-            }
-            bytes.extend_from_slice(&data);
-        }
+        let bytes = manifest_bytes(&mut body).await?;
         self.files.store_manifest(&name, &bytes)?;
         self.pulled.insert(self.files.folder.root.join(&name));
         if let (Some(listing), Some(etag)) = (&mut self.listing, validator.as_ref().and_then(Validator::bare))

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
 
+use carousel::config::plain;
 use carousel::reason::Counts;
+
+use crate::options::Source;
 
 pub use super::s3::listing::KeyLeftOut;
 
@@ -38,7 +41,7 @@ carousel::reasons! {
         NoCredentials = "no_credentials",
         /// The store refuses the access key, its secret or its session token.
         BadCredentials = "bad_credentials",
-        /// The access key may not read this.
+        /// The origin refuses us: 401 or 403; the access key of a bucket may not read this.
         Denied = "denied",
         /// The clock of this machine differs from the store's.
         Clock = "clock",
@@ -56,23 +59,48 @@ carousel::reasons! {
         Listing = "listing",
         /// No key of the bucket begins with the prefix.
         NoKeys = "no_keys",
+        /// What came has nothing that can be carried: no HLS or DASH manifest, or none that can be read.
+        NoPackage = "no_package",
         /// A fault of this program; its message is in the log. The file, or the following of the source, is begun anew.
         Internal = "internal",
     }
 }
 
+/// Where a source is pulled from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginKind {
+    /// A web server.
+    Web,
+    /// A bucket.
+    Bucket,
+}
+
+impl OriginKind {
+    pub(super) fn of(source: &Source) -> Self {
+        if source.bucket().is_some() { Self::Bucket } else { Self::Web }
+    }
+}
+
 impl PullFailure {
-    /// What to do about it.
-    pub const fn fix(self) -> &'static str {
+    /// What to do about it, at an origin of that kind.
+    pub const fn fix(self, kind: OriginKind) -> &'static str {
+        let is_bucket = matches!(kind, OriginKind::Bucket);
         match self {
+            Self::Connect if is_bucket => {
+                "correct `endpoint`, host and port; look at the name service and the firewall; https needs the system's \
+                 certificates (ca-certificates)"
+            }
             Self::Connect => {
-                "correct host and port of `pull` or `endpoint`; look at the name service and the firewall; https needs the \
-                 system's certificates (ca-certificates)"
+                "correct host and port of `pull`; look at the name service and the firewall; https needs the system's \
+                 certificates (ca-certificates)"
             }
             Self::Timeout => "look at the network and at the load of the origin; it is asked for again",
             Self::NotFound => "correct the path in `pull`, which is case-sensitive, or put the file there",
-            Self::Status => "look at the origin's log; of a bucket, at `endpoint` and `path_style`",
-            Self::Redirect => "give the URL to which it leads as `pull`",
+            Self::Status if is_bucket => "look at the log of the store, and at `endpoint` and `path_style`",
+            Self::Status => "look at the origin's log, and ask it for the same URL with `curl -v`",
+            Self::Redirect => {
+                "give the URL at which the manifest is in the end as `pull`, or correct the redirects of the origin"
+            }
             Self::Encoded => {
                 "store it without Content-Encoding, or switch compression off for it at the origin"
             }
@@ -83,7 +111,9 @@ impl PullFailure {
                 "rename it at the origin: a plain path below the folder, neither hidden nor temporary, nor the name of a \
                  folder as well"
             }
-            Self::Io => "look at the rights of the folder `path` and at the room on its disk",
+            Self::Io => {
+                "look at the rights of the folder `path` and of the files that the [[source]] names, and at the room on the disk"
+            }
             Self::NoCredentials => {
                 "give `credentials_file`, or `anonymous = true`, in [source.s3]; or AWS_ACCESS_KEY_ID and \
                  AWS_SECRET_ACCESS_KEY"
@@ -91,9 +121,12 @@ impl PullFailure {
             Self::BadCredentials => {
                 "put the key, the secret and the session token that are valid now into `credentials_file`"
             }
+            Self::Denied if is_bucket => {
+                "allow the access key s3:ListBucket on the bucket and s3:GetObject on its objects"
+            }
             Self::Denied => {
-                "of a bucket, allow the key s3:ListBucket on it and s3:GetObject on its objects; else give \
-                 `pull_authorization_file`"
+                "give the file with the value of Authorization that the origin wants as `pull_authorization_file`, or let it \
+                 answer this machine without"
             }
             Self::Clock => "set the clock of this machine, by NTP",
             Self::NoBucket => "correct the bucket's name in `pull`, or `endpoint` in [source.s3]",
@@ -103,6 +136,12 @@ impl PullFailure {
             Self::Archived => "restore it, or store it in a class that can be read at once",
             Self::Listing => "set `endpoint` to the URL of the store, not of its console, and `path_style`",
             Self::NoKeys => "correct the prefix in `pull`: it is case-sensitive, and is not percent-encoded",
+            Self::NoPackage if is_bucket => {
+                "correct the prefix in `pull`, or say include_unreferenced = true"
+            }
+            Self::NoPackage => {
+                "give the URL of an HLS or DASH manifest as `pull`; `headend scan` of the folder tells more"
+            }
             Self::Internal => "report it, with the message in the log",
         }
     }
@@ -139,7 +178,7 @@ impl From<PullFailure> for Failed {
 
 impl From<io::Error> for Failed {
     fn from(err: io::Error) -> Self {
-        Self::new(PullFailure::Io, err.to_string())
+        Self::new(PullFailure::Io, plain(&err))
     }
 }
 
@@ -151,7 +190,7 @@ pub struct PullStats {
     pub(super) unchanged: AtomicU64,
     pub(super) removed: AtomicU64,
     pub(super) failed: Counts<PullFailure>,
-    newest_failure: Mutex<Option<(String, PullFailure)>>,
+    newest_failure: Mutex<Option<String>>,
     /// Newest complete list of each bucket, by the name of its source.
     lists: Mutex<BTreeMap<String, BucketList>>,
 }
@@ -199,18 +238,12 @@ impl PullStats {
         self.failed.add(failed.why);
         // A query may be what opens it, and user information is.
         let text = format!("{}: {failed}", without_secrets(url));
-        *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((text, failed.why));
+        *self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 
     /// Newest failure.
     pub fn newest_failure(&self) -> Option<String> {
-        self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.0.clone())
-    }
-
-    /// The same, with what to do about it.
-    pub(super) fn newest_failure_and_fix(&self) -> Option<String> {
-        let newest = self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.as_ref().map(|(text, why)| format!("{text}; {}", why.fix()))
+        self.newest_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn listed(&self, source: &str, list: BucketList) {

@@ -359,13 +359,101 @@ fn what_an_origin_must_not_do_is_refused_and_counted() {
     assert!(origin.asked("/out.ts").is_empty() && origin.asked("/film/.hidden.ts").is_empty());
     assert_eq!(origin.asked("/film/cut.ts").len(), ATTEMPTS as usize);
     assert_eq!(fs::read_dir(dir.path().join("pulled")).unwrap().count(), 2, "the manifest and the mark");
+    let pulled = complete(&folder, |_, _| {}).unwrap().remove(0);
+    let told = |name: &str| &pulled.missing.iter().find(|it| it.name == name).unwrap().detail;
+    assert_eq!(told("cut.ts"), "the response ended after 4 of 564 bytes, at attempt 3");
+    assert_eq!(told("coded.ts"), "Content-Encoding: gzip");
+    let last = format!("more than 5 redirects in succession, the last to {}film/round.ts", origin.url);
+    assert_eq!(*told("round.ts"), last);
+    assert_eq!(told("away.ts"), "302 to file:///etc/hostname, which is no http or https URL");
 
     let long = config(dir.path(), &format!("{}film/long.m3u8", origin.url), "");
-    let why = complete(&long, |_, _| {}).unwrap_err();
-    assert!(why.contains("long.m3u8: too_long"), "{why}");
+    let why = refusal(&long);
+    assert!(why.contains("long.m3u8: too_long (more than 16777216 bytes)"), "{why}");
     let nobody = config(dir.path(), "http://127.0.0.1:9/x.m3u8", "");
-    let why = complete(&nobody, |_, _| {}).unwrap_err();
-    assert!(why.contains("http://127.0.0.1:9/x.m3u8: connect"), "{why}");
+    let why = refusal(&nobody);
+    assert!(why.contains("http://127.0.0.1:9/x.m3u8: connect (Connection refused)"), "{why}");
+}
+
+/// Why the only source does not come.
+pub(super) fn refusal(config: &Config) -> String {
+    complete(config, |_, _| {}).unwrap().remove(0).refusal.unwrap().to_string()
+}
+
+#[test]
+fn every_source_is_tried_whatever_happens_to_others() {
+    let origin = Origin::new(|asked| match asked.target.as_str() {
+        "/film/index.m3u8" => Reply::of(200, playlist(&["a.ts", "gone.ts"], true)),
+        "/film/a.ts" => Reply::of(200, segment(1, 3)),
+        "/page/index.m3u8" => Reply::of(200, "<html>"),
+        "/shut/index.m3u8" => Reply::of(403, ""),
+        _ => Reply::of(404, ""),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "in the way of a folder").unwrap();
+    let source = |name: &str, path: &str| {
+        format!(
+            "[[source]]\npath = '{path}'\nname = '{name}'\nbase = 'https://h/{name}/'\npull = '{}{name}/index.m3u8'\n",
+            origin.url
+        )
+    };
+    let names = ["none", "file", "page", "shut", "film"];
+    let sources: String =
+        names.iter().map(|name| source(name, if *name == "file" { "file/x" } else { name })).collect();
+    let config = Config::parse(&format!("link.rate_bps = 8_000_000\n{sources}"), dir.path()).unwrap();
+    let mut seen = (0, 0);
+    let pulled = complete(&config, |files, bytes| seen = (files, bytes)).unwrap();
+    assert_eq!(pulled.iter().map(|it| it.source.as_str()).collect::<Vec<_>>(), names);
+    let reasons: Vec<_> = pulled.iter().map(|it| it.refusal.as_ref().map(|it| it.reason)).collect();
+    assert_eq!(reasons, [Some("not_found"), Some("io"), Some("no_package"), Some("denied"), None]);
+    let shut = pulled[3].refusal.as_ref().unwrap().to_string();
+    assert!(shut.contains("pull_authorization_file") && !shut.contains("bucket"), "{shut}");
+    let [.., film] = &pulled[..] else { panic!() };
+    assert_eq!((film.files, film.missing.len(), film.missing[0].reason), (2, 1, "not_found"));
+    assert!(dir.path().join("film/a.ts").exists());
+}
+
+#[test]
+fn check_asks_web_servers_for_their_manifests() {
+    let origin = Origin::new(|asked| match asked.target.as_str() {
+        "/film/index.m3u8?key=secret" => Reply::of(200, playlist(&["a.ts"], true)),
+        "/page/index.m3u8" => Reply::of(200, "<html>"),
+        _ => Reply::of(404, ""),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let probed = |path: &str| {
+        let config = config(dir.path(), &format!("{}{path}", origin.url), "");
+        let (name, kind, probed) = probe(&config).remove(0);
+        assert_eq!((name.as_str(), kind), ("pulled", OriginKind::Web));
+        probed
+    };
+    let length = playlist(&["a.ts"], true).len();
+    let fine = format!("{}film/index.m3u8: a manifest of {length} bytes", origin.url);
+    assert_eq!(probed("film/index.m3u8?key=secret"), Probed::Fine(fine));
+    for (path, why) in [
+        ("page/index.m3u8", "no_package (neither an HLS playlist nor a DASH MPD)"),
+        ("gone/index.m3u8", "not_found (404)"),
+    ] {
+        let Probed::Wrong { what, fix } = probed(path) else { panic!("{path}") };
+        assert!(what == format!("{}{path}: {why}", origin.url) && !fix.is_empty(), "{what}; {fix}");
+    }
+    for (answer, why) in [
+        (&b""[..], "ended the connection without an answer"),
+        (&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], "speaks no HTTP"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a.m3u8", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            assert!(lines.map_while(Result::ok).any(|line| line.is_empty()), "the end of the request");
+            stream.write_all(answer).unwrap();
+        });
+        let Probed::Wrong { what, .. } = probe(&config(dir.path(), &url, "")).remove(0).2 else { panic!() };
+        assert!(what.contains(why), "{what}");
+    }
+    // Nothing is written: `pull` alone makes the folder.
+    assert!(!dir.path().join("pulled").exists());
 }
 
 #[test]
@@ -392,13 +480,25 @@ fn credentials_go_to_the_manifests_host_alone() {
 #[test]
 fn mistakes_are_told_with_what_to_write() {
     let dir = tempfile::tempdir().unwrap();
+    let text_of = |more: &str| {
+        format!("[link]\nrate_bps = 1_000_000\n[[source]]\npath = 'a'\nbase = 'https://h/a/'\n{more}\n")
+    };
     let wrong = |more: &str| {
-        let text =
-            format!("[link]\nrate_bps = 1_000_000\n[[source]]\npath = 'a'\nbase = 'https://h/a/'\n{more}\n");
-        let mistakes = Config::parse(&text, dir.path()).unwrap_err();
+        let mistakes = Config::parse(&text_of(more), dir.path()).unwrap_err();
         format!("{mistakes:?}")
     };
     assert!(wrong("pull = 'ftp://host/a.m3u8'").contains("https://host/path/master.m3u8"));
+    for url in [
+        "http://u:p4ss@h/a.m3u8",
+        "https://p4ss@h/a.mpd",
+        "https://u:p4ss@h",
+        "ftp://u:p4ss@h/a.m3u8",
+        "https://u:p4ss@h/a.mpd?x=y@z",
+    ] {
+        let told = wrong(&format!("pull = '{url}'"));
+        assert!(told.contains("user or password") && !told.contains("p4ss"), "{url}: {told}");
+    }
+    assert!(Config::parse(&text_of("pull = 'https://h/a@b/c.mpd?u=x@y'"), dir.path()).is_ok());
     assert!(wrong("pull = 's3://bucket/film'").contains("slash at its end"));
     let secret = wrong("pull = 's3://AKIA:secret@bucket/film/'");
     assert!(secret.contains("credentials") && !secret.contains("secret@"), "{secret}");
@@ -506,6 +606,9 @@ fn every_reason_of_a_bucket_has_a_fix_of_its_own_and_is_in_the_guide() {
     let mut fixes = HashSet::new();
     for why in PullFailure::ALL {
         assert!(guide.contains(&format!("\n| `{why}` |")), "{why}");
-        assert!(fixes.insert(why.fix()), "{why} has the fix of another reason");
+        let of_both = HashSet::from([OriginKind::Web, OriginKind::Bucket].map(|kind| why.fix(kind)));
+        for fix in of_both {
+            assert!(fixes.insert(fix), "{why} has the fix of another reason");
+        }
     }
 }

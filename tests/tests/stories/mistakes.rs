@@ -347,13 +347,17 @@ fn m20_a_port_of_the_headend_that_is_taken() {
     // An empty folder that packagers upload to is no mistake.
     let (code, text) = run("headend", &["check"], &config(free.to_string(), address));
     assert!(code == 0 && text.contains("nothing yet in") && text.contains("/one/"), "{text}");
-    // Nor is one that is pulled when it is sent.
+    // Nor is one that is pulled when it is sent; that its origin does not answer is.
     let pulled = setup.headend(
         "link.rate_bps = 8_000_000\noutput.interface = '127.0.0.1'\n[[source]]\npath = 'two'\nbase = 'http://h/two/'\n\
          pull = 'http://127.0.0.1:9/two/master.m3u8'\n",
     );
     let (code, text) = run("headend", &["check"], &pulled);
-    assert!(code == 0 && text.contains("nothing yet in") && text.contains("`headend pull`"), "{text}");
+    assert!(code == 1 && text.contains("nothing yet in") && text.contains("`headend pull`"), "{text}");
+    found(
+        (code, text),
+        &["origin of two", "http://127.0.0.1:9/two/master.m3u8: connect (Connection refused)", "fix:"],
+    );
 }
 
 #[test]

@@ -94,7 +94,7 @@ async fn one_version(bucket: &Arc<Bucket>, key: &str, coming: &mut Coming<'_>) -
         match running.join_next().await {
             // What still runs ends with the set.
             Some(Ok(result)) => result?,
-            Some(Err(_)) => return Err(PullFailure::Cut.into()),
+            Some(Err(_)) => return Err(Failed::new(PullFailure::Cut, "a range of it was given up")),
             None => break,
         }
     }
@@ -112,7 +112,7 @@ async fn whole(
         coming.write(&data)?;
     }
     if bytes.is_some_and(|bytes| bytes != coming.bytes()) {
-        return Err(PullFailure::Cut.into());
+        return Err(body.cut());
     }
     Ok(etag.map(|it| bare(&String::from_utf8_lossy(it.as_bytes())).to_owned()).unwrap_or_default())
 }
@@ -150,7 +150,7 @@ impl Piece {
                             return Ok(());
                         }
                     }
-                    Ok(None) => break PullFailure::Cut,
+                    Ok(None) => break coming.cut(),
                     Err(why) => break why,
                 }
             };
@@ -159,7 +159,7 @@ impl Piece {
             }
             poor = if at - begun >= PROGRESS_BYTES { 0 } else { poor + 1 };
             if poor >= ATTEMPTS {
-                return Err(why.into());
+                return Err(why);
             }
         }
     }

@@ -37,6 +37,13 @@ pub(in super::super) struct Listed {
     pub(in super::super) is_archived: bool,
 }
 
+impl Listed {
+    /// The path that it has below the source's folder.
+    pub(in super::super) fn place(&self, prefix: &str) -> Result<&str, KeyLeftOut> {
+        place(self.key.get(prefix.len()..).unwrap_or_default())
+    }
+}
+
 /// Begin of the next page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Next {
@@ -111,7 +118,7 @@ pub(in super::super) fn bare(etag: &str) -> &str {
 }
 
 /// The path that an object has below the source's folder, by what its key has behind the prefix.
-pub(in super::super) fn place(rest: &str) -> Result<&str, KeyLeftOut> {
+fn place(rest: &str) -> Result<&str, KeyLeftOut> {
     let is_unsafe = |name: &str| {
         matches!(name, "" | "." | "..") || name.contains('\\') || name.chars().any(char::is_control)
     };

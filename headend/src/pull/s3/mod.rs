@@ -36,7 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Url;
 
-use super::client::{AGENT, Answer, Body, Http, SILENCE, Validator, http, innermost_cause};
+use super::client::{AGENT, Answer, Body, Http, SILENCE, Validator, http, innermost_cause, silent};
 use super::stats::{Failed, PullFailure};
 use crate::clock::SystemClocks;
 use crate::options::{S3, S3Location};
@@ -305,7 +305,7 @@ impl Bucket {
         let again = |failed: Failed| (Refusal::Again(failed), None);
         let response = tokio::time::timeout(SILENCE, self.http.request(request))
             .await
-            .map_err(|_| again(PullFailure::Timeout.into()))?
+            .map_err(|_| again(silent()))?
             .map_err(|err| again(Failed::new(PullFailure::Connect, innermost_cause(&err))))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let is_answer = status.is_success()

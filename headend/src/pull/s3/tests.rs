@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::stats::{KeyLeftOut, PullStats};
-use super::super::tests::{Asked, Origin, Reply, failed, playlist, segment, with_puller};
-use super::super::{Probed, Puller, complete, probe};
+use super::super::tests::{Asked, Origin, Reply, failed, playlist, refusal, segment, with_puller};
+use super::super::{OriginKind, Probed, Puller, complete, probe};
 use super::*;
 use crate::config::Config;
 
@@ -511,7 +511,7 @@ fn lists_without_end_or_sense_are_given_up() {
         let config = config(dir.path(), &origin.url, "s3://vod/film/", "");
         let stats = Arc::new(PullStats::default());
         with_puller(&config, &stats, async |puller| {
-            assert!(!puller.round().await.is_listed);
+            assert!(puller.round().await.refusal.is_some());
         });
         assert_eq!(failed(&stats, PullFailure::Listing), 1, "{:?}", stats.newest_failure());
         assert!(lists(&origin) <= MAX_EMPTY_PAGES);
@@ -530,8 +530,9 @@ fn refusals_name_the_bucket_and_no_secret() {
         });
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), &origin.url, "s3://vod/film/", "");
-        let why = complete(&config, |_, _| {}).unwrap_err();
-        let (name, probed) = probe(&config).remove(0);
+        let why = refusal(&config);
+        let (name, kind, probed) = probe(&config).remove(0);
+        assert_eq!(kind, OriginKind::Bucket);
         let Probed::Wrong { what: probed, fix } = probed else { panic!("{probed:?}") };
         assert_eq!((name.as_str(), why.ends_with(fix)), ("pulled", true), "{why}");
         let of_bucket = format!("{:?}", bucket_of("s3://vod/film/", config.sources[0].s3.as_ref().unwrap()));
@@ -576,7 +577,7 @@ fn a_prefix_without_keys_and_a_manifest_that_is_not_there_are_told() {
     store.put("only/.hidden.m3u8", "x", "h");
     let dir = tempfile::tempdir().unwrap();
     let of = |pull: &str, more: &str| config(dir.path(), &origin.url, pull, more);
-    let probed = |pull: &str, more: &str| probe(&of(pull, more)).remove(0).1;
+    let probed = |pull: &str, more: &str| probe(&of(pull, more)).remove(0).2;
     let fine = probed("s3://vod/film/", "");
     assert_eq!(fine, Probed::Fine("s3://vod/film/: 2 keys, 1 of them manifests".to_owned()));
     assert!(matches!(probed("s3://vod/film/a.m3u8", ""), Probed::Fine(_)));
@@ -595,8 +596,8 @@ fn a_prefix_without_keys_and_a_manifest_that_is_not_there_are_told() {
     // A copy of the time before is no reason to be content.
     complete(&of("s3://vod/film/", ""), |_, _| {}).unwrap();
     store.objects.lock().unwrap().clear();
-    let why = complete(&of("s3://vod/film/", ""), |_, _| {}).unwrap_err();
-    assert_eq!(why, format!("source pulled: s3://vod/film/: no_keys; {}", PullFailure::NoKeys.fix()));
+    let why = refusal(&of("s3://vod/film/", ""));
+    assert_eq!(why, format!("s3://vod/film/: no_keys; {}", PullFailure::NoKeys.fix(OriginKind::Bucket)));
 }
 
 /// A store, or what answers in its place, that never ends to say why.

@@ -89,6 +89,25 @@ fn what_the_programs_print_is_what_the_schemas_say() {
 }
 
 #[test]
+fn sources_that_did_not_come_are_in_the_document_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("headend.toml");
+    let source = |name: &str| {
+        format!(
+            "[[source]]\npath = '{name}'\nbase = 'http://h/{name}/'\npull = 'http://127.0.0.1:9/{name}.m3u8'\n"
+        )
+    };
+    std::fs::write(&config, format!("link.rate_bps = 1_000_000\n{}{}", source("one"), source("two")))
+        .unwrap();
+    let document = printed(program("headend").args(["pull", "--json", "-c"]).arg(&config));
+    check("pull", &document);
+    for (at, name) in ["one", "two"].into_iter().enumerate() {
+        let source = &document["sources"][at];
+        assert!(source["source"] == name && source["failed"]["reason"] == "connect", "{document:#}");
+    }
+}
+
+#[test]
 fn forecasts_and_simulations_are_plans_too() {
     let config = workspace().join("configs/feasibility.toml");
     check("plan", &printed(program("headend").args(["plan", "--json", "-c"]).arg(config)));
