@@ -11,6 +11,7 @@ use carousel::time::WallTime;
 use crate::config::Config;
 use crate::net::{interface_index, no_route};
 use crate::plan::Plan;
+use crate::releases::Release;
 use crate::sink::UdpSink;
 use crate::units::{human_bps, human_seconds};
 
@@ -31,6 +32,7 @@ pub fn examine(
     found.extend(listeners(config));
     found.extend(token(config));
     found.extend(signing(config, wall));
+    found.extend(firmware(config, wall));
     found.extend(destinations.iter().filter_map(|destination| route(config, *destination)));
     found.push(match planned {
         Ok(plan) => the_plan(plan),
@@ -119,6 +121,23 @@ fn signing(config: &Config, wall: WallTime) -> Option<Finding> {
     } else {
         Finding::fine("signing", what)
     })
+}
+
+/// Whether bundles on offer are the files that were offered.
+fn firmware(config: &Config, wall: WallTime) -> Vec<Finding> {
+    let (releases, problems) = crate::releases::read(config, wall.unix_seconds());
+    let of_release = |it: &Release| {
+        let about = format!("firmware {}", it.id());
+        match crate::releases::fault(it) {
+            None => Finding::fine(about, "its file is what was offered"),
+            Some(why) => {
+                let (what, fix) = why.split_once("; ").unwrap_or((&why, ""));
+                Finding::new(Severity::Error, about, what, fix)
+            }
+        }
+    };
+    let problems = problems.iter().map(|why| Finding::new(Severity::Warning, "firmware", why, ""));
+    releases.iter().map(of_release).chain(problems).collect()
 }
 
 /// Whether this user may open sockets with the options of `[output]`.
@@ -302,6 +321,23 @@ mod tests {
         drop(taken);
         assert_eq!(of(&metrics)[0].severity, Severity::Fine);
         assert!(of("").is_empty());
+    }
+
+    #[test]
+    fn a_bundle_on_offer_whose_file_is_another_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::releases::tests::config(folder.path());
+        let of = |version: &str| {
+            let mut release = crate::releases::tests::release(folder.path(), version, b"bundle");
+            release.offer.until = NOW.unix_seconds() + 60;
+            crate::releases::add(&config, release, NOW.unix_seconds()).unwrap()
+        };
+        let [first, _] = ["1.5", "1.6"].map(of);
+        fs::write(&first.path, "another").unwrap();
+        let found = firmware(&config, NOW);
+        let severities: Vec<_> = found.iter().map(|it| it.severity).collect();
+        assert_eq!(severities, [Severity::Error, Severity::Fine]);
+        assert!(found[0].what.contains("7 bytes") && found[0].fix.contains("put the file back"), "{found:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line of `headend`: a contract with scripts and packages. Man pages and completions are made from it.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use carousel::command::{Action, LONGEST_DISPERSAL_S};
@@ -71,7 +72,7 @@ pub enum Verb {
         #[arg(long, value_name = "X.pcap|X.ts")]
         out: PathBuf,
         /// Length of the recording; 0 is one full cycle
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, value_parser = whole)]
         seconds: u64,
     },
     /// Send on the air, paced, following the packager's output, until SIGINT or SIGTERM
@@ -146,13 +147,13 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         extract: Option<PathBuf>,
         /// How long to listen; 0 is until interrupted. Recordings are read to their end
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 10, value_parser = whole)]
         seconds: u64,
         /// Interface (name or IPv4 address) that the group is joined on
         #[arg(long, default_value = "")]
         interface: String,
         /// Bits a second of a transport stream file that has neither clock references nor times
-        #[arg(long)]
+        #[arg(long, value_parser = whole)]
         rate_bps: Option<u64>,
     },
     /// Make the keys that sign carousels, add an online key, or take one back
@@ -196,7 +197,7 @@ pub struct Keygen {
     #[arg(long, value_name = "KEY")]
     pub revoke: Vec<String>,
     /// Days for which the new online key is valid
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 400, value_parser = whole)]
     pub days: u64,
     /// Service identifier that the new key may sign for, or `announcement`; without any it may sign for all
     #[arg(long = "service", value_name = "ID")]
@@ -220,10 +221,10 @@ pub struct Order {
     #[arg(long = "group", value_name = "NAME")]
     pub groups: Vec<String>,
     /// Seconds for which it is in force: receivers that are off find it when they are on again
-    #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..=31_622_400))]
+    #[arg(long, default_value_t = 86_400, value_parser = |text: &str| within(text, 1..=31_622_400))]
     pub valid_s: u64,
     /// Seconds over which receivers are dispersed
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=LONGEST_DISPERSAL_S))]
+    #[arg(long, default_value_t = 0, value_parser = |text: &str| within(text, 0..=LONGEST_DISPERSAL_S))]
     pub within_s: u64,
     /// Identifier: a receiver does one of each only once
     #[arg(long)]
@@ -243,7 +244,8 @@ pub enum FirmwareAction {
     Share {
         /// Identifier, as `list` shows it
         id: String,
-        /// Percent of receivers
+        /// Percent of receivers: 10, or 0.5
+        #[arg(value_parser = percent)]
         percent: f64,
         /// Configuration of the `send` that carries it
         #[arg(short, long, value_name = "FILE")]
@@ -288,7 +290,7 @@ pub struct Offering {
     #[arg(long)]
     pub version: String,
     /// Percent of receivers that are in
-    #[arg(long, default_value_t = 100.0, value_name = "PERCENT")]
+    #[arg(long, default_value_t = 100.0, value_name = "PERCENT", value_parser = percent)]
     pub share: f64,
     /// Part of each day, in UTC, in which receivers install; the same time twice is the whole day. Left out: as each receiver is
     /// configured, else at any time. In each case when nobody watches
@@ -301,13 +303,13 @@ pub struct Offering {
     #[arg(long = "group", value_name = "NAME")]
     pub groups: Vec<String>,
     /// Seconds for which it is on offer
-    #[arg(long, default_value_t = 30 * 86_400, value_parser = clap::value_parser!(u64).range(1..=31_622_400))]
+    #[arg(long, default_value_t = 30 * 86_400, value_parser = |text: &str| within(text, 1..=31_622_400))]
     pub valid_s: u64,
     /// Seconds for which receivers leave what is missing to the carousel
-    #[arg(long, default_value_t = 3 * 86_400, value_parser = clap::value_parser!(u64).range(..=LONGEST_WAIT_S))]
+    #[arg(long, default_value_t = 3 * 86_400, value_parser = |text: &str| within(text, 0..=LONGEST_WAIT_S))]
     pub repair_after_s: u64,
     /// Seconds over which they are dispersed then when they ask the origin
-    #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(..=LONGEST_WAIT_S))]
+    #[arg(long, default_value_t = 86_400, value_parser = |text: &str| within(text, 0..=LONGEST_WAIT_S))]
     pub repair_within_s: u64,
     /// One JSON document on stdout
     #[arg(long)]
@@ -329,9 +331,64 @@ pub struct Plan {
     #[arg(long)]
     pub simulate: bool,
     /// Receivers, instead of the configuration's
-    #[arg(long, requires = "simulate")]
+    #[arg(long, requires = "simulate", value_parser = whole)]
     pub receivers: Option<u64>,
     /// Seed, instead of the configuration's: the same seed gives the same figures
-    #[arg(long, requires = "simulate")]
+    #[arg(long, requires = "simulate", value_parser = whole)]
     pub seed: Option<u64>,
+}
+
+/// A whole number.
+fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a whole number belongs here, without a unit: 60".to_owned())
+}
+
+/// A whole number of a range.
+fn within(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    let number = whole(text)?;
+    match range.contains(&number) {
+        true => Ok(number),
+        false => Err(format!("it is {} to {}", range.start(), range.end())),
+    }
+}
+
+/// Percent of receivers, with or without the sign.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end();
+    let percent = number.parse().ok().filter(|it| (0.0..=100.0).contains(it));
+    percent.ok_or_else(|| "a share is 0 to 100 percent of the receivers: 10, 10% or 0.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_given_in_percent_with_or_without_the_sign() {
+        for (text, expected) in [("10", 10.0), ("10%", 10.0), ("0.5 %", 0.5), ("0", 0.0), ("100%", 100.0)] {
+            assert_eq!(percent(text), Ok(expected), "{text}");
+        }
+        for text in ["", "%", "ten", "101", "-1", "NaN", "inf"] {
+            assert!(percent(text).unwrap_err().contains("0 to 100 percent"), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_told_in_words() {
+        let refused = |arguments: &[&str]| {
+            let all = ["headend"].iter().chain(arguments).chain(&["-c", "x"]);
+            Cli::try_parse_from(all).unwrap_err().to_string()
+        };
+        for arguments in [
+            &["build", "--out", "x.ts", "--seconds", "1m"][..],
+            &["plan", "--simulate", "--receivers", "many"],
+            &["command", "list", "--valid-s", "1h"],
+            &["firmware", "share", "a_8", "ten"],
+        ] {
+            let why = refused(arguments);
+            let is_told = why.contains("a whole number belongs here") || why.contains("0 to 100 percent");
+            assert!(is_told && !why.contains("digit") && !why.contains("literal"), "{why}");
+        }
+        assert!(refused(&["command", "list", "--valid-s", "0"]).contains("it is 1 to 31622400"));
+    }
 }

@@ -107,10 +107,31 @@ impl Release {
     }
 }
 
-/// An offer as `--json` has it.
-pub fn to_json(release: &Release) -> Value {
+/// Why the file of an offer cannot be sent, and what to do; `None`: it is what was offered. All of it is read.
+pub fn fault(release: &Release) -> Option<String> {
+    let offered = &release.offer;
+    let path = release.path.display();
+    let what = match measure(&release.path) {
+        Err(why) => why,
+        Ok((length, _)) if length != offered.length => {
+            format!("{path}: it has {length} bytes, and {} were offered", offered.length)
+        }
+        Ok((_, sha256)) if sha256 != offered.sha256 => {
+            format!("{path}: its bytes are not those that were offered")
+        }
+        Ok(_) => return None,
+    };
+    let id = release.id();
+    Some(format!(
+        "{what}; put the file back that was offered, or `headend firmware withdraw {id}` and offer the new one"
+    ))
+}
+
+/// An offer as `--json` has it. `fault` is what keeps its file from being sent, if anything.
+pub fn to_json(release: &Release, fault: Option<&str>) -> Value {
     let it = &release.offer;
     json!({
+        "problem": fault,
         "schema": 1, "id": release.id(), "path": release.path.display().to_string(), "url": it.url,
         "compatible": it.compatible, "version": it.version, "length": it.length, "sha256": it.sha256.to_hex(),
         "share_percent": f64::from(it.share) / 100.0, "window": it.window.map(|it| it.to_string()),
@@ -151,7 +172,12 @@ pub fn url(base: &str, path: &Path) -> Result<String, String> {
 /// Offers that count at `date`, by identifier, and lines on files that are none.
 pub fn read(config: &Config, date: u64) -> (Vec<Release>, Vec<String>) {
     let (mut releases, mut problems) = (Vec::new(), Vec::new());
-    let entries = folder(config).and_then(|it| it.canonicalize().and_then(fs::read_dir).ok());
+    let Some(folder) = folder(config) else { return (releases, problems) };
+    let entries = folder.canonicalize().and_then(fs::read_dir);
+    // The first offer makes the folder.
+    if let Some(err) = entries.as_ref().err().filter(|it| it.kind() != ErrorKind::NotFound) {
+        problems.push(format!("{}: {}", folder.display(), plain(err)));
+    }
     for entry in entries.into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|it| it != "json") {
@@ -348,6 +374,38 @@ pub(crate) mod tests {
         assert_eq!(tsi(&third), 100, "what has ended is removed");
         fs::write(super::folder(&config).unwrap().join("odd.json"), "{}").unwrap();
         assert_eq!(read(&config, 0).1.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_what_was_offered_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let release = release(folder.path(), "1.5", b"bundle");
+        assert_eq!(fault(&release), None);
+        for (now, told) in [
+            (Some(&b"bundle and more"[..]), "it has 15 bytes, and 6 were offered"),
+            (Some(b"BUNDLE"), "its bytes are not those that were offered"),
+            (Some(b""), "a bundle has 1 to"),
+            (None, "1.5.raucb: there is no such file"),
+        ] {
+            match now {
+                Some(bytes) => fs::write(&release.path, bytes).unwrap(),
+                None => fs::remove_file(&release.path).unwrap(),
+            }
+            let fault = fault(&release).unwrap();
+            assert!(fault.contains(told) && fault.contains("withdraw skycache-x86_64_1.5`"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_offers_that_cannot_be_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        assert_eq!(read(&config, 0), (vec![], vec![]), "nothing was offered yet");
+        let keys = folder.path().join("keys");
+        fs::create_dir(&keys).unwrap();
+        fs::write(keys.join("firmware"), "in its way").unwrap();
+        let (_, problems) = read(&config, 0);
+        assert!(problems.len() == 1 && problems[0].contains("keys/firmware: "), "{problems:?}");
     }
 
     #[test]

@@ -133,6 +133,23 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
     Ok(Made { root: root.public(), certificate, revocations, files })
 }
 
+/// That the folder of the keys is there.
+///
+/// # Errors
+/// Which one is not, and what to do.
+pub fn keys_are_there(folder: &Path) -> Result<(), String> {
+    let what = match fs::metadata(folder) {
+        Ok(it) if it.is_dir() => return Ok(()),
+        Ok(_) => "it is no folder".to_owned(),
+        Err(err) if err.kind() == ErrorKind::NotFound => "there is no such folder".to_owned(),
+        Err(err) => plain(&err),
+    };
+    Err(format!(
+        "[signing] keys: {}: {what}; `headend keygen --out {0}` makes it, with keys",
+        folder.display()
+    ))
+}
+
 /// Signer of the broadcast of a configuration: of the folder's online keys the newest that is valid and not revoked. `None` if
 /// nothing is to be signed.
 ///
@@ -141,10 +158,12 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
 pub fn sealer(config: &Config, now: WallTime) -> Result<Option<Sealer>, String> {
     let Some(signing) = &config.signing else { return Ok(None) };
     let folder = &signing.keys;
+    keys_are_there(folder)?;
     let list = latest_list(folder)?;
     let date = now.unix_seconds();
     let mut why = "there is no online key".to_owned();
-    for (_, path) in numbered(folder, "online-", ".key")?.iter().rev() {
+    let online = numbered(folder, "online-", ".key")?;
+    for (_, path) in online.iter().rev() {
         let certificate = certificate_of(path)?;
         let id = certificate.key.id();
         if list.as_ref().is_some_and(|list| list.revoked.contains(&id)) {
@@ -160,7 +179,10 @@ pub fn sealer(config: &Config, now: WallTime) -> Result<Option<Sealer>, String> 
             });
         }
     }
-    Err(format!("[signing] {}: {why}; `headend keygen --out {0} --rotate` makes one", folder.display()))
+    // The first call makes the root key, too.
+    let is_new = online.is_empty() && !folder.join("root.key").exists() && !folder.join("root.pub").exists();
+    let rotate = if is_new { "" } else { " --rotate" };
+    Err(format!("[signing] keys: {}: {why}; `headend keygen --out {0}{rotate}` makes one", folder.display()))
 }
 
 /// The signer in one line.
@@ -350,6 +372,26 @@ mod tests {
         assert!(super::sealer(&config(&out), NOW).is_ok());
         fs::set_permissions(out.join("online-1.key"), fs::Permissions::from_mode(0o640)).unwrap();
         assert!(super::sealer(&config(&out), NOW).unwrap_err().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_folder_without_keys_is_named_with_the_command_that_makes_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |keys: &Path| sealer(&config(keys), NOW).unwrap_err();
+        let away = folder.path().join("away");
+        let make = |keys: &Path| format!("`headend keygen --out {}` makes", keys.display());
+        assert!(told(&away).contains("away: there is no such folder") && told(&away).contains(&make(&away)));
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        assert!(told(&file).contains("file: it is no folder"), "{}", told(&file));
+        let empty = folder.path().join("empty");
+        fs::create_dir(&empty).unwrap();
+        assert!(told(&empty).contains("no online key") && told(&empty).contains(&make(&empty)));
+        // What is told makes what is asked for.
+        keygen(&request(&empty), NOW).unwrap();
+        assert!(sealer(&config(&empty), NOW).is_ok());
+        fs::remove_file(empty.join("online-1.key")).unwrap();
+        assert!(told(&empty).contains("--rotate` makes one"), "{}", told(&empty));
     }
 
     #[test]

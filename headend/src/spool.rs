@@ -51,6 +51,10 @@ pub fn read(folder: &Path, date: u64) -> (Vec<Command>, Vec<String>) {
     let (mut commands, mut problems) = (Vec::new(), Vec::new());
     // A link may lead to the folder; those in it are not followed.
     let entries = folder.canonicalize().and_then(fs::read_dir);
+    // The first command makes the folder.
+    if let Some(err) = entries.as_ref().err().filter(|it| it.kind() != ErrorKind::NotFound) {
+        problems.push(format!("{}: {}", folder.display(), plain(err)));
+    }
     for entry in entries.into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|it| it != "json") {

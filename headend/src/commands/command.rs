@@ -20,6 +20,9 @@ pub(super) fn command(order: Order) -> Result<(), String> {
             order.config.display()
         )
     })?;
+    if let Some(signing) = config.signing.as_ref().filter(|it| it.commands.is_none()) {
+        signing::keys_are_there(&signing.keys)?;
+    }
     let wall = SystemClocks::new().wall();
     let date = wall.unix_seconds();
     match (order.action.as_str(), order.target.as_deref()) {

@@ -41,14 +41,24 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
         }
         FirmwareAction::List { config, json } => {
             let (releases, problems) = releases::read(&load(&config)?, date);
-            for problem in problems {
+            let looked: Vec<_> = releases.iter().map(|it| (it, releases::fault(it))).collect();
+            if json {
+                let all = looked.iter().map(|(it, fault)| releases::to_json(it, fault.as_deref()));
+                print(&pretty(&json!({ "schema": 1, "offers": all.collect::<Vec<_>>() })))?;
+            } else {
+                print(&releases.iter().map(|it| format!("{}\n", line(it))).collect::<String>())?;
+            }
+            let problems: Vec<_> =
+                looked.into_iter().filter_map(|(_, fault)| fault).chain(problems).collect();
+            for problem in &problems {
                 eprintln!("headend: {problem}");
             }
-            if json {
-                let all: Vec<_> = releases.iter().map(releases::to_json).collect();
-                return print(&pretty(&json!({ "schema": 1, "offers": all })));
+            match problems.len() {
+                0 => Ok(()),
+                count => {
+                    Err(format!("{count} of what is in the folder of offers is not sent, as told above"))
+                }
             }
-            print(&releases.iter().map(|it| format!("{}\n", line(it))).collect::<String>())
         }
     }
 }
@@ -57,6 +67,11 @@ fn load(path: &std::path::Path) -> Result<Config, String> {
     let config = Config::load(path)?;
     if releases::folder(&config).is_none() {
         return Err(format!("{}: add [firmware] with base, and [signing] with keys", path.display()));
+    }
+    // The folder of the offers is in that of the keys.
+    let is_in_keys = config.firmware.as_ref().is_some_and(|it| it.folder.is_none());
+    if let Some(signing) = config.signing.as_ref().filter(|_| is_in_keys) {
+        signing::keys_are_there(&signing.keys)?;
     }
     Ok(config)
 }
@@ -140,7 +155,7 @@ fn hundredths(percent: f64) -> Result<u16, String> {
 
 fn say(release: &Release, as_json: bool, note: &str) -> Result<(), String> {
     if as_json {
-        return print(&pretty(&releases::to_json(release)));
+        return print(&pretty(&releases::to_json(release, releases::fault(release).as_deref())));
     }
     print(&format!("{}\n{note}\n", line(release)))
 }
