@@ -225,6 +225,10 @@ impl TransportStream {
         if self.base.as_ref().is_some_and(|base| !base.contains("://") || !base.ends_with('/')) {
             wrong("base", format!("{:?}", self.base), "give http://host/path/ with the last /");
         }
+        let makers = &self.software_updates;
+        if let Some((_, oui)) = makers.iter().enumerate().find(|(at, it)| makers[..*at].contains(it)) {
+            wrong("software_updates", format!("{oui} is there twice"), "remove one");
+        }
         let needs_carrier = matches!(self.from, From::SatIp { .. } | From::Dvb { .. });
         match &self.carrier {
             None if needs_carrier => {
@@ -334,6 +338,15 @@ mod tests {
             stream.mistakes("t").into_iter().map(|it| it.key).collect::<Vec<_>>()
         };
         assert_eq!(parse("from = 'dvb://0'"), ["t.carrier"]);
+        let updates =
+            |makers: &str| parse(&format!("from = 'udp://239.1.1.1:1'\nsoftware_updates = [{makers}]"));
+        assert_eq!(updates("'00-15-0A', '00-01-5A'"), Vec::<String>::new());
+        // However it is written: one mistake.
+        assert_eq!(updates("'00-15-0A', '00:15:0a', '00150A'"), ["t.software_updates"]);
+        assert!(
+            carousel::config::load::<TransportStream>("from = 'dvb://0'\nsoftware_updates = ['00-00-00']")
+                .is_err()
+        );
         let good = "frequency_khz = 11727500\npolarization = 'vertical'\nsymbol_rate_ksps = 27500\n";
         assert_eq!(parse(&format!("from = 'dvb://0'\n[carrier]\n{good}")), Vec::<String>::new());
         assert_eq!(parse(&format!("from = 'udp://239.1.1.1:1'\n[carrier]\n{good}")), ["t.carrier"]);

@@ -43,14 +43,21 @@ impl fmt::Display for Oui {
 impl FromStr for Oui {
     type Err = String;
 
-    /// `00-15-0A`, `00:15:0a` or `00150A`.
+    /// `00-15-0A`, `00:15:0a` or `00150A`. Not zero, which is left where none was filled in.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no OUI: six hexadecimal digits such as 00-15-0A");
         let digits: String = text.chars().filter(|it| !matches!(it, '-' | ':')).collect();
         if digits.len() != 6 || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
             return Err(wrong());
         }
-        u32::from_str_radix(&digits, 16).map(Self).map_err(|_| wrong())
+        match u32::from_str_radix(&digits, 16) {
+            Ok(0) => Err(format!(
+                "{text:?} names no maker; give its OUI such as 00-15-0A, or DVB's own, {}",
+                Self::DVB
+            )),
+            Ok(bits) => Ok(Self(bits)),
+            Err(_) => Err(wrong()),
+        }
     }
 }
 
@@ -282,6 +289,10 @@ mod tests {
         }
         for text in ["", "00-15", "00-15-0A-1", "00-15-0G", "+0150A"] {
             assert!(text.parse::<Oui>().is_err(), "{text}");
+        }
+        for text in ["00-00-00", "000000"] {
+            let why = text.parse::<Oui>().unwrap_err();
+            assert!(why.contains("names no maker") && why.contains("00-01-5A"), "{why}");
         }
     }
 
