@@ -295,6 +295,7 @@ impl Broadcast {
     /// An object that does not fit its session.
     pub fn apply(&mut self, update: Update, wall: WallTime) -> Result<Followed, String> {
         let mut followed = Followed::default();
+        let late_before = self.late.len();
         match update {
             Update::Changed { source, inventory, removed } => {
                 self.held
@@ -323,7 +324,8 @@ impl Broadcast {
                 self.renew_catalog()?;
             }
         }
-        if !self.late.is_empty() {
+        // The documents name a session as soon as it is there; what is late from before is named already, or waits for them.
+        if self.late.len() > late_before {
             self.renew_documents(wall, false)?;
         }
         Ok(followed)

@@ -11,7 +11,6 @@
 
 mod growth;
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -25,6 +24,7 @@ use crate::broadcast::first_order;
 use crate::catalog::Catalog;
 use crate::clock::Clocks;
 use crate::config::{Config, Source};
+use crate::object::Body;
 use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, Reader};
 use crate::prepare::{
     Bundle, PreparedRelease, Update, digest_of, is_in_memory, keep_prefix, options, prepare, prepare_bundle,
@@ -45,9 +45,11 @@ type Lost = Arc<Mutex<Vec<(usize, String)>>>;
 pub struct Follower {
     updates: Receiver<Update>,
     lost: Lost,
-    /// The thread has ended, which it does by a panic alone.
-    has_failed: Cell<bool>,
 }
+
+/// The following thread has ended, which it does by a panic alone: no update will ever come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended;
 
 impl Follower {
     /// Starts it. `known` is what is on the air already, by source; `catalog` makes the catalogue, where there is one.
@@ -75,19 +77,19 @@ impl Follower {
             updates: sender,
         };
         std::thread::Builder::new().name("follow".to_owned()).spawn(move || following.run())?;
-        Ok(Self { updates, lost, has_failed: Cell::new(false) })
+        Ok(Self { updates, lost })
     }
 
     /// The next update, if one is there.
-    pub fn poll(&self) -> Option<Update> {
-        let next = self.updates.try_recv();
-        self.has_failed.set(matches!(next, Err(TryRecvError::Disconnected)));
-        next.ok()
-    }
-
-    /// Whether the thread has ended, as of the last [`Follower::poll`].
-    pub const fn has_failed(&self) -> bool {
-        self.has_failed.get()
+    ///
+    /// # Errors
+    /// [`Ended`] behind the last update of a thread that has ended.
+    pub fn poll(&self) -> Result<Option<Update>, Ended> {
+        match self.updates.try_recv() {
+            Ok(update) => Ok(Some(update)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Ended),
+        }
     }
 
     /// Reports objects that were removed because their file changed while it was sent.
@@ -215,7 +217,7 @@ fn start(source: &Source) -> Option<(Watch, Reader)> {
 
 /// A bundle on offer, and whether its file was what was offered when it was looked at.
 struct OfferedBundle {
-    /// With its file as it was then; `None`: it was not there.
+    /// With its file as it was then; `None`: it could not be read.
     offered: (Release, Option<FileStamp>),
     is_usable: bool,
 }
@@ -228,24 +230,19 @@ impl OfferedBundle {
     }
 }
 
-/// What differs as soon as a file is another, was written, or may be read by others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What differs as soon as a file is another, was written, or may be read or not: what it is sent by, and the time of its change.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
-    place: (u64, u64),
-    length: u64,
-    modified: (i64, i64),
+    body: Body,
     changed: (i64, i64),
 }
 
 impl FileStamp {
+    /// `None`: it cannot be read.
     fn of(path: &Path) -> Option<Self> {
-        let it = std::fs::metadata(path).ok()?;
-        Some(Self {
-            place: (it.dev(), it.ino()),
-            length: it.len(),
-            modified: (it.mtime(), it.mtime_nsec()),
-            changed: (it.ctime(), it.ctime_nsec()),
-        })
+        let (body, file) = Body::file(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        Some(Self { body, changed: (metadata.ctime(), metadata.ctime_nsec()) })
     }
 }
 

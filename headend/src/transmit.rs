@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::broadcast::{Broadcast, Followed};
 use crate::clock::Clocks;
-use crate::follow::Follower;
+use crate::follow::{Ended, Follower};
 use crate::line::{Line, LineStats};
 use crate::pace::Pacer;
 use crate::package::Problem;
@@ -48,26 +48,21 @@ pub enum End {
 /// Source of updates.
 pub trait Updates {
     /// The next update, if there is one.
-    fn poll(&self) -> Option<Update>;
+    ///
+    /// # Errors
+    /// No update will ever come, since what makes them has failed.
+    fn poll(&self) -> Result<Option<Update>, Ended>;
     /// Reports files that were removed because they changed while they were sent, with the numbers of their sources.
     fn report_lost(&self, files: Vec<(usize, String)>);
-    /// Whether no update will ever come, since what makes them has failed.
-    fn has_failed(&self) -> bool {
-        false
-    }
 }
 
 impl Updates for Follower {
-    fn poll(&self) -> Option<Update> {
+    fn poll(&self) -> Result<Option<Update>, Ended> {
         Self::poll(self)
     }
 
     fn report_lost(&self, files: Vec<(usize, String)>) {
         Self::report_lost(self, files);
-    }
-
-    fn has_failed(&self) -> bool {
-        Self::has_failed(self)
     }
 }
 
@@ -213,13 +208,13 @@ impl Transmission {
         observer: &mut dyn Observer,
     ) -> Result<(), String> {
         if let Some(updates) = updates {
-            if let Some(update) = updates.poll() {
+            // What is on the air would grow old, and nobody would know.
+            let failed = |Ended| {
+                "the thread that follows the sources has failed by a fault of this program, told above; please report it, and \
+                 start `headend send` again, as its service does by itself"
+            };
+            if let Some(update) = updates.poll().map_err(failed)? {
                 self.apply(update, clocks, observer)?;
-            } else if updates.has_failed() {
-                // What is on the air would grow old, and nobody would know.
-                return Err("the thread that follows the sources has failed by a fault of this program, told above; please report \
-                            it, and start `headend send` again, as its service does by itself"
-                    .to_owned());
             }
             if now_ns >= self.next_rescan_ns {
                 self.next_rescan_ns =

@@ -62,15 +62,18 @@ mod tests {
     #[test]
     fn a_delay_of_one_segment_becomes_long_enough_and_nothing_else_changes() {
         // As FFmpeg writes it.
+        const WINDOW_S: u64 = 20;
         let of = |delay: &str| {
-            mpd(&format!("suggestedPresentationDelay=\"{delay}\" timeShiftBufferDepth='PT20.0S'"), TIMELINE)
+            let window = format!("timeShiftBufferDepth='PT{WINDOW_S}.0S'");
+            mpd(&format!("suggestedPresentationDelay=\"{delay}\" {window}"), TIMELINE)
         };
         assert_eq!(delayed(&of("PT2S"), 2000, 2000), Some(of("PT4.500S")));
         assert_eq!(delayed(&of("PT4.499S"), 2000, 2000), Some(of("PT4.500S")));
         assert_eq!(delayed(&of("PT4.5S"), 2000, 2000), None);
         assert_eq!(delayed(&of("PT1M"), 2000, 2000), None);
         // No more than half the window.
-        assert_eq!(delayed(&of("PT2S"), 8000, 8000), Some(of("PT10.000S")));
+        let half = format!("PT{}.000S", WINDOW_S / 2);
+        assert_eq!(delayed(&of("PT2S"), 8000, 8000), Some(of(&half)));
         // The clock tells of segments: no update is waited for.
         let clock = |delay: &str| mpd(&format!("suggestedPresentationDelay='{delay}'"), "");
         assert_eq!(delayed(&clock("PT2S"), 2000, 2000), Some(clock("PT2.500S")));

@@ -5,6 +5,7 @@ use carousel::alc::Packet;
 
 use super::*;
 use crate::clock::VirtualClocks;
+use crate::follow::Ended;
 use crate::line::Line;
 use crate::prepare::{PreparedPiece, prepare_piece};
 use crate::transmit::{End, Observer, Transmission, Updates};
@@ -125,8 +126,8 @@ impl Observer for Nothing {}
 /// One update of a live source at a time.
 struct Later(std::cell::RefCell<VecDeque<Update>>);
 impl Updates for Later {
-    fn poll(&self) -> Option<Update> {
-        self.0.borrow_mut().pop_front()
+    fn poll(&self) -> Result<Option<Update>, Ended> {
+        Ok(self.0.borrow_mut().pop_front())
     }
     fn report_lost(&self, files: Vec<(usize, String)>) {
         assert!(files.is_empty(), "{files:?}");

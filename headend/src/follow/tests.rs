@@ -196,10 +196,10 @@ fn a_source_that_appears_later_is_found() {
 #[test]
 fn the_handle_passes_on_what_was_lost_and_what_came() {
     let (sender, updates) = sync_channel(1);
-    let follower = Follower { updates, lost: Lost::default(), has_failed: Cell::new(false) };
-    assert!(follower.poll().is_none());
+    let follower = Follower { updates, lost: Lost::default() };
+    assert!(matches!(follower.poll(), Ok(None)));
     sender.send(Update::Settled).unwrap();
-    assert!(matches!(follower.poll(), Some(Update::Settled)));
+    assert!(matches!(follower.poll(), Ok(Some(Update::Settled))));
     follower.report_lost(vec![(0, "a".to_owned())]);
     follower.report_lost(vec![(1, "b".to_owned())]);
     assert_eq!(*lock(&follower.lost), [(0, "a".to_owned()), (1, "b".to_owned())]);
@@ -209,12 +209,12 @@ fn the_handle_passes_on_what_was_lost_and_what_came() {
 #[test]
 fn the_end_of_the_thread_is_seen_behind_its_last_update() {
     let (sender, updates) = sync_channel(1);
-    let follower = Follower { updates, lost: Lost::default(), has_failed: Cell::new(false) };
-    assert!(follower.poll().is_none() && !follower.has_failed());
+    let follower = Follower { updates, lost: Lost::default() };
+    assert!(matches!(follower.poll(), Ok(None)));
     sender.send(Update::Settled).unwrap();
     drop(sender);
-    assert!(follower.poll().is_some() && !follower.has_failed());
-    assert!(follower.poll().is_none() && follower.has_failed());
+    assert!(matches!(follower.poll(), Ok(Some(Update::Settled))));
+    assert!(matches!(follower.poll(), Err(Ended)));
 }
 
 #[test]

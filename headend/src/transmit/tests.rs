@@ -200,9 +200,9 @@ struct Queue {
 }
 
 impl Updates for Queue {
-    fn poll(&self) -> Option<Update> {
+    fn poll(&self) -> Result<Option<Update>, Ended> {
         self.polls.set(self.polls.get() + 1);
-        self.updates.borrow_mut().pop_front()
+        Ok(self.updates.borrow_mut().pop_front())
     }
 
     fn report_lost(&self, files: Vec<(usize, String)>) {
@@ -272,13 +272,10 @@ fn a_datagram_that_cannot_be_sent_ends_it_with_the_reason() {
 fn a_transmission_whose_sources_nobody_follows_ends_with_an_error() {
     struct Failed;
     impl Updates for Failed {
-        fn poll(&self) -> Option<Update> {
-            None
+        fn poll(&self) -> Result<Option<Update>, Ended> {
+            Err(Ended)
         }
         fn report_lost(&self, _: Vec<(usize, String)>) {}
-        fn has_failed(&self) -> bool {
-            true
-        }
     }
     let folder = tempfile::tempdir().unwrap();
     let mut transmission = transmission(folder.path(), &[1], "", End::At { ns: SECOND_NS });
