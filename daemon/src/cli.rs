@@ -39,6 +39,9 @@ pub struct Asking {
     /// File with the token of that daemon's admin interface
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub token_file: Option<PathBuf>,
+    /// Certificates that are trusted instead of the system's: authorities, or that daemon's own (PEM)
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,7 +87,7 @@ pub enum Verb {
     },
     /// Show what is received, stored, repaired and served
     #[command(
-        after_help = "Examples:\n  skycached status\n  skycached status --watch\n  skycached status --json\n  skycached status --admin http://127.0.0.1:8081 --token-file token"
+        after_help = "Examples:\n  skycached status\n  skycached status --watch\n  skycached status --json\n  skycached status --admin http://127.0.0.1:8081 --token-file token\n  skycached status --admin https://box.lan:8081 --token-file token --ca ca.pem"
     )]
     Status {
         #[command(flatten)]

@@ -289,7 +289,7 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
 
 fn ask(asking: &Asking, method: Method, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
     let access = match &asking.admin {
-        Some(url) => admin::Access::to_url(url, asking.token_file.as_deref())?,
+        Some(url) => admin::Access::to_url(url, asking.token_file.as_deref(), asking.ca.as_deref())?,
         None => admin::Access::Socket(Config::load(&asking.common.config)?.admin.socket),
     };
     runtime()?.block_on(admin::call(&access, method, path, parameters))

@@ -2,14 +2,20 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use carousel::config::without_numbers;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
+use hyper_rustls::ConfigBuilderExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::net::UnixStream;
+
+use crate::certificates::{self, About};
 
 /// Times that a request is sent again when the daemon says that there were too many.
 const RETRIES: u32 = 10;
@@ -40,15 +46,17 @@ pub enum Access {
         url: String,
         /// The token of its `[admin]`.
         token: Option<String>,
+        /// Certificates that are trusted.
+        tls: Box<ClientConfig>,
     },
 }
 
 impl Access {
-    /// By a URL, with the token of a file.
+    /// By a URL, with the token of a file. `ca`: the file of certificates that are trusted instead of the system's.
     ///
     /// # Errors
     /// One line.
-    pub fn to_url(url: &str, token_file: Option<&Path>) -> Result<Self, String> {
+    pub fn to_url(url: &str, token_file: Option<&Path>, ca: Option<&Path>) -> Result<Self, String> {
         let token = match token_file {
             Some(path) => Some(
                 std::fs::read_to_string(path)
@@ -61,7 +69,37 @@ impl Access {
             ),
             None => None,
         };
-        Ok(Self::Url { url: url.trim_end_matches('/').to_owned(), token })
+        let tls = Box::new(match ca {
+            Some(path) if is_https(url) => {
+                certificates::client_trusting(path).map_err(|why| format!("--ca {why}"))?
+            }
+            Some(_) => return Err(format!("--ca is for TLS, and {url} is without; give https://HOST:PORT")),
+            None => trusting_the_system(is_https(url))?,
+        });
+        Ok(Self::Url { url: url.trim_end_matches('/').to_owned(), token, tls })
+    }
+
+    /// Why a request by URL has failed, and what to do.
+    fn failed(&self, err: &hyper_util::client::legacy::Error) -> String {
+        if let Some((about, what)) = certificates::failure_of(err) {
+            let fix = match about {
+                About::Trust => "; name it, or the authority that has signed it, with --ca FILE",
+                About::Names => "; ask by one of its names, or have it made for this one too",
+                About::OwnCertificate => "; ask by the socket on that machine, or with `curl --cert`",
+                About::NoTls => "; give http://HOST:PORT, or set [admin.tls] there",
+                About::Other => "",
+            };
+            return format!("{self}: {what}{fix}");
+        }
+        let cause = std::error::Error::source(err);
+        let is_no_http = cause
+            .and_then(|it| it.downcast_ref::<hyper::Error>())
+            .is_some_and(|it| it.is_parse() || it.is_incomplete_message());
+        if is_no_http {
+            return format!("{self}: what answers speaks no HTTP; give https://HOST:PORT where [admin.tls] is set");
+        }
+        let cause = cause.map_or_else(|| err.to_string(), ToString::to_string);
+        format!("{self}: {}; is skycached running, with [admin] listen?", without_numbers(&cause))
     }
 
     async fn send(&self, method: &Method, target: &str) -> Result<http::Response<Incoming>, String> {
@@ -88,10 +126,9 @@ impl Access {
                     request.body(Empty::<Bytes>::new()).map_err(|err| format!("{target}: {err}"))?;
                 sender.send_request(request).await.map_err(failed)
             }
-            Self::Url { url, token } => {
+            Self::Url { url, token, tls } => {
                 let connector = hyper_rustls::HttpsConnectorBuilder::new()
-                    .with_native_roots()
-                    .map_err(|err| format!("{self}: {err}"))?
+                    .with_tls_config((**tls).clone())
                     .https_or_http()
                     .enable_http1()
                     .build();
@@ -104,16 +141,30 @@ impl Access {
                 let request = request
                     .body(Empty::new())
                     .map_err(|err| format!("{self}: {err}; give --admin http://HOST:PORT"))?;
-                client.request(request).await.map_err(|err| {
-                    let cause = std::error::Error::source(&err).map(ToString::to_string);
-                    format!(
-                        "{self}: {}; is skycached running, with [admin] listen?",
-                        cause.unwrap_or_else(|| err.to_string())
-                    )
-                })
+                client.request(request).await.map_err(|err| self.failed(&err))
             }
         }
     }
+}
+
+fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|it| it.eq_ignore_ascii_case("https://"))
+}
+
+/// TLS that trusts the system's authorities; none of them where there is no TLS.
+fn trusting_the_system(is_tls: bool) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|err| certificates::plain(&err))?;
+    let builder = if is_tls {
+        builder.with_native_roots().map_err(|_| {
+            "this system has no certificates of authorities; name those of the daemon with --ca FILE".to_owned()
+        })?
+    } else {
+        builder.with_root_certificates(rustls::RootCertStore::empty())
+    };
+    Ok(builder.with_no_client_auth())
 }
 
 impl fmt::Display for Access {
@@ -156,5 +207,91 @@ pub async fn call(
             return Ok(value);
         }
         return Err(value["error"].as_str().unwrap_or("the daemon refuses").to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::super::options::AdminTls;
+    use super::super::tls;
+    use super::*;
+    use crate::certificates::tests::make;
+
+    async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut head = [0; 1024];
+        if stream.read(&mut head).await.is_ok_and(|it| it > 0) {
+            let text = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\n{\"schema\":1}";
+            let _ = stream.write_all(text.as_bytes()).await;
+            let _ = stream.flush().await;
+        }
+    }
+
+    /// A daemon's listener, with TLS or without.
+    async fn daemon(tls: Option<TlsAcceptor>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                match &tls {
+                    None => answer(stream).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            answer(stream).await;
+                        }
+                    }
+                }
+            }
+        });
+        address
+    }
+
+    async fn ask(url: &str, ca: Option<&Path>) -> Result<Value, String> {
+        let access = Access::to_url(url, None, ca)?;
+        call(&access, Method::GET, "/api/v1/status", &[]).await
+    }
+
+    #[tokio::test]
+    async fn a_daemons_certificate_is_trusted_by_name_and_refusals_say_how() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let names = ["-addext", "subjectAltName=IP:127.0.0.1"];
+        if !make(folder.path(), "own.pem", "own.key", &names) || !make(folder.path(), "other.pem", "o.key", &[]) {
+            return;
+        }
+        let options = |client_ca: Option<&str>| AdminTls {
+            certificate: path("own.pem"),
+            key: path("own.key"),
+            client_ca: client_ca.map(path),
+        };
+        let open = |client_ca| tls::acceptor(&options(client_ca), &Arc::default()).unwrap();
+        let port = daemon(Some(open(None))).await.port();
+        let url = format!("https://127.0.0.1:{port}");
+        let (own, other) = (path("own.pem"), path("other.pem"));
+        assert_eq!(ask(&url, Some(&own)).await.unwrap()["schema"], 1);
+        let why = ask(&url, Some(&other)).await.unwrap_err();
+        assert!(why.contains("signed by itself") && why.ends_with("with --ca FILE"), "{why}");
+        let why = ask(&format!("https://localhost:{port}"), Some(&own)).await.unwrap_err();
+        assert!(why.contains("the certificate is for 127.0.0.1, not for localhost; ask by"), "{why}");
+        // One that is not named is trusted no more than before, whatever it says.
+        let why = ask(&url, None).await.unwrap_err();
+        assert!(why.contains("--ca FILE"), "{why}");
+        let why = ask(&format!("http://127.0.0.1:{port}"), None).await.unwrap_err();
+        assert!(why.contains("speaks no HTTP; give https://"), "{why}");
+        assert!(ask(&format!("http://127.0.0.1:{port}"), Some(&own)).await.unwrap_err().starts_with("--ca is for TLS"));
+        let why = ask(&url, Some(&path("none.pem"))).await.unwrap_err();
+        assert!(why.starts_with("--ca ") && why.contains("there is no such file"), "{why}");
+        let plain = daemon(None).await;
+        let why = ask(&format!("https://{plain}"), Some(&own)).await.unwrap_err();
+        assert!(why.contains("speaks no TLS; give http://"), "{why}");
+        assert_eq!(ask(&format!("http://{plain}"), None).await.unwrap()["schema"], 1);
+        let mutual = daemon(Some(open(Some("other.pem")))).await;
+        let why = ask(&format!("https://{mutual}"), Some(&own)).await.unwrap_err();
+        assert!(why.contains("asks for a client certificate; ask by the socket"), "{why}");
     }
 }

@@ -32,7 +32,9 @@ pub(super) fn acceptor(config: &AdminTls, shown: &Arc<Certificates>) -> Result<T
         Some(path) => {
             let mut roots = rustls::RootCertStore::empty();
             for certificate in certificates::chain(TABLE, path)? {
-                roots.add(certificate).map_err(|err| format!("[admin.tls] {}: {err}", path.display()))?;
+                roots.add(certificate).map_err(|err| {
+                    format!("[admin.tls] client_ca {}: {}", path.display(), certificates::plain(&err))
+                })?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()

@@ -106,11 +106,22 @@ async fn watch(all: Arc<CertificateFiles>) {
 pub fn read(table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
     let chain = chain(table, certificate)?;
     let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|err| format!("[{table}] key {}: {}", key.display(), explained(&err)))?;
+        .map_err(|err| format!("[{table}] key {}: {}", key.display(), explained(&err, "private key")))?;
     let provider = rustls::crypto::ring::default_provider();
     CertifiedKey::from_der(chain, private, &provider)
         .map(Arc::new)
-        .map_err(|err| format!("[{table}] {} and {}: {err}", certificate.display(), key.display()))
+        .map_err(|err| {
+            let (certificate, key) = (certificate.display(), key.display());
+            match err {
+                rustls::Error::InconsistentKeys(_) => format!(
+                    "[{table}] certificate {certificate} and key {key} do not belong together; give the key that the certificate was made for, and the box's own certificate first in its file"
+                ),
+                rustls::Error::InvalidCertificate(_) => {
+                    format!("[{table}] certificate {certificate}: {}; make it anew", super::plain(&err))
+                }
+                _ => format!("[{table}] key {key}: it is of no kind that can be used; give one of RSA, ECDSA or Ed25519"),
+            }
+        })
 }
 
 /// Reads the certificates of a PEM file, one at least.
@@ -118,20 +129,25 @@ pub fn read(table: &str, certificate: &Path, key: &Path) -> Result<Arc<Certified
 /// # Errors
 /// One line with the fix.
 pub fn chain(table: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    read_chain(path).map_err(|why| format!("[{table}] certificate {}: {why}", path.display()))
+}
+
+/// Reads the certificates of a PEM file, one at least.
+///
+/// # Errors
+/// What is wrong, and the fix.
+pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let all = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|err| format!("[{table}] certificate {}: {}", path.display(), explained(&err)))?;
+        .map_err(|err| explained(&err, "certificate"))?;
     if all.is_empty() {
-        return Err(format!(
-            "[{table}] certificate {}: it has no certificate; give a PEM file",
-            path.display()
-        ));
+        return Err("it has no certificate; give a PEM file".to_owned());
     }
     Ok(all)
 }
 
-/// Reason for which a PEM file cannot be read, and the fix.
-fn explained(err: &rustls::pki_types::pem::Error) -> String {
+/// Reason for which a PEM file with a `what` cannot be read, and the fix.
+fn explained(err: &rustls::pki_types::pem::Error, what: &str) -> String {
     let fix = match err {
         rustls::pki_types::pem::Error::Io(err) if err.kind() == std::io::ErrorKind::PermissionDenied => {
             "let the group of skycached read it: chgrp skycache, chmod 640"
@@ -140,7 +156,10 @@ fn explained(err: &rustls::pki_types::pem::Error) -> String {
     };
     match err {
         rustls::pki_types::pem::Error::Io(err) => format!("{}; {fix}", carousel::config::plain(err)),
-        err => format!("{err}; {fix}"),
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            format!("it has no {what}, or one with a passphrase; give a PEM file without")
+        }
+        _ => format!("it is damaged; {fix}"),
     }
 }
 
@@ -182,6 +201,35 @@ mod tests {
         assert_eq!((in_force(), known.failure.is_none()), (new, true));
         let [it] = &shown.to_json(None)[..] else { panic!() };
         assert_eq!((&it["listener"], &it["error"]), (&"admin.tls".into(), &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_said_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let is_made = |certificate, key| make(folder.path(), certificate, key, &[]);
+        if !is_made("cert.pem", "key.pem") || !is_made("other.pem", "other-key.pem") {
+            return;
+        }
+        assert!(read("http.tls", &path("cert.pem"), &path("key.pem")).is_ok());
+        let why = |certificate: &str, key: &str| {
+            read("http.tls", &path(certificate), &path(key)).unwrap_err().replace(&path("").display().to_string(), "")
+        };
+        assert_eq!(
+            why("cert.pem", "other-key.pem"),
+            "[http.tls] certificate cert.pem and key other-key.pem do not belong together; give the key that the certificate was made for, and the box's own certificate first in its file"
+        );
+        // The two exchanged, and a key that is none.
+        assert_eq!(
+            why("cert.pem", "cert.pem"),
+            "[http.tls] key cert.pem: it has no private key, or one with a passphrase; give a PEM file without"
+        );
+        assert_eq!(why("key.pem", "key.pem"), "[http.tls] certificate key.pem: it has no certificate; give a PEM file");
+        std::fs::write(path("no-key.pem"), "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+        assert_eq!(
+            why("cert.pem", "no-key.pem"),
+            "[http.tls] key no-key.pem: it is of no kind that can be used; give one of RSA, ECDSA or Ed25519"
+        );
     }
 
     #[test]

@@ -1,8 +1,14 @@
-//! Certificates in force on the daemon's own listeners: their subjects, names and ends.
+//! Certificates in force on the daemon's own listeners: their subjects, names and ends; those that its clients trust, and failures
+//! of TLS in words for operators.
 
+mod failures;
 mod files;
+mod named;
 
+pub use failures::{About, failure_of, plain};
+use files::read_chain;
 pub use files::{CertificateFiles, chain, read};
+pub use named::client_trusting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -132,13 +138,13 @@ impl Certificates {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::process::Command;
 
     use super::*;
 
     /// Has OpenSSL write a certificate and its key under these names of a folder; false without OpenSSL.
-    pub(super) fn make(folder: &Path, certificate: &str, key: &str, arguments: &[&str]) -> bool {
+    pub(crate) fn make(folder: &Path, certificate: &str, key: &str, arguments: &[&str]) -> bool {
         let mut openssl = Command::new("openssl");
         openssl.current_dir(folder).args(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /O=Example/CN=box"

@@ -36,7 +36,7 @@ use super::options::Route;
 use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
 use super::signing::Signers;
 use super::timeouts::{Limits, OriginTimeouts, Table};
-use crate::{caching, clock};
+use crate::{caching, certificates, clock};
 
 carousel::limits! {
     /// Redirects of one request that are followed.
@@ -584,8 +584,9 @@ impl Client {
                 if cause_of::<BadBody>(&err).is_some() {
                     return Err(OriginError::RequestBody);
                 }
-                let cause =
-                    std::error::Error::source(&err).map_or_else(|| err.to_string(), ToString::to_string);
+                let cause = certificates::failure_of(&err).map(|it| it.1);
+                let cause = cause.or_else(|| std::error::Error::source(&err).map(ToString::to_string));
+                let cause = cause.unwrap_or_else(|| err.to_string());
                 return Err(OriginError::Connect(cause));
             }
             Ok(Ok(response)) => response,

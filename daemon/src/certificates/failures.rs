@@ -1,0 +1,133 @@
+//! Failures of TLS in words for operators, in place of the library's.
+
+use std::error::Error as StdError;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error};
+
+/// Subject of a failure, for who knows what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// Nobody here trusts the peer's certificate.
+    Trust,
+    /// The peer's certificate is for other names.
+    Names,
+    /// The peer wants a certificate of ours.
+    OwnCertificate,
+    /// The peer speaks no TLS.
+    NoTls,
+    /// Anything else.
+    Other,
+}
+
+/// What `err` comes of, if that is TLS.
+pub fn failure_of(err: &(dyn StdError + 'static)) -> Option<(About, String)> {
+    if let Some(err) = err.downcast_ref::<Error>() {
+        return Some((about(err), plain(err)));
+    }
+    // What an I/O error is made of is not its source.
+    let inner = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let inner = inner.and_then(|it| failure_of(it));
+    inner.or_else(|| err.source().and_then(failure_of))
+}
+
+/// The webpki crate is not ours to name: an authority's own certificate, or one that was signed by itself, as that of a server.
+fn is_authority(err: &CertificateError) -> bool {
+    matches!(err, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
+}
+
+fn about(err: &Error) -> About {
+    match err {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => About::Trust,
+        Error::InvalidCertificate(err) if is_authority(err) => About::Trust,
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => About::Names,
+        Error::AlertReceived(AlertDescription::CertificateRequired) => About::OwnCertificate,
+        Error::InvalidMessage(_) => About::NoTls,
+        _ => About::Other,
+    }
+}
+
+/// What has failed.
+pub fn plain(err: &Error) -> String {
+    let words = match err {
+        Error::InconsistentKeys(_) => "certificate and key do not belong together",
+        Error::InvalidCertificate(err) => return of_certificate(err),
+        Error::InvalidMessage(_) => "what answers speaks no TLS",
+        Error::AlertReceived(alert) => match alert {
+            AlertDescription::CertificateRequired => "the peer asks for a client certificate",
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired => "the peer refuses the certificate that it was shown",
+            AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion => {
+                "the peer has no version of TLS, or no cipher, in common"
+            }
+            AlertDescription::UnrecognisedName => "the peer has no certificate for that name",
+            _ => return format!("the peer ends the handshake: {alert:?}"),
+        },
+        Error::NoCertificatesPresented => "there is no certificate",
+        _ => return err.to_string(),
+    };
+    words.to_owned()
+}
+
+fn of_certificate(err: &CertificateError) -> String {
+    use CertificateError as Wrong;
+    let words = match err {
+        Wrong::BadEncoding => "the certificate is damaged",
+        Wrong::Expired | Wrong::ExpiredContext { .. } => "the certificate has ended",
+        Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => {
+            "the certificate is not valid yet, or the clock is wrong"
+        }
+        Wrong::Revoked => "the certificate was revoked",
+        Wrong::UnknownIssuer => "the certificate is of an authority that is not trusted here",
+        Wrong::BadSignature => "the signature of the certificate is wrong",
+        Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => "the certificate is for another purpose",
+        Wrong::NotValidForName => "the certificate is for other names",
+        Wrong::NotValidForNameContext { expected, presented } => {
+            let expected = expected.to_str();
+            let names: Vec<&str> = presented.iter().map(|it| bare(it)).collect();
+            return match &names[..] {
+                [] => format!("the certificate is for no name, and {expected} was asked"),
+                names => format!("the certificate is for {}, not for {expected}", names.join(", ")),
+            };
+        }
+        Wrong::Other(_) if is_authority(err) => {
+            "the certificate is signed by itself, or an authority's own, and not trusted here"
+        }
+        _ => return format!("the certificate is refused: {err}"),
+    };
+    words.to_owned()
+}
+
+/// A name as the library shows it, `DnsName("box.lan")`, without what is around it.
+fn bare(shown: &str) -> &str {
+    let inner = shown.split_once('(').map_or(shown, |(_, inner)| inner);
+    inner.trim_end_matches(')').trim_matches('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_without_the_librarys_words() {
+        for (shown, name) in
+            [("DnsName(\"box.lan\")", "box.lan"), ("IpAddress(10.0.0.1)", "10.0.0.1"), ("box", "box")]
+        {
+            assert_eq!(bare(shown), name);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_found_below_other_errors() {
+        let tls = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let below = io::Error::other(io::Error::other(tls));
+        let (about, what) = failure_of(&below).unwrap();
+        assert_eq!((about, what.contains("not trusted here")), (About::Trust, true), "{what}");
+        assert_eq!(failure_of(&io::Error::other("no TLS at all")), None);
+        assert_eq!(failure_of(&io::Error::from(io::ErrorKind::ConnectionRefused)), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! TLS of a client that trusts what a file names: authorities, and certificates of servers themselves.
+//!
+//! A certificate that is signed by itself is what `openssl req -x509` makes, and OpenSSL's own clients take it where it is named
+//! (`curl --cacert`). The library takes it for an authority's and refuses it as that of a server; so one that is in the file, byte for
+//! byte, is compared here: by its names and dates. Everything else goes the library's way.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::{Certificate, failures, read_chain};
+
+#[derive(Debug)]
+struct Named {
+    certificates: Vec<CertificateDer<'static>>,
+    authorities: Arc<WebPkiServerVerifier>,
+}
+
+/// TLS that trusts the certificates of a PEM file and no others.
+///
+/// # Errors
+/// One line with the fix.
+pub fn client_trusting(path: &Path) -> Result<ClientConfig, String> {
+    let failed = |why: String| format!("{}: {why}", path.display());
+    let certificates = read_chain(path).map_err(failed)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|err| failed(failures::plain(&err)))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|err| failed(err.to_string()))?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|err| failed(err.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Named { certificates, authorities }));
+    Ok(config.with_no_client_auth())
+}
+
+impl Named {
+    /// Verifies a certificate that the file has.
+    fn verify_named(own: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+        verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
+        let read = Certificate::read(std::slice::from_ref(own));
+        let read = read.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let now_ms = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000);
+        if now_ms < read.not_before.unix_ms() {
+            return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+        }
+        if now_ms > read.not_after.unix_ms() {
+            return Err(Error::InvalidCertificate(CertificateError::Expired));
+        }
+        Ok(())
+    }
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.certificates.iter().any(|it| it == own) {
+            return Self::verify_named(own, name, now).map(|()| ServerCertVerified::assertion());
+        }
+        self.authorities.verify_server_cert(own, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::make;
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_named_is_taken_for_its_names_and_in_its_time_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["-addext", "subjectAltName=DNS:box.lan", "-days", "2"];
+        if !make(folder.path(), "cert.pem", "key.pem", &names) {
+            return;
+        }
+        let own = read_chain(&folder.path().join("cert.pem")).unwrap().remove(0);
+        let valid = Certificate::read(std::slice::from_ref(&own)).unwrap();
+        let at = |ms: i64| UnixTime::since_unix_epoch(std::time::Duration::from_millis(ms as u64));
+        let verify = |name: &str, ms: i64| {
+            Named::verify_named(&own, &ServerName::try_from(name.to_owned()).unwrap(), at(ms))
+                .map_err(|err| failures::plain(&err))
+        };
+        let (first, last) = (valid.not_before.unix_ms(), valid.not_after.unix_ms());
+        assert_eq!((verify("box.lan", first), verify("box.lan", last)), (Ok(()), Ok(())));
+        assert_eq!(
+            verify("other.lan", first).unwrap_err(),
+            "the certificate is for box.lan, not for other.lan"
+        );
+        assert_eq!(verify("box.lan", last + 1000).unwrap_err(), "the certificate has ended");
+        assert!(verify("box.lan", first - 1000).unwrap_err().contains("not valid yet"));
+    }
+}
