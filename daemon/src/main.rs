@@ -325,19 +325,23 @@ fn firmware(action: FirmwareAction) -> Result<ExitCode, String> {
 
 /// Slots of an appliance, and what a running daemon says of offers.
 fn firmware_status(paths: &slots::Paths, asking: &Asking) -> Result<Value, String> {
-    let offered = ask(asking, Method::GET, "/api/v1/firmware", &[]);
-    let mut value = match (slots::status(paths), &offered) {
-        (Ok(value), _) => value,
-        (Err(_), Ok(_)) => json!({ "schema": 1 }),
-        (Err(why), Err(err)) => {
-            return Err(format!(
-                "this machine is no appliance ({why}), and of updates only a running daemon tells: {err}"
-            ));
+    let answer = ask(asking, Method::GET, "/api/v1/firmware", &[]);
+    let is_appliance = slots::is_appliance(paths);
+    let (mut value, error) = match (slots::status(paths), answer) {
+        (Ok(mut value), Ok(mut answer)) => {
+            value["offered"] = answer["offered"].take();
+            (value, None)
+        }
+        (Ok(value), Err(err)) => (value, Some(err)),
+        // Who may not read the EFI partition sees the slots as root's last command has left them.
+        (Err(_), Ok(answer)) => (answer, None),
+        (Err(why), Err(err)) if is_appliance => return Err(format!("{why}; {err}")),
+        (Err(_), Err(err)) => {
+            return Err(format!("this is no appliance, and no daemon says what is offered: {err}"));
         }
     };
-    if let Ok(mut answer) = offered {
-        value["offered"] = answer["offered"].take();
-    }
+    value["appliance"] = is_appliance.into();
+    value["error"] = error.into();
     Ok(value)
 }
 

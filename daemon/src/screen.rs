@@ -521,7 +521,7 @@ pub fn firmware(value: &Value) -> String {
     let mut row = |name: &str, text: &str| {
         let _ = writeln!(out, "{name:<12}{text}");
     };
-    let is_row = |key: &str| key != "schema" && key != "offered";
+    let is_row = |key: &str| !matches!(key, "schema" | "offered" | "error");
     for (key, member) in value.as_object().into_iter().flatten().filter(|(key, _)| is_row(key)) {
         match member {
             Value::String(text) => row(key, text),
@@ -542,6 +542,12 @@ pub fn firmware(value: &Value) -> String {
         }
     }
     let offered = &value["offered"];
+    if let Some(why) = value["error"].as_str() {
+        row("offers", &format!("unknown: {why}"));
+    } else if offered["offers"].as_array().is_some_and(Vec::is_empty) {
+        row("offers", "none");
+    }
+    let lacks = offered["lacks"].as_array().map_or(&[][..], Vec::as_slice);
     for offer in offered["offers"].as_array().into_iter().flatten() {
         let share = offer["share_percent"].as_f64().unwrap_or(0.0);
         let held = offer["held"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
@@ -557,7 +563,8 @@ pub fn firmware(value: &Value) -> String {
         let (received, length) = (size(&update["received_bytes"]), size(&update["length"]));
         let (version, phase) = (text(update, "version"), text(update, "phase"));
         row("update", &format!("{version}, {phase}, {received} of {length}{held}"));
-        if update["held"] == "program" {
+        // A program that is not there is among what is lacking.
+        if update["held"] == "later" || (update["held"] == "program" && lacks.is_empty()) {
             row("why", text(offered, "why"));
         }
     }
@@ -565,7 +572,7 @@ pub fn firmware(value: &Value) -> String {
         let end = if over["installed"] == true { "installed" } else { text(over, "why") };
         row("over", &format!("{}: {end}", text(over, "version")));
     }
-    for lack in offered["lacks"].as_array().into_iter().flatten() {
+    for lack in lacks {
         row("not taken", &format!("{}; {}", text(lack, "what"), text(lack, "fix")));
     }
     out
@@ -576,6 +583,38 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn firmware_that_is_not_offered_not_taken_or_not_known_is_said_so() {
+        let lacks = json!([{ "what": "/x: there is no such program", "fix": "name a program" }]);
+        let none = json!({ "offers": [], "update": null, "over": [], "lacks": [] });
+        let with = |key: &str, value: Value| {
+            let mut offered = none.clone();
+            offered[key] = value;
+            offered
+        };
+        let shown = |offered: Value| {
+            firmware(&json!({ "schema": 1, "appliance": false, "error": null, "offered": offered }))
+        };
+        assert_eq!(shown(none.clone()), "appliance   no\noffers      none\n");
+        let missing =
+            "appliance   no\noffers      none\nnot taken   /x: there is no such program; name a program\n";
+        assert_eq!(shown(with("lacks", lacks.clone())), missing);
+        let update = |held: &str| json!({ "version": "1.5", "phase": "received", "received_bytes": 10, "length": 10, "held": held });
+        let mut waits = with("update", update("program"));
+        waits["why"] = "/x: there is no such program".into();
+        waits["offers"] = json!([{ "version": "1.5", "compatible": "lab", "length": 10, "share_percent": 100, "held": "program" }]);
+        let text = shown(waits.clone());
+        assert!(text.contains("1.5, received, ") && text.contains("\nwhy         /x: there"), "{text}");
+        waits["lacks"] = lacks;
+        assert_eq!(shown(waits).matches("there is no such program").count(), 1);
+        let mut later = with("update", update("later"));
+        later["why"] = "a recording runs".into();
+        assert!(shown(later).contains("\nwhy         a recording runs\n"));
+        let unknown =
+            firmware(&json!({ "schema": 1, "appliance": true, "error": "no daemon", "running": "a" }));
+        assert_eq!(unknown, "appliance   yes\nrunning     a\noffers      unknown: no daemon\n");
+    }
 
     #[test]
     fn a_parent_that_is_not_asked_is_seen() {

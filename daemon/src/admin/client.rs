@@ -96,7 +96,9 @@ impl Access {
             .and_then(|it| it.downcast_ref::<hyper::Error>())
             .is_some_and(|it| it.is_parse() || it.is_incomplete_message());
         if is_no_http {
-            return format!("{self}: what answers speaks no HTTP; give https://HOST:PORT where [admin.tls] is set");
+            return format!(
+                "{self}: what answers speaks no HTTP; give https://HOST:PORT where [admin.tls] is set"
+            );
         }
         let cause = cause.map_or_else(|| err.to_string(), ToString::to_string);
         format!("{self}: {}; is skycached running, with [admin] listen?", without_numbers(&cause))
@@ -159,7 +161,8 @@ fn trusting_the_system(is_tls: bool) -> Result<ClientConfig, String> {
         .map_err(|err| certificates::plain(&err))?;
     let builder = if is_tls {
         builder.with_native_roots().map_err(|_| {
-            "this system has no certificates of authorities; name those of the daemon with --ca FILE".to_owned()
+            "this system has no certificates of authorities; name those of the daemon with --ca FILE"
+                .to_owned()
         })?
     } else {
         builder.with_root_certificates(rustls::RootCertStore::empty())
@@ -261,7 +264,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let names = ["-addext", "subjectAltName=IP:127.0.0.1"];
-        if !make(folder.path(), "own.pem", "own.key", &names) || !make(folder.path(), "other.pem", "o.key", &[]) {
+        if !make(folder.path(), "own.pem", "own.key", &names)
+            || !make(folder.path(), "other.pem", "o.key", &[])
+        {
             return;
         }
         let options = |client_ca: Option<&str>| AdminTls {
@@ -283,7 +288,12 @@ mod tests {
         assert!(why.contains("--ca FILE"), "{why}");
         let why = ask(&format!("http://127.0.0.1:{port}"), None).await.unwrap_err();
         assert!(why.contains("speaks no HTTP; give https://"), "{why}");
-        assert!(ask(&format!("http://127.0.0.1:{port}"), Some(&own)).await.unwrap_err().starts_with("--ca is for TLS"));
+        assert!(
+            ask(&format!("http://127.0.0.1:{port}"), Some(&own))
+                .await
+                .unwrap_err()
+                .starts_with("--ca is for TLS")
+        );
         let why = ask(&url, Some(&path("none.pem"))).await.unwrap_err();
         assert!(why.starts_with("--ca ") && why.contains("there is no such file"), "{why}");
         let plain = daemon(None).await;

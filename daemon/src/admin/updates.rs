@@ -363,7 +363,7 @@ fn hand_over(parts: &Parts, bundle: &Bundle) -> bool {
             Ok(()) => {
                 tracing::info!(bundle = %path.display(), "a firmware update is handed to the installer");
                 let result = program.install(&path);
-                let is_begun = !matches!(result, Err(InstallError::NotStarted(_)));
+                let is_begun = !matches!(result, Err(InstallError::NotStarted(_) | InstallError::Later(_)));
                 updates.installed(result);
                 is_begun
             }

@@ -84,7 +84,9 @@ fn of_certificate(err: &CertificateError) -> String {
         Wrong::Revoked => "the certificate was revoked",
         Wrong::UnknownIssuer => "the certificate is of an authority that is not trusted here",
         Wrong::BadSignature => "the signature of the certificate is wrong",
-        Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => "the certificate is for another purpose",
+        Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => {
+            "the certificate is for another purpose"
+        }
         Wrong::NotValidForName => "the certificate is for other names",
         Wrong::NotValidForNameContext { expected, presented } => {
             let expected = expected.to_str();

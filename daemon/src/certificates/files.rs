@@ -213,7 +213,9 @@ mod tests {
         }
         assert!(read("http.tls", &path("cert.pem"), &path("key.pem")).is_ok());
         let why = |certificate: &str, key: &str| {
-            read("http.tls", &path(certificate), &path(key)).unwrap_err().replace(&path("").display().to_string(), "")
+            read("http.tls", &path(certificate), &path(key))
+                .unwrap_err()
+                .replace(&path("").display().to_string(), "")
         };
         assert_eq!(
             why("cert.pem", "other-key.pem"),
@@ -224,8 +226,12 @@ mod tests {
             why("cert.pem", "cert.pem"),
             "[http.tls] key cert.pem: it has no private key, or one with a passphrase; give a PEM file without"
         );
-        assert_eq!(why("key.pem", "key.pem"), "[http.tls] certificate key.pem: it has no certificate; give a PEM file");
-        std::fs::write(path("no-key.pem"), "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+        assert_eq!(
+            why("key.pem", "key.pem"),
+            "[http.tls] certificate key.pem: it has no certificate; give a PEM file"
+        );
+        std::fs::write(path("no-key.pem"), "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+            .unwrap();
         assert_eq!(
             why("cert.pem", "no-key.pem"),
             "[http.tls] key no-key.pem: it is of no kind that can be used; give one of RSA, ECDSA or Ed25519"

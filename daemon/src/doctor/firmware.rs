@@ -3,7 +3,7 @@
 use super::{Finding, Severity};
 use crate::commands::may_be_commanded;
 use crate::config::Config;
-use crate::firmware::{FirmwareOptions, Installer as _, Lack, Own, Paths, Program};
+use crate::firmware::{FirmwareOptions, Installer as _, Lack, Own, PROGRAM_FIX, Paths, Program};
 
 const ABOUT: &str = "[firmware]";
 
@@ -30,12 +30,9 @@ fn of(config: &Config, own: Own, has_key: bool) -> Vec<Finding> {
         return found;
     }
     match Program(options.install.clone()).is_ready() {
-        Err(why) => found.push(Finding::new(
-            Severity::Error,
-            ABOUT,
-            format!("updates wait: {why}"),
-            "name a program in [firmware] install that is there and executable",
-        )),
+        Err(why) => {
+            found.push(Finding::new(Severity::Error, ABOUT, format!("updates wait: {why}"), PROGRAM_FIX));
+        }
         Ok(()) if found.is_empty() => {
             let (compatible, version) = (own.compatible.unwrap_or_default(), own.version.unwrap_or_default());
             let what = format!("{compatible}, {version} runs; later versions go to {}", options.install[0]);

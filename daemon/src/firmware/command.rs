@@ -115,6 +115,12 @@ fn state(image: &ImageName) -> &'static str {
     }
 }
 
+/// Whether this machine runs the appliance's image.
+#[must_use]
+pub fn is_appliance(paths: &Paths) -> bool {
+    health::running_slot(&paths.run).is_ok()
+}
+
 /// Slots, images and which of them is next.
 ///
 /// # Errors

@@ -80,6 +80,8 @@ carousel::reasons! {
         JustStarted = "just_started",
         /// The program that installs cannot be started; that is tried again.
         Program = "program",
+        /// The program that installs asks to be run again later.
+        Later = "later",
         /// The program that installs has refused it, or failed.
         Installation = "installation",
         /// It is installed, and the box has not been restarted since.

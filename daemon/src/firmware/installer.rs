@@ -16,6 +16,8 @@ use crate::clock;
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// Interval at which it is looked whether it has ended.
 const LOOK: Duration = Duration::from_millis(50);
+/// Exit code of a program that asks to be run again later (`EX_TEMPFAIL` of sysexits.h).
+const TRY_LATER: i32 = 75;
 /// Longest line that is kept of what the program has said.
 const SAID_BYTES: usize = 400;
 
@@ -24,6 +26,8 @@ const SAID_BYTES: usize = 400;
 pub enum InstallError {
     /// Nothing was begun, since there is no program that can be started. Nothing is said about the bundle.
     NotStarted(String),
+    /// The program asks to be run again later. Nothing is said about the bundle.
+    Later(String),
     /// It was refused, or the installation failed.
     Failed(String),
 }
@@ -86,6 +90,10 @@ impl Installer for Program {
         };
         match ended {
             Ok(status) if status.success() => Ok(()),
+            Ok(status) if status.code() == Some(TRY_LATER) => {
+                let asks = || format!("{name}: it asks to be run again later");
+                Err(InstallError::Later(last_line(&log).unwrap_or_else(asks)))
+            }
             Ok(status) => {
                 Err(InstallError::Failed(last_line(&log).unwrap_or_else(|| format!("{name}: {status}"))))
             }
@@ -139,6 +147,9 @@ mod tests {
             failed("refused (signature): no")
         );
         assert_eq!(run("exit 3"), failed("/bin/sh: exit status: 3"));
+        let later = |why: &str| Err(InstallError::Later(why.to_owned()));
+        assert_eq!(run("echo 'a recording runs' >&2; exit 75"), later("a recording runs"));
+        assert_eq!(run("exit 75"), later("/bin/sh: it asks to be run again later"));
     }
 
     #[test]

@@ -27,6 +27,9 @@ impl Own {
     }
 }
 
+/// What to do about a program that is named and cannot be started.
+pub const PROGRAM_FIX: &str = "name a program in [firmware] install that is there and executable";
+
 /// Something without which a box takes no updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {

@@ -34,11 +34,12 @@ mod version;
 
 pub use bundle::Refusal;
 pub use command::{
-    Paths, RUN, backend, check_bundle, hand_over, install, mark_good, publish, rollback, status, take,
+    Paths, RUN, backend, check_bundle, hand_over, install, is_appliance, mark_good, publish, rollback,
+    status, take,
 };
 pub use decide::{Audience, Hold, Holding};
 pub use installer::{InstallError, Installer, Program};
-pub use lack::{Lack, Own};
+pub use lack::{Lack, Own, PROGRAM_FIX};
 pub use options::FirmwareOptions;
 pub use report::report;
 pub use updates::{Bundle, Step, UpdateOutcome, Updates};

@@ -19,8 +19,8 @@ use carousel::trust::{Judged, Kind, Mode, Trust, TrustDrop};
 use serde_json::{Value, json};
 
 use super::decide::{self, Action, Audience, Fate, Hold, Holding, Memory, Moment, Phase, Receiver, Release};
-use super::installer::InstallError;
-use super::lack::{Lack, Own};
+use super::installer::{InstallError, Installer as _, Program};
+use super::lack::{self, Lack, Own};
 use super::options::FirmwareOptions;
 use super::report::bounded;
 use crate::commands::{may_be_commanded, may_command};
@@ -550,12 +550,16 @@ impl Updates {
                 self.report(&mut state, "installed", None);
             }
             Err(InstallError::NotStarted(why)) => {
-                if let Some(release) = &mut state.memory.release {
-                    release.phase = Phase::Receiving;
-                    release.attempts = release.attempts.saturating_sub(1);
-                }
-                self.remember(&state);
+                self.not_begun(&mut state);
                 self.wait_for_program(&mut state, why);
+            }
+            Err(InstallError::Later(why)) => {
+                self.not_begun(&mut state);
+                tracing::info!(why, "the program of [firmware] install asks to be run again later");
+                if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
+                    self.hold(&mut state, &sha256, Hold::Later);
+                }
+                state.why = Some(why);
             }
             Err(InstallError::Failed(why)) => {
                 if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
@@ -565,6 +569,15 @@ impl Updates {
             }
         }
         self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The installation counts as not begun.
+    fn not_begun(&self, state: &mut State) {
+        if let Some(release) = &mut state.memory.release {
+            release.phase = Phase::Receiving;
+            release.attempts = release.attempts.saturating_sub(1);
+        }
+        self.remember(state);
     }
 
     /// The program that installs cannot be started, for this reason.
@@ -684,8 +697,13 @@ impl Updates {
                 Some(Holding::Whole { length, .. }) => length,
                 None => 0,
             };
+            // What is here as a whole does not arrive any more, whatever it waits for.
+            let phase = match (it.phase, state.holding) {
+                (Phase::Receiving, Some(Holding::Whole { .. })) => json!("received"),
+                (phase, _) => json!(phase),
+            };
             json!({
-                "version": it.version, "sha256": it.sha256, "phase": it.phase, "attempts": it.attempts,
+                "version": it.version, "sha256": it.sha256, "phase": phase, "attempts": it.attempts,
                 "received_bytes": received, "length": state.followed().map(|it| it.length),
                 "held": state.holds.get(&it.sha256).map(|it| it.as_str()), "asks_origin": state.asks_origin,
             })
@@ -700,6 +718,10 @@ impl Updates {
                 .collect()
         };
         let lacks = state.lacks.iter().map(|it| json!({ "what": it.what(), "fix": it.fix() }));
+        // It may go or come at any time, so it is looked at when somebody asks.
+        let program = Some(&state.options.install).filter(|it| !it.is_empty());
+        let program = program.and_then(|it| Program(it.clone()).is_ready().err());
+        let lacks = lacks.chain(program.map(|why| json!({ "what": why, "fix": lack::PROGRAM_FIX })));
         json!({
             "configured": state.own.is_some(), "compatible": state.known.compatible,
             "running": state.known.version, "lacks": lacks.collect::<Vec<_>>(), "offers": offers.collect::<Vec<_>>(), "update": update,

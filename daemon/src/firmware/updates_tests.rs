@@ -488,6 +488,42 @@ fn a_program_that_cannot_be_started_is_tried_again_and_the_bundle_is_none_the_wo
 }
 
 #[test]
+fn a_program_that_asks_to_be_run_later_is_and_nothing_counts_as_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = open_as(folder.path(), "1.4", "one");
+    offered(&updates, 5, &[offer("1.5")]);
+    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    assert_eq!(updates.to_json()["update"]["phase"], "receiving");
+    for second in 0..600 {
+        let step = updates.step(Some(NIGHT + second), Audience::Nobody, WHOLE);
+        assert!(matches!(step, Step::Install(_)), "{second}: {step:?}");
+        assert_eq!(updates.to_json()["update"]["phase"], "received");
+        updates.begin().unwrap();
+        updates.installed(Err(InstallError::Later("a recording runs".to_owned())));
+    }
+    assert_eq!(held(&updates), [("later", 1)]);
+    let said = updates.to_json();
+    assert_eq!((&said["update"]["attempts"], &said["update"]["held"]), (&0.into(), &"later".into()));
+    assert_eq!(said["why"], "a recording runs");
+    assert_eq!(updates.outcomes().get(UpdateOutcome::Failed), 0);
+    updates.begin().unwrap();
+    updates.installed(Ok(()));
+    assert_eq!(updates.to_json()["update"]["phase"], "installed");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_said_before_anything_is_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    let updates = open_as(folder.path(), "1.4", "one");
+    let lacks = || updates.to_json()["lacks"].clone();
+    assert_eq!(lacks(), serde_json::json!([]));
+    let install = vec!["/none/such".to_owned()];
+    updates.configure(FirmwareOptions { install, ..updates.options() }, Vec::new(), Own::default());
+    assert_eq!(lacks()[0]["what"], "/none/such: there is no such program");
+    assert!(lacks()[0]["fix"].as_str().unwrap().contains("[firmware] install"));
+}
+
+#[test]
 fn what_a_box_lacks_is_said_until_it_has_it() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
