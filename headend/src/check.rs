@@ -233,7 +233,10 @@ fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
         Err(err) if matches!(err.kind(), ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) => {
             Finding::new(Severity::Error, about, "there is none", no_route(destination))
         }
-        Err(err) => Finding::new(Severity::Error, about, err.to_string(), no_route(destination)),
+        Err(err) => {
+            let what = carousel::config::without_numbers(&err.to_string());
+            Finding::new(Severity::Error, about, what, no_route(destination))
+        }
     })
 }
 

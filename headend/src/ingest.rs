@@ -197,8 +197,14 @@ impl Ingest {
             uploads: AtomicU64::new(0),
             stats: Arc::clone(&stats),
         };
-        let address = listen::start("ingest", options.listen, MAX_CONNECTIONS, shared, serve)
-            .map_err(|err| format!("ingest.listen {}: {err}", options.listen))?;
+        let address =
+            listen::start("ingest", options.listen, MAX_CONNECTIONS, shared, serve).map_err(|err| {
+                format!(
+                    "ingest.listen {}: {}",
+                    options.listen,
+                    carousel::config::without_numbers(&err.to_string())
+                )
+            })?;
         Ok(Some(Self { address, stats }))
     }
 

@@ -72,7 +72,8 @@ pub(crate) fn read_source(source: &Source, is_live: bool) -> Result<Inventory, S
     let mut reader = Reader::new(&source.path, options(source)).map_err(failed)?;
     let mut inventory = if is_live {
         // What a packager is writing right now is taken when it has been closed.
-        let io = |err: std::io::Error| format!("{}: {err}", source.path.display());
+        let io =
+            |err: std::io::Error| format!("{}: {}", source.path.display(), carousel::config::plain(&err));
         let watch = Watch::start(reader.root(), reader.links_to()).map_err(io)?;
         reader.read_files(watch.files(), Vec::new()).or_else(|_| reader.read()).map_err(failed)?
     } else {

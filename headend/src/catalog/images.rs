@@ -58,7 +58,7 @@ impl Images {
                 return None;
             }
             Err(err) => {
-                self.problem(picture, &err.to_string(), "the catalogue goes out without it");
+                self.problem(picture, &carousel::config::plain(&err), "the catalogue goes out without it");
                 return None;
             }
         }

@@ -108,7 +108,7 @@ impl Catalog {
                 Ok(bytes) => documents.push(document(dvb_i, uri, content_type, bytes)),
                 Err(err) => problems.push(Problem {
                     place: path.display().to_string(),
-                    what: err.to_string(),
+                    what: carousel::config::plain(&err),
                     fix: "the catalogue goes out without it",
                 }),
             }

@@ -24,7 +24,9 @@ pub(super) fn catalog(
     let mut written = Vec::new();
     for document in announced.iter().chain(&catalog.documents).chain(&catalog.files) {
         let path = out.join(&document.file);
-        let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+        let failed = |err: std::io::Error| {
+            format!("{}: {}", path.display(), carousel::config::without_numbers(&err.to_string()))
+        };
         std::fs::create_dir_all(path.parent().unwrap_or(out)).map_err(failed)?;
         std::fs::write(&path, &document.bytes).map_err(failed)?;
         eprintln!("{}: {}", path.display(), document.uri);

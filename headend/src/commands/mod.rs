@@ -182,7 +182,9 @@ fn pretty(document: &serde_json::Value) -> String {
 /// Prints to stdout. A closed pipe (`| head`) is not an error.
 fn print(text: &str) -> Result<(), String> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("stdout: {err}")),
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("stdout: {}", ::carousel::config::without_numbers(&err.to_string())))
+        }
         _ => Ok(()),
     }
 }

@@ -117,7 +117,8 @@ fn listen(
     stop: &Arc<AtomicBool>,
 ) -> Result<Report, String> {
     let socket = join(address, interface).map_err(|err| {
-        format!("{address}: {err}; name an interface that is up with --interface, or check with `ip addr`")
+        let why = carousel::config::without_numbers(&err.to_string());
+        format!("{address}: {why}; name an interface that is up with --interface, or check with `ip addr`")
     })?;
     let start = Instant::now();
     let mut buffer = vec![0; 65_536];
@@ -134,7 +135,9 @@ fn listen(
                         | std::io::ErrorKind::TimedOut
                         | std::io::ErrorKind::Interrupted
                 ) => {}
-            Err(err) => return Err(format!("{address}: {err}")),
+            Err(err) => {
+                return Err(format!("{address}: {}", carousel::config::without_numbers(&err.to_string())));
+            }
         }
     }
     inspector.finish()

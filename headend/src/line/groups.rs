@@ -25,7 +25,12 @@ impl Groups {
     /// A group that cannot be joined.
     pub(super) fn join(groups: &[SocketAddr], interface: &str) -> Result<Self, String> {
         let joined = groups.iter().map(|&group| {
-            let failed = |err: std::io::Error| format!("[multiplex] forward: {group}: {err}");
+            let failed = |err: std::io::Error| {
+                format!(
+                    "[multiplex] forward: {group}: {}",
+                    carousel::config::without_numbers(&err.to_string())
+                )
+            };
             let socket = join(group, interface).map_err(failed)?;
             socket.set_nonblocking(true).map_err(failed)?;
             Ok((group, socket))
@@ -49,7 +54,12 @@ impl Groups {
                 match socket.recv_from(&mut self.buffer) {
                     Ok((length, source)) => forward.push(source, *group, &self.buffer[..length]),
                     Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => break,
-                    Err(err) => return Err(format!("[multiplex] forward: {group}: {err}")),
+                    Err(err) => {
+                        return Err(format!(
+                            "[multiplex] forward: {group}: {}",
+                            carousel::config::without_numbers(&err.to_string())
+                        ));
+                    }
                 }
             }
         }

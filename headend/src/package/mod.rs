@@ -69,8 +69,9 @@ impl fmt::Display for PackageError {
         match self {
             Self::Io(path, err) => write!(
                 f,
-                "{}: {err}; give a directory with packaged HLS or DASH, or a manifest",
-                path.display()
+                "{}: {}; give a directory with packaged HLS or DASH, or a manifest",
+                path.display(),
+                carousel::config::plain(err)
             ),
             Self::Nothing(path, problems) => {
                 write!(f, "{}: nothing to carry", path.display())?;

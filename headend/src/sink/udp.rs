@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use carousel::config::without_numbers;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use crate::net::{interface_index, no_route};
@@ -54,7 +55,10 @@ impl UdpSink {
                     return Err(io::Error::new(err.kind(), what));
                 }
                 Err(err) => {
-                    return Err(io::Error::new(err.kind(), format!("sending to {destination}: {err}")));
+                    return Err(io::Error::new(
+                        err.kind(),
+                        format!("sending to {destination}: {}", without_numbers(&err.to_string())),
+                    ));
                 }
             }
         }
@@ -63,7 +67,8 @@ impl UdpSink {
 
 fn open_v4(output: &Output) -> Result<Socket, String> {
     let socket = new_socket(Domain::IPV4)?;
-    let failed = |what: &str, err: io::Error| format!("[output] {what}: {err}");
+    let failed =
+        |what: &str, err: io::Error| format!("[output] {what}: {}", without_numbers(&err.to_string()));
     socket.set_multicast_ttl_v4(u32::from(output.ttl)).map_err(|err| failed("ttl", err))?;
     socket.set_ttl_v4(u32::from(output.ttl.max(1))).map_err(|err| failed("ttl", err))?;
     socket.set_tos_v4(u32::from(output.dscp) << 2).map_err(|err| failed("dscp", err))?;
@@ -84,7 +89,8 @@ fn open_v4(output: &Output) -> Result<Socket, String> {
 
 fn open_v6(output: &Output) -> Result<Socket, String> {
     let socket = new_socket(Domain::IPV6)?;
-    let failed = |what: &str, err: io::Error| format!("[output] {what}: {err}");
+    let failed =
+        |what: &str, err: io::Error| format!("[output] {what}: {}", without_numbers(&err.to_string()));
     socket.set_multicast_hops_v6(u32::from(output.ttl)).map_err(|err| failed("ttl", err))?;
     socket.set_tclass_v6(u32::from(output.dscp) << 2).map_err(|err| failed("dscp", err))?;
     if !output.interface.is_empty() {
@@ -105,8 +111,8 @@ fn open_v6(output: &Output) -> Result<Socket, String> {
 }
 
 fn new_socket(domain: Domain) -> Result<Socket, String> {
-    let socket =
-        Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(|err| format!("UDP socket: {err}"))?;
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
+        .map_err(|err| format!("UDP socket: {}", without_numbers(&err.to_string())))?;
     // Less than asked for is no failure: the kernel caps it at net.core.wmem_max.
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     Ok(socket)

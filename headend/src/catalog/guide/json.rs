@@ -102,6 +102,27 @@ struct CreditEntry {
     character: Option<String>,
 }
 
+/// What is wrong with an entry. Its place in the file is told elsewhere.
+fn in_words(err: &serde_json::Error) -> String {
+    let text = err.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(before, _)| before);
+    let is = |start: &str| text.strip_prefix(start);
+    if let Some(name) = is("missing field ") {
+        return format!("{name} is missing");
+    }
+    if let Some(name) = is("duplicate field ") {
+        return format!("{name} is there twice");
+    }
+    let other = is("invalid type: ").or_else(|| is("invalid value: "));
+    match other.and_then(|it| it.split_once(", expected ")) {
+        Some((found, wanted)) => {
+            let wanted = if wanted.starts_with("struct ") { "an object" } else { wanted };
+            format!("{found} where {wanted} belongs")
+        }
+        None => text.to_owned(),
+    }
+}
+
 fn channel(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
     match serde_json::from_str::<Channel>(raw.get()) {
         Ok(channel) => {
@@ -110,7 +131,7 @@ fn channel(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
         }
         Err(err) => into.problems.tell(
             || format!("channel {number} at byte {at}"),
-            || format!("{err}: left out"),
+            || format!("{}: left out", in_words(&err)),
             "write it as {\"id\": \"…\", \"name\": \"…\"}",
         ),
     }
@@ -123,7 +144,7 @@ fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
         Ok(entry) => entry,
         Err(err) => {
             let place = || format!("programme {number} at byte {at}");
-            into.problems.fault(place, || format!("{err}: left out"), MEND);
+            into.problems.fault(place, || format!("{}: left out", in_words(&err)), MEND);
             return;
         }
     };

@@ -106,7 +106,8 @@ impl fmt::Display for GuideError {
         write!(f, "{}: ", self.path.display())?;
         match &self.why {
             Refusal::Io(err) => {
-                write!(f, "{err}; give a programme guide, XMLTV or JSON, also as .gz, .xz or .zip")
+                let why = carousel::config::plain(err);
+                write!(f, "{why}; give a programme guide, XMLTV or JSON, also as .gz, .xz or .zip")
             }
             Refusal::Empty => f.write_str("it is empty; see why the grabber writes nothing"),
             Refusal::Damaged(name, err) => {

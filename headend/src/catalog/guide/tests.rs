@@ -269,8 +269,8 @@ fn bad_entries_of_json_are_left_out() {
     let programme = read.guide.programmes.values().find(|it| it.part_of.is_some()).unwrap();
     assert_eq!((programme.minimum_age, programme.year, &programme.image), (Some(18), None, &None));
     for parts in [
-        &["programme 6 at byte", "invalid type: integer"][..],
-        &["programme 7 at byte", "missing field"],
+        &["programme 6 at byte", "integer `17` where an object belongs: left out"][..],
+        &["programme 7 at byte", "`channel` is missing: left out"],
         &["programme 9", "start \"1795291200000\" is no time"],
         &["role \"x\" is not known"],
         &["duration_s -5 is no length"],

@@ -83,7 +83,7 @@ pub enum Unreadable {
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(err) => write!(f, "{err}"),
+            Self::Io(err) => f.write_str(&carousel::config::plain(err)),
             Self::Unknown => f.write_str("neither MP4 nor a transport stream; it may be encrypted whole"),
             Self::NoInit => f.write_str("a media segment does not describe itself; read its init segment"),
             Self::NoProgram => f.write_str("no PAT and PMT; a segment begins with them"),

@@ -169,7 +169,12 @@ impl Reading<'_> {
         }
         let fault = match check(&file.file, file.length, expected) {
             Ok(fault) => fault,
-            Err(err) => return Some((Reason::Unreadable, format!("cannot be read: {err}"))),
+            Err(err) => {
+                return Some((
+                    Reason::Unreadable,
+                    format!("cannot be read: {}", carousel::config::plain(&err)),
+                ));
+            }
         };
         let (length, modified_ns) = (file.length, file.modified_ns);
         let result = fault.as_ref().map(|fault| (fault.reason, fault.what.clone()));

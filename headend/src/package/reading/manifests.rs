@@ -40,7 +40,7 @@ impl Reading<'_> {
         let bytes: Arc<[u8]> = match read_source_file(&file.file, MAX_MANIFEST_BYTES) {
             Ok(bytes) => bytes.into(),
             Err(err) => {
-                self.problem(path, err.to_string(), "make the file readable");
+                self.problem(path, carousel::config::plain(&err), "make the file readable");
                 self.leave_out(Reason::Unreadable, path, path, 1);
                 return before;
             }

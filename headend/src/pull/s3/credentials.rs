@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
+use carousel::config::plain;
+
 use super::super::stats::{Failed, PullFailure};
 use crate::options::S3;
 
@@ -86,14 +88,14 @@ impl Keyring {
         let modified = match modified {
             Ok(modified) => modified,
             Err(_) if !is_configured => return Err(nothing(&format!("there is no {}", file.display()))),
-            Err(err) => return Err(refused(format!("credentials_file {}: {err}", file.display()))),
+            Err(err) => return Err(refused(format!("credentials_file {}: {}", file.display(), plain(&err)))),
         };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, credentials)) = read.as_ref().filter(|(at, _)| *at == modified) {
             return Ok(credentials.clone());
         }
-        let text =
-            std::fs::read_to_string(file).map_err(|err| refused(format!("{}: {err}", file.display())))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|err| refused(format!("{}: {}", file.display(), plain(&err))))?;
         let found = profiles(&text).remove(profile);
         let credentials = match found {
             None => Err(refused(format!("{} has no section [{profile}]", file.display()))),
