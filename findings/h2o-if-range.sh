@@ -25,7 +25,7 @@ import atexit, http.client, os, socket, subprocess, sys, time
 with socket.create_server(("127.0.0.1", 0)) as probe:
     dir, port = sys.argv[1], probe.getsockname()[1]
 with open(f"{dir}/conf", "w") as file:
-    file.write(f"""user: {"root" if os.getuid() == 0 else os.getlogin()}\nnum-threads: 1\nlisten:\n  host: 127.0.0.1\n  port: {port}
+    file.write(f"""{"" if os.getuid() else "user: root"}\nnum-threads: 1\nlisten:\n  host: 127.0.0.1\n  port: {port}
 hosts:\n  default:\n    paths:\n      "/":\n        file.dir: {dir}/files\n""")
 cache = subprocess.Popen(["h2o", "-c", f"{dir}/conf"], stderr=subprocess.DEVNULL)
 atexit.register(lambda: cache.terminate() or cache.wait())

@@ -7,7 +7,7 @@
 #        the origin answers 503               503, and the same for 500, 502 and 504
 #        without stale-if-error               502 and 503
 # The documentation of proxy_cache_use_stale says that a stale response is permitted by the directive "if an error occurred"; one would
-# expect httpd's and undici's reading, stale in all of these cases. Seen with nginx 1.22.1 (Debian 12).
+# expect what httpd does, stale in all of these cases, or undici, for each of the four statuses. Seen with nginx 1.22.1 (Debian 12).
 #
 # A packager's gateway or load balancer answers 503 more often than connections break: all players see it at once, though the shield
 # holds the playlist and the origin allowed to use it. The shield needs proxy_cache_use_stale, and a cache behind it stale responses of its own.
