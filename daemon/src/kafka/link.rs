@@ -11,13 +11,15 @@ use rskafka::client::error::{Error, ProtocolError, RequestError};
 use rskafka::client::partition::{Compression as Codec, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
 use rskafka::record::Record;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SingleCertAndKey;
 use tokio::time::timeout;
 
 use super::options::{Compression, Kafka, KafkaTls, Mechanism};
 use super::{KafkaError, KafkaStats};
-use crate::clock;
+use crate::{certificates, clock};
+
+/// Table of the configuration with TLS.
+const TLS: &str = "kafka.tls";
 
 /// Time that one request may take with all its attempts; a broker that is beginning answers within that.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -379,9 +381,9 @@ fn tls_config(options: &KafkaTls) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
     match &options.ca {
         Some(file) => {
-            let failed = |err: &dyn std::fmt::Display| format!("[kafka.tls] ca = {}: {err}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|err| failed(&err))? {
-                roots.add(certificate.map_err(|err| failed(&err))?).map_err(|err| failed(&err))?;
+            for certificate in certificates::chain(TLS, file)? {
+                let failed = |err| format!("[{TLS}] ca {}: {}", file.display(), certificates::plain(&err));
+                roots.add(certificate).map_err(failed)?;
             }
         }
         None => {
@@ -400,17 +402,42 @@ fn tls_config(options: &KafkaTls) -> Result<rustls::ClientConfig, String> {
     let (Some(certificate), Some(key)) = (&options.certificate, &options.key) else {
         return Ok(config.with_no_client_auth());
     };
-    let failed =
-        |err: &dyn std::fmt::Display| format!("[kafka.tls] certificate = {}: {err}", certificate.display());
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).map_err(|err| failed(&err))?;
-    let key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|err| format!("[kafka.tls] key = {}: {err}", key.display()))?;
-    config.with_client_auth_cert(chain, key).map_err(|err| failed(&err))
+    let own = Arc::unwrap_or_clone(certificates::read(TLS, certificate, key)?);
+    Ok(config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))))
 }
 
 /// A message of now.
 pub(super) fn record(key: Option<Vec<u8>>, value: Vec<u8>) -> Record {
     let timestamp = DateTime::from_timestamp_millis(clock::wall().unix_ms()).unwrap_or_default();
     Record { key, value: Some(value), headers: BTreeMap::new(), timestamp }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificates::tests::make;
+
+    #[test]
+    fn files_of_tls_that_cannot_be_used_are_named_with_their_fix() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| Some(folder.path().join(name));
+        let is_made = |certificate, key| make(folder.path(), certificate, key, &[]);
+        if !is_made("ca.pem", "ca.key") || !is_made("own.pem", "own.key") {
+            return;
+        }
+        let of = |ca: &str, certificate: &str, key: &str| {
+            let (ca, certificate, key) = (path(ca), path(certificate), path(key));
+            tls_config(&KafkaTls { ca, certificate, key }).map(|_| ())
+        };
+        assert_eq!(of("ca.pem", "own.pem", "own.key"), Ok(()));
+        for (files, said) in [
+            (("none.pem", "own.pem", "own.key"), "there is no such file"),
+            (("own.key", "own.pem", "own.key"), "it has no certificate; give a PEM file"),
+            (("ca.pem", "own.pem", "ca.key"), "do not belong together; give the key"),
+            (("ca.pem", "own.pem", "own.pem"), "it has no private key"),
+        ] {
+            let why = of(files.0, files.1, files.2).unwrap_err();
+            assert!(why.starts_with("[kafka.tls] ") && why.contains(said), "{files:?}: {why}");
+        }
+    }
 }
