@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::Certificates;
+use super::{Certificate, Certificates};
 
 /// Interval at which the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -122,6 +122,16 @@ pub fn read(table: &str, certificate: &Path, key: &Path) -> Result<Arc<Certified
                 _ => format!("[{table}] key {key}: it is of no kind that can be used; give one of RSA, ECDSA or Ed25519"),
             }
         })
+}
+
+/// Facts of the certificate that a listener would present, with its key.
+///
+/// # Errors
+/// One line with the fix.
+pub fn check(table: &str, certificate: &Path, key: &Path) -> Result<Certificate, String> {
+    let read = read(table, certificate, key)?;
+    Certificate::read(&read.cert)
+        .map_err(|why| format!("[{table}] certificate {}: {why}", certificate.display()))
 }
 
 /// Reads the certificates of a PEM file, one at least.

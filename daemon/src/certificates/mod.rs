@@ -7,7 +7,7 @@ mod named;
 
 pub use failures::{About, failure_of, plain};
 use files::read_chain;
-pub use files::{CertificateFiles, chain, read};
+pub use files::{CertificateFiles, chain, check, read};
 pub use named::client_trusting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

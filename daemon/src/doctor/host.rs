@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Finding, Severity};
-use crate::certificates::{Certificate, WARNING_DAYS};
+use crate::certificates::{self, WARNING_DAYS};
 use crate::config::Config;
+use crate::origin::MAX_FILLS;
 use crate::store::Store;
 use crate::{clock, kafka, listen};
 
@@ -18,12 +19,12 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         if tls.http3 && crate::http::HAS_HTTP3 {
             found.extend(tls.listen.iter().map(|listen| datagram_port(*listen, is_running)));
         }
-        found.push(match crate::http::check_certificate(tls) {
-            Ok(it) => certificate(&tls.certificate, &it),
-            Err(why) => {
-                Finding::new(Severity::Error, "certificate", why, "renew it, or name the right files")
-            }
-        });
+        found.push(certificate("http.tls", &tls.certificate, &tls.key));
+    }
+    if let Some(tls) = &config.admin.tls {
+        found.push(certificate("admin.tls", &tls.certificate, &tls.key));
+        let authorities = tls.client_ca.as_ref().map(|it| certificates::chain("admin.tls", it));
+        found.extend(authorities.and_then(Result::err).map(unusable));
     }
     if config.kafka.is_some() && !kafka::HAS_KAFKA {
         let (what, fix) = (
@@ -48,8 +49,16 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
     found
 }
 
-/// Whether the certificate of players' listener is valid, and for how long.
-fn certificate(file: &Path, it: &Certificate) -> Finding {
+fn unusable(why: String) -> Finding {
+    Finding::new(Severity::Error, "certificate", why, "renew it, or name the right files")
+}
+
+/// Whether the certificate of a listener is valid, and for how long.
+fn certificate(table: &str, file: &Path, key: &Path) -> Finding {
+    let it = match certificates::check(table, file, key) {
+        Ok(it) => it,
+        Err(why) => return unusable(why),
+    };
     let about = format!("certificate {}", file.display());
     let until = format!("until {}", it.not_after.to_xml());
     let Some(now) = clock::trusted_wall() else { return Finding::fine(about, until) };
@@ -271,7 +280,7 @@ fn descriptors(config: &Config) -> Finding {
         // The hard one: the daemon raises the soft one to it.
         .and_then(|rest| rest.split_whitespace().nth(1)?.parse::<usize>().ok());
     // And those of mapped objects, fetches and groups.
-    let wanted = config.http.max_connections + 6144;
+    let wanted = config.http.max_connections + 6144 + 2 * config.http.max_fills.saturating_sub(MAX_FILLS);
     match limit {
         Some(limit) if limit < wanted => Finding::new(
             Severity::Warning,
@@ -282,5 +291,41 @@ fn descriptors(config: &Config) -> Finding {
             ),
         ),
         _ => Finding::fine("descriptors", format!("enough for {} connections", config.http.max_connections)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificates::tests::make;
+
+    #[test]
+    fn the_files_of_both_listeners_with_tls_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let is_made = |certificate, key| make(folder.path(), certificate, key, &["-days", "90"]);
+        if !is_made("a.pem", "a.key") || !is_made("b.pem", "b.key") {
+            return;
+        }
+        let found = |admin_key: &str, client_ca: &str| -> Vec<String> {
+            let at = folder.path().display();
+            let text = format!(
+                "store.path = '{at}/cache'\nadmin.socket = '{at}/admin.sock'\n[http]\nlisten = '127.0.0.1:0'\n\
+                 [http.tls]\nlisten = []\ncertificate = '{at}/a.pem'\nkey = '{at}/a.key'\n\
+                 [admin.tls]\ncertificate = '{at}/b.pem'\nkey = '{at}/{admin_key}'\nclient_ca = '{at}/{client_ca}'\n"
+            );
+            let config = Config::parse(&text).unwrap();
+            let all = examine(&config, false, false);
+            let all = all.iter().filter(|it| it.about.starts_with("certificate"));
+            all.map(|it| it.to_string().replace(&format!("{at}/"), "")).collect()
+        };
+        let right = found("b.key", "a.pem");
+        assert!(right.len() == 2 && right.iter().all(|it| it.starts_with("fine ")), "{right:?}");
+        let wrong = found("a.key", "a.pem");
+        assert!(
+            wrong[1].contains("[admin.tls] certificate b.pem and key a.key do not belong together"),
+            "{wrong:?}"
+        );
+        let wrong = found("b.key", "b.key");
+        assert!(wrong[2].contains("[admin.tls] certificate b.key: it has no certificate"), "{wrong:?}");
     }
 }

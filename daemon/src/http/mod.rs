@@ -115,7 +115,7 @@ pub use reload::ReloadEnd;
 pub use rendezvous::{RendezvousStats, Returned};
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
 pub use tail::TailEnd;
-pub use tls::{Acceptor, check_certificate};
+pub use tls::Acceptor;
 pub use workers::{Secured, Workers};
 
 /// Whether this program speaks HTTP/3.

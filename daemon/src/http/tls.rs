@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::options::Tls;
-use crate::certificates::{self, Certificate, CertificateFiles, Certificates};
+use crate::certificates::{CertificateFiles, Certificates};
 
 /// Table of the configuration.
 const TABLE: &str = "http.tls";
@@ -36,16 +36,6 @@ pub struct Acceptor {
     tcp: TlsAcceptor,
     #[cfg(feature = "http3")]
     current: Arc<CertificateFiles>,
-}
-
-/// Reads certificate chain and key of a configuration.
-///
-/// # Errors
-/// One line.
-pub fn check_certificate(config: &Tls) -> Result<Certificate, String> {
-    let key = certificates::read(TABLE, &config.certificate, &config.key)?;
-    Certificate::read(&key.cert)
-        .map_err(|why| format!("[http.tls] certificate {}: {why}", config.certificate.display()))
 }
 
 impl Acceptor {
