@@ -167,7 +167,7 @@ impl Missing {
 /// none.
 ///
 /// # Errors
-/// One line: a folder that cannot be made, a file with credentials that cannot be read, or no thread.
+/// A line for each source: a folder that cannot be made, a file with credentials that cannot be read. Or no thread.
 pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
     let stats = Arc::new(PullStats::default());
     let pullers = pullers(config, &stats)?;
@@ -269,7 +269,12 @@ fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, Strin
         };
         Puller::new(source, Arc::clone(stats)).map_err(told)
     };
-    pulled_sources(config).map(puller).collect()
+    let (pullers, failures): (Vec<_>, Vec<_>) = pulled_sources(config).map(puller).partition(Result::is_ok);
+    let failures: Vec<String> = failures.into_iter().filter_map(Result::err).collect();
+    match failures.is_empty() {
+        true => Ok(pullers.into_iter().flatten().collect()),
+        false => Err(failures.join("\n")),
+    }
 }
 
 /// Keeps a source followed. A task that ends by a panic is counted as `internal`, told, and replaced by a new one with pauses of

@@ -414,6 +414,28 @@ fn every_source_is_tried_whatever_happens_to_others() {
 }
 
 #[test]
+fn every_source_that_cannot_be_followed_is_named_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "in the way of a folder").unwrap();
+    let source = |name: &str, more: &str| {
+        format!(
+            "[[source]]\nname = '{name}'\nbase = 'https://h/{name}/'\npull = 'http://127.0.0.1:9/a.m3u8'\n{more}\n"
+        )
+    };
+    let sources = source("one", "path = 'file/x'")
+        + &source("two", "path = 'two'")
+        + &source("three", "path = 'three'\npull_authorization_file = 'none'");
+    let config = Config::parse(&format!("link.rate_bps = 8_000_000\n{sources}"), dir.path()).unwrap();
+    let why = start(&config).unwrap_err();
+    let lines: Vec<_> = why.lines().collect();
+    assert_eq!(lines.len(), 2, "{why}");
+    assert!(
+        lines[0].starts_with("source one: io (") && lines[1].contains("none: there is no such file"),
+        "{why}"
+    );
+}
+
+#[test]
 fn check_asks_web_servers_for_their_manifests() {
     let origin = Origin::new(|asked| match asked.target.as_str() {
         "/film/index.m3u8?key=secret" => Reply::of(200, playlist(&["a.ts"], true)),
