@@ -188,8 +188,7 @@ impl ResumedFetch {
             held.received.clear();
             held.save().await;
         }
-        let version = Validators::of(&reply.headers).if_range();
-        let version = version.and_then(|it| it.to_str().ok().map(str::to_owned));
+        let version = version_of(&reply.headers);
         if *lock(&self.version) != version {
             remember(version.as_deref());
             *lock(&self.version) = version;
@@ -238,7 +237,9 @@ impl ResumedFetch {
     fn begin_of(&self, reply: &Reply, asked_from: u64) -> Option<u64> {
         if reply.status == StatusCode::PARTIAL_CONTENT {
             let wanted = Part { span: asked_from..self.length, length: self.length };
-            return (Part::of(&reply.headers)? == wanted).then_some(asked_from);
+            // Some origins do not read `If-Range`. A part has the validator of the whole (RFC 9110 section 15.3.7).
+            let is_same = self.version().is_none_or(|it| version_of(&reply.headers) == Some(it));
+            return (is_same && Part::of(&reply.headers)? == wanted).then_some(asked_from);
         }
         let length = caching::text(&reply.headers, header::CONTENT_LENGTH);
         length.is_none_or(|it| it.trim().parse() == Ok(self.length)).then_some(0)
@@ -319,6 +320,11 @@ impl ResumedFetch {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each change is one assignment.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What tells the version of a response from others, if anything does.
+fn version_of(fields: &HeaderMap) -> Option<String> {
+    Validators::of(fields).if_range()?.to_str().ok().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -440,5 +446,37 @@ mod tests {
         attempt().await.unwrap();
         assert!(tested.context.store.contains("h/1.5.raucb"));
         assert_eq!(lock(&notes).len(), 3);
+    }
+
+    /// As h2o does, which does not read `If-Range`.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_rest_of_another_version_is_not_received() {
+        let folder = tempfile::tempdir().unwrap();
+        let tested = filler_of(open(&folder));
+        let notes = Arc::<Mutex<Vec<String>>>::default();
+        let noted = Arc::clone(&notes);
+        let url = origin(move |head| {
+            let mut notes = lock(&noted);
+            let range = head.lines().find_map(|it| it.strip_prefix("range: bytes=")?.strip_suffix('-'));
+            notes.push(range.unwrap_or("-").to_owned());
+            let from: usize = range.map_or(0, |it| it.parse().unwrap());
+            let (status, tag) = if from > 0 { ("206 Partial Content", "b") } else { ("200 OK", "a") };
+            let mut answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"{tag}\"\r\nContent-Range: bytes {from}-{}/{LENGTH}\r\n\
+                 Connection: close\r\n\r\n",
+                LENGTH - from,
+                LENGTH - 1
+            )
+            .into_bytes();
+            answer.extend_from_slice(&body()[from..if notes.len() == 1 { 700_000 } else { LENGTH }]);
+            answer
+        });
+        let fetch = fetch(&url, None);
+        let attempt = || Arc::clone(&fetch).attempt(&tested.filler, &|_| {});
+        assert_eq!(attempt().await.unwrap_err(), Unfinished::Origin(OriginError::Cut));
+        assert_eq!(attempt().await.unwrap_err(), Unfinished::Other, "before a byte of it");
+        attempt().await.unwrap();
+        let asked = lock(&notes).clone();
+        assert!(asked.len() == 3 && asked[1] != "-" && asked[2] == "-", "{asked:?}");
     }
 }

@@ -79,6 +79,8 @@ impl Validator {
 pub(super) enum Answer {
     /// The version that was named is the newest.
     Unchanged,
+    /// The rest of another version than the one that was begun: some origins do not read `If-Range`.
+    OtherVersion,
     /// A body.
     Body {
         /// It is the rest of what was asked for from an offset on.
@@ -239,7 +241,7 @@ impl Client {
                 }
                 continue;
             }
-            return answer(response, known.is_some(), from.map(|(offset, _)| offset));
+            return answer(response, known.is_some(), from);
         }
         let what = format!(
             "more than {MAX_REDIRECTS} redirects in succession, the last to {}",
@@ -257,7 +259,7 @@ pub(super) fn silent() -> Failed {
 fn answer(
     response: hyper::Response<Incoming>,
     is_conditional: bool,
-    from: Option<u64>,
+    from: Option<(u64, &Validator)>,
 ) -> Result<Answer, Failed> {
     let (status, headers) = (response.status(), response.headers());
     let validator = Validator::of(headers);
@@ -268,9 +270,13 @@ fn answer(
         StatusCode::OK => false,
         StatusCode::PARTIAL_CONTENT => {
             let range = headers.get(CONTENT_RANGE).and_then(|it| it.to_str().ok()).unwrap_or_default();
-            let begins = from.is_some_and(|from| range.starts_with(&format!("bytes {from}-")));
+            let begins = from.is_some_and(|(offset, _)| range.starts_with(&format!("bytes {offset}-")));
             if !begins {
                 return Err(Failed::new(PullFailure::Status, format!("206, {range}")));
+            }
+            // A part has the ETag that the whole would have (RFC 9110 section 15.3.7).
+            if from.is_some_and(|(_, begun)| validator.as_ref() != Some(begun)) {
+                return Ok(Answer::OtherVersion);
             }
             true
         }

@@ -92,6 +92,14 @@ impl Files {
             let from = validator.as_ref().filter(|_| coming.bytes() > 0).map(|it| (coming.bytes(), it));
             let mut body = match client.get(url, None, from).await? {
                 Answer::Unchanged => return Err(Failed::new(PullFailure::Status, "304")),
+                Answer::OtherVersion if attempt >= ATTEMPTS => {
+                    let what = format!("at attempt {ATTEMPTS} too");
+                    return Err(Failed::new(PullFailure::Changed, what));
+                }
+                Answer::OtherVersion => {
+                    (validator, attempt) = (None, attempt + 1);
+                    continue;
+                }
                 Answer::Body { continues: true, body, .. } => body,
                 // Another version, or no ranges: from the start.
                 Answer::Body { validator: new, body, .. } => {

@@ -208,6 +208,31 @@ fn a_version_that_changed_in_between_is_fetched_from_the_start() {
     assert_eq!(fs::read(dir.path().join("pulled/a.ts")).unwrap(), segment(2, 50));
 }
 
+/// As h2o does, which does not read If-Range.
+#[test]
+fn the_rest_of_another_version_is_not_put_behind_what_came_of_the_first() {
+    for etag in [Some("\"v2\""), None] {
+        let has_broken_off = Arc::new(AtomicUsize::new(0));
+        let origin = Origin::new(move |asked| match asked.target.as_str() {
+            "/index.m3u8" => Reply::of(200, playlist(&["a.ts"], true)),
+            _ if asked.headers.contains_key("range") => {
+                let all = segment(2, 50);
+                let part = Reply::of(206, &all[5000..]).with("Content-Range", "bytes 5000-9399/9400");
+                etag.map_or(part.clone(), |etag| part.with("ETag", etag))
+            }
+            _ if has_broken_off.fetch_add(1, Ordering::SeqCst) > 0 => {
+                Reply::of(200, segment(2, 50)).with("ETag", "\"v2\"")
+            }
+            _ => Reply { cut_at: Some(5000), ..Reply::of(200, segment(1, 50)).with("ETag", "\"v1\"") },
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), &format!("{}index.m3u8", origin.url), "");
+        complete(&config, |_, _| {}).unwrap();
+        assert!(fs::read(dir.path().join("pulled/a.ts")).unwrap() == segment(2, 50));
+        assert_eq!(origin.asked("/a.ts").len(), 3);
+    }
+}
+
 #[test]
 fn a_part_that_begins_elsewhere_or_was_not_asked_for_is_never_put_in() {
     let origin = Origin::new(|asked| match asked.target.as_str() {
