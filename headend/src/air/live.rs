@@ -25,8 +25,8 @@ const TOGETHER_NS: u64 = 100_000_000;
 /// Between the parts of an object of a few packets: of those one burst takes all that it meets, so that two parts must not meet
 /// the same one. A burst of sixteen packets takes 60 ms at 3 Mbit/s.
 const APART_NS: u64 = 60_000_000;
-/// Source symbols of an object of which they are one part: of fewer, a half would be one or two packets.
-const MAX_UNDIVIDED: u64 = 3;
+/// Symbols that are sent in two halves: of fewer, a half would be one packet.
+const LEAST_DIVIDED: u64 = 4;
 
 carousel::limits! {
     /// Live objects of a service that are sent in turns.
@@ -91,10 +91,10 @@ impl Part {
         if sent == source {
             return Some(Self::Source);
         }
-        if source > MAX_UNDIVIDED && sent == source.div_ceil(2) {
+        if source >= LEAST_DIVIDED && sent == source.div_ceil(2) {
             return Some(Self::HalfSource);
         }
-        if repair > MAX_UNDIVIDED && sent == source + repair.div_ceil(2) {
+        if repair >= LEAST_DIVIDED && sent == source + repair.div_ceil(2) {
             return Some(Self::HalfRepair);
         }
         None
