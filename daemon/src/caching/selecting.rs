@@ -41,6 +41,22 @@ pub fn selecting_of(request: &HeaderMap, response: &HeaderMap) -> Option<Selecti
     Some(selecting)
 }
 
+/// Adds a field to those that a response varies by, in one line: nginx 1.22 reads the last of several alone.
+pub fn vary_by(fields: &mut HeaderMap, name: &str) {
+    let lines = fields.get_all(http::header::VARY).iter().filter_map(|it| it.to_str().ok());
+    let mut names: Vec<&str> =
+        lines.flat_map(|line| line.split(',')).map(str::trim).filter(|it| !it.is_empty()).collect();
+    if names.contains(&"*") {
+        return;
+    }
+    if !names.iter().any(|it| it.eq_ignore_ascii_case(name)) {
+        names.push(name);
+    }
+    if let Ok(line) = http::HeaderValue::from_str(&names.join(", ")) {
+        fields.insert(http::header::VARY, line);
+    }
+}
+
 /// Whether a request selects the response that was selected by `selecting`.
 pub fn matches(
     selecting: &[(String, Option<String>)],
@@ -118,6 +134,20 @@ mod tests {
         let response = from_pairs([("vary", vary), ("content-language", "de")]);
         let selecting = selecting_of(&from_pairs(first.iter().copied()), &response)?;
         Some(matches(&selecting, &from_pairs(second.iter().copied()), Some("de")))
+    }
+
+    #[test]
+    fn a_response_varies_by_one_line() {
+        let varied = |lines: &[&str]| {
+            let mut fields = crate::caching::from_pairs(lines.iter().map(|it| ("vary", *it)));
+            vary_by(&mut fields, "Origin");
+            let all = fields.get_all(http::header::VARY);
+            all.iter().map(|it| it.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(varied(&[]), ["Origin"]);
+        assert_eq!(varied(&["Accept-Encoding", "X-A,  X-B"]), ["Accept-Encoding, X-A, X-B, Origin"]);
+        assert_eq!(varied(&["origin, Accept"]), ["origin, Accept"]);
+        assert_eq!(varied(&["*"]), ["*"]);
     }
 
     #[test]

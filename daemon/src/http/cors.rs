@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 use super::METHODS;
 use super::body::PlayerBody;
 use super::head::allow_everyone;
+use crate::caching;
 
 const ALLOWED_FIELDS: &str = "*, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, If-Match, \
                               If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range";
@@ -22,7 +23,7 @@ pub(super) fn allow_credentials(response: &mut HeaderMap, request: &HeaderMap) {
     if [header::COOKIE, header::AUTHORIZATION].iter().any(|name| request.contains_key(name)) {
         response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, site.clone());
         response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        response.append(header::VARY, HeaderValue::from_static("Origin"));
+        caching::vary_by(response, "Origin");
     }
 }
 

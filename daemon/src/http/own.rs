@@ -31,6 +31,7 @@ use super::head::{allow_everyone, put};
 use super::rendezvous;
 use super::reply::plain;
 use super::shown::takes_gzip;
+use crate::caching;
 use crate::catalog::query::Pairs;
 use crate::catalog::{Answer, Asked, Client, Holdings, Snapshot, Wanted};
 use crate::clock;
@@ -188,7 +189,7 @@ impl HttpServer {
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        fields.append(header::VARY, HeaderValue::from_static("Accept-Language"));
+        caching::vary_by(fields, "Accept-Language");
         response
     }
 

@@ -86,7 +86,7 @@ impl Shown {
         let Some(bytes) = shown.body.clone().or_else(own) else { return shown };
         if bytes.len() >= MIN_GZIP_BYTES {
             let head = &mut shown.head;
-            head.fields.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            caching::vary_by(&mut head.fields, "Accept-Encoding");
             if let Some(gzip) = takes_gzip.then(|| gzip(&bytes)).flatten().filter(|it| it.len() < bytes.len())
             {
                 head.becomes(&gzip, "gzip");

@@ -83,7 +83,7 @@ fn select(mut keep: Keep, fields: &mut HeaderMap, ask: &Ask) -> Result<Keep, Not
         && !keep.selecting.iter().any(|(name, _)| name == "origin")
     {
         keep.selecting.push((caching::BY_ALLOWED_SITE.to_owned(), Some(site.to_owned())));
-        fields.append(header::VARY, HeaderValue::from_static("Origin"));
+        caching::vary_by(fields, "Origin");
     }
     Ok(keep)
 }
