@@ -368,6 +368,25 @@ impl Manifests {
             || (!live.is_empty() && names_after(key.as_str()).iter().any(|it| is_here(it)))
     }
 
+    /// Whether a segment of a live service that is on the air has passed, and no playlist can say so: MPDs alone list names like it.
+    pub fn is_lost_of_dash(
+        &self,
+        key: &ObjectKey,
+        is_here: &dyn Fn(&str) -> bool,
+        store: &Store,
+        now: Instant,
+    ) -> bool {
+        let is_of_dash = || {
+            let pattern = self.pattern(key.as_str());
+            let known = self.known();
+            let mut listing =
+                known.iter().map(|it| it.1).filter(|it| it.patterns.contains(&pattern)).peekable();
+            listing.peek().is_some()
+                && listing.all(|it| it.facts.is_live && it.facts.kind == ManifestKind::Dash)
+        };
+        self.on_air_target_ms(key, now).is_some() && is_of_dash() && self.is_passed(key, is_here, store)
+    }
+
     /// Whether a live playlist lists names like this one as partial segments.
     pub fn is_part(&self, key: &ObjectKey) -> bool {
         let pattern = self.pattern(key.as_str());

@@ -712,6 +712,11 @@ impl Scrape {
             "Fields of players' requests that were not passed on to origins",
             server.unpassed_fields(),
         )?;
+        writer.counter(
+            "http_lost_segments",
+            "Requests for live segments of DASH that the link has lost and no origin has, answered with 204",
+            server.lost_segments(),
+        )?;
         writer.counter("http_hits", "Responses from the cache", http.hits())
     }
 

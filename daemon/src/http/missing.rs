@@ -1,7 +1,7 @@
 //! Reasons for which there is no object to serve, and the responses that say so.
 
 use carousel::name::ObjectKey;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use super::body::PlayerBody;
 use super::reply::plain;
@@ -23,6 +23,8 @@ pub(super) enum Missing {
     NotInTime,
     /// Its live service is on the air and has not brought it before its deadline: perhaps it will.
     NotYet,
+    /// The link has lost it, of a live service in DASH, and no origin has it: what comes after it is here.
+    Lost,
     /// The groups of its service are not joined, for want of room.
     NotJoined,
     /// A live playlist has not advanced for three target durations.
@@ -35,6 +37,16 @@ pub(super) enum Missing {
     OnlyIfCached,
     /// It has been replaced meanwhile.
     Again,
+}
+
+/// A segment that nobody will have. An MPD cannot mark one as a playlist does (`EXT-X-GAP`), and a player that gets an error asks for it
+/// until it leaves the window, while picture and sound stand still: half a minute in dash.js 5.2.1 and Shaka Player 5.2.1. Both pass
+/// over one without content.
+fn nothing() -> Response<PlayerBody> {
+    let mut response = Response::new(PlayerBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 impl Missing {
@@ -85,6 +97,7 @@ impl Missing {
             }
             // Not to be kept anywhere: in a moment it may be there.
             Self::NotYet => plain(StatusCode::NOT_FOUND, &format!("{key} has not been sent yet")),
+            Self::Lost => nothing(),
             Self::NotJoined => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 &format!(

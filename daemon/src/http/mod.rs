@@ -184,6 +184,8 @@ pub struct HttpServer {
     places: Places,
     /// Fields of requests that were not passed to origins.
     unpassed_fields: AtomicU64,
+    /// Requests for live segments that the link has lost.
+    lost_segments: AtomicU64,
     /// Names by which the page may be asked for.
     names: Names,
     /// Blocking reloads of live playlists.
@@ -229,6 +231,7 @@ impl HttpServer {
             route_names,
             places,
             unpassed_fields: AtomicU64::new(0),
+            lost_segments: AtomicU64::new(0),
             names,
             reloads: Reloads::default(),
             tails: Arc::default(),
@@ -283,6 +286,11 @@ impl HttpServer {
     /// Fields of requests that were not passed to origins.
     pub fn unpassed_fields(&self) -> u64 {
         self.unpassed_fields.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Requests for live segments that the link has lost.
+    pub fn lost_segments(&self) -> u64 {
+        self.lost_segments.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Measurements of players, if anybody wants them.

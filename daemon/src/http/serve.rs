@@ -22,7 +22,7 @@ use super::reload::Reload;
 use super::target::Target;
 use super::{HttpServer, range, upstream};
 use crate::access;
-use crate::caching::{self, RequestDirectives};
+use crate::caching::{self, Precondition, RequestDirectives};
 use crate::clock;
 use crate::delivery::Flight;
 use crate::manifests;
@@ -204,8 +204,24 @@ impl HttpServer {
         }
     }
 
+    /// Whether the link has lost a segment that a player of DASH asks for: those after it are here, and nothing brings it any more.
+    fn is_lost(&self, key: &ObjectKey) -> bool {
+        let HttpServer { shared, .. } = self;
+        // Since the last look it may have come.
+        shared.manifests.is_lost_of_dash(key, &|it| self.is_here(it), &shared.store, clock::now())
+            && shared.flights.get(key.as_str()).is_none_or(|it| it.is_lost(clock::now()))
+            && !shared.store.contains(key.as_str())
+    }
+
     /// The answer where there is no object to serve.
     fn without(&self, asked: &Asked<'_>, missing: &Missing) -> Outcome {
+        let is_nowhere =
+            matches!(missing, Missing::NotYet | Missing::NotInTime | Missing::Refused(404 | 410))
+                || matches!(missing, Missing::Origin(_));
+        let missing = if is_nowhere && self.is_lost(asked.key) { &Missing::Lost } else { missing };
+        if matches!(missing, Missing::Lost) {
+            self.lost_segments.fetch_add(1, Ordering::Relaxed);
+        }
         match self.sent_back(asked.elsewhere, missing) {
             Some(response) => Outcome::Elsewhere(response),
             None => Outcome::Response(missing.response(asked.key)),
@@ -329,7 +345,8 @@ impl HttpServer {
         if let Some(object) = held {
             // Without an origin, what the carousel brought last is the newest there is; so is a live manifest while its next
             // version may still come. The origin's takes its place after that, until the carousel brings another.
-            let Some(url) = url.filter(|_| !is_fresh(&object) && !is_kept_up(&object)) else {
+            let is_usable = is_fresh(&object) && !contradicts(&object, &asked.head.headers);
+            let Some(url) = url.filter(|_| !is_usable && !is_kept_up(&object)) else {
                 return Ok(Found::Stored(object, "hit"));
             };
             asked.confirmed().await;
@@ -358,6 +375,9 @@ impl HttpServer {
         let is_expected = is_announced || on_air_ms.is_some() || is_joining || self.origins.is_signalled(key);
         if demand == Demand::Refused && url.is_none() && !is_announced {
             return Err(Missing::NotJoined);
+        }
+        if url.is_none() && !is_announced && self.is_lost(key) {
+            return Err(Missing::Lost);
         }
         // A box that has just joined gets nothing of before, whatever the FDT still describes.
         let may_have_passed = live_target_ms.is_some() && is_joining;
@@ -494,7 +514,7 @@ impl HttpServer {
         let is_expected = object.meta().response.is_none();
         let ask = Ask { held: Some(Arc::clone(&object)), is_expected, ..asked.ask() };
         let staleness = object.staleness(clock::steady());
-        if staleness.while_revalidating {
+        if staleness.while_revalidating && !contradicts(&object, &asked.head.headers) {
             let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
             // Its result is in the cache when it is there.
             self.runtime.spawn(async move { filler.fill(&key, url, ask).await });
@@ -552,6 +572,16 @@ fn is_kept_up(object: &StoredObject) -> bool {
 fn is_from_before(object: &StoredObject, since: Instant) -> bool {
     let since_ms = i64::try_from(clock::now().since(since).as_millis()).unwrap_or(i64::MAX);
     object.live().is_some() && clock::age_ms(object.meta().received_at) > since_ms
+}
+
+/// Whether a request is about another version than the one that an origin has sent, by `If-Match` or `If-Unmodified-Since`: these are
+/// for the origin to judge (RFC 9111 section 4.3.2), which may have that version now.
+fn contradicts(object: &StoredObject, request: &HeaderMap) -> bool {
+    let is_conditional =
+        [header::IF_MATCH, header::IF_UNMODIFIED_SINCE].iter().any(|it| request.contains_key(it));
+    is_conditional
+        && object.meta().response.is_some()
+        && Head::of_stored(object).validators.precondition(request) == Precondition::Failed
 }
 
 /// Whether an object may be used without asking.

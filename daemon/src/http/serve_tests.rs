@@ -277,3 +277,67 @@ async fn a_live_segment_that_is_lost_is_marked_as_a_gap_and_not_waited_for() {
     flight.set_stalled(None);
     assert!(!playlist().await.contains("GAP"));
 }
+
+/// An MPD that numbers its segments cannot say which of them are missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn players_of_dash_pass_over_a_segment_that_is_lost() {
+    let tested = server(Http { wait_ms: 300, ..Http::default() }, &[], None);
+    let (server, context) = (&tested.server, &tested.tested.context);
+    let mpd = r#"<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" minimumUpdatePeriod="PT1S"
+        availabilityStartTime="2026-01-01T00:00:00Z"><Period id="0"><AdaptationSet><Representation id="a" bandwidth="1">
+        <SegmentTemplate duration="1" media="$RepresentationID$-$Number$.m4s"/></Representation></AdaptationSet></Period></MPD>"#;
+    carry(context, "h/a.mpd", mpd.as_bytes());
+    for name in ["h/a-1.m4s", "h/a-3.m4s"] {
+        carry(context, name, b"segment");
+    }
+    assert_eq!(status(server, "h/a-2.m4s", &[]).await, 204);
+    assert_eq!(status(server, "h/a-4.m4s", &[]).await, 404, "it has not been sent yet");
+    assert_eq!(server.lost_segments(), 1);
+    // It comes after all.
+    let flight = Arc::new(Flight::of_growing(key("h/a-2.m4s"), None, partial(&tested.tested, b"right")));
+    context.flights.add(Arc::clone(&flight)).unwrap();
+    flight.advance(5);
+    assert_eq!(status(server, "h/a-2.m4s", &[]).await, 200);
+    context.flights.end(&flight, crate::delivery::Outcome::Failed(crate::delivery::FailReason::Expired));
+    // A playlist that lists the same segments marks it, and players of HLS take an answer without content for a broken segment.
+    let lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "a-2.m4s", "#EXTINF:1,", "a-3.m4s"];
+    carry(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
+    assert_eq!((status(server, "h/a-2.m4s", &[]).await, server.lost_segments()), (404, 1));
+}
+
+/// RFC 9111 section 4.3.2: `If-Match` is not for a cache to judge.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_another_version_than_the_one_held_asks_the_origin() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    let url = origin(move |_| {
+        let etag = if counter.fetch_add(1, Ordering::Relaxed) == 0 { "ETag: \"a\"" } else { "ETag: \"b\"" };
+        response(&["200 OK", etag, "Cache-Control: max-age=1000", "Content-Length: 5"], "right")
+    });
+    let tested = server(Http::default(), &[], Some(url));
+    let asked = async |fields: &[(&str, &str)]| {
+        let (target, head) = (target("h/a.mp4"), head("GET", "/", fields));
+        let status = match tested.server.object(&asked(&tested.server, &target, &head)).await {
+            Outcome::Stored(object, _) => Head::of_stored(&object).respond(&head.method, &head.headers).0,
+            Outcome::Response(response) => response.status(),
+            _ => panic!("it is passed on"),
+        };
+        (status.as_u16(), requests.load(Ordering::Relaxed))
+    };
+    // Until the version is in the cache, and no longer on its way.
+    let is_held = async |etag: &str| {
+        let context = &tested.tested.context;
+        let of = |it: Arc<StoredObject>| it.meta().fields().get(header::ETAG).cloned();
+        while context.flights.get("h/a.mp4").is_some()
+            || context.store.get("h/a.mp4").and_then(of).is_none_or(|it| it != etag)
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert_eq!(asked(&[]).await, (200, 1));
+    is_held("\"a\"").await;
+    assert_eq!(asked(&[("if-match", "\"a\"")]).await, (200, 1), "it is held");
+    assert_eq!(asked(&[("if-match", "\"b\"")]).await, (200, 2), "the origin has it now");
+    is_held("\"b\"").await;
+    assert_eq!(asked(&[("if-match", "\"a\"")]).await, (412, 3), "the origin has it no more");
+}
