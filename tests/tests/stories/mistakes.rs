@@ -285,10 +285,12 @@ fn m15_an_address_without_a_port() {
     let config = setup.daemon("[http]\nlisten = '0.0.0.0'");
     told(
         run("skycached", &["run"], &config),
-        &["http.listen: not an address with its port", "\"0.0.0.0:8080\""],
+        &["http.listen: \"0.0.0.0\" has no port; add it", "\"0.0.0.0:8080\""],
     );
     let config = setup.daemon("[http]\nlisten = ['127.0.0.1:80', 80]");
     told(run("skycached", &["run"], &config), &["http.listen", "address"]);
+    let config = setup.daemon("[[session]]\naddress = 'x'");
+    told(run("skycached", &["run"], &config), &["session[0].address", "\"239.1.2.3:5000\""]);
 }
 
 #[test]
