@@ -330,7 +330,7 @@ fn time(now: Option<WallTime>) -> Response<PlayerBody> {
             let fields = response.headers_mut();
             put(fields, header::CONTENT_TYPE, "text/plain; charset=utf-8");
             put(fields, header::CACHE_CONTROL, "no-store");
-            put(fields, header::DATE, &crate::caching::write_date(now));
+            put(fields, header::DATE, &caching::write_date(now));
             response
         }
         None => plain(StatusCode::SERVICE_UNAVAILABLE, "this box does not know the date yet"),

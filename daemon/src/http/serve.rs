@@ -206,7 +206,7 @@ impl HttpServer {
 
     /// Whether the link has lost a segment that a player of DASH asks for: those after it are here, and nothing brings it any more.
     fn is_lost(&self, key: &ObjectKey) -> bool {
-        let HttpServer { shared, .. } = self;
+        let Self { shared, .. } = self;
         // Since the last look it may have come.
         shared.manifests.is_lost_of_dash(key, &|it| self.is_here(it), &shared.store, clock::now())
             && shared.flights.get(key.as_str()).is_none_or(|it| it.is_lost(clock::now()))
