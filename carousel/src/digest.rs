@@ -135,7 +135,9 @@ pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 /// Lower-case hexadecimal, two digits a byte.
 pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// Reads hexadecimal digits of either case, two a byte. `None` if there is anything else.

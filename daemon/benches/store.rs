@@ -1,7 +1,8 @@
 //! `cargo xtask bench store`: what the store costs beside the raw limit, in one run.
 //!
 //! Ingest of objects against one `pwrite` stream into one preallocated file; a lookup that hits; memory of the index for each
-//! object; a start from a snapshot and from headers; a purge by surrogate key.
+//! object; a start from a snapshot and from headers; purges by surrogate key, in the process that has stored the objects, after both
+//! kinds of start, and through the admin interface of a daemon.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -78,12 +79,18 @@ fn main() {
     if let Some(folder) = std::env::var_os("STORE_BENCH_START") {
         return started(Path::new(&folder));
     }
+    if let Some(folder) = std::env::var_os("STORE_BENCH_PURGE") {
+        return purge_after_start(Path::new(&folder));
+    }
     let quick = std::env::args().any(|argument| argument == "--test");
     let (objects, many, rounds) = if quick { (4, 50, 1) } else { (200, 100_000, ROUNDS) };
     let folder = tempfile::tempdir_in(std::env::var_os("STORE_BENCH_DIR").unwrap_or_else(|| "/tmp".into()))
         .expect("a folder");
-    ingest(folder.path(), objects, rounds);
     purge(folder.path(), many);
+    if std::env::args().any(|argument| argument == "purge") {
+        return;
+    }
+    ingest(folder.path(), objects, rounds);
     for many in if quick { vec![many] } else { vec![many / 10, many] } {
         index(folder.path(), many);
         std::fs::remove_dir_all(folder.path().join("cache")).expect("removed");
@@ -119,7 +126,7 @@ fn ingest(folder: &Path, objects: usize, rounds: usize) {
         std::fs::remove_dir_all(folder.join("cache")).expect("removed");
     }
     let (raw, ours) = (spread(raw), spread(ours));
-    println!("ingest of objects of 1 MiB, us each, without their digests (least–most of {rounds})");
+    println!("\ningest of objects of 1 MiB, us each, without their digests (least–most of {rounds})");
     println!("  pwrite into one file      {:>8.0} ({:.0}–{:.0})", raw[1], raw[0], raw[2]);
     println!(
         "  store: file, header, link {:>8.0} ({:.0}–{:.0})  ratio {:.2}",
@@ -130,47 +137,116 @@ fn ingest(folder: &Path, objects: usize, rounds: usize) {
     );
 }
 
+/// Groups that the objects of [`purge`] belong to; a purge takes one of them.
+const GROUPS: usize = 10;
+
 /// Purges by surrogate key: of a tenth of all objects, each of which has five keys.
 fn purge(folder: &Path, many: usize) {
     let body = [7; 16];
     let digest = Digest::of(&body);
-    for mode in [PurgeMode::Hard, PurgeMode::Soft] {
-        let (store, _) = Store::open(&config(folder)).expect("a store");
-        for number in 0..many {
-            let keys = format!(
-                "all group-{} film-{number} season-{} day-{}",
-                number % 10,
-                number / 100,
-                number / 1000
-            );
-            let mut fields = http::HeaderMap::new();
-            fields.insert("surrogate-key", keys.parse().expect("a value"));
-            let response = ResponseMeta {
-                status: 200,
-                initial_age_s: 0,
-                headers: Vec::new(),
-                selecting: Default::default(),
-                surrogate_keys: SurrogateKeys::of(&fields),
-            };
-            let partial = Arc::new(store.create(16, Placement::default()).expect("room"));
-            partial.write_at(0, &body).expect("written");
-            let frozen = partial.freeze(16).expect("mapped");
-            let meta = ObjectMeta { response: Some(Box::new(response)), ..meta(number, 16, digest) };
-            store.publish(&frozen, meta).expect("published");
-        }
-        let selection = vec![Selection::SurrogateKey(SurrogateHash::of("group-3"))];
-        let begin = Instant::now();
-        let purged = store.purge(&[selection], mode);
-        println!(
-            "{mode:?} purge of {} of {many} objects by surrogate key {:>8.1} ms; keys take {} bytes an object",
-            purged.objects,
-            begin.elapsed().as_secs_f64() * 1e3,
-            size_of::<SurrogateKeys>()
+    let (store, _) = Store::open(&config(folder)).expect("a store");
+    for number in 0..many {
+        let keys = format!(
+            "all group-{} film-{number} season-{} day-{}",
+            number % GROUPS,
+            number / 100,
+            number / 1000
         );
-        assert_eq!(purged.objects, many as u64 / 10);
-        drop(store);
-        std::fs::remove_dir_all(folder.join("cache")).expect("removed");
+        let mut fields = http::HeaderMap::new();
+        fields.insert("surrogate-key", keys.parse().expect("a value"));
+        let response = ResponseMeta {
+            status: 200,
+            initial_age_s: 0,
+            headers: Vec::new(),
+            selecting: Default::default(),
+            surrogate_keys: SurrogateKeys::of(&fields),
+        };
+        let partial = Arc::new(store.create(16, Placement::default()).expect("room"));
+        partial.write_at(0, &body).expect("written");
+        let frozen = partial.freeze(16).expect("mapped");
+        let meta = ObjectMeta { response: Some(Box::new(response)), ..meta(number, 16, digest) };
+        store.publish(&frozen, meta).expect("published");
     }
+    println!(
+        "purges by surrogate key of {} of {many} objects, ms; keys take {} bytes an object",
+        many / GROUPS,
+        size_of::<SurrogateKeys>()
+    );
+    purge_two(&store, "since they were stored", 0, many);
+    store.close();
+    drop(store);
+    // In processes of their own, the first of which finds a snapshot and leaves none.
+    for (how, group) in [("snapshot", 2), ("headers", 4)] {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a program"));
+        let command = command.env("STORE_BENCH_PURGE", folder).env("STORE_BENCH_MANY", many.to_string());
+        let status = command.env("STORE_BENCH_HOW", how).env("STORE_BENCH_GROUP", group.to_string()).status();
+        assert!(status.is_ok_and(|it| it.success()), "{how}");
+    }
+    purge_by_http(folder, 6, many);
+    std::fs::remove_dir_all(folder.join("cache")).expect("removed");
+}
+
+/// One group after the other, hard and soft.
+fn purge_two(store: &Store, when: &str, group: usize, many: usize) {
+    let mut took = [0.0; 2];
+    for (at, mode) in [PurgeMode::Hard, PurgeMode::Soft].into_iter().enumerate() {
+        let selection = Selection::SurrogateKey(SurrogateHash::of(&format!("group-{}", group + at)));
+        let begin = Instant::now();
+        let purged = store.purge(&[vec![selection]], mode);
+        took[at] = begin.elapsed().as_secs_f64() * 1e3;
+        assert_eq!(purged.objects, (many / GROUPS) as u64, "{when}");
+    }
+    println!("  {when:<28} hard {:>7.1}  soft {:>7.1}", took[0], took[1]);
+}
+
+fn purge_after_start(folder: &Path) {
+    let number = |name: &str| -> usize { std::env::var(name).expect(name).parse().expect(name) };
+    let how = std::env::var("STORE_BENCH_HOW").expect("how");
+    let (store, report) = Store::open(&config(folder)).expect("a store");
+    assert_eq!(report.from_snapshot, how == "snapshot");
+    purge_two(
+        &store,
+        &format!("after a start from {how}"),
+        number("STORE_BENCH_GROUP"),
+        number("STORE_BENCH_MANY"),
+    );
+}
+
+/// Through the admin interface of a daemon, with everything that a request goes through.
+fn purge_by_http(folder: &Path, group: usize, many: usize) {
+    let home = folder.display();
+    let config = format!(
+        "[receive]\nannouncement = [\"239.255.77.79:3937\"]\ninterface = \"127.0.0.1\"\n[store]\npath = \"{home}/cache\"\n\
+         quota_bytes = 1_099_511_627_776\nreserve_bytes = 0\n[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nsocket = \"{home}/admin.sock\"\n\
+         listen = []\n[log]\nlevel = \"warn,skycache::audit=off\"\n"
+    );
+    let path = folder.join("skycached.toml");
+    std::fs::write(&path, config).expect("written");
+    let program = env!("CARGO_BIN_EXE_skycached");
+    let child = std::process::Command::new(program).arg("run").arg("-c").arg(&path).spawn();
+    let mut child = child.expect("skycached");
+    let access = skycache::admin::Access::Socket(folder.join("admin.sock"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let call = |method: http::Method, path: &str, parameters: &[(&str, &str)]| {
+        runtime.block_on(skycache::admin::call(&access, method, path, parameters))
+    };
+    let started = (0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        call(http::Method::GET, "/api/v1/status", &[]).is_ok()
+    });
+    assert!(started, "skycached answers");
+    let mut took = [0.0; 2];
+    for (at, soft) in ["false", "true"].into_iter().enumerate() {
+        let key = format!("group-{}", group + at);
+        let begin = Instant::now();
+        let done =
+            call(http::Method::POST, "/api/v1/purge", &[("surrogate_key", key.as_str()), ("soft", soft)]);
+        took[at] = begin.elapsed().as_secs_f64() * 1e3;
+        assert_eq!(done.expect("an answer")["purged"], (many / GROUPS) as u64);
+    }
+    println!("  {:<28} hard {:>7.1}  soft {:>7.1}", "by the admin interface", took[0], took[1]);
+    let _ = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    let _ = child.wait();
 }
 
 fn index(folder: &Path, many: usize) {

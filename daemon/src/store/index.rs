@@ -9,7 +9,7 @@ use carousel::eviction::{Eviction, Order, Slot};
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
-use super::format::{Class, HEADER_BYTES};
+use super::format::{Class, HEADER_BYTES, ObjectMeta};
 use super::returning::Returning;
 use super::{EvictReason, StoredObject, Tier};
 
@@ -257,6 +257,18 @@ impl Index {
                 Some((Arc::clone(&entry.object), entry.class.is_none()))
             })
             .collect()
+    }
+
+    /// Objects that are `wanted`, of at most `count` slots from `from` on; `None` behind the last slot.
+    pub(super) fn select(
+        &self,
+        from: usize,
+        count: usize,
+        wanted: impl Fn(&ObjectMeta) -> bool,
+    ) -> Option<Vec<Arc<StoredObject>>> {
+        let slots = self.objects.get(from..).filter(|it| !it.is_empty())?;
+        let objects = slots.iter().take(count).flatten().map(|entry| &entry.object);
+        Some(objects.filter(|object| wanted(&object.meta)).map(Arc::clone).collect())
     }
 
     /// A counter that changes with every insertion and removal.

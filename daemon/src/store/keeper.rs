@@ -52,7 +52,7 @@ impl Store {
                 let promotions = self.0.to_promote.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 promotions.recv_timeout(LOOK)
             };
-            self.unlink_purged();
+            self.finish_purges();
             match next {
                 Ok(object) => {
                     if let Err(err) = self.promote(&object) {

@@ -757,7 +757,7 @@ impl Store {
     /// Marks a clean stop: the next start trusts the snapshot. Resumable partials are kept.
     pub fn close(&self) {
         self.closing();
-        self.unlink_purged();
+        self.finish_purges();
         self.0.root.ledger.close();
         let objects = self.list();
         // Some objects are unverified since an unclean stop, so the next start must verify them too.

@@ -1,29 +1,33 @@
 //! Purges: removal of one object or of many, at once for players, and for good across power cuts.
 //!
-//! A purge takes objects out of the index, writes down whose files have to go (`purged` in the store's folder, synced), and
-//! only then is acknowledged. The keeper unlinks the files afterwards and empties the list. A start after a power cut unlinks
-//! what is on it first, so that nothing that was purged comes back:
+//! A purge takes objects out of the index, or makes them stale there, writes down what has to be done to their files (`purged` in the
+//! store's folder, synced), and only then is acknowledged. The keeper does it afterwards: it renames the list to `purging`, unlinks
+//! files, rewrites headers, syncs, and removes the list. A start after a power cut does what is on both lists first, so that nothing
+//! that was purged comes back:
 //!
 //! ```text
 //! SKYPURGE 1
 //! 2b1c…(44 hexadecimal digits: the object's file) 9f86…(32: the first half of its digest)
+//! 2b1c… 1784000000000(since when it is stale, in milliseconds since 1970) 9f86…
 //! ```
 //!
 //! A file whose digest is another one has been published since, and stays. A last line that is torn is passed over: its purge
 //! was never acknowledged.
 //!
+//! Nothing but names and surrogate keys of all objects is looked at: for 100,000 objects that takes a few milliseconds, in steps
+//! between which others look things up.
+//!
 //! The last purges are remembered, so that an object that was asked for before one and becomes whole after it is not kept either.
 
-use std::cell::LazyCell;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::ops::Deref;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use carousel::digest::to_hex;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
@@ -43,11 +47,15 @@ carousel::limits! {
 }
 
 const FILE: &str = "purged";
+/// The list while what is on it is being done.
+const DOING: &str = "purging";
 const HEAD: &str = "SKYPURGE 1";
 /// Hexadecimal digits of half a digest.
 const DIGEST_DIGITS: usize = 32;
 /// Objects taken out of the index before others may look something up in between.
 const BATCH: usize = 256;
+/// Objects looked at in one go, which takes half a millisecond.
+const LOOKED_AT: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// Objects that a purge selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,10 +125,35 @@ pub struct Purged {
 pub(super) struct Purges {
     /// The last ones, the oldest first.
     recent: Mutex<Recent>,
-    /// Objects whose files have to go.
-    to_unlink: Mutex<Vec<Arc<StoredObject>>>,
+    /// What has to be done to files.
+    pending: Mutex<Vec<Pending>>,
+    /// Held by who does it.
+    doing: Mutex<()>,
     /// Purges since the start, in the order of [`Selection::KINDS`].
     done: [AtomicU64; Selection::KINDS.len()],
+}
+
+/// What has to be done to the file of an object.
+#[derive(Debug)]
+enum Pending {
+    Unlink(Arc<StoredObject>),
+    /// Its header is rewritten: it is stale.
+    Rewrite(Arc<StoredObject>),
+}
+
+impl Pending {
+    /// Line of the list.
+    fn line(&self) -> String {
+        let (Self::Unlink(object) | Self::Rewrite(object)) = self;
+        let name = file::object_name(object.meta.key.as_str());
+        let digest = to_hex(&object.meta.digest.0[..DIGEST_DIGITS / 2]);
+        match self {
+            Self::Unlink(_) => format!("{name} {digest}\n"),
+            Self::Rewrite(_) => {
+                format!("{name} {} {digest}\n", object.meta.expires.map_or(0, WallTime::unix_ms))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -143,12 +176,11 @@ impl Store {
         for selection in wanted.iter().flatten() {
             self.remember_purge(selection.clone());
         }
-        let all = LazyCell::new(|| self.list());
         let mut selected = Vec::new();
         for readings in wanted {
             let mut found = readings.iter().map(|selection| {
                 self.0.purges.done[selection.kind()].fetch_add(1, Ordering::Relaxed);
-                self.selected(selection, &all)
+                self.selected(selection)
             });
             selected.extend(found.find(|it| !it.is_empty()).unwrap_or_default());
         }
@@ -164,16 +196,16 @@ impl Store {
         Selection::KINDS.into_iter().zip(done)
     }
 
-    fn selected(
-        &self,
-        selection: &Selection,
-        all: &impl Deref<Target = Vec<Arc<StoredObject>>>,
-    ) -> Vec<Arc<StoredObject>> {
+    fn selected(&self, selection: &Selection) -> Vec<Arc<StoredObject>> {
         if let Selection::Name(key) = selection {
             let index = self.index();
             return variants_of(key).filter_map(|key| index.peek(key.as_str()).cloned()).collect();
         }
-        all.iter().filter(|object| selection.selects_object(&object.meta)).cloned().collect()
+        // An object keeps its slot for as long as it is held; what comes into one that was looked at is compared with the
+        // purges that are remembered.
+        let steps = (0..).step_by(LOOKED_AT);
+        let step = |from| self.index().select(from, LOOKED_AT, |meta| selection.selects_object(meta));
+        steps.map_while(step).flatten().collect()
     }
 
     fn remember_purge(&self, selection: Selection) {
@@ -208,83 +240,113 @@ impl Store {
                         self.0.unverified.fetch_sub(1, Ordering::Relaxed);
                     }
                     if object.tier() == Tier::Flash {
-                        gone.push(Arc::clone(object));
+                        gone.push(Pending::Unlink(Arc::clone(object)));
                     }
                 }
             }
         }
-        if gone.is_empty() {
-            return purged;
-        }
-        // The list and what is written down are changed together.
-        let mut to_unlink = lock(&self.0.purges.to_unlink);
-        let written = append(self.path(), &gone);
-        to_unlink.extend(gone);
-        drop(to_unlink);
-        if let Err(err) = written {
-            tracing::warn!(%err, "the disk takes no note of a purge");
-            self.unlink_purged();
-            purged.is_forgotten_by_disk = true;
-        }
+        purged.is_forgotten_by_disk = !self.write_down(gone);
         purged
     }
 
-    /// Rewrites header pages in place: a page that is torn by a power cut is not accepted at the next start.
     fn purge_soft(&self, selected: &[Arc<StoredObject>]) -> Purged {
         let mut purged = Purged::default();
         let now = clock::steady();
-        let mut is_on_flash = false;
+        let mut stale = Vec::new();
         for object in selected {
             let expires = object.meta.expires.map_or(now, |expires| expires.min(now));
-            let meta = ObjectMeta { expires: Some(expires), ..object.meta.clone() };
-            let Some(header) = format::encode(&meta) else { continue };
-            let (length, names) = (meta.length, self.names());
-            if !self.index().swap(object, object.with_meta(meta)) {
+            let fresh = object.with_meta(ObjectMeta { expires: Some(expires), ..object.meta.clone() });
+            if !self.index().swap(object, Arc::clone(&fresh)) {
                 continue;
             }
-            if object.tier() == Tier::Flash {
-                let file = OpenOptions::new().write(true).open(object.path());
-                let written = file.and_then(|file| file.write_all_at(&header, 0));
-                purged.is_forgotten_by_disk |= written.is_err();
-                is_on_flash = true;
-            }
-            drop(names);
             purged.objects += 1;
-            purged.bytes += length;
+            purged.bytes += object.meta.length;
+            if object.tier() == Tier::Flash {
+                stale.push(Pending::Rewrite(fresh));
+            }
         }
-        if is_on_flash {
-            purged.is_forgotten_by_disk |= file::sync_all(self.path()).is_err();
-        }
+        purged.is_forgotten_by_disk = !self.write_down(stale);
         purged
     }
 
-    /// Unlinks the files of purged objects and empties the list of them. Called by the keeper, and at a stop.
-    pub(super) fn unlink_purged(&self) {
-        let mut to_unlink = lock(&self.0.purges.to_unlink);
-        if to_unlink.is_empty() {
+    /// Writes down what has to be done to files. False if the disk takes no note of it: then it is done at once, as far as it can be.
+    fn write_down(&self, work: Vec<Pending>) -> bool {
+        if work.is_empty() {
+            return true;
+        }
+        // The list and what is written down are changed together.
+        let mut pending = lock(&self.0.purges.pending);
+        let written = append(self.path(), &work);
+        pending.extend(work);
+        drop(pending);
+        if let Err(err) = &written {
+            tracing::warn!(%err, "the disk takes no note of a purge");
+            self.finish_purges();
+        }
+        written.is_ok()
+    }
+
+    /// Does what purges have left to be done to files, and removes the list of it. Called by the keeper, and at a stop.
+    pub(super) fn finish_purges(&self) {
+        let _doing = lock(&self.0.purges.doing);
+        let (list, doing) = (self.path().join(FILE), self.path().join(DOING));
+        // One that could not be removed: its names stay, and later ones stay on the other.
+        let is_left = doing.exists();
+        let work = {
+            let mut pending = lock(&self.0.purges.pending);
+            if !pending.is_empty()
+                && !is_left
+                && let Err(err) = fs::rename(&list, &doing)
+            {
+                tracing::debug!(%err, "the list of purged objects cannot be renamed");
+            }
+            std::mem::take(&mut *pending)
+        };
+        if work.is_empty() {
             return;
         }
-        self.unlink(&to_unlink);
-        to_unlink.clear();
-        // Only names that are gone for good leave the list.
-        let done = file::sync_all(self.path()).and_then(|()| fs::remove_file(self.path().join(FILE)));
+        for work in &work {
+            match work {
+                Pending::Unlink(object) => self.unlink(std::slice::from_ref(object)),
+                Pending::Rewrite(object) => self.rewrite(object),
+            }
+        }
+        // Only what is done for good leaves the list.
+        let mut done = file::sync_all(self.path()).and_then(|()| fs::remove_file(&doing));
+        if is_left && done.is_ok() && lock(&self.0.purges.pending).is_empty() {
+            done = fs::remove_file(&list);
+        }
         if let Err(err) = done {
             tracing::debug!(%err, "the list of purged objects stays; the next start reads it");
         }
     }
+
+    /// Rewrites the header page of an object in place: a page that is torn by a power cut is not accepted at the next start.
+    fn rewrite(&self, object: &Arc<StoredObject>) {
+        let names = self.names();
+        let key = object.meta.key.as_str();
+        // What has taken its place is fresh.
+        if !self.index().peek(key).is_some_and(|now| Arc::ptr_eq(now, object)) {
+            return;
+        }
+        let Some(header) = format::encode(&object.meta) else {
+            // The date makes the metadata too long for the page.
+            drop(names);
+            self.remove_exactly(object, EvictReason::Purged);
+            return;
+        };
+        let file = OpenOptions::new().write(true).open(object.path());
+        if let Err(err) = file.and_then(|file| file.write_all_at(&header, 0)) {
+            tracing::debug!(key, %err, "a header cannot be rewritten");
+        }
+    }
 }
 
-/// Writes down whose files have to go.
-fn append(folder: &Path, gone: &[Arc<StoredObject>]) -> io::Result<()> {
+/// Writes down what has to be done to files.
+fn append(folder: &Path, work: &[Pending]) -> io::Result<()> {
     let path = folder.join(FILE);
     let mut text = if path.exists() { "\n".to_owned() } else { format!("{HEAD}\n") };
-    for object in gone {
-        let name = file::object_name(object.meta.key.as_str());
-        text.push_str(&name);
-        text.push(' ');
-        text.push_str(&object.meta.digest.to_hex()[..DIGEST_DIGITS]);
-        text.push('\n');
-    }
+    text.extend(work.iter().map(Pending::line));
     let mut list = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     list.write_all(text.as_bytes())?;
     list.sync_data()?;
@@ -292,38 +354,64 @@ fn append(folder: &Path, gone: &[Arc<StoredObject>]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Unlinks what an earlier run has purged and not unlinked. Returns the number of files.
+/// Does what an earlier run has purged and not done to files. Returns the number of files removed.
 pub(super) fn finish(folder: &Path) -> u64 {
-    let path = folder.join(FILE);
-    let Ok(text) = fs::read_to_string(&path) else { return 0 };
-    let mut lines = text.lines();
     let mut removed = 0;
-    if lines.next() == Some(HEAD) {
-        for line in lines {
-            let Some((name, digest)) = line.split_once(' ') else { continue };
-            let is_name = |text: &str, digits| {
-                text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-            };
-            if !is_name(name, file::NAME_DIGITS) || !is_name(digest, DIGEST_DIGITS) {
-                continue;
-            }
-            let file = file::path_of_name(folder, name);
-            if is_of_digest(&file, digest) && fs::remove_file(&file).is_ok() {
-                removed += 1;
-            }
+    let mut is_done = false;
+    let lists = [DOING, FILE].map(|name| folder.join(name));
+    for path in &lists {
+        let Ok(text) = fs::read_to_string(path) else { continue };
+        is_done = true;
+        let mut lines = text.lines();
+        if lines.next() == Some(HEAD) {
+            removed += lines.filter(|line| finish_line(folder, line)).count() as u64;
         }
     }
-    let done = if removed > 0 { file::sync_all(folder) } else { Ok(()) };
-    if done.and_then(|()| fs::remove_file(&path)).is_err() {
-        tracing::debug!("the list of purged objects stays");
+    if is_done {
+        let done = file::sync_all(folder);
+        let removed = lists.iter().filter(|it| it.exists()).try_for_each(fs::remove_file);
+        if done.and(removed).is_err() {
+            tracing::debug!("the list of purged objects stays");
+        }
     }
     removed
 }
 
-fn is_of_digest(path: &PathBuf, digest: &str) -> bool {
+/// Does what a line of the list says. Whether a file is gone.
+fn finish_line(folder: &Path, line: &str) -> bool {
+    let parts: Vec<&str> = line.split(' ').collect();
+    let (name, stale_ms, digest) = match parts[..] {
+        [name, digest] => (name, None, digest),
+        [name, stale_ms, digest] => match stale_ms.parse() {
+            Ok(stale_ms) => (name, Some(WallTime::from_unix_ms(stale_ms)), digest),
+            Err(_) => return false,
+        },
+        _ => return false,
+    };
+    let is_name =
+        |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_name(name, file::NAME_DIGITS) || !is_name(digest, DIGEST_DIGITS) {
+        return false;
+    }
+    let path = file::path_of_name(folder, name);
+    let meta = header_of(&path).filter(|it| it.digest.to_hex().starts_with(digest));
+    let Some(meta) = meta else { return false };
+    if let Some(stale) = stale_ms {
+        let expires = meta.expires.map_or(stale, |expires| expires.min(stale));
+        if let Some(header) = format::encode(&ObjectMeta { expires: Some(expires), ..meta }) {
+            let file = OpenOptions::new().write(true).open(&path);
+            if file.and_then(|file| file.write_all_at(&header, 0)).is_ok() {
+                return false;
+            }
+        }
+    }
+    fs::remove_file(&path).is_ok()
+}
+
+fn header_of(path: &Path) -> Option<ObjectMeta> {
     let mut page = vec![0; format::HEADER_BYTES];
-    let read = File::open(path).and_then(|file| file.read_exact_at(&mut page, 0));
-    read.is_ok() && format::decode(&page).is_ok_and(|meta| meta.digest.to_hex().starts_with(digest))
+    File::open(path).and_then(|file| file.read_exact_at(&mut page, 0)).ok()?;
+    format::decode(&page).ok()
 }
 
 #[cfg(test)]

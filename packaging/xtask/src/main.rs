@@ -108,8 +108,11 @@ enum Bench {
     /// What making and taking apart a transport stream with a carousel costs, beside a copy and the CRC_32 alone; and in
     /// instructions a packet, where valgrind is.
     Ts,
-    /// What the store costs beside the raw limit: ingest, lookup, memory, starts.
-    Store,
+    /// What the store costs beside the raw limit: ingest, lookup, memory, starts, purges by surrogate key.
+    Store {
+        /// `purge`: purges alone
+        parts: Vec<String>,
+    },
     /// What each order of leaving the cache is worth on the reference workload.
     Evict,
     /// Players' requests beside nginx, which is installed if it may be: manifests, segments, ranges, a trace of 1.4 GB.
@@ -168,7 +171,7 @@ fn main() -> ExitCode {
         Door::Bench { what: Bench::Instructions { write } } => instructions::compare(write),
         Door::Bench { what: Bench::Ts } => run(&mut bench("skycache-carousel", "ts"))
             .and_then(|()| instructions::count("skycache-carousel", "ts", &["build", "demux", "receive"])),
-        Door::Bench { what: Bench::Store } => run(&mut bench("skycache", "store")),
+        Door::Bench { what: Bench::Store { parts } } => run(bench("skycache", "store").arg("--").args(parts)),
         Door::Bench { what: Bench::Evict } => run(&mut bench("skycache", "evict")),
         Door::Bench { what: Bench::Http { options } } => {
             install::install(&test::NEEDED);

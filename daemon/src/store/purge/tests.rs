@@ -111,8 +111,90 @@ fn files_go_after_the_answer_and_a_power_cut_in_between_brings_nothing_back() {
     // The keeper does the same without a power cut.
     purge(&store, name("h/c"), PurgeMode::Hard);
     assert_eq!(files(), 2);
-    store.unlink_purged();
+    store.finish_purges();
     assert_eq!((files(), list.exists()), (1, false));
+}
+
+#[test]
+fn purges_by_surrogate_key_are_exact_among_many_objects_and_after_every_kind_of_start() {
+    const OBJECTS: usize = 1000;
+    assert!(size_of::<SurrogateKeys>() <= 24, "per object that an origin has sent");
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(&folder);
+    for number in 0..OBJECTS {
+        let keys =
+            format!("all group-{} film-{number} season-{} day-{}", number % 10, number / 100, number / 10);
+        put_keyed(&store, &format!("h/{number:06}"), &keys, later(0)).unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let by =
+        |store: &Store, key: &str, mode| purge(store, Selection::SurrogateKey(SurrogateHash::of(key)), mode);
+    let exactly = |objects: u64| Purged { objects, bytes: objects * 8, ..Purged::default() };
+    let of_tenth = exactly(OBJECTS as u64 / 10);
+    for (group, restart) in ["none", "clean", "unclean"].into_iter().enumerate() {
+        if restart == "clean" {
+            store.close();
+        }
+        if restart != "none" {
+            drop(store);
+            store = open(&folder);
+        }
+        let (hard, soft) = (format!("group-{}", 2 * group), format!("group-{}", 2 * group + 1));
+        assert_eq!(by(&store, &hard, PurgeMode::Hard), of_tenth, "{restart}");
+        assert_eq!(by(&store, &hard, PurgeMode::Hard), exactly(0), "{restart}");
+        assert_eq!(by(&store, &soft, PurgeMode::Soft), of_tenth, "{restart}");
+        let is_stale = |it: &Arc<StoredObject>| it.expires().is_some_and(|at| at <= clock::steady());
+        let stale = store.list().iter().filter(|it| is_stale(it)).count();
+        assert_eq!(
+            (store.usage().objects, stale),
+            (1000 - 100 * (group as u64 + 1), 100 * (group + 1)),
+            "{restart}"
+        );
+    }
+    assert_eq!(by(&store, "film-7", PurgeMode::Hard), exactly(1));
+    assert_eq!(by(&store, "season-3", PurgeMode::Hard), exactly(70), "three of ten groups are gone");
+    assert_eq!(by(&store, "all", PurgeMode::Hard), exactly(1000 - 300 - 1 - 70));
+    assert_eq!((store.usage().objects, store.usage().bytes), (0, 0));
+}
+
+#[test]
+fn a_power_cut_while_files_are_rewritten_leaves_everything_stale_that_was_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let (list, doing) = (cache.join(FILE), cache.join(DOING));
+    let store = open(&folder);
+    for key in ["h/a", "h/b", "h/c", "h/d"] {
+        put_keyed(&store, key, "k", later(0)).unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let header = |key: &str| header_of(&file::object_path(&cache, key)).unwrap().expires;
+    // The keeper rewrites headers after the answer.
+    purge(&store, name("h/a"), PurgeMode::Soft);
+    assert_eq!((header("h/a"), list.exists()), (None, true));
+    store.finish_purges();
+    assert!(header("h/a").is_some() && !list.exists() && !doing.exists());
+    // The power goes when it has begun, and a purge has come meanwhile whose last line is torn.
+    purge(&store, name("h/b"), PurgeMode::Soft);
+    let at = store.list().iter().find(|it| it.meta().key.as_str() == "h/b").unwrap().expires();
+    fs::rename(&list, &doing).unwrap();
+    purge(&store, name("h/c"), PurgeMode::Soft);
+    let whole = store.list().into_iter().find(|it| it.meta().key.as_str() == "h/d").unwrap();
+    let torn =
+        Pending::Rewrite(whole.with_meta(ObjectMeta { expires: Some(later(0)), ..whole.meta().clone() }));
+    let line = torn.line();
+    let mut file = OpenOptions::new().append(true).open(&list).unwrap();
+    file.write_all(&line.as_bytes()[..line.len() - 9]).unwrap();
+    drop((store, torn, whole));
+    let store = open(&folder);
+    assert_eq!((header("h/b"), header("h/d")), (at, None));
+    assert!(header("h/c").is_some() && !list.exists() && !doing.exists());
+    assert_eq!(keys(&store), ["h/a", "h/b", "h/c", "h/d"]);
+    // What could not be removed stays, and later purges have the other list.
+    purge(&store, name("h/d"), PurgeMode::Hard);
+    fs::write(&doing, format!("{HEAD}\n")).unwrap();
+    store.finish_purges();
+    assert!(!list.exists() && !doing.exists());
+    assert_eq!(keys(&store), ["h/a", "h/b", "h/c"]);
 }
 
 #[test]
