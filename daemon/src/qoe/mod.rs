@@ -12,6 +12,8 @@ pub mod cmcd;
 mod row;
 mod session;
 mod spool;
+#[cfg(test)]
+mod table;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -450,7 +452,8 @@ mod tests {
     }
 
     fn rows_of(all: Vec<Incoming>) -> (Vec<Value>, QoeStats) {
-        let (mut builder, stats, mut rows) = (RowBuilder::default(), QoeStats::default(), Rows::default());
+        let (stats, mut rows) = (QoeStats::default(), Rows::default());
+        let mut builder = RowBuilder { node: "box".to_owned(), ..RowBuilder::default() };
         all.into_iter().for_each(|it| builder.take(it, NOW, &stats, &mut rows));
         let text = String::from_utf8(rows.lines).unwrap();
         (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), stats)
@@ -493,6 +496,75 @@ mod tests {
         assert_eq!(lost, [("unreadable", 1), ("too_large", 1), ("repeat", 1), ("no_session", 1)]);
         // Events without a session are nobody's.
         assert_eq!(stats.sessions.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn rows_have_the_names_and_types_of_the_table() {
+        let columns = table::columns_of("qoe_raw");
+        let request = |report: &str, status: u16, bytes: u64, took: Duration| {
+            Incoming::Request(Box::new(Measured {
+                at: NOW,
+                report: report.to_owned(),
+                url: "h/\u{e4}\"\u{1}.m4s".to_owned(),
+                status,
+                bytes,
+                cache: "hit",
+                head: took,
+                total: took,
+                user_agent: "a\n\u{7f}".to_owned(),
+            }))
+        };
+        // Numbers that no column holds, of every key, in every form.
+        let keys = [
+            "br", "tb", "bl", "mtp", "d", "ltc", "pr", "rc", "ttfb", "ttlb", "ts", "v", "bs", "bsd", "msd",
+            "sn",
+        ];
+        let values = [
+            "-7",
+            "12.0",
+            "12.6",
+            "1e300",
+            "99999999999999999999",
+            "(1 2)",
+            "\"x\"",
+            "?1",
+            "nan",
+            "4294967296",
+            "300",
+        ];
+        let bodies = values.map(|value| {
+            let all: Vec<String> = keys.iter().map(|key| format!("{key}={value}")).collect();
+            format!("{},sid=\"{value}\",cid=\"c\",e=rr,ec=\"E\",sta=r,su,url=\"h/a\"", all.join(","))
+                .replace("\"\"x\"\"", "\"x\"")
+        });
+        let mut all = vec![
+            request("bl=1", 999, u64::MAX, Duration::MAX),
+            request("su,bs,sid=\"s\",cid=\"c\",ot=v,sf=h,st=l", 206, 7, Duration::from_micros(2600)),
+            events(&format!(
+                "e=ps,sid=\"t\",sta=s,ts={0},v=2\ne=ps,sid=\"t\",sta=p,ts={0},v=2\ne=ps,sid=\"t\",sta=r,ts={0},v=2",
+                NOW.unix_ms()
+            )),
+            events(&format!("e=ps,sid=\"t\",sta=p,ts={},v=2", NOW.unix_ms() + 700)),
+        ];
+        for body in &bodies {
+            all.extend([events(body), request(body, 200, 1, Duration::ZERO)]);
+        }
+        let (rows, _) = rows_of(all);
+        assert!(rows.len() > bodies.len(), "{} rows", rows.len());
+        for row in &rows {
+            let row = row.as_object().unwrap();
+            assert_eq!(row.len(), columns.len());
+            for (name, kind) in &columns {
+                let value = row.get(name).unwrap_or_else(|| panic!("no {name} in {row:?}"));
+                assert!(table::takes(kind, value), "{name} {kind}: {value}");
+            }
+        }
+        // Each kind of value is there, not only what stands for nothing.
+        for (name, kind) in &columns {
+            let is_there =
+                |row: &Value| !matches!(&row[name], Value::Null) && row[name] != "" && row[name] != 0;
+            assert!(rows.iter().any(is_there), "{name} {kind}");
+        }
     }
 
     #[test]

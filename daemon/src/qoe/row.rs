@@ -145,16 +145,16 @@ mod tests {
 
     #[test]
     fn the_table_definition_has_these_columns() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/clickhouse/qoe_raw.sql");
-        let text = std::fs::read_to_string(path).unwrap();
+        let expected: Vec<(&str, &str)> = COLUMNS.iter().map(|it| (it.0, it.1)).collect();
         for table in ["qoe_raw", "qoe_queue"] {
-            let start = text.find(&format!("TABLE IF NOT EXISTS {table}\n(")).unwrap();
-            let body = text[start..].split_once("(\n").unwrap().1.split_once("\n)").unwrap().0;
-            let columns: Vec<(&str, &str)> =
-                body.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(' ')).collect();
-            let expected: Vec<(&str, &str)> = COLUMNS.iter().map(|it| (it.0, it.1)).collect();
-            assert_eq!(columns, expected, "{table}");
+            let defined = super::super::table::columns_of(table);
+            let defined: Vec<(&str, &str)> = defined.iter().map(|(name, kind)| (&**name, &**kind)).collect();
+            assert_eq!(defined, expected, "{table}");
         }
+        // What fills the one from the other.
+        let text = super::super::table::definition();
+        let names = text.split_once("TO qoe_raw AS\nSELECT ").unwrap().1.split_once('\n').unwrap().0;
+        assert_eq!(names.split(", ").collect::<Vec<_>>(), COLUMNS.map(|it| it.0));
     }
 
     #[test]
