@@ -783,6 +783,10 @@ impl Scrape {
             "Players that were sent to the box",
             rendezvous.accepted.load(Relaxed),
         )?;
+        writer.family(
+            ("http_sent_to_cdn", "Players that were sent to the CDN of their route", "reason"),
+            server.sent_to_cdn_counts().labelled(),
+        )?;
         let [satellite, cdn] = rendezvous.steered.each_ref().map(|it| it.load(Relaxed));
         let steered = ("steering_manifests", "Steering manifests, by the pathway that comes first", "first");
         writer.family(steered, [("satellite", satellite), ("cdn", cdn)].into_iter())?;

@@ -4,6 +4,7 @@ use carousel::name::ObjectKey;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::body::PlayerBody;
+use super::overload::SentToCdn;
 use super::reply::plain;
 use crate::origin::{NoPlace, OriginError, OriginRefusal};
 
@@ -19,6 +20,8 @@ pub(super) enum Missing {
     Busy,
     /// Too much is being fetched.
     NoPlace(NoPlace),
+    /// No origin is asked now, since a player has another place for it.
+    Overloaded(SentToCdn),
     /// It is announced, or on its way, and does not come.
     NotInTime,
     /// Its live service is on the air and has not brought it before its deadline: perhaps it will.
@@ -91,6 +94,9 @@ impl Missing {
                     }
                 };
                 plain(StatusCode::SERVICE_UNAVAILABLE, why)
+            }
+            Self::Overloaded(_) => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "the box is overloaded: ask the CDN of its route")
             }
             Self::NotInTime | Self::Again => {
                 plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is on its way and has not come in time"))

@@ -54,6 +54,7 @@ mod mime;
 mod missing;
 mod names;
 mod options;
+mod overload;
 mod own;
 mod playlist;
 mod prefetch;
@@ -111,6 +112,7 @@ use crate::vitals::Vitals;
 
 pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Rendezvous, Steering, Tls};
+pub use overload::SentToCdn;
 pub use reload::ReloadEnd;
 pub use rendezvous::{RendezvousStats, Returned};
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
@@ -194,6 +196,8 @@ pub struct HttpServer {
     tails: Arc<Counts<TailEnd>>,
     /// Counters of rendezvous and steering.
     rendezvous: RendezvousStats,
+    /// Players that were sent to the CDN of their route.
+    sent_to_cdn: Counts<SentToCdn>,
     /// Requests beside the first one of their connection.
     streams: AtomicU64,
     /// QUIC handshakes that have begun and are not over.
@@ -236,6 +240,7 @@ impl HttpServer {
             reloads: Reloads::default(),
             tails: Arc::default(),
             rendezvous: RendezvousStats::default(),
+            sent_to_cdn: Counts::default(),
             streams: AtomicU64::new(0),
             #[cfg(feature = "http3")]
             handshakes: AtomicU64::new(0),
@@ -253,6 +258,11 @@ impl HttpServer {
     /// Live segments that the carousel broke off while players read them, by how they ended.
     pub fn tails(&self) -> &Counts<TailEnd> {
         &self.tails
+    }
+
+    /// Players that were sent to the CDN of their route.
+    pub const fn sent_to_cdn_counts(&self) -> &Counts<SentToCdn> {
+        &self.sent_to_cdn
     }
 
     /// Facts of the manifests in the cache.

@@ -55,7 +55,7 @@ carousel::reasons! {
         NotOnAir = "not_on_air",
         /// The groups of its service are not joined, for want of room.
         NoRoom = "no_room",
-        /// The box has few places for connections left.
+        /// The box has few places for connections left, too many fetches wait, or its disk takes nothing.
         Overload = "overload",
         /// The object was asked for here, and the box could not serve it.
         Failed = "failed",
@@ -121,7 +121,7 @@ fn is_session(text: &str) -> bool {
 }
 
 /// A redirect that nobody keeps: in a moment it may be another.
-fn redirect(location: &str) -> Response<PlayerBody> {
+pub(super) fn redirect(location: &str) -> Response<PlayerBody> {
     let mut response = Response::new(PlayerBody::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     let fields = response.headers_mut();
@@ -258,7 +258,11 @@ impl HttpServer {
             Missing::Refused(_) | Missing::Directive(_) | Missing::OnlyIfCached | Missing::NotYet
         );
         let url = url.filter(|_| !is_final)?;
-        let why = if matches!(why, Missing::NotJoined) { Returned::NoRoom } else { Returned::Failed };
+        let why = match why {
+            Missing::NotJoined => Returned::NoRoom,
+            Missing::Busy | Missing::NoPlace(_) | Missing::Overloaded(_) => Returned::Overload,
+            _ => Returned::Failed,
+        };
         self.rendezvous.returned.add(why);
         Some(redirect(&options.marked(url)))
     }

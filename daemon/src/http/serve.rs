@@ -215,6 +215,9 @@ impl HttpServer {
 
     /// The answer where there is no object to serve.
     fn without(&self, asked: &Asked<'_>, missing: &Missing) -> Outcome {
+        if let Some(response) = self.sent_to_cdn(asked, missing) {
+            return Outcome::Elsewhere(response);
+        }
         let is_nowhere =
             matches!(missing, Missing::NotYet | Missing::NotInTime | Missing::Refused(404 | 410))
                 || matches!(missing, Missing::Origin(_));
@@ -231,7 +234,13 @@ impl HttpServer {
     async fn look(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Outcome, Missing> {
         let (method, headers) = (&asked.head.method, &asked.head.headers);
         for _ in 0..LOOKS {
-            let found = match self.find(asked).await {
+            let found = self.find(asked).await;
+            if let Ok(found) = &found
+                && let Some(status) = self.failed_with(found, asked)
+            {
+                return Err(Missing::Refused(status));
+            }
+            let found = match found {
                 Ok(Found::Flight(flight)) => self.flight(flight, asked).await,
                 Ok(Found::Stored(object, how)) => return Ok(Outcome::Stored(object, how)),
                 Ok(Found::Document(document)) => {
@@ -387,6 +396,12 @@ impl HttpServer {
         };
         let store = &self.shared.store;
         let done = || store.contains(key.as_str());
+        if url.is_some()
+            && !is_expected
+            && let Some(why) = self.overload(asked, live_target_ms.is_some())
+        {
+            return Err(Missing::Overloaded(why));
+        }
         let missing = match url {
             None => None,
             Some(url) if asked.head.method == Method::HEAD && !is_expected => {

@@ -24,7 +24,16 @@ pub(super) struct TestedServer {
 
 /// With these options, routes, and an origin for the host `h`. To be called in a runtime.
 pub(super) fn server(config: Http, routes: &[Route], origin: Option<String>) -> TestedServer {
-    let tested = testing::filler();
+    server_of(testing::filler(), config, routes, origin)
+}
+
+/// The same, with the cache of this filler.
+pub(super) fn server_of(
+    tested: Tested,
+    config: Http,
+    routes: &[Route],
+    origin: Option<String>,
+) -> TestedServer {
     let rules = origin.map(|url| Origin { host: "h".into(), url });
     let shared = HttpContext {
         store: tested.context.store.clone(),

@@ -501,6 +501,11 @@ impl Filler {
         std::array::from_fn(|at| self.prefetched[at].load(Ordering::Relaxed))
     }
 
+    /// Whether somebody has asked an origin for this name, and its response has not begun.
+    pub fn is_fetching(&self, key: &ObjectKey) -> bool {
+        lock(&self.slots).by_key.contains_key(key)
+    }
+
     /// Flight of this name that suits a request with these fields.
     pub fn flight_of(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<Flight>> {
         let get = |key: &ObjectKey| self.shared.flights.get(key.as_str()).filter(|it| it.suits(request));

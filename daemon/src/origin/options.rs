@@ -56,6 +56,10 @@ pub struct Route {
     /// Name of the `[[parent]]` group that is asked before the origin.
     #[serde(default)]
     pub parents: Option<String>,
+    /// URL prefix at a CDN that stands for `path` too, and ends with `/`: players are sent there (307) for what the box does not hold
+    /// while it is overloaded, or its origin fails. Empty: nowhere.
+    #[serde(default)]
+    pub cdn_base: Option<String>,
     /// Name of the `[[access]]` rule that says which players may have its objects. Empty: all may.
     #[serde(default)]
     pub access: Option<String>,
@@ -84,6 +88,7 @@ impl Default for Route {
             vary_user_agent: VaryUserAgent::default(),
             surrogate_keys: SurrogateFields::default(),
             parents: None,
+            cdn_base: None,
             access: None,
             sign: None,
             timeouts: RouteTimeouts::default(),
@@ -260,6 +265,12 @@ pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec
         if is_url(base) && !base.ends_with('/') {
             wrong(key("base"), format!("{base:?}"), "give http://host/path/ with the last /");
         }
+        if let Some(cdn_base) = &route.cdn_base {
+            url_mistakes(cdn_base, &key("cdn_base"), &mut wrong);
+            if is_url(cdn_base) && !cdn_base.ends_with('/') {
+                wrong(key("cdn_base"), format!("{cdn_base:?}"), "give https://host/path/ with the last /");
+            }
+        }
         if let Some(name) = &route.host_header
             && (name.is_empty() || name.contains(['/', ' ', '@', '?']) || !name.is_ascii())
         {
@@ -384,6 +395,12 @@ mod tests {
             );
         }
         assert!(!of(route("/vod/", "http://user:secret@a/"))[0].contains("secret"));
+        let with_cdn = |url: &str| Route { cdn_base: Some(url.into()), ..route("/vod/", "http://a/") };
+        assert!(of(with_cdn("https://cdn.example.com/vod/")).is_empty());
+        for url in ["cdn.example.com/", "https://cdn.example.com/vod", "https://cdn.example.com/?x/", ""] {
+            let all = of(with_cdn(url));
+            assert!(all.len() == 1 && all[0].starts_with("route[0].cdn_base"), "{url}: {all:?}");
+        }
         let international = mistakes(&[route("/vod/", "https://b\u{fc}cher.example/v/")], &[], &[]);
         assert_eq!(international[0].fix, "give https://xn--bcher-kva.example/v/");
         let twice = [route("/vod/", "http://a/"), route("/vod/", "http://b/")];

@@ -728,6 +728,11 @@ impl Store {
         self.index().changes()
     }
 
+    /// Whether the disk takes objects, as far as anybody knows: not for some seconds after a write has failed.
+    pub fn takes_writes(&self) -> bool {
+        self.0.root.disk.is_usable()
+    }
+
     /// Space and counters.
     pub fn usage(&self) -> Usage {
         let inner = &self.0;
