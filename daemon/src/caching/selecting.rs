@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_response_varies_by_one_line() {
         let varied = |lines: &[&str]| {
-            let mut fields = crate::caching::from_pairs(lines.iter().map(|it| ("vary", *it)));
+            let mut fields = from_pairs(lines.iter().map(|it| ("vary", *it)));
             vary_by(&mut fields, "Origin");
             let all = fields.get_all(http::header::VARY);
             all.iter().map(|it| it.to_str().unwrap().to_owned()).collect::<Vec<_>>()
