@@ -247,6 +247,7 @@ impl<S: ObjectStore> Delivery<S> {
             self.stop_repair(now, object, Some(RepairOutcome::OriginFailed));
         } else {
             self.schedule(now, object);
+            self.tell_stalled(now, object);
         }
     }
 
@@ -272,10 +273,12 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Tells those who wait for an object whether anything brings more of it.
+    /// Tells those who wait for an object whether anything brings more of it. An origin that has failed does not, until it does.
     pub(super) fn tell_stalled(&mut self, now: Instant, object: ObjectRef) {
-        let found = self.objects.get(&object);
-        let is_stalled = found.is_some_and(|it| it.state == State::Stalled && it.repair.is_none());
+        let has_failed = |task: &Task| task.attempt > 0 && task.phase == Phase::Waiting;
+        let is_stalled = self.objects.get(&object).is_some_and(|it| {
+            matches!(it.state, State::Stalled | State::Repairing) && it.repair.as_ref().is_none_or(has_failed)
+        });
         let receiver = self.sessions.get_mut(&object.session);
         if let Some(in_flight) = receiver.and_then(|it| it.object(object.toi)) {
             self.store.set_stalled(in_flight.buf(), is_stalled.then_some(now));
