@@ -32,7 +32,19 @@ impl Flight {
     }
 }
 
+/// Time for which a client waits for the answer to its request for repair of what is lost: whether anything can bring it.
+const ASKED: Duration = Duration::from_millis(100);
+
 impl Flights {
+    /// Asks for repair of a flight on behalf of a client that waits. Of what is lost the answer is waited for.
+    pub async fn hurry(&self, flight: &Arc<Flight>) {
+        let changed = flight.listen();
+        self.request(flight);
+        if flight.is_lost(clock::now()) {
+            let _ = tokio::time::timeout(ASKED, changed).await;
+        }
+    }
+
     /// Waits until there is a flight of this key, `done` says that waiting is over, or `patience` is.
     pub async fn wait_for(
         &self,

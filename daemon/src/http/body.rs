@@ -402,7 +402,7 @@ async fn next(
             return flight.wait_for(range.start, super::ORIGIN_PATIENCE).await;
         }
         if !flight.wait_for(range.start, waits.haste).await {
-            flights.request(flight);
+            flights.hurry(flight).await;
             return flight.wait_for(range.start, waits.patience).await;
         }
         true

@@ -274,7 +274,7 @@ impl HttpServer {
         if flight.wait_for(offset, self.waits.haste).await {
             return true;
         }
-        self.shared.flights.request(flight);
+        self.shared.flights.hurry(flight).await;
         flight.wait_for(offset, self.waits.patience).await
     }
 }

@@ -83,6 +83,19 @@ impl<B> InFlight<B> {
     pub fn is_being_decoded(&self) -> bool {
         self.recovery.is_at_work()
     }
+
+    /// Whether its packets have stopped: see [`super::Event::Stalled`].
+    pub const fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Whether every block that is not here is being decoded.
+    pub(super) fn needs_no_more(&self) -> bool {
+        (0..self.partition.blocks).all(|sbn| {
+            let wanted = u64::from(self.partition.block_symbols(sbn));
+            self.received.count(self.partition.symbols_of(sbn)) >= wanted || self.recovery.is_at_work_on(sbn)
+        })
+    }
 }
 
 impl<B> InFlight<B> {

@@ -531,7 +531,7 @@ impl<B> Receiver<B> {
             && let Some(toi) = packet.lct.toi
             && let Some(&index) = self.index.get(&toi)
             // What is being decoded needs no more packets; if it cannot be, time tells.
-            && !self.in_flight[index].is_being_decoded()
+            && !self.in_flight[index].needs_no_more()
         {
             self.stall(index);
         }

@@ -129,6 +129,11 @@ impl Recovery {
         self.blocks.values().any(|block| block.at_work)
     }
 
+    /// Whether this block is being decoded.
+    pub(super) fn is_at_work_on(&self, sbn: u32) -> bool {
+        self.blocks.get(&sbn).is_some_and(|block| block.at_work)
+    }
+
     fn kept(&self, sbn: u32) -> Option<&[(u32, u32)]> {
         self.blocks.get(&sbn).map(|block| block.kept.as_slice())
     }

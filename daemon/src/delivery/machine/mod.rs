@@ -366,12 +366,7 @@ impl<S: ObjectStore> Delivery<S> {
                 self.start_repair(now, at(toi), Kind::Ranges, None);
                 self.tell_stalled(now, at(toi));
             }
-            Event::Resumed { toi } => {
-                if self.objects.state(&at(toi)) == Some(State::Stalled) {
-                    self.objects.set(now, &at(toi), State::Arriving);
-                }
-                self.tell_stalled(now, at(toi));
-            }
+            Event::Resumed { toi } => self.resumed(now, at(toi)),
             Event::Replaced { toi, file, buf } => {
                 self.set_file(at(toi), file);
                 self.leave(at(toi), GoneReason::Replaced, Some(buf));

@@ -46,6 +46,22 @@ impl<S: ObjectStore> Delivery<S> {
         self.enter(now, object, file, State::Arriving);
     }
 
+    /// Packets of a stalled object come again. An origin that was not asked yet is not: what closes an object before its end (a packet
+    /// that was overtaken, or is of somebody else) costs no request.
+    pub(super) fn resumed(&mut self, now: Instant, object: ObjectRef) {
+        let Some(found) = self.objects.get(&object) else { return };
+        let task = found.repair.as_ref();
+        let is_early =
+            task.is_some_and(|it| it.phase == Phase::Waiting && it.attempt == 0 && it.needed_by.is_none());
+        if is_early {
+            self.end_repair(object, None);
+        }
+        if self.objects.state(&object) == Some(State::Stalled) {
+            self.objects.set(now, &object, State::Arriving);
+        }
+        self.tell_stalled(now, object);
+    }
+
     pub(in crate::delivery) fn complete(
         &mut self,
         now: Instant,

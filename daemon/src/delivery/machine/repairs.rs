@@ -22,6 +22,9 @@ impl<S: ObjectStore> Delivery<S> {
     pub fn handle_repair(&mut self, now: Instant, object: ObjectRef, offset: u64, bytes: &[u8]) {
         let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
         receiver.repair(object.toi, offset, bytes, &mut self.store.session_storage(object.session));
+        if let Some(in_flight) = receiver.object(object.toi) {
+            self.store.set_stalled(in_flight.buf(), None);
+        }
         self.came_otherwise(now, object);
     }
 
@@ -259,28 +262,30 @@ impl<S: ObjectStore> Delivery<S> {
             return;
         }
         let receiver = self.sessions.get_mut(&object.session);
-        let (in_flight, described) = receiver.map_or((false, false), |it| {
-            (it.object(object.toi).is_some(), it.table().get(object.toi).is_some())
+        let (is_stalled, described) = receiver.map_or((None, false), |it| {
+            (it.object(object.toi).map(InFlight::is_stalled), it.table().get(object.toi).is_some())
         });
-        match (in_flight, described) {
-            (true, _) => {
-                self.objects.set(now, &object, State::Stalled);
+        match (is_stalled, described) {
+            (Some(is_stalled), _) => {
+                // What a client has waited for was repaired while its packets came.
+                let state = if is_stalled { State::Stalled } else { State::Arriving };
+                self.objects.set(now, &object, state);
                 self.tell_stalled(now, object);
             }
-            (false, true) => self.objects.set(now, &object, State::Announced),
+            (None, true) => self.objects.set(now, &object, State::Announced),
             // It expired while an origin was asked.
-            (false, false) => self.leave(object, GoneReason::Expired, None),
+            (None, false) => self.leave(object, GoneReason::Expired, None),
         }
     }
 
-    /// Tells those who wait for an object whether anything brings more of it. An origin that has failed does not, until it does.
+    /// Sets whether anything brings more of an object, for those who wait for it. An origin that has failed does not, until bytes of it
+    /// come.
     pub(super) fn tell_stalled(&mut self, now: Instant, object: ObjectRef) {
-        let has_failed = |task: &Task| task.attempt > 0 && task.phase == Phase::Waiting;
-        let is_stalled = self.objects.get(&object).is_some_and(|it| {
-            matches!(it.state, State::Stalled | State::Repairing) && it.repair.as_ref().is_none_or(has_failed)
-        });
+        let found = self.objects.get(&object);
+        let is_repaired = found.and_then(|it| it.repair.as_ref()).is_some_and(|task| task.attempt == 0);
         let receiver = self.sessions.get_mut(&object.session);
         if let Some(in_flight) = receiver.and_then(|it| it.object(object.toi)) {
+            let is_stalled = in_flight.is_stalled() && !is_repaired;
             self.store.set_stalled(in_flight.buf(), is_stalled.then_some(now));
         }
     }

@@ -179,10 +179,13 @@ impl Flight {
         (at > now).then(|| at.since(now))
     }
 
-    /// Nothing brings more of it since then; `None`: something does.
+    /// Nothing brings more of it since then, or since an earlier time; `None`: something does.
     pub fn set_stalled(&self, since: Option<Instant>) {
-        self.stalled_ns.store(since.map_or(0, |it| it.as_nanos().max(1)), Ordering::Relaxed);
-        self.progress();
+        let new = since.map_or(0, |it| it.as_nanos().max(1));
+        let replace = |old: u64| ((old == 0) != (new == 0)).then_some(new);
+        if self.stalled_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replace).is_ok() {
+            self.progress();
+        }
     }
 
     /// The carousel sends it once: whoever waits for it does so for no longer than something brings more of it.

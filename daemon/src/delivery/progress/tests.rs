@@ -105,6 +105,7 @@ fn what_has_stalled_is_lost_a_little_later_unless_it_comes_round_again() {
     let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     assert_eq!(flight.time_to_loss(at(5000)), None);
     flight.set_stalled(Some(at(1000)));
+    flight.set_stalled(Some(at(1090)));
     assert_eq!(flight.time_to_loss(at(1100)), Some(Duration::from_millis(200)));
     assert_eq!((flight.is_lost(at(1299)), flight.is_lost(at(1300))), (false, true));
     assert_eq!(flight.time_to_give_up(at(1300)), None, "it may be sent again");

@@ -568,6 +568,8 @@ fn whoever_waits_hears_when_nothing_brings_an_object_any_more() {
             Origin::None => assert_eq!(stalled(&mut world), (State::Stalled, true), "no origin has it"),
             Origin::Flaky(_) => {
                 assert_eq!(stalled(&mut world), (State::Repairing, true), "it fails");
+                symbol(&mut world, 1, false, &mut out);
+                assert_eq!(stalled(&mut world), (State::Repairing, false), "packets come after all");
                 continue;
             }
             _ => {
@@ -581,6 +583,41 @@ fn whoever_waits_hears_when_nothing_brings_an_object_any_more() {
         world.pass(Duration::from_secs(4));
         assert_eq!(stalled(&mut world), (State::Stalled, true));
     }
+}
+
+/// A player has waited at a hole, and the origin does not have the object yet.
+#[test]
+fn an_object_whose_packets_come_has_not_stalled_when_an_origin_refuses_it() {
+    let mut world = World::new(5, Profile::burst(0.0), Origin::Refuses, 36_000);
+    let toi = world.add("http://h/a", body(1, 5000), &Protection::NONE);
+    world.send_fdt(true);
+    let mut out = Vec::new();
+    let object = World::object(toi);
+    let mut has_asked = false;
+    for at in (0..50_usize).filter(|at| *at != 3) {
+        let bytes = &world.bodies[&toi][at * 100..(at + 1) * 100];
+        world.sender.write_packet(toi, at as u64, bytes, false, &mut out);
+        world.arrive(&out.clone());
+        world.pass(Duration::from_millis(100));
+        if at == 5 {
+            world.delivery.handle_request(world.now, object);
+        }
+        has_asked |= !world.asked.is_empty();
+        let receiver = world.delivery.sessions.get_mut(&object.session).unwrap();
+        let since = *receiver.object(toi).unwrap().buf().stalled_since.lock().unwrap();
+        assert_eq!(since, None, "{at}");
+    }
+    assert!(has_asked);
+    assert_eq!(world.delivery.objects.state(&object), Some(State::Arriving));
+    // A packet that closes it before its end, and the next one: no origin is asked for what comes.
+    let before = world.asked.len();
+    let bytes = world.bodies[&toi][..100].to_vec();
+    world.sender.write_packet(toi, 0, &bytes, true, &mut out);
+    world.arrive(&out.clone());
+    world.sender.write_packet(toi, 0, &bytes, false, &mut out);
+    world.arrive(&out.clone());
+    world.pass(Duration::from_millis(1500));
+    assert_eq!(world.asked.len(), before);
 }
 
 #[test]

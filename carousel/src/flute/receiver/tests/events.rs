@@ -50,6 +50,26 @@ fn an_object_that_its_sender_closes_while_it_is_decoded_has_not_stalled() {
         let has_stalled = events.iter().any(|event| matches!(event, Event::Stalled { .. }));
         assert_eq!((is_ready, has_stalled), (lost == 1, lost == 2), "{events:?}");
     }
+    // Of two blocks one is being decoded, and the other is lost.
+    let oti = Oti {
+        transfer_length: 16,
+        scheme: SchemeInfo::RaptorQ { source_blocks: 2, sub_blocks: 1, alignment: 4 },
+        ..oti
+    };
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"16\"")));
+    let packet = |sbn: u32, esi: u32, is_last: bool| {
+        let sbn_in_16_bits = sbn << 8;
+        by_hand(1, Some(&oti), sbn_in_16_bits, esi, b"abcd", move |header| {
+            (header.codepoint, header.close_object) = (6, is_last);
+        })
+    };
+    bench.feed(&packet(0, 1, false));
+    bench.feed(&packet(1, 1, false));
+    bench.feed(&packet(1, 2, true));
+    let events = bench.events();
+    assert!(events.iter().any(|event| matches!(event, Event::BlockReady { sbn: 1, .. })), "{events:?}");
+    assert!(events.iter().any(|event| matches!(event, Event::Stalled { .. })), "{events:?}");
 }
 
 #[test]
