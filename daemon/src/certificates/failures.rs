@@ -5,10 +5,10 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// Subject of a failure, for who knows what to do about it.
+/// Subject of a failure, by which a caller chooses the mend that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
-    /// Nobody here trusts the peer's certificate.
+    /// No trusted authority has signed the peer's certificate.
     Trust,
     /// The peer's certificate is for other names.
     Names,
@@ -31,7 +31,7 @@ pub fn failure_of(err: &(dyn StdError + 'static)) -> Option<(About, String)> {
     inner.or_else(|| err.source().and_then(failure_of))
 }
 
-/// The webpki crate is not ours to name: an authority's own certificate, or one that was signed by itself, as that of a server.
+/// By the text of the error, since the webpki crate is no dependency: an authority's own certificate, or one that was signed by itself, as that of a server.
 fn is_authority(err: &CertificateError) -> bool {
     matches!(err, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }

@@ -42,10 +42,10 @@ pub(super) enum Missing {
     Again,
 }
 
-/// A segment that nobody will have. An MPD cannot mark one as a playlist does (`EXT-X-GAP`), and a player that gets an error asks for it
+/// The answer for a lost segment. An MPD cannot mark one as a playlist does (`EXT-X-GAP`), and a player that gets an error asks for it
 /// until it leaves the window, while picture and sound stand still: half a minute in dash.js 5.2.1 and Shaka Player 5.2.1. Both pass
 /// over one without content.
-fn nothing() -> Response<PlayerBody> {
+fn no_content() -> Response<PlayerBody> {
     let mut response = Response::new(PlayerBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -103,7 +103,7 @@ impl Missing {
             }
             // Not to be kept anywhere: in a moment it may be there.
             Self::NotYet => plain(StatusCode::NOT_FOUND, &format!("{key} has not been sent yet")),
-            Self::Lost => nothing(),
+            Self::Lost => no_content(),
             Self::NotJoined => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 &format!(

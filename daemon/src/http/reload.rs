@@ -234,7 +234,7 @@ impl Holdings for Held<'_> {
             (Some(flight), Some(range)) if flight.length.is_none() => {
                 flight.available_from(range.start) >= range.end
             }
-            // Of what has stalled the rest does not come.
+            // The rest of what is lost does not come.
             (Some(flight), _) => !flight.is_lost(clock::now()),
             (None, _) => flights.announced(name).is_some(),
         };

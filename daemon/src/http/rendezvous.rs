@@ -255,7 +255,7 @@ impl HttpServer {
         let options = self.config.rendezvous.as_ref()?;
         let is_final = matches!(
             why,
-            Missing::Refused(_) | Missing::Directive(_) | Missing::OnlyIfCached | Missing::NotYet
+            Missing::Refused(..=499) | Missing::Directive(_) | Missing::OnlyIfCached | Missing::NotYet
         );
         let url = url.filter(|_| !is_final)?;
         let why = match why {

@@ -209,6 +209,8 @@ impl HttpServer {
         let Self { shared, .. } = self;
         // Since the last look it may have come.
         shared.manifests.is_lost_of_dash(key, &|it| self.is_here(it), &shared.store, clock::now())
+            // What is still described may come behind newer ones, as the window of a start does.
+            && shared.flights.announced(key.as_str()).is_none()
             && shared.flights.get(key.as_str()).is_none_or(|it| it.is_lost(clock::now()))
             && !shared.store.contains(key.as_str())
     }
@@ -218,17 +220,19 @@ impl HttpServer {
         if let Some(response) = self.sent_to_cdn(asked, missing) {
             return Outcome::Elsewhere(response);
         }
-        let is_nowhere =
-            matches!(missing, Missing::NotYet | Missing::NotInTime | Missing::Refused(404 | 410))
-                || matches!(missing, Missing::Origin(_));
+        let is_nowhere = match missing {
+            Missing::NotYet | Missing::NotInTime | Missing::Refused(404 | 410) => true,
+            Missing::Origin(err) => !err.is_a_mistake(),
+            _ => false,
+        };
         let missing = if is_nowhere && self.is_lost(asked.key) { &Missing::Lost } else { missing };
+        if let Some(response) = self.sent_back(asked.elsewhere, missing) {
+            return Outcome::Elsewhere(response);
+        }
         if matches!(missing, Missing::Lost) {
             self.lost_segments.fetch_add(1, Ordering::Relaxed);
         }
-        match self.sent_back(asked.elsewhere, missing) {
-            Some(response) => Outcome::Elsewhere(response),
-            None => Outcome::Response(missing.response(asked.key)),
-        }
+        Outcome::Response(missing.response(asked.key))
     }
 
     async fn look(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Outcome, Missing> {
@@ -551,8 +555,10 @@ impl HttpServer {
             FillResult::Busy => Missing::Busy,
             FillResult::NoPlace(why) => Missing::NoPlace(why),
         };
-        // An origin that fails leaves the stale object the best there is (RFC 9111 section 4.2.4).
-        if staleness.if_error {
+        // An origin that fails leaves the stale object the best there is (RFC 9111 section 4.2.4), and a fresh one what it was.
+        if is_fresh(&object) {
+            Ok(Found::Stored(object, "hit"))
+        } else if staleness.if_error {
             Ok(Found::Stored(object, "hit; detail=stale-if-error"))
         } else {
             Err(missing)
@@ -589,6 +595,10 @@ fn is_from_before(object: &StoredObject, since: Instant) -> bool {
     object.live().is_some() && clock::age_ms(object.meta().received_at) > since_ms
 }
 
+/// Time for which an origin is not asked again whether it has another version than the one that it has sent: a client could ask for
+/// versions that do not exist without end.
+const CONFIRMED_FOR_MS: i64 = 1000;
+
 /// Whether a request is about another version than the one that an origin has sent, by `If-Match` or `If-Unmodified-Since`: these are
 /// for the origin to judge (RFC 9111 section 4.3.2), which may have that version now.
 fn contradicts(object: &StoredObject, request: &HeaderMap) -> bool {
@@ -596,6 +606,7 @@ fn contradicts(object: &StoredObject, request: &HeaderMap) -> bool {
         [header::IF_MATCH, header::IF_UNMODIFIED_SINCE].iter().any(|it| request.contains_key(it));
     is_conditional
         && object.meta().response.is_some()
+        && clock::age_ms(object.meta().received_at) > CONFIRMED_FOR_MS
         && Head::of_stored(object).validators.precondition(request) == Precondition::Failed
 }
 

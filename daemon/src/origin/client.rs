@@ -120,6 +120,11 @@ impl OriginError {
         "unsigned",
     ];
 
+    /// Whether the configuration or the request is wrong, not the origin: whoever looks for it must see it.
+    pub const fn is_a_mistake(&self) -> bool {
+        matches!(self, Self::BadUrl | Self::Address(_) | Self::RequestBody)
+    }
+
     const fn index(&self) -> usize {
         match self {
             Self::BadUrl => 0,

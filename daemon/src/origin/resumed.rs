@@ -238,7 +238,9 @@ impl ResumedFetch {
         if reply.status == StatusCode::PARTIAL_CONTENT {
             let wanted = Part { span: asked_from..self.length, length: self.length };
             // Some origins do not read `If-Range`. A part has the validator of the whole (RFC 9110 section 15.3.7).
-            let is_same = self.version().is_none_or(|it| version_of(&reply.headers) == Some(it));
+            // A date may be left out of it.
+            let came = version_of(&reply.headers);
+            let is_same = self.version().is_none_or(|begun| came.is_none_or(|it| it == begun));
             return (is_same && Part::of(&reply.headers)? == wanted).then_some(asked_from);
         }
         let length = caching::text(&reply.headers, header::CONTENT_LENGTH);

@@ -254,6 +254,12 @@ impl Store {
         let now = clock::steady();
         let mut stale = Vec::new();
         for object in selected {
+            if object.meta.expires.is_some_and(|expires| expires <= now) {
+                // Nothing is to be written for what is stale: purges may come in quick succession.
+                purged.objects += 1;
+                purged.bytes += object.meta.length;
+                continue;
+            }
             let expires = object.meta.expires.map_or(now, |expires| expires.min(now));
             let fresh = object.with_meta(ObjectMeta { expires: Some(expires), ..object.meta.clone() });
             if !self.index().swap(object, Arc::clone(&fresh)) {
@@ -313,8 +319,12 @@ impl Store {
         }
         // Only what is done for good leaves the list.
         let mut done = file::sync_all(self.path()).and_then(|()| fs::remove_file(&doing));
-        if is_left && done.is_ok() && lock(&self.0.purges.pending).is_empty() {
-            done = fs::remove_file(&list);
+        if is_left && done.is_ok() {
+            // Held, so that no purge adds to the list what goes with it.
+            let pending = lock(&self.0.purges.pending);
+            if pending.is_empty() {
+                done = fs::remove_file(&list);
+            }
         }
         if let Err(err) = done {
             tracing::debug!(%err, "the list of purged objects stays; the next start reads it");
@@ -337,7 +347,10 @@ impl Store {
         };
         let file = OpenOptions::new().write(true).open(object.path());
         if let Err(err) = file.and_then(|file| file.write_all_at(&header, 0)) {
-            tracing::debug!(key, %err, "a header cannot be rewritten");
+            // The next start would find it fresh.
+            tracing::debug!(key, %err, "a header cannot be rewritten: the object is removed");
+            drop(names);
+            self.remove_exactly(object, EvictReason::Purged);
         }
     }
 }

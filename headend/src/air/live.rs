@@ -79,7 +79,7 @@ impl LiveDrops {
 pub(super) enum Part {
     /// Half of its source symbols.
     HalfSource,
-    /// Its source symbols: who has lost nothing has it.
+    /// Its source symbols: complete where nothing was lost.
     Source,
     /// Half of its repair symbols too.
     HalfRepair,

@@ -541,7 +541,7 @@ fn repair_backs_off_and_ends() {
 }
 
 #[test]
-fn whoever_waits_hears_when_nothing_brings_an_object_any_more() {
+fn an_object_that_nothing_brings_any_more_is_marked() {
     for origin in [Origin::None, Origin::Flaky(1.0), Origin::Good(Duration::from_secs(5))] {
         let mut world = World::new(5, Profile::burst(0.0), origin, 36_000);
         let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
