@@ -296,7 +296,7 @@ async fn players_of_dash_pass_over_a_segment_that_is_lost() {
     announce(server, "h/a-2.m4s", IgnoredQuery::default());
     assert_eq!(
         status(server, "h/a-2.m4s", &[]).await,
-        404,
+        504,
         "it is described, and may come behind newer ones"
     );
     let object = crate::origin::testing::object();
