@@ -182,7 +182,7 @@ mod tests {
         };
         assert_eq!([1, 5, 13, 16].map(of), [3, 7, 15, 18], "alone enough");
         assert_eq!([20, 30].map(of), [18, 18], "a burst of 16, and two");
-        assert_eq!(of(200), 60, "the share is more");
+        assert_eq!(of(200), 61, "the share, and chance, are more");
     }
 
     #[test]
