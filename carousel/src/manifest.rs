@@ -102,6 +102,8 @@ pub struct Manifest {
     pub last_ms: Option<u64>,
     /// `MPD@publishTime`, in milliseconds since 1970.
     pub publish_time_ms: Option<i64>,
+    /// `MPD@availabilityStartTime`, in milliseconds since 1970: it stays for as long as a packager runs (ISO/IEC 23009-1 clause 5.3.1.2).
+    pub start_ms: Option<i64>,
     /// The date at which the last segment that a live manifest lists ends, in milliseconds since 1970: by
     /// `EXT-X-PROGRAM-DATE-TIME`, or by `MPD@availabilityStartTime` and a `SegmentTimeline`.
     pub end_ms: Option<i64>,
@@ -314,6 +316,7 @@ const fn plain(target_ms: u64) -> Manifest {
         parts_of_last: 0,
         last_ms: None,
         publish_time_ms: None,
+        start_ms: None,
         end_ms: None,
     }
 }
@@ -594,6 +597,7 @@ impl Mpd<'_> {
                 self.manifest.publish_time_ms =
                     get("publishTime").and_then(|it| WallTime::from_xml(&it)).map(WallTime::unix_ms);
                 self.start_ms = get("availabilityStartTime").and_then(|it| date_ms(&it));
+                self.manifest.start_ms = self.start_ms;
                 self.total_ms = duration("mediaPresentationDuration");
                 self.longest_ms = duration("maxSegmentDuration");
             }

@@ -13,13 +13,13 @@ use std::time::Duration;
 use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest, ManifestKind, Standing};
 use carousel::name::ObjectKey;
 use carousel::reason::Counts;
-use carousel::time::Instant;
+use carousel::time::{Instant, WallTime};
 use event_listener::{Event, EventListener};
 use lru::LruCache;
 
 use crate::live_services::{Arrival, LiveEdge, LiveReport, LiveServices};
 use crate::services::Services;
-use crate::store::{CameBy, Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
+use crate::store::{CameBy, EvictReason, Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
 use crate::{clock, coding};
 
 carousel::limits! {
@@ -202,12 +202,53 @@ impl Manifests {
     ) -> Result<Arc<StoredObject>, StoreError> {
         let may_replace = |meta: &ObjectMeta| self.may_replace(meta, frozen.as_slice(), clock::now());
         let is_carried = meta.response.is_none();
+        let before = self.last_of_run(&meta.key, store);
         let object = store.publish_if(frozen, meta, may_replace, |object| self.learn(object))?;
+        if let Some((facts, last_at)) = before {
+            self.end_run(store, &object.meta().key, &facts, last_at);
+        }
         if object.is_live() {
             self.advanced.notify(usize::MAX);
             self.note(store, &object, is_carried, clock::now());
         }
         Ok(object)
+    }
+
+    /// Facts of the live manifest of this key that the carousel has brought, and when it came.
+    fn last_of_run(&self, key: &ObjectKey, store: &Store) -> Option<(Manifest, WallTime)> {
+        let facts = self.facts(key).filter(|it| it.is_live)?;
+        let held = store.get(key.as_str()).filter(|it| it.meta().response.is_none())?;
+        Some((facts, held.meta().received_at))
+    }
+
+    /// Removes the segments of a packager's earlier run, if the manifest of this key is of another one now: their names are used
+    /// again. A manifest comes behind its segments, so that what came after the last one of the earlier run, at `last_at`, is of this run.
+    fn end_run(&self, store: &Store, key: &ObjectKey, before: &Manifest, last_at: WallTime) {
+        let Some(known) = self.known().peek(key).cloned() else { return };
+        let (facts, is_mpd) = (&known.facts, known.facts.kind == ManifestKind::Dash);
+        let has_begun_anew = match is_mpd {
+            true => {
+                facts.start_ms.is_some() && before.start_ms.is_some() && facts.start_ms != before.start_ms
+            }
+            false => facts.standing(before) == Standing::FarBack,
+        };
+        if !has_begun_anew || !known.is_carried {
+            return;
+        }
+        let (mut objects, folder) = (0_u64, key.as_str().rfind('/').map_or("", |at| &key.as_str()[..=at]));
+        for object in store.list() {
+            let meta = object.meta();
+            let is_of_it = meta.response.is_none()
+                && meta.received_at <= last_at
+                && meta.key.as_str().starts_with(folder)
+                && self.facts(&meta.key).is_none()
+                && known.patterns.contains(&self.pattern(meta.key.as_str()));
+            if is_of_it {
+                store.remove(meta.key.as_str(), EvictReason::Replaced);
+                objects += 1;
+            }
+        }
+        tracing::info!(manifest = %key, objects, "the packager has begun anew: segments of its earlier run are removed");
     }
 
     /// Whether an object that has come may take the place of the one of its key: not if it is a version of a live manifest that
@@ -556,7 +597,6 @@ fn names_after(name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use carousel::digest::Digest;
-    use carousel::time::WallTime;
 
     use super::*;
     use crate::store::{CameBy, Class, ObjectUri, ResponseMeta};
@@ -575,6 +615,56 @@ mod tests {
 
     const LIVE: &[u8] =
         b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nv/s8.ts\n#EXTINF:4,\nv/s9.ts\n#EXTINF:4,\nv/s10.ts\n";
+
+    #[test]
+    fn segments_of_an_earlier_run_of_a_packager_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::testing::open(&folder);
+        let manifests = Manifests::default();
+        let put = |name: &str, bytes: &[u8], at_ms: i64| {
+            let partial = Arc::new(store.create(bytes.len() as u64, Default::default()).unwrap());
+            partial.write_at(0, bytes).unwrap();
+            let key = key(name);
+            let meta = ObjectMeta {
+                uri: ObjectUri::new("http://h/", &key),
+                key,
+                content_type: None,
+                length: bytes.len() as u64,
+                digest: Digest::of(bytes),
+                version: at_ms.unsigned_abs(),
+                received_at: WallTime::from_unix_ms(at_ms),
+                expires: None,
+                class: Class::Medium,
+                came_by: CameBy::Carousel,
+                response: None,
+                ignored_query: Default::default(),
+                signed_by: None,
+            };
+            manifests.publish(&store, &partial.freeze(bytes.len() as u64).unwrap(), meta).unwrap();
+        };
+        let mpd = |start: &str, publish: &str| {
+            format!(
+                "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"dynamic\" availabilityStartTime=\"2026-11-29T{start}Z\" \
+                 publishTime=\"2026-11-29T{publish}Z\" minimumUpdatePeriod=\"PT1S\"><Period><AdaptationSet><Representation id=\"a\" \
+                 bandwidth=\"1\"><SegmentTemplate duration=\"1\" media=\"$RepresentationID$-$Number$.m4s\"/></Representation>\
+                 </AdaptationSet></Period></MPD>"
+            )
+        };
+        put("h/live/a.mpd", mpd("10:00:00", "10:00:00").as_bytes(), 500);
+        put("h/other/a-5.m4s", b"another service", 900);
+        for number in 1..=9 {
+            put(&format!("h/live/a-{number}.m4s"), b"earlier run", 1000 * number);
+            put("h/live/a.mpd", mpd("10:00:00", &format!("10:00:0{number}")).as_bytes(), 1000 * number + 1);
+        }
+        assert!(store.contains("h/live/a-9.m4s"), "one run");
+        // It begins again with the first number.
+        put("h/live/a-1.m4s", b"this run", 20_000);
+        put("h/live/a.mpd", mpd("10:00:20", "10:00:21").as_bytes(), 20_001);
+        let held: Vec<i32> =
+            (1..=9).filter(|number| store.contains(&format!("h/live/a-{number}.m4s"))).collect();
+        assert_eq!(held, [1]);
+        assert!(store.contains("h/other/a-5.m4s") && store.contains("h/live/a.mpd"));
+    }
 
     #[test]
     fn names_like_those_of_a_live_manifest_are_live() {

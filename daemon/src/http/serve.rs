@@ -409,6 +409,7 @@ impl HttpServer {
         let missing = match url {
             None => None,
             Some(url) if asked.head.method == Method::HEAD && !is_expected => {
+                let _place = self.filler.place(asked.peer).map_err(Missing::NoPlace)?;
                 return self.pass(asked, &url).await;
             }
             Some(url) => {

@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicUsize;
 use carousel::query::IgnoredQuery;
 
 use super::super::options::Http;
-use super::super::testing::{asked, get, head, partial, server, target};
+use super::super::testing::{asked, get, head, partial, server, server_of, target};
 use super::*;
 use crate::delivery::{Announced, Flight};
-use crate::origin::testing::{carry, key, object, origin, publish, put, response};
+use crate::origin::testing::{carry, filler_with, key, object, origin, publish, put, response};
 use crate::services::Membership;
 use crate::store::{LiveFacts, ObjectMeta};
 
@@ -299,8 +299,7 @@ async fn players_of_dash_pass_over_a_segment_that_is_lost() {
         504,
         "it is described, and may come behind newer ones"
     );
-    let object = crate::origin::testing::object();
-    context.flights.retract("h/a-2.m4s", &object);
+    context.flights.retract("h/a-2.m4s", &object());
     // It comes after all.
     let flight = Arc::new(Flight::of_growing(key("h/a-2.m4s"), None, partial(&tested.tested, b"right")));
     context.flights.add(Arc::clone(&flight)).unwrap();
@@ -358,4 +357,30 @@ async fn a_request_for_another_version_than_the_one_held_asks_the_origin() {
         );
         is_held("\"b\"").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_that_an_origin_has_to_answer_have_places() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    let url = origin(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(600));
+        response(&["200 OK", "Content-Length: 5"], "")
+    });
+    let tested = server_of(filler_with(2), Http::default(), &[], Some(url));
+    let ask = async |name: &str, after_ms: u64| {
+        tokio::time::sleep(Duration::from_millis(after_ms)).await;
+        let (target, head) = (target(name), head("HEAD", "/", &[]));
+        match tested.server.object(&asked(&tested.server, &target, &head)).await {
+            Outcome::Passed(response, _) | Outcome::Response(response) => response.status().as_u16(),
+            _ => panic!("nothing is held"),
+        }
+    };
+    // On the heap: without optimisation three of them are more than the stack of a test.
+    let [one, two, third] =
+        [("h/a.mp4", 0), ("h/b.mp4", 0), ("h/c.mp4", 200)].map(|it| Box::pin(ask(it.0, it.1)));
+    let found = tokio::join!(one, two, third);
+    assert_eq!((found, requests.load(Ordering::Relaxed)), ((200, 200, 503), 2));
+    assert_eq!(ask("h/c.mp4", 0).await, 200, "places are free again");
 }

@@ -430,14 +430,30 @@ impl Filler {
         if is_newer && !ask.is_our_own {
             return Turn::Done(FillResult::Held);
         }
-        if !self.places.take(ask.client.unwrap_or(OWN)) {
-            let why = if self.places.are_all_taken() { NoPlace::Places } else { NoPlace::Share };
-            self.no_place.add(why);
+        if let Err(why) = self.take_place(ask.client.unwrap_or(OWN)) {
             return Turn::Done(FillResult::NoPlace(why));
         }
         let slot = Arc::new(Slot { headers: ask.headers.clone(), client: ask.client, ..Slot::default() });
         slots.by_key.entry(key.clone()).or_default().push(Arc::clone(&slot));
         Turn::Begin(slot)
+    }
+
+    fn take_place(&self, client: IpAddr) -> Result<(), NoPlace> {
+        if self.places.take(client) {
+            return Ok(());
+        }
+        let why = if self.places.are_all_taken() { NoPlace::Places } else { NoPlace::Share };
+        self.no_place.add(why);
+        Err(why)
+    }
+
+    /// A place among those that wait for origins, for a request that fills nothing.
+    ///
+    /// # Errors
+    /// [`NoPlace`], counted.
+    pub fn place(&self, client: IpAddr) -> Result<impl Drop + use<'_>, NoPlace> {
+        self.take_place(client)?;
+        Ok(Place { of: self, client })
     }
 
     async fn run(self: Arc<Self>, key: ObjectKey, url: String, ask: Ask, slot: &Arc<Slot>) {
@@ -588,6 +604,18 @@ fn is_refusal(flight: &Flight) -> bool {
 
 fn is_remembered(names: &Mutex<LruCache<ObjectKey, Instant>>, key: &ObjectKey, lifetime: Duration) -> bool {
     lock(names).peek(key).is_some_and(|since| since.elapsed() < lifetime)
+}
+
+/// A place that is given back when it is dropped.
+struct Place<'a> {
+    of: &'a Filler,
+    client: IpAddr,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.of.places.give_back(self.client);
+    }
 }
 
 #[cfg(test)]

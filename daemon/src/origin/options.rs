@@ -270,6 +270,14 @@ pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec
             if is_url(cdn_base) && !cdn_base.ends_with('/') {
                 wrong(key("cdn_base"), format!("{cdn_base:?}"), "give https://host/path/ with the last /");
             }
+            if cdn_base == base {
+                let fix = "give the CDN's own URL, or leave it out";
+                wrong(
+                    key("cdn_base"),
+                    format!("{cdn_base:?} is the base of the route, which the box fills from"),
+                    fix,
+                );
+            }
         }
         if let Some(name) = &route.host_header
             && (name.is_empty() || name.contains(['/', ' ', '@', '?']) || !name.is_ascii())
@@ -397,7 +405,13 @@ mod tests {
         assert!(!of(route("/vod/", "http://user:secret@a/"))[0].contains("secret"));
         let with_cdn = |url: &str| Route { cdn_base: Some(url.into()), ..route("/vod/", "http://a/") };
         assert!(of(with_cdn("https://cdn.example.com/vod/")).is_empty());
-        for url in ["cdn.example.com/", "https://cdn.example.com/vod", "https://cdn.example.com/?x/", ""] {
+        for url in [
+            "http://a/",
+            "cdn.example.com/",
+            "https://cdn.example.com/vod",
+            "https://cdn.example.com/?x/",
+            "",
+        ] {
             let all = of(with_cdn(url));
             assert!(all.len() == 1 && all[0].starts_with("route[0].cdn_base"), "{url}: {all:?}");
         }
