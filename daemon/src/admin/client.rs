@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use url::Url;
 
 use crate::certificates::{self, About};
 
@@ -57,6 +58,12 @@ impl Access {
     /// # Errors
     /// One line.
     pub fn to_url(url: &str, token_file: Option<&Path>, ca: Option<&Path>) -> Result<Self, String> {
+        let is_one = |it: Url| matches!(it.scheme(), "http" | "https") && it.has_host();
+        if !Url::parse(url).is_ok_and(is_one) {
+            return Err(format!(
+                "{url:?} is no URL: give --admin http://HOST:PORT, the address of [admin] listen"
+            ));
+        }
         let token = match token_file {
             Some(path) => Some(
                 std::fs::read_to_string(path)
@@ -100,8 +107,14 @@ impl Access {
                 "{self}: what answers speaks no HTTP; give https://HOST:PORT where [admin.tls] is set"
             );
         }
-        let cause = cause.map_or_else(|| err.to_string(), ToString::to_string);
-        format!("{self}: {}; is skycached running, with [admin] listen?", without_numbers(&cause))
+        let mut cause: &dyn std::error::Error = err;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        format!(
+            "{self}: {}; is skycached running, with [admin] listen there?",
+            without_numbers(&cause.to_string())
+        )
     }
 
     async fn send(&self, method: &Method, target: &str) -> Result<http::Response<Incoming>, String> {
@@ -204,8 +217,12 @@ pub async fn call(
             continue;
         }
         let body = response.into_body().collect().await.map_err(|err| format!("{access}: {err}"))?;
-        let value: Value =
-            serde_json::from_slice(&body.to_bytes()).map_err(|err| format!("{access}: {err}"))?;
+        let Ok(value) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
+            return Err(format!(
+                "{access}: status {} and no JSON: that is no admin interface; give the address of [admin] listen",
+                status.as_u16()
+            ));
+        };
         if status.is_success() {
             return Ok(value);
         }
@@ -257,6 +274,15 @@ mod tests {
     async fn ask(url: &str, ca: Option<&Path>) -> Result<Value, String> {
         let access = Access::to_url(url, None, ca)?;
         call(&access, Method::GET, "/api/v1/status", &[]).await
+    }
+
+    #[test]
+    fn what_is_no_url_is_told_so() {
+        for url in ["127.0.0.1:8181", "http://", "ftp://a", "http://a:99999", ""] {
+            let err = Access::to_url(url, None, None).unwrap_err();
+            assert!(err.ends_with("give --admin http://HOST:PORT, the address of [admin] listen"), "{err}");
+        }
+        assert!(Access::to_url("HTTP://[::1]:8081", None, None).is_ok());
     }
 
     #[tokio::test]

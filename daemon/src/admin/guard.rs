@@ -192,6 +192,14 @@ pub(super) struct Guard {
     buckets: Mutex<LruCache<Client, Bucket>>,
 }
 
+/// Whether the token that the configuration names can be used.
+///
+/// # Errors
+/// One line. That a service manager gives is not looked for: it gives it to the service alone.
+pub fn check_token(config: &Admin) -> Result<(), String> {
+    config.token_file.clone().map(Token::open).transpose().map(drop)
+}
+
 impl Guard {
     /// With the token that the configuration names.
     ///

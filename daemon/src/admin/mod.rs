@@ -46,6 +46,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 pub use client::{Access, call};
+pub use guard::check_token;
 pub use options::{Admin, AdminTls};
 
 use guard::{Guard, Peer};

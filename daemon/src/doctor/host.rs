@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Finding, Severity};
+use crate::admin;
 use crate::certificates::{self, WARNING_DAYS};
 use crate::config::Config;
 use crate::origin::MAX_FILLS;
@@ -25,6 +26,11 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         found.push(certificate("admin.tls", &tls.certificate, &tls.key));
         let authorities = tls.client_ca.as_ref().map(|it| certificates::chain("admin.tls", it));
         found.extend(authorities.and_then(Result::err).map(unusable));
+    }
+    if let Err(what) = admin::check_token(&config.admin) {
+        let fix =
+            "put one word of at least 16 characters into the file, such as `openssl rand -hex 32` gives";
+        found.push(Finding::new(Severity::Error, "[admin] token_file", what, fix));
     }
     if config.kafka.is_some() && !kafka::HAS_KAFKA {
         let (what, fix) = (
@@ -327,5 +333,22 @@ mod tests {
         );
         let wrong = found("b.key", "b.key");
         assert!(wrong[2].contains("[admin.tls] certificate b.key: it has no certificate"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_token_that_run_refuses_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let text = format!(
+            "store.path = '{at}/cache'\nadmin.socket = '{at}/admin.sock'\nadmin.token_file = '{at}/token'\n"
+        );
+        let found = |token: &str| {
+            fs::write(folder.path().join("token"), token).unwrap();
+            let all = examine(&Config::parse(&text).unwrap(), false, false);
+            all.iter().filter(|it| it.about.contains("token")).map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(found("0123456789abcdef\n"), [""; 0]);
+        let short = found("tok");
+        assert!(short.len() == 1 && short[0].contains("at least 16 characters"), "{short:?}");
     }
 }
