@@ -21,7 +21,6 @@ use super::body::PlayerBody;
 use super::missing::Missing;
 use super::rendezvous::redirect;
 use super::serve::{Asked, Found};
-use crate::origin::OriginError;
 
 carousel::reasons! {
     /// Why a player was sent to the CDN of its route.
@@ -159,7 +158,7 @@ mod tests {
     use crate::http::testing::{TestedServer, asked, field, get, link, server, server_of, target, worker};
     use crate::http::workers::Worker;
     use crate::origin::testing::{filler_of, origin, put, response};
-    use crate::origin::{NoPlace, OriginRefusal, Route, no_body};
+    use crate::origin::{NoPlace, OriginError, OriginRefusal, Route, no_body};
     use crate::store::{Placement, Store, StoreConfig};
 
     /// Places of the box: nine that are taken are many.
