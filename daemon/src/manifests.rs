@@ -599,6 +599,7 @@ mod tests {
     use carousel::digest::Digest;
 
     use super::*;
+    use crate::store::testing::{carried, open};
     use crate::store::{CameBy, Class, ObjectUri, ResponseMeta};
 
     fn key(name: &str) -> ObjectKey {
@@ -619,28 +620,16 @@ mod tests {
     #[test]
     fn segments_of_an_earlier_run_of_a_packager_are_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let store = crate::store::testing::open(&folder);
+        let store = open(&folder);
         let manifests = Manifests::default();
         let put = |name: &str, bytes: &[u8], at_ms: i64| {
-            let partial = Arc::new(store.create(bytes.len() as u64, Default::default()).unwrap());
-            partial.write_at(0, bytes).unwrap();
-            let key = key(name);
+            let (frozen, meta) = carried(&store, name, bytes);
             let meta = ObjectMeta {
-                uri: ObjectUri::new("http://h/", &key),
-                key,
-                content_type: None,
-                length: bytes.len() as u64,
-                digest: Digest::of(bytes),
                 version: at_ms.unsigned_abs(),
                 received_at: WallTime::from_unix_ms(at_ms),
-                expires: None,
-                class: Class::Medium,
-                came_by: CameBy::Carousel,
-                response: None,
-                ignored_query: Default::default(),
-                signed_by: None,
+                ..meta
             };
-            manifests.publish(&store, &partial.freeze(bytes.len() as u64).unwrap(), meta).unwrap();
+            manifests.publish(&store, &frozen, meta).unwrap();
         };
         let mpd = |start: &str, publish: &str| {
             format!(

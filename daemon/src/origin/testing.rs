@@ -5,7 +5,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carousel::digest::Digest;
 use carousel::flute::SessionKey;
 use carousel::lct::{Toi, Tsi};
 use carousel::name::ObjectKey;
@@ -13,10 +12,8 @@ use carousel::name::ObjectKey;
 use super::{AddressPolicy, Client, FillContext, FillOptions, Filler, MAX_FILLS, OriginTimeouts};
 use crate::clock;
 use crate::delivery::{Flight, Flights, ObjectRef, Outcome, Sent};
-use crate::store::testing::open;
-use crate::store::{
-    CameBy, Class, Frozen, ObjectMeta, ObjectUri, Placement, ResponseMeta, Store, StoredObject,
-};
+use crate::store::testing::{carried, open};
+use crate::store::{CameBy, Frozen, ObjectMeta, ResponseMeta, Store, StoredObject};
 
 /// A filler, and what it fills.
 pub(crate) struct Tested {
@@ -90,31 +87,19 @@ pub(crate) fn publish(context: &FillContext, name: &str, body: &[u8]) -> Arc<Sto
 
 /// The same, of a carousel.
 pub(crate) fn carry(context: &FillContext, name: &str, body: &[u8]) -> Arc<StoredObject> {
-    let (frozen, meta) = whole(&context.store, name, body, 60_000);
-    let meta = ObjectMeta { came_by: CameBy::Carousel, response: None, ..meta };
+    let (frozen, meta) = carried(&context.store, name, body);
     context.manifests.publish(&context.store, &frozen, meta).unwrap()
 }
 
 fn whole(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> (Frozen, ObjectMeta) {
-    let partial = Arc::new(store.create(body.len() as u64, Placement::default()).unwrap());
-    partial.write_at(0, body).unwrap();
-    let (key, now) = (key(name), clock::steady());
+    let (frozen, meta) = carried(store, name, body);
     let meta = ObjectMeta {
-        uri: ObjectUri::new("http://elsewhere/", &key),
-        key,
-        content_type: None,
-        length: body.len() as u64,
-        digest: Digest::of(body),
-        version: 0,
-        received_at: now,
-        expires: Some(now.plus_ms(fresh_ms)),
-        class: Class::Medium,
+        expires: Some(meta.received_at.plus_ms(fresh_ms)),
         came_by: CameBy::Origin,
         response: Some(Box::new(ResponseMeta { status: 200, ..ResponseMeta::default() })),
-        ignored_query: Default::default(),
-        signed_by: None,
+        ..meta
     };
-    (partial.freeze(body.len() as u64).unwrap(), meta)
+    (frozen, meta)
 }
 
 /// A response as it is shared while it comes, or is not.

@@ -234,10 +234,9 @@ impl Flights {
 mod tests {
     use carousel::flute::SessionKey;
     use carousel::lct::{Toi, Tsi};
-    use carousel::time::WallTime;
 
     use super::*;
-    use crate::store::{CameBy, Class, ObjectMeta, ObjectUri};
+    use crate::store::testing::carried;
 
     fn object(toi: u128) -> ObjectRef {
         let destination = "239.0.0.1:6000".parse().unwrap();
@@ -291,24 +290,8 @@ mod tests {
                 let looking = scope.spawn(|| look(&flights, &store, key.as_str()));
                 // It waits for the table; meanwhile the object moves.
                 std::thread::sleep(std::time::Duration::from_millis(100));
-                let whole = partial();
-                whole.write_at(0, b"body").unwrap();
-                let meta = ObjectMeta {
-                    uri: ObjectUri::new("http://h/1", &key),
-                    key: key.clone(),
-                    content_type: None,
-                    length: 4,
-                    digest: Digest::of(b"body"),
-                    version: 0,
-                    received_at: WallTime::from_unix_ms(0),
-                    expires: None,
-                    class: Class::Medium,
-                    came_by: CameBy::Carousel,
-                    response: None,
-                    ignored_query: IgnoredQuery::default(),
-                    signed_by: None,
-                };
-                store.publish(&whole.freeze(4).unwrap(), meta).unwrap();
+                let (frozen, meta) = carried(&store, "http://h/1", b"body");
+                store.publish(&frozen, meta).unwrap();
                 tables.flights.remove(&key);
                 drop(tables);
                 looking.join().unwrap()
