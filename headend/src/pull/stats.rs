@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
 
-use carousel::config::plain;
+use carousel::config::without_numbers;
 use carousel::reason::Counts;
 
 use crate::options::Source;
@@ -178,7 +178,7 @@ impl From<PullFailure> for Failed {
 
 impl From<io::Error> for Failed {
     fn from(err: io::Error) -> Self {
-        Self::new(PullFailure::Io, plain(&err))
+        Self::new(PullFailure::Io, without_numbers(&err.to_string()))
     }
 }
 
