@@ -130,10 +130,7 @@ fn firmware(config: &Config, wall: WallTime) -> Vec<Finding> {
         let about = format!("firmware {}", it.id());
         match crate::releases::fault(it) {
             None => Finding::fine(about, "its file is what was offered"),
-            Some(why) => {
-                let (what, fix) = why.split_once("; ").unwrap_or((&why, ""));
-                Finding::new(Severity::Error, about, what, fix)
-            }
+            Some(fault) => Finding::new(Severity::Error, about, fault.what, &fault.fix),
         }
     };
     let problems = problems.iter().map(|why| Finding::new(Severity::Warning, "firmware", why, ""));

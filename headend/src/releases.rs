@@ -3,10 +3,10 @@
 //! The document that goes on the air is made from them and signed. A bundle stays where it is; its file must not change while it is
 //! on offer.
 
-use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use carousel::Digest;
 use carousel::command::is_word;
@@ -107,8 +107,23 @@ impl Release {
     }
 }
 
-/// Why the file of an offer cannot be sent, and what to do; `None`: it is what was offered. All of it is read.
-pub fn fault(release: &Release) -> Option<String> {
+/// Why the file of an offer cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where and what.
+    pub what: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.fix)
+    }
+}
+
+/// Why the file of an offer cannot be sent; `None`: it is what was offered. All of it is read.
+pub fn fault(release: &Release) -> Option<Fault> {
     let offered = &release.offer;
     let path = release.path.display();
     let what = match measure(&release.path) {
@@ -122,16 +137,17 @@ pub fn fault(release: &Release) -> Option<String> {
         Ok(_) => return None,
     };
     let id = release.id();
-    Some(format!(
-        "{what}; put the file back that was offered, or `headend firmware withdraw {id}` and offer the new one"
-    ))
+    let fix = format!(
+        "put the file back that was offered, or `headend firmware withdraw {id}` and offer the new one"
+    );
+    Some(Fault { what, fix })
 }
 
 /// An offer as `--json` has it. `fault` is what keeps its file from being sent, if anything.
-pub fn to_json(release: &Release, fault: Option<&str>) -> Value {
+pub fn to_json(release: &Release, fault: Option<&Fault>) -> Value {
     let it = &release.offer;
     json!({
-        "problem": fault,
+        "problem": fault.map(ToString::to_string),
         "schema": 1, "id": release.id(), "path": release.path.display().to_string(), "url": it.url,
         "compatible": it.compatible, "version": it.version, "length": it.length, "sha256": it.sha256.to_hex(),
         "share_percent": f64::from(it.share) / 100.0, "window": it.window.map(|it| it.to_string()),
@@ -391,7 +407,7 @@ pub(crate) mod tests {
                 Some(bytes) => fs::write(&release.path, bytes).unwrap(),
                 None => fs::remove_file(&release.path).unwrap(),
             }
-            let fault = fault(&release).unwrap();
+            let fault = fault(&release).unwrap().to_string();
             assert!(fault.contains(told) && fault.contains("withdraw skycache-x86_64_1.5`"), "{fault}");
         }
     }

@@ -11,7 +11,7 @@ use super::{pretty, print};
 use crate::cli::{FirmwareAction, Offering};
 use crate::clock::{Clocks as _, SystemClocks};
 use crate::config::Config;
-use crate::releases::{self, Release};
+use crate::releases::{self, Fault, Release};
 use crate::signing;
 use crate::units::human_bytes;
 
@@ -25,12 +25,13 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
             may_sign(&config, wall)?;
             let base = config.firmware.as_ref().map_or("", |it| it.base.as_str());
             let release = releases::add(&config, given(&offering, base, date)?, date)?;
-            say(&release, offering.json, "`headend send` carries it until then")
+            say(&release, None, offering.json, "`headend send` carries it until then")
         }
         FirmwareAction::Share { id, percent, config, json } => {
             let config = load(&config)?;
             let (before, release) = releases::set_share(&config, &id, hundredths(percent)?, date)?;
-            say(&release, json, share_note(before, release.offer.share))
+            let fault = if json { releases::fault(&release) } else { None };
+            say(&release, fault.as_ref(), json, share_note(before, release.offer.share))
         }
         FirmwareAction::Withdraw { id, config, json } => {
             releases::withdraw(&load(&config)?, &id)?;
@@ -43,13 +44,16 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
             let (releases, problems) = releases::read(&load(&config)?, date);
             let looked: Vec<_> = releases.iter().map(|it| (it, releases::fault(it))).collect();
             if json {
-                let all = looked.iter().map(|(it, fault)| releases::to_json(it, fault.as_deref()));
+                let all = looked.iter().map(|(it, fault)| releases::to_json(it, fault.as_ref()));
                 print(&pretty(&json!({ "schema": 1, "offers": all.collect::<Vec<_>>() })))?;
             } else {
                 print(&releases.iter().map(|it| format!("{}\n", line(it))).collect::<String>())?;
             }
-            let problems: Vec<_> =
-                looked.into_iter().filter_map(|(_, fault)| fault).chain(problems).collect();
+            let problems: Vec<_> = looked
+                .iter()
+                .filter_map(|(_, fault)| Some(fault.as_ref()?.to_string()))
+                .chain(problems)
+                .collect();
             for problem in &problems {
                 eprintln!("headend: {problem}");
             }
@@ -153,9 +157,9 @@ fn hundredths(percent: f64) -> Result<u16, String> {
     Err(format!("{percent} %: a share is 0 to 100 percent"))
 }
 
-fn say(release: &Release, as_json: bool, note: &str) -> Result<(), String> {
+fn say(release: &Release, fault: Option<&Fault>, as_json: bool, note: &str) -> Result<(), String> {
     if as_json {
-        return print(&pretty(&releases::to_json(release, releases::fault(release).as_deref())));
+        return print(&pretty(&releases::to_json(release, fault)));
     }
     print(&format!("{}\n{note}\n", line(release)))
 }

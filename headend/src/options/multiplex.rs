@@ -11,6 +11,8 @@ use carousel::ts::Pid;
 use carousel::ts::psi::{Oui, UpdateType};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::Mistakes;
+
 /// `[multiplex]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -245,10 +247,8 @@ impl Multiplex {
 
     /// Mistakes that are well-formed and make no sense.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut all = Vec::new();
-        let mut wrong = |key: &str, what: String, fix: &str| {
-            all.push(Mistake::of_value(&format!("multiplex.{key}"), &what, fix));
-        };
+        let mut mistakes = Mistakes::of("multiplex");
+        let mut wrong = |key: &str, what: String, fix: &str| mistakes.add(key, what, fix);
         let pids = [("pmt_pid", self.pmt_pid), ("data_pid", self.data_pid), ("int_pid", self.int_pid)];
         for (at, (key, pid)) in pids.iter().enumerate() {
             if !(0x20..=0x1ffa).contains(pid) {
@@ -306,17 +306,15 @@ impl Multiplex {
         if self.carry == Carry::Gse && self.to.is_some_and(|to| to.rtp) {
             wrong("to", "baseband frames have no RTP payload format".to_owned(), "udp:// instead of rtp://");
         }
-        all.extend(self.mistakes_of_ssu());
-        all
+        mistakes.found.extend(self.mistakes_of_ssu());
+        mistakes.found
     }
 
     /// Those of `[multiplex.ssu]`.
     fn mistakes_of_ssu(&self) -> Vec<Mistake> {
         let Some(ssu) = &self.ssu else { return Vec::new() };
-        let mut all = Vec::new();
-        let mut wrong = |key: &str, what: String, fix: &str| {
-            all.push(Mistake::of_value(&format!("multiplex.{key}"), &what, fix));
-        };
+        let mut mistakes = Mistakes::of("multiplex");
+        let mut wrong = |key: &str, what: String, fix: &str| mistakes.add(key, what, fix);
         match ssu.selector_bytes() {
             None => {
                 wrong("ssu.selector", format!("{:?}", ssu.selector), "an even number of hexadecimal digits");
@@ -341,7 +339,7 @@ impl Multiplex {
             let fix = "leave one of both out: the data_broadcast_id of an update is 0x000A";
             wrong("data_broadcast_id", "[multiplex.ssu] is there too".to_owned(), fix);
         }
-        all
+        mistakes.found
     }
 }
 

@@ -93,7 +93,7 @@ impl<B> InFlight<B> {
     pub(super) fn needs_no_more(&self) -> bool {
         (0..self.partition.blocks).all(|sbn| {
             let wanted = u64::from(self.partition.block_symbols(sbn));
-            self.received.count(self.partition.symbols_of(sbn)) >= wanted || self.recovery.is_at_work_on(sbn)
+            self.received_of(sbn) >= wanted || self.recovery.is_at_work_on(sbn)
         })
     }
 }
