@@ -497,7 +497,6 @@ fn dash(
         total_ms: None,
         period_ms: None,
         has_period: false,
-        start_ms: None,
         period_start_ms: None,
         levels: vec![Level { base: url.to_owned(), ..Level::default() }],
         base: None,
@@ -562,8 +561,7 @@ struct Mpd<'a> {
     /// Of the Period that was begun last.
     period_ms: Option<u64>,
     has_period: bool,
-    /// `availabilityStartTime`, and the date at which the Period that was begun last begins.
-    start_ms: Option<i64>,
+    /// The date at which the Period that was begun last begins.
     period_start_ms: Option<i64>,
     /// The open elements that hand something down, the document first.
     levels: Vec<Level>,
@@ -596,8 +594,7 @@ impl Mpd<'_> {
                 self.manifest.update_period_ms = duration("minimumUpdatePeriod");
                 self.manifest.publish_time_ms =
                     get("publishTime").and_then(|it| WallTime::from_xml(&it)).map(WallTime::unix_ms);
-                self.start_ms = get("availabilityStartTime").and_then(|it| date_ms(&it));
-                self.manifest.start_ms = self.start_ms;
+                self.manifest.start_ms = get("availabilityStartTime").and_then(|it| date_ms(&it));
                 self.total_ms = duration("mediaPresentationDuration");
                 self.longest_ms = duration("maxSegmentDuration");
             }
@@ -606,8 +603,11 @@ impl Mpd<'_> {
                 // Only the first one begins at 0 where it does not say when.
                 let is_first = !std::mem::replace(&mut self.has_period, true);
                 let begin_ms = duration("start").or_else(|| is_first.then_some(0));
-                self.period_start_ms =
-                    self.start_ms.zip(begin_ms).map(|(start, begin)| start.saturating_add_unsigned(begin));
+                self.period_start_ms = self
+                    .manifest
+                    .start_ms
+                    .zip(begin_ms)
+                    .map(|(start, begin)| start.saturating_add_unsigned(begin));
             }
             b"SegmentTemplate" => {
                 let level = self.levels.last_mut()?;

@@ -258,13 +258,17 @@ impl Config {
         all
     }
 
+    /// Whether players' requests lead to origins.
+    pub(crate) const fn has_origins(&self) -> bool {
+        !self.routes.is_empty() || !self.origins.is_empty()
+    }
+
     /// Mistakes about groups, sessions and transport streams.
     fn reception_mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         // A PoP without a carousel is a reverse proxy.
-        let has_origins = !self.routes.is_empty() || !self.origins.is_empty();
-        if !has_origins
+        if !self.has_origins()
             && self.receive.announcement.is_empty()
             && self.receive.lls.is_empty()
             && self.sessions.is_empty()
@@ -273,8 +277,8 @@ impl Config {
             let fix = "leave announcement out for 224.0.23.14:3937, or add a [[session]], or a [[route]] to an origin";
             wrong("receive.announcement", "nothing is received".to_owned(), fix);
         }
-        let announced = self.receive.announcement.iter().map(|address| ("receive.announcement", *address));
-        let announced = announced.map(|(key, address)| (key.to_owned(), address));
+        let announced = self.receive.announcement.iter();
+        let announced = announced.map(|address| ("receive.announcement".to_owned(), *address));
         let sessions = self.sessions.iter().enumerate();
         let sessions = sessions.map(|(at, session)| (format!("session[{at}].address"), session.address));
         for (key, address) in announced.chain(sessions) {
@@ -297,7 +301,7 @@ impl Config {
         all.extend(self.session_options().lls_mistakes());
         all.extend(self.session_options().service_mistakes());
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
-        if !has_origins && !self.receive.multicast && self.transport_streams.is_empty() {
+        if !self.has_origins() && !self.receive.multicast && self.transport_streams.is_empty() {
             let fix = "add a [[transport_stream]], or leave multicast out";
             wrong("receive.multicast", "nothing is received".to_owned(), fix);
         }

@@ -38,10 +38,12 @@ struct Listed {
 /// channel that every configuration has unless it says otherwise. So it is on a PoP that is only a reverse proxy.
 fn is_without_carousel(config: &Config) -> bool {
     let (own, usual) = (&config.receive, Receive::default());
-    let has_origins = !config.routes.is_empty() || !config.origins.is_empty();
     let receives_more =
         !config.sessions.is_empty() || !config.transport_streams.is_empty() || !own.lls.is_empty();
-    has_origins && !receives_more && own.announcement == usual.announcement && own.interface.is_empty()
+    config.has_origins()
+        && !receives_more
+        && own.announcement == usual.announcement
+        && own.interface.is_empty()
 }
 
 /// The groups that are joined from the start: of announcements, of low-level signalling, and of fixed sessions.

@@ -46,7 +46,7 @@ impl HttpServer {
         asked: &Asked<'_>,
     ) -> Result<Outcome, Missing> {
         let (method, request) = (&asked.head.method, &asked.head.headers);
-        if self.shared.manifests.live_target_ms(&flight.key).is_some() {
+        if flight.is_carried() && self.shared.manifests.live_target_ms(&flight.key).is_some() {
             flight.set_sent_once();
         }
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };

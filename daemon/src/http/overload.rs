@@ -38,6 +38,11 @@ carousel::reasons! {
     }
 }
 
+/// Whether an origin says by this status that it fails.
+const fn is_failure(status: u16) -> bool {
+    matches!(status, 500 | 502..=504)
+}
+
 impl Missing {
     /// Why the CDN of the route is the better place to ask; `None`: it would answer the same, or the request wants no other place.
     const fn for_cdn(&self) -> Option<SentToCdn> {
@@ -45,7 +50,7 @@ impl Missing {
             Self::Overloaded(why) => Some(*why),
             Self::Busy | Self::NoPlace(_) => Some(SentToCdn::Fetches),
             Self::NotJoined => Some(SentToCdn::NoRoom),
-            Self::Refused(500 | 502..=504) => Some(SentToCdn::Origin),
+            Self::Refused(status) if is_failure(*status) => Some(SentToCdn::Origin),
             Self::Origin(err) if !err.is_a_mistake() => Some(SentToCdn::Origin),
             Self::Unknown
             | Self::Origin(_)
@@ -86,7 +91,7 @@ impl HttpServer {
             Found::Stored(object, _) => object.meta().response.as_ref()?.status,
             Found::Document(_) => return None,
         };
-        (matches!(status, 500 | 502..=504) && self.has_elsewhere(asked)).then_some(status)
+        (is_failure(status) && self.has_elsewhere(asked)).then_some(status)
     }
 
     /// Whether a player can be sent to another place for what it asks for.

@@ -389,7 +389,7 @@ impl HttpServer {
         if demand == Demand::Refused && url.is_none() && !is_announced {
             return Err(Missing::NotJoined);
         }
-        if url.is_none() && !is_announced && self.is_lost(key) {
+        if url.is_none() && !is_announced && on_air_ms.is_some() && self.is_lost(key) {
             return Err(Missing::Lost);
         }
         // A box that has just joined gets nothing of before, whatever the FDT still describes.

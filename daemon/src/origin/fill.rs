@@ -265,8 +265,6 @@ struct Slot {
     /// For the one who began it.
     result: Mutex<Option<FillResult>>,
     changed: Notify,
-    /// Whose place it has.
-    client: Option<IpAddr>,
 }
 
 impl Slot {
@@ -433,7 +431,7 @@ impl Filler {
         if let Err(why) = self.take_place(ask.client.unwrap_or(OWN)) {
             return Turn::Done(FillResult::NoPlace(why));
         }
-        let slot = Arc::new(Slot { headers: ask.headers.clone(), client: ask.client, ..Slot::default() });
+        let slot = Arc::new(Slot { headers: ask.headers.clone(), ..Slot::default() });
         slots.by_key.entry(key.clone()).or_default().push(Arc::clone(&slot));
         Turn::Begin(slot)
     }
@@ -458,6 +456,7 @@ impl Filler {
 
     async fn run(self: Arc<Self>, key: ObjectKey, url: String, ask: Ask, slot: &Arc<Slot>) {
         let held = ask.held.is_some();
+        let place = Place { of: &self, client: ask.client.unwrap_or(OWN) };
         let result = self.exchange(&key, &url, ask).await;
         match &result {
             FillResult::Passed(passed) if passed.why.is_some() => {
@@ -480,7 +479,7 @@ impl Filler {
                 }
             }
         }
-        self.places.give_back(slot.client.unwrap_or(OWN));
+        drop(place);
         slot.changed.notify_waiters();
     }
 

@@ -254,22 +254,18 @@ impl Store {
         let now = clock::steady();
         let mut stale = Vec::new();
         for object in selected {
-            if object.meta.expires.is_some_and(|expires| expires <= now) {
-                // Nothing is to be written for what is stale: purges may come in quick succession.
-                purged.objects += 1;
-                purged.bytes += object.meta.length;
-                continue;
-            }
-            let expires = object.meta.expires.map_or(now, |expires| expires.min(now));
-            let fresh = object.with_meta(ObjectMeta { expires: Some(expires), ..object.meta.clone() });
-            if !self.index().swap(object, Arc::clone(&fresh)) {
-                continue;
+            // Nothing is to be written for what is stale: purges may come in quick succession.
+            if object.meta.expires.is_none_or(|expires| expires > now) {
+                let fresh = object.with_meta(ObjectMeta { expires: Some(now), ..object.meta.clone() });
+                if !self.index().swap(object, Arc::clone(&fresh)) {
+                    continue;
+                }
+                if object.tier() == Tier::Flash {
+                    stale.push(Pending::Rewrite(fresh));
+                }
             }
             purged.objects += 1;
             purged.bytes += object.meta.length;
-            if object.tier() == Tier::Flash {
-                stale.push(Pending::Rewrite(fresh));
-            }
         }
         purged.is_forgotten_by_disk = !self.write_down(stale);
         purged
@@ -296,21 +292,17 @@ impl Store {
     pub(super) fn finish_purges(&self) {
         let _doing = lock(&self.0.purges.doing);
         let (list, doing) = (self.path().join(FILE), self.path().join(DOING));
-        // One that could not be removed: its names stay, and later ones stay on the other.
-        let is_left = doing.exists();
-        let work = {
-            let mut pending = lock(&self.0.purges.pending);
-            if !pending.is_empty()
-                && !is_left
-                && let Err(err) = fs::rename(&list, &doing)
-            {
-                tracing::debug!(%err, "the list of purged objects cannot be renamed");
-            }
-            std::mem::take(&mut *pending)
-        };
-        if work.is_empty() {
+        let mut pending = lock(&self.0.purges.pending);
+        if pending.is_empty() {
             return;
         }
+        // One that could not be removed: its names stay, and later ones stay on the other.
+        let is_left = doing.exists();
+        if !is_left && let Err(err) = fs::rename(&list, &doing) {
+            tracing::debug!(%err, "the list of purged objects cannot be renamed");
+        }
+        let work = std::mem::take(&mut *pending);
+        drop(pending);
         for work in &work {
             match work {
                 Pending::Unlink(object) => self.unlink(std::slice::from_ref(object)),
