@@ -56,6 +56,7 @@ struct Known {
     parts: HashSet<u64>,
     /// The carousel has brought it, not an origin.
     is_carried: bool,
+    received_at: WallTime,
     /// When a version came that went further than the one before.
     advanced_at: Instant,
 }
@@ -122,7 +123,7 @@ impl Manifests {
         let is_carried = meta.response.is_none();
         let facts = may_be_manifest(meta).then(|| object.bytes(0..meta.length)).flatten().and_then(|bytes| {
             let text = plain(&bytes, coding_of(meta))?;
-            self.read(&meta.key, &text, is_carried, clock::now())
+            self.read(&meta.key, &text, is_carried, meta.received_at, clock::now())
         });
         object.set_live(facts.as_ref().and_then(live_facts));
         if self.live_target_ms(&meta.key).is_some() {
@@ -202,10 +203,10 @@ impl Manifests {
     ) -> Result<Arc<StoredObject>, StoreError> {
         let may_replace = |meta: &ObjectMeta| self.may_replace(meta, frozen.as_slice(), clock::now());
         let is_carried = meta.response.is_none();
-        let before = self.last_of_run(&meta.key, store);
+        let before = self.known().peek(&meta.key).filter(|it| it.facts.is_live && it.is_carried).cloned();
         let object = store.publish_if(frozen, meta, may_replace, |object| self.learn(object))?;
-        if let Some((facts, last_at)) = before {
-            self.end_run(store, &object.meta().key, &facts, last_at);
+        if let Some(before) = before {
+            self.end_run(store, &object.meta().key, &before);
         }
         if object.is_live() {
             self.advanced.notify(usize::MAX);
@@ -214,23 +215,14 @@ impl Manifests {
         Ok(object)
     }
 
-    /// Facts of the live manifest of this key that the carousel has brought, and when it came.
-    fn last_of_run(&self, key: &ObjectKey, store: &Store) -> Option<(Manifest, WallTime)> {
-        let facts = self.facts(key).filter(|it| it.is_live)?;
-        let held = store.get(key.as_str()).filter(|it| it.meta().response.is_none())?;
-        Some((facts, held.meta().received_at))
-    }
-
     /// Removes the segments of a packager's earlier run, if the manifest of this key is of another one now: their names are used
-    /// again. A manifest comes behind its segments, so that what came after the last one of the earlier run, at `last_at`, is of this run.
-    fn end_run(&self, store: &Store, key: &ObjectKey, before: &Manifest, last_at: WallTime) {
+    /// again. A manifest comes behind its segments, so that what came after the last one of the earlier run, `before`, is of this run.
+    fn end_run(&self, store: &Store, key: &ObjectKey, before: &Known) {
         let Some(known) = self.known().peek(key).cloned() else { return };
-        let (facts, is_mpd) = (&known.facts, known.facts.kind == ManifestKind::Dash);
-        let has_begun_anew = match is_mpd {
-            true => {
-                facts.start_ms.is_some() && before.start_ms.is_some() && facts.start_ms != before.start_ms
-            }
-            false => facts.standing(before) == Standing::FarBack,
+        let (now, then) = (&known.facts, &before.facts);
+        let has_begun_anew = match now.kind {
+            ManifestKind::Dash => now.start_ms.zip(then.start_ms).is_some_and(|(now, then)| now != then),
+            _ => now.standing(then) == Standing::FarBack,
         };
         if !has_begun_anew || !known.is_carried {
             return;
@@ -239,7 +231,7 @@ impl Manifests {
         for object in store.list() {
             let meta = object.meta();
             let is_of_it = meta.response.is_none()
-                && meta.received_at <= last_at
+                && object.last_offered() <= before.received_at
                 && meta.key.as_str().starts_with(folder)
                 && self.facts(&meta.key).is_none()
                 && known.patterns.contains(&self.pattern(meta.key.as_str()));
@@ -348,7 +340,14 @@ impl Manifests {
     }
 
     /// Reads the facts of a manifest of this key, and remembers them. `None`: it is none.
-    fn read(&self, key: &ObjectKey, bytes: &[u8], is_carried: bool, now: Instant) -> Option<Manifest> {
+    fn read(
+        &self,
+        key: &ObjectKey,
+        bytes: &[u8],
+        is_carried: bool,
+        received_at: WallTime,
+        now: Instant,
+    ) -> Option<Manifest> {
         let facts = Manifest::read(bytes)?;
         let mut patterns = HashSet::new();
         let (mut list, mut last) = (usize::MAX, 0);
@@ -378,7 +377,7 @@ impl Manifests {
         let advanced_at = same.map_or(now, |it| it.advanced_at);
         known.put(
             key.clone(),
-            Arc::new(Known { facts: facts.clone(), patterns, parts, is_carried, advanced_at }),
+            Arc::new(Known { facts: facts.clone(), patterns, parts, is_carried, received_at, advanced_at }),
         );
         Some(facts)
     }
@@ -607,7 +606,7 @@ mod tests {
     }
 
     fn read(manifests: &Manifests, key: &ObjectKey, bytes: &[u8]) -> Option<Manifest> {
-        manifests.read(key, bytes, true, Instant::from_nanos(0))
+        manifests.read(key, bytes, true, WallTime::from_unix_ms(0), Instant::from_nanos(0))
     }
 
     fn names(all: &[ObjectKey]) -> Vec<&str> {
@@ -648,10 +647,12 @@ mod tests {
         assert!(store.contains("h/live/a-9.m4s"), "one run");
         // It begins again with the first number.
         put("h/live/a-1.m4s", b"this run", 20_000);
+        // The second is the same again, and not received.
+        store.offered("h/live/a-2.m4s", WallTime::from_unix_ms(20_000));
         put("h/live/a.mpd", mpd("10:00:20", "10:00:21").as_bytes(), 20_001);
         let held: Vec<i32> =
             (1..=9).filter(|number| store.contains(&format!("h/live/a-{number}.m4s"))).collect();
-        assert_eq!(held, [1]);
+        assert_eq!(held, [1, 2]);
         assert!(store.contains("h/other/a-5.m4s") && store.contains("h/live/a.mpd"));
     }
 
@@ -792,7 +793,9 @@ mod tests {
             let text = text(first);
             let takes = manifests.may_replace(&meta(from, text.len()), text.as_bytes(), at(ms));
             if takes {
-                manifests.read(&key("h/a.m3u8"), text.as_bytes(), from, at(ms)).unwrap();
+                manifests
+                    .read(&key("h/a.m3u8"), text.as_bytes(), from, WallTime::from_unix_ms(0), at(ms))
+                    .unwrap();
             }
             takes
         };
@@ -817,7 +820,9 @@ mod tests {
         assert_eq!(refused, [("carousel", 3), ("origin", 2)]);
         // An event that is over, and other objects, are replaced by anything.
         let ended = format!("{}#EXT-X-ENDLIST\n", text(500));
-        manifests.read(&key("h/a.m3u8"), ended.as_bytes(), carousel, at(40_000)).unwrap();
+        manifests
+            .read(&key("h/a.m3u8"), ended.as_bytes(), carousel, WallTime::from_unix_ms(0), at(40_000))
+            .unwrap();
         assert!(comes(origin, 1, 40_000));
         assert!(manifests.may_replace(&meta(origin, 4), b"text", at(40_000)));
     }

@@ -12,7 +12,6 @@
 //! body takes. Requests of other caches (`Via`) are not redirected: they have other parents to ask, and players behind them would
 //! get what was meant for the cache.
 
-use carousel::name::ObjectKey;
 use http::uri::Authority;
 use http::{HeaderValue, Response, Version, header};
 
@@ -21,6 +20,7 @@ use super::body::PlayerBody;
 use super::missing::Missing;
 use super::rendezvous::redirect;
 use super::serve::{Asked, Found};
+use crate::origin::{rest_below, route_of};
 
 carousel::reasons! {
     /// Why a player was sent to the CDN of its route.
@@ -117,22 +117,12 @@ impl HttpServer {
         if asked.head.headers.contains_key(header::VIA) {
             return None;
         }
-        let full = asked.target.full.as_str();
-        let routes = self.origins.routes();
-        let below = |base: &str| {
-            let base = ObjectKey::from_name(base, None).ok()?;
-            full.strip_prefix(base.as_str())
+        let (full, routes) = (&asked.target.full, self.origins.routes());
+        let (route, rest) = match asked.target.route() {
+            Some(route) => (route, rest_below(&route.base, full)?),
+            None => route_of(&routes, full)?,
         };
-        let (cdn_base, rest) = match asked.target.route() {
-            Some(route) => (route.cdn_base.as_ref(), below(&route.base)?),
-            None => {
-                let all = routes
-                    .iter()
-                    .filter_map(|it| Some((it.base.len(), it.cdn_base.as_ref(), below(&it.base)?)));
-                all.max_by_key(|it| it.0).map(|(_, cdn_base, rest)| (cdn_base, rest))?
-            }
-        };
-        let cdn_base = cdn_base?;
+        let cdn_base = route.cdn_base.as_ref()?;
         // Where the box stands in for the CDN by its name, a redirect would lead back to the box.
         (!is_same_host(cdn_base, asked)).then(|| format!("{cdn_base}{rest}"))
     }

@@ -160,10 +160,7 @@ impl Origins {
         }
         self.url_for_unsafe(key)?;
         let configured = self.configured();
-        let below = |route: &&Route| {
-            ObjectKey::from_name(&route.base, None).is_ok_and(|base| key.as_str().starts_with(base.as_str()))
-        };
-        let to = configured.routes.iter().filter(below).max_by_key(|route| route.base.len());
+        let to = route_of(&configured.routes, key).map(|(route, _)| route);
         let default = Route::default_methods();
         let lists = [by, to].map(|it| it.map_or(&default, |route| &route.methods));
         let passes = |name: &str| lists.iter().all(|list| list.iter().any(|it| it == name));
@@ -196,13 +193,20 @@ impl Origins {
     }
 }
 
-/// The URL of `key` by a `[[route]]`: by the one with the longest base.
+/// The URL of `key` by a `[[route]]`.
 fn routed(routes: &[Route], key: &ObjectKey) -> Option<String> {
-    let below = routes.iter().filter_map(|route| {
-        let prefix = ObjectKey::from_name(&route.base, None).ok()?;
-        Some((route.base.as_str(), key.as_str().strip_prefix(prefix.as_str())?))
-    });
-    below.max_by_key(|(base, _)| base.len()).map(|(base, rest)| format!("{base}{rest}"))
+    route_of(routes, key).map(|(route, rest)| format!("{}{rest}", route.base))
+}
+
+/// The route with the longest base that `key` is below, and the rest of it.
+pub fn route_of<'a>(routes: &'a [Route], key: &'a ObjectKey) -> Option<(&'a Route, &'a str)> {
+    let below = routes.iter().filter_map(|route| Some((route, rest_below(&route.base, key)?)));
+    below.max_by_key(|(route, _)| route.base.len())
+}
+
+/// What `key` has behind a base URL, if it is below it.
+pub fn rest_below<'a>(base: &str, key: &'a ObjectKey) -> Option<&'a str> {
+    key.as_str().strip_prefix(ObjectKey::from_name(base, None).ok()?.as_str())
 }
 
 #[cfg(test)]

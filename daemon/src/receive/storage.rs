@@ -14,6 +14,7 @@ use carousel::trust::Mode;
 use super::ReceiveContext;
 use super::finishing::{Checkpoint, live_placement, placement};
 use super::write_behind::WriteBehind;
+use crate::clock;
 use crate::delivery::{Carried, FailReason, Flight, Flights, Lookup, ObjectRef, ObjectStore, Outcome};
 use crate::signalling::is_gateway_configuration;
 use crate::store::{Arrival, Grown, Partial, Store};
@@ -195,7 +196,10 @@ impl ObjectStore for CacheStorage {
             return Lookup::Signalling;
         }
         match self.context.names.key_of(session, &file.content_location) {
-            Ok(key) if holds(&self.context.store, key.as_str(), file) => Lookup::Held,
+            Ok(key) if holds(&self.context.store, key.as_str(), file) => {
+                self.context.store.offered(key.as_str(), clock::steady());
+                Lookup::Held
+            }
             Ok(key) if is_outranked(&self.context, key.as_str(), file) => Lookup::Outranked,
             Ok(_) => Lookup::Missing,
             Err(_) => Lookup::Unusable,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -200,6 +200,8 @@ pub struct StoredObject {
     live: OnceLock<Option<LiveFacts>>,
     /// It belongs to a live service, and is never promoted to the disk.
     is_live: AtomicBool,
+    /// When a session last offered the same bytes anew, in milliseconds since 1970; 0: none has.
+    offered_ms: AtomicI64,
 }
 
 impl StoredObject {
@@ -235,6 +237,7 @@ impl StoredObject {
             warm_ns: AtomicU64::new(0),
             live: OnceLock::new(),
             is_live: AtomicBool::new(false),
+            offered_ms: AtomicI64::new(0),
         }
     }
 
@@ -247,6 +250,7 @@ impl StoredObject {
             uses: AtomicU32::new(self.uses()),
             live: self.live.clone(),
             is_live: AtomicBool::new(self.is_live()),
+            offered_ms: AtomicI64::new(self.offered_ms.load(Ordering::Relaxed)),
             ..fresh
         };
         Arc::new(fresh)
@@ -258,6 +262,16 @@ impl StoredObject {
         if live.is_some() {
             self.is_live.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// A session offers the same bytes anew: they are not received again.
+    pub fn offer(&self, at: WallTime) {
+        self.offered_ms.store(at.unix_ms(), Ordering::Relaxed);
+    }
+
+    /// When it came, or was last offered.
+    pub fn last_offered(&self) -> WallTime {
+        self.meta.received_at.max(WallTime::from_unix_ms(self.offered_ms.load(Ordering::Relaxed)))
     }
 
     /// Marks the object as part of a live service.
