@@ -57,6 +57,8 @@ struct Known {
     /// The carousel has brought it, not an origin.
     is_carried: bool,
     received_at: WallTime,
+    /// [`Manifest::start_ms`] of the last version that has it: the one with which a packager ends has none.
+    start_ms: Option<i64>,
     /// When a version came that went further than the one before.
     advanced_at: Instant,
 }
@@ -203,7 +205,7 @@ impl Manifests {
     ) -> Result<Arc<StoredObject>, StoreError> {
         let may_replace = |meta: &ObjectMeta| self.may_replace(meta, frozen.as_slice(), clock::now());
         let is_carried = meta.response.is_none();
-        let before = self.known().peek(&meta.key).filter(|it| it.facts.is_live && it.is_carried).cloned();
+        let before = self.known().peek(&meta.key).filter(|it| it.is_carried).cloned();
         let object = store.publish_if(frozen, meta, may_replace, |object| self.learn(object))?;
         if let Some(before) = before {
             self.end_run(store, &object.meta().key, &before);
@@ -219,10 +221,9 @@ impl Manifests {
     /// again. A manifest comes behind its segments, so that what came after the last one of the earlier run, `before`, is of this run.
     fn end_run(&self, store: &Store, key: &ObjectKey, before: &Known) {
         let Some(known) = self.known().peek(key).cloned() else { return };
-        let (now, then) = (&known.facts, &before.facts);
-        let has_begun_anew = match now.kind {
-            ManifestKind::Dash => now.start_ms.zip(then.start_ms).is_some_and(|(now, then)| now != then),
-            _ => now.standing(then) == Standing::FarBack,
+        let has_begun_anew = match known.facts.kind {
+            ManifestKind::Dash => known.start_ms.zip(before.start_ms).is_some_and(|(now, then)| now != then),
+            _ => known.facts.standing(&before.facts) == Standing::FarBack,
         };
         if !has_begun_anew || !known.is_carried {
             return;
@@ -375,9 +376,18 @@ impl Manifests {
         let mut known = self.known();
         let same = known.peek(key).filter(|it| facts.standing(&it.facts) == Standing::Same);
         let advanced_at = same.map_or(now, |it| it.advanced_at);
+        let start_ms = facts.start_ms.or_else(|| known.peek(key)?.start_ms);
         known.put(
             key.clone(),
-            Arc::new(Known { facts: facts.clone(), patterns, parts, is_carried, received_at, advanced_at }),
+            Arc::new(Known {
+                facts: facts.clone(),
+                patterns,
+                parts,
+                is_carried,
+                received_at,
+                start_ms,
+                advanced_at,
+            }),
         );
         Some(facts)
     }
@@ -645,6 +655,11 @@ mod tests {
             put("h/live/a.mpd", mpd("10:00:00", &format!("10:00:0{number}")).as_bytes(), 1000 * number + 1);
         }
         assert!(store.contains("h/live/a-9.m4s"), "one run");
+        // Its packager ends in order.
+        let ended =
+            mpd("10:00:00", "10:00:10").replace("dynamic", "static").replace("availabilityStartTime", "id");
+        put("h/live/a.mpd", ended.as_bytes(), 10_000);
+        assert!(store.contains("h/live/a-9.m4s"), "it can be played still");
         // It begins again with the first number.
         put("h/live/a-1.m4s", b"this run", 20_000);
         // The second is the same again, and not received.

@@ -104,6 +104,8 @@ impl Worker {
             let mut hot = self.hot.borrow_mut();
             let hit = hot.under(generation).get(request.uri(), request.headers(), clock::now());
             drop(hot);
+            // What contradicts the version held may be for the origin to judge.
+            let hit = hit.filter(|it| it.status != StatusCode::PRECONDITION_FAILED);
             if let Some(Hit { status, fields, send, object, body, route }) = hit {
                 let response = head::response(status, fields, send.of_object(object, body.as_ref()));
                 let (head, _) = request.into_parts();

@@ -1,12 +1,14 @@
 //! Requests that are refused, and what is remembered of those that are answered.
 
+use std::sync::atomic::AtomicU64;
+
 use http::request::Builder;
 use tokio::sync::watch;
 
 use super::super::options::Http;
 use super::super::testing::{field, get, head, link, read, server, worker};
 use super::*;
-use crate::origin::testing::put;
+use crate::origin::testing::{origin, put, response};
 use crate::origin::{Route, loop_id, no_body};
 
 fn refused(head: &Parts, is_whole: bool) -> Option<(Refusal, u16)> {
@@ -152,4 +154,27 @@ fn interim_responses_wait_in_a_small_queue_and_only_where_they_can_be_sent() {
         "{first}"
     );
     assert_eq!(std::iter::from_fn(|| receiver.try_recv().ok()).count(), INTERIMS - 1);
+}
+
+/// What a worker remembers is an answer to the same question, not to one about another version.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_remembers_an_object_asks_about_another_version() {
+    let requests = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&requests);
+    let url = origin(move |_| {
+        let etag = if counter.fetch_add(1, Relaxed) == 0 { "ETag: \"a\"" } else { "ETag: \"b\"" };
+        response(&["200 OK", etag, "Cache-Control: max-age=1000", "Content-Length: 5"], "right")
+    });
+    let tested = server(Http::default(), &[], Some(url));
+    let (worker, link) = (worker(&tested.server), link());
+    let status = async |if_match: Option<&str>| {
+        let request = if_match.into_iter().fold(Builder::new(), |request, it| request.header("if-match", it));
+        ask(&worker, &link, request.uri("/h/a.mp4").header("host", "box")).await.0.status().as_u16()
+    };
+    for _ in 0..12 {
+        assert_eq!(status(None).await, 200);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(requests.load(Relaxed), 1, "it is held, and remembered");
+    assert_eq!((status(Some("\"b\"")).await, requests.load(Relaxed)), (200, 2));
 }

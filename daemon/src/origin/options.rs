@@ -57,7 +57,7 @@ pub struct Route {
     #[serde(default)]
     pub parents: Option<String>,
     /// URL prefix at a CDN that stands for `path` too, and ends with `/`: players are sent there (307) for what the box does not hold
-    /// while it is overloaded, or its origin fails. Empty: nowhere.
+    /// while it is overloaded, or its origin fails. Left out: nowhere.
     #[serde(default)]
     pub cdn_base: Option<String>,
     /// Name of the `[[access]]` rule that says which players may have its objects. Empty: all may.
