@@ -39,6 +39,16 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         );
         found.push(Finding::new(Severity::Error, "[kafka]", what, fix));
     }
+    found.extend(crate::as_owner_of(&config.store.path, || {
+        let signings = config.routes.iter().filter_map(|it| Some((it, it.sign.as_ref()?)));
+        let found = |(route, it): (&crate::origin::Route, &crate::origin::Signing)| {
+            let about = format!("[route.sign] secret_file of {}", route.path);
+            let why = it.check().err()?;
+            let (what, fix) = why.split_once("; ").unwrap_or((&why, ""));
+            Some(Finding::new(Severity::Error, about, what, fix))
+        };
+        signings.filter_map(found).collect::<Vec<_>>()
+    }));
     found.extend(config.http.access_log.iter().map(|log| access_log(&log.path)));
     found.extend(config.admin.listen.iter().map(|listen| port(*listen, "[admin] listen", is_running)));
     found.push(admin_socket(&config.admin.socket, is_running));
@@ -333,6 +343,26 @@ mod tests {
         );
         let wrong = found("b.key", "b.key");
         assert!(wrong[2].contains("[admin.tls] certificate b.key: it has no certificate"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_secret_that_requests_cannot_be_signed_with_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let found = |sign: &str| {
+            let text = format!(
+                "store.path = '{at}/cache'\nadmin.socket = '{at}/admin.sock'\n[[route]]\npath = '/vod/'\nbase = 'https://h/'\n\
+                 [route.sign]\nsecret_file = '{at}/secret'\n{sign}\n"
+            );
+            let all = examine(&Config::parse(&text).unwrap(), false, false);
+            let all = all.iter().filter(|it| it.about.contains("secret_file of /vod/"));
+            all.map(|it| it.what.clone()).collect::<Vec<_>>()
+        };
+        let cloudfront = "form = 'cloudfront'\nkey_pair_id = 'K1'";
+        assert!(found(cloudfront)[0].contains("cannot be read"));
+        fs::write(folder.path().join("secret"), "a word").unwrap();
+        assert!(found(cloudfront)[0].contains("has no private key"));
+        assert_eq!(found("form = 'bunny'"), [""; 0]);
     }
 
     #[test]

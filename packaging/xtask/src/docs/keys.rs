@@ -12,7 +12,7 @@ use syn::{Attribute, Expr, Fields, Item, ItemEnum, ItemStruct, Lit, Meta, Type};
 use crate::workspace;
 
 /// Sources of the daemon's tables.
-const DAEMON: [&str; 14] = [
+const DAEMON: [&str; 15] = [
     "daemon/src/config.rs",
     "daemon/src/session/options.rs",
     "daemon/src/transport/config.rs",
@@ -20,6 +20,7 @@ const DAEMON: [&str; 14] = [
     "daemon/src/store/format.rs",
     "daemon/src/http/options.rs",
     "daemon/src/origin",
+    "daemon/src/origin/signing/mod.rs",
     "daemon/src/repair/options.rs",
     "daemon/src/admin/options.rs",
     "daemon/src/trust/options.rs",

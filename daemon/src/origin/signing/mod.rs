@@ -1,4 +1,4 @@
-//! Signed requests to origins: presigned URLs of S3 (AWS Signature Version 4), and tokens of Bunny CDN.
+//! Signed requests to origins: presigned URLs of S3 (AWS Signature Version 4), tokens of Bunny CDN, signed URLs of CloudFront.
 //!
 //! A request is signed at the last moment, when it is known whom it goes to: the cache key, circuit breakers, logs and parents have
 //! the URL without a signature. What was signed counts for [`SIGNED_FOR_S`]: long enough for clocks that differ a little.
@@ -7,8 +7,13 @@
 //! |---|---|
 //! | `s3` | `X-Amz-…` in the query, signed for GET or HEAD with the key of `base`'s bucket. The path is encoded as S3 does; a query is left out |
 //! | `bunny` | `token=HS256-…&expires=…`: HMAC-SHA256 over path, time and sorted query (bunny.net, "Token Authentication V2") |
+//! | `cloudfront` | a canned or a custom policy, signed by RSA or ECDSA: see `cloudfront.rs` |
+
+mod cloudfront;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -36,7 +41,8 @@ const S3_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signing {
-    /// `s3` (AWS Signature Version 4: Amazon S3, MinIO, R2 …), or `bunny` (token authentication of bunny.net).
+    /// `s3` (AWS Signature Version 4: Amazon S3, MinIO, R2 …), `bunny` (token authentication of bunny.net), or `cloudfront` (signed URLs of
+    /// Amazon CloudFront).
     pub form: SigningForm,
     /// Region of the bucket: `us-east-1` where the server has none.
     #[serde(default = "Signing::default_region")]
@@ -44,18 +50,31 @@ pub struct Signing {
     /// Id of the access key, for `s3`.
     #[serde(default)]
     pub access_key: String,
-    /// File with the secret: the secret access key, or the pull zone's token key. Read again when it changes.
+    /// Id of the public key, for `cloudfront`.
+    #[serde(default)]
+    pub key_pair_id: String,
+    /// What a signature of `cloudfront` is good for, with `*` and `?`, such as `https://d111111abcdef8.cloudfront.net/vod/*`: a custom policy,
+    /// whose signature does for many requests. Left out: for the one URL that is asked for.
+    #[serde(default)]
+    pub resource: Option<String>,
+    /// The only addresses that CloudFront takes the signature from: an IPv4 address or network, the box's own as CloudFront sees it.
+    #[serde(default)]
+    pub source_ip: Option<String>,
+    /// File with the secret: the secret access key, the pull zone's token key, or the private key in PEM (RSA with 2048 bits, or ECDSA with
+    /// prime256v1). Read again when it changes.
     pub secret_file: PathBuf,
 }
 
 /// Form of a signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SigningForm {
     /// A presigned URL.
     S3,
     /// A token and its time.
     Bunny,
+    /// A policy and its signature.
+    CloudFront,
 }
 
 impl Signing {
@@ -73,6 +92,37 @@ impl Signing {
         if signing.form == SigningForm::S3 && signing.access_key.is_empty() {
             wrong("sign.access_key", "s3 needs one", "give the id of the access key");
         }
+        let is_cloudfront = signing.form == SigningForm::CloudFront;
+        // Letters and digits: it goes into the query as it is.
+        let is_id = |id: &str| !id.is_empty() && id.bytes().all(|it| it.is_ascii_alphanumeric());
+        if is_cloudfront && !is_id(&signing.key_pair_id) {
+            wrong(
+                "sign.key_pair_id",
+                "cloudfront needs one",
+                "give the id that CloudFront shows for the public key, such as K2JCJMDEHXQW5F",
+            );
+        }
+        if let Some(resource) = &signing.resource {
+            let fix = format!("give {}*", route.base);
+            if !is_cloudfront {
+                wrong("sign.resource", "only cloudfront has one", "leave it out");
+            } else if !cloudfront::covers(resource, &route.base) {
+                wrong(
+                    "sign.resource",
+                    &format!("{resource:?} is not for what is below {}", route.base),
+                    &fix,
+                );
+            }
+        }
+        if let Some(network) = &signing.source_ip {
+            let is_network = network.parse::<ipnetwork::Ipv4Network>().is_ok();
+            if !is_cloudfront {
+                wrong("sign.source_ip", "only cloudfront has one", "leave it out");
+            } else if !is_network && network.parse::<Ipv4Addr>().is_err() {
+                let what = format!("{network:?} is no IPv4 address or network");
+                wrong("sign.source_ip", &what, "give it as \"192.0.2.7\" or \"192.0.2.0/24\"");
+            }
+        }
         if route.host_header.as_deref().is_some_and(|it| it != "origin") {
             wrong("host_header", "a signature is for the host of base", "leave host_header out");
         }
@@ -81,6 +131,41 @@ impl Signing {
         }
         all
     }
+
+    /// Reads the secret, to say what is wrong with it before requests fail.
+    ///
+    /// # Errors
+    /// What is wrong, and the fix.
+    pub fn check(&self) -> Result<(), String> {
+        Value::read(self.form, &self.secret_file).map(|_| ())
+    }
+}
+
+/// A secret as requests are signed with it.
+#[derive(Clone)]
+enum Value {
+    Text(String),
+    Key(cloudfront::Key),
+}
+
+impl Value {
+    fn read(form: SigningForm, file: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(file).map_err(|err| {
+            let fix = match err.kind() {
+                ErrorKind::PermissionDenied => {
+                    "; let the group of skycached read it: chgrp skycache, chmod 640"
+                }
+                _ => "; name the file with the secret",
+            };
+            format!("{} cannot be read: {}{fix}", file.display(), plain(&err))
+        })?;
+        let text = text.trim();
+        match form {
+            _ if text.is_empty() => Err(format!("{} is empty; put the secret into it", file.display())),
+            SigningForm::S3 | SigningForm::Bunny => Ok(Self::Text(text.to_owned())),
+            SigningForm::CloudFront => cloudfront::Key::read(text, file).map(Self::Key),
+        }
+    }
 }
 
 /// A secret, and when its file was looked at.
@@ -88,13 +173,13 @@ impl Signing {
 struct Secret {
     looked_at: Option<Instant>,
     modified: Option<SystemTime>,
-    value: Option<String>,
+    value: Option<Value>,
 }
 
 /// The routes whose requests are signed.
 pub(super) struct Signers {
-    routes: ByBase<Signing>,
-    secrets: Mutex<HashMap<PathBuf, Secret>>,
+    routes: ByBase<(Signing, cloudfront::Kept)>,
+    secrets: Mutex<HashMap<(PathBuf, SigningForm), Secret>>,
 }
 
 impl std::fmt::Debug for Signers {
@@ -106,7 +191,8 @@ impl std::fmt::Debug for Signers {
 impl Signers {
     /// Of the configuration.
     pub(super) fn new(routes: &[Route]) -> Self {
-        Self { routes: ByBase::new(routes, |route| route.sign.clone()), secrets: Mutex::default() }
+        let of = |route: &Route| Some((route.sign.clone()?, cloudfront::Kept::default()));
+        Self { routes: ByBase::new(routes, of), secrets: Mutex::default() }
     }
 
     /// The signed form of a request's URL; `None`: it goes out as it is.
@@ -118,31 +204,29 @@ impl Signers {
             return None;
         }
         let url = uri.to_string();
-        let (signing, _) = self.routes.of(&url)?;
-        let signed = self.secret(&signing.secret_file).and_then(|secret| match signing.form {
-            SigningForm::S3 => s3(signing, &secret, method, &url, now),
-            SigningForm::Bunny => bunny(&secret, uri, now.unix_seconds() + SIGNED_FOR_S),
+        let ((signing, kept), _) = self.routes.of(&url)?;
+        let now_s = now.unix_seconds();
+        let signed = self.secret(signing.form, &signing.secret_file).and_then(|secret| match secret {
+            Value::Key(key) => cloudfront::sign(signing, &key, kept, uri, now_s),
+            Value::Text(secret) if signing.form == SigningForm::S3 => s3(signing, &secret, method, &url, now),
+            Value::Text(secret) => bunny(&secret, uri, now_s + SIGNED_FOR_S),
         });
         Some(signed.and_then(|it| it.parse().ok()).ok_or(()))
     }
 
-    fn secret(&self, file: &Path) -> Option<String> {
+    fn secret(&self, form: SigningForm, file: &Path) -> Option<Value> {
         let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        let secret = secrets.entry(file.to_path_buf()).or_default();
+        let secret = secrets.entry((file.to_path_buf(), form)).or_default();
         let now = clock::now();
         if secret.looked_at.is_none_or(|at| now.since(at) >= LOOK) {
             let is_first = secret.looked_at.replace(now).is_none();
             let modified = std::fs::metadata(file).and_then(|it| it.modified()).ok();
             if is_first || modified != secret.modified {
                 secret.modified = modified;
-                match std::fs::read_to_string(file) {
-                    Ok(text) if !text.trim().is_empty() => secret.value = Some(text.trim().to_owned()),
-                    Ok(_) => {
-                        tracing::error!(file = %file.display(), "[route.sign] secret_file is empty: what was read before counts");
-                    }
-                    Err(err) => {
-                        let why = plain(&err);
-                        tracing::error!(file = %file.display(), why, "[route.sign] secret_file cannot be read: what was read before counts");
+                match Value::read(form, file) {
+                    Ok(value) => secret.value = Some(value),
+                    Err(why) => {
+                        tracing::error!("[route.sign] secret_file: {why}; what was read before counts");
                     }
                 }
             }
@@ -205,6 +289,9 @@ mod tests {
             form,
             region: "us-east-1".to_owned(),
             access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            key_pair_id: "K2JCJMDEHXQW5F".to_owned(),
+            resource: None,
+            source_ip: None,
             secret_file: secret.to_path_buf(),
         };
         let base = "https://examplebucket.s3.amazonaws.com/".to_owned();
@@ -257,6 +344,37 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_replaced_by_nothing_stays_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key.pem");
+        std::fs::write(&file, include_str!("example_rsa.pem")).unwrap();
+        let signers = signers(SigningForm::CloudFront, &file);
+        let of = |signers: &Signers| {
+            let url = "https://examplebucket.s3.amazonaws.com/a".parse().unwrap();
+            signers.sign(&Method::GET, &url, WallTime::from_unix_ms(0)).unwrap()
+        };
+        let signed = of(&signers).unwrap();
+        assert!(signed.to_string().contains("Key-Pair-Id=K2JCJMDEHXQW5F"), "{signed}");
+        std::fs::write(&file, "nothing").unwrap();
+        let key = (file.clone(), SigningForm::CloudFront);
+        let mut secrets = signers.secrets.lock().unwrap();
+        let secret = secrets.get_mut(&key).unwrap();
+        (secret.looked_at, secret.modified) = (None, None);
+        drop(secrets);
+        assert_eq!(of(&signers), Ok(signed));
+        let sign = |form| {
+            signers
+                .routes
+                .of("https://examplebucket.s3.amazonaws.com/")
+                .map(|((it, _), _)| Signing { form, ..it.clone() }.check())
+        };
+        assert!(sign(SigningForm::CloudFront).unwrap().unwrap_err().contains("no private key"));
+        assert_eq!(sign(SigningForm::Bunny), Some(Ok(())));
+        std::fs::remove_file(&file).unwrap();
+        assert!(sign(SigningForm::Bunny).unwrap().unwrap_err().contains("cannot be read"));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let keys = |text: &str| {
             let route: Route = toml::from_str(text).unwrap();
@@ -267,6 +385,20 @@ mod tests {
             keys(&format!("{begin}[sign]\nform = 's3'\nsecret_file = '/x'")),
             ["route[0].sign.access_key"]
         );
+        let cloudfront = format!("{begin}[sign]\nform = 'cloudfront'\nsecret_file = '/x'\n");
+        assert_eq!(keys(&cloudfront), ["route[0].sign.key_pair_id"]);
+        let good = format!("{cloudfront}key_pair_id = 'K1'\n");
+        assert!(keys(&format!("{good}resource = 'https://h/*'\nsource_ip = '192.0.2.0/24'")).is_empty());
+        assert_eq!(
+            keys(&format!("{good}resource = 'https://other/*'\nsource_ip = '2001:db8::1'")),
+            ["route[0].sign.resource", "route[0].sign.source_ip"]
+        );
+        let bunny = format!("{begin}[sign]\nform = 'bunny'\nsecret_file = '/x'\n");
+        assert_eq!(
+            keys(&format!("{bunny}resource = 'https://h/*'\nsource_ip = '192.0.2.1'")),
+            ["route[0].sign.resource", "route[0].sign.source_ip"]
+        );
+        assert_eq!(keys(&format!("{cloudfront}key_pair_id = 'a&b'")), ["route[0].sign.key_pair_id"]);
         assert!(keys(&format!("{begin}[sign]\nform = 'bunny'\nsecret_file = '/x'")).is_empty());
         assert_eq!(
             keys(&format!(
