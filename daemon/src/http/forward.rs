@@ -54,10 +54,15 @@ impl HttpServer {
                 question.headers.insert(name, value.clone());
             }
         }
+        let place = match self.filler.place(asked.peer) {
+            Ok(place) => place,
+            Err(why) => return Some(Missing::NoPlace(why).response(asked.key)),
+        };
         let passed = match self.filler.pass(&url, question).await {
             Ok(passed) => passed,
             Err(err) => return Some(Missing::Origin(err).response(asked.key)),
         };
+        drop(place);
         let status = passed.reply.status;
         if status.is_success() || status.is_redirection() {
             self.invalidate(asked.key, &passed.headers);

@@ -152,7 +152,7 @@ mod tests {
     use crate::http::options::Http;
     use crate::http::testing::{TestedServer, asked, field, get, link, server, server_of, target, worker};
     use crate::http::workers::Worker;
-    use crate::origin::testing::{filler_of, origin, put, response};
+    use crate::origin::testing::{filler_of, filler_with, origin, put, response};
     use crate::origin::{NoPlace, OriginError, OriginRefusal, Route, no_body};
     use crate::store::{Placement, Store, StoreConfig};
 
@@ -320,6 +320,24 @@ mod tests {
         // What the player alone can mend, or what it does not want, stays an answer of the box.
         let only = [("cache-control", "only-if-cached")];
         assert_eq!(ask(&worker, &link, "GET", "/vod/2.m4s", &only).await.0, 504);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whatever_an_origin_is_asked_for_has_a_place_until_it_answers() {
+        let (routes, _, requests) = routes("200 OK");
+        let tested = server_of(filler_with(1), options(), &routes, None);
+        let (worker, link) = (worker(&tested.server), link());
+        let place = tested.server.filler.place("198.51.100.1".parse().unwrap()).unwrap();
+        let methods = ["GET", "HEAD", "POST"];
+        for method in methods {
+            assert_eq!(ask(&worker, &link, method, "/own/1.m4s", &[]).await.0, 503, "{method}");
+        }
+        assert_eq!(requests.load(Ordering::Relaxed), 0);
+        drop(place);
+        for method in methods {
+            assert_eq!(ask(&worker, &link, method, "/own/1.m4s", &[]).await.0, 200, "{method}");
+        }
+        assert_eq!(tested.server.filler.places_taken(), 0);
     }
 
     #[tokio::test]

@@ -529,8 +529,15 @@ impl Filler {
 
     /// For one alone: nobody waits for it.
     async fn alone(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
+        let client = ask.client.unwrap_or(OWN);
+        if let Err(why) = self.take_place(client) {
+            return FillResult::NoPlace(why);
+        }
         let (filler, key) = (Arc::clone(self), key.clone());
-        let exchange = self.runtime.spawn(async move { filler.exchange(&key, &url, ask).await });
+        let exchange = self.runtime.spawn(async move {
+            let _place = Place { of: &filler, client };
+            filler.exchange(&key, &url, ask).await
+        });
         exchange.await.unwrap_or(FillResult::Busy)
     }
 
@@ -559,6 +566,11 @@ impl Filler {
 
     pub(super) fn is_fetched_whole(&self, key: &ObjectKey) -> bool {
         is_remembered(&self.whole, key, WHOLE_FOR)
+    }
+
+    /// Requests that wait for an origin to begin its response.
+    pub fn places_taken(&self) -> usize {
+        self.places.taken_now()
     }
 
     /// Requests that had no place.

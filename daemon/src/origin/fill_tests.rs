@@ -180,6 +180,34 @@ async fn a_client_that_had_its_share_gets_places_again() {
 }
 
 #[tokio::test]
+async fn requests_for_what_is_not_shared_take_places_too() {
+    let tested = filler_with(4);
+    let filler = &tested.filler;
+    let (_silent, url) = silent_origin();
+    let name = numbered(0);
+    lock(&filler.unshared).put(name.clone(), Instant::now());
+    let ask = || {
+        let (filler, name, url) = (Arc::clone(filler), name.clone(), url.clone());
+        tokio::spawn(async move { filler.fill(&name, url, of_client("10.0.0.1")).await })
+    };
+    let waiting: Vec<_> = (0..3).map(|_| ask()).collect();
+    while filler.places_taken() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let fourth = ask().await.unwrap();
+    assert!(matches!(fourth, FillResult::NoPlace(NoPlace::Share)), "{fourth:?}");
+    drop(waiting);
+    // A place comes back with its response.
+    let tested = filler_with(1);
+    let filler = &tested.filler;
+    lock(&filler.unshared).put(name.clone(), Instant::now());
+    for _ in 0..2 {
+        let result = filler.fill(&name, NOWHERE.to_owned(), of_client("10.0.0.1")).await;
+        assert!(matches!(result, FillResult::Failed(_)), "{result:?}");
+    }
+}
+
+#[tokio::test]
 async fn prefetches_are_bounded_and_a_place_comes_back() {
     let filler = &filler().filler;
     let (_silent, url) = silent_origin();
