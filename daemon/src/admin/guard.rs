@@ -192,12 +192,35 @@ pub(super) struct Guard {
     buckets: Mutex<LruCache<Client, Bucket>>,
 }
 
-/// Whether the token that the configuration names can be used.
+/// The folder of credentials that systemd gives a service (systemd.exec(5), `LoadCredential=`).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// The file of the token that the configuration names.
 ///
 /// # Errors
-/// One line. That a service manager gives is not looked for: it gives it to the service alone.
-pub fn check_token(config: &Admin) -> Result<(), String> {
-    config.token_file.clone().map(Token::open).transpose().map(drop)
+/// One line, if it is a credential and the service manager has given none.
+fn token_path(config: &Admin) -> Result<Option<PathBuf>, String> {
+    let Some(name) = config.token_credential.as_ref().filter(|_| config.token_file.is_none()) else {
+        return Ok(config.token_file.clone());
+    };
+    let folder = std::env::var_os(CREDENTIALS).ok_or_else(|| {
+        format!("[admin] token_credential = {name:?}: the service manager gave no credentials; add LoadCredential={name}:PATH to the unit")
+    })?;
+    Ok(Some(Path::new(&folder).join(name)))
+}
+
+/// Whether the token that the configuration names can be used. `None`: it is a credential of the service manager, which the service
+/// alone is given, so that nothing can be said of it.
+///
+/// # Errors
+/// One line.
+pub fn check_token(config: &Admin) -> Result<Option<()>, String> {
+    let is_elsewhere = config.token_file.is_none() && config.token_credential.is_some();
+    if is_elsewhere && std::env::var_os(CREDENTIALS).is_none() {
+        return Ok(None);
+    }
+    token_path(config)?.map(Token::open).transpose()?;
+    Ok(Some(()))
 }
 
 impl Guard {
@@ -206,18 +229,8 @@ impl Guard {
     /// # Errors
     /// One line, if it cannot be read.
     pub(super) fn new(config: &Admin) -> Result<Self, String> {
-        let path = match (&config.token_file, &config.token_credential) {
-            (Some(path), _) => Some(path.clone()),
-            (None, Some(name)) => {
-                let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
-                    format!("[admin] token_credential = {name:?}: the service manager gave no credentials; add LoadCredential={name}:PATH to the unit")
-                })?;
-                Some(Path::new(&folder).join(name))
-            }
-            (None, None) => None,
-        };
         Ok(Self {
-            token: path.map(Token::open).transpose()?,
+            token: token_path(config)?.map(Token::open).transpose()?,
             names: config.names.iter().map(|it| it.to_ascii_lowercase()).collect(),
             buckets: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_CLIENTS).unwrap() })),
         })

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Finding, Severity};
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::certificates::{self, WARNING_DAYS};
 use crate::config::Config;
 use crate::origin::MAX_FILLS;
@@ -27,11 +27,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         let authorities = tls.client_ca.as_ref().map(|it| certificates::chain("admin.tls", it));
         found.extend(authorities.and_then(Result::err).map(unusable));
     }
-    if let Err(what) = admin::check_token(&config.admin) {
-        let fix =
-            "put one word of at least 16 characters into the file, such as `openssl rand -hex 32` gives";
-        found.push(Finding::new(Severity::Error, "[admin] token_file", what, fix));
-    }
+    found.extend(admin_token(&config.admin));
     if config.kafka.is_some() && !kafka::HAS_KAFKA {
         let (what, fix) = (
             "this program is built without Kafka",
@@ -63,6 +59,24 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         ),
     });
     found
+}
+
+/// The token of the admin interface.
+fn admin_token(config: &Admin) -> Option<Finding> {
+    let credential = config.token_credential.as_ref().filter(|_| config.token_file.is_none());
+    let key = if credential.is_some() { "[admin] token_credential" } else { "[admin] token_file" };
+    match (admin::check_token(config), credential) {
+        (Err(what), _) => {
+            let fix =
+                "put one word of at least 16 characters into the file, such as `openssl rand -hex 32` gives";
+            Some(Finding::new(Severity::Error, key, what, fix))
+        }
+        (Ok(None), Some(name)) => {
+            let what = format!("{name:?} is given to the service alone, so its token has not been looked at");
+            Some(Finding::fine(key, what))
+        }
+        (Ok(_), _) => None,
+    }
 }
 
 fn unusable(why: String) -> Finding {
@@ -380,5 +394,9 @@ mod tests {
         assert_eq!(found("0123456789abcdef\n"), [""; 0]);
         let short = found("tok");
         assert!(short.len() == 1 && short[0].contains("at least 16 characters"), "{short:?}");
+        // The service alone is given its credentials.
+        let credential = Admin { token_credential: Some("admin-token".into()), ..Admin::default() };
+        let said = admin_token(&credential).unwrap().to_string();
+        assert!(said.starts_with("fine ") && said.contains("has not been looked at"), "{said}");
     }
 }

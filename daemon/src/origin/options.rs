@@ -333,6 +333,9 @@ fn url_mistakes(url: &str, key: &str, wrong: &mut impl FnMut(String, String, &st
             "leave out what is before the @",
         );
     }
+    if let Some(port) = impossible_port(authority) {
+        wrong(key(), format!("{port:?} is no port"), "ports are numbers from 1 to 65535");
+    }
     if let Some(host) = not_quite_ipv4(authority) {
         let what = format!("{host:?} in {url:?} is no address");
         wrong(key(), what, "four numbers from 0 to 255 are one");
@@ -342,6 +345,13 @@ fn url_mistakes(url: &str, key: &str, wrong: &mut impl FnMut(String, String, &st
     } else if has_dots(url) {
         wrong(key(), format!("{url:?} has . or .. in its path"), "give the path that they lead to");
     }
+}
+
+/// What stands where an authority has its port, if it is none that can be connected to.
+fn impossible_port(authority: &str) -> Option<&str> {
+    let host_and_port = authority.rsplit('@').next()?;
+    let (_, port) = host_and_port.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'))?;
+    (!port.is_empty() && port.parse::<u16>().map_or(true, |it| it == 0)).then_some(port)
 }
 
 /// The host of an authority that browsers take for an IPv4 address, since its last label is a number (WHATWG URL, host parsing), and
@@ -379,7 +389,11 @@ mod tests {
         let of = |route: Route| -> Vec<String> {
             mistakes(&[route], &[], &[]).into_iter().map(|it| format!("{}: {}", it.key, it.what)).collect()
         };
-        assert!(of(route("/vod/", "https://cdn.example.com/")).is_empty());
+        for base in
+            ["https://cdn.example.com/", "http://[2001:db8::1]/", "http://[::1]:8080/", "http://a:65535/"]
+        {
+            assert_eq!(of(route("/vod/", base)), [""; 0]);
+        }
         for (path, base, key) in [
             ("vod", "http://a/", "path"),
             ("/", "http://a/", "path"),
@@ -393,6 +407,8 @@ mod tests {
             ("/vod/", "http://a/x?y/", "base"),
             ("/vod/", "http://a/%2E%2e/", "base"),
             ("/vod/", "http://a b/", "base"),
+            ("/vod/", "http://a:99999/", "base"),
+            ("/vod/", "http://[::1]:0/", "base"),
             ("/vod/", "http://999.1.1.1/", "base"),
             ("/vod/", "http://10.1:8080/", "base"),
         ] {
