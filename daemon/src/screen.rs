@@ -155,7 +155,8 @@ pub fn status(status: &Value) -> String {
             out.row("atsc", &atsc_line(service));
         }
     }
-    let is_silent = receive["datagrams"].as_u64() == Some(0)
+    let is_silent = array(receive, "groups").next().is_some()
+        && receive["datagrams"].as_u64() == Some(0)
         && receive["transport_streams"].as_array().is_none_or(Vec::is_empty);
     if is_silent {
         out.row(
@@ -245,6 +246,9 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
             listed(&origin["not_kept"])
         ),
     );
+    for url in array(origin, "open_circuits").filter_map(Value::as_str) {
+        out.row("origin", &format!("{url} FAILS AND IS NOT ASKED for a while"));
+    }
     for group in array(origin, "parents") {
         out.row("parents", &parents(group));
     }
@@ -257,6 +261,14 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
             count(&http["hits"])
         ),
     );
+    let is_any = |counts: &Value| counts.as_object().is_some_and(|it| !it.is_empty());
+    if is_any(&origin["no_place"]) || is_any(&http["sent_to_cdn"]) {
+        let (refused, sent) = (listed(&origin["no_place"]), listed(&http["sent_to_cdn"]));
+        out.row("overload", &format!("fetches refused: {refused}; players sent to the CDN: {sent}"));
+    }
+    if let Some(update) = update_line(&status["firmware"]) {
+        out.row("firmware", &update);
+    }
     for certificate in array(status, "certificates") {
         out.row("certificate", &certificate_line(certificate));
     }
@@ -557,12 +569,9 @@ pub fn firmware(value: &Value) -> String {
             &format!("{version} for {compatible}, {}, {share} % of boxes{held}", size(&offer["length"])),
         );
     }
-    let update = &offered["update"];
-    if !update.is_null() {
-        let held = update["held"].as_str().map(|why| format!(", {why}")).unwrap_or_default();
-        let (received, length) = (size(&update["received_bytes"]), size(&update["length"]));
-        let (version, phase) = (text(update, "version"), text(update, "phase"));
-        row("update", &format!("{version}, {phase}, {received} of {length}{held}"));
+    if let Some(line) = update_line(offered) {
+        let update = &offered["update"];
+        row("update", &line);
         // A program that is not there is among what is lacking.
         if update["held"] == "later" || (update["held"] == "program" && lacks.is_empty()) {
             row("why", text(offered, "why"));
@@ -576,6 +585,15 @@ pub fn firmware(value: &Value) -> String {
         row("not taken", &format!("{}; {}", text(lack, "what"), text(lack, "fix")));
     }
     out
+}
+
+/// The update that a box follows, of the state of its updates.
+fn update_line(state: &Value) -> Option<String> {
+    let update = Some(&state["update"]).filter(|it| !it.is_null())?;
+    let held = update["held"].as_str().map(|why| format!(", {why}")).unwrap_or_default();
+    let (received, length) = (size(&update["received_bytes"]), size(&update["length"]));
+    let (version, phase) = (text(update, "version"), text(update, "phase"));
+    Some(format!("{version}, {phase}, {received} of {length}{held}"))
 }
 
 #[cfg(test)]
@@ -699,6 +717,33 @@ mod tests {
         assert_eq!(line((-1).into(), Value::Null), "[http.tls] c.pem: ENDED 2026-12-24T00:00:00Z");
         assert_eq!(line(Value::Null, Value::Null), "[http.tls] c.pem: until 2026-12-24T00:00:00Z");
         assert_eq!(line(Value::Null, "why".into()), "[http.tls] c.pem: CANNOT BE READ: why");
+    }
+
+    #[test]
+    fn what_is_wrong_has_rows_of_its_own() {
+        let pop = json!({ "receive": { "datagrams": 0, "groups": [] } });
+        let quiet = status(&pop);
+        for row in ["silent", "overload", "firmware"] {
+            assert!(!quiet.contains(row), "{quiet}");
+        }
+        let with = |name: &str, member: Value| {
+            let mut all = pop.clone();
+            all[name] = member;
+            status(&all).split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let text = with("origin", json!({ "no_place": { "share": 1200 }, "open_circuits": ["http://o:1/"] }));
+        assert!(
+            text.contains("overload fetches refused: share 1,200; players sent to the CDN: none"),
+            "{text}"
+        );
+        assert!(text.contains("origin http://o:1/ FAILS AND IS NOT ASKED"), "{text}");
+        let text = with("http", json!({ "sent_to_cdn": { "origin_fails": 7 } }));
+        assert!(text.contains("fetches refused: none; players sent to the CDN: origin fails 7"), "{text}");
+        let update = json!({ "version": "1.5", "phase": "received", "received_bytes": 10, "length": 10, "held": "window" });
+        assert!(
+            with("firmware", json!({ "update": update }))
+                .contains("firmware 1.5, received, 10 B of 10 B, window")
+        );
     }
 
     #[test]

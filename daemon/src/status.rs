@@ -325,7 +325,8 @@ pub fn status_json(parts: &Parts) -> Value {
         "origin": {
             "requests": requests, "bytes": origin_bytes,
             "open_circuits": client.open_circuits(), "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
-            "not_kept": counts(NotKept::ALL.iter().map(|it| it.as_str()).zip(parts.server.filler().not_kept())),
+            "not_kept": counts(NotKept::ALL.iter().map(|it| it.as_str()).zip(server.filler().not_kept())),
+            "waiting": server.filler().places_taken(), "no_place": counts(server.filler().no_place().labelled()),
             "parents": client.parents_report().iter().map(parents_json).collect::<Vec<_>>(),
         },
         "catalog": {
@@ -335,6 +336,7 @@ pub fn status_json(parts: &Parts) -> Value {
         "http": {
             "connections": http.connections.load(Relaxed), "connections_refused": http.refused.load(Relaxed),
             "hits": http.hits(), "connections_open": server.open_connections(), "too_slow": http.too_slow.load(Relaxed),
+            "sent_to_cdn": counts(server.sent_to_cdn_counts().labelled()),
             "responses": counts(["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(http.responses.iter().map(|it| it.load(Relaxed)))),
         },
     })
