@@ -49,6 +49,8 @@ pub enum Access {
         token: Option<String>,
         /// Certificates that are trusted.
         tls: Box<ClientConfig>,
+        /// Whether they are those of `--ca`.
+        has_ca: bool,
     },
 }
 
@@ -83,13 +85,16 @@ impl Access {
             Some(_) => return Err(format!("--ca is for TLS, and {url} is without; give https://HOST:PORT")),
             None => trusting_the_system(is_https(url))?,
         });
-        Ok(Self::Url { url: url.trim_end_matches('/').to_owned(), token, tls })
+        Ok(Self::Url { url: url.trim_end_matches('/').to_owned(), token, tls, has_ca: ca.is_some() })
     }
 
     /// Why a request by URL has failed, and what to do.
     fn failed(&self, err: &hyper_util::client::legacy::Error) -> String {
         if let Some((about, what)) = certificates::failure_of(err) {
             let fix = match about {
+                About::Trust if matches!(self, Self::Url { has_ca: true, .. }) => {
+                    "; --ca names another, or not the authority that has signed it"
+                }
                 About::Trust => "; name it, or the authority that has signed it, with --ca FILE",
                 About::Names => "; ask by one of its names, or have it made for this one too",
                 About::OwnCertificate => "; ask by the socket on that machine, or with `curl --cert`",
@@ -141,7 +146,7 @@ impl Access {
                     request.body(Empty::<Bytes>::new()).map_err(|err| format!("{target}: {err}"))?;
                 sender.send_request(request).await.map_err(failed)
             }
-            Self::Url { url, token, tls } => {
+            Self::Url { url, token, tls, .. } => {
                 let connector = hyper_rustls::HttpsConnectorBuilder::new()
                     .with_tls_config((**tls).clone())
                     .https_or_http()
@@ -306,7 +311,11 @@ mod tests {
         let (own, other) = (path("own.pem"), path("other.pem"));
         assert_eq!(ask(&url, Some(&own)).await.unwrap()["schema"], 1);
         let why = ask(&url, Some(&other)).await.unwrap_err();
-        assert!(why.contains("signed by itself") && why.ends_with("with --ca FILE"), "{why}");
+        assert!(
+            why.contains("signed by itself")
+                && why.ends_with("; --ca names another, or not the authority that has signed it"),
+            "{why}"
+        );
         let why = ask(&format!("https://localhost:{port}"), Some(&own)).await.unwrap_err();
         assert!(why.contains("the certificate is for 127.0.0.1, not for localhost; ask by"), "{why}");
         // One that is not named is trusted no more than before, whatever it says.
