@@ -23,7 +23,7 @@ const ROW_HEIGHT: f64 = 22.0;
 const CHART_HEIGHT: f64 = 180.0;
 const CLASSES: [Class; 4] = [Class::Signalling, Class::High, Class::Medium, Class::Low];
 
-const STYLE: &str = ":root{color-scheme:light dark;--a:#3b7dd8;--b:#2f9e77;--c:#c9862b;--d:#8a63c9;--e:#7b8794;--no:#c5432b;--yes:#2b8a57}\
+const STYLE: &str = ":root{color-scheme:light dark;--a:#3b7dd8;--b:#2f9e77;--c:#c9862b;--d:#8a63c9;--e:#7b8794;--f:#4aa3b5;--no:#c5432b;--yes:#2b8a57}\
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}h1{margin-bottom:.2rem}h2{margin-top:2.2rem}\
 table{border-collapse:collapse;width:100%}td,th{padding:.3rem .8rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}td.u{word-break:break-all}\
@@ -111,6 +111,9 @@ fn budget(out: &mut String, config: &Config, plan: &Plan) {
     };
     let mut parts =
         vec![("signalling", plan.signalling_share, "--e"), ("live, reserved", plan.live_share, "--c")];
+    if plan.firmware_share > 0.0 {
+        parts.push(("firmware", plan.firmware_share, "--f"));
+    }
     for (class, colour) in [(Class::High, "--a"), (Class::Medium, "--b"), (Class::Low, "--d")] {
         parts.push((class.as_str(), share_of(class), colour));
     }

@@ -35,7 +35,7 @@ pub fn examine(
     found.extend(firmware(config, wall));
     found.extend(destinations.iter().filter_map(|destination| route(config, *destination)));
     found.push(match planned {
-        Ok(plan) => the_plan(plan),
+        Ok(plan) => the_plan(config, plan),
         Err(why) => Finding::new(Severity::Error, "sources", why, ""),
     });
     Report::new(found)
@@ -112,12 +112,8 @@ fn signing(config: &Config, wall: WallTime) -> Option<Finding> {
     let what = crate::signing::describe(&sealer);
     let soon = wall.plus_ms(SOON_DAYS * 86_400_000).unix_seconds();
     Some(if sealer.certificate().until < soon {
-        Finding::new(
-            Severity::Warning,
-            "signing",
-            what,
-            "`headend keygen --rotate` makes the next online key",
-        )
+        let fix = format!("`headend keygen{} --rotate` makes the next online key", config.keys_flag());
+        Finding::new(Severity::Warning, "signing", what, &fix)
     } else {
         Finding::fine("signing", what)
     })
@@ -238,13 +234,17 @@ fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
 }
 
 /// The link's rate against what is to be carried.
-fn the_plan(plan: &Plan) -> Finding {
+fn the_plan(config: &Config, plan: &Plan) -> Finding {
     if let Some(refusal) = plan.refusal() {
-        let fix = "`headend plan` shows what would work";
-        return Finding::new(Severity::Error, "link", refusal, fix);
+        let fix = format!("`headend plan{}` shows what would work", config.flag());
+        return Finding::new(Severity::Error, "link", refusal, &fix);
     }
+    let firmware = match plan.firmware_share {
+        0.0 => String::new(),
+        share => format!("firmware {:.1} %, ", share * 100.0),
+    };
     let what = format!(
-        "{} for {} objects: each comes round within {}, live takes {:.0} %, signalling {:.1} %",
+        "{} for {} objects: each comes round within {}, live takes {:.0} %, {firmware}signalling {:.1} %",
         human_bps(plan.rate_bps as f64),
         plan.objects.len(),
         human_seconds(plan.cycle_s),

@@ -254,7 +254,8 @@ pub enum FirmwareAction {
         #[arg(long)]
         json: bool,
     },
-    /// Show the bundles on offer
+    /// Show the bundles on offer, and read their files
+    #[command(alias = "check")]
     List {
         /// Configuration of the `send` that carries them
         #[arg(short, long, value_name = "FILE")]

@@ -246,6 +246,16 @@ impl Config {
         of_link.or_else(|| self.nip.carrier.as_ref().map(|it| it.fec.as_str()))
     }
 
+    /// What a command of this program has behind it to read this configuration, ` -c FILE`, for messages.
+    pub fn flag(&self) -> String {
+        self.file.as_ref().map_or_else(String::new, |it| format!(" -c {}", it.display()))
+    }
+
+    /// The same for the folder of keys, ` --out DIR`.
+    pub fn keys_flag(&self) -> String {
+        self.signing.as_ref().map_or_else(String::new, |it| format!(" --out {}", it.keys.display()))
+    }
+
     /// Bits a second that are reserved for live sources.
     pub fn reserved_bps(&self) -> u64 {
         self.sources.iter().filter_map(|source| source.reserved_bps).sum()

@@ -47,6 +47,8 @@ pub struct Taken {
     pub fdt_bps: f64,
     /// Reserved for live.
     pub live_bps: u64,
+    /// Kept for firmware that is on offer.
+    pub firmware_bps: u64,
     /// Every object comes round at least this often.
     pub cycle_s: Option<f64>,
 }
@@ -90,6 +92,8 @@ pub struct Plan {
     pub signalling_share: f64,
     /// Part of it that is reserved for live, 0 to 1.
     pub live_share: f64,
+    /// Part of it that firmware has, 0 to 1.
+    pub firmware_share: f64,
     /// Seconds in which every scheduled object is sent at least once.
     pub cycle_s: f64,
     /// The promised cycle; `None`: nothing is promised.
@@ -114,8 +118,9 @@ pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
         .sum::<f64>()
         + taken.fdt_bps / rate;
     let live_share = taken.live_bps as f64 / rate;
+    let firmware_share = taken.firmware_bps as f64 / rate;
     // What is left for the schedule; a link that signalling alone overfills is reported, not divided by zero.
-    let left = (1.0 - signalling - live_share).max(0.001);
+    let left = (1.0 - signalling - live_share - firmware_share).max(0.001);
     let scheduled: Vec<&Planned> = objects.iter().filter(|object| object.max_period_s.is_none()).collect();
     let total_weight: f64 = scheduled.iter().map(|object| object.weight).sum();
     let root = |object: &Planned| (object.weight / total_weight * seconds(object.air_bytes)).sqrt();
@@ -153,6 +158,7 @@ pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
         rate_bps,
         signalling_share: signalling,
         live_share,
+        firmware_share,
         cycle_s,
         promised_cycle_s: taken.cycle_s,
         least_cycle_s,
@@ -191,9 +197,15 @@ impl Plan {
         if self.signalling_share >= 1.0 {
             return Some("FDT, announcement and manifests alone need more than the link; raise [link] rate_bps, or the intervals in [carousel]".to_owned());
         }
-        if self.signalling_share + self.live_share >= 1.0 {
+        if self.signalling_share + self.live_share + self.firmware_share >= 1.0 {
+            let (firmware, lower) = match self.firmware_share {
+                0.0 => (String::new(), "reserved_bps"),
+                share => {
+                    (format!(", firmware {:.0} %", share * 100.0), "reserved_bps or [firmware] rate_bps")
+                }
+            };
             return Some(format!(
-                "what is reserved for live takes {:.0} % of the link and signalling {:.1} %; nothing is left. Lower reserved_bps, or raise [link] rate_bps",
+                "what is reserved for live takes {:.0} % of the link{firmware} and signalling {:.1} %; nothing is left. Lower {lower}, or raise [link] rate_bps",
                 self.live_share * 100.0,
                 self.signalling_share * 100.0
             ));
@@ -214,6 +226,9 @@ impl Plan {
         let _ = writeln!(out, "signalling      {:.1} % of it", self.signalling_share * 100.0);
         if self.live_share > 0.0 {
             let _ = writeln!(out, "live            {:.1} % of it, reserved", self.live_share * 100.0);
+        }
+        if self.firmware_share > 0.0 {
+            let _ = writeln!(out, "firmware        {:.1} % of it", self.firmware_share * 100.0);
         }
         let promised = match self.promised_cycle_s {
             Some(promised) if promised < self.least_cycle_s => {
@@ -329,5 +344,19 @@ mod tests {
         let with = |live_bps| plan(&all, 8_000_000, &Taken { live_bps, ..Taken::default() });
         assert!((with(4_000_000).cycle_s - 8.0).abs() < 1e-9 && (with(0).cycle_s - 4.0).abs() < 1e-9);
         assert!(with(9_000_000).refusal().unwrap().contains("reserved for live takes 112 %"));
+        let both = Taken { live_bps: 4_000_000, firmware_bps: 2_000_000, ..Taken::default() };
+        let beside = plan(&all, 8_000_000, &both);
+        assert!((beside.cycle_s - 16.0).abs() < 1e-9 && beside.refusal().is_none());
+        let table = beside.to_table();
+        assert!(
+            table.contains("live            50.0 %") && table.contains("firmware        25.0 %"),
+            "{table}"
+        );
+        let full = plan(&all, 8_000_000, &Taken { firmware_bps: 4_000_000, ..both }).refusal().unwrap();
+        assert!(
+            full.contains("live takes 50 % of the link, firmware 50 %")
+                && full.contains("[firmware] rate_bps"),
+            "{full}"
+        );
     }
 }

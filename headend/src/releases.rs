@@ -252,10 +252,14 @@ pub fn add(config: &Config, mut release: Release, date: u64) -> Result<Release, 
         let _ = fs::remove_file(file(&folder, &ended.id()));
     }
     if on_offer.iter().any(|it| it.id() == release.id()) {
-        return Err(format!("{}: on offer already; `headend firmware withdraw` takes it back", release.id()));
+        let (id, flag) = (release.id(), config.flag());
+        return Err(format!("{id}: on offer already; `headend firmware withdraw {id}{flag}` takes it back"));
     }
     if on_offer.len() >= MAX_OFFERS {
-        return Err(format!("{MAX_OFFERS} bundles are on offer; `headend firmware withdraw` takes one back"));
+        let flag = config.flag();
+        return Err(format!(
+            "{MAX_OFFERS} bundles are on offer; `headend firmware withdraw ID{flag}` takes one back"
+        ));
     }
     let name = |it: &Release| it.path.file_name().map(std::ffi::OsStr::to_owned);
     if let Some(other) = on_offer.iter().find(|it| name(it) == name(&release)) {

@@ -611,7 +611,8 @@ impl Air {
         let fdt_bytes = self.measure_fdt();
         let taken = Taken {
             fdt_bps: fdt_bytes as f64 * 8e9 / self.fdt_cycle_ns.max(1) as f64,
-            live_bps: self.config.reserved_bps + self.config.share_bps,
+            live_bps: self.config.reserved_bps,
+            firmware_bps: self.config.share_bps,
             cycle_s: self.config.cycle_ms.map(|ms| ms as f64 / 1000.0),
         };
         (objects, taken)

@@ -52,10 +52,11 @@ pub(super) fn command(order: Order) -> Result<(), String> {
                 && !certificate.covers(SERVICE)
             {
                 return Err(format!(
-                    "key {} may sign for {} alone, and receivers would refuse its commands; `headend keygen --rotate --service {SERVICE}`, \
+                    "key {} may sign for {} alone, and receivers would refuse its commands; `headend keygen{} --rotate --service {SERVICE}`, \
                      with --service for each of the others, makes one that may sign both",
                     certificate.key.id(),
-                    certificate.services.join(", ")
+                    certificate.services.join(", "),
+                    config.keys_flag()
                 ));
             }
             let command = given(&order, action, target.unwrap_or_default(), wall)?;

@@ -46,6 +46,8 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
             if json {
                 let all = looked.iter().map(|(it, fault)| releases::to_json(it, fault.as_ref()));
                 print(&pretty(&json!({ "schema": 1, "offers": all.collect::<Vec<_>>() })))?;
+            } else if releases.is_empty() {
+                print("nothing is on offer\n")?;
             } else {
                 print(&releases.iter().map(|it| format!("{}\n", line(it))).collect::<String>())?;
             }
@@ -85,10 +87,11 @@ fn may_sign(config: &Config, wall: WallTime) -> Result<(), String> {
     let sealer = signing::sealer(config, wall)?;
     match sealer.as_ref().map(Sealer::certificate) {
         Some(certificate) if !certificate.covers(SERVICE) => Err(format!(
-            "key {} may sign for {} alone, and receivers would refuse its firmware; `headend keygen --rotate --service {SERVICE}`, \
+            "key {} may sign for {} alone, and receivers would refuse its firmware; `headend keygen{} --rotate --service {SERVICE}`, \
              with --service for each of the others, makes one that may sign both",
             certificate.key.id(),
-            certificate.services.join(", ")
+            certificate.services.join(", "),
+            config.keys_flag()
         )),
         _ => Ok(()),
     }

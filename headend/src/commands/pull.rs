@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{pretty, print};
 use crate::config::Config;
 use crate::progress::bar;
-use crate::pull::{self, BucketList, Missing, Pulled};
+use crate::pull::{self, BucketList, Missing, PullFailure, Pulled};
 use crate::units::grouped;
 
 /// Names that are printed of what is missing, of each reason.
@@ -41,12 +41,21 @@ pub(super) fn pull(config: &Config, is_json: bool) -> Result<(), String> {
         eprintln!("{line}");
     }
     all_came(&pulled)?;
-    match pulled.iter().map(|it| it.missing.len()).sum::<usize>() {
+    let missing = || pulled.iter().flat_map(|it| &it.missing);
+    match missing().count() {
         0 => Ok(()),
-        count => Err(format!(
-            "{} of what is wanted did not come, as told above; players get it from the origin",
-            grouped(count)
-        )),
+        count => {
+            // Of these the origin says that it has not got them either.
+            let nowhere = missing().filter(|it| it.reason == PullFailure::NotFound.as_str()).count();
+            let rest = match nowhere {
+                0 => "players get it from the origin".to_owned(),
+                all if all == count => "players get it nowhere, since the origin has not got it".to_owned(),
+                some => {
+                    format!("the origin has not got {} of these; players get the rest from it", grouped(some))
+                }
+            };
+            Err(format!("{} of what is wanted did not come, as told above; {rest}", grouped(count)))
+        }
     }
 }
 

@@ -367,7 +367,8 @@ fn tls_failure(err: &rustls::Error) -> String {
                     .to_owned()
             }
             Certificate::Revoked => "the certificate of the origin is revoked: renew it".to_owned(),
-            Certificate::Other(_) => {
+            // By its text, since the webpki crate is no dependency.
+            Certificate::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
                 "the certificate of the origin is its own authority, or none of a server: give it one of an authority that \
                  this machine trusts"
                     .to_owned()

@@ -84,7 +84,7 @@ const MARK: &str = ".pulled";
 const LOOK: Duration = Duration::from_secs(60);
 /// The same of live ones, whatever they say.
 const LIVE_LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
-/// Patience with a bucket that is looked at for `check`.
+/// Patience with an origin that is looked at for `check`, redirects and all.
 const PROBE: Duration = Duration::from_secs(10);
 /// Time for which a file stays that no manifest names any more: receivers may be behind.
 const KEEP: Duration = Duration::from_secs(60);
@@ -365,12 +365,20 @@ async fn look_at_all(sources: &[&Source]) -> Vec<Result<Probed, Failed>> {
 }
 
 async fn look_at_origin(source: &Source) -> Result<Probed, Failed> {
-    let Some(location) = source.bucket() else { return look_at_manifest(source).await };
+    let look = async {
+        match source.bucket() {
+            Some(location) => look_at_bucket(source, location).await,
+            None => look_at_manifest(source).await,
+        }
+    };
+    let silent = |_| Failed::new(PullFailure::Timeout, format!("no answer for {} s", PROBE.as_secs()));
+    tokio::time::timeout(PROBE, look).await.map_err(silent)?
+}
+
+async fn look_at_bucket(source: &Source, location: S3Location) -> Result<Probed, Failed> {
     let (prefix, key) = (location.prefix.clone(), location.manifest_key());
     let bucket = bucket(source, location, environment)?.impatient();
-    let patience = tokio::time::timeout(PROBE, look_into(&bucket, &key));
-    let silent = |_| Failed::new(PullFailure::Timeout, format!("no answer for {} s", PROBE.as_secs()));
-    let page = patience.await.map_err(silent)??;
+    let page = look_into(&bucket, &key).await?;
     Ok(judge(&page, source, &prefix, &shown(source)))
 }
 

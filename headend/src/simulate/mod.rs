@@ -131,7 +131,7 @@ pub fn run(config: &Config, planned: Option<(&[Planned], &Taken)>, mut progress:
         None => Catalogue::of_forecasts(&config.forecasts, cut, protection),
     };
     let taken = planned.map_or_else(Taken::default, |(_, taken)| *taken);
-    let left_bps = config.link.rate_bps as f64 - taken.fdt_bps - taken.live_bps as f64;
+    let left_bps = config.link.rate_bps as f64 - taken.fdt_bps - (taken.live_bps + taken.firmware_bps) as f64;
     let on_air = catalogue(&protection);
     let play = |catalogue: &Catalogue, progress: &mut dyn FnMut(u64)| {
         Play { config, catalogue, left_bps, taken }.run(progress)
