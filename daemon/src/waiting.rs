@@ -10,18 +10,32 @@ impl Flight {
     /// Waits until the byte at `offset` is there, or given up, or the flight has ended; false if nothing happened to the
     /// flight for `patience`, or nothing can happen to it any more.
     pub async fn wait_for(&self, offset: u64, patience: Duration) -> bool {
+        self.wait(offset, patience, |it| it.time_to_give_up(clock::now())).await
+    }
+
+    /// As [`Flight::wait_for`], for those who can ask an origin instead.
+    pub async fn wait_or_turn(&self, offset: u64, patience: Duration) -> bool {
+        self.wait(offset, patience, |it| it.time_to_turn(clock::now())).await
+    }
+
+    async fn wait(
+        &self,
+        offset: u64,
+        patience: Duration,
+        time_left: impl Fn(&Self) -> Option<Duration>,
+    ) -> bool {
         let mut before = self.received_bytes();
         loop {
             let changed = self.listen();
             if self.outcome().is_some() || self.available_from(offset) > offset || self.is_given_up(offset) {
                 return true;
             }
-            let to_loss = self.time_to_give_up(clock::now());
-            if to_loss == Some(Duration::ZERO) {
+            let left = time_left(self);
+            if left == Some(Duration::ZERO) {
                 return false;
             }
-            let patience = to_loss.map_or(patience, |it| it.min(patience));
-            if tokio::time::timeout(patience, changed).await.is_err() && to_loss.is_none() {
+            let patience = left.map_or(patience, |it| it.min(patience));
+            if tokio::time::timeout(patience, changed).await.is_err() && left.is_none() {
                 let now = self.received_bytes();
                 if now == before {
                     return false;

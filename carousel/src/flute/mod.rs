@@ -24,7 +24,7 @@ pub use fdt::{CacheControl, Encoding, FdtInstance, FdtNamespace, File, OtiAttrib
 pub use receiver::{
     AbandonReason, DropReason, Event, InFlight, JoinFailure, Joined, Joiner, MemoryBuf, MemoryStorage,
     OpenRequest, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionTrust, Storage,
-    SymbolPlace, Verdict,
+    SymbolPlace, Unfinished, Verdict,
 };
 pub use sender::{
     FDT_ROOT_BYTES, LARGE_PAGE_BYTES, SMALL_PAGES, SendFile, Sender, SenderError, SenderProfile,

@@ -160,6 +160,11 @@ impl<B> Sessions<B> {
         self.index.get(key).map(|&index| &mut self.sessions[index].1)
     }
 
+    /// As [`Self::get_mut`], to look at.
+    pub fn get(&self, key: &SessionKey) -> Option<&Receiver<B>> {
+        self.index.get(key).map(|&index| &self.sessions[index].1)
+    }
+
     /// All sessions in the order in which they were first heard.
     pub fn iter(&self) -> impl Iterator<Item = (&SessionKey, &Receiver<B>)> {
         self.sessions.iter().map(|(key, receiver)| (key, receiver))

@@ -26,7 +26,8 @@ pub use codepoint::{Codepoint, Format};
 pub use entity::{Entity, unchunk};
 pub use evidence::{Evidence, Recognizer, evidence};
 pub use receiver::{
-    ChannelState, Event, Receiver, ReceiverConfig, RepairJob, RouteDrop, RouteFailure, RouteStats, Verdict,
+    ChannelState, Event, GrowingState, Receiver, ReceiverConfig, RepairJob, RouteDrop, RouteFailure,
+    RouteStats, Verdict,
 };
 pub use sender::{Sender, SenderError};
 pub use stsid::{Channel, Payload, Protected, RepairFlow, RouteSession, STSID_TYPE, SourceFlow, Stsid};

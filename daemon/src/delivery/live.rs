@@ -8,9 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use carousel::alc::Packet;
-use carousel::flute::{File, JoinFailure, Joined, Joiner, ReceiverStats, SessionKey, verify};
+use carousel::flute::{File, InFlight, JoinFailure, Joined, Joiner, ReceiverStats, SessionKey, verify};
 use carousel::lct::Tsi;
 use carousel::limits::{MAX_SESSIONS, SPENT_SESSION_SILENCE};
+use carousel::mabr::ChunkName;
 use carousel::route::lls::USBD_TYPE;
 use carousel::route::{self, Recognizer, RouteSession, RouteStats, SIGNALLING_TSI, STSID_TYPE};
 use carousel::time::Instant;
@@ -35,10 +36,12 @@ pub(super) struct Live<B> {
     recognizer: Recognizer,
     joiners: HashMap<SessionKey, Joiner>,
     /// Objects that have begun. As many as the receivers have open.
-    growing: HashMap<ObjectRef, B>,
+    pub(super) growing: HashMap<ObjectRef, B>,
     /// Receivers that may have grown in this batch.
     touched_routes: Vec<RouteKey>,
     touched_joiners: Vec<SessionKey>,
+    /// When the last of them was.
+    touched_at: Instant,
     /// Documents of signalling packages: each is an object of its own.
     pub(super) documents: u64,
     /// Tables of low-level signalling.
@@ -58,6 +61,7 @@ impl<B> Default for Live<B> {
             growing: HashMap::new(),
             touched_routes: Vec::new(),
             touched_joiners: Vec::new(),
+            touched_at: Instant::default(),
             documents: 0,
             lls: LlsTables::default(),
             described: Arc::default(),
@@ -229,10 +233,72 @@ impl<S: ObjectStore> Delivery<S> {
 
     fn join(&mut self, now: Instant, session: SessionKey, file: &File, bytes: &[u8]) {
         self.live.joiners.entry(session).or_default().chunk(now, file, bytes);
-        if self.live.touched_joiners.last() != Some(&session) {
-            self.live.touched_joiners.push(session);
-        }
+        self.touch_joined(now, session);
         self.joined(now, session);
+    }
+
+    /// Segments that are joined from chunks of this session are looked at when the batch is over.
+    pub(super) fn touch_joined(&mut self, now: Instant, session: SessionKey) {
+        let live = &mut self.live;
+        live.touched_at = now;
+        if live.touched_joiners.last() != Some(&session) && live.joiners.contains_key(&session) {
+            live.touched_joiners.push(session);
+        }
+    }
+
+    /// Chunks in flight of the segment that is joined as `object`.
+    fn chunks_of(&self, object: ObjectRef) -> impl Iterator<Item = (ChunkName<'_>, &InFlight<S::Buf>)> {
+        let joiner = self.live.joiners.get(&object.session);
+        let segment = joiner.and_then(|it| it.unfinished().find(|it| it.file.toi == object.toi));
+        let receiver = segment.and_then(|_| self.sessions.get(&object.session));
+        receiver.into_iter().flat_map(carousel::flute::Receiver::in_flight).filter_map(move |it| {
+            let name = ChunkName::split(&it.file()?.content_location)?;
+            (Some(name.object) == segment.map(|it| &*it.file.content_location)).then_some((name, it))
+        })
+    }
+
+    /// Says of the segments that are joined from chunks of a session whether anything brings the chunk that comes next.
+    fn tell_joined(&self, now: Instant, session: SessionKey) {
+        let Some(joiner) = self.live.joiners.get(&session) else { return };
+        for segment in joiner.unfinished() {
+            let object = ObjectRef { session, toi: segment.file.toi };
+            let Some(buf) = self.live.growing.get(&object) else { continue };
+            let (mut next, mut has_stalled) = (None, false);
+            for (name, chunk) in self.chunks_of(object) {
+                let is_stalled = self.is_stalled(object.session, chunk);
+                has_stalled |= is_stalled;
+                if name.offset == segment.end {
+                    next = Some(is_stalled);
+                }
+            }
+            let is_stalled = next.unwrap_or(segment.is_passed || has_stalled);
+            self.store.set_stalled(buf, is_stalled.then_some(now));
+        }
+    }
+
+    /// Says of the objects of a session of ROUTE whether their next packets are late.
+    fn tell_growing(&self, now: Instant, at: RouteKey) {
+        let Some(receiver) = self.live.routes.get(&at) else { return };
+        for it in receiver.growing(now) {
+            let object = ObjectRef { session: session_of(at, it.tsi), toi: it.toi };
+            if let Some(buf) = self.live.growing.get(&object) {
+                self.store.set_passed(buf, it.has_gap.then_some(now));
+                self.store.set_stalled(buf, it.is_late.then_some(now));
+            }
+        }
+    }
+
+    /// A client waits for an object that grows: an origin that is to repair chunks of it is asked at once. False: it is no such
+    /// object.
+    pub(super) fn request_growing(&mut self, now: Instant, object: ObjectRef) -> bool {
+        let Some(buf) = self.live.growing.get(&object) else { return false };
+        self.store.request_seen(buf);
+        let stalled = self.chunks_of(object).filter(|(_, it)| it.is_stalled());
+        let stalled: Vec<ObjectRef> = stalled.map(|(_, it)| ObjectRef { toi: it.toi(), ..object }).collect();
+        for chunk in stalled {
+            self.handle_request(now, chunk);
+        }
+        true
     }
 
     /// An FDT Instance of FLUTE may name objects of ROUTE in the same session.
@@ -286,6 +352,9 @@ impl<S: ObjectStore> Delivery<S> {
         }
         let Some(mut buf) = self.live.growing.remove(&object) else { return };
         self.store.extend(&mut buf, 0, bytes);
+        // Whoever waits for it waits for its verification from now on.
+        self.store.set_stalled(&buf, None);
+        self.store.set_passed(&buf, None);
         self.complete(now, object, file, buf, 0);
     }
 
@@ -296,9 +365,12 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// Hands on what has grown in this batch.
     pub(super) fn grow_live(&mut self) {
+        let touched_routes = std::mem::take(&mut self.live.touched_routes);
+        let touched_joiners = std::mem::take(&mut self.live.touched_joiners);
         let Self { live, store, .. } = self;
-        let Live { routes, joiners, growing, touched_routes, touched_joiners, .. } = live;
-        for at in touched_routes.drain(..) {
+        let Live { routes, joiners, growing, touched_at, .. } = live;
+        let touched_at = *touched_at;
+        for &at in &touched_routes {
             if let Some(receiver) = routes.get_mut(&at) {
                 receiver.grown(|tsi, file, offset, bytes| {
                     let object = ObjectRef { session: session_of(at, tsi), toi: file.toi };
@@ -308,7 +380,7 @@ impl<S: ObjectStore> Delivery<S> {
                 });
             }
         }
-        for session in touched_joiners.drain(..) {
+        for &session in &touched_joiners {
             if let Some(joiner) = joiners.get_mut(&session) {
                 joiner.grown(|file, offset, bytes| {
                     if let Some(buf) = growing.get_mut(&ObjectRef { session, toi: file.toi }) {
@@ -317,6 +389,19 @@ impl<S: ObjectStore> Delivery<S> {
                 });
             }
         }
+        for &at in &touched_routes {
+            if let Some(receiver) = self.live.routes.get(&at) {
+                self.tell_growing(receiver.last_heard(), at);
+            }
+        }
+        for &session in &touched_joiners {
+            self.tell_joined(touched_at, session);
+        }
+        // Their memory is used again.
+        self.live.touched_routes = touched_routes;
+        self.live.touched_joiners = touched_joiners;
+        self.live.touched_routes.clear();
+        self.live.touched_joiners.clear();
     }
 
     pub(super) fn live_timeout(&mut self, now: Instant) {
@@ -326,6 +411,7 @@ impl<S: ObjectStore> Delivery<S> {
             receiver.handle_timeout(now);
             let is_spent = now.since(receiver.last_heard()) >= SPENT_SESSION_SILENCE;
             self.route_events(now, at);
+            self.tell_growing(now, at);
             if is_spent {
                 self.counters.sessions_expired += 1;
                 self.end_route(now, at);
@@ -337,6 +423,7 @@ impl<S: ObjectStore> Delivery<S> {
                 joiner.handle_timeout(now);
             }
             self.joined(now, session);
+            self.tell_joined(now, session);
         }
     }
 

@@ -72,6 +72,9 @@ pub trait ObjectStore: std::fmt::Debug {
     fn expect(&self, buf: &Self::Buf, at: Option<Instant>);
     /// Nothing brings more of the object since then: its packets have stopped, and no origin is asked. `None`: something does.
     fn set_stalled(&self, buf: &Self::Buf, since: Option<Instant>);
+    /// What comes next of a growing object is passed by what lies behind since then: repair symbols may bring it at its end. `None`: it is
+    /// not.
+    fn set_passed(&self, _buf: &Self::Buf, _since: Option<Instant>) {}
     /// A client's request for the object was looked at: the next one counts again.
     fn request_seen(&self, buf: &Self::Buf);
 }

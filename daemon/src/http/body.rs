@@ -363,7 +363,7 @@ async fn stream(
             reader.is_at(offset);
             // A player that leaves while nothing comes is noticed at once: the origin may wait for nobody else.
             let frame = tokio::select! {
-                frame = next(flight, flights, offset..end, waits) => frame,
+                frame = next(flight, flights, offset..end, waits, tail.is_some()) => frame,
                 () = sender.closed() => return Ok(()),
             };
             let frame = match (frame, &tail) {
@@ -396,6 +396,7 @@ async fn next(
     flights: &Flights,
     range: Range<u64>,
     waits: Waits,
+    has_tail: bool,
 ) -> io::Result<Option<Bytes>> {
     let wait = || async {
         if flight.sent.is_some() {
@@ -403,7 +404,10 @@ async fn next(
         }
         if !flight.wait_for(range.start, waits.haste).await {
             flights.hurry(flight).await;
-            return flight.wait_for(range.start, waits.patience).await;
+            return match has_tail {
+                true => flight.wait_or_turn(range.start, waits.patience).await,
+                false => flight.wait_for(range.start, waits.patience).await,
+            };
         }
         true
     };

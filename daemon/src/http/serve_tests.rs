@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use carousel::query::IgnoredQuery;
 
 use super::super::options::Http;
-use super::super::testing::{asked, get, head, partial, server, server_of, target};
+use super::super::testing::{asked, get, head, partial, read, server, server_of, target};
 use super::*;
 use crate::delivery::{Announced, Flight};
 use crate::origin::testing::{carry, filler_with, key, object, origin, publish, put, response};
@@ -229,7 +229,8 @@ async fn a_live_segment_that_its_origin_does_not_have_is_waited_for() {
     let lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "s1.ts", "#EXTINF:1,", "s2.ts"];
     publish(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
     let begin = |name: &str| {
-        let flight = Arc::new(Flight::of_growing(key(name), None, partial(&tested.tested, b"right")));
+        let flight =
+            Arc::new(Flight::of_growing(key(name), None, object(), partial(&tested.tested, b"right")));
         context.flights.add(Arc::clone(&flight)).unwrap();
         flight
     };
@@ -254,7 +255,8 @@ async fn a_live_segment_that_is_lost_is_marked_as_a_gap_and_not_waited_for() {
     let lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "s1.ts", "#EXTINF:1,", "s2.ts"];
     carry(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
     carry(context, "h/s2.ts", b"later");
-    let flight = Arc::new(Flight::of_growing(key("h/s1.ts"), None, partial(&tested.tested, b"right")));
+    let flight =
+        Arc::new(Flight::of_growing(key("h/s1.ts"), None, object(), partial(&tested.tested, b"right")));
     context.flights.add(Arc::clone(&flight)).unwrap();
     let playlist = || async {
         let (target, head) = (target("h/a.m3u8"), head("GET", "/", &[]));
@@ -276,6 +278,41 @@ async fn a_live_segment_that_is_lost_is_marked_as_a_gap_and_not_waited_for() {
     // Its packets come again.
     flight.set_stalled(None);
     assert!(!playlist().await.contains("GAP"));
+}
+
+/// A player has the beginning of a segment when the link loses what comes next: the origin is asked for the rest, long before half of a
+/// target duration is over; without an origin the response is cut when nothing can bring it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_link_loses_in_the_middle_of_a_live_segment_comes_from_the_origin_at_once() {
+    let url = origin(|head| {
+        let from = head.lines().find_map(|it| it.strip_prefix("range: bytes=")).unwrap();
+        let from: usize = from.trim_end_matches('-').parse().unwrap();
+        let range = format!("Content-Range: bytes {from}-9/10");
+        let length = format!("Content-Length: {}", 10 - from);
+        response(&["206 Part", &range, &length], &"right-rest"[from..])
+    });
+    for (origin, expected) in [(Some(url), "right-rest"), (None, "right")] {
+        let tested = server(Http { wait_ms: 20_000, ..Http::default() }, &[], origin.clone());
+        let (server, context) = (&tested.server, &tested.tested.context);
+        let lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:20", "#EXTINF:20,", "s1.ts", "#EXTINF:20,", "s2.ts"];
+        carry(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
+        let flight =
+            Arc::new(Flight::of_growing(key("h/s1.ts"), None, object(), partial(&tested.tested, b"right")));
+        context.flights.add(Arc::clone(&flight)).unwrap();
+        flight.advance(5);
+        let (target, head) = (target("h/s1.ts"), get("/"));
+        let Outcome::Response(answer) = server.object(&asked(server, &target, &head)).await else {
+            panic!("it is on its way")
+        };
+        match origin.is_some() {
+            // Repair symbols may bring it at the segment's end: an origin has it now.
+            true => flight.set_passed(Some(clock::now())),
+            false => flight.set_stalled(Some(clock::now())),
+        }
+        let (bytes, end) =
+            tokio::time::timeout(Duration::from_secs(5), read(answer.into_body())).await.unwrap();
+        assert_eq!((String::from_utf8(bytes).unwrap().as_str(), end.is_ok()), (expected, origin.is_some()));
+    }
 }
 
 /// An MPD that numbers its segments cannot say which of them are missing.
@@ -301,7 +338,8 @@ async fn players_of_dash_pass_over_a_segment_that_is_lost() {
     );
     context.flights.retract("h/a-2.m4s", &object());
     // It comes after all.
-    let flight = Arc::new(Flight::of_growing(key("h/a-2.m4s"), None, partial(&tested.tested, b"right")));
+    let flight =
+        Arc::new(Flight::of_growing(key("h/a-2.m4s"), None, object(), partial(&tested.tested, b"right")));
     context.flights.add(Arc::clone(&flight)).unwrap();
     flight.advance(5);
     assert_eq!(status(server, "h/a-2.m4s", &[]).await, 200);

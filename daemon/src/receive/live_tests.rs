@@ -194,6 +194,80 @@ fn an_object_with_a_loss_is_restored_or_gone_and_never_held_in_part() {
 }
 
 #[test]
+fn a_gap_that_only_repair_symbols_can_fill_turns_players_to_origins_and_is_lost_without_them() {
+    let mut world = World::new();
+    let mut packets = world.object(3, Codepoint::MEDIA_FILE, &body(9_000), true);
+    let late = packets.remove(4);
+    world.receive(&packets);
+    let flight = world.context.flights.get("h/003.m4s").expect("it is on its way");
+    let begin = world.now;
+    let after = |ms: u64| begin + Duration::from_millis(ms);
+    assert_eq!(flight.time_to_turn(after(300)), Some(Duration::ZERO));
+    assert!(!flight.is_lost(after(900)), "repair symbols may come");
+    world.intake.tick(after(600));
+    assert_eq!((flight.is_lost(after(899)), flight.is_lost(after(900))), (false, true));
+    world.now = after(1_000);
+    world.receive(&[late]);
+    assert!(world.held("h/003.m4s").is_some() && !flight.is_lost(after(2_000)), "it comes after all");
+}
+
+/// The packets of a chunk that is sent as an object: described, its last packet closing it.
+fn chunk_packets(sender: &mut flute::Sender, name: &str, chunk: &[u8]) -> Vec<Vec<u8>> {
+    let toi = sender.add(SendFile::of(format!("http://h/9.m4s{name}"), chunk)).unwrap();
+    let (mut packets, mut out) = (Vec::new(), Vec::new());
+    for page in sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap() {
+        for packet in 0..sender.fdt_packets(page) {
+            sender.write_fdt(page, packet, &mut out);
+            packets.push(out.clone());
+        }
+    }
+    for (at, symbol) in chunk.chunks(PAYLOAD_BYTES).enumerate() {
+        let is_last = (at + 1) * PAYLOAD_BYTES >= chunk.len();
+        sender.write_packet(toi, at as u64, symbol, is_last, &mut out);
+        packets.push(out.clone());
+    }
+    packets
+}
+
+#[test]
+fn a_segment_of_which_a_chunk_is_lost_is_lost_at_once_and_goes_on_when_it_comes() {
+    // Lost of the second of three: a packet (it is told by the one that closes it), all (by the third), the last packet (by the third;
+    // of what has begun it takes the reception timeout).
+    for (lost, is_told_by_third) in [(vec![1], false), (vec![0, 1, 2, 3], true)] {
+        let mut world = World::new();
+        let profile = SenderProfile { symbol_length: PAYLOAD_BYTES as u16, ..SenderProfile::default() };
+        let mut sender = flute::Sender::new(Tsi(20), profile, 1, 1);
+        let segment = body(6_000);
+        let first = chunk_packets(&mut sender, "#0", &segment[..2_000]);
+        let second = chunk_packets(&mut sender, "#2000", &segment[2_000..4_000]);
+        let third = chunk_packets(&mut sender, "?isLast#4000", &segment[4_000..]);
+        world.receive(&first);
+        let flight = world.context.flights.get("h/9.m4s").expect("its first chunk is there");
+        let descriptions = second.len() - 4;
+        let is_lost = |at: usize| at >= descriptions && lost.contains(&(at - descriptions));
+        let (late, come): (Vec<_>, Vec<_>) = second.into_iter().enumerate().partition(|(at, _)| is_lost(*at));
+        let packets = |them: Vec<(usize, Vec<u8>)>| them.into_iter().map(|it| it.1).collect::<Vec<_>>();
+        world.receive(&packets(come));
+        let after = |ms: u64| world.now + Duration::from_millis(ms);
+        let (soon, then) = (after(299), after(300));
+        assert_eq!(flight.available_from(0), 2_000);
+        assert_eq!((flight.is_lost(soon), flight.is_lost(then)), (false, !is_told_by_third), "{lost:?}");
+        world.receive(&third);
+        assert_eq!((flight.is_lost(soon), flight.is_lost(then)), (false, true), "{lost:?}");
+        // The next segment does not suffer.
+        let file = chunk_packets(&mut sender, "x#0", &segment[..2_000]);
+        world.receive(&file);
+        assert!(!world.context.flights.get("h/9.m4sx").unwrap().is_lost(then));
+        let late = packets(late);
+        world.receive(&late[..1]);
+        assert!(!flight.is_lost(then), "its packets come again: {lost:?}");
+        world.receive(&late[1..]);
+        assert_eq!(world.held("h/9.m4s"), Some(segment), "{lost:?}");
+        assert!(world.context.stats.totals().reconcile());
+    }
+}
+
+#[test]
 fn a_chunk_of_flute_with_losses_is_restored_by_its_repair_symbols() {
     let mut world = World::new();
     let protection = Protection {

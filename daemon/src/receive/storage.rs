@@ -160,7 +160,8 @@ impl ObjectStore for CacheStorage {
         let key = names.key_of(session, &file.content_location).ok()?;
         let placement = live_placement(&self.context, Some(&key), file);
         let partial = Arc::new(store.create_growing(placement, true).ok()?);
-        let flight = Flight::of_growing(key, file.content_type.clone(), Arc::clone(&partial));
+        let object = ObjectRef { session: *session, toi: file.toi };
+        let flight = Flight::of_growing(key, file.content_type.clone(), object, Arc::clone(&partial));
         let flight = Arc::new(flight);
         flights.replace(Arc::clone(&flight))?;
         let seen = Seen { flight: Some(flight), flights: Arc::clone(flights) };
@@ -255,6 +256,12 @@ impl ObjectStore for CacheStorage {
     fn set_stalled(&self, buf: &ObjectSpace, since: Option<Instant>) {
         if let Some(flight) = buf.flight() {
             flight.set_stalled(since);
+        }
+    }
+
+    fn set_passed(&self, buf: &ObjectSpace, since: Option<Instant>) {
+        if let Some(flight) = buf.flight() {
+            flight.set_passed(since);
         }
     }
 

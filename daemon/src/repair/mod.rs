@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use carousel::fec::SymbolMap;
 use carousel::flute::File;
+use carousel::mabr::ChunkName;
 use carousel::name::ObjectKey;
 use carousel::query::range_of_name;
 use carousel::repair::{Gather, requests};
@@ -155,7 +156,7 @@ impl Repairer {
     ) -> Result<Result<(), OriginError>, RepairError> {
         let urls = self.urls(object, file);
         let first = urls.first().ok_or(RepairError::NoOrigin)?;
-        let start = range_of_name(&file.content_location).map_or(0, |(_, range)| range.start);
+        let start = part_of(&file.content_location).map_or(0, |(_, start)| start);
         let mut result = self.fetch_ranges(object, received, first, ranges, start).await;
         for url in &urls[1..] {
             if result.is_ok() || received.is_complete() {
@@ -179,7 +180,7 @@ impl Repairer {
             if received.is_complete() {
                 return Ok(());
             }
-            // Of a byte range that is an object of its own, the origin has the file.
+            // Of a byte range that is an object of its own, or a chunk of a segment, the origin has the file.
             let ranges: Vec<Range<u64>> =
                 ranges.iter().map(|range| range.start + start..range.end + start).collect();
             self.stats.requests.fetch_add(1, Ordering::Relaxed);
@@ -206,8 +207,8 @@ impl Repairer {
 
     /// Fetches an encoded object, of which an origin has no bytes to patch in, or one of which nothing has come.
     async fn fetch_complete(&self, object: ObjectRef, file: &File) -> Result<(), RepairError> {
-        if range_of_name(&file.content_location).is_some() {
-            // No origin has it under this name; players ask for the range of the file.
+        if part_of(&file.content_location).is_some() {
+            // No origin has it under this name; players ask for the range of the file, or read the segment.
             return Err(RepairError::NoOrigin);
         }
         let key = self.key(object, file).map_err(|_| RepairError::NoOrigin)?;
@@ -246,7 +247,7 @@ impl Repairer {
 
     /// URLs of its bytes, best first: an `[[origin]]` of our own, what the sender says, its own URI.
     fn urls(&self, object: ObjectRef, file: &File) -> Vec<String> {
-        let name = range_of_name(&file.content_location).map_or(&*file.content_location, |(whole, _)| whole);
+        let name = part_of(&file.content_location).map_or(&*file.content_location, |(whole, _)| whole);
         let RepairContext { names, origins, rules, .. } = &self.context;
         let mut urls: Vec<String> = Vec::new();
         let Ok(key) = names.key_of(&object.session, name) else { return urls };
@@ -271,6 +272,12 @@ impl Repairer {
         let shard = shards[shard_of(&object.session.destination, shards.len())].clone();
         let _ = tokio::task::spawn_blocking(move || shard.send(command)).await;
     }
+}
+
+/// The file that an object is a part of, and where it begins in it, if it is one.
+fn part_of(name: &str) -> Option<(&str, u64)> {
+    let chunk = || ChunkName::split(name).map(|it| (it.object, it.offset));
+    range_of_name(name).map(|(whole, range)| (whole, range.start)).or_else(chunk)
 }
 
 const fn repair_error(err: &OriginError) -> RepairError {

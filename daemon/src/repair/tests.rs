@@ -130,6 +130,23 @@ async fn missing_ranges_come_from_the_origin_and_are_counted() {
     assert_eq!(tested.repairer.stats().fetched(), (200, 1));
 }
 
+/// A chunk of a segment (TS 103 769 Annex F) begins in the middle of the origin's file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_ranges_of_a_chunk_come_from_its_place_in_the_segment() {
+    for name in ["http://h/a#300", "http://h/a?isLast#300"] {
+        let url = origin(Answers(206, true));
+        let tested = repairer(vec![Origin { host: "h".into(), url: url.clone() }]);
+        let (pieces, result) = run(&tested, request(name)).await;
+        assert_eq!(result, Ok(()), "{name}");
+        let (first, bytes) = (pieces[0].0, pieces.iter().flat_map(|it| it.1.clone()).collect::<Vec<_>>());
+        assert_eq!((first, bytes), (200, body()[500..700].to_vec()), "{name}");
+        assert_eq!(tested.repairer.urls(object(), &file(name)), [format!("{}/a", url.trim_end_matches('/'))]);
+        // No origin has a chunk under its own name.
+        let whole = RepairRequest { wanted: Wanted::Complete, ..request(name) };
+        assert_eq!(run(&tested, whole).await.1, Err(RepairError::NoOrigin), "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_that_sends_everything_gives_only_what_is_missing() {
     let url = origin(Answers(200, true));

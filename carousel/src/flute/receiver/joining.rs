@@ -129,6 +129,17 @@ impl Segment {
     }
 }
 
+/// A segment that is being joined.
+#[derive(Debug, Clone, Copy)]
+pub struct Unfinished<'a> {
+    /// Its description, as [`Joined::Begun`] told it.
+    pub file: &'a Arc<File>,
+    /// End of what has come without a gap: where the next chunk begins.
+    pub end: u64,
+    /// A chunk behind that has come, or one of the next segment: of a sender that keeps the order, that chunk is late or lost.
+    pub is_passed: bool,
+}
+
 /// Joins the chunks of one session. See the module head.
 #[derive(Debug, Default)]
 pub struct Joiner {
@@ -330,6 +341,15 @@ impl Joiner {
     /// Segments that are being joined: description, bytes that have come.
     pub fn open(&self) -> impl Iterator<Item = (&Arc<File>, u64)> {
         self.open.iter().map(|it| (&it.file, it.bytes.held_bytes()))
+    }
+
+    /// How far the segments that are being joined have come.
+    pub fn unfinished(&self) -> impl Iterator<Item = Unfinished<'_>> {
+        self.open.iter().map(|it| Unfinished {
+            file: &it.file,
+            end: it.bytes.prefix().len() as u64,
+            is_passed: !it.bytes.has_no_gap() || it.next_begins.is_some(),
+        })
     }
 
     /// Chunks that were there already.

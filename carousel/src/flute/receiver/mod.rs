@@ -48,7 +48,7 @@ use done::{Done, DoneTable};
 use gaps::{Coding, Gaps};
 pub use in_flight::InFlight;
 use in_flight::fti_of;
-pub use joining::{JoinFailure, Joined, Joiner};
+pub use joining::{JoinFailure, Joined, Joiner, Unfinished};
 pub use recovery::RecoveryJob;
 pub use storage::{MemoryBuf, MemoryStorage, OpenRequest, Refusal, Storage, SymbolPlace};
 pub use trusting::SessionTrust;

@@ -78,6 +78,14 @@ limits! {
         test: "the_last_segment_ends_by_its_fragments_or_fails",
     }
 
+    /// Silence of a media object after which its packets, or the repair symbols that would replace them, are late.
+    const LATE_SILENCE: Duration = Duration::from_millis(500), "s" {
+        why: "Pieces of a live object come every 0.1 to 0.5 s, its repair symbols behind its last.",
+        full: "Whoever waits for the object hears that it may not come; it goes on if it does.",
+        free: "With the next packet of the object.",
+        test: "packets_of_a_growing_object_are_late_when_those_behind_them_have_come",
+    }
+
     /// Silence after which an incomplete object that is carouselled is given up.
     const MAX_OBJECT_SILENCE: Duration = Duration::from_secs(600), "s" {
         why: "Carousels of applications come round within minutes.",
@@ -166,6 +174,20 @@ pub enum Event {
     },
     /// The sender set the A flag.
     SessionClosed,
+}
+
+/// An object that players see while it grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrowingState {
+    /// Its channel.
+    pub tsi: u64,
+    /// Its TOI.
+    pub toi: Toi,
+    /// Bytes are missing before the last one that has come.
+    pub has_gap: bool,
+    /// What is missing does not come any more, as far as can be told: a later byte has come and the channel has no repair symbols; or
+    /// nothing of it has come for [`LATE_SILENCE`], behind a later byte or the beginning of the next object.
+    pub is_late: bool,
 }
 
 /// The state machine of one session. See the module head.
@@ -618,6 +640,21 @@ impl Receiver {
         self.channels.iter().flat_map(|(&tsi, channel)| {
             let objects = channel.objects.iter().filter(|it| !it.is_again);
             objects.map(move |it| (tsi, it.toi, it.file.as_ref(), it.bytes.held_bytes(), it.bytes.length()))
+        })
+    }
+
+    /// Objects that players see while they grow.
+    pub fn growing(&self, now: Instant) -> impl Iterator<Item = GrowingState> {
+        self.channels.iter().flat_map(move |(&tsi, channel)| {
+            channel.objects.iter().filter(|it| it.is_begun).map(move |it| {
+                let (has_gap, is_silent) = (!it.bytes.has_no_gap(), now.since(it.heard) >= LATE_SILENCE);
+                let is_late = if is_silent {
+                    has_gap || it.next_has_begun
+                } else {
+                    has_gap && self.oti_of(tsi).is_none()
+                };
+                GrowingState { tsi, toi: it.toi, has_gap, is_late }
+            })
         })
     }
 

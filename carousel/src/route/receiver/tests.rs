@@ -229,6 +229,39 @@ fn an_unmarked_segment_with_a_loss_is_never_taken_for_whole() {
 }
 
 #[test]
+fn packets_of_a_growing_object_are_late_when_those_behind_them_have_come() {
+    let state = |receiver: &Receiver, ms: u64| {
+        let growing = receiver.growing(at(ms)).find(|it| it.toi == Toi(1)).unwrap();
+        (growing.has_gap, growing.is_late)
+    };
+    for is_protected in [true, false] {
+        let mut air = Air::new();
+        if !is_protected {
+            let mut session = session();
+            session.channels.pop();
+            air.sender.set_signalling(session, &[]).unwrap();
+            air.packets.clear();
+            air.signalling();
+        }
+        let first = air.packets.len();
+        air.object(1, 8, &segment(4, 333, 1), 1);
+        let (mut receiver, mut got) = receive(&air.packets[..first + 3]);
+        assert_eq!(state(&receiver, 5_000), (false, false), "nothing behind it has come");
+        feed(&mut receiver, &mut got, at(5_000), &air.packets[first + 4]);
+        assert_eq!(state(&receiver, 5_000), (true, !is_protected), "repair symbols may bring it");
+        assert_eq!(state(&receiver, 5_499), (true, !is_protected));
+        assert_eq!(state(&receiver, 5_500), (true, true));
+        feed(&mut receiver, &mut got, at(5_600), &air.packets[first + 3]);
+        assert_eq!(state(&receiver, 9_000), (false, false), "it was overtaken");
+        // Its end is lost.
+        let second = air.packets.len();
+        air.object(2, 8, &segment(4, 333, 1), 1);
+        feed(&mut receiver, &mut got, at(6_000), &air.packets[second]);
+        assert_eq!((state(&receiver, 6_000), state(&receiver, 6_100)), ((false, false), (false, true)));
+    }
+}
+
+#[test]
 fn the_last_segment_ends_by_its_fragments_or_fails() {
     let run = |fragments| {
         let mut air = Air::new();

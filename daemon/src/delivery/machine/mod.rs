@@ -343,7 +343,10 @@ impl<S: ObjectStore> Delivery<S> {
                 self.name_by_flute(now, session, &new_files);
                 self.described(now, session, new_files);
             }
-            Event::Opened { toi } => self.opened(now, at(toi)),
+            Event::Opened { toi } => {
+                self.opened(now, at(toi));
+                self.touch_joined(now, session);
+            }
             Event::Refused { toi, refusal } => match refusal {
                 Refusal::Held => self.leave_held(at(toi)),
                 Refusal::NotWanted => self.leave(at(toi), GoneReason::NotWanted, None),

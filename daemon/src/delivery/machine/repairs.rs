@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carousel::flute::{Encoding, InFlight};
+use carousel::flute::{Encoding, InFlight, Joiner, SessionKey};
 use carousel::repair::{ATTEMPTS, holes, requests};
 use carousel::time::Instant;
 
@@ -24,6 +24,7 @@ impl<S: ObjectStore> Delivery<S> {
         receiver.repair(object.toi, offset, bytes, &mut self.store.session_storage(object.session));
         if let Some(in_flight) = receiver.object(object.toi) {
             self.store.set_stalled(in_flight.buf(), None);
+            self.touch_joined(now, object.session);
         }
         self.came_otherwise(now, object);
     }
@@ -78,6 +79,8 @@ impl<S: ObjectStore> Delivery<S> {
         let store = &self.store;
         if let Some(buf) = self.sessions.get_mut(&object.session).and_then(|it| it.object(object.toi)) {
             store.request_seen(buf.buf());
+        } else if self.request_growing(now, object) {
+            return;
         }
         let Some(found) = self.objects.get_mut(&object) else { return };
         let Some(task) = &mut found.repair else {
@@ -281,13 +284,21 @@ impl<S: ObjectStore> Delivery<S> {
     /// Sets whether anything brings more of an object, for those who wait for it. An origin that has failed does not, until bytes of it
     /// come.
     pub(super) fn tell_stalled(&mut self, now: Instant, object: ObjectRef) {
-        let found = self.objects.get(&object);
-        let is_repaired = found.and_then(|it| it.repair.as_ref()).is_some_and(|task| task.attempt == 0);
-        let receiver = self.sessions.get_mut(&object.session);
+        let receiver = self.sessions.get(&object.session);
         if let Some(in_flight) = receiver.and_then(|it| it.object(object.toi)) {
-            let is_stalled = in_flight.is_stalled() && !is_repaired;
+            let is_stalled = self.is_stalled(object.session, in_flight);
             self.store.set_stalled(in_flight.buf(), is_stalled.then_some(now));
+            if in_flight.file().is_some_and(|file| Joiner::is_chunk(file)) {
+                self.touch_joined(now, object.session);
+            }
         }
+    }
+
+    /// Whether nothing brings more of an object in flight: neither its packets nor an origin.
+    pub(in crate::delivery) fn is_stalled(&self, session: SessionKey, in_flight: &InFlight<S::Buf>) -> bool {
+        let found = self.objects.get(&ObjectRef { session, toi: in_flight.toi() });
+        let is_repaired = found.and_then(|it| it.repair.as_ref()).is_some_and(|task| task.attempt == 0);
+        in_flight.is_stalled() && !is_repaired
     }
 
     pub(super) fn end_repair(&mut self, object: ObjectRef, outcome: Option<RepairOutcome>) {

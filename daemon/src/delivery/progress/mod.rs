@@ -128,8 +128,12 @@ pub struct Flight {
     outcome: OnceLock<Outcome>,
     changed: Event,
     is_requested: AtomicBool,
+    /// Object of a carousel that it is, if its length is not known yet.
+    grows_as: Option<ObjectRef>,
     /// Since when nothing brings more of it, on the daemon's clock; 0: something does.
     stalled_ns: AtomicU64,
+    /// Since when what comes next is passed by what lies behind it, on the daemon's clock; 0: it is not.
+    passed_ns: AtomicU64,
     /// The carousel sends it once.
     is_sent_once: AtomicBool,
     /// When the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
@@ -181,9 +185,19 @@ impl Flight {
 
     /// Nothing brings more of it since then, or since an earlier time; `None`: something does.
     pub fn set_stalled(&self, since: Option<Instant>) {
+        self.set_since(&self.stalled_ns, since);
+    }
+
+    /// What comes next of it is passed by what lies behind since then, or since an earlier time; repair symbols may bring it at its
+    /// end, an origin sooner. `None`: it is not.
+    pub fn set_passed(&self, since: Option<Instant>) {
+        self.set_since(&self.passed_ns, since);
+    }
+
+    fn set_since(&self, at: &AtomicU64, since: Option<Instant>) {
         let new = since.map_or(0, |it| it.as_nanos().max(1));
         let replace = |old: u64| ((old == 0) != (new == 0)).then_some(new);
-        if self.stalled_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replace).is_ok() {
+        if at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replace).is_ok() {
             self.progress();
         }
     }
@@ -207,6 +221,13 @@ impl Flight {
         self.is_sent_once.load(Ordering::Relaxed).then(|| self.time_to_loss(now)).flatten()
     }
 
+    /// As [`Self::time_to_give_up`], for those who can ask an origin instead: they wait for no repair symbols.
+    pub fn time_to_turn(&self, now: Instant) -> Option<Duration> {
+        let since = self.passed_ns.load(Ordering::Relaxed);
+        let passed = (since != 0).then(|| LATE_PACKETS.saturating_sub(now.since(Instant::from_nanos(since))));
+        passed.into_iter().chain(self.time_to_give_up(now)).min()
+    }
+
     /// Whether nothing will bring the rest of it, as far as can be known.
     pub fn is_lost(&self, now: Instant) -> bool {
         self.time_to_loss(now) == Some(Duration::ZERO)
@@ -228,8 +249,19 @@ impl Flight {
     }
 
     /// Of a carousel object whose length is not known yet, from its first byte on.
-    pub fn of_growing(key: ObjectKey, content_type: Option<String>, partial: Arc<Partial>) -> Self {
-        Self::new(key, content_type, None, partial, Arrival::Prefix(AtomicU64::new(0)))
+    pub fn of_growing(
+        key: ObjectKey,
+        content_type: Option<String>,
+        object: ObjectRef,
+        partial: Arc<Partial>,
+    ) -> Self {
+        let flight = Self::new(key, content_type, None, partial, Arrival::Prefix(AtomicU64::new(0)));
+        Self { grows_as: Some(object), ..flight }
+    }
+
+    /// Name by which the shard that receives it is asked for its repair.
+    pub fn received_as(&self) -> Option<ObjectRef> {
+        self.carried().map(|it| it.object).or(self.grows_as)
     }
 
     /// Whether a carousel brings it.
@@ -272,7 +304,9 @@ impl Flight {
             outcome: OnceLock::new(),
             changed: Event::new(),
             is_requested: AtomicBool::new(false),
+            grows_as: None,
             stalled_ns: AtomicU64::new(0),
+            passed_ns: AtomicU64::new(0),
             is_sent_once: AtomicBool::new(false),
             next_pass_ns: AtomicU64::new(0),
             at_offer: AtomicU64::new(0),

@@ -203,8 +203,8 @@ impl Flights {
 
     /// A client waits for this flight: repair it without waiting for the carousel.
     pub fn request(&self, flight: &Arc<Flight>) {
-        let (Some(requests), Some(carried)) = (self.requests.get(), flight.carried()) else { return };
-        if !flight.is_requested.swap(true, Ordering::Relaxed) && !requests(carried.object) {
+        let (Some(requests), Some(object)) = (self.requests.get(), flight.received_as()) else { return };
+        if !flight.is_requested.swap(true, Ordering::Relaxed) && !requests(object) {
             flight.request_seen();
         }
     }
@@ -281,7 +281,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, flights, key) = (crate::store::testing::open(&folder), Flights::new(), key(1));
         let partial = || Arc::new(store.create(4, Default::default()).unwrap());
-        let flight = Arc::new(Flight::of_growing(key.clone(), None, partial()));
+        let flight = Arc::new(Flight::of_growing(key.clone(), None, object(7), partial()));
         for look in [Flights::has_begun_or_is_in, Flights::expects_or_is_in] {
             store.remove(key.as_str(), crate::store::EvictReason::Purged);
             flights.add(Arc::clone(&flight)).unwrap();

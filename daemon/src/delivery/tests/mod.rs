@@ -97,6 +97,12 @@ impl ObjectStore for Memory {
     fn session_storage(&mut self, _: SessionKey) -> &mut Self {
         self
     }
+    fn begin(&mut self, _: &SessionKey, _: &Arc<File>) -> Option<Space> {
+        self.document(Vec::new())
+    }
+    fn chunk(&mut self, space: Space) -> Option<Vec<u8>> {
+        Some(space.bytes.lock().unwrap().bytes.clone())
+    }
     fn document(&mut self, bytes: Vec<u8>) -> Option<Space> {
         let length = bytes.len() as u64;
         self.room.0.fetch_add(length, Ordering::Relaxed);
@@ -582,6 +588,52 @@ fn an_object_that_nothing_brings_any_more_is_marked() {
         assert_eq!(stalled(&mut world), (State::Arriving, false));
         world.pass(Duration::from_secs(4));
         assert_eq!(stalled(&mut world), (State::Stalled, true));
+    }
+}
+
+#[test]
+fn a_lost_chunk_of_a_segment_is_asked_of_an_origin_when_a_client_waits_for_the_segment() {
+    for (origin, is_requested) in [
+        (Origin::Good(Duration::from_millis(50)), true),
+        (Origin::Good(Duration::from_millis(50)), false),
+        (Origin::Refuses, true),
+    ] {
+        let mut world = World::new(5, Profile::burst(0.0), origin, 36_000);
+        let first = world.add("http://h/1.m4s#0", body(1, 400), &Protection::NONE);
+        let second = world.add("http://h/1.m4s?isLast#400", body(2, 400), &Protection::NONE);
+        world.send_fdt(true);
+        world.send_object(first, &Protection::NONE);
+        world.delivery.handle_end_of_batch();
+        let segment = World::object(first);
+        let stalled = |world: &World| {
+            let buf = world.delivery.live.growing.get(&segment)?;
+            Some(buf.stalled_since.lock().unwrap().is_some())
+        };
+        assert_eq!(stalled(&world), Some(false));
+        let mut out = Vec::new();
+        for at in [0, 1, 3_usize] {
+            let bytes = &world.bodies[&second][at * 100..(at + 1) * 100];
+            world.sender.write_packet(second, at as u64, bytes, at == 3, &mut out);
+            world.arrive(&out);
+        }
+        world.delivery.handle_end_of_batch();
+        assert_eq!(stalled(&world), Some(false), "an origin is to be asked");
+        let begin = world.now;
+        if is_requested {
+            world.delivery.handle_request(world.now, segment);
+        }
+        world.pass(Duration::from_secs(1));
+        world.delivery.handle_end_of_batch();
+        let asked = world.asked.first().map(|it| it.since(begin)).unwrap();
+        assert_eq!(asked < Duration::from_millis(10), is_requested, "{asked:?}");
+        let is_whole = world.documents.iter().any(Vec::is_empty);
+        assert_eq!(
+            (stalled(&world), is_whole),
+            match origin {
+                Origin::Refuses => (Some(true), false),
+                _ => (None, true),
+            }
+        );
     }
 }
 
