@@ -1,7 +1,7 @@
 #!/bin/sh
 # The crate flute drops objects whose FDT is valid beyond 7 February 2036: a lifetime of ten years is read as expired.
 #
-# RFC 6726 section 3.3: the expiry of an FDT instance is the upper 32 bits of an NTP timestamp, which begin again at 0 on 7 February 2036,
+# RFC 6726 sections 3.3 and 3.4.2: the expiry of an FDT instance is the upper 32 bits of an NTP timestamp, which begin again at 0 on 7 February 2036,
 # 06:28:16 UTC (RFC 5905 section 6: era 1). A carousel that runs unattended is given a lifetime of years, and these have come near:
 #        until the end of 2035    Expires="4291747200"    received
 #        until the end of 2036    Expires="4323369600"    more than 32 bits; "FDT has been received but is already expired", no object

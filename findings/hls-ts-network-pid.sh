@@ -9,8 +9,8 @@
 #        PAT: program 1, network          all find it
 # Seen with hls.js 1.7.4, shaka-player 5.2.12, mux.js 7.1.0 (the one of Video.js) and ts-demuxer 1.1.1 (npm).
 #
-# Segments that are cut from a DVB service must get a PAT of their own with its program alone. A check that opens them with FFmpeg, VLC or
-# a set-top box does not see the mistake; in the browser the picture stays black with all requests answered.
+# Segments that are cut from a DVB service must get a PAT of their own with its program alone. A check that opens them with FFmpeg does not
+# see the mistake; in the browser the picture stays black with all requests answered.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -10,7 +10,7 @@
 #        ttp:frameRate="25", begin="50t" end="100t"        2 to 4 s                  50 to 100 s
 # One would expect the converter of IMSC's own authors to keep their rules of time. Seen with ttconv 1.2.3 (PyPI) and imsc 1.1.5 (npm).
 #
-# Segments of live captions have a begin on the body, and so lose all of them on the way to WebVTT for HLS, with valid empty files to show
+# Segments of live captions often have a begin on the body, and so lose all of them on the way to WebVTT for HLS, with valid empty files to show
 # for it. A headend that takes in such WebVTT cannot tell; whoever writes TTML for it should put begin and end on each p, in clock time.
 set -eu
 dir=$(mktemp -d)
