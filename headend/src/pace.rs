@@ -17,6 +17,11 @@ impl Pacer {
         Self { rate_bps: rate_bps.max(1), busy_until_ns: now_ns }
     }
 
+    /// The link's rate.
+    pub const fn rate_bps(&self) -> u64 {
+        self.rate_bps
+    }
+
     /// Nanoseconds to wait before the next packet may go; 0 means now.
     pub const fn wait_ns(&self, now_ns: u64) -> u64 {
         self.busy_until_ns.saturating_sub(now_ns)

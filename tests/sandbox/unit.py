@@ -15,7 +15,7 @@ Needs root, Linux 5.8, and systemd-analyze for the filter of system calls; witho
 import argparse, ctypes, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 
 BEYOND = {
-    "Type", "ExecReload", "Sockets", "WatchdogSec", "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "KillSignal",
+    "Type", "ExecReload", "Sockets", "WatchdogSec", "Nice", "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "KillSignal",
     "UMask", "LimitNOFILE", "SecureBits", "ProtectClock", "ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs",
     "ProtectKernelModules", "ProtectKernelTunables", "PrivateUsers", "DevicePolicy", "KeyringMode", "LockPersonality",
     "RemoveIPC", "RestrictRealtime", "RestrictSUIDSGID", "SystemCallArchitectures", "SystemCallErrorNumber",

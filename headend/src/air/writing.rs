@@ -61,7 +61,7 @@ impl Air {
                 }
                 offset = place.start + range.start;
                 self.symbol.resize((range.end - range.start) as usize, 0);
-                reading.read_at(range.start, &mut self.symbol)
+                reading.read_on(range.start, &mut self.symbol)
             }
             (None, Some(repair)) => {
                 let k = partition.block_symbols(step.payload_id.sbn);

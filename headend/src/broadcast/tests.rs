@@ -574,7 +574,7 @@ fn a_session_that_is_opened_late_is_silent_until_the_configuration_names_it() {
                 &std::sync::atomic::AtomicBool::new(false),
                 Some(&later),
                 &mut Nothing,
-                &mut |to, payload, now_ns| {
+                &mut |to: SocketAddr, payload: &[u8], now_ns: u64| {
                     let packet = Packet::parse(payload).unwrap();
                     let tsi = packet.lct.tsi.unwrap().0;
                     if to == media && packet.lct.toi.is_some_and(|toi| toi.0 != 0) {

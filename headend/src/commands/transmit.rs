@@ -1,6 +1,7 @@
 //! `headend send` and `headend build`.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,7 +24,7 @@ use crate::pull::{self, PullStats};
 use crate::signing::{self, Versions};
 use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
 use crate::status::{self, State};
-use crate::transmit::{End, Observer, Transmission, Updates};
+use crate::transmit::{End, Observer, Output, Transmission, Updates};
 
 /// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags.
 ///
@@ -93,13 +94,9 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     }
     console.state = (!once).then_some(StateWriter { state, config, objects, updated: Duration::ZERO });
     let mut transmission = Transmission::new(broadcast, line, End::Stopped { once });
-    transmission.run(
-        &*clocks,
-        stop,
-        follower.as_ref().map(|it| it as &dyn Updates),
-        &mut console,
-        &mut |to, payload, _| sink.send(to, payload).map_err(|err| err.to_string()),
-    )?;
+    crate::sys::sleep_exactly();
+    let updates = follower.as_ref().map(|it| it as &dyn Updates);
+    transmission.run(&*clocks, stop, updates, &mut console, &mut sink)?;
     console.bar.finish_and_clear();
     let elapsed = Duration::from_nanos(clocks.now().as_nanos());
     eprintln!("off the air: {}", transmission.stats().to_text(elapsed));
@@ -142,9 +139,15 @@ pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), Stri
         _ => End::At { ns: seconds.saturating_mul(1_000_000_000) },
     };
     let mut transmission = Transmission::new(broadcast, line, end);
-    transmission.run(&clocks, &AtomicBool::new(false), None, &mut console, &mut |to, payload, now_ns| {
-        sink.borrow_mut().send(to, payload, epoch_ns + now_ns).map_err(failed)
-    })?;
+    transmission.run(
+        &clocks,
+        &AtomicBool::new(false),
+        None,
+        &mut console,
+        &mut |to: SocketAddr, payload: &[u8], now_ns: u64| {
+            sink.borrow_mut().send(to, payload, epoch_ns + now_ns).map_err(failed)
+        },
+    )?;
     sink.into_inner().finish().map_err(failed)?;
     versions.as_mut().map_or(Ok(()), Versions::keep)?;
     console.bar.finish_and_clear();
@@ -166,6 +169,16 @@ struct Console {
     pulled: Option<Arc<PullStats>>,
     /// See `ingest_text`.
     pulled_text: String,
+}
+
+impl Output for UdpSink {
+    fn send(&mut self, destination: SocketAddr, payload: &[u8], _now_ns: u64) -> Result<(), String> {
+        Self::send(self, destination, payload).map_err(|err| err.to_string())
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        Self::flush(self).map_err(|err| err.to_string())
+    }
 }
 
 /// State for `headend status`, written once a second at most.

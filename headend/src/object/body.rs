@@ -50,7 +50,51 @@ pub enum Reading {
         file: File,
         /// Offset of the body's first byte.
         start: u64,
+        /// Bytes that were read ahead.
+        ahead: Box<Ahead>,
     },
+}
+
+/// Bytes that are read at once where one read follows the other: 46 symbols of 1400 bytes.
+const AHEAD_BYTES: usize = 64 << 10;
+
+/// Bytes of a file that have been read and not asked for yet.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    /// Offset of `bytes` in the body.
+    start: u64,
+    bytes: Vec<u8>,
+    /// End of what was asked for last.
+    next: u64,
+}
+
+impl Ahead {
+    fn copy(&mut self, offset: u64, out: &mut [u8]) -> bool {
+        let at = offset.checked_sub(self.start).and_then(|it| usize::try_from(it).ok());
+        let held = at.and_then(|at| self.bytes.get(at..)?.get(..out.len()));
+        if let Some(held) = held {
+            out.copy_from_slice(held);
+            self.next = offset + out.len() as u64;
+        }
+        held.is_some()
+    }
+
+    /// Reads from `offset` on, up to [`AHEAD_BYTES`] or the end of the file.
+    fn fill(&mut self, file: &File, start: u64, offset: u64) -> io::Result<()> {
+        self.start = offset;
+        self.bytes.resize(AHEAD_BYTES, 0);
+        let mut filled = 0;
+        let read = loop {
+            match file.read_at(&mut self.bytes[filled..], start + offset + filled as u64) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) => break Ok(()),
+                Ok(count) => filled += count,
+                Err(err) => break Err(err),
+            }
+        };
+        self.bytes.truncate(filled);
+        read
+    }
 }
 
 impl Body {
@@ -101,7 +145,11 @@ impl Body {
                     Some(_) => now == *body,
                     None => now.inode == body.inode && now.length >= body.start + body.length,
                 };
-                if is_same { Ok(Reading::File { file, start: body.start }) } else { Err(BodyError::Changed) }
+                if is_same {
+                    Ok(Reading::File { file, start: body.start, ahead: Box::default() })
+                } else {
+                    Err(BodyError::Changed)
+                }
             }
         }
     }
@@ -129,7 +177,7 @@ impl Reading {
     /// If the body ends before, or cannot be read.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match self {
-            Self::File { file, start } => file.read_exact_at(out, start + offset),
+            Self::File { file, start, .. } => file.read_exact_at(out, start + offset),
             Self::Memory(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let source = bytes.get(start..).and_then(|rest| rest.get(..out.len()));
@@ -137,5 +185,61 @@ impl Reading {
                 Ok(())
             }
         }
+    }
+
+    /// The same, of a file with one call for many where each read begins at the end of the one before.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    pub fn read_on(&mut self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let Self::File { file, start, ahead } = self else { return self.read_at(offset, out) };
+        if ahead.copy(offset, out) {
+            return Ok(());
+        }
+        if offset == ahead.next && out.len() < AHEAD_BYTES {
+            ahead.fill(file, *start, offset)?;
+            return if ahead.copy(offset, out) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+        ahead.next = offset + out.len() as u64;
+        file.read_exact_at(out, *start + offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_that_follow_each_other_have_the_bytes_of_the_file_wherever_they_begin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let bytes: Vec<u8> = (0..3 * AHEAD_BYTES + 777).map(|at| ((at * 131) >> 3) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        for range in [0..bytes.len(), 1000..bytes.len() - 500] {
+            let body = Body::range(&path, &(range.start as u64..range.end as u64)).unwrap().0;
+            let mut reading = body.open().unwrap();
+            let own = &bytes[range];
+            let mut out = [0; 1400];
+            let mut check = |reading: &mut Reading, at: usize, length: usize| {
+                let length = length.min(own.len() - at);
+                reading.read_on(at as u64, &mut out[..length]).unwrap();
+                assert_eq!(out[..length], own[at..at + length], "{at}");
+            };
+            for at in (0..own.len()).step_by(1400) {
+                check(&mut reading, at, 1400);
+            }
+            // Blocks in turns, steps back, and over what was read ahead.
+            for at in
+                (0..20_000).step_by(700).flat_map(|at| [at, at + 100_000, at + 1400, at + AHEAD_BYTES - 3])
+            {
+                check(&mut reading, at, 1400);
+            }
+        }
+        // The end of the file is no end of the body.
+        let mut reading = Body::file(&path).unwrap().0.open().unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(3000).unwrap();
+        let mut out = [0; 1400];
+        assert!(reading.read_on(0, &mut out).is_ok() && reading.read_on(1400, &mut out).is_ok());
+        assert_eq!(reading.read_on(2800, &mut out).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

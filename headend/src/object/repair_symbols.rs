@@ -120,7 +120,7 @@ impl RepairSymbols {
         }
         let bytes = match spool {
             Spool::Memory(memory) => Reading::Memory(memory.into()),
-            Spool::File(file) => Reading::File { file, start: 0 },
+            Spool::File(file) => Reading::File { file, start: 0, ahead: Box::default() },
         };
         Ok(Some(Self { bytes, sequence, symbol_length }))
     }

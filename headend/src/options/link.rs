@@ -129,11 +129,14 @@ pub struct Output {
     pub ttl: u8,
     /// Differentiated services code point, 0 to 63.
     pub dscp: u8,
+    /// Let the kernel or the interface split one buffer into the datagrams that leave together, from 100 Mbit/s on. A capture on this machine
+    /// shows the buffer as one datagram; `false` shows each.
+    pub segmentation_offload: bool,
 }
 
 impl Default for Output {
     fn default() -> Self {
-        Self { interface: String::new(), ttl: 8, dscp: 0 }
+        Self { interface: String::new(), ttl: 8, dscp: 0, segmentation_offload: true }
     }
 }
 

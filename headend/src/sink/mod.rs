@@ -41,7 +41,7 @@ impl Sink {
     /// Those of the system.
     pub fn finish(&mut self) -> io::Result<()> {
         match self {
-            Self::Udp(_) => Ok(()),
+            Self::Udp(sink) => sink.flush(),
             Self::Pcap(sink) => sink.finish(),
             Self::File(sink) => sink.finish(),
         }

@@ -1,10 +1,14 @@
 //! Multicast and unicast UDP, IPv4 and IPv6.
+//!
+//! Datagrams of one destination and one length that leave in one go are handed to the kernel in one buffer, which it splits
+//! (`UDP_SEGMENT`, Linux 4.18): a call for up to 64 datagrams, and one walk through its network stack. Where it does not, for want of an
+//! interface that counts checksums or for a datagram beyond the MTU, each has a call of its own, as before.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use carousel::config::without_numbers;
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, MsgHdr, Protocol, SockAddr, Socket, Type};
 
 use crate::net::{interface_index, no_route};
 use crate::options::Output;
@@ -12,13 +16,43 @@ use crate::options::Output;
 /// Asked of the kernel; a burst of 5 ms at 1 Gbit/s is 625 kB.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
 
+/// Datagrams that the kernel makes of one buffer (`UDP_MAX_SEGMENTS`; 128 since Linux 6.9).
+const SEGMENTS: usize = 64;
+/// Bytes of such a buffer: the largest IPv4 packet without the headers of IP and UDP.
+const SEGMENTED_BYTES: usize = 65_507;
+/// Times that a datagram is tried which a receiver's ICMP message has kept from being sent.
+const TRIES: usize = 2;
+
 /// One socket for each IP version that is used.
 #[derive(Debug)]
 pub struct UdpSink {
     v4: Option<Socket>,
     v6: Option<Socket>,
-    /// Packets that the kernel had no buffer for; they were tried again.
-    pub retried: u64,
+    held: Held,
+    /// Whether the kernel splits buffers, as far as it is known.
+    splits: bool,
+    #[cfg(test)]
+    calls: u64,
+}
+
+/// Datagrams that wait for the next call: all of one destination and length, but for the last, which may be shorter.
+#[derive(Debug)]
+struct Held {
+    destination: SocketAddr,
+    length: usize,
+    bytes: Vec<u8>,
+}
+
+impl Held {
+    /// Whether a datagram may go with those that wait.
+    fn takes(&self, destination: SocketAddr, payload: &[u8]) -> bool {
+        let is_open = self.bytes.len().is_multiple_of(self.length.max(1));
+        destination == self.destination
+            && is_open
+            && payload.len() <= self.length
+            && self.bytes.len() < self.length * SEGMENTS
+            && self.bytes.len() + payload.len() <= SEGMENTED_BYTES
+    }
 }
 
 impl UdpSink {
@@ -30,39 +64,151 @@ impl UdpSink {
         let wants = |v4: bool| destinations.iter().any(|destination| destination.is_ipv4() == v4);
         let v4 = wants(true).then(|| open_v4(output)).transpose()?;
         let v6 = wants(false).then(|| open_v6(output)).transpose()?;
-        Ok(Self { v4, v6, retried: 0 })
+        let held = Held { destination: SocketAddr::from(([0, 0, 0, 0], 0)), length: 0, bytes: Vec::new() };
+        Ok(Self {
+            v4,
+            v6,
+            held,
+            splits: output.segmentation_offload,
+            #[cfg(test)]
+            calls: 0,
+        })
     }
 
-    /// Sends one datagram. A full queue is waited for, since the pace is kept elsewhere.
+    /// Takes a datagram. It leaves with the next of another destination or length, or at [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// Those of the system, with the destination; of datagrams before this one, too.
+    pub fn send(&mut self, destination: SocketAddr, payload: &[u8]) -> io::Result<()> {
+        let goes_along = self.splits && self.held.takes(destination, payload);
+        if !goes_along {
+            self.flush()?;
+        }
+        if self.held.bytes.is_empty() {
+            (self.held.destination, self.held.length) = (destination, payload.len());
+        }
+        self.held.bytes.extend_from_slice(payload);
+        Ok(())
+    }
+
+    /// Sends what waits.
     ///
     /// # Errors
     /// Those of the system, with the destination.
-    pub fn send(&mut self, destination: SocketAddr, payload: &[u8]) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<()> {
+        let Held { destination, length, .. } = self.held;
+        if self.held.bytes.is_empty() {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.held.bytes);
+        let sent = match u16::try_from(length) {
+            Ok(segment) if bytes.len() > length && self.splits => {
+                match self.transmit(destination, &bytes, Some(segment)) {
+                    Err(err) if is_of_splitting(&err) => {
+                        self.splits = false;
+                        self.one_by_one(destination, &bytes, length)
+                    }
+                    sent => sent,
+                }
+            }
+            _ => self.one_by_one(destination, &bytes, length),
+        };
+        self.held.bytes = bytes;
+        self.held.bytes.clear();
+        sent.map_err(|err| of_destination(destination, &err))
+    }
+
+    fn one_by_one(&mut self, destination: SocketAddr, bytes: &[u8], length: usize) -> io::Result<()> {
+        bytes.chunks(length.max(1)).try_for_each(|payload| self.transmit(destination, payload, None))
+    }
+
+    /// Hands a buffer to the kernel, which makes datagrams of `segment` bytes of it. A full queue is waited for, since the pace is kept
+    /// elsewhere.
+    fn transmit(&mut self, destination: SocketAddr, bytes: &[u8], segment: Option<u16>) -> io::Result<()> {
         let socket = if destination.is_ipv4() { &self.v4 } else { &self.v6 };
         let Some(socket) = socket else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
+        let (address, buffers) = (SockAddr::from(destination), [IoSlice::new(bytes)]);
+        let control = segment.map(segment_message);
+        let message = MsgHdr::new().with_addr(&address).with_buffers(&buffers);
+        let message = match &control {
+            Some(control) => message.with_control(control),
+            None => message,
+        };
+        let mut tries = 0;
         loop {
-            match socket.send_to(payload, &destination.into()) {
+            #[cfg(test)]
+            {
+                self.calls += 1;
+            }
+            match socket.sendmsg(&message, 0) {
                 Ok(_) => return Ok(()),
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                // A unicast test receiver that is not there yet answers with ICMP; the next packet may find it.
-                Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => return Ok(()),
+                // A unicast test receiver that is not there yet has answered an earlier one with ICMP; this one has not been sent.
+                Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => {
+                    tries += 1;
+                    if tries == TRIES {
+                        return Ok(());
+                    }
+                }
                 Err(err) if err.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.retried += 1;
                     std::thread::sleep(std::time::Duration::from_micros(200));
                 }
-                Err(err) if err.kind() == io::ErrorKind::NetworkUnreachable => {
-                    let what = format!("no route to {destination}; {}", no_route(destination));
-                    return Err(io::Error::new(err.kind(), what));
-                }
-                Err(err) => {
-                    return Err(io::Error::new(
-                        err.kind(),
-                        format!("sending to {destination}: {}", without_numbers(&err.to_string())),
-                    ));
-                }
+                Err(err) => return Err(err),
             }
         }
     }
+}
+
+#[cfg(test)]
+impl UdpSink {
+    /// Calls of the system so far.
+    pub(super) const fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Whether buffers are split, as far as is known.
+    pub(super) const fn splits(&self) -> bool {
+        self.splits
+    }
+
+    /// As after a refusal of the kernel.
+    pub(super) const fn do_not_split(&mut self) {
+        self.splits = false;
+    }
+}
+
+/// Whether the kernel or the interface does not split buffers, or not into datagrams so long.
+pub(super) fn is_of_splitting(err: &io::Error) -> bool {
+    matches!(
+        err.raw_os_error(),
+        Some(libc::EIO | libc::EINVAL | libc::ENOPROTOOPT | libc::EOPNOTSUPP | libc::EMSGSIZE)
+    )
+}
+
+/// A control message with the length of segments: `struct cmsghdr` and a `u16`, with the padding that ends it.
+fn segment_message(segment: u16) -> [u8; CONTROL_BYTES] {
+    let mut control = [0; CONTROL_BYTES];
+    let (length, rest) = control.split_at_mut(size_of::<usize>());
+    length.copy_from_slice(&(HEADER_BYTES + size_of::<u16>()).to_ne_bytes());
+    rest[..4].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
+    rest[4..8].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
+    rest[8..10].copy_from_slice(&segment.to_ne_bytes());
+    control
+}
+
+/// `struct cmsghdr` as the kernel has it: a length of the machine's word, level, type.
+const HEADER_BYTES: usize = size_of::<usize>() + 8;
+const CONTROL_BYTES: usize = HEADER_BYTES + size_of::<usize>();
+
+fn of_destination(destination: SocketAddr, err: &io::Error) -> io::Error {
+    let what = match err.kind() {
+        io::ErrorKind::NetworkUnreachable => {
+            format!("no route to {destination}; {}", no_route(destination))
+        }
+        io::ErrorKind::AddrNotAvailable if err.raw_os_error().is_none() => err.to_string(),
+        _ => format!("sending to {destination}: {}", without_numbers(&err.to_string())),
+    };
+    io::Error::new(err.kind(), what)
 }
 
 fn open_v4(output: &Output) -> Result<Socket, String> {

@@ -90,7 +90,7 @@ fn run(
     notes: &mut Notes,
 ) -> Vec<(u64, Vec<u8>)> {
     let (stop, mut sent) = (AtomicBool::new(false), Vec::new());
-    let output: Output<'_> = &mut |_, payload, now_ns| {
+    let output = &mut |_: SocketAddr, payload: &[u8], now_ns: u64| {
         sent.push((now_ns, payload.to_vec()));
         if now_ns >= stop_ns {
             stop.store(true, Ordering::Relaxed);
@@ -259,7 +259,7 @@ fn a_datagram_that_cannot_be_sent_ends_it_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let mut transmission = transmission(folder.path(), &[1], "", End::Stopped { once: false });
     let mut count = 0;
-    let output: Output<'_> = &mut |_, _, _| {
+    let output = &mut |_: SocketAddr, _: &[u8], _: u64| {
         count += 1;
         if count == 3 { Err("no route".to_owned()) } else { Ok(()) }
     };
@@ -280,6 +280,12 @@ fn a_transmission_whose_sources_nobody_follows_ends_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut transmission = transmission(folder.path(), &[1], "", End::At { ns: SECOND_NS });
     let (clocks, stop) = (VirtualClocks::new(WALL), AtomicBool::new(false));
-    let ended = transmission.run(&clocks, &stop, Some(&Failed), &mut Notes::default(), &mut |_, _, _| Ok(()));
+    let ended = transmission.run(
+        &clocks,
+        &stop,
+        Some(&Failed),
+        &mut Notes::default(),
+        &mut |_: SocketAddr, _: &[u8], _: u64| Ok(()),
+    );
     assert!(ended.unwrap_err().contains("start `headend send` again"));
 }

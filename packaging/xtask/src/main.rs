@@ -123,6 +123,8 @@ enum Bench {
     },
     /// What planning and one decision of the schedule cost, for 10 to 100,000 objects.
     Plan,
+    /// What a Gbit costs `headend send` at three rates, beside bare loops, and how evenly packets leave.
+    Send,
 }
 
 fn main() -> ExitCode {
@@ -178,6 +180,7 @@ fn main() -> ExitCode {
             run(bench("skycache", "http").arg("--").args(options))
         }
         Door::Bench { what: Bench::Plan } => run(&mut bench("skycache-headend", "plan")),
+        Door::Bench { what: Bench::Send } => run(&mut bench("skycache-headend", "send")),
         Door::Bench { what: Bench::Receive { parts } } if !parts.is_empty() => {
             run(bench("skycache", "receive").arg("--").args(parts))
         }
