@@ -36,6 +36,8 @@ const BEHIND_SEGMENTS: u64 = 2;
 pub(super) struct Mpd {
     pub(super) live: bool,
     pub(super) duration_s: Option<f64>,
+    /// `@availabilityStartTime` and `@publishTime`, of a live one that has both.
+    pub(super) began_and_published: Option<(WallTime, WallTime)>,
     pub(super) representations: Vec<Representation>,
     /// BaseURLs that are percent-encoded as a whole, so that players take them for the name of a file.
     pub(super) encoded_bases: Vec<String>,
@@ -119,6 +121,12 @@ impl Window {
         value >= self.first && (value - self.first).is_multiple_of(self.step)
     }
 
+    /// Whether the packager has run for a few segments.
+    pub(super) fn has_run(&self) -> bool {
+        let least = self.first.saturating_add(2 * AHEAD_SEGMENTS * self.step);
+        self.available.is_some_and(|(_, to)| to >= least)
+    }
+
     /// Whether it is available by the clock.
     pub(super) const fn is_available(&self, value: u64) -> bool {
         match self.available {
@@ -146,6 +154,8 @@ pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, St
     }
     let mut mpd = Mpd { live: root.attribute("type") == Some("dynamic"), ..Mpd::default() };
     mpd.duration_s = seconds(root, "mediaPresentationDuration");
+    let time = |name: &str| WallTime::from_xml(root.attribute(name)?);
+    mpd.began_and_published = time("availabilityStartTime").zip(time("publishTime")).filter(|_| mpd.live);
     let base = base_of(around.uri, root, around)?;
     mpd.encoded_bases =
         root.all("BaseURL").map(|it| it.text.trim()).filter(|it| is_encoded(it)).map(str::to_owned).collect();

@@ -84,7 +84,9 @@ impl Reading<'_> {
             std::str::from_utf8(before).ok().map(|it| hls::parse(it, anything)),
         ) {
             (Ok(hls::Playlist::Media(new)), Some(Ok(hls::Playlist::Media(old)))) => {
-                let is_backwards = new.end_sequence < old.end_sequence && !new.ended;
+                let is_backwards = new.end_sequence < old.end_sequence
+                    && !new.ended
+                    && !self.has_begun_anew(path, &new, &old);
                 let all_there = new.references.iter().filter(|it| !it.may_be_missing).all(|it| {
                     // A part that is a range is there with its segment.
                     let end =
@@ -102,6 +104,32 @@ impl Reading<'_> {
             (Err(why), Some(Err(_))) => why.contains("variable") || why.contains("query parameter"),
             (Err(_), _) => false,
         }
+    }
+
+    /// Whether a playlist is of another run of its packager than the version that is carried: all segments that it lists have been written since
+    /// that version, or it ends before that one began, which is not the newest any more. One that is cut, or comes late, lists segments that
+    /// were there before.
+    fn has_begun_anew(&self, path: &str, new: &hls::Media, old: &hls::Media) -> bool {
+        let Some(before) = self.memory.manifests.get(path) else { return false };
+        let segments = |it: &hls::Media| {
+            it.references.iter().filter(|it| it.role == Role::Segment && !it.is_part).count() as u64
+        };
+        if segments(new) == 0 {
+            return false;
+        }
+        let age_ms = self.now.unix_ms() - (before.modified_ns / 1_000_000) as i64;
+        let is_far_back = new.end_sequence <= old.end_sequence.saturating_sub(segments(old));
+        let uri = encode(path);
+        let is_new = |it: &hls::Reference| match self.resolver.resolve(&uri, &it.uri) {
+            Referred::Local(local) => local
+                .file
+                .and_then(|file| self.files.get(&file))
+                .is_some_and(|file| file.modified_ns > before.modified_ns),
+            _ => false,
+        };
+        let mut listed =
+            new.references.iter().filter(|it| it.role == Role::Segment && !it.is_part && !it.may_be_missing);
+        (is_far_back && age_ms > HOLD_MS) || listed.all(is_new)
     }
 
     /// Whether a file is finished, or has the bytes before `end`.

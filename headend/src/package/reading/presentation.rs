@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use carousel::time::WallTime;
 use carousel::xml;
 
 use super::super::check::Expected;
@@ -13,6 +14,8 @@ use super::super::{Kind, MAX_MANIFEST_BYTES, Presentation, Role, Rung, TrackKind
 use super::{Reading, dedup};
 use crate::sys::read_source_file;
 
+/// A file's time is taken from a coarser clock than a packager's own.
+const COARSE_NS: i128 = 100_000_000;
 const DASH_TYPE: &str = "application/dash+xml";
 
 /// A Representation whose segments are being taken into the inventory.
@@ -21,6 +24,8 @@ struct Taking<'a> {
     place: String,
     manifest: &'a str,
     is_live: bool,
+    /// Files that are older are of an earlier run of the packager.
+    began_ns: Option<i128>,
     expected: Expected,
     rung: Rung,
     /// Segments that do not decode from their start: place, file, fault.
@@ -52,6 +57,7 @@ impl Reading<'_> {
         };
         self.carry_manifest(manifest, &decode(manifest), bytes, DASH_TYPE);
         self.queries.clear();
+        let began_ns = mpd.began_and_published.and_then(|it| self.began_ns(manifest, it));
         for base in mpd.encoded_bases {
             let what =
                 format!("BaseURL {base} is percent-encoded: it is no URL, and players look beside the MPD");
@@ -78,7 +84,7 @@ impl Reading<'_> {
         }
         let mut rungs = Vec::new();
         for representation in mpd.representations {
-            rungs.push(self.representation(manifest, representation, mpd.live));
+            rungs.push(self.representation(manifest, representation, mpd.live, began_ns));
         }
         self.inventory.presentations.push(Presentation {
             kind: Kind::Dash,
@@ -89,11 +95,23 @@ impl Reading<'_> {
         });
     }
 
+    /// When the run of a live packager began, as the file system's clock has it. A packager whose clock is ahead of that one dates its MPD
+    /// in the future, and the beginning of its run too; of one whose clock is behind it is taken too early, which leaves more in.
+    fn began_ns(&self, manifest: &str, (began, published): (WallTime, WallTime)) -> Option<i128> {
+        let file = decode(manifest);
+        let good = self.memory.manifests.get(&file).map(|it| it.modified_ns);
+        let written_ns = good.or_else(|| self.files.get(&file).map(|it| it.modified_ns))?;
+        let ns = |time: WallTime| i128::from(time.unix_ms()) * 1_000_000;
+        let ahead_ns = (ns(published) - written_ns).max(0);
+        Some(ns(began) - ahead_ns - COARSE_NS)
+    }
+
     pub(super) fn representation(
         &mut self,
         manifest: &str,
         representation: dash::Representation,
         live: bool,
+        began_ns: Option<i128>,
     ) -> Rung {
         let place = format!("{manifest} (Representation {})", representation.ids[2]);
         let mut rung = Rung {
@@ -136,7 +154,8 @@ impl Reading<'_> {
             is_mp4: representation.is_mp4,
             is_random_access: rung.kind == TrackKind::Video,
         };
-        let mut taking = Taking { place, manifest, is_live: live, expected, rung, inside: Vec::new() };
+        let mut taking =
+            Taking { place, manifest, is_live: live, began_ns, expected, rung, inside: Vec::new() };
         let (listed, pattern) = match representation.addressing {
             dash::Addressing::List(listed) => (listed, None),
             dash::Addressing::Pattern { listed, affixes, window } => (listed, Some((affixes, window))),
@@ -162,7 +181,7 @@ impl Reading<'_> {
         range: Option<&Range<u64>>,
         is_optional: bool,
     ) {
-        let Taking { place, manifest, is_live, expected, rung, inside } = taking;
+        let Taking { place, manifest, is_live, expected, rung, inside, .. } = taking;
         let Some(local) = self.place(place, uri) else { return };
         if is_optional && local.file.is_none() {
             return;
@@ -188,13 +207,20 @@ impl Reading<'_> {
             meant.extend(found.map(|(number, path)| (number, path, before, after)));
         }
         meant.sort();
+        // An earlier run has left segments whose numbers are of the future, or of which this run has not written its own yet.
+        let modified_ns = |path: &String| self.files.get(path).map(|file| file.modified_ns);
+        let is_of_run = |path: &String| taking.began_ns <= modified_ns(path);
+        let of_run: HashSet<String> =
+            meant.iter().map(|(_, path, ..)| path).filter(|it| is_of_run(it)).cloned().collect();
+        // All are older where files keep the times of their originals.
+        let is_any = of_run.is_empty() && window.has_run();
         // Where the clock or the MPD is wrong altogether, or the packager has stopped, the newest are what there is.
-        let is_empty = !meant.iter().any(|(number, ..)| window.is_available(*number));
+        let of_run = |path: &String| is_any || of_run.contains(path);
+        let is_empty = !meant.iter().any(|(number, path, ..)| window.is_available(*number) && of_run(path));
         let newest: HashSet<u64> = if is_empty {
             let most = window.most.map_or(usize::MAX, |most| most * affixes.len());
-            let modified_ns = |path: &String| self.files.get(path).map(|file| file.modified_ns);
-            let mut by_age: Vec<_> =
-                meant.iter().map(|(number, path, ..)| (modified_ns(path), *number)).collect();
+            let of_run = meant.iter().filter(|(_, path, ..)| of_run(path));
+            let mut by_age: Vec<_> = of_run.map(|(number, path, ..)| (modified_ns(path), *number)).collect();
             by_age.sort_unstable();
             by_age.into_iter().rev().take(most).map(|(_, number)| number).collect()
         } else {
@@ -202,7 +228,7 @@ impl Reading<'_> {
         };
         let (mut first, mut old) = (None, 0);
         for (number, path, before, after) in &meant {
-            if newest.contains(number) || window.is_available(*number) {
+            if of_run(path) && (newest.contains(number) || window.is_available(*number)) {
                 // The template's own spelling of the number, which leading zeros are a part of.
                 let digits = &path[decode(self.resolver.below(before).unwrap_or(before)).len()..];
                 let end = decode(after.split('?').next().unwrap_or_default()).len();

@@ -461,6 +461,93 @@ fn half_manifests_do_not_replace_complete_ones() {
     assert_eq!(sent(&list(2, 5)), (list(2, 5), false));
 }
 
+/// Sets the time of a file, in seconds before now.
+fn age(dir: &tempfile::TempDir, name: &str, seconds: u64) {
+    let file = std::fs::File::options().append(true).open(dir.path().join(name)).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(seconds)).unwrap();
+}
+
+/// FFmpeg's HLS muxer, killed and started again in its folder: its numbers begin at 0, and it writes a playlist every segment.
+#[test]
+fn a_playlist_of_a_packager_that_has_begun_anew_goes_back() {
+    let list = |from: usize, to: usize| {
+        let list: String = (from..to).map(|at| format!("#EXTINF:2,\n{at}.ts\n")).collect();
+        format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{from}\n{list}")
+    };
+    // Of the second run: first and end of its playlist, whether it has written the segments itself, age of the playlist of the first.
+    for (from, to, is_its_own, age_s, is_carried) in [
+        (0, 1, true, 1, true),
+        (0, 3, true, 1, true),
+        (3, 5, true, 1, true),
+        (3, 5, false, 1, false),
+        (0, 1, false, 1, false),
+        (0, 2, false, 9, true),
+        (3, 5, false, 9, false),
+        (0, 0, true, 9, false),
+    ] {
+        let names: Vec<String> = (0..6).map(|at| format!("{at}.ts")).collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "s")).collect();
+        let old = list(3, 6);
+        let dir = folder(&[&files[..], &[("l.m3u8", old.as_str())]].concat());
+        names.iter().for_each(|name| age(&dir, name, 20));
+        age(&dir, "l.m3u8", age_s);
+        let following = Options { is_following: true, ..Options::default() };
+        let mut reader = Reader::new(dir.path(), following).unwrap();
+        let mut text = || {
+            let inventory = reader.read().unwrap();
+            String::from_utf8(inventory.objects["l.m3u8"].bytes.clone().unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(text(), old);
+        if is_its_own {
+            names[from..to].iter().for_each(|name| std::fs::write(dir.path().join(name), "new").unwrap());
+        }
+        let new = list(from, to);
+        std::fs::write(dir.path().join("l.m3u8"), &new).unwrap();
+        let expected = if is_carried { &new } else { &old };
+        assert_eq!(&text(), expected, "{from}..{to}, {is_its_own}, {age_s} s");
+    }
+}
+
+/// FFmpeg's DASH muxer by numbers, killed and started again in its folder: segments of the first run have numbers that are just ahead.
+#[test]
+fn segments_of_an_earlier_run_are_not_those_of_a_live_template() {
+    let now = WallTime::from_unix_ms(
+        i64::try_from(
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(),
+        )
+        .unwrap(),
+    );
+    let time = |ms: i64| now.plus_ms(ms).to_xml();
+    // Seconds since the second run began, by how much the packager's clock is ahead, segments that it has written; what is carried.
+    for (run_s, ahead_s, written, expected) in [
+        (1, 0, 0, vec![]),
+        (5, 0, 2, vec!["v-1.m4s", "v-2.m4s"]),
+        (5, 60, 2, vec!["v-1.m4s", "v-2.m4s"]),
+        // Their times are those of their originals.
+        (
+            12,
+            0,
+            0,
+            vec!["v-1.m4s", "v-2.m4s", "v-3.m4s", "v-4.m4s", "v-5.m4s", "v-6.m4s", "v-7.m4s", "v-8.m4s"],
+        ),
+    ] {
+        let mpd = format!(
+            r#"<MPD type="dynamic" availabilityStartTime="{}" publishTime="{}"><Period start="PT0S"><AdaptationSet>
+            <SegmentTemplate duration="2" startNumber="1" media="v-$Number$.m4s"/><Representation id="1"/></AdaptationSet></Period></MPD>"#,
+            time((ahead_s - run_s) * 1000),
+            time(ahead_s * 1000),
+        );
+        let names: Vec<String> = (1..9).map(|at| format!("v-{at}.m4s")).collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "s")).collect();
+        let dir = folder(&[&files[..], &[("x.mpd", mpd.as_str())]].concat());
+        names[written..].iter().for_each(|name| age(&dir, name, 20));
+        let inventory = read_dir(&dir);
+        let segments: Vec<&str> =
+            inventory.presentations[0].rungs[0].segments.iter().map(String::as_str).collect();
+        assert_eq!(segments, expected, "{run_s} s, {ahead_s} s ahead, {written} written");
+    }
+}
+
 #[test]
 fn manifests_without_an_extension_and_folders_behind_links_are_read() {
     let elsewhere = folder(&[("1.m4s", "1"), ("init.mp4", "i")]);
