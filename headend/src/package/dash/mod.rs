@@ -31,13 +31,16 @@ const AHEAD_SEGMENTS: u64 = 3;
 /// Segments behind the window that are still carried: the MPD that players hold is older than the newest.
 const BEHIND_SEGMENTS: u64 = 2;
 
+/// Times in MPDs have whole seconds at times.
+const ROUNDING_MS: i64 = 1000;
+
 /// A parsed MPD.
 #[derive(Debug, Default)]
 pub(super) struct Mpd {
     pub(super) live: bool,
     pub(super) duration_s: Option<f64>,
-    /// `@availabilityStartTime` and `@publishTime`, of a live one that has both.
-    pub(super) began_and_published: Option<(WallTime, WallTime)>,
+    /// When the run of a live one began, by the clock of its file's time. Of a packager whose clock is behind that it is too early.
+    pub(super) began: Option<WallTime>,
     pub(super) representations: Vec<Representation>,
     /// BaseURLs that are percent-encoded as a whole, so that players take them for the name of a file.
     pub(super) encoded_bases: Vec<String>,
@@ -141,6 +144,8 @@ pub(super) struct ParseContext<'a> {
     /// The MPD's own URI.
     pub(super) uri: &'a str,
     pub(super) now: WallTime,
+    /// When the MPD was written, by its file's time.
+    pub(super) written: Option<WallTime>,
     /// Nearness of a URI to the source's base: which alternative of several BaseURLs is read.
     pub(super) nearness: &'a dyn Fn(&str) -> Nearness,
     /// The document of an xlink, where it is ours.
@@ -155,7 +160,15 @@ pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, St
     let mut mpd = Mpd { live: root.attribute("type") == Some("dynamic"), ..Mpd::default() };
     mpd.duration_s = seconds(root, "mediaPresentationDuration");
     let time = |name: &str| WallTime::from_xml(root.attribute(name)?);
-    mpd.began_and_published = time("availabilityStartTime").zip(time("publishTime")).filter(|_| mpd.live);
+    // No MPD is published after it was written: such a packager's clock is ahead, and so is every time in it. One that was published
+    // before has perhaps been copied.
+    let ahead_ms = time("publishTime")
+        .zip(around.written)
+        .map(|(published, written)| (published.unix_ms() - written.unix_ms()).max(0));
+    let now = around.now.plus_ms(ahead_ms.filter(|&ahead_ms| ahead_ms > ROUNDING_MS).unwrap_or(0));
+    mpd.began = ahead_ms
+        .and_then(|ahead_ms| Some(time("availabilityStartTime")?.plus_ms(-ahead_ms)))
+        .filter(|_| mpd.live);
     let base = base_of(around.uri, root, around)?;
     mpd.encoded_bases =
         root.all("BaseURL").map(|it| it.text.trim()).filter(|it| is_encoded(it)).map(str::to_owned).collect();
@@ -183,7 +196,7 @@ pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, St
         next_start = start.zip(duration_s).map(|(start, duration)| start + duration);
         let id = period.attribute("id").map_or_else(|| at.to_string(), str::to_owned);
         let Ok(period_base) = base_of(&base, period, around) else { continue };
-        let clock = Clock::of(root, start, around.now).filter(|_| mpd.live);
+        let clock = Clock::of(root, start, now).filter(|_| mpd.live);
         let of =
             Period { id: &id, mpd_uri: around.uri, base: &period_base, duration_s, clock, live: mpd.live };
         read_period(&mut mpd, period, &of, around);

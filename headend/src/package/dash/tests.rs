@@ -10,6 +10,7 @@ fn representations(text: &str) -> Vec<Representation> {
 fn mpd(text: &str) -> Result<Mpd, String> {
     let around = ParseContext {
         uri: "http://h/x.mpd",
+        written: None,
         now: WallTime::from_unix_ms(1_800_000_000_000),
         nearness: &|uri| match uri {
             _ if uri.starts_with("http://h/") => Nearness::Below,

@@ -64,7 +64,7 @@ impl Reading<'_> {
         let is_old = self.now.unix_ms() - (file.modified_ns / 1_000_000) as i64 > HOLD_MS;
         let uri = encode(path);
         if is_mpd(before) || is_mpd(bytes) {
-            let Ok(mpd) = self.parse_mpd(&uri, bytes) else { return false };
+            let Ok(mpd) = self.parse_mpd(&uri, bytes, Some(file.modified_ns)) else { return false };
             let is_there = |uri: &String, range: Option<&Range<u64>>| match self.resolver.place(uri.clone()) {
                 Referred::Local(local) => self.is_there(&local, range.map(|range| range.end)),
                 _ => true,

@@ -33,11 +33,18 @@ struct Taking<'a> {
 }
 
 impl Reading<'_> {
-    pub(super) fn parse_mpd(&self, manifest: &str, bytes: &[u8]) -> Result<dash::Mpd, String> {
+    /// `written_ns`: the time of its file.
+    pub(super) fn parse_mpd(
+        &self,
+        manifest: &str,
+        bytes: &[u8],
+        written_ns: Option<i128>,
+    ) -> Result<dash::Mpd, String> {
         let root = xml::parse(bytes).map_err(|err| err.to_string())?;
         let around = dash::ParseContext {
             uri: &self.resolver.uri_of(manifest),
             now: self.now,
+            written: written_ns.map(|ns| WallTime::from_unix_ms((ns / 1_000_000) as i64)),
             nearness: &|uri| self.resolver.nearness(uri),
             load: &|uri| {
                 let Referred::Local(local) = self.resolver.place(uri.to_owned()) else { return None };
@@ -51,13 +58,16 @@ impl Reading<'_> {
     }
 
     pub(super) fn mpd(&mut self, manifest: &str, bytes: &Arc<[u8]>) {
-        let mpd = match self.parse_mpd(manifest, bytes) {
+        let file = decode(manifest);
+        let good = self.memory.manifests.get(&file).map(|it| it.modified_ns);
+        let written_ns = good.or_else(|| self.files.get(&file).map(|it| it.modified_ns));
+        let mpd = match self.parse_mpd(manifest, bytes, written_ns) {
             Ok(mpd) => mpd,
             Err(why) => return self.not_understood(manifest, why),
         };
-        self.carry_manifest(manifest, &decode(manifest), bytes, DASH_TYPE);
+        self.carry_manifest(manifest, &file, bytes, DASH_TYPE);
         self.queries.clear();
-        let began_ns = mpd.began_and_published.and_then(|it| self.began_ns(manifest, it));
+        let began_ns = mpd.began.map(|it| i128::from(it.unix_ms()) * 1_000_000 - COARSE_NS);
         for base in mpd.encoded_bases {
             let what =
                 format!("BaseURL {base} is percent-encoded: it is no URL, and players look beside the MPD");
@@ -93,17 +103,6 @@ impl Reading<'_> {
             duration_s: mpd.duration_s,
             rungs,
         });
-    }
-
-    /// When the run of a live packager began, as the file system's clock has it. A packager whose clock is ahead of that one dates its MPD
-    /// in the future, and the beginning of its run too; of one whose clock is behind it is taken too early, which leaves more in.
-    fn began_ns(&self, manifest: &str, (began, published): (WallTime, WallTime)) -> Option<i128> {
-        let file = decode(manifest);
-        let good = self.memory.manifests.get(&file).map(|it| it.modified_ns);
-        let written_ns = good.or_else(|| self.files.get(&file).map(|it| it.modified_ns))?;
-        let ns = |time: WallTime| i128::from(time.unix_ms()) * 1_000_000;
-        let ahead_ns = (ns(published) - written_ns).max(0);
-        Some(ns(began) - ahead_ns - COARSE_NS)
     }
 
     pub(super) fn representation(

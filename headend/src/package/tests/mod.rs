@@ -523,6 +523,8 @@ fn segments_of_an_earlier_run_are_not_those_of_a_live_template() {
         (1, 0, 0, vec![]),
         (5, 0, 2, vec!["v-1.m4s", "v-2.m4s"]),
         (5, 60, 2, vec!["v-1.m4s", "v-2.m4s"]),
+        // Segments that are available by the packager's clock alone.
+        (15, 60, 7, vec!["v-1.m4s", "v-2.m4s", "v-3.m4s", "v-4.m4s", "v-5.m4s", "v-6.m4s", "v-7.m4s"]),
         // Their times are those of their originals.
         (
             12,
