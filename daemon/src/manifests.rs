@@ -56,6 +56,8 @@ struct Known {
     parts: HashSet<u64>,
     /// The carousel has brought it, not an origin.
     is_carried: bool,
+    /// Its version, if the carousel has brought it: a sender's versions rise.
+    version: u64,
     received_at: WallTime,
     /// [`Manifest::start_ms`] of the last version that has it: the one with which a packager ends has none.
     start_ms: Option<i64>,
@@ -125,7 +127,8 @@ impl Manifests {
         let is_carried = meta.response.is_none();
         let facts = may_be_manifest(meta).then(|| object.bytes(0..meta.length)).flatten().and_then(|bytes| {
             let text = plain(&bytes, coding_of(meta))?;
-            self.read(&meta.key, &text, is_carried, meta.received_at, clock::now())
+            let sent = is_carried.then_some(meta.version);
+            self.read(&meta.key, &text, sent, meta.received_at, clock::now())
         });
         object.set_live(facts.as_ref().and_then(live_facts));
         if self.live_target_ms(&meta.key).is_some() {
@@ -223,7 +226,8 @@ impl Manifests {
         let Some(known) = self.known().peek(key).cloned() else { return };
         let has_begun_anew = match known.facts.kind {
             ManifestKind::Dash => known.start_ms.zip(before.start_ms).is_some_and(|(now, then)| now != then),
-            _ => known.facts.standing(&before.facts) == Standing::FarBack,
+            // It is taken although it does not go as far: the one before has not advanced for long.
+            _ => matches!(known.facts.standing(&before.facts), Standing::FarBack | Standing::Older),
         };
         if !has_begun_anew || !known.is_carried {
             return;
@@ -256,7 +260,7 @@ impl Manifests {
         let facts = plain(bytes, coding_of(meta)).and_then(|text| Manifest::read(&text));
         let Some(facts) = facts else { return true };
         let is_carried = meta.response.is_none();
-        let is_late = held.is_ahead_of(&facts, is_carried, now);
+        let is_late = held.is_ahead_of(&facts, is_carried.then_some(meta.version), now);
         if is_late {
             let from = if is_carried { LateManifest::Carousel } else { LateManifest::Origin };
             self.refused.add(from);
@@ -345,7 +349,7 @@ impl Manifests {
         &self,
         key: &ObjectKey,
         bytes: &[u8],
-        is_carried: bool,
+        sent: Option<u64>,
         received_at: WallTime,
         now: Instant,
     ) -> Option<Manifest> {
@@ -383,7 +387,8 @@ impl Manifests {
                 facts: facts.clone(),
                 patterns,
                 parts,
-                is_carried,
+                is_carried: sent.is_some(),
+                version: sent.unwrap_or(0),
                 received_at,
                 start_ms,
                 advanced_at,
@@ -461,12 +466,13 @@ impl Manifests {
 }
 
 impl Known {
-    /// Whether this one, and not a version with these facts, is what players should get. One source that falls far back has begun
-    /// anew; another that does is behind.
-    fn is_ahead_of(&self, facts: &Manifest, is_carried: bool, now: Instant) -> bool {
+    /// Whether this one, and not a version with these facts, is what players should get; `sent`: its version, if the carousel brings it.
+    /// One source that falls far back has begun anew; another that does is behind. So has one that falls back in what it has sent later.
+    fn is_ahead_of(&self, facts: &Manifest, sent: Option<u64>, now: Instant) -> bool {
+        let is_later = self.is_carried && self.version > 0 && sent.is_some_and(|it| it > self.version);
         let is_behind = match facts.standing(&self.facts) {
-            Standing::Older => true,
-            Standing::FarBack => is_carried != self.is_carried,
+            Standing::Older => !is_later,
+            Standing::FarBack => sent.is_some() != self.is_carried,
             Standing::Newer | Standing::Same | Standing::Unknown => false,
         };
         let late = Duration::from_millis(LATE_TARGETS * self.facts.target_ms);
@@ -616,7 +622,7 @@ mod tests {
     }
 
     fn read(manifests: &Manifests, key: &ObjectKey, bytes: &[u8]) -> Option<Manifest> {
-        manifests.read(key, bytes, true, WallTime::from_unix_ms(0), Instant::from_nanos(0))
+        manifests.read(key, bytes, Some(0), WallTime::from_unix_ms(0), Instant::from_nanos(0))
     }
 
     fn names(all: &[ObjectKey]) -> Vec<&str> {
@@ -669,6 +675,36 @@ mod tests {
             (1..=9).filter(|number| store.contains(&format!("h/live/a-{number}.m4s"))).collect();
         assert_eq!(held, [1, 2]);
         assert!(store.contains("h/other/a-5.m4s") && store.contains("h/live/a.mpd"));
+    }
+
+    /// A packager that dies early: the playlist of its next run overlaps with that of the first.
+    #[test]
+    fn a_playlist_that_its_sender_has_sent_later_may_go_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let manifests = Manifests::default();
+        let put = |name: &str, bytes: &[u8], version: u64, at_ms: i64| {
+            let (frozen, meta) = carried(&store, name, bytes);
+            let meta = ObjectMeta { version, received_at: WallTime::from_unix_ms(at_ms), ..meta };
+            manifests.publish(&store, &frozen, meta).unwrap();
+        };
+        let list = |end: u64| {
+            let mut text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:1\n".to_owned();
+            (1..=end).for_each(|number| text.push_str(&format!("#EXTINF:2,\ns{number}.ts\n")));
+            text
+        };
+        let end = || manifests.facts(&key("h/a.m3u8")).unwrap().last_sequence;
+        for number in 1..=5 {
+            put(&format!("h/s{number}.ts"), b"first run", 10 * number, 1000 * number as i64);
+            put("h/a.m3u8", list(number).as_bytes(), 10 * number + 1, 1000 * number as i64 + 1);
+        }
+        // It was repaired, and is late.
+        put("h/a.m3u8", list(4).as_bytes(), 41, 5100);
+        assert_eq!((end(), store.contains("h/s5.ts")), (Some(5), true));
+        put("h/s1.ts", b"second run", 60, 6000);
+        put("h/a.m3u8", list(1).as_bytes(), 61, 6001);
+        let held: Vec<i32> = (1..=5).filter(|it| store.contains(&format!("h/s{it}.ts"))).collect();
+        assert_eq!((end(), held), (Some(1), vec![1]));
     }
 
     #[test]
@@ -809,7 +845,13 @@ mod tests {
             let takes = manifests.may_replace(&meta(from, text.len()), text.as_bytes(), at(ms));
             if takes {
                 manifests
-                    .read(&key("h/a.m3u8"), text.as_bytes(), from, WallTime::from_unix_ms(0), at(ms))
+                    .read(
+                        &key("h/a.m3u8"),
+                        text.as_bytes(),
+                        from.then_some(0),
+                        WallTime::from_unix_ms(0),
+                        at(ms),
+                    )
                     .unwrap();
             }
             takes
@@ -836,7 +878,7 @@ mod tests {
         // An event that is over, and other objects, are replaced by anything.
         let ended = format!("{}#EXT-X-ENDLIST\n", text(500));
         manifests
-            .read(&key("h/a.m3u8"), ended.as_bytes(), carousel, WallTime::from_unix_ms(0), at(40_000))
+            .read(&key("h/a.m3u8"), ended.as_bytes(), Some(0), WallTime::from_unix_ms(0), at(40_000))
             .unwrap();
         assert!(comes(origin, 1, 40_000));
         assert!(manifests.may_replace(&meta(origin, 4), b"text", at(40_000)));

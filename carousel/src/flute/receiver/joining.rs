@@ -112,6 +112,19 @@ impl Segment {
         self.chunks.iter().max_by_key(|(offset, _)| *offset).map(|(_, toi)| *toi)
     }
 
+    /// Whether a chunk was sent behind those that follow it in the segment: its sender has begun the segment anew. The last chunk alone
+    /// may repeat bytes.
+    fn began_before(&self, (offset, toi): (u64, Toi)) -> bool {
+        let is_later = |before: Toi| match (before.0, toi.0) {
+            // TOIs of 16 bits begin anew.
+            (before @ ..=0xffff, toi @ ..=0xffff) => {
+                (1..0x8000).contains(&(toi.wrapping_sub(before) & 0xffff))
+            }
+            (before, toi) => toi > before,
+        };
+        self.chunks.iter().any(|(at, before)| *at > offset && is_later(*before))
+    }
+
     /// Whether it is over, now that the next has begun with the chunk of this TOI.
     fn ends_before(&self, next: Toi, fragments: Option<u32>) -> bool {
         // A length that is known has said what is missing.
@@ -138,6 +151,8 @@ pub struct Unfinished<'a> {
     pub end: u64,
     /// A chunk behind that has come, or one of the next segment: of a sender that keeps the order, that chunk is late or lost.
     pub is_passed: bool,
+    /// When its last chunk came.
+    pub heard: Instant,
 }
 
 /// Joins the chunks of one session. See the module head.
@@ -170,6 +185,12 @@ impl Joiner {
             }
         }
         let at = match self.open.iter().position(|it| it.file.content_location == name.object) {
+            // The end of a segment of which the beginning was lost, and the beginning of another of its name: bytes of both would be taken
+            // for one.
+            Some(at) if !name.is_last && self.open[at].began_before((name.offset, file.toi)) => {
+                self.fail(at, JoinFailure::Replaced);
+                self.begin(now, file, name.object)
+            }
             Some(at) => at,
             None => self.begin(now, file, name.object),
         };
@@ -349,6 +370,7 @@ impl Joiner {
             file: &it.file,
             end: it.bytes.prefix().len() as u64,
             is_passed: !it.bytes.has_no_gap() || it.next_begins.is_some(),
+            heard: it.heard,
         })
     }
 
@@ -402,6 +424,32 @@ mod tests {
 
     fn at(ms: u64) -> Instant {
         Instant::from_nanos(ms * 1_000_000)
+    }
+
+    /// A packager begins anew under the same names. Of its earlier run a receiver that was started in the middle of a segment has the end of
+    /// that.
+    #[test]
+    fn ends_and_beginnings_of_two_runs_are_not_joined() {
+        for (first, second) in [(10, 90), (0xfff0, 5), (1 << 20, 1 << 21)] {
+            let (parts, others) = (chunks(4, 1), chunks(4, 2));
+            let mut joiner = Joiner::default();
+            for (file, bytes) in &objects("http://h/1.m4s", first, &parts, true)[2..4] {
+                joiner.chunk(at(0), file, bytes);
+            }
+            for (file, bytes) in objects("http://h/1.m4s", second, &others, true) {
+                joiner.chunk(at(9_000), &file, &bytes);
+            }
+            let done = complete(&mut joiner);
+            assert_eq!(done, [("http://h/1.m4s".to_owned(), others.concat(), End::LastChunk)], "{first}");
+            // A chunk that was repaired is no new beginning.
+            let mut all = objects("http://h/2.m4s", first, &parts, true);
+            let late = all.remove(0);
+            for (file, bytes) in all.iter().chain([&late]) {
+                joiner.chunk(at(10_000), file, bytes);
+            }
+            let done = complete(&mut joiner);
+            assert_eq!(done, [("http://h/2.m4s".to_owned(), parts.concat(), End::LastChunk)], "{first}");
+        }
     }
 
     #[test]
