@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use carousel::alc::Packet;
 use carousel::flute::{File, InFlight, JoinFailure, Joined, Joiner, ReceiverStats, SessionKey, verify};
@@ -22,6 +23,9 @@ use super::machine::{Change, Delivery, MAX_WORK, Restore, SessionStats, Work};
 use super::object::State;
 use super::reasons::{GoneReason, RejectReason};
 use super::storage::{Lookup, ObjectStore};
+
+/// Silence after which a segment whose next chunk has not begun has stalled, at least: chunks come every 0.1 to 1 s.
+const CHUNK_SILENCE: Duration = Duration::from_secs(2);
 
 /// Source and destination: a session of ROUTE with all its channels.
 type RouteKey = (IpAddr, SocketAddr);
@@ -271,7 +275,8 @@ impl<S: ObjectStore> Delivery<S> {
                     next = Some(is_stalled);
                 }
             }
-            let is_stalled = next.unwrap_or(segment.is_passed || has_stalled);
+            let is_silent = now.since(segment.heard) >= self.options.reception_timeout.max(CHUNK_SILENCE);
+            let is_stalled = next.unwrap_or(segment.is_passed || has_stalled || is_silent);
             self.store.set_stalled(buf, is_stalled.then_some(now));
         }
     }

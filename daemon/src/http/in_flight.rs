@@ -49,6 +49,9 @@ impl HttpServer {
         if flight.is_carried() && self.shared.manifests.live_target_ms(&flight.key).is_some() {
             flight.set_sent_once();
         }
+        if self.is_broken_off(&flight, asked) {
+            return Err(Missing::NotInTime);
+        }
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
         let head = Head::of_flight(&flight).stamped(how);
         if let Some(range) = self.range_of_growing(&flight, &head, asked) {
@@ -135,6 +138,14 @@ impl HttpServer {
         let tail = self.tail(&flight, asked);
         let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits, tail);
         Ok(Outcome::Response(head::response(status, fields, body)))
+    }
+
+    /// Whether the rest of an object does not come, from nowhere: a response would begin and be cut. Of ranges what is there is served.
+    fn is_broken_off(&self, flight: &Flight, asked: &Asked<'_>) -> bool {
+        let is_over = flight.time_to_give_up(clock::now()) == Some(Duration::ZERO);
+        is_over
+            && !asked.head.headers.contains_key(header::RANGE)
+            && self.other_source(asked).is_none_or(|url| self.filler.is_left_alone(&url))
     }
 
     /// Whether it is a version of a live manifest, or a partial segment that the carousel brings.

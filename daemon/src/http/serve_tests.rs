@@ -312,6 +312,10 @@ async fn what_the_link_loses_in_the_middle_of_a_live_segment_comes_from_the_orig
         let (bytes, end) =
             tokio::time::timeout(Duration::from_secs(5), read(answer.into_body())).await.unwrap();
         assert_eq!((String::from_utf8(bytes).unwrap().as_str(), end.is_ok()), (expected, origin.is_some()));
+        if origin.is_none() {
+            assert_eq!(status(server, "h/s1.ts", &[]).await, 504, "no response that is known to be cut");
+            assert_eq!(status(server, "h/s1.ts", &[("range", "bytes=0-2")]).await, 206, "that is there");
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::head::put;
 use crate::caching;
+use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome};
 use crate::origin::{Filler, Passed, Question, parse_content_range};
 
@@ -110,7 +111,8 @@ impl Tail {
                 self.ends.add(TailEnd::Resumed);
                 return Ok(false);
             }
-            if tokio::time::Instant::now() >= deadline {
+            let is_over = flight.is_lost(clock::now()) && self.filler.is_left_alone(&self.url);
+            if is_over || tokio::time::Instant::now() >= deadline {
                 self.ends.add(TailEnd::Unavailable);
                 return Err(None);
             }

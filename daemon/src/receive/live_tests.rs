@@ -267,6 +267,26 @@ fn a_segment_of_which_a_chunk_is_lost_is_lost_at_once_and_goes_on_when_it_comes(
     }
 }
 
+/// The headend is killed in the middle of a segment, and sends it whole when it is back.
+#[test]
+fn a_segment_that_was_begun_in_chunks_may_come_whole() {
+    for silence_ms in [500, 4_000] {
+        let mut world = World::new();
+        let profile = SenderProfile { symbol_length: PAYLOAD_BYTES as u16, ..SenderProfile::default() };
+        let mut sender = flute::Sender::new(Tsi(20), profile, 1, 1);
+        let segment = body(6_000);
+        world.receive(&chunk_packets(&mut sender, "#0", &segment[..2_000]));
+        let flight = world.context.flights.get("h/9.m4s").expect("its first chunk is there");
+        world.now = world.now + Duration::from_millis(silence_ms);
+        world.intake.tick(world.now);
+        assert_eq!(flight.is_lost(world.now + Duration::from_millis(300)), silence_ms > 2_000);
+        world.receive(&chunk_packets(&mut sender, "", &segment));
+        // What still comes in chunks goes on.
+        assert_eq!(world.held("h/9.m4s"), (silence_ms > 2_000).then_some(segment));
+        assert!(world.context.stats.totals().reconcile());
+    }
+}
+
 #[test]
 fn a_chunk_of_flute_with_losses_is_restored_by_its_repair_symbols() {
     let mut world = World::new();

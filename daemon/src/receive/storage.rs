@@ -329,8 +329,13 @@ impl SessionStorage<'_> {
     }
 
     fn flight_of(&self, key: ObjectKey, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
-        let from_origin = self.context.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
-        if from_origin.is_some_and(|flight| flight.goes_before_carousel()) {
+        let other = self.context.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
+        let goes_before = |flight: &Flight| match flight.is_carried() {
+            // Its sender has begun anew in the middle of it.
+            true => !flight.has_stalled(),
+            false => flight.goes_before_carousel(),
+        };
+        if other.is_some_and(|flight| goes_before(&flight)) {
             // Soon it will be held. An origin that trickles gives way at the next offer, after `refused_retry`.
             return Err(Refusal::NoRoom);
         }

@@ -207,6 +207,11 @@ impl Flight {
         self.is_sent_once.store(true, Ordering::Relaxed);
     }
 
+    /// Whether nothing brings more of it now.
+    pub fn has_stalled(&self) -> bool {
+        self.stalled_ns.load(Ordering::Relaxed) != 0
+    }
+
     /// Time until it is lost if nothing of it comes: it has stalled, and no further pass is known. `None`: it has not.
     pub fn time_to_loss(&self, now: Instant) -> Option<Duration> {
         let since = self.stalled_ns.load(Ordering::Relaxed);
