@@ -18,6 +18,7 @@ mod http;
 mod kafka;
 mod live;
 mod live_channels;
+mod live_faults;
 mod live_players;
 mod losses;
 mod mistakes;
