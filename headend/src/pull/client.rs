@@ -85,8 +85,12 @@ pub(super) enum Answer {
     Body {
         /// It is the rest of what was asked for from an offset on.
         continues: bool,
+        /// Bytes of the whole, where that is told of a part: it may have fewer than were asked for (RFC 9110 section 15.3.7).
+        whole_bytes: Option<u64>,
         /// Validator of this version.
         validator: Option<Validator>,
+        /// URL that redirects led to; `None`: it is the one that was asked for.
+        moved_to: Option<String>,
         body: Body,
     },
 }
@@ -195,10 +199,24 @@ impl Client {
         known: Option<&Validator>,
         from: Option<(u64, &Validator)>,
     ) -> Result<Answer, Failed> {
+        let asked = url;
         let mut url = url.to_owned();
         let from = from.filter(|(_, validator)| validator.is_strong());
+        let mut redirected_by: Option<StatusCode> = None;
         for _ in 0..=MAX_REDIRECTS {
             let uri: Uri = url.parse().map_err(|_| PullFailure::BadPath)?;
+            // What this machine tells itself alone would go on the air: redirects do not lead there, now or by an earlier one.
+            if !is_same_authority(&self.own, &url)
+                && leads_inward(&url).await
+                && !leads_inward(&self.own).await
+            {
+                let by = redirected_by.map_or_else(String::new, |status| format!("{} to ", status.as_str()));
+                let what = format!(
+                    "{by}{}, an address of this machine or its link alone, which is not asked",
+                    without_secrets(&url)
+                );
+                return Err(Failed::new(PullFailure::Redirect, what));
+            }
             let mut request = Request::get(uri).header(USER_AGENT, AGENT).header(ACCEPT_ENCODING, "identity");
             if let Some(value) = self.authorization.as_ref().filter(|_| may_have_secret(&self.own, &url)) {
                 request = request.header(AUTHORIZATION, value);
@@ -230,18 +248,11 @@ impl Client {
                     None => format!("{} without a Location", status.as_str()),
                 };
                 url = next.filter(is_http).ok_or_else(|| Failed::new(PullFailure::Redirect, nowhere()))?;
-                // What this machine tells itself alone would go on the air.
-                if leads_inward(&url).await && !leads_inward(&self.own).await {
-                    let what = format!(
-                        "{} to {}, an address of this machine or its link alone, which is not asked",
-                        status.as_str(),
-                        without_secrets(&url)
-                    );
-                    return Err(Failed::new(PullFailure::Redirect, what));
-                }
+                redirected_by = Some(status);
                 continue;
             }
-            return answer(response, known.is_some(), from);
+            let moved_to = Some(url).filter(|it| it != asked);
+            return answer(response, known.is_some(), from, moved_to);
         }
         let what = format!(
             "more than {MAX_REDIRECTS} redirects in succession, the last to {}",
@@ -260,7 +271,9 @@ fn answer(
     response: hyper::Response<Incoming>,
     is_conditional: bool,
     from: Option<(u64, &Validator)>,
+    moved_to: Option<String>,
 ) -> Result<Answer, Failed> {
+    let mut whole_bytes = None;
     let (status, headers) = (response.status(), response.headers());
     let validator = Validator::of(headers);
     let coding = headers.get(CONTENT_ENCODING).filter(|it| *it != "identity");
@@ -278,6 +291,7 @@ fn answer(
             if from.is_some_and(|(_, begun)| validator.as_ref() != Some(begun)) {
                 return Ok(Answer::OtherVersion);
             }
+            whole_bytes = range.rsplit_once('/').and_then(|(_, it)| it.trim().parse().ok());
             true
         }
         StatusCode::NOT_FOUND | StatusCode::GONE => {
@@ -291,7 +305,12 @@ fn answer(
     if let Some(coding) = coding {
         return Err(Failed::new(PullFailure::Encoded, format!("Content-Encoding: {coding}")));
     }
-    Ok(Answer::Body { continues, validator, body: Body::of(response.into_body()) })
+    Ok(Answer::Body { continues, whole_bytes, validator, moved_to, body: Body::of(response.into_body()) })
+}
+
+fn is_same_authority(one: &str, other: &str) -> bool {
+    let of = |url: &str| Some(url.parse::<Uri>().ok()?.authority()?.as_str().to_ascii_lowercase());
+    of(one) == of(other)
 }
 
 /// Whether what is secret between us and `own` may be sent to `url`: to the same authority, and not in clear if it was not so before.

@@ -1,10 +1,11 @@
 //! Files of a pulled source: on their way, and in their folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Seek as _, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use carousel::name::resolve;
 use tempfile::NamedTempFile;
@@ -15,7 +16,7 @@ use super::{Origin, s3};
 use crate::ingest::folder::FilledFolder;
 use crate::ingest::is_plain_path;
 use crate::ingest::ledger::Place;
-use crate::options::S3Location;
+use crate::options::{S3Location, has_manifest_name};
 use crate::package::decode;
 
 /// Requests for one file before it counts as failed.
@@ -36,8 +37,15 @@ pub(super) struct Files {
     pub(super) base: Base,
     /// Path of the manifest below the folder; `None`: all of them.
     pub(super) manifest: Option<String>,
+    /// Manifests that redirects lead elsewhere, and where: what they name is below that URL (RFC 3986 section 5.1.3).
+    pub(super) moved: Mutex<BTreeMap<String, String>>,
     pub(super) folder: FilledFolder,
     pub(super) stats: Arc<PullStats>,
+}
+
+/// The folder of a path, with its last `/`.
+fn folder_of(path: &str) -> &str {
+    path.rfind('/').map_or("", |at| &path[..=at])
 }
 
 impl Files {
@@ -45,11 +53,37 @@ impl Files {
     pub(super) fn url_of(&self, path: &str) -> Option<String> {
         match &self.base {
             Base::Manifest(url) if self.manifest.as_deref() == Some(path) => Some(url.clone()),
-            Base::Manifest(url) => resolve(url, path).ok(),
+            Base::Manifest(url) => match self.moved_base(path) {
+                Some((base, rest)) => resolve(&base, rest).ok(),
+                None => resolve(url, path).ok(),
+            },
             Base::Bucket(location) => {
                 Some(location.shown(&format!("{}{}", location.prefix, self.place_of(path)?)))
             }
         }
+    }
+
+    /// Notes where a manifest has come from.
+    pub(super) fn came_from(&self, manifest: &str, moved_to: Option<String>) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        match moved_to {
+            Some(url) => moved.insert(manifest.to_owned(), url),
+            None => moved.remove(manifest),
+        };
+    }
+
+    /// The URL of the manifest below whose folder `path` is, if that has moved, and the rest of the path. Playlists are below the manifest of
+    /// the source; media below the playlist whose folder is nearest.
+    fn moved_base<'a>(&self, path: &'a str) -> Option<(String, &'a str)> {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = |manifest: &str| self.manifest.as_deref() == Some(manifest);
+        let is_manifest = has_manifest_name(path);
+        let above = moved.iter().filter(|(manifest, _)| {
+            path.starts_with(folder_of(manifest)) && (!is_manifest || is_first(manifest))
+        });
+        let (manifest, url) =
+            above.max_by_key(|(manifest, _)| (folder_of(manifest).len(), !is_first(manifest)))?;
+        Some((url.clone(), &path[folder_of(manifest).len()..]))
     }
 
     /// Origin, for people.
@@ -78,31 +112,43 @@ impl Files {
                 let key = format!("{}{name}", location.prefix);
                 s3::fetch::fetch(bucket, self, &key, &name).await
             }
-            (Origin::Web(client), _) => self.fetch_to(client, &url, &name).await.map(|()| (String::new(), 0)),
+            (Origin::Web(client), _) => {
+                let moved_to = self.fetch_to(client, &url, &name).await;
+                moved_to.map(|moved_to| {
+                    if has_manifest_name(path) {
+                        self.came_from(path, moved_to);
+                    }
+                    (String::new(), 0)
+                })
+            }
             (Origin::Bucket(_), Base::Manifest(_)) => Err(PullFailure::BadPath.into()),
         };
         fetched.inspect_err(|failed| self.stats.fail(&url, failed.clone()))
     }
 
-    async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<(), Failed> {
+    /// Gives the URL that redirects led to.
+    async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<Option<String>, Failed> {
         let mut coming = self.begin(name)?;
         let mut validator = None::<Validator>;
         let mut attempt = 1;
         loop {
             let from = validator.as_ref().filter(|_| coming.bytes() > 0).map(|it| (coming.bytes(), it));
-            let mut body = match client.get(url, None, from).await? {
+            let before = coming.bytes();
+            let (mut body, whole_bytes, moved_to) = match client.get(url, None, from).await? {
                 Answer::Unchanged => return Err(Failed::new(PullFailure::Status, "304")),
                 // The next request asks for no range: only a body that breaks off, which counts, leads back here.
                 Answer::OtherVersion => {
                     validator = None;
                     continue;
                 }
-                Answer::Body { continues: true, body, .. } => body,
+                Answer::Body { continues: true, body, whole_bytes, moved_to, .. } => {
+                    (body, whole_bytes, moved_to)
+                }
                 // Another version, or no ranges: from the start.
-                Answer::Body { validator: new, body, .. } => {
+                Answer::Body { validator: new, body, moved_to, .. } => {
                     coming.restart()?;
                     validator = new;
-                    body
+                    (body, None, moved_to)
                 }
             };
             let ended = loop {
@@ -112,8 +158,12 @@ impl Files {
                     Err(why) => break Err(why),
                 }
             };
+            let is_short = whole_bytes.is_some_and(|whole| coming.bytes() < whole);
             match ended {
-                Ok(()) => return coming.keep(),
+                // A part of what was asked for: the next begins behind it.
+                Ok(()) if is_short && coming.bytes() > before => {}
+                Ok(()) if is_short => return Err(Failed::new(PullFailure::Cut, "a part without bytes")),
+                Ok(()) => return coming.keep().map(|()| moved_to),
                 Err(Failed { why, detail }) if attempt >= ATTEMPTS => {
                     return Err(Failed::new(why, format!("{detail}, at attempt {ATTEMPTS}")));
                 }

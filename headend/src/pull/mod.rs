@@ -610,7 +610,7 @@ impl Puller {
         Ok(Self {
             source: source.name.clone(),
             origin,
-            files: Arc::new(Files { base, manifest, folder, stats }),
+            files: Arc::new(Files { base, manifest, moved: Default::default(), folder, stats }),
             listing,
             options,
             validators: HashMap::new(),
@@ -869,12 +869,13 @@ impl Puller {
         let is_there = self.files.folder.root.join(&name).is_file();
         let known = self.known(path, &name).filter(|_| is_there);
         let answer = self.origin.look(&self.files, path, known.as_ref()).await?;
-        let Answer::Body { validator, mut body, .. } = answer else {
+        let Answer::Body { validator, moved_to, mut body, .. } = answer else {
             self.files.stats.unchanged.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
         let bytes = manifest_bytes(&mut body).await?;
         self.files.store_manifest(&name, &bytes)?;
+        self.files.came_from(path, moved_to);
         self.pulled.insert(self.files.folder.root.join(&name));
         if let (Some(listing), Some(etag)) = (&mut self.listing, validator.as_ref().and_then(Validator::bare))
         {

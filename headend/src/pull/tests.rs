@@ -195,6 +195,66 @@ fn a_film_is_pulled_whole_and_what_breaks_off_is_continued() {
 }
 
 #[test]
+fn a_shorter_part_than_was_asked_for_is_no_end() {
+    let long = segment(9, 2000);
+    let body = long.clone();
+    let origin = Origin::new(move |asked| match (asked.target.as_str(), asked.headers.get("range")) {
+        ("/index.m3u8", _) => Reply::of(200, playlist(&["a.ts"], true)),
+        (_, None) => Reply { cut_at: Some(100_000), ..Reply::of(200, body.clone()).with("ETag", "\"v1\"") },
+        (_, Some(range)) => {
+            let from: usize = range["bytes=".len()..range.len() - 1].parse().unwrap();
+            let end = body.len().min(from + 90_000);
+            let range = format!("bytes {from}-{}/{}", end - 1, body.len());
+            Reply::of(206, &body[from..end]).with("Content-Range", range).with("ETag", "\"v1\"")
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let pulled = complete(&config(dir.path(), &format!("{}index.m3u8", origin.url), ""), |_, _| {}).unwrap();
+    assert_eq!((pulled[0].files, pulled[0].missing.len()), (2, 0), "{pulled:?}");
+    assert_eq!(fs::read(dir.path().join("pulled/a.ts")).unwrap(), long);
+    // 276,000 bytes behind the first 100,000.
+    assert_eq!(origin.asked("/a.ts").len(), 5);
+}
+
+#[test]
+fn what_a_manifest_names_is_where_redirects_led_for_it() {
+    let moves = Arc::new(AtomicUsize::new(0));
+    let number = Arc::clone(&moves);
+    let origin = Origin::new(move |asked| {
+        let cdn = number.load(Ordering::SeqCst);
+        let to = |path: &str| Reply::of(302, "").with("Location", path);
+        let target = asked.target.as_str();
+        match target.strip_prefix(&format!("/cdn{cdn}/")) {
+            Some("master.m3u8?token=t") => Reply::of(200, MASTER),
+            // The playlist of one rendition has moved again.
+            Some("low/index.m3u8") => to("/other/low.m3u8"),
+            Some("high/index.m3u8") => Reply::of(200, playlist(&["h.ts"], true)),
+            Some("high/h.ts") => Reply::of(200, segment(1, 10)),
+            _ => match target {
+                "/film/master.m3u8" => to(&format!("/cdn{cdn}/master.m3u8?token=t")),
+                "/other/low.m3u8" => Reply::of(200, playlist(&["l.ts"], true)),
+                "/other/l.ts" => Reply::of(200, segment(2, 10)),
+                _ => Reply::of(404, ""),
+            },
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &format!("{}film/master.m3u8", origin.url), "");
+    let pulled = complete(&config, |_, _| {}).unwrap();
+    assert_eq!((pulled[0].files, pulled[0].missing.len()), (5, 0), "{pulled:?}");
+    let root = dir.path().join("pulled");
+    assert_eq!(fs::read(root.join("high/h.ts")).unwrap(), segment(1, 10));
+    assert_eq!(fs::read(root.join("low/l.ts")).unwrap(), segment(2, 10));
+    // Another place the next time, as load balancers have it.
+    moves.store(1, Ordering::SeqCst);
+    fs::remove_file(root.join("high/h.ts")).unwrap();
+    let again = complete(&config, |_, _| {}).unwrap();
+    assert_eq!((again[0].files, again[0].missing.len()), (1, 0), "{again:?}");
+    assert_eq!(origin.asked("/cdn1/high/h.ts").len(), 1);
+    assert_eq!(origin.asked("/film/low/index.m3u8").len(), 0);
+}
+
+#[test]
 fn a_version_that_changed_in_between_is_fetched_from_the_start() {
     let origin = Origin::new(|asked| match asked.target.as_str() {
         "/index.m3u8" => Reply::of(200, playlist(&["a.ts"], true)),

@@ -233,7 +233,8 @@ impl Bucket {
         match self.get(key, &Conditions { if_none_match, ..Conditions::default() }).await? {
             Got::Unchanged => Ok(Answer::Unchanged),
             Got::Whole { etag, body, .. } => {
-                Ok(Answer::Body { continues: false, validator: etag.map(Validator::Etag), body })
+                let validator = etag.map(Validator::Etag);
+                Ok(Answer::Body { continues: false, whole_bytes: None, validator, moved_to: None, body })
             }
             Got::Part { .. } | Got::NoSuchRange => Err(Failed::new(PullFailure::Status, "206")),
         }
