@@ -9,7 +9,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::media::boxes;
+use carousel::ts::PACKET_BYTES;
+
+use super::media::{self, boxes};
 use super::{LeftOutReason as Reason, content_type};
 use crate::sys::open_source_file;
 
@@ -291,52 +293,33 @@ fn moof_begins_inside(head: &[u8]) -> bool {
     })
 }
 
+/// Types of streams (ISO/IEC 13818-1 table 2-34).
+const AVC: u8 = 0x1b;
+const HEVC: u8 = 0x24;
+
 /// Whether the first picture of a transport stream neither is a random access point nor has parameter sets before it.
 /// Streams that are scrambled or of unknown kinds pass.
 fn ts_begins_inside(head: &[u8]) -> bool {
+    let packets = || head.chunks_exact(PACKET_BYTES).filter_map(|it| it.try_into().ok());
+    let streams = media::ts::program(packets()).map(|it| it.streams).unwrap_or_default();
+    let Some(stream) = streams.iter().find(|it| matches!(it.stream_type, AVC | HEVC)) else { return false };
     let mut video: Vec<u8> = Vec::new();
-    let (mut pid, mut stream_type) = (None, 0);
-    let mut pmt_pid = None;
-    for packet in head.chunks_exact(188) {
-        let id = u16::from_be_bytes([packet[1], packet[2]]) & 0x1fff;
-        let (starts, scrambled) = (packet[1] & 0x40 != 0, packet[3] & 0xc0 != 0);
-        let has_field = packet[3] & 0x20 != 0;
-        let payload_at = if has_field { 5 + usize::from(packet[4]) } else { 4 };
-        let payload = if packet[3] & 0x10 != 0 { packet.get(payload_at..).unwrap_or_default() } else { &[] };
-        let section = || payload.get(1 + usize::from(*payload.first().unwrap_or(&0))..).unwrap_or_default();
-        if id == 0 && starts {
-            pmt_pid = section().get(8..12).and_then(|it| {
-                let program = u16::from_be_bytes([it[0], it[1]]);
-                (program != 0).then(|| u16::from_be_bytes([it[2], it[3]]) & 0x1fff)
-            });
-        } else if Some(id) == pmt_pid && starts && pid.is_none() {
-            let section = section();
-            let Some(head) = section.get(..12) else { return false };
-            let end = 3 + (usize::from(head[1] & 0xf) << 8 | usize::from(head[2]))
-                - 4_usize.min(usize::from(head[2]));
-            let mut at = 12 + (usize::from(head[10] & 0xf) << 8 | usize::from(head[11]));
-            while let Some(stream) = section.get(at..at + 5).filter(|_| at < end) {
-                if matches!(stream[0], 0x1b | 0x24) {
-                    (pid, stream_type) =
-                        (Some(u16::from_be_bytes([stream[1], stream[2]]) & 0x1fff), stream[0]);
-                    break;
-                }
-                at += 5 + (usize::from(stream[3] & 0xf) << 8 | usize::from(stream[4]));
-            }
-        } else if Some(id) == pid {
-            if scrambled {
-                return false;
-            }
+    for (bytes, packet) in media::ts::once(packets()).filter(|(_, packet)| packet.pid == stream.pid) {
+        if packet.scrambled {
+            return false;
+        }
+        if packet.payload_unit_start {
+            let has_field = bytes[3] & 0x20 != 0;
             // random_access_indicator
-            if starts && video.is_empty() && has_field && packet[4] > 0 && packet[5] & 0x40 != 0 {
+            if video.is_empty() && has_field && bytes[4] > 0 && bytes[5] & 0x40 != 0 {
                 return false;
             }
-            if starts && !video.is_empty() {
+            if !video.is_empty() {
                 break;
             }
-            if starts || !video.is_empty() {
-                video.extend_from_slice(payload);
-            }
+        }
+        if packet.payload_unit_start || !video.is_empty() {
+            video.extend_from_slice(packet.payload);
         }
     }
     let mut has_picture = false;
@@ -345,9 +328,9 @@ fn ts_begins_inside(head: &[u8]) -> bool {
             continue;
         }
         let byte = video[at + 3];
-        match stream_type {
+        match stream.stream_type {
             // Slices of others; IDR, SEI (recovery point), SPS.
-            0x1b => match byte & 0x1f {
+            AVC => match byte & 0x1f {
                 1 => has_picture = true,
                 5..=7 => return false,
                 _ => {}
@@ -500,19 +483,41 @@ mod tests {
 
     #[test]
     fn packets_are_whole_and_begin_with_a_picture_that_decodes() {
-        let mut pat = vec![0x47, 0x40, 0, 0x10, 0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0];
-        pat.resize(188, 0xff);
-        let mut pmt = vec![
-            0x47, 0x41, 0, 0x10, 0, 2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xe1, 1, 0xf0, 0, 0x1b, 0xe1, 1, 0xf0, 0,
-        ];
-        pmt.resize(188, 0xff);
-        let picture = |field: &[u8], nal: u8| {
+        // Sections with their CRC_32, in as many packets as they take.
+        let packets = |id: u16, mut section: Vec<u8>| {
+            let length = section.len() - 3 + 4;
+            (section[1], section[2]) = (0xb0 | (length >> 8) as u8, length as u8);
+            section.extend(carousel::ts::section::crc32(&section).to_be_bytes());
+            section.insert(0, 0);
+            let packet = |(at, part): (usize, &[u8])| {
+                let start = if at == 0 { 0x40 } else { 0 };
+                let mut packet = vec![0x47, start | (id >> 8) as u8, id as u8, 0x10 | at as u8];
+                packet.extend_from_slice(part);
+                packet.resize(188, 0xff);
+                packet
+            };
+            section.chunks(184).enumerate().flat_map(packet).collect::<Vec<u8>>()
+        };
+        let pat = |network: &[u8]| {
+            let entries = [network, &[0, 1, 0xe1, 0]].concat();
+            packets(0, [&[0, 0, 0, 0, 1, 0xc1, 0, 0][..], &entries].concat())
+        };
+        let pmt = |descriptor: usize| {
+            let mut section = vec![2, 0, 0, 0, 1, 0xc1, 0, 0, 0xe1, 1, 0xf0, descriptor as u8];
+            section.extend(vec![0xf0; descriptor.min(1)]);
+            section.extend(vec![descriptor.saturating_sub(2) as u8; descriptor.min(1)]);
+            section.extend(vec![7; descriptor.saturating_sub(2)]);
+            section.extend([0x1b, 0xe1, 1, 0xf0, 0]);
+            packets(0x100, section)
+        };
+        let video = |field: &[u8], nal: u8| {
             let mut packet = vec![0x47, 0x41, 1, if field.is_empty() { 0x10 } else { 0x30 }];
             packet.extend(field);
             packet.extend([0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0, 0, 0, 0, 1, nal]);
             packet.resize(188, 0x55);
-            [pat.clone(), pmt.clone(), packet].concat()
+            packet
         };
+        let picture = |field: &[u8], nal: u8| [pat(&[]), pmt(0), video(field, nal)].concat();
         let ts = Expected { is_random_access: true, ..Expected::default() };
         assert_eq!(of(&picture(&[], 0x41), ts), Some(Reason::NoRandomAccess));
         assert_eq!(of(&picture(&[], 0x65), ts), None, "IDR");
@@ -520,6 +525,19 @@ mod tests {
         let whole = picture(&[], 0x65);
         assert_eq!(of(&whole[..whole.len() - 10], ts), Some(Reason::Cut));
         assert_eq!(of(&whole, SEGMENT), Some(Reason::WrongContainer));
+        // The PID of the network first, and a programme map of two packets.
+        for nal in [0x41, 0x65] {
+            let expected = (nal == 0x41).then_some(Reason::NoRandomAccess);
+            let wide = [pat(&[0, 0, 0xe0, 0x10]), pmt(200), video(&[], nal)].concat();
+            assert_eq!(of(&wide, ts), expected);
+            // The first packet has the beginning of a start code, sent twice; the second the rest.
+            let mut first = video(&[], 0x55);
+            first[184..].copy_from_slice(&[0x55, 0, 0, 1]);
+            let mut second = vec![0x47, 1, 1, 0x11, nal];
+            second.resize(188, 0x55);
+            let twice = [pat(&[]), pmt(0), first.clone(), first, second].concat();
+            assert_eq!(of(&twice, ts), expected);
+        }
     }
 
     #[test]

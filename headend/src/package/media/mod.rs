@@ -35,7 +35,7 @@ mod facts;
 mod hevc;
 mod mp4;
 mod nal;
-mod ts;
+pub(super) mod ts;
 mod usability;
 mod vp9;
 

@@ -1,5 +1,7 @@
 //! Segments of transport streams: the first programme's streams, by the first parameter sets and frames in them.
 
+use std::collections::BTreeMap;
+
 use carousel::ts::descriptor::find;
 use carousel::ts::psi::{self, Pat, Pmt, Stream};
 use carousel::ts::stream::Packets;
@@ -102,7 +104,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Facts, Unreadable> {
         let language = find(&stream.descriptors, LANGUAGE).and_then(|data| language(data.first_chunk()?));
         open.push(Open { kind, pid: stream.pid, language, bytes: Vec::new(), has_begun: false });
     }
-    for packet in packets()?.filter_map(|packet| Packet::parse(packet).ok()) {
+    for (_, packet) in once(packets()?) {
         let Some(stream) = open.iter_mut().find(|stream| stream.pid == packet.pid) else { continue };
         if packet.scrambled {
             facts.is_protected = true;
@@ -125,8 +127,26 @@ pub(super) fn read(bytes: &[u8]) -> Result<Facts, Unreadable> {
     Ok(facts)
 }
 
+/// Packets that can be read, with their bytes. A packet with payload may be sent twice in succession (ISO/IEC 13818-1 clause 2.4.3.3): it is
+/// given once.
+pub(in crate::package) fn once<'a>(
+    packets: impl Iterator<Item = &'a [u8; PACKET_BYTES]>,
+) -> impl Iterator<Item = (&'a [u8; PACKET_BYTES], Packet<'a>)> {
+    let mut before: BTreeMap<Pid, (u8, &'a [u8])> = BTreeMap::new();
+    packets.filter_map(move |bytes| {
+        let packet = Packet::parse(bytes).ok()?;
+        let own = (packet.continuity, packet.payload);
+        let is_again = packet.has_payload && before.insert(packet.pid, own) == Some(own);
+        if is_again {
+            // A third one is of the next round of the counter.
+            before.remove(&packet.pid);
+        }
+        (!is_again).then_some((bytes, packet))
+    })
+}
+
 /// The first programme that has streams.
-fn program<'a>(packets: impl Iterator<Item = &'a [u8; PACKET_BYTES]>) -> Option<Pmt> {
+pub(in crate::package) fn program<'a>(packets: impl Iterator<Item = &'a [u8; PACKET_BYTES]>) -> Option<Pmt> {
     let mut demux = Demux::default();
     demux.open(Pid::PAT);
     for packet in packets {
