@@ -9,7 +9,7 @@ pub mod one_or_many;
 pub mod quantity;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 use serde::Serialize;
@@ -465,14 +465,39 @@ const GROUP_KEYS: [&str; 8] =
 fn address_of(key: &str) -> &'static str {
     let name = key.rsplit('.').next().unwrap_or_default();
     let name = name.split('[').next().unwrap_or_default();
-    if GROUP_KEYS.contains(&name) { "239.1.2.3:5000" } else { "0.0.0.0:8080" }
+    match name {
+        "announcement" => ANNOUNCEMENT,
+        _ if GROUP_KEYS.contains(&name) => "239.1.2.3:5000",
+        _ => "0.0.0.0:8080",
+    }
 }
 
+/// Group and port of announcements (TS 103 876 clause 8.1.4).
+const ANNOUNCEMENT: &str = "224.0.23.14:3937";
+
 /// What a text lacks to be an address with its port, and the fix, if it nearly is one.
-fn nearly_an_address(text: &str) -> Option<(String, String)> {
+fn nearly_an_address(text: &str, key: &str) -> Option<(String, String)> {
+    let port_of = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
+    // IPv6 without its brackets: the port has become a part of the address.
+    let split =
+        text.rsplit_once(':').and_then(|(host, port)| Some((host.parse::<Ipv6Addr>().ok()?, port_of(port)?)));
+    if let Some((ip, port)) = split {
+        let whole = SocketAddr::from((ip, port));
+        return Some((format!("\"{text}\" has no brackets"), format!("write \"{whole}\"")));
+    }
+    if let Some(port) = text.strip_prefix(':').and_then(port_of) {
+        let host = address_of(key).rsplit_once(':').map_or("0.0.0.0", |(host, _)| host);
+        return Some((format!("\"{text}\" has no address"), format!("add it, e.g. \"{host}:{port}\"")));
+    }
     let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = bare.parse::<IpAddr>() {
-        let whole = SocketAddr::new(ip, if ip.is_multicast() { 5000 } else { 8080 });
+        let usual = |example: &str| example.rsplit_once(':').and_then(|(_, port)| port_of(port));
+        let of_key = if ip.is_multicast() {
+            usual(address_of(key)).filter(|it| *it != 8080).or(Some(5000))
+        } else {
+            None
+        };
+        let whole = SocketAddr::new(ip, of_key.unwrap_or(8080));
         return Some((format!("\"{text}\" has no port"), format!("add it, e.g. \"{whole}\"")));
     }
     let (host, port) = text.rsplit_once(':')?;
@@ -530,14 +555,24 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
         mistake.what = format!("missing key{rest}");
         mistake.fix = "add it".to_owned();
     } else if message.starts_with("invalid socket address") {
-        let nearly = at.and_then(|at| quoted_at(text, at)).and_then(nearly_an_address);
+        let nearly = at.and_then(|at| quoted_at(text, at));
+        let nearly = nearly.and_then(|it| nearly_an_address(it, &mistake.key));
         (mistake.what, mistake.fix) = nearly.unwrap_or_else(|| {
             let fix = format!("expected {}", expected("socket address", "", &mistake.key));
             (format!("not {ADDRESS}"), fix)
         });
     } else if message.starts_with("invalid IP address") {
-        mistake.what = "not an address".to_owned();
-        mistake.fix = format!("expected {}", expected("IP address", "", ""));
+        let with_port = at.and_then(|at| quoted_at(text, at)).and_then(|it| it.parse::<SocketAddr>().ok());
+        (mistake.what, mistake.fix) = match with_port {
+            Some(address) => {
+                let ip = address.ip();
+                (
+                    format!("\"{address}\" has a port, and an address alone is meant"),
+                    format!("write \"{ip}\""),
+                )
+            }
+            None => ("not an address".to_owned(), format!("expected {}", expected("IP address", "", ""))),
+        };
     } else if message.starts_with("invalid type") || message.starts_with("invalid value") {
         if let Some((what, expected)) = message.split_once(", expected ") {
             let value = what.split_once(": ").map_or(what, |(_, value)| value);

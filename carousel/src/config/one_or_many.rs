@@ -54,6 +54,26 @@ mod tests {
     }
 
     #[test]
+    fn examples_suit_the_key_and_an_address_alone_has_no_port() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only mistakes are read")]
+        struct Of {
+            source: Option<std::net::IpAddr>,
+            announcement: Option<SocketAddr>,
+            media: Option<SocketAddr>,
+        }
+        let said = |text: &str| super::super::load::<Of>(text).unwrap_err()[0].to_string();
+        assert!(
+            said("source = '10.0.0.1:5000'")
+                .ends_with("\"10.0.0.1:5000\" has a port, and an address alone is meant; write \"10.0.0.1\"")
+        );
+        assert!(said("source = 'x'").ends_with("not an address; expected an address, e.g. \"192.0.2.1\""));
+        assert!(said("announcement = '224.0.23.14'").ends_with("add it, e.g. \"224.0.23.14:3937\""));
+        assert!(said("media = '239.1.1.1'").ends_with("add it, e.g. \"239.1.1.1:5000\""));
+        assert!(said("announcement = ':5000'").ends_with("add it, e.g. \"224.0.23.14:5000\""));
+    }
+
+    #[test]
     fn one_several_none_and_what_is_no_address() {
         let read = |text: &str| super::super::load::<File>(text);
         assert_eq!(read("listen = '0.0.0.0:80'").unwrap().listen, ["0.0.0.0:80".parse().unwrap()]);
@@ -72,6 +92,8 @@ mod tests {
                 "listen = '239.1.1.1'",
                 "1:10: listen: \"239.1.1.1\" has no port; add it, e.g. \"239.1.1.1:5000\"",
             ),
+            ("listen = ['::1:8080']", "1:11: listen: \"::1:8080\" has no brackets; write \"[::1]:8080\""),
+            ("listen = ':8080'", "1:10: listen: \":8080\" has no address; add it, e.g. \"0.0.0.0:8080\""),
             ("listen = ['::1']", "1:11: listen: \"::1\" has no port; add it, e.g. \"[::1]:8080\""),
             (
                 "listen = ['[ff05::5]']",
