@@ -21,6 +21,7 @@ use crate::origin::{Origin, ParentGroup, Route, by_longest_path, mistakes_of_par
 use crate::repair::Repair;
 use crate::session::{Receive, ServiceOptions, Session, SessionOptions};
 use crate::store::StoreConfig;
+use crate::traces::Traces;
 use crate::transport::TransportStream;
 use crate::trust::TrustOptions;
 
@@ -72,6 +73,8 @@ pub struct Config {
     pub admin: Admin,
     /// Purges for all boxes and measurements of players through Kafka. Needs a program that was built with it.
     pub kafka: Option<Kafka>,
+    /// Traces of requests to an OpenTelemetry collector. Needs a program that was built with them.
+    pub traces: Option<Traces>,
     /// Logging.
     pub log: Log,
 }
@@ -255,6 +258,7 @@ impl Config {
         all.extend(self.access_mistakes());
         all.extend(self.http.rendezvous_mistakes(&players));
         all.extend(self.kafka.iter().flat_map(Kafka::mistakes));
+        all.extend(self.traces.iter().flat_map(Traces::mistakes));
         all
     }
 

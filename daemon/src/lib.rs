@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! floor 0: admin_refusals, bounded, caching, certificates, clients, clock, coding, listen, sys, vitals
-//! floor 1: access, commands, firmware, kafka, logs, qoe, store, trust
+//! floor 1: access, commands, firmware, kafka, logs, qoe, store, traces, trust
 //! floor 2: delivery, live_services, manifests, services, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting
 //! floor 4: catalog, http, page
@@ -65,6 +65,7 @@ pub mod source;
 pub mod status;
 pub mod store;
 mod sys;
+pub mod traces;
 pub mod transport;
 pub mod trust;
 pub mod vitals;

@@ -29,6 +29,7 @@ use crate::qoe::{Qoe, QoeStats};
 use crate::services::Membership;
 use crate::status::{Parts, queue_full, untrusted};
 use crate::store::{DiskState, EvictReason};
+use crate::traces::TraceStats;
 use crate::transport::{Signal, StreamState};
 use carousel::flute::DropReason;
 use carousel::growing::End;
@@ -204,6 +205,13 @@ impl MetricWriter<'_> {
         Ok(())
     }
 
+    /// Spans for the collector.
+    fn traces(&mut self, stats: &TraceStats) -> fmt::Result {
+        self.counter("traces_sent", "Spans that the collector has taken", stats.sent.load(Relaxed))?;
+        let dropped = ("traces_dropped", "Spans that did not get to the collector", "reason");
+        self.family(dropped, stats.dropped.labelled())
+    }
+
     /// Kafka, and what players have said of themselves.
     fn kafka(&mut self, stats: &KafkaStats, qoe: Option<&Qoe>) -> fmt::Result {
         self.family(("kafka_errors", "What Kafka did not do", "reason"), stats.errors.labelled())?;
@@ -357,7 +365,7 @@ impl MetricWriter<'_> {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Parts { receive, server, vitals, admin, kafka, certificates, .. } = &*self.0;
+        let Parts { receive, server, vitals, admin, kafka, traces, certificates, .. } = &*self.0;
         let mut writer = MetricWriter(encoder);
         writer.program(&vitals.threads(clock::now()))?;
         writer.family(("log_lines", "Lines of the log, by level", "level"), logs::lines().counts())?;
@@ -383,6 +391,7 @@ impl Collector for Scrape {
         let refused = ("access_refused", "Requests of players for what they may not have", "reason");
         writer.family(refused, server.access().refused().labelled())?;
         writer.kafka(kafka, server.qoe().map(|it| &**it))?;
+        writer.traces(traces)?;
         self.responses(&mut writer, &http)
     }
 }

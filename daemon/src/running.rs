@@ -36,6 +36,7 @@ use crate::sampler;
 use crate::signalling::Documents;
 use crate::status::Parts;
 use crate::store::{RecoveryReport, Store};
+use crate::traces::{self, TraceStats, Tracer};
 use crate::transport::TransportStats;
 use crate::vitals::{self, Vitals};
 
@@ -181,7 +182,13 @@ impl Shared {
             .transpose()
     }
 
-    fn http_server(&self, config: &Config, access: Arc<Access>, qoe: Option<Arc<Qoe>>) -> Arc<HttpServer> {
+    fn http_server(
+        &self,
+        config: &Config,
+        access: Arc<Access>,
+        qoe: Option<Arc<Qoe>>,
+        tracer: Option<Arc<Tracer>>,
+    ) -> Arc<HttpServer> {
         let context = HttpContext {
             store: self.receive.store.clone(),
             flights: Arc::clone(&self.receive.flights),
@@ -190,6 +197,7 @@ impl Shared {
             vitals: Arc::clone(&self.vitals),
             qoe,
             access,
+            tracer,
         };
         HttpServer::new(
             config.http.clone(),
@@ -212,6 +220,7 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
     workers: Workers,
+    exporting: Option<traces::Exporting>,
     config: Config,
 }
 
@@ -224,6 +233,9 @@ impl Daemon {
         if config.kafka.is_some() && !kafka::HAS_KAFKA {
             return Err(kafka::MISSING.to_owned());
         }
+        if config.traces.is_some() && !traces::HAS_TRACES {
+            return Err(traces::MISSING.to_owned());
+        }
         // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
         let access = Arc::new(Access::new(&config.access).map_err(|why| format!("[[access]] {why}"))?);
         let certificates = Arc::<Certificates>::default();
@@ -234,7 +246,10 @@ impl Daemon {
         let repairer = shared.repairer(&config, &threads);
         let qoe = shared.measurements(&config)?;
         vitals::essential_task("access", Arc::clone(&access).keep_looking());
-        let server = shared.http_server(&config, access, qoe);
+        let trace_stats = Arc::<TraceStats>::default();
+        let started = config.traces.as_ref().map(|it| traces::start(it, &trace_stats)).transpose()?;
+        let (tracer, exporting) = started.unzip();
+        let server = shared.http_server(&config, access, qoe, tracer);
         let Shared {
             receive, commands, updates, documents, origins, client, filler, transport, vitals, ..
         } = shared;
@@ -253,6 +268,7 @@ impl Daemon {
             server,
             admin: Counts::default(),
             kafka: Arc::default(),
+            traces: trace_stats,
             certificates,
         });
         let (stop, stopped) = watch::channel(false);
@@ -263,7 +279,8 @@ impl Daemon {
         vitals::essential_task("firmware", admin::updates::run(context));
         let servers =
             vec![vitals::essential_task("admin", admin::run(operators, Arc::clone(&parts), stopped))];
-        Ok((Self { parts, origins, client, threads, stop, servers, workers, config }, report))
+        let daemon = Self { parts, origins, client, threads, stop, servers, workers, exporting, config };
+        Ok((daemon, report))
     }
 
     /// Parts that status and metrics are made from.
@@ -303,6 +320,7 @@ impl Daemon {
             ("[repair]", old.repair != new.repair),
             ("[admin]", old.admin != new.admin),
             ("[kafka]", old.kafka != new.kafka),
+            ("[traces]", old.traces != new.traces),
             ("[receive] threads", old.receive.threads != new.receive.threads),
         ];
         let later = later.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
@@ -317,6 +335,9 @@ impl Daemon {
         self.parts.server.live().close();
         let workers = self.workers;
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
+        if let Some(exporting) = self.exporting {
+            exporting.end().await;
+        }
         for server in self.servers {
             let _ = server.await;
         }

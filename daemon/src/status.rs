@@ -29,6 +29,7 @@ use crate::repair::Repairer;
 use crate::services::Membership;
 use crate::session::{AtscState, GroupStates, JoinRefusal};
 use crate::store::{EvictReason, Store, StoredObject};
+use crate::traces::TraceStats;
 use crate::transport::TransportStats;
 use crate::vitals::Vitals;
 
@@ -63,6 +64,8 @@ pub struct Parts {
     pub admin: Counts<AdminRefusal>,
     /// Counters of Kafka.
     pub kafka: Arc<KafkaStats>,
+    /// Traces.
+    pub traces: Arc<TraceStats>,
     /// Certificates of the listeners.
     pub certificates: Arc<Certificates>,
 }

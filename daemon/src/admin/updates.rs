@@ -24,6 +24,7 @@ use crate::firmware::{
 use crate::origin::{Filler, Origins, Question, RequestBody, ResumedFetch};
 use crate::status::Parts;
 use crate::store::{EvictReason, Store, StoredObject, free_bytes};
+use crate::traces::Trace;
 
 /// Interval at which documents are judged, and the update looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -442,6 +443,7 @@ async fn post(parts: &Parts, url: &str, report: &Value) -> Result<(), String> {
         body: RequestBody::Pieces { pieces: body, left },
         on_interim: None,
         follows_redirects: false,
+        trace: Trace::default(),
     };
     let reply = parts.client.ask(url, question).await.map_err(|err| err.to_string())?;
     if reply.status.is_success() { Ok(()) } else { Err(format!("status {}", reply.status.as_u16())) }

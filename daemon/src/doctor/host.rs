@@ -10,6 +10,7 @@ use crate::certificates::{self, WARNING_DAYS};
 use crate::config::Config;
 use crate::origin::MAX_FILLS;
 use crate::store::Store;
+use crate::traces::{self, Traces};
 use crate::{clock, kafka, listen};
 
 pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
@@ -34,6 +35,9 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
             "install the package for servers, or build with --features kafka",
         );
         found.push(Finding::new(Severity::Error, "[kafka]", what, fix));
+    }
+    if let Some(options) = &config.traces {
+        found.push(collector(options));
     }
     found.extend(crate::as_owner_of(&config.store.path, || {
         let signings = config.routes.iter().filter_map(|it| Some((it, it.sign.as_ref()?)));
@@ -81,6 +85,23 @@ fn admin_token(config: &Admin) -> Option<Finding> {
 
 fn unusable(why: String) -> Finding {
     Finding::new(Severity::Error, "certificate", why, "renew it, or name the right files")
+}
+
+/// Whether the collector takes traces.
+fn collector(options: &Traces) -> Finding {
+    if !traces::HAS_TRACES {
+        let (what, fix) = (
+            "this program is built without OpenTelemetry",
+            "install the package for servers, or build with --features otlp",
+        );
+        return Finding::new(Severity::Error, "[traces]", what, fix);
+    }
+    let about = format!("[traces] endpoint {}", options.url());
+    match traces::check(options) {
+        Ok(()) => Finding::fine(about, "the collector takes traces"),
+        // Players are served all the same.
+        Err((what, fix)) => Finding::new(Severity::Warning, about, what, fix),
+    }
 }
 
 /// Whether the certificate of a listener is valid, and for how long.

@@ -32,9 +32,11 @@ use super::streams::Exchange;
 use super::urls::UrlMap;
 use super::workers::Worker;
 use super::{METHODS, cors, own, quick, target, upstream, urls};
+use crate::access::redacted;
 use crate::clock;
 use crate::origin::{OnInterim, RequestBody};
 use crate::store::StoredObject;
+use crate::traces::Trace;
 
 /// Bytes of an unreadable request in the access log: a text that is cut.
 const MAX_LOGGED_START: usize = 256;
@@ -79,6 +81,10 @@ impl Drop for Logged {
     fn drop(&mut self) {
         let is_whole = self.body.is_end_stream();
         self.exchange.is_whole = is_whole;
+        self.exchange.span.number("http.response.body.size", i64::try_from(self.sent).unwrap_or(i64::MAX));
+        if !is_whole {
+            self.exchange.span.fail(|| "cut".to_owned());
+        }
         let worker = &self.exchange.worker;
         if let Some(route) = worker.stats.routes.get(self.route) {
             route.bytes.fetch_add(self.sent, Relaxed);
@@ -107,14 +113,22 @@ impl Worker {
             // What contradicts the version held may be for the origin to judge.
             let hit = hit.filter(|it| it.status != StatusCode::PRECONDITION_FAILED);
             if let Some(Hit { status, fields, send, object, body, route }) = hit {
+                let mut exchange = exchange;
+                if let Some(tracer) = &self.server.shared.tracer {
+                    exchange.span = tracer.continued(request.headers(), link.peer, began);
+                }
                 let response = head::response(status, fields, send.of_object(object, body.as_ref()));
                 let (head, _) = request.into_parts();
                 return Answer::Ready(Some(self.finish(response, head, exchange, route, Served::Hit, began)));
             }
         }
         let worker = Rc::clone(self);
+        let mut exchange = exchange;
         Answer::Later(Box::pin(async move {
             let (head, body) = request.into_parts();
+            if let Some(tracer) = &worker.server.shared.tracer {
+                exchange.span = tracer.begin(&head.headers, exchange.link.peer, began);
+            }
             let route = worker.route(&head);
             if has_two_lengths {
                 worker.stats.refuse(Refusal::BadRequest);
@@ -123,7 +137,7 @@ impl Worker {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 return worker.finish(response, head, exchange, route, Served::Own, began);
             }
-            let response = worker.look_up(&head, body, &exchange.link, route).await;
+            let response = worker.look_up(&head, body, &exchange.link, route, &exchange.span.trace()).await;
             let status = response.headers().get_all("cache-status").iter().next_back();
             let status = status.and_then(|it| it.to_str().ok()).unwrap_or("");
             let served = Served::of(status);
@@ -159,12 +173,56 @@ impl Worker {
             response.headers_mut().insert(header::ALT_SVC, alternative.clone());
         }
         let peer = exchange.link.peer;
+        let mut exchange = exchange;
+        if exchange.span.is_some() {
+            self.describe(&mut exchange, &head, route, &response, served);
+        }
         response.map(|body| {
             self.logged(body, exchange, route, || {
                 let request = Asking::Parsed(Box::new(head));
                 Record { peer, request, status, served, began, head_took: took }
             })
         })
+    }
+
+    /// Says in the span of a request what it was, and what became of it.
+    fn describe(
+        &self,
+        exchange: &mut Exchange,
+        head: &Parts,
+        route: usize,
+        response: &Response<PlayerBody>,
+        served: Served,
+    ) {
+        let Exchange { span, link, .. } = exchange;
+        let route = self.server.route_names().get(route).map_or("other", String::as_str);
+        span.rename(|| format!("{} {route}", head.method));
+        span.text("http.request.method", || head.method.to_string());
+        span.text("http.route", || route.to_owned());
+        // Without its query, in which anything may be.
+        span.text("url.path", || redacted(head.uri.path()).into_owned());
+        span.text("url.scheme", || if link.is_tls { "https" } else { "http" }.to_owned());
+        let host = head.uri.authority().map(http::uri::Authority::as_str);
+        let host = host.or_else(|| head.headers.get(header::HOST)?.to_str().ok());
+        span.text("server.address", || host.unwrap_or_default().to_owned());
+        let version = match head.version {
+            Version::HTTP_3 => "3",
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        };
+        span.text("network.protocol.version", || version.to_owned());
+        span.number("http.response.status_code", i64::from(response.status().as_u16()));
+        span.text("skycache.cache", || served.as_str().to_owned());
+        if let Some(how) = response.headers().get_all("cache-status").iter().next_back() {
+            span.text("skycache.cache_status", || String::from_utf8_lossy(how.as_bytes()).into_owned());
+        }
+        if response.status().is_server_error() {
+            span.fail(|| response.status().as_str().to_owned());
+        }
+        if matches!(served, Served::Hit | Served::Own) {
+            span.forget_unless_used();
+        }
     }
 
     /// A body on its way out: by the socket if that can send files, and with what its line of the log and its measurement need
@@ -191,6 +249,9 @@ impl Worker {
         }
         let began = Instant::now();
         let plain = Plain::of(bytes)?;
+        if plain.is_traced && self.server.shared.tracer.is_some() {
+            return None;
+        }
         let generation = self.server.origins.generation();
         let QuickHit { status, mut head, body, route } =
             self.hot.borrow_mut().under(generation).quick(&plain, clock::now())?;
@@ -252,7 +313,7 @@ impl Worker {
         let slow_ms = self.server.config.slow_request_ms;
         if slow_ms > 0 && took >= Duration::from_millis(slow_ms) {
             let (method, uri, took_ms) = (&head.method, head.uri.to_string(), took.as_millis() as u64);
-            tracing::warn!(%method, uri = %crate::access::redacted(&uri), %status, cache = served.as_str(), took_ms, "a slow request");
+            tracing::warn!(%method, uri = %redacted(&uri), %status, cache = served.as_str(), took_ms, "a slow request");
         }
     }
 
@@ -272,6 +333,7 @@ impl Worker {
         body: RequestBody,
         link: &Rc<Link>,
         route: usize,
+        trace: &Trace,
     ) -> Response<PlayerBody> {
         if let Some(wrong) = refusal(head, body.is_end_stream()) {
             self.stats.refuse(wrong.0);
@@ -349,6 +411,12 @@ impl Worker {
             elsewhere: at_gateway.as_ref().map(|it| it.url.as_str()),
             own_fields: Arc::default(),
             unpassed_fields: &server.unpassed_fields,
+            trace,
+            hides_trace: server
+                .shared
+                .tracer
+                .as_ref()
+                .is_some_and(|it| trace.is_some() || !it.is_trusted(link.peer)),
         };
         let map_fields = |fields: &mut HeaderMap| {
             urls::map_fields(

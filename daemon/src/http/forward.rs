@@ -28,6 +28,7 @@ impl Asked<'_> {
             body: no_body(),
             on_interim: self.on_interim.clone(),
             follows_redirects: false,
+            trace: self.trace.clone(),
         }
     }
 }

@@ -108,6 +108,7 @@ use crate::page::Live;
 use crate::qoe::Qoe;
 use crate::signalling::Documents;
 use crate::store::Store;
+use crate::traces::Tracer;
 use crate::vitals::Vitals;
 
 pub use manifest::Rewriting;
@@ -159,6 +160,8 @@ pub struct HttpContext {
     pub qoe: Option<Arc<Qoe>>,
     /// Rules of access.
     pub access: Arc<Access>,
+    /// Decides which requests are traced, if any are.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// State that all workers share.

@@ -31,6 +31,8 @@ pub(super) struct Plain<'a> {
     pub(super) target: &'a str,
     pub(super) host: &'a str,
     pub(super) takes_gzip: bool,
+    /// It says which trace it belongs to.
+    pub(super) is_traced: bool,
     range: Option<&'a str>,
 }
 
@@ -45,7 +47,7 @@ impl<'a> Plain<'a> {
             return None;
         }
         let (mut host, mut range, mut codings) = (None, None, None);
-        let (mut is_of_a_script, mut has_credentials) = (false, false);
+        let (mut is_of_a_script, mut has_credentials, mut is_traced) = (false, false, false);
         for field in &*request.headers {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             // Each of these once.
@@ -60,6 +62,10 @@ impl<'a> Plain<'a> {
                 }
                 6 if is("cookie") => {
                     has_credentials = true;
+                    continue;
+                }
+                11 if is("traceparent") => {
+                    is_traced = true;
                     continue;
                 }
                 13 if is("authorization") => {
@@ -85,7 +91,7 @@ impl<'a> Plain<'a> {
             return None;
         }
         let takes_gzip = codings.is_some_and(|it| accepts_gzip([it]));
-        Some(Self { target, host: host?, takes_gzip, range })
+        Some(Self { target, host: host?, takes_gzip, is_traced, range })
     }
 
     /// The part wanted of an object of `length`, or all of it (`Some(None)`). `None`: hyper's way.

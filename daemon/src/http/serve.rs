@@ -30,6 +30,7 @@ use crate::origin::{Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redi
 use crate::services::Demand;
 use crate::signalling::Document;
 use crate::store::StoredObject;
+use crate::traces::{Span, Trace};
 
 /// Times that a request looks again when what it waited for was replaced by another version.
 const LOOKS: usize = 4;
@@ -98,6 +99,10 @@ pub(super) struct Asked<'a> {
     pub(super) own_fields: Arc<OwnFields>,
     /// Counts fields that are not passed on.
     pub(super) unpassed_fields: &'a AtomicU64,
+    /// Place of its spans.
+    pub(super) trace: &'a Trace,
+    /// Its own `traceparent` goes no further: it is ours, or nobody's that we trust.
+    pub(super) hides_trace: bool,
 }
 
 impl Asked<'_> {
@@ -106,6 +111,10 @@ impl Asked<'_> {
         let mut fields = caching::end_to_end(&self.head.headers);
         for name in NOT_FOR_ORIGINS {
             fields.remove(name);
+        }
+        if self.hides_trace {
+            fields.remove("traceparent");
+            fields.remove("tracestate");
         }
         // Where a player's page or playlist was asked for with a token, browsers say so.
         if fields.get(header::REFERER).is_some_and(|it| access::has_token(it.as_bytes())) {
@@ -137,6 +146,7 @@ impl Asked<'_> {
             vary_user_agent: route.map(|route| route.vary_user_agent).unwrap_or_default(),
             surrogate_keys: self.surrogate_fields(),
             client: Some(self.peer),
+            trace: self.trace.clone(),
             ..Ask::default()
         }
     }
@@ -180,6 +190,16 @@ impl Asked<'_> {
 fn whole_of(key: &ObjectKey) -> Option<ObjectKey> {
     let (whole, _) = range_of_name(key.as_str())?;
     ObjectKey::from_name(whole, None).ok()
+}
+
+/// Notes in its span how a fetch has ended.
+fn ends(span: &mut Span, filled: &FillResult) {
+    span.text("skycache.result", || filled.as_str().to_owned());
+    match filled {
+        FillResult::Failed(err) => span.fail(|| err.name().to_owned()),
+        FillResult::Busy | FillResult::NoPlace(_) => span.fail(|| filled.as_str().to_owned()),
+        _ => {}
+    }
 }
 
 impl HttpServer {
@@ -417,7 +437,8 @@ impl HttpServer {
                 let is_rewritten = is_manifest && !self.manifest_map(asked).is_empty();
                 let range = asked.range().filter(|_| !is_expected && !is_rewritten);
                 let if_range = asked.head.headers.get(header::IF_RANGE).cloned();
-                let ask = Ask { announced, range, if_range, is_expected, ..asked.ask() };
+                let mut span = asked.trace.span("fetch");
+                let ask = Ask { announced, range, if_range, is_expected, trace: span.trace(), ..asked.ask() };
                 let fill = self.filler.fill(key, url, ask);
                 // A segment of a service that is on the air comes from whoever has it first.
                 let filled = tokio::select! {
@@ -426,6 +447,8 @@ impl HttpServer {
                     Some(flight) = self.shared.flights.wait_for(key.as_str(), patience, done),
                         if on_air_ms.is_some() && !is_manifest => FillResult::Flight(flight),
                 };
+                ends(&mut span, &filled);
+                span.end();
                 match filled {
                     FillResult::Flight(flight) => {
                         self.prefetch(asked);
@@ -458,11 +481,14 @@ impl HttpServer {
             Some(target_ms) => patience.min(Duration::from_millis(target_ms)),
             None => patience,
         };
+        let waiting = asked.trace.span("wait for the link");
         let (flight, has_passed) = tokio::select! {
             biased;
             flight = self.shared.flights.wait_for(key.as_str(), patience, done) => (flight, false),
             () = self.passed(key), if may_have_passed => (None, true),
         };
+        waiting.trace().note("skycache.result", if flight.is_some() { "arrives" } else { "did not come" });
+        waiting.end();
         match flight {
             Some(flight) => Ok(Found::Flight(flight)),
             None => {
@@ -532,18 +558,25 @@ impl HttpServer {
     ) -> Result<Found, Missing> {
         // An origin that does not have what the carousel brings has not got it yet.
         let is_expected = object.meta().response.is_none();
-        let ask = Ask { held: Some(Arc::clone(&object)), is_expected, ..asked.ask() };
+        let mut span = asked.trace.span("fetch");
+        let ask = Ask { held: Some(Arc::clone(&object)), is_expected, trace: span.trace(), ..asked.ask() };
         let staleness = object.staleness(clock::steady());
         if staleness.while_revalidating && !contradicts(&object, &asked.head.headers) {
             let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
             // Its result is in the cache when it is there.
-            self.runtime.spawn(async move { filler.fill(&key, url, ask).await });
+            self.runtime.spawn(async move {
+                let filled = filler.fill(&key, url, ask).await;
+                ends(&mut span, &filled);
+            });
             return Ok(Found::Stored(object, "hit; detail=stale-while-revalidate"));
         }
         if RequestDirectives::of(&asked.head.headers).only_if_cached {
             return Err(Missing::OnlyIfCached);
         }
-        let missing = match self.filler.fill(asked.key, url, ask).await {
+        let filled = self.filler.fill(asked.key, url, ask).await;
+        ends(&mut span, &filled);
+        span.end();
+        let missing = match filled {
             FillResult::Flight(flight) => return Ok(Found::Flight(flight)),
             FillResult::Stored(object) => {
                 return Ok(Found::Stored(object, "hit; fwd=stale; fwd-status=304"));

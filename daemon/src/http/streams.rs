@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::connection::{Health, KEEP_ALIVE, Link, PAUSE};
 use super::workers::Worker;
+use crate::traces::Span;
 
 /// A stream of which nothing was taken for so long holds its place for nothing: less than 9 kbit/s of the piece that waits.
 const STALLED_FOR: Duration = Duration::from_secs(240);
@@ -108,6 +109,8 @@ pub(super) struct Exchange {
     pub(super) is_whole: bool,
     /// It takes a place of its own.
     is_counted: bool,
+    /// Ends with it.
+    pub(super) span: Span,
 }
 
 impl Exchange {
@@ -122,7 +125,8 @@ impl Exchange {
             streams.paces.borrow_mut().push(Rc::clone(&pace));
             pace
         });
-        Self { worker: Rc::clone(worker), link: Rc::clone(link), pace, is_whole: false, is_counted }
+        let (worker, link) = (Rc::clone(worker), Rc::clone(link));
+        Self { worker, link, pace, is_whole: false, is_counted, span: Span::default() }
     }
 }
 

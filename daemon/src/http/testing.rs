@@ -43,6 +43,7 @@ pub(super) fn server_of(
         vitals: Arc::default(),
         qoe: None,
         access: Arc::default(),
+        tracer: None,
     };
     let origins = Arc::new(Origins::new(rules.into_iter().collect(), routes.to_vec()));
     let runtime = tokio::runtime::Handle::current();
@@ -89,6 +90,8 @@ pub(super) fn asked<'a>(server: &'a HttpServer, target: &'a Target, head: &'a Pa
         generation: server.origins.generation(),
         own_fields: Arc::default(),
         unpassed_fields: &server.unpassed_fields,
+        trace: Box::leak(Box::default()),
+        hides_trace: false,
     }
 }
 

@@ -36,6 +36,7 @@ use super::options::Route;
 use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
 use super::signing::Signers;
 use super::timeouts::{Limits, OriginTimeouts, Table};
+use crate::traces::{Span, Trace};
 use crate::{caching, certificates, clock};
 
 carousel::limits! {
@@ -125,6 +126,11 @@ impl OriginError {
         matches!(self, Self::BadUrl | Self::Address(_) | Self::RequestBody)
     }
 
+    /// Name of the variant.
+    pub const fn name(&self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
     const fn index(&self) -> usize {
         match self {
             Self::BadUrl => 0,
@@ -174,6 +180,8 @@ pub struct Reply {
     received: u64,
     /// The parent that sends it, and its URL there.
     parent: Option<(Arc<MemberState>, String)>,
+    /// Ends with the body.
+    span: Span,
 }
 
 impl Reply {
@@ -215,14 +223,18 @@ impl Reply {
         loop {
             match tokio::time::timeout(self.between_bytes, self.body.frame()).await {
                 Err(_) => {
+                    self.span.fail(|| OriginError::Timeout.to_string());
                     self.ended(false);
                     return Err(OriginError::Timeout);
                 }
                 Ok(None) => {
+                    self.span.number("http.response.body.size", i64::try_from(self.received).unwrap_or(0));
+                    self.span = Span::default();
                     self.ended(true);
                     return Ok(None);
                 }
                 Ok(Some(Err(_))) => {
+                    self.span.fail(|| OriginError::Cut.to_string());
                     self.ended(false);
                     return Err(OriginError::Cut);
                 }
@@ -327,12 +339,15 @@ pub struct Question {
     pub on_interim: Option<OnInterim>,
     /// Redirects are followed on behalf of the player, if it has sent no body.
     pub follows_redirects: bool,
+    /// Place of the spans of its requests.
+    pub trace: Trace,
 }
 
 impl Question {
     /// A GET with these fields whose interim responses nobody gets.
     pub fn get(headers: HeaderMap, follows_redirects: bool) -> Self {
-        Self { method: Method::GET, headers, body: no_body(), on_interim: None, follows_redirects }
+        let (method, body, trace) = (Method::GET, no_body(), Trace::default());
+        Self { method, headers, body, on_interim: None, follows_redirects, trace }
     }
 }
 
@@ -562,7 +577,19 @@ impl Client {
                 on_interim(interim.status().as_u16(), interim.headers());
             });
         }
-        self.send(request).await
+        let mut span = question.trace.client(request.method(), request.uri());
+        span.inject(request.headers_mut());
+        let result = self.send(request).await;
+        match &result {
+            Ok(reply) => {
+                span.number("http.response.status_code", i64::from(reply.status.as_u16()));
+                if reply.status.as_u16() >= 400 {
+                    span.fail(|| reply.status.as_str().to_owned());
+                }
+            }
+            Err(err) => span.fail(|| err.name().to_owned()),
+        }
+        result.map(|reply| Reply { span, ..reply })
     }
 
     /// One request, one head.
@@ -610,6 +637,7 @@ impl Client {
             begun,
             received: 0,
             parent: None,
+            span: Span::default(),
         })
     }
 

@@ -22,6 +22,31 @@ impl Question {
             body: no_body(),
             on_interim: self.on_interim.clone(),
             follows_redirects: self.follows_redirects,
+            trace: self.trace.clone(),
+        }
+    }
+}
+
+/// Why a candidate is asked.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// It is the first.
+    First,
+    /// The first one is silent.
+    Hedge,
+    /// One before it has failed.
+    Failover,
+}
+
+impl Turn {
+    /// In words of traces.
+    const fn at(self, candidate: &Candidate) -> &'static str {
+        match (self, candidate.member.is_some()) {
+            (Self::First, true) => "parent",
+            (Self::First, false) => "origin",
+            (Self::Hedge, _) => "hedge at a parent",
+            (Self::Failover, true) => "failover to a parent",
+            (Self::Failover, false) => "failover to the origin",
         }
     }
 }
@@ -60,7 +85,7 @@ impl Client {
     /// As [`Client::get`], by parents.
     pub(super) async fn get_by(&self, plan: &Plan, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
         plan.group.earn();
-        let get = |candidate: &Candidate| {
+        let get = |candidate: &Candidate, _: Turn| {
             let (url, limit) = (candidate.url.clone(), candidate.member.as_ref().map(|_| plan.timeout));
             async move { self.in_time(limit, self.get_at(&url, ranges)).await }
         };
@@ -77,8 +102,9 @@ impl Client {
         plan.group.earn();
         // A blocking playlist reload is silent by design.
         let is_blocking = url.contains("_HLS_msn");
-        let ask = |candidate: &Candidate| {
+        let ask = |candidate: &Candidate, turn: Turn| {
             let mut again = question.again();
+            again.trace = question.trace.because(turn.at(candidate));
             let limit = candidate.member.as_ref().filter(|_| !is_blocking).map(|_| plan.timeout);
             if candidate.member.is_some() {
                 // A name that the route gives is the origin's.
@@ -100,7 +126,7 @@ impl Client {
         &self,
         plan: &Plan,
         [first, second]: [&Candidate; 2],
-        ask: impl Fn(&Candidate) -> F,
+        ask: impl Fn(&Candidate, Turn) -> F,
     ) -> Result<Reply, OriginError> {
         let begun = clock::now();
         // Slow answers of the first count, so that what is slow by nature is not asked for twice for ever.
@@ -109,13 +135,13 @@ impl Client {
                 plan.group.took(clock::now().since(begun));
             }
         };
-        let mut one = pin!(ask(first));
+        let mut one = pin!(ask(first, Turn::First));
         let mut result = match tokio::time::timeout(plan.group.patience(), one.as_mut()).await {
             Ok(result) => result,
             Err(_) if !plan.group.spend() => one.await,
             Err(_) => {
                 plan.group.hedged.fetch_add(1, Ordering::Relaxed);
-                let mut other = pin!(ask(second));
+                let mut other = pin!(ask(second, Turn::Hedge));
                 let (winner, loser, mut result) = tokio::select! {
                     result = one.as_mut() => (first, second, result),
                     result = other.as_mut() => (second, first, result),
@@ -146,11 +172,11 @@ impl Client {
     async fn in_turn<F: Future<Output = Result<Reply, OriginError>>>(
         &self,
         plan: &Plan,
-        ask: impl Fn(&Candidate) -> F,
+        ask: impl Fn(&Candidate, Turn) -> F,
     ) -> Result<Reply, OriginError> {
         let Some(first) = plan.candidates.first() else { return Err(OriginError::BadUrl) };
         let begun = clock::now();
-        let mut result = ask(first).await;
+        let mut result = ask(first, Turn::First).await;
         first.note(&mut result);
         if is_answer(&result) {
             plan.group.took(clock::now().since(begun));
@@ -165,7 +191,7 @@ impl Client {
         &self,
         plan: &Plan,
         from: usize,
-        ask: impl Fn(&Candidate) -> F,
+        ask: impl Fn(&Candidate, Turn) -> F,
         mut result: Result<Reply, OriginError>,
     ) -> Result<Reply, OriginError> {
         for candidate in plan.candidates.iter().skip(from) {
@@ -173,7 +199,7 @@ impl Client {
                 continue;
             }
             plan.group.failed_over.fetch_add(1, Ordering::Relaxed);
-            result = ask(candidate).await;
+            result = ask(candidate, Turn::Failover).await;
             candidate.note(&mut result);
             if is_answer(&result) {
                 break;

@@ -195,8 +195,8 @@ impl Filler {
         }
         let on_interim = ask.on_interim.clone();
         let follows_redirects = ask.follows_redirects;
-        let question =
-            Question { method: Method::GET, headers, body: no_body(), on_interim, follows_redirects };
+        let (method, body, trace) = (Method::GET, no_body(), ask.trace.clone());
+        let question = Question { method, headers, body, on_interim, follows_redirects, trace };
         self.client.ask(url, question).await
     }
 

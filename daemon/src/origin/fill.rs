@@ -30,6 +30,7 @@ use crate::clients::Places;
 use crate::delivery::{Announced, Flight, Flights};
 use crate::manifests::Manifests;
 use crate::store::{Store, StoredObject};
+use crate::traces::Trace;
 
 carousel::reasons! {
     /// Why a request had no place among the fills.
@@ -128,6 +129,8 @@ pub struct Ask {
     pub unusual: Vec<HeaderValue>,
     /// Address of the client that asks; `None`: the box itself does.
     pub client: Option<IpAddr>,
+    /// Place of the spans of its requests.
+    pub trace: Trace,
 }
 
 /// Fields of a response that are for the player alone whose request it answers: `Set-Cookie`.
@@ -188,6 +191,24 @@ pub enum FillResult {
     Held,
     /// Nobody has asked for it, and it is not worth having.
     Declined(PrefetchEnd),
+}
+
+impl FillResult {
+    /// Name in traces.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Flight(_) => "receiving",
+            Self::Stored(_) => "confirmed",
+            Self::Stale => "stale",
+            Self::Passed(_) => "not kept",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
+            Self::Busy => "busy",
+            Self::NoPlace(_) => "no place",
+            Self::Held => "held meanwhile",
+            Self::Declined(_) => "declined",
+        }
+    }
 }
 
 /// End of a prefetch.
@@ -261,6 +282,8 @@ impl JoinResult {
 struct Slot {
     /// Fields of the request that has begun it.
     headers: HeaderMap,
+    /// Place of its spans.
+    trace: Trace,
     join_result: OnceLock<JoinResult>,
     /// For the one who began it.
     result: Mutex<Option<FillResult>>,
@@ -383,6 +406,7 @@ impl Filler {
                 }
                 Turn::Wait(slot) => {
                     self.joined.fetch_add(1, Ordering::Relaxed);
+                    ask.trace.joins(&slot.trace);
                     match slot.wait().await {
                         // A refusal is for those who asked with the same fields.
                         JoinResult::Flight(flight)
@@ -431,7 +455,8 @@ impl Filler {
         if let Err(why) = self.take_place(ask.client.unwrap_or(OWN)) {
             return Turn::Done(FillResult::NoPlace(why));
         }
-        let slot = Arc::new(Slot { headers: ask.headers.clone(), ..Slot::default() });
+        let (headers, trace) = (ask.headers.clone(), ask.trace.clone());
+        let slot = Arc::new(Slot { headers, trace, ..Slot::default() });
         slots.by_key.entry(key.clone()).or_default().push(Arc::clone(&slot));
         Turn::Begin(slot)
     }

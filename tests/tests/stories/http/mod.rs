@@ -11,6 +11,7 @@ mod origins;
 mod parents;
 mod purges;
 mod secure;
+mod traces;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,0 +1,67 @@
+//! Traces: the way of a request from a player through the box to its origin, as OpenTelemetry has it. Behind the feature `otlp`.
+//!
+//! ```text
+//! GET /vod/            SERVER    from the request's head to the last byte of its response
+//! ├ wait for the link  INTERNAL  what the carousel is about to bring
+//! └ fetch              INTERNAL  until the origin's answer is known; of several requests for one object the first one fetches,
+//!   │                            and the others' spans are linked to its span
+//!   └ GET              CLIENT    one for each attempt at a parent or an origin, to the last byte; its id is in `traceparent`
+//! ```
+//!
+//! Whether a request is traced is decided when it begins ([`Tracer::begin`]): by a trusted client's `traceparent`, which is followed as it
+//! says, and otherwise by chance. What is answered from the cache without asking anybody is traced only if a trusted client's trace
+//! goes through it. Spans wait in a bounded queue for the task of `export.rs`, which sends them; nothing waits for a collector, and what it does
+//! not take is dropped and counted.
+//!
+//! Without the feature nothing here has a size or does anything.
+
+mod options;
+
+#[cfg(feature = "otlp")]
+mod export;
+#[cfg(feature = "otlp")]
+mod live;
+#[cfg(not(feature = "otlp"))]
+mod none;
+
+use std::sync::atomic::AtomicU64;
+
+use carousel::reason::Counts;
+
+#[cfg(feature = "otlp")]
+pub use export::{Exporting, check, start};
+#[cfg(feature = "otlp")]
+pub use live::{Span, Trace, Tracer};
+#[cfg(not(feature = "otlp"))]
+pub use none::{Exporting, Span, Trace, Tracer, check, start};
+pub use options::Traces;
+
+/// Whether this program can send traces.
+pub const HAS_TRACES: bool = cfg!(feature = "otlp");
+/// Message of a program without them of a configuration with `[traces]`.
+pub const MISSING: &str = "[traces]: this program is built without OpenTelemetry; fix: install the package for servers, or build with --features otlp";
+
+carousel::reasons! {
+    /// Why spans did not get to the collector.
+    pub enum SpanDrop in "traces_dropped" by "reason" {
+        /// Too many waited.
+        QueueFull = "queue_full",
+        /// No answer came, several times.
+        Unreachable = "unreachable",
+        /// The collector answered with an error.
+        Refused = "refused",
+        /// The collector took a part of what was sent, and not these.
+        Rejected = "rejected",
+        /// `headers_file` or `ca` cannot be read.
+        Credentials = "credentials",
+    }
+}
+
+/// Counters.
+#[derive(Debug, Default)]
+pub struct TraceStats {
+    /// Spans that the collector has taken.
+    pub sent: AtomicU64,
+    /// Spans that were dropped.
+    pub dropped: Counts<SpanDrop>,
+}
