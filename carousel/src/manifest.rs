@@ -7,8 +7,10 @@
 mod delay;
 mod timeline;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
@@ -131,9 +133,9 @@ impl Manifest {
     /// Reads the facts of a manifest. `None`: it is none, or longer than [`MAX_MANIFEST_BYTES`].
     pub fn read(bytes: &[u8]) -> Option<Self> {
         match kind_of(bytes)? {
-            Format::Hls(text) => Some(hls(text)),
-            Format::Dash(text) => dash(text, "", false, &mut |_| true),
-            Format::Steering(text) => steering(text),
+            Format::Hls(text) => Some(hls(&text)),
+            Format::Dash(text) => dash(&text, "", false, &mut |_| true),
+            Format::Steering(text) => steering(&text),
         }
     }
 
@@ -242,9 +244,9 @@ pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> b
         visit(segment) && left > 0
     };
     match kind_of(bytes) {
-        Some(Format::Hls(text)) => hls_segments(text, url, &mut visit),
+        Some(Format::Hls(text)) => hls_segments(&text, url, &mut visit),
         Some(Format::Dash(text)) => {
-            dash(text, url, false, &mut visit);
+            dash(&text, url, false, &mut visit);
         }
         Some(Format::Steering(_)) | None => {}
     }
@@ -254,7 +256,7 @@ pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> b
 /// whether there is such a segment or not.
 pub fn names(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
     match kind_of(bytes) {
-        Some(Format::Dash(text)) => drop(dash(text, url, true, visit)),
+        Some(Format::Dash(text)) => drop(dash(&text, url, true, visit)),
         _ => segments(bytes, url, visit),
     }
 }
@@ -265,9 +267,9 @@ fn resolve(base: &str, reference: &str) -> String {
 }
 
 enum Format<'a> {
-    Hls(&'a str),
-    Dash(&'a str),
-    Steering(&'a str),
+    Hls(Cow<'a, str>),
+    Dash(Cow<'a, str>),
+    Steering(Cow<'a, str>),
 }
 
 fn kind_of(bytes: &[u8]) -> Option<Format<'_>> {
@@ -278,7 +280,8 @@ fn kind_of(bytes: &[u8]) -> Option<Format<'_>> {
     if !bytes.starts_with(b"#EXTM3U") && !bytes.starts_with(b"<") && !bytes.starts_with(b"{") {
         return None;
     }
-    let text = std::str::from_utf8(bytes).ok()?;
+    // Titles of radio programmes are Latin-1 in the field, and XML may be. The facts are ASCII in either.
+    let text = String::from_utf8_lossy(bytes);
     if text.starts_with('#') {
         return Some(Format::Hls(text));
     }
@@ -289,10 +292,48 @@ fn kind_of(bytes: &[u8]) -> Option<Format<'_>> {
                 .any(|it| text.contains(it));
         return is_steering.then_some(Format::Steering(text));
     }
-    // The root may come after a declaration and comments, and have a prefix.
-    let root = text.match_indices("MPD").next().map(|(at, _)| &text[..at])?;
-    let is_root = root.ends_with('<') || root.ends_with(':');
-    is_root.then_some(Format::Dash(text))
+    let is_mpd = local_root(text.as_bytes()) == Some(b"MPD");
+    is_mpd.then_some(Format::Dash(text))
+}
+
+/// The local name of the root element of an XML document, of which the beginning is enough: what stands before it may be a declaration,
+/// comments, instructions and a document type with an internal subset. `None`: it is not there yet, or there is none.
+pub fn local_root(document: &[u8]) -> Option<&[u8]> {
+    let mut text = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
+    loop {
+        text = text.trim_ascii_start();
+        let skip_to = |end: &[u8]| text.windows(end.len()).position(|it| it == end).map(|at| at + end.len());
+        let skip = if text.starts_with(b"<?") {
+            skip_to(b"?>")?
+        } else if text.starts_with(b"<!--") {
+            skip_to(b"-->")?
+        } else if text.starts_with(b"<!") {
+            document_type(text)?
+        } else {
+            break;
+        };
+        text = &text[skip..];
+    }
+    let name = text.strip_prefix(b"<")?;
+    let end = name.iter().position(|&byte| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/'))?;
+    name[..end].rsplit(|&byte| byte == b':').next()
+}
+
+/// The length of a document type declaration (XML 1.0 section 2.8): its internal subset and strings may have a `>`.
+fn document_type(text: &[u8]) -> Option<usize> {
+    let (mut quote, mut is_inside) = (None, false);
+    for (at, &byte) in text.iter().enumerate() {
+        match (quote, byte) {
+            (Some(open), _) if open == byte => quote = None,
+            (Some(_), _) => {}
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (None, b'[') => is_inside = true,
+            (None, b']') => is_inside = false,
+            (None, b'>') if !is_inside => return Some(at + 1),
+            (None, _) => {}
+        }
+    }
+    None
 }
 
 fn steering(text: &str) -> Option<Manifest> {
@@ -521,8 +562,9 @@ fn dash(
                 continue;
             }
             Event::GeneralRef(entity) => {
-                if &**entity == "amp" {
-                    mpd.text("&");
+                match entity.resolve_char_ref() {
+                    Ok(Some(character)) => mpd.text(character.encode_utf8(&mut [0; 4])),
+                    _ => mpd.text(resolve_predefined_entity(entity).unwrap_or_default()),
                 }
                 continue;
             }

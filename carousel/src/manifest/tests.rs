@@ -188,6 +188,46 @@ fn steering_manifests_are_live_and_other_texts_are_no_manifests() {
 }
 
 #[test]
+fn an_mpd_is_known_by_its_root_whatever_stands_before_it() {
+    let mpd = "<MPD type='dynamic' minimumUpdatePeriod='PT6S'><BaseURL>a&#47;b/</BaseURL><Period><AdaptationSet>\
+               <SegmentTemplate media='$Number$' duration='2'><SegmentTimeline><S t='0' d='6'/></SegmentTimeline></SegmentTemplate>\
+               <Representation id='a'/></AdaptationSet></Period></MPD>";
+    for before in [
+        "",
+        "\u{feff}\r\n",
+        "<?xml version='1.0'?>\n<!-- MPD file Generated with GPAC version 2.4 -->\n",
+        "<?xml version='1.0'?><?xml-stylesheet href='DASH-MPD.xsl'?>",
+        "<!DOCTYPE MPD [<!ENTITY a \"]>\"><!ELEMENT MPD ANY>]>",
+        "<!DOCTYPE MPD SYSTEM '>'><!-- <a> --><!-- <MPD> -->",
+    ] {
+        let document = format!("{before}{mpd}");
+        assert_eq!(local_root(document.as_bytes()), Some(&b"MPD"[..]), "{before}");
+        assert_eq!(fresh_ms(&document), Some(3000), "{before}");
+        assert_eq!(listed(&document, "http://h/x")[0].1, "http://h/a/b/1", "{before}");
+    }
+    assert_eq!(fresh_ms("<a:MPD type='dynamic'/>"), Some(1000));
+    for other in ["<!-- <MPD> --><html>", "<html><MPD>", "<!DOCTYPE MPD [<MPD>", "<MPD"] {
+        assert_eq!(Manifest::read(other.as_bytes()), None, "{other}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_utf8_change_no_facts() {
+    // A title of the radio in Latin-1.
+    let list = b"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:4\n#EXTINF:6,Chlo\xe9\na.ts\n";
+    let read = Manifest::read(list).unwrap();
+    assert_eq!((read.fresh_ms(), read.last_sequence), (Some(3000), Some(4)));
+    let mut of_list = Vec::new();
+    segments(list, "http://h/x", &mut |it| {
+        of_list.push(it.url.to_owned());
+        true
+    });
+    assert_eq!(of_list, ["http://h/a.ts"]);
+    let mpd = b"<?xml version='1.0' encoding='ISO-8859-1'?><MPD type='dynamic'><!-- \xe9 --></MPD>";
+    assert_eq!(Manifest::read(mpd).unwrap().fresh_ms(), Some(1000));
+}
+
+#[test]
 fn playlists_list_their_segments_in_order() {
     let text = "#EXTM3U\n#EXT-X-MAP:URI=\"i.mp4\"\n#EXTINF:2,\n../v/1.m4s?t=a#x\n#EXTINF:2,\n#EXT-X-BYTERANGE:9@0\n/all.m4s\n";
     let mut ranges = Vec::new();

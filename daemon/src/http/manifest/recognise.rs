@@ -1,5 +1,7 @@
 //! Recognition of manifests: by type, by name, and by their first bytes.
 
+use carousel::manifest::local_root;
+
 use super::SNIFF_BYTES;
 
 /// Formats of manifests.
@@ -141,9 +143,7 @@ pub(super) fn sniff(bytes: &[u8]) -> Option<(Format, Charset)> {
     let format = if text.starts_with(b"#EXTM3U") {
         Format::Hls
     } else if text.starts_with(b"<") {
-        let root = root_of(text)?;
-        let local = root.rsplit(|&byte| byte == b':').next().unwrap_or(root);
-        if !matches!(local, b"MPD" | b"Patch" | b"Period") {
+        if !matches!(local_root(text)?, b"MPD" | b"Patch" | b"Period") {
             return None;
         }
         Format::Dash
@@ -174,32 +174,11 @@ pub(super) fn is_decisive(start: &[u8]) -> bool {
         || text.first().is_some_and(|byte| !OPENINGS.contains(byte))
         || text.starts_with(b"#EXTM3U")
         || text.starts_with(b"#") && text.len() > 8
-        || text.starts_with(b"<") && root_of(text).is_some()
+        || text.starts_with(b"<") && local_root(text).is_some()
 }
 
 /// The ASCII of UTF-16.
 fn narrow(bytes: &[u8], is_big: bool) -> Vec<u8> {
     let unit = |pair: &[u8]| if is_big { (pair[0], pair[1]) } else { (pair[1], pair[0]) };
     bytes.chunks_exact(2).map(unit).map(|(high, low)| if high == 0 { low } else { b'?' }).collect()
-}
-
-/// The name of the root element: behind declarations, comments and instructions.
-fn root_of(mut text: &[u8]) -> Option<&[u8]> {
-    loop {
-        text = text.trim_ascii_start();
-        let skip_to = |end: &[u8]| text.windows(end.len()).position(|it| it == end).map(|at| at + end.len());
-        let skip = if text.starts_with(b"<?") {
-            skip_to(b"?>")?
-        } else if text.starts_with(b"<!--") {
-            skip_to(b"-->")?
-        } else if text.starts_with(b"<!") {
-            skip_to(b">")?
-        } else {
-            break;
-        };
-        text = &text[skip..];
-    }
-    let name = text.strip_prefix(b"<")?;
-    let end = name.iter().position(|&byte| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/'))?;
-    Some(&name[..end])
 }
