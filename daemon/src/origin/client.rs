@@ -429,6 +429,10 @@ impl Client {
                 .pool_idle_timeout(Duration::from_secs(30))
                 .pool_max_idle_per_host(max_idle)
                 .http1_max_headers(MAX_HEADERS)
+                // What RFC 9112 sections 5.1 and 5.2 have a proxy mend, and lines that are no fields: the rest of the response is right.
+                .http1_allow_spaces_after_header_name_in_responses(true)
+                .http1_allow_obsolete_multiline_headers_in_responses(true)
+                .http1_ignore_invalid_headers_in_responses(true)
                 .build(connector.clone())
         };
         Self {
@@ -623,7 +627,11 @@ impl Client {
             }
             Ok(Ok(response)) => response,
         };
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        if head.version <= Version::HTTP_11 && head.headers.contains_key(TRANSFER_ENCODING) {
+            // It is not the length of what comes (RFC 9112 section 6.3).
+            head.headers.remove(CONTENT_LENGTH);
+        }
         let is_framed = head.version > Version::HTTP_11
             || [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|it| head.headers.contains_key(it));
         Ok(Reply {
@@ -901,6 +909,41 @@ mod tests {
         assert_eq!(join(&base, "?d").unwrap(), "http://h:8/a/b?d");
         assert_eq!(join(&base, "//b\u{fc}cher.example/d").unwrap(), "http://xn--bcher-kva.example/d");
         assert_eq!(join(&base, "file:///etc/passwd"), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_odd_about_a_head_does_not_cost_the_response() {
+        let url = origin(|head| {
+            let chunked = |lines: &str| {
+                format!("HTTP/1.1 200 OK\r\n{lines}Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+            };
+            let lines = if head.contains("/length") {
+                return chunked("Content-Length: 99\r\n").into_bytes();
+            } else if head.contains("/blank") {
+                "X-A : 1\r\n"
+            } else if head.contains("/folded") {
+                "X-A: 1\r\n \t1\r\n"
+            } else {
+                "no field at all\r\n: 1\r\nX[a]: 1\r\nX-B: a\x01b\r\nX-A: 1\r\n"
+            };
+            format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok").into_bytes()
+        });
+        let client = client();
+        for (path, expected) in
+            [("length", None), ("blank", Some("1")), ("folded", Some("1 1")), ("other", Some("1"))]
+        {
+            let mut reply = client.get(&format!("{url}{path}"), &[]).await.unwrap();
+            let field = caching::text(&reply.headers, "x-a")
+                .map(|it| it.split_whitespace().collect::<Vec<_>>().join(" "));
+            assert_eq!(field.as_deref(), expected, "{path}");
+            let said = caching::text(&reply.headers, CONTENT_LENGTH).map(str::to_owned);
+            assert_eq!(said.as_deref(), (path != "length").then_some("2"), "RFC 9112 section 6.3");
+            let mut body = Vec::new();
+            while let Some(piece) = reply.next().await.unwrap() {
+                body.extend_from_slice(&piece);
+            }
+            assert_eq!(body, b"ok", "{path}");
+        }
     }
 
     #[tokio::test]
