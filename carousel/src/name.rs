@@ -250,6 +250,24 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
+/// The end of a URL in the spelling that keys have (RFC 3986 section 6.2.2.1 and 6.2.2.2). Dot segments stay.
+///
+/// # Errors
+/// [`NameError::BadCharacter`], if it has an encoded NUL.
+pub fn respelled(path_and_query: &str) -> Result<String, NameError> {
+    let mut out = String::with_capacity(path_and_query.len());
+    let (path, query) = match path_and_query.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path_and_query, None),
+    };
+    push_encoded(&mut out, path, false)?;
+    if let Some(query) = query {
+        out.push('?');
+        push_encoded(&mut out, query, true)?;
+    }
+    Ok(out)
+}
+
 /// Without fragment and surrounding blanks; refuses what is too long, empty or has control characters.
 fn clean(name: &str) -> Result<&str, NameError> {
     let name = name.split('#').next().unwrap_or_default().trim_matches([' ', '\t', '\r', '\n']);

@@ -46,6 +46,7 @@ impl HttpServer {
     /// (RFC 9111 section 4.4).
     pub(super) async fn forward(&self, asked: &Asked<'_>, body: RequestBody) -> Option<Response<PlayerBody>> {
         let url = self.origins.url_for_unsafe(&asked.target.full).filter(|_| self.config.read_through)?;
+        let url = asked.target.as_spelled(url);
         let mut question = Question { body, ..asked.question() };
         // Conditions of these methods are the origin's to judge.
         for name in

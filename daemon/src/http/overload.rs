@@ -124,7 +124,7 @@ impl HttpServer {
         };
         let cdn_base = route.cdn_base.as_ref()?;
         // Where the box stands in for the CDN by its name, a redirect would lead back to the box.
-        (!is_same_host(cdn_base, asked)).then(|| format!("{cdn_base}{rest}"))
+        (!is_same_host(cdn_base, asked)).then(|| asked.target.as_spelled(format!("{cdn_base}{rest}")))
     }
 }
 

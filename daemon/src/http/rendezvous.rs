@@ -246,7 +246,7 @@ impl HttpServer {
             ..Route::default()
         };
         let form = Form::Route(Arc::from([route]), 0);
-        let target = Target { key: key.clone(), full: key.clone(), form };
+        let target = Target::new(key.clone(), form);
         Some(Ok(AtGateway { target, url: format!("{scheme}://{key}") }))
     }
 

@@ -175,7 +175,7 @@ impl Asked<'_> {
     /// The URL to ask for it, if an origin is configured.
     pub(super) fn url(&self, origins: &Origins) -> Option<String> {
         // A route may leave parameters out of the key: the origin wants them.
-        origins.url_for(&self.target.full)
+        origins.url_for(&self.target.full).map(|url| self.target.as_spelled(url))
     }
 
     /// The one range that it wants, if it wants one.

@@ -22,6 +22,8 @@ pub(super) struct Target {
     pub(super) full: ObjectKey,
     /// Form of its name in the request.
     pub(super) form: Form,
+    /// The end of `full`, and the player's own spelling of it, where that is another one.
+    pub(super) spelled: Option<(String, String)>,
 }
 
 /// Form of an object's name in a request.
@@ -36,8 +38,28 @@ pub(super) enum Form {
 }
 
 impl Target {
-    fn new(full: ObjectKey, form: Form) -> Self {
-        Self { key: full.clone(), full, form }
+    pub(super) fn new(full: ObjectKey, form: Form) -> Self {
+        Self { key: full.clone(), full, form, spelled: None }
+    }
+
+    /// With the end of its URL as the player has spelled it: signatures are made of what was written (`%2f` in a token of Akamai's,
+    /// RFC 9110 section 7.7), not of an equivalent.
+    fn spelled(mut self, end: &str) -> Self {
+        // A backslash is a slash to some and none to others.
+        self.spelled = carousel::name::respelled(end)
+            .ok()
+            .filter(|it| it != end && !end.contains('\\') && self.full.as_str().ends_with(it.as_str()))
+            .map(|it| (it, end.to_owned()));
+        self
+    }
+
+    /// A URL of `full` in the player's own spelling.
+    pub(super) fn as_spelled(&self, url: String) -> String {
+        let Some((end, spelled)) = &self.spelled else { return url };
+        match url.strip_suffix(end.as_str()) {
+            Some(before) => format!("{before}{spelled}"),
+            None => url,
+        }
     }
 
     /// The route by whose path it was asked for.
@@ -66,15 +88,17 @@ pub(super) fn targets(
     let bare = authority.map(|it| it.rsplit_once(':').map_or(it, |(host, _)| host));
     let by_host = |host: &str| {
         let key = ObjectKey::from_name(&format!("http://{host}{path}"), None)?;
-        Ok::<_, NameError>(Target::new(key, Form::Url))
+        Ok::<_, NameError>(Target::new(key, Form::Url).spelled(path))
     };
     if bare.is_some_and(|it| it.eq_ignore_ascii_case(NIP_HOST)) {
         return Ok(vec![by_host(NIP_HOST)?]);
     }
-    if let Some(authority) = uri.authority().filter(|_| !is_origin_form) {
-        return Ok(vec![by_host(authority.as_str())?]);
-    }
     let mut targets = Vec::new();
+    // Of a proxy's request; or the box itself is meant (RFC 9112 section 3.2.2).
+    let proxied = uri.authority().filter(|_| !is_origin_form);
+    if let Some(authority) = proxied {
+        targets.push(by_host(authority.as_str())?);
+    }
     // Routes stand in the order of their paths, the longest first.
     let longest = routes.iter().position(|route| path.starts_with(route.path.as_str()));
     if let Some(number) = longest {
@@ -92,13 +116,21 @@ pub(super) fn targets(
             } else {
                 ObjectKey::from_name(&rule.strip(full.as_str()), None)?
             };
-            targets.push(Target { key, full, form: Form::Route(Arc::clone(routes), number) });
+            let form = Form::Route(Arc::clone(routes), number);
+            targets.push(Target { key, ..Target::new(full, form).spelled(rest) });
         }
     }
-    let of_path = ObjectKey::from_request_path(path)?;
-    targets.extend(ObjectKey::from_international_path(path).map(|key| Target::new(key, Form::Path)));
-    targets.push(Target::new(of_path, Form::Path));
-    targets.extend(authority.and_then(|host| by_host(host).ok()));
+    let of_path = match ObjectKey::from_request_path(path) {
+        Err(_) if proxied.is_some() => return Ok(targets),
+        of_path => of_path?,
+    };
+    let below_host = path.get(1..).and_then(|it| it.find('/').map(|at| &it[at..])).unwrap_or_default();
+    let by_path = |key| Target::new(key, Form::Path).spelled(below_host);
+    targets.extend(ObjectKey::from_international_path(path).map(by_path));
+    targets.push(by_path(of_path));
+    if proxied.is_none() {
+        targets.extend(authority.and_then(|host| by_host(host).ok()));
+    }
     Ok(targets)
 }
 
@@ -203,10 +235,32 @@ mod tests {
         assert_eq!(of("/vod/a/1.m4s", "box:8080")[0], "cdn.example.com/v/a/1.m4s");
         assert_eq!(of("/cdn.example.com/v/1.m4s", "10.0.0.1:8080")[0], "cdn.example.com/v/1.m4s");
         assert_eq!(of("/v/1.m4s", "cdn.example.com").last().unwrap(), "cdn.example.com/v/1.m4s");
-        assert_eq!(of("http://cdn.example.com/v/1.m4s", "x"), ["cdn.example.com/v/1.m4s"]);
+        assert_eq!(of("http://cdn.example.com/v/1.m4s", "x"), ["cdn.example.com/v/1.m4s", "v/1.m4s"]);
+        assert_eq!(
+            of("http://box:8080/vod/1.m4s", "box:8080")[..2],
+            ["box:8080/vod/1.m4s", "cdn.example.com/v/1.m4s"]
+        );
+        assert_eq!(of("http://cdn.example.com/a/../../1.m4s", "x"), ["cdn.example.com/1.m4s"]);
         assert_eq!(of("http://dvb.gw/x", "y"), ["dvb.gw/x"]);
         let international = of("/b%C3%BCcher.example/v/1.m4s", "box");
         assert_eq!(international[..2], ["xn--bcher-kva.example/v/1.m4s", "b%C3%BCcher.example/v/1.m4s"]);
+    }
+
+    #[test]
+    fn origins_are_asked_in_the_spelling_of_the_player() {
+        let asked = |uri: &str, host: &str, at: usize| {
+            let target = targets(&uri.parse().unwrap(), Some(host), &routes(), false).unwrap().remove(at);
+            target.as_spelled(format!("https://{}", target.full))
+        };
+        let token = "1.m4s?hdnts=acl=%2fv%2f*~hmac=0a&u=%7e|[1]%";
+        assert_eq!(asked(&format!("/vod/{token}"), "box", 0), format!("https://cdn.example.com/v/{token}"));
+        assert_eq!(asked("/vod/%c3%a4%2Db?CMCD=x", "box", 0), "https://cdn.example.com/v/%c3%a4%2Db");
+        assert_eq!(asked("/a.example/%7ex", "box", 0), "https://a.example/%7ex");
+        assert_eq!(asked("/b%c3%bccher.example/%7ex", "box", 0), "https://xn--bcher-kva.example/%7ex");
+        assert_eq!(asked("http://a.example/%7ex", "box", 0), "https://a.example/%7ex");
+        // Where it leads is decided by the key.
+        assert_eq!(asked("/vod/a/%2e%2e/%7ex", "box", 0), "https://cdn.example.com/v/~x");
+        assert_eq!(asked("/vod/a\\%7ex", "box", 0), "https://cdn.example.com/v/a/~x");
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(super) fn head(method: &str, path: &str, fields: &[(&str, &str)]) -> Parts {
 
 /// What is asked for by its path.
 pub(super) fn target(name: &str) -> Target {
-    Target { key: testing::key(name), full: testing::key(name), form: Form::Path }
+    Target::new(testing::key(name), Form::Path)
 }
 
 /// A request for it.

@@ -334,7 +334,7 @@ mod tests {
 
     fn target(form: Form, name: &str) -> Target {
         let key = ObjectKey::from_name(name, None).unwrap();
-        Target { key: key.clone(), full: key, form }
+        Target::new(key, form)
     }
 
     fn location(form: Form, url: &str, reference: &str) -> String {
