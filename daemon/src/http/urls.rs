@@ -147,15 +147,11 @@ impl UrlMap {
 
     fn mapped(&self, url: &Split<'_>) -> Option<String> {
         let path = if url.path.starts_with('/') { url.path.to_owned() } else { format!("/{}", url.path) };
-        // `..` behind the prefix would lead out of it.
-        if escapes(&path) {
-            return None;
-        }
         self.prefixes.iter().find_map(|prefix| {
             if prefix.scheme != url.scheme || prefix.authority != url.authority {
                 return None;
             }
-            path.strip_prefix(prefix.path.as_str()).map(|rest| format!("{}{rest}", prefix.becomes))
+            below(&path, &prefix.path).map(|rest| format!("{}{rest}", prefix.becomes))
         })
     }
 
@@ -176,6 +172,42 @@ impl UrlMap {
         }
         self.map(reference)
     }
+}
+
+/// Segments of a path in front of what is below a prefix, each in its own spelling.
+const MOST_SEGMENTS: usize = 32;
+
+/// What a path has behind a prefix, in whatever spelling (RFC 3986 sections 6.2.2.2 and 6.2.2.3), and does not lead out of again.
+fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    if let Some(rest) = path.strip_prefix(prefix).filter(|rest| !climbs(rest)) {
+        return Some(rest);
+    }
+    let end = path.find(['?', '#']).unwrap_or(path.len());
+    if !path[..end].contains('%') && !path[..end].contains("/.") {
+        return None;
+    }
+    // Only the part in front is read: behind it may be the identifiers of a template, such as `$Number%05d$`.
+    let plain = |path: &str| carousel::name::resolve("http://h/", path).ok();
+    let prefix = plain(prefix)?;
+    let ends = path[..end].match_indices('/').map(|(at, _)| at + 1).take(MOST_SEGMENTS);
+    ends.map(|at| path.split_at(at))
+        .find(|(before, rest)| !climbs(rest) && plain(before).as_ref() == Some(&prefix))
+        .map(|(_, rest)| rest)
+}
+
+/// Whether `..` in a relative path leads above where it begins.
+fn climbs(path: &str) -> bool {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let mut depth = 0_usize;
+    path.split(['/', '\\']).any(|segment| {
+        match segment.to_ascii_lowercase().replace("%2e", ".").as_str() {
+            "." => {}
+            ".." if depth == 0 => return true,
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        false
+    })
 }
 
 /// A path with `.` and `..` behind a folder without a last `/` (RFC 3986 section 5.2.4). `None`: dots in another spelling.

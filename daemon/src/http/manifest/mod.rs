@@ -31,6 +31,14 @@ carousel::limits! {
         test: "any_length_and_tokens_that_are_none",
     }
 
+    /// Variables of EXT-X-DEFINE in one playlist.
+    const MAX_VARIABLES: usize = 64, "variables" {
+        why: "Playlists define a host and a token.",
+        full: "URLs with further ones are passed on as they are.",
+        free: "Holds for one document.",
+        test: "urls_of_several_variables_lead_to_the_box",
+    }
+
     /// Manifest in UTF-16.
     const MAX_UTF16_BYTES: usize = 4 << 20, "bytes" {
         why: "It is converted as a whole; manifests have some 100 KB.",

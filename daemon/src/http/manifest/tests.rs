@@ -55,6 +55,18 @@ fn lines_and_attributes_of_playlists() {
             "#EXT-X-DEFINE:NAME=\"b\",VALUE=\"/vod\"",
         ),
         ("#EXT-X-MEDIA:NAME=\"/hls/\"", "#EXT-X-MEDIA:NAME=\"/hls/\""),
+        ("http://o.example/./x/../hls/1.ts", "/vod/1.ts"),
+        ("http://o.example/hl%73/%2e/a%2fb.ts?x=/../", "/vod/%2e/a%2fb.ts?x=/../"),
+        ("http://o.example/hls/a/../$Number%05d$.ts", "/vod/a/../$Number%05d$.ts"),
+        ("http://o.example/hls/../1.ts", "http://o.example/hls/../1.ts"),
+        ("http://o.example/hls/a/../../hls/1.ts", "/vod/1.ts"),
+        ("/x/../hls/1.ts", "/vod/1.ts"),
+        (
+            "#EXT-X-KEY:METHOD=AES-128,URI=http://o.example/hls/k,IV=0x1",
+            "#EXT-X-KEY:METHOD=AES-128,URI=/vod/k,IV=0x1",
+        ),
+        ("#EXT-X-MAP:BYTERANGE=\"1@0\",URI=/hls/i", "#EXT-X-MAP:BYTERANGE=\"1@0\",URI=/vod/i"),
+        ("#EXTINF:2,URI=x,\"http\"", "#EXTINF:2,URI=x,\"http\""),
         ("# http://o.example/hls/ in a comment", "# http://o.example/hls/ in a comment"),
         ("#EXTINF:2,\"unended", "#EXTINF:2,\"unended"),
     ] {
@@ -67,6 +79,30 @@ fn lines_and_attributes_of_playlists() {
         of(b"#EXTM3U\n#EXT-X-MEDIA:NAME=\"Fran\xe7ais\",URI=\"/hls/1\"\n"),
         b"#EXTM3U\n#EXT-X-MEDIA:NAME=\"Fran\xe7ais\",URI=\"/vod/1\"\n"
     );
+}
+
+#[test]
+fn urls_of_several_variables_lead_to_the_box() {
+    let with = |definitions: &str, line: &str| text(&format!("#EXTM3U\n{definitions}{line}\n"));
+    let define = |name: &str, value: &str| format!("#EXT-X-DEFINE:NAME=\"{name}\",VALUE=\"{value}\"\n");
+    let own = [define("h", "http://o.example"), define("p", "hls"), define("t", "a=1")].concat();
+    for (line, expected) in [
+        ("{$h}/hls/1.ts?{$t}", "/vod/1.ts?a=1"),
+        ("http://o.example/{$p}/1.ts", "/vod/1.ts"),
+        ("#EXT-X-MAP:URI=\"{$h}/{$p}/i.mp4\"", "#EXT-X-MAP:URI=\"/vod/i.mp4\""),
+        ("{$h}/other/1.ts", "{$h}/other/1.ts"),
+        ("{$h}/hls/{$imported}.ts", "{$h}/hls/{$imported}.ts"),
+        ("http://o.example/hls/{$imported}.ts", "/vod/{$imported}.ts"),
+        ("{$p}/{$t", "{$p}/{$t"),
+    ] {
+        assert_eq!(with(&own, line), format!("#EXTM3U\n{own}{expected}\n"), "{line}");
+    }
+    // One that leads to the box itself is there already.
+    let folder = define("h", "http://o.example/hls");
+    assert_eq!(with(&folder, "{$h}/1.ts"), format!("#EXTM3U\n{}{{$h}}/1.ts\n", define("h", "/vod")));
+    let many = |count: usize| define("x", "1").repeat(count) + &define("h", "http://o.example");
+    assert!(with(&many(MAX_VARIABLES - 1), "{$h}/hls/1").ends_with("\n/vod/1\n"));
+    assert!(with(&many(MAX_VARIABLES), "{$h}/hls/1").ends_with("\n{$h}/hls/1\n"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tokens of manifests: lines of playlists, markup and text of XML, strings of JSON. Only a URL that leads back changes.
 
-use super::{Format, MAX_TOKEN_BYTES};
+use super::{Format, MAX_TOKEN_BYTES, MAX_VARIABLES};
 use crate::http::own::TIME_PATH;
 use crate::http::urls::UrlMap;
 
@@ -11,6 +11,8 @@ pub(super) struct Tokens {
     name: Vec<u8>,
     /// JSON: the string before this place.
     last: Vec<u8>,
+    /// HLS: variables of EXT-X-DEFINE that have been defined, as they go out.
+    variables: Vec<(String, String)>,
     /// The URL that comes is of a pathway whose URLs stay as they are.
     stays: bool,
     /// In a token that is too long, which goes out as it is: how it ends.
@@ -91,7 +93,13 @@ impl Tokens {
         if is_left || (is_url && self.stays) {
             out.extend_from_slice(line);
         } else {
-            hls_line(line, map, out);
+            let start = out.len();
+            hls_line(line, map, &self.variables, out);
+            if line.starts_with(b"#EXT-X-DEFINE:") && self.variables.len() < MAX_VARIABLES {
+                let text =
+                    |name: &[u8]| Some(std::str::from_utf8(attribute(&out[start..], name)?).ok()?.to_owned());
+                self.variables.extend(text(b"NAME=").zip(text(b"VALUE=")));
+            }
         }
         self.stays &= !is_url;
     }
@@ -257,7 +265,7 @@ fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
     while let Some(open) = rest.iter().position(|byte| matches!(byte, b'"' | b'\'')) {
         let Some(length) = rest[open + 1..].iter().position(|&byte| byte == rest[open]) else { break };
         let (before, value) = (&rest[..=open], &rest[open + 1..open + 1 + length]);
-        out.extend_from_slice(before);
+        hls_unquoted(before, map, out);
         let name = before[..before.len() - 1].trim_ascii_end();
         let name = name.strip_suffix(b"=").unwrap_or(name).trim_ascii_end();
         let name = name.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
@@ -350,14 +358,19 @@ fn attribute<'a>(tag: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// One line of a playlist, with its end.
-fn hls_line(line: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+fn hls_line(line: &[u8], map: &UrlMap, variables: &[(String, String)], out: &mut Vec<u8>) {
     let mark = if line.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let text = &line[mark..];
     if text.starts_with(b"#") {
         out.extend_from_slice(&line[..mark]);
-        return if text.starts_with(b"#EXT") { hls_tag(text, map, out) } else { out.extend_from_slice(text) };
+        if text.starts_with(b"#EXT") {
+            hls_tag(text, map, variables, out);
+        } else {
+            out.extend_from_slice(text);
+        }
+        return;
     }
-    let mapped = std::str::from_utf8(text.trim_ascii()).ok().and_then(|it| map.map_reference(it));
+    let mapped = std::str::from_utf8(text.trim_ascii()).ok().and_then(|it| hls_reference(it, map, variables));
     match mapped {
         Some(mapped) => {
             out.extend_from_slice(&line[..mark]);
@@ -367,27 +380,69 @@ fn hls_line(line: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
     }
 }
 
-/// A tag: its quoted attributes.
-fn hls_tag(tag: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+/// A reference of a playlist, with its variables if it is not known to lead back without (rfc8216bis section 4.3).
+fn hls_reference(text: &str, map: &UrlMap, variables: &[(String, String)]) -> Option<String> {
+    let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, name, after)) = rest
+        .split_once("{$")
+        .and_then(|(before, it)| it.split_once('}').map(|(name, after)| (before, name, after)))
+    {
+        let Some((_, value)) = variables.iter().find(|it| it.0 == name) else {
+            return map.map_reference(text);
+        };
+        whole.push_str(before);
+        whole.push_str(value);
+        if whole.len() > MAX_TOKEN_BYTES {
+            return None;
+        }
+        rest = after;
+    }
+    whole.push_str(rest);
+    map.map_reference(&whole)
+}
+
+/// What is outside of the quotes of a tag: attributes that some packagers write without.
+fn hls_unquoted(text: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+    for (at, part) in text.split(|&byte| byte == b',').enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let name_at = part.iter().position(|&byte| byte == b'=').filter(|&at| part[..at].ends_with(b"URI"));
+        let mapped = name_at.and_then(|at| {
+            let value = &part[at + 1..];
+            Some((at, value, map.map_reference(std::str::from_utf8(value.trim_ascii()).ok()?)?))
+        });
+        match mapped {
+            Some((at, value, mapped)) => {
+                out.extend_from_slice(&part[..=at]);
+                replace_trimmed(value, mapped.as_bytes(), out);
+            }
+            None => out.extend_from_slice(part),
+        }
+    }
+}
+
+/// A tag: its attributes.
+fn hls_tag(tag: &[u8], map: &UrlMap, variables: &[(String, String)], out: &mut Vec<u8>) {
     let mut rest = tag;
     while let Some(open) = rest.iter().position(|&byte| byte == b'"') {
         let Some(length) = rest[open + 1..].iter().position(|&byte| byte == b'"') else { break };
         let (before, value) = (&rest[..=open], &rest[open + 1..open + 1 + length]);
-        out.extend_from_slice(before);
+        hls_unquoted(before, map, out);
         let name = before[..before.len() - 1].strip_suffix(b"=").unwrap_or_default();
         let name = name.rsplit(|byte| matches!(byte, b',' | b':' | b' ')).next().unwrap_or_default();
         let mapped = std::str::from_utf8(value).ok().and_then(|value| match name {
             b"SERVER-URI" if tag.starts_with(b"#EXT-X-CONTENT-STEERING") => {
-                map.steering().map(str::to_owned).or_else(|| map.map_reference(value))
+                map.steering().map(str::to_owned).or_else(|| hls_reference(value, map, variables))
             }
             b"VALUE" if tag.starts_with(b"#EXT-X-DEFINE") => map.map_folder(value),
-            b"X-ASSET-LIST" => map.map_reference(value),
-            name if name.ends_with(b"URI") || name.ends_with(b"URL") => map.map_reference(value),
+            b"X-ASSET-LIST" => hls_reference(value, map, variables),
+            name if name.ends_with(b"URI") || name.ends_with(b"URL") => hls_reference(value, map, variables),
             _ => map.map(value),
         });
         out.extend_from_slice(mapped.as_deref().map_or(value, str::as_bytes));
         out.push(b'"');
         rest = &rest[open + length + 2..];
     }
-    out.extend_from_slice(rest);
+    hls_unquoted(rest, map, out);
 }
