@@ -2,7 +2,7 @@
 //!
 //! | room | content |
 //! |---|---|
-//! | [`clock`], [`units`], [`overhead`], [`net`], `listen` | time; sizes in print; bytes of headers; interfaces and groups; listeners |
+//! | [`clock`], [`units`], [`overhead`], [`net`], `listen`, `encoding` | time; sizes in print; bytes of headers; interfaces and groups; listeners; texts that are no UTF-8 |
 //! | [`options`], [`config`] | the tables of the configuration file, and the file |
 //! | [`package`] | HLS and DASH on disk, read into an inventory |
 //! | [`object`], [`document`] | what can be sent: media, and documents that the headend makes |
@@ -29,7 +29,7 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: clock, units, overhead, sys, listen
+//! floor 0: clock, units, overhead, sys, listen, encoding
 //! floor 1: options, net, progress
 //! floor 2: config, package, document
 //! floor 3: object, plan, forecast, scan, signing, spool, releases, ingest, pull
@@ -54,6 +54,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod document;
+mod encoding;
 pub mod follow;
 pub mod forecast;
 pub mod forward;

@@ -247,7 +247,7 @@ impl Reading<'_> {
             self.multivariant.offers.push(offer);
         } else if let Some(seconds) = self.segment_s.take() {
             self.media.duration_s += seconds;
-            self.media.end_sequence += 1;
+            self.media.end_sequence = self.media.end_sequence.saturating_add(1);
             let may_be_missing = std::mem::take(&mut self.gap);
             // The parts of a segment that is there may be gone.
             let parts = self.media.references.iter_mut().rev().take_while(|it| it.is_part);
@@ -438,6 +438,13 @@ fn attribute(list: &str, name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_last_media_sequence_number_is_the_last() {
+        let text = format!("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{}\n#EXTINF:2,\na\n#EXTINF:2,\nb\n", u64::MAX);
+        let Ok(Playlist::Media(media)) = parse(&text, ParseContext::NONE) else { panic!("a playlist") };
+        assert_eq!((media.end_sequence, media.references.len()), (u64::MAX, 2));
+    }
 
     #[test]
     fn attributes_with_commas_in_quotes() {

@@ -7,7 +7,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `unpack.rs`, `encoding.rs` | gzip, xz, zip; every encoding of the Encoding Standard |
+//! | `unpack.rs`, `crate::encoding` | gzip, xz, zip; every encoding of the Encoding Standard |
 //! | `pieces.rs`, `repair.rs` | XMLTV by its channels and programmes; what scripts write in place of XML |
 //! | `xmltv.rs` | the elements of a channel and of a programme |
 //! | `json.rs` | a form of our own for who writes guides with a script; its head has an example |
@@ -22,7 +22,6 @@
 
 mod collect;
 mod date;
-mod encoding;
 mod episode;
 mod json;
 mod pieces;
@@ -42,6 +41,7 @@ use carousel::dvbi::Text;
 use carousel::dvbi::guide::Guide;
 use carousel::limits::MAX_LONG_XML_BYTES;
 
+use crate::encoding;
 use crate::package::Problem;
 use collect::Collector;
 use problems::quoted;

@@ -8,6 +8,7 @@ use super::super::refer::{Local, Referred, decode, encode};
 use super::super::tree::FileOnDisk;
 use super::super::{GoodManifest, MAX_MANIFEST_BYTES, Role, dash, hls};
 use super::{Reading, is_mpd};
+use crate::encoding;
 use crate::sys::read_source_file;
 
 /// Time for which a manifest may be half written, go backwards or name segments that are not there yet, before it is taken as it
@@ -77,11 +78,11 @@ impl Reading<'_> {
             });
             return named || is_old;
         }
-        let Ok(text) = std::str::from_utf8(bytes) else { return false };
+        let Ok(text) = encoding::of_manifest(bytes) else { return false };
         let anything = hls::ParseContext { imports: None, query: "", has_any_query: true };
         match (
-            hls::parse(text, anything),
-            std::str::from_utf8(before).ok().map(|it| hls::parse(it, anything)),
+            hls::parse(&text, anything),
+            encoding::of_manifest(before).ok().map(|it| hls::parse(&it, anything)),
         ) {
             (Ok(hls::Playlist::Media(new)), Some(Ok(hls::Playlist::Media(old)))) => {
                 let is_backwards = new.end_sequence < old.end_sequence

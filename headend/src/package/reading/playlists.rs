@@ -8,6 +8,7 @@ use super::super::inventory::LeftOutReason as Reason;
 use super::super::refer::{Local, decode, role_of};
 use super::super::{Kind, Presentation, Role, Rung, TrackKind, content_type, hls};
 use super::{Reading, dedup, is_multivariant};
+use crate::encoding;
 
 const HLS_TYPE: &str = "application/vnd.apple.mpegurl";
 
@@ -272,7 +273,7 @@ impl Reading<'_> {
 }
 
 fn parse(bytes: &[u8], around: hls::ParseContext<'_>) -> Result<hls::Playlist, String> {
-    hls::parse(std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?, around)
+    hls::parse(&encoding::of_manifest(bytes)?, around)
 }
 
 /// Kind of media that a media playlist by itself carries, by the names of its segments.

@@ -12,6 +12,7 @@ use super::super::inventory::{LeftOut, LeftOutReason as Reason};
 use super::super::refer::{Local, Referred, decode, encode, role_of};
 use super::super::{Kind, MAX_MANIFEST_BYTES, Presentation, Role, Rung, TrackKind, dash};
 use super::{Reading, dedup};
+use crate::encoding;
 use crate::sys::read_source_file;
 
 /// A file's time is taken from a coarser clock than a packager's own.
@@ -40,7 +41,8 @@ impl Reading<'_> {
         bytes: &[u8],
         written_ns: Option<i128>,
     ) -> Result<dash::Mpd, String> {
-        let root = xml::parse(bytes).map_err(|err| err.to_string())?;
+        let text = encoding::of_manifest(bytes)?;
+        let root = xml::parse(text.as_bytes()).map_err(|err| err.to_string())?;
         let around = dash::ParseContext {
             uri: &self.resolver.uri_of(manifest),
             now: self.now,
@@ -51,7 +53,7 @@ impl Reading<'_> {
                 let file = self.files.get(&local.file?)?;
                 let bytes = read_source_file(&file.file, MAX_MANIFEST_BYTES).ok();
                 let bytes = bytes.filter(|it| it.len() as u64 <= MAX_MANIFEST_BYTES)?;
-                xml::parse(&bytes).ok()
+                xml::parse(encoding::of_manifest(&bytes).ok()?.as_bytes()).ok()
             },
         };
         dash::parse(&root, &around)

@@ -130,6 +130,41 @@ fn one_bad_manifest_does_not_hide_the_others() {
 }
 
 #[test]
+fn manifests_in_other_encodings_are_read_and_carried_as_they_are() {
+    let dir = folder(&[("v.m3u8", &media(&["1.m4s"])), ("init.mp4", "i"), ("1.m4s", "1"), ("é.m4s", "2")]);
+    let mpd = |encoding: &str| {
+        format!(
+            "<?xml version='1.0' encoding='{encoding}'?><MPD mediaPresentationDuration='PT2S'><Period><AdaptationSet contentType='video'>\
+             <SegmentTemplate duration='2' media='é.m4s' initialization='init.mp4'/><Representation id='v' bandwidth='9'/>\
+             </AdaptationSet></Period></MPD>"
+        )
+    };
+    let latin =
+        |text: &str| -> Vec<u8> { text.chars().map(|it| u8::try_from(u32::from(it)).unwrap()).collect() };
+    let master = latin(
+        "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"Français\"\n#EXT-X-STREAM-INF:BANDWIDTH=9,AUDIO=\"a\"\nv.m3u8\n",
+    );
+    let wide: Vec<u8> = mpd("UTF-16").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let files = [
+        ("master.m3u8", master),
+        ("latin.mpd", latin(&mpd("ISO-8859-1"))),
+        ("wide.mpd", [&b"\xff\xfe"[..], &wide].concat()),
+    ];
+    for (name, bytes) in &files {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let inventory = read_dir(&dir);
+    assert_eq!(inventory.problems, []);
+    assert_eq!(
+        paths(&inventory),
+        ["%C3%A9.m4s", "1.m4s", "init.mp4", "latin.mpd", "master.m3u8", "v.m3u8", "wide.mpd"]
+    );
+    for (name, bytes) in &files {
+        assert_eq!(inventory.objects[*name].bytes.as_deref(), Some(&bytes[..]), "{name}");
+    }
+}
+
+#[test]
 fn byte_range_playlists_carry_the_file_once() {
     let list = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI=\"all.mp4\",BYTERANGE=\"9@0\"\n#EXTINF:2,\n#EXT-X-BYTERANGE:5@9\nall.mp4\n#EXTINF:2,\n#EXT-X-BYTERANGE:5@14\nall.mp4\n#EXT-X-ENDLIST\n";
     let dir = folder(&[("l.m3u8", list), ("all.mp4", "0123456789012345678")]);

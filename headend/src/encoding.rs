@@ -1,4 +1,4 @@
-//! Text of a guide file as UTF-8, from whatever encoding it is in.
+//! Text of a guide or manifest as UTF-8, from whatever encoding it is in.
 //!
 //! In this order: a byte order mark, zeros of UTF-16 without one, the XML declaration, UTF-8. A declaration of UTF-16 in a
 //! file of single bytes is one that a converter forgot to change. Bytes that are not UTF-8 in a file that should be are
@@ -13,18 +13,18 @@ const DECLARATION_BYTES: usize = 256;
 
 /// A file's text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Decoded {
-    pub(super) text: String,
+pub(crate) struct Decoded {
+    pub(crate) text: String,
     /// Places that could not be read as the encoding has them: how many, and the line of the first one, from 1.
-    pub(super) wrong: Option<(u64, u64)>,
-    pub(super) encoding: &'static str,
+    pub(crate) wrong: Option<(u64, u64)>,
+    pub(crate) encoding: &'static str,
 }
 
 /// Decodes a file.
 ///
 /// # Errors
 /// The name of an encoding that is not known.
-pub(super) fn decode(bytes: Vec<u8>) -> Result<Decoded, String> {
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<Decoded, String> {
     let encoding = encoding_of(&bytes)?;
     if encoding == UTF_8 {
         return Ok(utf8(bytes));
@@ -37,6 +37,21 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Decoded, String> {
     Ok(Decoded { text: without_mark(text), wrong, encoding: encoding.name() })
 }
 
+/// Text of a manifest, which is nearly always UTF-8 already.
+///
+/// # Errors
+/// What is wrong, if its encoding is not known.
+pub(crate) fn of_manifest(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+    let is_wide = bytes.iter().take(2).any(|&byte| byte == 0);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !is_wide => Ok(Cow::Borrowed(text)),
+        _ => {
+            let unknown = |name| format!("encoding {name:?} is not known");
+            decode(bytes.to_vec()).map(|it| Cow::Owned(it.text)).map_err(unknown)
+        }
+    }
+}
+
 fn without_mark(text: Cow<'_, str>) -> String {
     match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
@@ -45,7 +60,7 @@ fn without_mark(text: Cow<'_, str>) -> String {
 }
 
 /// The line of a byte, from 1.
-pub(super) fn line_of(text: &str, at: usize) -> u64 {
+pub(crate) fn line_of(text: &str, at: usize) -> u64 {
     1 + text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
@@ -54,8 +69,8 @@ fn encoding_of(bytes: &[u8]) -> Result<&'static Encoding, String> {
         return Ok(encoding);
     }
     match bytes {
-        [0, b'<' | b'{', ..] => return Ok(UTF_16BE),
-        [b'<' | b'{', 0, ..] => return Ok(UTF_16LE),
+        [0, b'<' | b'{' | b'#', ..] => return Ok(UTF_16BE),
+        [b'<' | b'{' | b'#', 0, ..] => return Ok(UTF_16LE),
         _ => {}
     }
     let head = &bytes[..bytes.len().min(DECLARATION_BYTES)];
@@ -153,6 +168,18 @@ mod tests {
             assert_eq!(named(name, bytes), right, "{name}");
         }
         assert_eq!(decode(b"<?xml version='1.0' encoding='klingon'?>".to_vec()), Err("klingon".to_owned()));
+    }
+
+    #[test]
+    fn manifests_in_utf8_are_not_copied() {
+        assert!(matches!(of_manifest("#EXTM3U é".as_bytes()), Ok(Cow::Borrowed("#EXTM3U é"))));
+        assert_eq!(of_manifest(b"#EXTM3U \xe9").unwrap(), "#EXTM3U é");
+        // What is declared counts for what is no UTF-8 only.
+        let xml = "<?xml version='1.0' encoding='ISO-8859-1'?><MPD/><!-- é -->";
+        assert_eq!(of_manifest(xml.as_bytes()).unwrap(), xml);
+        let wide: Vec<u8> = "#EXTM3U".bytes().flat_map(|byte| [byte, 0]).collect();
+        assert_eq!(of_manifest(&wide).unwrap(), "#EXTM3U");
+        assert!(of_manifest(b"<?xml version='1.0' encoding='klingon'?>\xe9").is_err());
     }
 
     #[test]
