@@ -243,7 +243,10 @@ impl Guide {
                 }
                 is_known
             });
-            events.sort_by_key(|event| event.start);
+            // One of no time takes no other's place.
+            let is_empty =
+                |event: &Event| event.end != NO_END && event.end < event.start.plus_ms(MIN_EVENT_MS);
+            events.sort_by_key(|event| (event.start, is_empty(event)));
             events.dedup_by(|later, earlier| {
                 let is_twice = later.start == earlier.start;
                 if is_twice {
@@ -251,6 +254,7 @@ impl Guide {
                 }
                 is_twice
             });
+            let mut is_told = false;
             for at in 0..events.len() {
                 let next = events.get(at + 1).map(|event| event.start);
                 let event = &mut events[at];
@@ -258,6 +262,7 @@ impl Guide {
                     _ if event.end == NO_END => {
                         tell(Blemish::Endless);
                         event.end = next.unwrap_or(event.start);
+                        is_told = next.is_none();
                     }
                     Some(next) if event.end > next => {
                         tell(Blemish::Overlaps);
@@ -270,8 +275,11 @@ impl Guide {
                     event.end = event.start.plus_ms(MAX_EVENT_MS);
                 }
             }
+            if is_told {
+                events.pop();
+            }
             events.retain(|event| {
-                let is_something = event.end >= event.start.plus_ms(MIN_EVENT_MS);
+                let is_something = !is_empty(event);
                 if !is_something {
                     tell(Blemish::Empty);
                 }
@@ -375,8 +383,12 @@ mod tests {
         assert_eq!(messy.tidy(), []);
         // The last one has no end, and nothing follows: nothing can be said of it.
         let mut endless = guide(&[(0, -1)]);
-        assert_eq!(endless.tidy().len(), 2);
+        assert_eq!(endless.tidy(), [("s".to_owned(), Endless)]);
         assert!(endless.schedules.is_empty());
+        // One of no time begins with another, which is shown.
+        let mut of_no_time = guide(&[(0, 0), (0, 100), (100, 100)]);
+        assert_eq!(of_no_time.tidy().into_iter().map(|it| it.1).collect::<Vec<_>>(), [Twice, Empty]);
+        assert_eq!(times(&of_no_time), [(0, 100)]);
     }
 
     #[test]
