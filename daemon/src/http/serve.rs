@@ -265,7 +265,10 @@ impl HttpServer {
                 return Err(Missing::Refused(status));
             }
             let found = match found {
-                Ok(Found::Flight(flight)) => self.flight(flight, asked).await,
+                Ok(Found::Flight(flight)) => match self.flight(flight, asked).await {
+                    Err(missing @ Missing::Origin(_)) => self.stale_instead(asked).await.ok_or(missing),
+                    found => found,
+                },
                 Ok(Found::Stored(object, how)) => return Ok(Outcome::Stored(object, how)),
                 Ok(Found::Document(document)) => {
                     Ok(Outcome::Response(signalling(&document, method, headers)))
@@ -597,6 +600,14 @@ impl HttpServer {
         } else {
             Err(missing)
         }
+    }
+
+    /// What is held of an object whose new version has broken off before anything of it was sent, if it may be used while its origin
+    /// fails.
+    async fn stale_instead(&self, asked: &Asked<'_>) -> Option<Outcome> {
+        let object = self.held(asked.key, &asked.head.headers).await?;
+        let may_be_used = is_fresh(&object) || object.staleness(clock::steady()).if_error;
+        may_be_used.then_some(Outcome::Stored(object, "hit; detail=stale-if-error"))
     }
 
     /// The object, if the cache has it. One that is not checked since an unclean stop is checked elsewhere than here.

@@ -57,6 +57,16 @@ async fn only_if_cached_asks_nobody_and_a_failing_origin_leaves_what_is_stale() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_version_that_breaks_off_leaves_the_one_before() {
+    let url = origin(|_| response(&["200 OK", "Content-Length: 500"], ""));
+    let tested = server(impatient(), &[], Some(url));
+    let (server, store) = (&tested.server, &tested.tested.context.store);
+    put(store, "h/a.m3u8", b"right", -1000);
+    assert_eq!(status(server, "h/a.m3u8", &[]).await, 200, "the origin fails");
+    assert_eq!(status(server, "h/c.m3u8", &[]).await, 502, "nothing is held");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_announced_and_does_not_come_is_no_404() {
     let tested = server(impatient(), &[], None);
     assert_eq!(status(&tested.server, "h/a.m4s", &[]).await, 404);
