@@ -90,7 +90,9 @@ impl Protection {
             EncodingId::RS_GF28 | EncodingId::SMALL_SYSTEMATIC => {
                 // As many source symbols as leave room for their repair symbols below 255.
                 let most = (255.0 / (1.0 + self.overhead)) as u64;
-                let most = most.min(u64::from(255_u32.saturating_sub(self.least_repair))).max(1);
+                let burst = if self.burst_packets > 0 { self.burst_packets + BEYOND_BURST } else { 0 };
+                let least = self.least_repair.max(burst);
+                let most = most.min(u64::from(255_u32.saturating_sub(least))).max(1);
                 let b = in_block(symbol_length).min(most).min(symbols(symbol_length).max(1)) as u32;
                 let max_n = (b + self.wanted(b)).min(255) as u16;
                 let scheme = SchemeInfo::ReedSolomon { max_n, m: 8, group: 1 };
@@ -183,6 +185,27 @@ mod tests {
         assert_eq!([1, 5, 13, 16].map(of), [3, 7, 15, 18], "alone enough");
         assert_eq!([20, 30].map(of), [18, 18], "a burst of 16, and two");
         assert_eq!(of(200), 61, "the share, and chance, are more");
+    }
+
+    /// A block of Reed-Solomon has 255 symbols at most: with little overhead it must be shorter, so that its repair symbols fit.
+    #[test]
+    fn blocks_of_reed_solomon_leave_room_for_the_repair_symbols_of_a_burst() {
+        for (overhead, burst_packets, expected) in
+            [(0.02, 16, (237, 18)), (0.05, 16, (237, 18)), (0.05, 0, (242, 13)), (0.2, 16, (212, 43))]
+        {
+            let live = Protection {
+                id: EncodingId::RS_GF28,
+                symbol_length: 0,
+                overhead,
+                least_repair: 3,
+                burst_packets,
+                block_bytes: 1 << 20,
+            };
+            let oti = live.oti(237 * 212 * 242 * 1400, 1400, 65_535);
+            let k = oti.max_source_block_length;
+            let code = BlockCode::new(&oti, k).unwrap();
+            assert_eq!((k, live.repair_symbols(&code)), expected, "{overhead}, {burst_packets}");
+        }
     }
 
     #[test]
