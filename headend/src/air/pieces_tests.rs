@@ -23,6 +23,9 @@ const PROTECTION: Protection = Protection {
     block_bytes: 1 << 20,
 };
 
+/// As of a source with a reserve.
+const LIVE: Protection = Protection { burst_packets: 16, ..PROTECTION };
+
 fn air() -> Air {
     Air::new(AirConfig {
         rate_bps: 8_000_000,
@@ -120,6 +123,46 @@ fn pieces_of_flute_are_chunks_that_are_joined_and_forgotten() {
     assert_eq!(air.objects().count(), 3);
     air.forget(&growing);
     assert_eq!(air.objects().count(), 0);
+}
+
+/// Parts of a piece of few packets follow 60 ms apart: that is their price where nothing is lost, and twice as much where one part is.
+#[test]
+fn a_short_piece_costs_sixty_milliseconds_and_outlasts_a_burst() {
+    for (lost, expected_ms) in [(0..0, 60), (0..7, 120), (7..13, 120)] {
+        let mut air = air();
+        let session = air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(10), SenderProfile::default());
+        let bytes = body(13 * 1400);
+        let mut growing = air.begin_growing(session, object()).unwrap();
+        let oti = LIVE.oti(bytes.len() as u64, 1400, 65_535);
+        let repair = RepairSymbols::make(&Body::Memory(bytes.as_slice().into()), &oti, &LIVE).unwrap();
+        let piece = Piece { offset: 0, bytes: bytes.as_slice().into(), is_last: false, repair };
+        air.add_piece(&mut growing, piece).unwrap();
+        let (mut receiver, mut now_ns, mut at) = (Receiver::new(ReceiverConfig::default()), 0, 0);
+        let (mut out, mut whole_ms) = (Vec::new(), None);
+        while whole_ms.is_none() && now_ns < 400_000_000 {
+            if air.next_packet(now_ns, WALL, &mut out).is_some() {
+                let packet = Packet::parse(&out).unwrap();
+                let is_lost = packet.fdt.is_none() && lost.contains(&at);
+                at += usize::from(packet.fdt.is_none());
+                if !is_lost {
+                    receiver.handle_packet(
+                        Instant::from_nanos(1),
+                        Some(WALL),
+                        &packet,
+                        &out,
+                        &mut MemoryStorage,
+                    );
+                }
+                while let Some(event) = receiver.poll_event() {
+                    let is_whole = matches!(event, Event::Complete { .. } | Event::BlockReady { .. });
+                    whole_ms = whole_ms.or_else(|| is_whole.then_some(now_ns / 1_000_000));
+                }
+            }
+            now_ns += 1_000_000;
+        }
+        let whole_ms = whole_ms.expect("it has enough");
+        assert!((expected_ms..expected_ms + 40).contains(&whole_ms), "{lost:?}: {whole_ms} ms");
+    }
 }
 
 /// Bytes that a receiver of ROUTE has of the segment after these packets, and whether that is all.

@@ -5,14 +5,19 @@ use std::collections::HashSet;
 use carousel::fec::Partition;
 
 use crate::config::Config;
+use crate::options::TransportProtocol;
 use crate::overhead::air_bytes;
 use crate::package::Inventory;
 use crate::prepare::protection;
 use crate::units::human_bps;
 
-/// The sum over the renditions of what their largest segment takes of the link, headers and repair symbols included.
+/// On the link, the descriptions of a piece of FLUTE: an FDT Instance of some 500 bytes, sent before it and with its last packets.
+const DESCRIPTIONS_BYTES: u64 = 2 * 600;
+
+/// The sum over the renditions of what their largest segment takes of the link, headers, repair symbols and descriptions of pieces
+/// included.
 fn peak_bps(config: &Config, index: usize, inventory: &Inventory) -> f64 {
-    let protection = protection(config, index, false);
+    let (source, protection) = (&config.sources[index], protection(config, index, false));
     let profile = config.carousel.sender_profile();
     let on_link_bytes = |length: u64| {
         let oti = protection.oti(length, profile.symbol_length, profile.max_source_block_length);
@@ -23,9 +28,14 @@ fn peak_bps(config: &Config, index: usize, inventory: &Inventory) -> f64 {
     let mut seen = HashSet::new();
     let bps_of = inventory.live_rungs().map(|rung| {
         let listed = rung.segments.iter().filter(|path| seen.insert(path.as_str()));
-        let lengths = listed.filter_map(|path| Some(inventory.objects.get(path)?.length));
-        let peak_bytes = lengths.filter_map(on_link_bytes).max().unwrap_or(0);
+        let length = listed.filter_map(|path| Some(inventory.objects.get(path)?.length)).max().unwrap_or(0);
         let segment_ms = rung.segment_ms();
+        // Pieces of ROUTE have their repair symbols together, behind the last one.
+        let piece_ms = source.chunk_ms.filter(|_| source.protocol == TransportProtocol::Flute);
+        let pieces = piece_ms.map_or(1, |piece_ms| (segment_ms as u64).div_ceil(piece_ms.max(1)).max(1));
+        let descriptions = if piece_ms.is_some() { DESCRIPTIONS_BYTES } else { 0 };
+        let piece_bytes = on_link_bytes(length.div_ceil(pieces)).unwrap_or(0) + descriptions;
+        let peak_bytes = if length == 0 { 0 } else { pieces * piece_bytes };
         if segment_ms > 0.0 { peak_bytes as f64 * 8000.0 / segment_ms } else { 0.0 }
     });
     bps_of.sum()

@@ -385,6 +385,11 @@ fn a_reserve_below_the_peak_of_the_ladder_is_told_once_and_when_the_packager_com
     let with_repair =
         told("840_000", "[fec.medium]\ncode = 'raptorq'\noverhead_percent = 30\nleast_repair = 12\n");
     assert!(with_repair.len() == 1 && with_repair[0].contains("1.1 Mbit/s"), "{with_repair:?}");
+    // Each of the twenty pieces of FLUTE has repair symbols and descriptions of its own; those of ROUTE share the segment's.
+    let fec = "[fec.medium]\ncode = 'raptorq'\noverhead_percent = 30\nleast_repair = 12\n";
+    let in_pieces = told("2_000_000\nchunk_ms = 100", fec);
+    assert!(in_pieces.len() == 1 && in_pieces[0].contains("2.3 Mbit/s"), "{in_pieces:?}");
+    assert!(told("2_000_000\nchunk_ms = 100\nprotocol = 'route'", fec).is_empty());
     let vod = config(&[folder.path()], "");
     assert!(open(vod, false, true).unwrap().take_warnings().is_empty());
     // A packager that comes later.
