@@ -4,7 +4,7 @@
 //! Documents come in as they arrive, a set of sessions comes out. A new version of a document replaces what its
 //! predecessor brought; a session that no document names any more is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Aliases, Configuration, Protocol, RepairParameters, TransportSession};
@@ -235,13 +235,16 @@ impl Directory {
     }
 
     /// Bits a second that the sessions of a service are announced to take: the sum of averages, where none is said that of the
-    /// greatest rates.
+    /// greatest rates. The same greatest rate of several sessions to one address is what that address takes: renditions that share a
+    /// link or a reserve have it all.
     pub fn announced_bps(&self, service: &str) -> Option<u64> {
         let of_service = || self.sessions.iter().filter(|it| it.service == service);
-        let sum = |of: fn(&SessionSpec) -> Option<u64>| {
-            of_service().filter_map(of).reduce(u64::saturating_add).filter(|bps| *bps > 0)
-        };
-        sum(|it| it.average_bps).or_else(|| sum(|it| it.maximum_bps))
+        let sum =
+            |rates: &mut dyn Iterator<Item = u64>| rates.reduce(u64::saturating_add).filter(|bps| *bps > 0);
+        let maxima: BTreeSet<(SocketAddr, u64)> =
+            of_service().filter_map(|it| Some((it.address, it.maximum_bps?))).collect();
+        sum(&mut of_service().filter_map(|it| it.average_bps))
+            .or_else(|| sum(&mut maxima.into_iter().map(|it| it.1)))
     }
 
     /// Documents that made room for others.

@@ -176,6 +176,16 @@ fn services_are_told_with_their_urls_and_rates() {
         + &service("none", "")
         + &service("one", &session(3, "maximum='80'"))
         + &service("", &session(4, "maximum='80'"));
+    // Three renditions of one reserve, and one of another.
+    let rung = |tsi: u32, rate: &str| {
+        let end = "</EndpointAddress>";
+        session(5, rate).replace(
+            end,
+            &format!("<MediaTransportSessionIdentifier>{tsi}</MediaTransportSessionIdentifier>{end}"),
+        )
+    };
+    let rungs: String = (1..4).map(|tsi| rung(tsi, "maximum='80'")).collect();
+    let services = services + &service("ladder", &(rungs + &rung(4, "maximum='7'")));
     let text = format!(
         "<MulticastGatewayConfiguration xmlns='urn:dvb:metadata:MulticastSessionConfiguration:2019'>{services}\
          </MulticastGatewayConfiguration>"
@@ -184,12 +194,13 @@ fn services_are_told_with_their_urls_and_rates() {
     directory.document([10, 0, 0, 1].into(), "c", text.as_bytes()).unwrap();
     let services = directory.services();
     let ids: Vec<&str> = services.iter().map(|it| it.id.as_str()).collect();
-    assert_eq!(ids, ["two", "one"], "in their order, those with a name and sessions");
+    assert_eq!(ids, ["two", "one", "ladder"], "in their order, those with a name and sessions");
     assert_eq!(services[0].manifests, ["http://h/two/a.mpd"]);
     assert_eq!(services[0].bases, ["http://h/1/", "http://h/2/"]);
     assert_eq!(services[0].path_patterns, ["/two/*"]);
-    let rates = ["two", "one", "none"].map(|id| directory.announced_bps(id));
-    assert_eq!(rates, [Some(5), Some(80), None]);
+    let sessions = directory.sessions().iter().filter(|it| it.service == "ladder").count();
+    let rates = ["two", "one", "none", "ladder"].map(|id| directory.announced_bps(id));
+    assert_eq!((sessions, rates), (4, [Some(5), Some(80), None, Some(87)]));
 }
 
 #[test]
