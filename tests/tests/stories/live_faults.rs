@@ -380,7 +380,7 @@ impl Player {
             |at: usize| response.body.get(at..at + 8).map(|it| u64::from_be_bytes(it.try_into().unwrap()));
         let run = stamp(48).unwrap_or(0);
         // Its packager was killed while it wrote it. Nothing tells that it is of the earlier run.
-        let is_half = !response.body.is_empty() && segment(run, number).starts_with(&response.body);
+        let is_half = segment(run, number).starts_with(&response.body);
         if !is_half {
             let what =
                 format!("{number}: {} bytes of run {run}, number {:?}", response.body.len(), stamp(56));
