@@ -238,6 +238,62 @@ impl Sender {
         }
     }
 
+    /// The TOI that the next object gets if it is free, and the next FDT Instance ID.
+    pub const fn next_numbers(&self) -> (u64, u32) {
+        (self.next_toi, self.next_instance_id)
+    }
+
+    /// Goes on where another sender of the same session has ended, before anything was sent: `first` are a TOI and an FDT Instance
+    /// ID above all that it has used, `known` gives the TOI that it had for an object. All others get new ones, and every page of
+    /// the FDT a new instance. Gives back the new TOIs by the old ones.
+    ///
+    /// # Errors
+    /// [`SenderError`] if there are more objects than TOIs; the session is without objects then.
+    pub fn renumber(
+        &mut self,
+        first: (u64, u32),
+        known: impl Fn(Toi) -> Option<Toi>,
+    ) -> Result<BTreeMap<Toi, Toi>, SenderError> {
+        (self.next_toi, self.next_instance_id) = (first.0.max(1), first.1 & 0xf_ffff);
+        let before = std::mem::take(&mut self.objects);
+        let mut renamed = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for (old, object) in before {
+            // One name of two objects: the second is another object.
+            match known(old).filter(|new| *new != Toi::FDT && !self.objects.contains_key(new)) {
+                Some(new) => self.rename(old, new, object, &mut renamed)?,
+                None => unknown.push((old, object)),
+            }
+        }
+        for (old, object) in unknown {
+            let new = self.free_toi()?;
+            self.next_toi = new.0 as u64 + 1;
+            self.rename(old, new, object, &mut renamed)?;
+        }
+        for page in &mut self.pages {
+            page.files = page.files.iter().filter_map(|old| renamed.get(old).copied()).collect();
+            let bytes = |toi| self.objects.get(toi).map(|it| it.file.xml_bytes(self.profile.namespace));
+            page.xml_bytes = page.files.iter().filter_map(bytes).sum();
+            (page.dirty, page.instance) = (true, None);
+        }
+        Ok(renamed)
+    }
+
+    fn rename(
+        &mut self,
+        old: Toi,
+        new: Toi,
+        mut object: Outgoing,
+        renamed: &mut BTreeMap<Toi, Toi>,
+    ) -> Result<(), SenderError> {
+        object.header =
+            self.header(new, &object.oti, self.profile.fti_everywhere).map_err(SenderError::Oti)?;
+        object.file.toi = new;
+        self.objects.insert(new, object);
+        renamed.insert(old, new);
+        Ok(())
+    }
+
     /// Profile of its packets.
     pub const fn profile(&self) -> &SenderProfile {
         &self.profile
@@ -619,6 +675,38 @@ mod tests {
         let empty = SendFile { transfer_length: 1 << 40, ..file("b") };
         assert!(matches!(sender.add(empty), Err(SenderError::Oti(_))));
         assert_eq!(sender.files().count(), 1);
+    }
+
+    #[test]
+    fn a_sender_goes_on_with_the_numbers_of_another() {
+        let mut first = sender(SenderProfile::default());
+        let [a, b] = ["a", "b"].map(|name| first.add(file(name)).unwrap());
+        first.refresh_fdt(WALL).unwrap();
+        let mut second = Sender::new(Tsi(7), SenderProfile::default(), 900, 900);
+        // It found them in another order, and one more.
+        let [c, other_b, other_a] = ["c", "b", "a"].map(|name| second.add(file(name)).unwrap());
+        second.refresh_fdt(WALL).unwrap();
+        let known = BTreeMap::from([(other_a, a), (other_b, b)]);
+        let (toi, id) = first.next_numbers();
+        let renamed = second.renumber((toi + 10, id + 20), |old| known.get(&old).copied()).unwrap();
+        assert_eq!(renamed, BTreeMap::from([(other_a, a), (other_b, b), (c, Toi(13))]));
+        assert_eq!(second.fdt_packets(0), 0, "nothing of the old numbers is sent");
+        assert_eq!(second.refresh_fdt(WALL).unwrap(), [0]);
+        let (xml, instance_id) = page(&second, 0);
+        assert_eq!(instance_id, id + 20);
+        for (name, toi) in [("a", a), ("b", b), ("c", Toi(13))] {
+            let described = second.files().find(|it| it.content_location == name).unwrap();
+            assert_eq!(described.toi, toi);
+            assert!(xml.contains(&format!("TOI=\"{}\"", toi.0)), "{xml}");
+            let mut out = Vec::new();
+            assert!(second.write_packet(toi, 0, &[0; 100], false, &mut out));
+            assert_eq!(Packet::parse(&out).unwrap().lct.toi, Some(toi));
+        }
+        assert_eq!(second.add(file("d")), Ok(Toi(14)));
+        assert!(second.withdraw(a) && !second.withdraw(other_a));
+        // Two objects that the other one knew as one are not mixed.
+        let renamed = second.renumber((50, 50), |_| Some(b)).unwrap();
+        assert_eq!(renamed.values().copied().collect::<Vec<_>>(), [b, Toi(50), Toi(51)]);
     }
 
     #[test]

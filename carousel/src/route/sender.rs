@@ -148,6 +148,17 @@ impl Sender {
         Ok(())
     }
 
+    /// Version of the signalling.
+    pub const fn package_version(&self) -> u8 {
+        self.package_version
+    }
+
+    /// The next signalling has the version behind this one, whatever its content: another sender has used those up to it.
+    pub fn go_on_from(&mut self, version: u8) {
+        self.package_version = version;
+        self.package = Vec::new();
+    }
+
     /// Gives `each` the packets of the signalling.
     ///
     /// # Errors

@@ -258,6 +258,11 @@ impl Sealer {
         last.map_or(clock, |last| clock.max(last.saturating_add(1)))
     }
 
+    /// From now on versions are above this one, which another signer with the same key has used.
+    pub fn go_on_from(&self, version: u64) {
+        self.last_version.fetch_max(version, Ordering::Relaxed);
+    }
+
     /// The seal of a document of this digest.
     pub fn seal(&self, kind: Kind, stream: &Stream, edition: &Edition, digest: &Digest) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);

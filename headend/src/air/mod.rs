@@ -15,6 +15,7 @@
 mod descriptions;
 mod job;
 mod live;
+mod numbering;
 mod opening;
 mod pieces;
 mod reserve;
@@ -37,6 +38,7 @@ use carousel::trust::Sealer;
 use job::{Job, Lane, WaveEntry};
 use live::{Live, Part, Within};
 pub use live::{LiveDrop, LiveDrops};
+pub use numbering::{KnownObject, Numbers, ObjectKey, SessionNumbers};
 pub use pieces::GrowingObject;
 use pieces::Place;
 use route::{RouteGroup, RouteObject};
@@ -64,7 +66,11 @@ struct Item {
     route: Option<RouteObject>,
     /// Of a piece of an object of a ROUTE session, whose name and TOI belong to another item.
     place: Option<Place>,
+    /// Of what is sent: it tells the object to another sender.
+    key: ObjectKey,
     starts: u64,
+    /// When the last one began.
+    started_ns: u64,
     /// Transmissions to the last symbol.
     completed: u64,
 }
@@ -154,6 +160,8 @@ pub struct Air {
     /// Time in which every page of every session's FDT is repeated once.
     fdt_cycle_ns: u64,
     ending: Option<Ending>,
+    /// Another sender is on the air: nothing is queued.
+    is_standby: bool,
     stats: AirStats,
     symbol: Vec<u8>,
 }
@@ -227,6 +235,7 @@ impl Air {
             fdt_renewal_ns: 0,
             fdt_cycle_ns: config.fdt_interval_ms * 1_000_000,
             ending: None,
+            is_standby: false,
             stats: AirStats::default(),
             symbol: Vec::new(),
             config,
@@ -324,17 +333,31 @@ impl Air {
             let sequence = repair.as_ref().map_or_else(plain, |repair| repair.sequence());
             air_bytes(length, partition, &sequence)
         });
-        let item =
-            Item { session, toi, object, air_bytes, repair, route, place: None, starts: 0, completed: 0 };
+        let item = Item {
+            session,
+            toi,
+            object,
+            air_bytes,
+            repair,
+            route,
+            place: None,
+            key: ObjectKey::default(),
+            starts: 0,
+            started_ns: 0,
+            completed: 0,
+        };
         let id = self.insert(item);
         self.queue(id);
         Ok(id)
     }
 
     fn insert(&mut self, item: Item) -> ItemId {
+        let item = Item { key: self.key_of(&item), ..item };
         let id = self.next_id;
         self.next_id += 1;
         self.generation += 1;
+        self.sessions[item.session].changes += 1;
+        self.sessions[item.session].items.insert(id);
         if item.place.is_none() {
             self.sessions[item.session].has_changed = true;
             self.fdt_look_ns = 0;
@@ -347,6 +370,8 @@ impl Air {
     pub fn withdraw(&mut self, id: ItemId) {
         let Some(item) = self.items.remove(&id) else { return };
         self.generation += 1;
+        self.sessions[item.session].changes += 1;
+        self.sessions[item.session].items.remove(&id);
         if item.place.is_none() {
             self.sessions[item.session].sender.withdraw(item.toi);
             self.sessions[item.session].has_changed = true;
@@ -740,6 +765,8 @@ impl Air {
     fn start(&mut self, id: ItemId, now_ns: u64) -> Option<Job> {
         let item = self.items.get_mut(&id)?;
         item.starts += 1;
+        item.started_ns = now_ns;
+        self.sessions[item.session].changes += 1;
         match item.object.body.open() {
             Ok(reading) => {
                 // FDT before the data that it names, within its share of the link.
@@ -791,6 +818,7 @@ impl Air {
     fn complete(&mut self, job: &Job) {
         if let Some(item) = job.object().and_then(|id| self.items.get_mut(&id)) {
             item.completed += 1;
+            self.sessions[item.session].changes += 1;
         }
     }
 

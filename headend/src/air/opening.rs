@@ -37,7 +37,7 @@ impl Air {
 
     /// Queues an object, at once or when its session is opened.
     pub(super) fn queue(&mut self, id: ItemId) {
-        let Some(item) = self.items.get(&id) else { return };
+        let Some(item) = self.items.get(&id).filter(|_| !self.is_standby) else { return };
         if self.sessions[item.session].opening != Opening::Open {
             self.held.push_back(id);
             return;

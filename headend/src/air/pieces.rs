@@ -77,7 +77,9 @@ impl Air {
                     repair: None,
                     route: None,
                     place: None,
+                    key: Default::default(),
                     starts: 1,
+                    started_ns: 0,
                     completed: 1,
                 };
                 Some(self.insert(item))
@@ -155,7 +157,9 @@ impl Air {
             repair: repair.map(Arc::new),
             route: Some(RouteObject { oti, partition }),
             place: Some(place),
+            key: Default::default(),
             starts: 0,
+            started_ns: 0,
             completed: 0,
         };
         let id = self.insert(item);

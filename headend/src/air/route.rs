@@ -52,6 +52,16 @@ impl RouteGroup {
         }
     }
 
+    /// Version of its signalling.
+    pub(super) const fn version(&self) -> u8 {
+        self.sender.package_version()
+    }
+
+    /// Another sender has used versions up to this one.
+    pub(super) fn go_on_from(&mut self, version: u8) {
+        self.sender.go_on_from(version);
+    }
+
     /// The packets of the signalling, brought up to date.
     pub(super) fn signalling<'a>(&mut self, sessions: impl Iterator<Item = Described<'a>>) -> Arc<[Vec<u8>]> {
         let mut channels = Vec::new();

@@ -1,5 +1,6 @@
 //! Session of a broadcast, with the timing of its FDT pages or, of ROUTE, of its S-TSID.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use carousel::flute::Sender;
@@ -37,6 +38,10 @@ pub(super) struct Session {
     /// Whether objects came or went since the FDT was brought up to date.
     pub(super) has_changed: bool,
     pub(super) opening: Opening,
+    /// Objects that came, went, began or ended.
+    pub(super) changes: u64,
+    /// Its objects.
+    pub(super) items: BTreeSet<ItemId>,
 }
 
 impl Session {
@@ -50,6 +55,8 @@ impl Session {
             due_ns: 0,
             has_changed: false,
             opening: Opening::Open,
+            changes: 0,
+            items: BTreeSet::new(),
         }
     }
 
@@ -62,6 +69,12 @@ impl Session {
             self.pages_sent_ns[page] = Some(now_ns);
         }
         changed
+    }
+
+    /// Nothing of its FDT counts as sent: all of it has new numbers.
+    pub(super) fn forget_sent(&mut self) {
+        self.pages_sent_ns.clear();
+        (self.due_ns, self.has_changed) = (0, true);
     }
 
     /// The page to be repeated now, if one is due and was not sent lately. It counts as sent.

@@ -30,6 +30,16 @@ impl Share {
         self.job.take_if(|job| job.object() == Some(id));
     }
 
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.job = None;
+    }
+
+    /// The object that is being sent.
+    pub(super) const fn job(&self) -> Option<&Job> {
+        self.job.as_ref()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.job.is_none()
     }

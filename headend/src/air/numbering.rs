@@ -1,0 +1,480 @@
+//! Numbers of sessions and objects, for a sender that takes the place of another: what is told to it, and how it goes on.
+//!
+//! | number | told as | who goes on |
+//! |---|---|---|
+//! | TOI of an object | by key: a digest of name, content and FEC | gives it the same one; receivers go on with what they have |
+//! | next TOI, next FDT Instance ID | as they are; the caller adds a reserve | begins there with what the other did not tell |
+//! | version of ROUTE's signalling | as it is; the caller adds a reserve | begins there |
+//! | object on the air | TOI, and symbols that were sent | goes on behind them |
+//! | last start of a repeated object | time since | puts it at its place in the schedule |
+//! | live object sent to its end | a mark | does not send it again |
+
+use std::collections::{BTreeSet, HashMap};
+
+use carousel::Digest;
+use carousel::flute::SenderError;
+use carousel::lct::Toi;
+use carousel::time::WallTime;
+
+use super::job::{Job, WaveEntry};
+use super::session::Opening;
+use super::{Air, Item, ItemId, Repeat, SessionIndex};
+
+/// Digest of an object's name, content and FEC.
+pub type ObjectKey = [u8; 16];
+
+/// Numbers of one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionNumbers {
+    /// Address and TSI.
+    pub name: String,
+    /// The TOI that the next object gets.
+    pub next_toi: u64,
+    /// The ID of the next FDT Instance.
+    pub next_instance_id: u32,
+    /// FDT Instances that may be renewed at one time.
+    pub pages: usize,
+    /// Objects that are described.
+    pub objects: usize,
+    /// Grows with what [`Air::known_objects`] would tell.
+    pub changes: u64,
+    /// Version of the signalling, of a session of ROUTE.
+    pub version: Option<u8>,
+    /// Repeated objects that are being sent: TOI, and symbols that were sent.
+    pub on_air: Vec<(u64, u64)>,
+}
+
+/// An object that has a TOI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownObject {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its TOI.
+    pub toi: u64,
+    /// When its last transmission began; `None`: there was none.
+    pub started_ms: Option<u64>,
+    /// Whether it was sent to its end.
+    pub is_complete: bool,
+}
+
+/// What another sender has used of a session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// A TOI above all of its own.
+    pub first_toi: u64,
+    /// An FDT Instance ID that it has not used.
+    pub first_instance_id: u32,
+    /// A version of the signalling that it has not gone beyond.
+    pub version: Option<u8>,
+    /// Its objects. Times are those before now, in milliseconds.
+    pub objects: HashMap<ObjectKey, KnownObject>,
+    /// See [`SessionNumbers::on_air`].
+    pub on_air: Vec<(u64, u64)>,
+}
+
+impl Air {
+    /// Numbers of all sessions.
+    pub fn numbers(&self) -> Vec<SessionNumbers> {
+        let mut all: Vec<SessionNumbers> = (0..self.sessions.len()).map(|at| self.numbers_of(at)).collect();
+        let waves = self.wave.iter().map(|entry| &entry.job);
+        for job in waves.chain(&self.between).chain(self.share.job()) {
+            if let Job::Object { id, symbols, left, .. } = job
+                && let Some(item) = self.items.get(id)
+            {
+                all[item.session].on_air.push((item.toi.0 as u64, symbols - left));
+            }
+        }
+        all
+    }
+
+    fn numbers_of(&self, index: SessionIndex) -> SessionNumbers {
+        let session = &self.sessions[index];
+        let (next_toi, next_instance_id) = session.sender.next_numbers();
+        SessionNumbers {
+            name: self.session_name(index),
+            next_toi,
+            next_instance_id,
+            pages: session.sender.fdt_pages(),
+            objects: session.items.len(),
+            changes: session.changes,
+            version: session.route.map(|group| self.routes[group].version()),
+            on_air: Vec::new(),
+        }
+    }
+
+    fn session_name(&self, index: SessionIndex) -> String {
+        format!("{}/{}", self.sessions[index].address, self.sessions[index].sender.tsi().0)
+    }
+
+    /// Objects of the session of that index.
+    pub fn known_objects(&self, index: SessionIndex) -> Vec<KnownObject> {
+        let own = self.sessions[index].items.iter().filter_map(|id| self.items.get(id));
+        own.filter(|item| item.place.is_none())
+            .map(|item| KnownObject {
+                key: item.key,
+                toi: item.toi.0 as u64,
+                started_ms: (item.starts > 0).then_some(item.started_ns / 1_000_000),
+                is_complete: item.completed > 0,
+            })
+            .collect()
+    }
+
+    pub(super) fn key_of(&self, item: &Item) -> ObjectKey {
+        let oti = self.sessions[item.session].sender.oti(item.toi);
+        let object = &item.object;
+        let text = format!("{}\0{:?}\0{oti:?}\0{}", object.uri, object.digest.0, item.repair.is_some());
+        let digest = Digest::of(text.as_bytes()).0;
+        std::array::from_fn(|at| digest[at])
+    }
+
+    /// Next TOI, next FDT Instance ID, and pages that may be renewed at one time, of each session.
+    pub fn next_numbers(&self) -> impl Iterator<Item = (u64, u32, usize)> {
+        self.sessions.iter().map(|it| {
+            let (toi, instance_id) = it.sender.next_numbers();
+            (toi, instance_id, it.sender.fdt_pages())
+        })
+    }
+
+    /// Nothing is queued from now on, until [`Air::go_on`]: another sender is on the air.
+    pub fn stand_by(&mut self) {
+        self.clear_queues();
+        self.is_standby = true;
+    }
+
+    /// Goes on in the place of another sender that has ended: by name of the session, what it has told. All queues are made anew.
+    /// Gives back how many objects keep the TOI that they had.
+    ///
+    /// # Errors
+    /// [`SenderError`] if there are more objects than TOIs.
+    pub fn go_on(
+        &mut self,
+        now_ns: u64,
+        wall: WallTime,
+        by_name: &HashMap<String, Numbers>,
+    ) -> Result<usize, SenderError> {
+        self.clear_queues();
+        self.is_standby = false;
+        let mut known: HashMap<ItemId, KnownObject> = HashMap::new();
+        let mut resumed: Vec<(ItemId, u64)> = Vec::new();
+        for index in 0..self.sessions.len() {
+            let numbers = by_name.get(&self.session_name(index));
+            self.go_on_in(index, numbers, &mut known, &mut resumed)?;
+            self.describe_anew(index, now_ns, wall, &known);
+        }
+        self.fdt_look_ns = 0;
+        let ids: Vec<ItemId> = self.items.keys().copied().collect();
+        let repeated = known.len().max(1) as u64;
+        let mut rank = 0;
+        for id in ids {
+            let Some(item) = self.items.get_mut(&id) else { continue };
+            let found = known.get(&id).copied();
+            let started_ms = found.and_then(|it| it.started_ms);
+            item.starts = u64::from(started_ms.is_some());
+            item.completed = u64::from(found.is_some_and(|it| it.is_complete));
+            item.started_ns = now_ns.saturating_sub(started_ms.unwrap_or(0).saturating_mul(1_000_000));
+            let (started_ns, bytes, is_open) =
+                (item.started_ns, item.air_bytes, self.sessions[item.session].opening == Opening::Open);
+            let weight = item.object.weight();
+            match item.object.repeat {
+                _ if started_ms.is_none() || !is_open => self.queue_again(id),
+                Repeat::Live(_) if item.completed > 0 => {}
+                Repeat::Live(_) | Repeat::Share => self.queue_again(id),
+                // Receivers have it: it is repeated as if nothing had happened, not all at once.
+                Repeat::Within { ms } => {
+                    rank += 1;
+                    self.lanes.set_timer(id, now_ns + ms * 1_000_000 / repeated * rank.min(repeated));
+                }
+                Repeat::Scheduled { .. } => self.lanes.schedule(id, weight, bytes, started_ns),
+            }
+        }
+        for (id, sent) in resumed {
+            self.resume(id, sent, now_ns);
+        }
+        Ok(known.len())
+    }
+
+    /// Queues an object that has not been sent to its end. What has a place is one of the pieces of another.
+    fn queue_again(&mut self, id: ItemId) {
+        // The description of an object in pieces has no bytes of its own.
+        let is_whole = |it: &Item| it.air_bytes == 0 && it.object.repeat.is_live();
+        if self.items.get(&id).is_some_and(is_whole) {
+            return;
+        }
+        self.queue(id);
+    }
+
+    fn clear_queues(&mut self) {
+        self.urgent.clear();
+        self.signalling.clear();
+        self.held.clear();
+        self.live.clear();
+        self.share.clear();
+        self.between.clear();
+        self.wave.clear();
+        self.lanes.retain(|_| false);
+    }
+
+    fn go_on_in(
+        &mut self,
+        index: SessionIndex,
+        numbers: Option<&Numbers>,
+        known: &mut HashMap<ItemId, KnownObject>,
+        resumed: &mut Vec<(ItemId, u64)>,
+    ) -> Result<(), SenderError> {
+        let session = &mut self.sessions[index];
+        session.forget_sent();
+        session.changes += 1;
+        let Some(numbers) = numbers else { return Ok(()) };
+        if let (Some(group), Some(version)) = (session.route, numbers.version) {
+            self.routes[group].go_on_from(version);
+        }
+        let own = session.items.iter().filter_map(|id| Some((*id, self.items.get(id)?)));
+        let own = own.filter(|(_, it)| it.place.is_none());
+        let by_toi: HashMap<Toi, (ItemId, ObjectKey)> = own.map(|(id, it)| (it.toi, (id, it.key))).collect();
+        let told = |old: &Toi| numbers.objects.get(&by_toi.get(old)?.1);
+        let first = (numbers.first_toi, numbers.first_instance_id);
+        let new_toi = |old: Toi| told(&old).map(|it| Toi(u128::from(it.toi)));
+        let renamed = session.sender.renumber(first, new_toi)?;
+        for (old, new) in &renamed {
+            if let (Some((id, _)), Some(it)) = (by_toi.get(old), told(old))
+                && u128::from(it.toi) == new.0
+            {
+                known.insert(*id, *it);
+                resumed.extend(numbers.on_air.iter().find(|on| on.0 == it.toi).map(|on| (*id, on.1)));
+            }
+        }
+        if !numbers.objects.is_empty() {
+            // Receivers know it.
+            session.opening = Opening::Open;
+        }
+        for id in &session.items {
+            if let Some(item) = self.items.get_mut(id)
+                && let Some(new) = renamed.get(&item.toi)
+            {
+                item.toi = *new;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the pages of a session's FDT new instances. Those that describe nothing new are sent when their time comes: receivers
+    /// have the other sender's.
+    fn describe_anew(
+        &mut self,
+        index: SessionIndex,
+        now_ns: u64,
+        wall: WallTime,
+        known: &HashMap<ItemId, KnownObject>,
+    ) {
+        let changed = self.sessions[index].renew(now_ns, wall);
+        if let Some(group) = self.sessions[index].route {
+            if !changed.is_empty() {
+                let job = self.signalling_of(group, index);
+                self.urgent.push_back(job);
+            }
+            return;
+        }
+        let session = &self.sessions[index];
+        let own = session.items.iter().filter(|id| !known.contains_key(id));
+        let own = own.filter_map(|id| session.sender.page_of(self.items.get(id)?.toi));
+        let new: BTreeSet<usize> = own.collect();
+        let pages = changed.into_iter().filter(|page| new.contains(page));
+        self.urgent.extend(pages.map(|page| Job::Fdt { session: index, page, next: 0 }));
+    }
+
+    /// Goes on with an object behind the symbols that were sent.
+    fn resume(&mut self, id: ItemId, sent: u64, now_ns: u64) {
+        let is_share = self.items.get(&id).is_some_and(|it| it.object.repeat == Repeat::Share);
+        let is_scheduled =
+            self.items.get(&id).is_some_and(|it| matches!(it.object.repeat, Repeat::Scheduled { .. }));
+        if !is_share && !is_scheduled {
+            return;
+        }
+        let Some(mut job) = self.start(id, now_ns) else { return };
+        if let Job::Object { sequence, symbols, left, .. } = &mut job
+            && sent < *symbols
+        {
+            for _ in 0..sent {
+                sequence.next();
+            }
+            *left = *symbols - sent;
+        }
+        match is_share {
+            true => self.share.put(job),
+            false => self.wave.push(WaveEntry::of(job)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use carousel::alc::Packet;
+    use carousel::flute::SenderProfile;
+    use carousel::lct::Tsi;
+    use carousel::lct::ext::Fdt;
+
+    use super::super::{AirConfig, AirObject, IP_UDP_BYTES};
+    use super::*;
+    use crate::object::LiveTiming;
+
+    const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
+    const FILM: Repeat = Repeat::Scheduled { popularity: 1.0 };
+
+    fn air(first_toi: u32) -> Air {
+        let mut air = Air::new(AirConfig {
+            rate_bps: 8_000_000,
+            fdt_interval_ms: 100,
+            reserved_bps: 4_000_000,
+            reserved_by_service_bps: vec![4_000_000],
+            drops_late: true,
+            first_toi,
+            ..AirConfig::default()
+        });
+        air.open_session("239.1.1.1:5000".parse().unwrap(), Tsi(1), SenderProfile::default());
+        air
+    }
+
+    fn object(name: &str, bytes: usize, repeat: Repeat) -> AirObject {
+        AirObject::of_bytes(name, &vec![name.len() as u8; bytes], repeat)
+    }
+
+    /// TOI and symbol of each packet of an object, FDT Instance ID of each other one.
+    #[derive(Debug, Default)]
+    struct Sent {
+        symbols: Vec<(u128, u32)>,
+        instances: Vec<u32>,
+    }
+
+    #[test]
+    fn what_comes_and_goes_on_standby_is_neither_queued_nor_counted_as_dropped() {
+        let mut air = air(1);
+        air.stand_by();
+        let live = Repeat::Live(LiveTiming::of(0, Some(2000)));
+        let [gone, stays] = ["gone", "stays"].map(|name| air.add(0, object(name, 1000, live)).unwrap());
+        air.withdraw(gone);
+        assert!(sent(&mut air, 0, 100).symbols.is_empty() && air.stats().live_dropped.total() == 0);
+        air.go_on(100_000_000, WALL, &HashMap::new()).unwrap();
+        assert_eq!(sent(&mut air, 100, 200).symbols.len(), 1);
+        assert!(!air.is_pending(stays));
+    }
+
+    fn sent(air: &mut Air, from_ms: u64, until_ms: u64) -> Sent {
+        let (mut now_ns, mut out, mut all) = (from_ms * 1_000_000, Vec::new(), Sent::default());
+        while now_ns < until_ms * 1_000_000 {
+            if air.next_packet(now_ns, WALL, &mut out).is_none() {
+                now_ns += 1_000_000;
+                continue;
+            }
+            let packet = Packet::parse(&out).unwrap();
+            match packet.fdt {
+                Some(fdt) => all.instances.push(Fdt::parse(fdt).unwrap().instance_id),
+                None => {
+                    let esi = u16::from_be_bytes([packet.body[2], packet.body[3]]);
+                    all.symbols.push((packet.lct.toi.unwrap().0, u32::from(esi)));
+                }
+            }
+            now_ns += (out.len() + IP_UDP_BYTES) as u64 * 1000;
+        }
+        all
+    }
+
+    /// What one sender tells the next one, with a reserve of ten.
+    fn told(air: &Air, now_ms: u64) -> HashMap<String, Numbers> {
+        let all = air.numbers().into_iter().enumerate().map(|(index, it)| {
+            let objects = air.known_objects(index).into_iter().map(|mut known| {
+                known.started_ms = known.started_ms.map(|ms| now_ms - ms);
+                (known.key, known)
+            });
+            let numbers = Numbers {
+                first_toi: it.next_toi + 10,
+                first_instance_id: it.next_instance_id + 10,
+                version: it.version,
+                objects: objects.collect(),
+                on_air: it.on_air,
+            };
+            (it.name, numbers)
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn a_film_goes_on_where_the_other_sender_has_ended_under_the_same_toi() {
+        let (mut first, mut second) = (air(1), air(70_000));
+        first.add(0, object("film", 1_400_000, FILM)).unwrap();
+        first.add(0, object("short", 14_000, FILM)).unwrap();
+        // Another order, and one that the first does not have.
+        for (name, bytes) in [("new!", 2800), ("short", 14_000), ("film", 1_400_000)] {
+            second.add(0, object(name, bytes, FILM)).unwrap();
+        }
+        let before = sent(&mut first, 0, 500);
+        let tois: BTreeMap<u128, u32> = before.symbols.iter().copied().collect();
+        let (&film, &last) = tois.iter().find(|(_, last)| **last > 100).expect("the film has begun");
+        let known = second.go_on(900_000_000, WALL, &told(&first, 500)).unwrap();
+        assert_eq!(known, 2);
+        let after = sent(&mut second, 900, 2500);
+        let of_film: Vec<u32> = after.symbols.iter().filter(|it| it.0 == film).map(|it| it.1).collect();
+        assert_eq!(of_film[0], last + 1, "nothing is sent twice, and nothing left out");
+        assert!(of_film.ends_with(&[999]) || of_film.contains(&999), "to its end: {}", of_film.len());
+        let used: BTreeSet<u128> = after.symbols.iter().map(|it| it.0).collect();
+        // Both were told, though the second was not sent; what was not is above the reserve.
+        assert_eq!(used, BTreeSet::from([film, 2, 13]));
+        let highest = before.instances.iter().max().unwrap();
+        assert!(after.instances.iter().all(|id| id > &(highest + 9)), "{:?}", after.instances);
+    }
+
+    #[test]
+    fn a_live_object_that_was_sent_is_not_sent_again_and_one_that_was_not_is() {
+        let live = Repeat::Live(LiveTiming::of(0, Some(2000)));
+        let (mut first, mut second) = (air(1), air(70_000));
+        for name in ["s1", "s-2"] {
+            first.add(0, object(name, 14_000, live)).unwrap();
+            second.add(0, object(name, 14_000, live)).unwrap();
+        }
+        let before = sent(&mut first, 0, 300);
+        assert_eq!(before.symbols.len(), 20);
+        first.add(0, object("s--3", 14_000, live)).unwrap();
+        let third = second.add(0, object("s--3", 14_000, live)).unwrap();
+        second.go_on(400_000_000, WALL, &told(&first, 300)).unwrap();
+        assert!(second.is_pending(third));
+        let after = sent(&mut second, 400, 900);
+        assert_eq!(after.symbols, (0..10).map(|esi| (3, esi)).collect::<Vec<_>>());
+        assert_eq!(second.stats().live_dropped.total(), 0);
+    }
+
+    #[test]
+    fn signalling_that_receivers_have_is_repeated_in_turn_and_new_signalling_goes_at_once() {
+        let (mut first, mut second) = (air(1), air(70_000));
+        for air in [&mut first, &mut second] {
+            for name in ["a", "b2", "c33"] {
+                air.add(0, object(name, 1000, Repeat::Within { ms: 3000 })).unwrap();
+            }
+        }
+        second.add(0, object("new!", 1000, Repeat::Within { ms: 3000 })).unwrap();
+        sent(&mut first, 0, 300);
+        second.go_on(400_000_000, WALL, &told(&first, 300)).unwrap();
+        let at_once = sent(&mut second, 400, 500).symbols;
+        assert_eq!(at_once, [(14, 0)]);
+        let later: BTreeSet<u128> = sent(&mut second, 500, 3600).symbols.iter().map(|it| it.0).collect();
+        assert_eq!(later, BTreeSet::from([1, 2, 3, 14]));
+    }
+
+    #[test]
+    fn a_sender_that_was_silent_for_a_while_goes_on_with_the_numbers_of_the_other_one() {
+        let (mut first, mut second) = (air(1), air(70_000));
+        for air in [&mut first, &mut second] {
+            air.add(0, object("film", 140_000, FILM)).unwrap();
+        }
+        let mut instances = sent(&mut first, 0, 500).instances;
+        for (from, to, at_ms) in [(0, 1, 1000), (1, 0, 2000), (0, 1, 3000)] {
+            let airs = [&mut first, &mut second];
+            let numbers = told(airs[from], at_ms);
+            assert_eq!(airs[to].go_on(at_ms * 1_000_000, WALL, &numbers).unwrap(), 1);
+            let next = sent(airs[to], at_ms, at_ms + 500);
+            assert!(next.symbols.iter().all(|it| it.0 == 1) && next.symbols.len() > 100);
+            assert!(next.instances[0] > *instances.last().unwrap(), "{instances:?} {next:?}");
+            instances = next.instances;
+        }
+    }
+}
