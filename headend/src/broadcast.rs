@@ -21,7 +21,7 @@ use carousel::mabr::Component;
 use carousel::time::WallTime;
 use carousel::trust::{Edition, Kind as SealKind};
 
-use crate::air::{Air, AirConfig, ItemId, SessionIndex};
+use crate::air::{Air, AirConfig, ItemId, Numbers, SessionIndex};
 use crate::announce::{CONFIGURATION_TSI, MediaSession, Service, announcement, gateway_configuration};
 use crate::catalog::{Catalog, CatalogDocuments};
 use crate::config::{Carousel, Config, Source};
@@ -74,6 +74,8 @@ pub struct Broadcast {
     catalog_items: BTreeMap<String, (Digest, ItemId)>,
     /// The document of commands to receivers.
     commands: Option<ItemId>,
+    /// The commands in it.
+    in_force: Vec<Command>,
     /// Bundles of firmware that are on offer.
     firmware: Bundles,
     /// Whether sources are followed while they change.
@@ -167,6 +169,7 @@ impl Broadcast {
             made: CatalogDocuments::default(),
             catalog_items: BTreeMap::new(),
             commands: None,
+            in_force: Vec::new(),
             firmware: Bundles::default(),
             is_followed,
             is_begun: false,
@@ -616,10 +619,55 @@ impl Broadcast {
 }
 
 impl Broadcast {
+    /// Commands to receivers that are on the air.
+    pub fn commands_in_force(&self) -> &[Command] {
+        &self.in_force
+    }
+
+    /// Goes on in the place of another headend that has ended: with its numbers by session, and versions of signatures above those
+    /// that it may have used. Documents with a version or a date are made anew. Gives back how many objects keep their TOI.
+    ///
+    /// # Errors
+    /// An object that does not fit its session.
+    pub fn go_on(
+        &mut self,
+        now_ns: u64,
+        wall: WallTime,
+        numbers: &HashMap<String, Numbers>,
+        versions: u64,
+    ) -> Result<usize, String> {
+        if let Some(sealer) = &self.config.sealer {
+            sealer.go_on_from(versions);
+        }
+        self.renew_documents(wall, true)?;
+        let in_force = std::mem::take(&mut self.in_force);
+        self.command(&in_force, wall)?;
+        self.offer_again(wall)?;
+        self.forget_old_manifests();
+        self.air.go_on(now_ns, wall, numbers).map_err(|err| err.to_string())
+    }
+
+    /// Of manifests that are held back, the newest alone is to be sent; an earlier one would take receivers back behind what the
+    /// other headend has sent.
+    fn forget_old_manifests(&mut self) {
+        let mut newest = VecDeque::new();
+        for held in std::mem::take(&mut self.held) {
+            let is_same =
+                |it: &Held| it.source == held.source && it.prepared.object.path == held.prepared.object.path;
+            newest.retain(|it| !is_same(it));
+            if let Some(old) = self.sources[held.source].items.remove(&held.prepared.object.path) {
+                self.air.withdraw(old);
+            }
+            newest.push_back(held);
+        }
+        self.held = newest;
+    }
+
     /// Sends the document of the commands that are in force, signed, in the place of the one before.
     fn command(&mut self, commands: &[Command], wall: WallTime) -> Result<(), String> {
         // Also when the last is gone: receivers that have some waiting forget them.
         let Some(sealer) = &self.config.sealer else { return Ok(()) };
+        self.in_force = commands.to_vec();
         if commands.is_empty() && self.commands.is_none() {
             return Ok(());
         }

@@ -42,6 +42,11 @@ impl Clocks for SystemClocks {
     }
 }
 
+/// Nanoseconds since the boot, those in which the machine was suspended included: what a lease is counted by.
+pub fn boot_ns() -> u64 {
+    crate::sys::boot_ns()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +57,8 @@ mod tests {
         let first = clocks.now();
         assert!(first < Instant::from_nanos(60_000_000_000) && clocks.now() >= first);
         assert!(clocks.wall().unix_ms() > 1_700_000_000_000);
+        let boot_ns = boot_ns();
+        clocks.sleep(Duration::from_millis(2));
+        assert!((2_000_000..60_000_000_000).contains(&(super::boot_ns() - boot_ns)));
     }
 }

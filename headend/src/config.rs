@@ -11,8 +11,8 @@ use carousel::trust::Sealer;
 use serde::{Deserialize, Serialize};
 
 pub use crate::options::{
-    Carousel, Carry, Class, DvbI, Fec, FecClasses, Firmware, Forecast, Ingest, Link, Metrics, Multiplex, Nip,
-    Output, Profile, Receiver, Repair, Sessions, Signing, Simulation, Source,
+    Carousel, Carry, Class, DvbI, Fec, FecClasses, Firmware, Forecast, Ingest, Lease, Link, Metrics,
+    Multiplex, Nip, Output, Profile, Receiver, Repair, Sessions, Signing, Simulation, Source,
 };
 use crate::overhead::PACKET_BYTES;
 
@@ -55,6 +55,9 @@ pub struct Config {
     /// Packagers that upload what is sent.
     #[serde(default)]
     pub ingest: Option<Ingest>,
+    /// Several headends with this configuration, of which one sends: with this table it does so only while it holds the lease.
+    #[serde(default)]
+    pub lease: Option<Lease>,
     /// A listener for Prometheus.
     #[serde(default)]
     pub metrics: Option<Metrics>,
@@ -125,6 +128,9 @@ impl Config {
         if let Some(ingest) = &mut config.ingest {
             ingest.complete(folder);
         }
+        if let Some(lease) = &mut config.lease {
+            lease.settle(folder);
+        }
         config.catalog = config.dvb_i.clone().unwrap_or_default();
         config.catalog.settle(folder, &config.nip.provider);
         let mistakes = config.mistakes();
@@ -154,6 +160,11 @@ impl Config {
         all.extend(self.ingest.iter().flat_map(Ingest::mistakes));
         all.extend(self.mistakes_of_ingest());
         all.extend(self.mistakes_of_firmware());
+        all.extend(self.lease.iter().flat_map(Lease::mistakes));
+        if self.lease.is_some() && self.multiplex.as_ref().is_some_and(Multiplex::is_carousel) {
+            let fix = "carry IP ([multiplex] carry = \"mpe\" or \"gse\"), or leave [lease] out";
+            all.push(Mistake::of_value("lease", "versions of DSM-CC modules are not shared", fix));
+        }
         all
     }
 

@@ -20,6 +20,7 @@
 //! | [`follow`], `watch` | the thread that follows changes; file events |
 //! | [`mod@line`], [`pace`], [`sink`] | framing for the link, pacing, output |
 //! | [`transmit`] | the loop around all of it, for `send` and `build` |
+//! | [`lease`] | of several headends with one carousel, the one that sends, and what the others need to go on |
 //! | [`forecast`], [`simulate`], [`chart`] | feasibility, a simulated audience, the plan as a page |
 //! | [`scan`], [`inspect`] | reports on a package, and on a recording or a link |
 //! | [`check`], [`mod@status`], [`metrics`] | what would keep a configuration off the air; what is on the air now, for `headend status` and Prometheus |
@@ -37,7 +38,7 @@
 //! floor 5: lanes, catalog
 //! floor 6: air, simulate, prepare, announce, forward, pace
 //! floor 7: multiplex, broadcast, chart
-//! floor 8: line, sink, follow, inspect
+//! floor 8: line, sink, follow, inspect, lease
 //! floor 9: check, status, metrics, transmit
 //! floor 10: cli, commands
 //! floor 11: main
@@ -61,6 +62,7 @@ pub mod forward;
 pub mod ingest;
 pub mod inspect;
 pub mod lanes;
+pub mod lease;
 pub mod line;
 mod listen;
 pub mod metrics;

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 
 use crate::air::LiveDrop;
 use crate::ingest::IngestStats;
+use crate::lease::LeaseFailure;
 use crate::listen;
 use crate::pull::PullStats;
 use crate::status::State;
@@ -181,6 +182,27 @@ impl Collector for Scrape {
         if let Some(until) = status["signing"]["until_s"].as_u64() {
             let help = "Seconds from 1970 to the end of the certificate of the signing key";
             writer.gauge("signing_expires_seconds", help, until as f64)?;
+        }
+        if let Some(lease) = status["lease"].as_object() {
+            let number = |name: &str| lease.get(name).and_then(serde_json::Value::as_u64);
+            let is_active = lease.get("role").is_some_and(|it| it == "active");
+            let help = "1 while this headend is active, 0 while it is on standby";
+            writer.gauge("lease_active", help, f64::from(u8::from(is_active)))?;
+            let help = "Generation of the lease: it grows with every takeover";
+            writer.gauge("lease_generation", help, number("generation").unwrap_or(0) as f64)?;
+            let help = "Seconds since the lease was renewed, by this headend or, on standby, as it was seen";
+            writer.gauge(
+                "lease_renewal_age_seconds",
+                help,
+                number("since_renewal_ms").unwrap_or(0) as f64 / 1000.0,
+            )?;
+            let help = "Takeovers of the lease by this headend";
+            writer.counter("lease_takeovers", help, number("takeovers").unwrap_or(0))?;
+            let failures = LeaseFailure::ALL.iter().map(|it| {
+                let count = status["lease"]["failures"][it.as_str()].as_u64().unwrap_or(0);
+                (it.as_str(), count)
+            });
+            writer.by_reason("lease_failures", "Requests for the lease that came to nothing", failures)?;
         }
         if let Some(ingest) = &self.ingest {
             let [stored, bytes, removed, redundant] = ingest.counts();

@@ -32,7 +32,8 @@ pub fn to_json(command: &Command) -> Value {
     })
 }
 
-fn of_json(value: &Value) -> Option<Command> {
+/// A command of a file, or of another headend. `None`: it is none.
+pub fn of_json(value: &Value) -> Option<Command> {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let number = |name: &str| value.get(name).and_then(Value::as_u64);
     let groups = value.get("groups")?.as_array()?.iter().map(|it| it.as_str().map(str::to_owned));
@@ -74,6 +75,19 @@ pub fn read(folder: &Path, date: u64) -> (Vec<Command>, Vec<String>) {
         commands.truncate(MAX_COMMANDS);
     }
     (commands, problems)
+}
+
+/// Adds commands that another headend has on the air, and removes those that it has taken back since `before`. Lines on what could
+/// not be done.
+pub fn mirror(folder: &Path, before: &[Command], commands: &[Command], date: u64) -> Vec<String> {
+    let (own, mut problems) = read(folder, date);
+    for gone in before.iter().filter(|it| own.contains(it) && !commands.contains(it)) {
+        problems.extend(cancel(folder, &gone.id).err());
+    }
+    for command in commands.iter().filter(|it| it.until > date && !own.contains(it)) {
+        problems.extend(add(folder, command, date).err());
+    }
+    problems
 }
 
 /// Writes a command down, and removes those that have expired.
@@ -158,6 +172,23 @@ mod tests {
         fs::write(at.join("odd.json"), "{}").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", at.join("link.json")).unwrap();
         assert_eq!(read(&at, 0).1.len(), 2);
+    }
+
+    #[test]
+    fn commands_of_another_headend_are_taken_over_and_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().canonicalize().unwrap();
+        let [own, a, b] = ["own", "a", "b"].map(|id| command(id, 200));
+        add(&at, &own, 50).unwrap();
+        assert!(mirror(&at, &[], &[a.clone(), b.clone(), command("old", 50)], 50).is_empty());
+        assert_eq!(read(&at, 50).0, [a.clone(), b.clone(), own.clone()]);
+        assert!(mirror(&at, &[a.clone(), b.clone()], std::slice::from_ref(&b), 50).is_empty());
+        assert_eq!(read(&at, 50).0, [b.clone(), own], "what was given here stays");
+        assert_eq!(
+            mirror(&at, &[], &[Command { within_s: 1, ..b }], 50).len(),
+            1,
+            "another command of this name"
+        );
     }
 
     #[test]

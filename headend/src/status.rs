@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::lease::{LeaseStatus, LeaseView};
 use crate::line::LineStats;
 use crate::signing;
 use crate::units::{human_bps, human_bytes, human_seconds};
@@ -25,9 +26,17 @@ const DOCUMENT_BYTES: u64 = 1 << 20;
 
 /// State of a transmission; shared with the thread that answers.
 #[derive(Debug, Clone, Default)]
-pub struct State(Arc<Mutex<Value>>);
+pub struct State {
+    document: Arc<Mutex<Value>>,
+    lease: Option<LeaseStatus>,
+}
 
 impl State {
+    /// Of a transmission with a lease, or without.
+    pub fn of(lease: Option<LeaseStatus>) -> Self {
+        Self { document: Arc::default(), lease }
+    }
+
     /// Takes over the counters.
     pub fn update(&self, config: &Config, objects: usize, stats: &LineStats, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
@@ -55,19 +64,58 @@ impl State {
             "signing": config.sealer.as_ref().map(signing::to_json),
             "sources": sources.collect::<Vec<_>>(),
         });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = document;
+        *self.document.lock().unwrap_or_else(PoisonError::into_inner) = document;
     }
 
     /// A state with every member that metrics are made of.
     pub(crate) fn signed_sample() -> Self {
         let source = json!({ "name": "", "class": "medium" });
-        Self(Arc::new(Mutex::new(json!({ "signing": { "until_s": 0 }, "sources": [source] }))))
+        let document = json!({ "signing": { "until_s": 0 }, "sources": [source] });
+        Self { document: Arc::new(Mutex::new(document)), lease: Some(LeaseStatus::sample()) }
     }
 
-    /// The document as of the last update.
+    /// The document as of the last update; the lease as of now.
     pub fn document(&self) -> Value {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        document["lease"] = self.lease.as_ref().map_or(Value::Null, |lease| lease_to_json(&lease.view()));
+        document
     }
+}
+
+fn lease_to_json(lease: &LeaseView) -> Value {
+    json!({
+        "role": lease.role.as_str(),
+        "node": lease.node,
+        "holder": lease.holder,
+        "generation": lease.generation,
+        "since_renewal_ms": lease.since_renewal_ms,
+        "takeovers": lease.takeovers,
+        "failures": lease.failures.iter().copied().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+fn lease_to_text(lease: &Value) -> String {
+    let text = |name: &str| lease[name].as_str().unwrap_or("nobody");
+    let number = |name: &str| lease[name].as_u64().unwrap_or(0);
+    let mut out = match (text("role"), text("node"), text("holder")) {
+        ("active", node, _) => format!("lease      {node} is active, generation {}", number("generation")),
+        (_, node, holder) => {
+            format!(
+                "lease      {node} is on standby, {holder} is active, generation {}",
+                number("generation")
+            )
+        }
+    };
+    if let Some(ms) = lease["since_renewal_ms"].as_u64() {
+        out.push_str(&format!("; renewed {ms} ms ago"));
+    }
+    out.push_str(&format!("; {} takeovers\n", number("takeovers")));
+    for (why, count) in lease["failures"].as_object().into_iter().flatten() {
+        if let Some(count) = count.as_u64().filter(|count| *count > 0) {
+            out.push_str(&format!("lease      {count} requests failed: {why}\n"));
+        }
+    }
+    out
 }
 
 /// The socket of a configuration.
@@ -125,8 +173,10 @@ pub fn ask(config: &Path) -> Result<Value, String> {
 pub fn to_table(status: &Value) -> String {
     let number = |name: &str| status[name].as_u64().or_else(|| status[name].as_f64().map(|it| it as u64));
     let number = |name: &str| number(name).unwrap_or(0);
+    let is_standby = status["lease"]["role"] == "standby";
     let mut out = format!(
-        "on the air {}, for {}\nlink       {} of {} ({} reserved for live)\nsent       {} objects of {}, repeats included; {} in {} packets\n",
+        "{} {}, for {}\nlink       {} of {} ({} reserved for live)\nsent       {} objects of {}, repeats included; {} in {} packets\n",
+        if is_standby { "on standby" } else { "on the air" },
         status["configuration"].as_str().unwrap_or_default(),
         human_seconds(number("uptime_s") as f64),
         human_bps(number("sent_bps") as f64),
@@ -148,6 +198,9 @@ pub fn to_table(status: &Value) -> String {
             out.push_str(&format!("dropped    {count} live objects: {why}\n"));
         }
     }
+    if status["lease"].is_object() {
+        out.push_str(&lease_to_text(&status["lease"]));
+    }
     if let Some(key) = status["signing"]["key"].as_str() {
         let text = |name: &str| status["signing"][name].as_str().unwrap_or_default();
         out.push_str(&format!("signed by  key {key} of root {}, until {}\n", text("root"), text("until")));
@@ -163,6 +216,33 @@ pub fn to_table(status: &Value) -> String {
 mod tests {
     use super::*;
     use crate::air::{LiveDrop, LiveDrops};
+
+    #[test]
+    fn the_role_of_a_headend_with_a_lease_is_told() {
+        let mut view = LeaseView {
+            role: crate::lease::LeaseRole::Standby,
+            node: "b".to_owned(),
+            holder: Some("a".to_owned()),
+            generation: 7,
+            since_renewal_ms: Some(120),
+            takeovers: 1,
+            failures: vec![("connect", 3), ("timeout", 0)],
+        };
+        let table = to_table(&json!({ "lease": lease_to_json(&view) }));
+        assert!(
+            table.starts_with("on standby ") && table.contains("b is on standby, a is active, generation 7"),
+            "{table}"
+        );
+        assert!(
+            table.contains("renewed 120 ms ago; 1 takeovers\nlease      3 requests failed: connect\n"),
+            "{table}"
+        );
+        assert!(!table.contains("timeout"), "{table}");
+        view.role = crate::lease::LeaseRole::Active;
+        let table = to_table(&json!({ "lease": lease_to_json(&view) }));
+        assert!(table.starts_with("on the air ") && table.contains("b is active, generation 7"), "{table}");
+        assert!(State::default().document()["lease"].is_null());
+    }
 
     #[test]
     fn a_state_is_told_and_a_second_sender_is_noticed() {

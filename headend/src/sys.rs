@@ -1,4 +1,5 @@
-//! System calls without a safe wrapper: one socket option, the timer slack of a thread, mapping a file, and opening files of a source.
+//! System calls without a safe wrapper: one socket option, the timer slack of a thread, the time since the boot, mapping a file, and opening
+//! files of a source.
 #![allow(unsafe_code)] // four calls; each SAFETY comment says what makes it sound
 
 use std::ffi::CString;
@@ -41,6 +42,15 @@ pub(crate) fn sleep_exactly() {
     let slack_ns: libc::c_ulong = 1;
     // SAFETY: this operation takes an integer and touches no memory of the process.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns) };
+}
+
+/// Nanoseconds since the boot, those in which the machine was suspended included.
+pub(crate) fn boot_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`, which is there and borrowed by nobody else.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    assert_eq!(result, 0, "Linux has this clock since 2.6.39");
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 /// Maps a recording for reading. A recording that another program cuts short while it is read ends this one

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::broadcast::{Broadcast, Followed};
 use crate::clock::Clocks;
 use crate::follow::{Ended, Follower};
+use crate::lease::Lease;
 use crate::line::{Line, LineStats};
 use crate::pace::Pacer;
 use crate::package::Problem;
@@ -20,6 +21,8 @@ use carousel::time::WallTime;
 const MAX_SLEEP: Duration = Duration::from_millis(10);
 /// The shortest sleep while nothing is due.
 const MIN_IDLE: Duration = Duration::from_micros(100);
+/// Between two looks of a headend on standby at its lease.
+const STANDBY_SLEEP: Duration = Duration::from_millis(2);
 /// In real time: shorter sleeps cost more than the accuracy is worth.
 const MIN_SLEEP_NS: u64 = 5_000;
 /// From this rate on packets leave in batches: modulators of satellites take less, and a sleep for each packet would cost more than
@@ -120,6 +123,8 @@ pub struct Transmission {
     line: Line,
     end: End,
     pacer: Pacer,
+    /// Of several headends with one carousel: the right to send.
+    lease: Option<Lease>,
     followed: Followed,
     datagrams: u64,
     next_rescan_ns: u64,
@@ -145,6 +150,7 @@ impl Transmission {
         Self {
             end,
             pacer: Pacer::new(config.link.rate_bps, 0),
+            lease: None,
             followed: Followed::default(),
             datagrams: 0,
             next_rescan_ns: config.carousel.rescan_interval_ms * 1_000_000,
@@ -154,6 +160,12 @@ impl Transmission {
             broadcast,
             line,
         }
+    }
+
+    /// Packets are sent only while a lease is held.
+    #[must_use]
+    pub fn with_lease(self, lease: Option<Lease>) -> Self {
+        Self { lease, ..self }
     }
 
     /// Counters.
@@ -181,10 +193,23 @@ impl Transmission {
                 return output.flush();
             }
             if stop.load(Ordering::Relaxed) {
+                // Another headend goes on with these sessions: they are not closed.
+                if let Some(lease) = &mut self.lease {
+                    lease.leave(|duration| clocks.sleep(duration));
+                    return output.flush();
+                }
                 self.broadcast.air.close();
                 self.line.close();
             }
             self.do_what_is_due(now_ns, clocks, updates, observer)?;
+            if let Some(lease) = &mut self.lease
+                && !lease.tend(now_ns, clocks.wall(), &mut self.broadcast)?
+            {
+                // What waits there is sent while the lease that it was made under counts, or dropped.
+                output.flush()?;
+                clocks.sleep(STANDBY_SLEEP);
+                continue;
+            }
             self.broadcast.release_held()?;
             match self.send_batch(now_ns, clocks.wall(), &mut packet, observer, output)? {
                 Next::Goes => {}

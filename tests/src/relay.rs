@@ -97,7 +97,11 @@ fn carry(
     }
 }
 
-fn receiving(group: SocketAddrV4) -> io::Result<UdpSocket> {
+/// A socket that gets what is sent to a group on loopback from [`UPLINK`]; reading waits 5 ms at most.
+///
+/// # Errors
+/// What the system said.
+pub fn receiving(group: SocketAddrV4) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     let _ = socket.set_recv_buffer_size(8 << 20);

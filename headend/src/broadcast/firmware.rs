@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use carousel::Digest;
-use carousel::firmware::{BUNDLE_TYPE, CONTENT_TYPE, SERVICE, URI};
+use carousel::firmware::{BUNDLE_TYPE, CONTENT_TYPE, Offer, SERVICE, URI};
 use carousel::lct::Tsi;
 use carousel::time::WallTime;
-use carousel::trust::{Edition, Kind};
+use carousel::trust::{Edition, Kind, Sealer};
 
 use super::{Broadcast, signalled};
 use crate::air::{AirObject, ItemId, Repeat, SessionIndex};
@@ -32,6 +32,8 @@ pub(super) struct Bundles {
     /// Sessions by TSI: one that has ended is used again.
     sessions: HashMap<u64, SessionIndex>,
     document: Option<ItemId>,
+    /// What it offers.
+    offers: Vec<Offer>,
 }
 
 impl Broadcast {
@@ -86,6 +88,20 @@ impl Broadcast {
         for id in gone.into_values() {
             self.air.withdraw(id);
         }
+        self.firmware.offers = offers;
+        self.send_offers(&sealer, wall)
+    }
+
+    /// Signs and sends the offers under a new version.
+    pub(super) fn offer_again(&mut self, wall: WallTime) -> Result<(), String> {
+        match self.config.sealer.clone().filter(|_| self.config.firmware.is_some()) {
+            Some(sealer) => self.send_offers(&sealer, wall),
+            None => Ok(()),
+        }
+    }
+
+    fn send_offers(&mut self, sealer: &Sealer, wall: WallTime) -> Result<(), String> {
+        let offers = &self.firmware.offers;
         if offers.is_empty() && self.firmware.document.is_none() {
             return Ok(());
         }
@@ -96,7 +112,7 @@ impl Broadcast {
             until: offers.iter().map(|it| it.until).max().unwrap_or(issued + EMPTY_S),
             ..Edition::default()
         };
-        let text = carousel::firmware::to_xml(&offers);
+        let text = carousel::firmware::to_xml(offers);
         let sealed = sealer.seal_xml(Kind::Firmware, &carousel::firmware::stream(), &edition, &text);
         let (bytes, ms) = (sealed.as_bytes(), self.config.carousel.announcement_interval_ms);
         if let Err(why) = releases::publish(&self.config, bytes) {

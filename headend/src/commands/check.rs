@@ -8,6 +8,7 @@ use super::{Identity, open, pretty, print};
 use crate::check::examine;
 use crate::clock::{Clocks as _, SystemClocks};
 use crate::config::Config;
+use crate::lease::{self, StoreLook};
 use crate::line::Line;
 use crate::multiplex::Rotation;
 use crate::plan;
@@ -69,6 +70,18 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
             Probed::Fine(what) => Finding::fine(about, what),
             Probed::Wrong { what, fix } => Finding::new(Severity::Error, about, what, fix),
         }
+    }));
+    found.extend(config.lease.as_ref().map(|options| match lease::look(options) {
+        StoreLook::Fine => {
+            let what =
+                format!("{} keeps the conditions of writes; this headend is {}", options.url, options.node);
+            Finding::fine("lease".to_owned(), what)
+        }
+        StoreLook::Unconditional(what) => {
+            let fix = "give another url, or leave [lease] out";
+            Finding::new(Severity::Error, "lease".to_owned(), what, fix)
+        }
+        StoreLook::Failed { what, fix } => Finding::new(Severity::Error, "lease".to_owned(), what, fix),
     }));
     let report = Report::new(found);
     print(&if json {

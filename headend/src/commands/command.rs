@@ -39,6 +39,7 @@ pub(super) fn command(order: Order) -> Result<(), String> {
         }
         ("cancel", Some(id)) => {
             spool::cancel(&folder, id)?;
+            warn_on_standby(&config);
             if order.json {
                 return print(&pretty(&json!({ "schema": 1, "id": id, "done": "cancelled" })));
             }
@@ -61,11 +62,24 @@ pub(super) fn command(order: Order) -> Result<(), String> {
             }
             let command = given(&order, action, target.unwrap_or_default(), wall)?;
             spool::add(&folder, &command, date)?;
+            warn_on_standby(&config);
             if order.json {
                 return print(&pretty(&spool::to_json(&command)));
             }
             print(&format!("{}\n`headend send` repeats it until then\n", line(&command)))
         }
+    }
+}
+
+/// Of several headends with a lease, the one on the air sends its own commands.
+fn warn_on_standby(config: &Config) {
+    let Some(file) = config.file.as_ref().filter(|_| config.lease.is_some()) else { return };
+    let lease = crate::status::ask(file).map(|status| status["lease"].clone()).unwrap_or_default();
+    if lease["role"] != "active" {
+        let holder = lease["holder"].as_str().unwrap_or("another headend");
+        eprintln!(
+            "headend: this headend is not on the air: say the same on {holder}, unless both have one folder of commands"
+        );
     }
 }
 

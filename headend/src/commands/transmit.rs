@@ -15,6 +15,7 @@ use crate::clock::{Clocks, SystemClocks, VirtualClocks};
 use crate::config::Config;
 use crate::follow::Follower;
 use crate::ingest::Ingest;
+use crate::lease::Lease;
 use crate::line::{Line, LineStats};
 use crate::metrics;
 use crate::options::Carry;
@@ -31,6 +32,12 @@ use crate::transmit::{End, Observer, Output, Transmission, Updates};
 /// # Errors
 /// Sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
 pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), String> {
+    if once && config.lease.is_some() {
+        return Err(
+            "--once does not go with [lease]: a single pass is sent by one headend; leave [lease] out"
+                .to_owned(),
+        );
+    }
     let clocks = Arc::new(SystemClocks::new());
     let ingest = if once { None } else { Ingest::start(&config)? };
     if let Some(ingest) = &ingest {
@@ -57,7 +64,11 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     };
     let mut versions = Versions::open(&config, clocks.wall())?;
     let objects = broadcast.air.objects().count();
-    let state = State::default();
+    let lease = Lease::start(&config, &mut broadcast)?;
+    if let Some(status) = lease.as_ref().map(Lease::status) {
+        sink.only_while(move || status.may_send());
+    }
+    let state = State::of(lease.as_ref().map(Lease::status));
     state.update(&config, objects, &LineStats::default(), Duration::ZERO);
     if let Some(metrics) = config.metrics.as_ref().filter(|_| !once) {
         let uploads = ingest.as_ref().map(|it| Arc::clone(it.stats()));
@@ -65,7 +76,8 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
         eprintln!("metrics at http://{address}/metrics");
     }
     eprintln!(
-        "on the air: {objects} objects at {:.3} Mbit/s; {}",
+        "{}: {objects} objects at {:.3} Mbit/s; {}",
+        if lease.is_some() { "ready, with a lease" } else { "on the air" },
         config.link.rate_bps as f64 / 1e6,
         line.where_to(&config)
     );
@@ -93,7 +105,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
         }
     }
     console.state = (!once).then_some(StateWriter { state, config, objects, updated: Duration::ZERO });
-    let mut transmission = Transmission::new(broadcast, line, End::Stopped { once });
+    let mut transmission = Transmission::new(broadcast, line, End::Stopped { once }).with_lease(lease);
     crate::sys::sleep_exactly();
     let updates = follower.as_ref().map(|it| it as &dyn Updates);
     transmission.run(&*clocks, stop, updates, &mut console, &mut sink)?;

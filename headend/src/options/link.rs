@@ -1,5 +1,7 @@
 //! `[link]`, `[receiver]`, `[output]`: the one-way link, its receivers, and where packets leave.
 
+use std::net::IpAddr;
+
 use carousel::config::Mistake;
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +127,9 @@ impl DvbS2 {
 pub struct Output {
     /// Interface that multicast leaves by: a name (`eth1`) or one of its addresses. Empty: the system's choice.
     pub interface: String,
+    /// Source address of packets: one that this machine has on any interface. Receivers know a session by it: headends that take the
+    /// place of each other have the same. Left out: the system's choice.
+    pub source: Option<IpAddr>,
     /// IP TTL or hop limit.
     pub ttl: u8,
     /// Differentiated services code point, 0 to 63.
@@ -136,7 +141,7 @@ pub struct Output {
 
 impl Default for Output {
     fn default() -> Self {
-        Self { interface: String::new(), ttl: 8, dscp: 0, segmentation_offload: true }
+        Self { interface: String::new(), source: None, ttl: 8, dscp: 0, segmentation_offload: true }
     }
 }
 
@@ -146,6 +151,9 @@ impl Output {
         if self.dscp > 63 {
             let what = format!("{} is not a code point", self.dscp);
             mistakes.add("dscp", what, "0 to 63; 34 is AF41, for video");
+        }
+        if let Some(source) = self.source.filter(|it| it.is_multicast() || it.is_unspecified()) {
+            mistakes.add("source", format!("{source} is no address of a machine"), "such as 192.0.2.10");
         }
         mistakes.found
     }

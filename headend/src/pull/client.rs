@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use carousel::config::without_numbers;
 use carousel::name::resolve;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue,
@@ -152,7 +152,7 @@ impl Body {
 }
 
 /// A pool of connections.
-pub(super) type Http = HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+pub(super) type Http = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// A client with the system's authorities.
 pub(super) fn http() -> Http {
@@ -229,7 +229,7 @@ impl Client {
             if let Some((offset, Validator::Etag(value))) = from {
                 request = request.header(RANGE, format!("bytes={offset}-")).header(IF_RANGE, value);
             }
-            let request = request.body(Empty::new()).map_err(|_| PullFailure::BadPath)?;
+            let request = request.body(Full::default()).map_err(|_| PullFailure::BadPath)?;
             let response = tokio::time::timeout(SILENCE, self.client.request(request))
                 .await
                 .map_err(|_| silent())?

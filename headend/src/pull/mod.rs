@@ -47,6 +47,7 @@ use s3::credentials::{Environment, environment};
 use s3::held::Held;
 use s3::listing::{Listed, Next, Page};
 use s3::{Bucket, Conditions};
+pub use s3::{Condition, SmallStore, StoreFailed, Written};
 pub use stats::{BucketList, KeyLeftOut, OriginKind, PullFailure, PullStats};
 use stats::{Failed, without_secrets};
 

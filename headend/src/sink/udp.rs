@@ -4,6 +4,7 @@
 //! (`UDP_SEGMENT`, Linux 4.18): a call for up to 64 datagrams, and one walk through its network stack. Where it does not, for want of an
 //! interface that counts checksums or for a datagram beyond the MTU, each has a call of its own, as before.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -29,10 +30,21 @@ pub struct UdpSink {
     v4: Option<Socket>,
     v6: Option<Socket>,
     held: Held,
+    /// Datagrams leave only while it says yes.
+    gate: Option<Gate>,
     /// Whether the kernel splits buffers, as far as it is known.
     splits: bool,
     #[cfg(test)]
     calls: u64,
+}
+
+/// A question that is asked before each call of the system.
+struct Gate(Box<dyn Fn() -> bool>);
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 /// Datagrams that wait for the next call: all of one destination and length, but for the last, which may be shorter.
@@ -69,10 +81,16 @@ impl UdpSink {
             v4,
             v6,
             held,
+            gate: None,
             splits: output.segmentation_offload,
             #[cfg(test)]
             calls: 0,
         })
+    }
+
+    /// From now on datagrams leave only while `may_send` says yes, which is asked right before; else they are dropped.
+    pub fn only_while(&mut self, may_send: impl Fn() -> bool + 'static) {
+        self.gate = Some(Gate(Box::new(may_send)));
     }
 
     /// Takes a datagram. It leaves with the next of another destination or length, or at [`flush`](Self::flush).
@@ -136,6 +154,10 @@ impl UdpSink {
         };
         let mut tries = 0;
         loop {
+            // This thread may have stood still since the datagrams were made.
+            if self.gate.as_ref().is_some_and(|gate| !gate.0()) {
+                return Ok(());
+            }
             #[cfg(test)]
             {
                 self.calls += 1;
@@ -215,6 +237,7 @@ fn open_v4(output: &Output) -> Result<Socket, String> {
     let socket = new_socket(Domain::IPV4)?;
     let failed =
         |what: &str, err: io::Error| format!("[output] {what}: {}", without_numbers(&err.to_string()));
+    bind(&socket, output, true)?;
     socket.set_multicast_ttl_v4(u32::from(output.ttl)).map_err(|err| failed("ttl", err))?;
     socket.set_ttl_v4(u32::from(output.ttl.max(1))).map_err(|err| failed("ttl", err))?;
     socket.set_tos_v4(u32::from(output.dscp) << 2).map_err(|err| failed("dscp", err))?;
@@ -237,6 +260,7 @@ fn open_v6(output: &Output) -> Result<Socket, String> {
     let socket = new_socket(Domain::IPV6)?;
     let failed =
         |what: &str, err: io::Error| format!("[output] {what}: {}", without_numbers(&err.to_string()));
+    bind(&socket, output, false)?;
     socket.set_multicast_hops_v6(u32::from(output.ttl)).map_err(|err| failed("ttl", err))?;
     socket.set_tclass_v6(u32::from(output.dscp) << 2).map_err(|err| failed("dscp", err))?;
     if !output.interface.is_empty() {
@@ -256,6 +280,17 @@ fn open_v6(output: &Output) -> Result<Socket, String> {
     Ok(socket)
 }
 
+/// Chooses the source address.
+fn bind(socket: &Socket, output: &Output, is_v4: bool) -> Result<(), String> {
+    let Some(source) = output.source.filter(|it| it.is_ipv4() == is_v4) else { return Ok(()) };
+    socket.bind(&SocketAddr::new(source, 0).into()).map_err(|err| {
+        let why = without_numbers(&err.to_string());
+        format!(
+            "[output] source {source}: {why}; `ip address add {source} dev lo` gives this machine the address"
+        )
+    })
+}
+
 fn new_socket(domain: Domain) -> Result<Socket, String> {
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
         .map_err(|err| format!("UDP socket: {}", without_numbers(&err.to_string())))?;
@@ -267,6 +302,45 @@ fn new_socket(domain: Domain) -> Result<Socket, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_not_be_sent_any_more_is_dropped_where_it_waits() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let mut sink = UdpSink::open(&Output::default(), &[to]).unwrap();
+        let may_send = std::rc::Rc::new(std::cell::Cell::new(true));
+        let asked = std::rc::Rc::clone(&may_send);
+        sink.only_while(move || asked.get());
+        for (payload, may) in [(b"a", true), (b"b", false), (b"c", true)] {
+            sink.send(to, payload).unwrap();
+            may_send.set(may);
+            sink.flush().unwrap();
+            may_send.set(true);
+        }
+        let mut all = [0; 2];
+        for byte in &mut all {
+            receiver.recv_from(std::slice::from_mut(byte)).unwrap();
+        }
+        assert_eq!(&all, b"ac");
+    }
+
+    #[test]
+    fn packets_come_from_the_configured_address() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiver.local_addr().unwrap();
+        let source = |text: &str| Output { source: Some(text.parse().unwrap()), ..Output::default() };
+        let mut sink = UdpSink::open(&source("127.0.0.2"), &[to]).unwrap();
+        sink.send(to, b"x").unwrap();
+        sink.flush().unwrap();
+        let (_, from) = receiver.recv_from(&mut [0; 2]).unwrap();
+        assert_eq!(from.ip().to_string(), "127.0.0.2");
+        let refused = UdpSink::open(&source("192.0.2.77"), &[to]).unwrap_err();
+        assert!(
+            refused.starts_with("[output] source 192.0.2.77: ") && refused.contains("ip address add"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn packets_carry_the_configured_ttl_and_code_point() {

@@ -10,19 +10,19 @@ use skycache_tests::programs::{program, python_with_packages};
 use skycache_tests::{Story, get, media};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const SECRET: &str = "secret of the story";
+pub(super) const SECRET: &str = "secret of the story";
 
 /// moto, with a bucket.
-struct Store {
+pub(super) struct Store {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Store {
     /// `None`: it cannot be had, and the story is skipped.
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("buckets");
         let python = python_with_packages(&folder)?;
         let mut command = Command::new(python);

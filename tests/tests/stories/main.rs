@@ -16,6 +16,7 @@ mod fec;
 mod firmware;
 mod http;
 mod kafka;
+mod leases;
 mod live;
 mod live_channels;
 mod live_faults;

@@ -11,12 +11,14 @@
 //! | `fetch` | objects, in ranges at the same time, of one version |
 //! | `held` | versions of the files that the folder has, also after a restart |
 //! | `refusal` | what a store refuses, and why |
+//! | `small` | objects of our own: read, written on a condition, removed |
 
 pub(crate) mod credentials;
 pub(super) mod fetch;
 pub(super) mod held;
 pub(super) mod listing;
 mod refusal;
+mod small;
 
 use std::fmt;
 use std::ops::Range;
@@ -24,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use carousel::time::Clocks as _;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName,
@@ -43,6 +45,7 @@ use crate::options::{S3, S3Location};
 use credentials::{Credentials, Environment, Keyring};
 use listing::{Next, Page};
 use refusal::{Refusal, refusal};
+pub use small::{Condition, SmallStore, StoreFailed, Written};
 
 carousel::limits! {
     /// Requests of a source to its bucket at the same time.
@@ -302,7 +305,7 @@ impl Bucket {
             request = request.header(name, value);
         }
         let request =
-            request.body(Empty::new()).map_err(|_| (Refusal::Final(PullFailure::BadPath.into()), None))?;
+            request.body(Full::default()).map_err(|_| (Refusal::Final(PullFailure::BadPath.into()), None))?;
         let again = |failed: Failed| (Refusal::Again(failed), None);
         let response = tokio::time::timeout(SILENCE, self.http.request(request))
             .await
@@ -320,7 +323,7 @@ impl Bucket {
         Err((refusal(status, &headers, &body, now, &self.region), asked.map(Duration::from_secs)))
     }
 
-    /// URL of a request, signed.
+    /// URL of a request for an object, signed.
     fn signed(
         &self,
         key: &str,
@@ -328,6 +331,18 @@ impl Bucket {
         credentials: Option<&Credentials>,
         now: SystemTime,
         lifetime_s: u64,
+    ) -> Option<Url> {
+        self.signed_for(rusty_s3::Method::Get, key, query, credentials, (now, lifetime_s))
+    }
+
+    /// URL of a request, signed.
+    fn signed_for(
+        &self,
+        method: rusty_s3::Method,
+        key: &str,
+        query: &[(&str, &str)],
+        credentials: Option<&Credentials>,
+        (now, lifetime_s): (SystemTime, u64),
     ) -> Option<Url> {
         let mut url: Url = format!("{}{}", self.base, utf8_percent_encode(key, PATH)).parse().ok()?;
         let Some(credentials) = credentials else {
@@ -344,7 +359,7 @@ impl Bucket {
         let at = jiff_of_s3::Timestamp::from_second(i64::try_from(since.as_secs()).ok()?).ok()?;
         Some(rusty_s3::signing::sign(
             &at,
-            rusty_s3::Method::Get,
+            method,
             url,
             &credentials.key,
             &credentials.secret,

@@ -1,0 +1,203 @@
+//! Keepers against a store on loopback: over sockets, in real time.
+
+use std::collections::HashMap as Map;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use super::*;
+use crate::lease::core::Lease;
+use crate::options::S3;
+
+/// Objects by path: ETag and bytes.
+type Objects = Arc<Mutex<Map<String, (u64, Vec<u8>)>>>;
+
+/// A store that keeps conditions, or not. Its clients are served in turn, each by a thread.
+struct FakeStore {
+    address: SocketAddr,
+    objects: Objects,
+}
+
+impl FakeStore {
+    fn start(keeps_conditions: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, objects) = (listener.local_addr().unwrap(), Objects::default());
+        let shared = Arc::clone(&objects);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let objects = Arc::clone(&shared);
+                std::thread::spawn(move || serve(&stream, &objects, keeps_conditions));
+            }
+        });
+        Self { address, objects }
+    }
+
+    fn options(&self, node: &str) -> Options {
+        let s3 = S3 {
+            endpoint: Some(format!("http://{}", self.address)),
+            anonymous: true,
+            list_every_s: 1,
+            ..S3::default()
+        };
+        Options {
+            url: "s3://bkt/l/".to_owned(),
+            node: node.to_owned(),
+            duration_ms: 1200,
+            renewal_ms: 100,
+            s3: Some(s3),
+        }
+    }
+
+    fn put(&self, name: &str, bytes: Vec<u8>) {
+        self.objects.lock().unwrap().insert(format!("/bkt/l/{name}"), (fastrand::u64(..), bytes));
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.objects.lock().unwrap().keys().cloned().collect();
+        all.sort();
+        all
+    }
+}
+
+fn serve(stream: &TcpStream, objects: &Objects, keeps_conditions: bool) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        let (mut condition, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let Some((name, value)) = line.trim().split_once(": ") else { break };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.parse().unwrap(),
+                "if-match" | "if-none-match" => condition = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        let mut content = vec![0; length];
+        reader.read_exact(&mut content).unwrap();
+        let mut words = first.split(' ');
+        let (method, path) = (words.next().unwrap(), words.next().unwrap().to_owned());
+        let mut objects = objects.lock().unwrap();
+        let tag = objects.get(&path).map(|it| format!("\"{:x}\"", it.0));
+        let holds = match condition.as_deref() {
+            Some("*") => tag.is_none(),
+            wanted => wanted.is_none() || tag.as_deref() == wanted,
+        };
+        let (status, body) = match method {
+            "PUT" if !holds && keeps_conditions => ("412 Precondition Failed", Vec::new()),
+            "PUT" => {
+                objects.insert(path.clone(), (fastrand::u64(..), content));
+                ("200 OK", Vec::new())
+            }
+            "DELETE" => {
+                objects.remove(&path);
+                ("204 No Content", Vec::new())
+            }
+            _ => match objects.get(&path) {
+                Some((_, bytes)) => ("200 OK", bytes.clone()),
+                None => ("404 Not Found", b"<Error><Code>NoSuchKey</Code></Error>".to_vec()),
+            },
+        };
+        let tag = objects.get(&path).map(|it| format!("ETag: \"{:x}\"\r\n", it.0)).unwrap_or_default();
+        drop(objects);
+        let head = format!("HTTP/1.1 {status}\r\n{tag}Content-Length: {}\r\n\r\n", body.len());
+        let mut out = stream;
+        if out.write_all(head.as_bytes()).and_then(|()| out.write_all(&body)).is_err() {
+            return;
+        }
+    }
+}
+
+fn until(what: &str, is_done: impl Fn() -> bool) {
+    let begin_ns = boot_ns();
+    while !is_done() {
+        assert!(boot_ns() - begin_ns < 30_000_000_000, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn state(name: &str, table: Option<&str>) -> State {
+    let session = record::SessionState {
+        name: name.to_owned(),
+        table: table.map(str::to_owned),
+        ..record::SessionState::default()
+    };
+    State { sessions: vec![session], ..State::default() }
+}
+
+#[test]
+fn a_store_that_lets_two_writers_win_is_found_out() {
+    let (good, bad) = (FakeStore::start(true), FakeStore::start(false));
+    assert_eq!(look(&good.options("a")), StoreLook::Fine);
+    assert!(good.names().is_empty(), "the look leaves nothing");
+    let StoreLook::Unconditional(what) = look(&bad.options("a")) else { panic!() };
+    assert!(what.contains("two writers win `If-None-Match: *`") && what.contains("s3://bkt/l/"), "{what}");
+    let shared = start(&bad.options("a")).unwrap();
+    until("it is found at a start", || shared.broken().is_some());
+    assert!(shared.active().is_none());
+    assert_eq!(shared.failures.get(LeaseFailure::Unconditional), 1);
+    let away = Options {
+        s3: Some(S3 { endpoint: Some("http://127.0.0.1:9".to_owned()), ..good.options("a").s3.unwrap() }),
+        ..good.options("a")
+    };
+    assert!(
+        matches!(look(&away), StoreLook::Failed { what, fix } if what.contains("s3://bkt/l/") && !fix.is_empty())
+    );
+}
+
+#[test]
+fn what_one_headend_has_told_the_next_one_finds_tables_included() {
+    let store = FakeStore::start(true);
+    let first = start(&store.options("a")).unwrap();
+    until("a is active", || first.active() == Some(1));
+    let found = first.found(1).unwrap();
+    assert!(found.state.sessions.is_empty() && !first.may_send(), "nothing is adopted");
+    for (adopted, may) in [(Some(2), false), (None, false), (Some(1), true)] {
+        first.adopt(adopted);
+        assert_eq!(first.may_send(), may);
+    }
+    for (number, table) in [(1, "tables/1-1"), (2, "tables/1-2")] {
+        let content = format!("of table {number}");
+        first.upload(Upload { session: 0, name: table.to_owned(), content });
+        until("the table is written", || first.take_written() == [(0, table.to_owned())]);
+        first.publish(number, state("s", Some(table)), true);
+        until("the state is written", || first.confirmed().is_some_and(|it| it.0 == number));
+    }
+    until("the table before is removed", || store.names() == ["/bkt/l/lease.json", "/bkt/l/tables/1-2"]);
+    let second = start(&store.options("b")).unwrap();
+    until("b sees a", || second.view().holder.as_deref() == Some("a"));
+    let view = second.view();
+    assert_eq!((view.role, view.generation, view.takeovers), (LeaseRole::Standby, 1, 0));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(first.may_send() && second.active().is_none(), "renewed, for longer than its duration");
+    first.leave();
+    assert!(!first.may_send() && first.active().is_none(), "at once");
+    until("b is active", || second.active() == Some(2));
+    let found = second.found(2).unwrap();
+    assert_eq!(*found.state, state("s", Some("tables/1-2")));
+    assert_eq!(found.tables["tables/1-2"], "of table 2");
+    until("a has ended", || first.has_left());
+    assert_eq!(second.view().takeovers, 1);
+}
+
+#[test]
+fn a_document_or_table_that_is_too_long_is_not_read() {
+    let store = FakeStore::start(true);
+    store.put("lease.json", vec![b' '; MAX_DOCUMENT_BYTES + 1]);
+    let shared = start(&store.options("a")).unwrap();
+    until("it is refused", || shared.failures.get(LeaseFailure::Unreadable) > 0);
+    store.put("lease.json", b"{}".to_vec());
+    let before = shared.failures.get(LeaseFailure::Unreadable);
+    until("so is what is no lease", || shared.failures.get(LeaseFailure::Unreadable) > before + 1);
+    assert!(shared.active().is_none());
+    let other = Holder { node: "x".to_owned(), instance: 1 };
+    let lease = Lease { holder: Some(other), generation: 4, sequence: 9 };
+    store.put("tables/4-1", vec![b' '; MAX_TABLE_BYTES + 1]);
+    store.put("lease.json", record::write(&lease, &state("s", Some("tables/4-1"))));
+    until("the table is refused", || shared.failures.get(LeaseFailure::Table) > 0);
+    until("it takes over without", || shared.active() == Some(5));
+    assert!(shared.found(5).unwrap().tables.is_empty());
+}
