@@ -140,9 +140,10 @@ impl UrlMap {
     /// The prefix of URLs itself without its last `/`, as a variable may hold it.
     pub(super) fn map_folder(&self, reference: &str) -> Option<String> {
         let folder = format!("{reference}/");
-        let mapped =
-            self.map(reference).or_else(|| self.map(&folder).map(|it| it.trim_end_matches('/').to_owned()));
-        mapped.filter(|it| !it.is_empty())
+        let mapped = self.map(reference).or_else(|| self.map(&folder))?;
+        // A host alone too: what follows it begins with a `/`.
+        let mapped = if reference.ends_with('/') { &mapped } else { mapped.trim_end_matches('/') };
+        (!mapped.is_empty()).then(|| mapped.to_owned())
     }
 
     fn mapped(&self, url: &Split<'_>) -> Option<String> {

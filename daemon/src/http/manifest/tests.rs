@@ -106,6 +106,45 @@ fn urls_of_several_variables_lead_to_the_box() {
 }
 
 #[test]
+fn urls_are_mapped_once_where_a_variable_leads_to_the_box() {
+    let with = |base: &str, value: &str, line: &str| {
+        let route = Route { path: "/o/".into(), base: base.into(), ..Route::default() };
+        let map = UrlMap::new(Some("http://o.example/hls/m.m3u8"), std::iter::once(&route));
+        let playlist = format!("#EXTM3U\n#EXT-X-DEFINE:NAME=\"h\",VALUE=\"{value}\"\n{line}\n");
+        let out = rewritten(None, map, playlist.as_bytes()).unwrap().unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let (defined, line) = out.trim_end().rsplit_once('\n').unwrap();
+        (defined.rsplit_once("VALUE=").unwrap().1.trim_matches('"').to_owned(), line.to_owned())
+    };
+    let (root, folder) = ("http://o.example/", "http://o.example/hls/");
+    let map_of = |path: &str| format!("#EXT-X-MAP:URI=\"{path}\"");
+    for (base, value, line, expected_value, expected) in [
+        (root, "http://o.example/hls", "{$h}/1.ts", "/o/hls", "{$h}/1.ts"),
+        (root, "http://o.example/hls", &map_of("{$h}/i.mp4"), "/o/hls", &map_of("{$h}/i.mp4")),
+        (root, "http://o.example/hls/", "{$h}1.ts", "/o/hls/", "{$h}1.ts"),
+        (root, "http://o.example", "{$h}/hls/1.ts", "/o", "{$h}/hls/1.ts"),
+        (root, "//o.example", "{$h}/hls/1.ts", "/o", "{$h}/hls/1.ts"),
+        (root, "hls", "/{$h}/1.ts", "hls", "/o/hls/1.ts"),
+        (folder, "http://o.example/hls", "{$h}/1.ts", "/o", "{$h}/1.ts"),
+        (folder, "http://o.example/hls", &map_of("{$h}/i.mp4"), "/o", &map_of("{$h}/i.mp4")),
+        (folder, "http://o.example/hls/hls", "{$h}/1.ts", "/o/hls", "{$h}/1.ts"),
+        (folder, "http://o.example", "{$h}/hls/1.ts", "http://o.example", "/o/1.ts"),
+        // Beside the route, which the value is in.
+        (folder, "http://o.example/hls", "{$h}x/1.ts", "/o", "http://o.example/hlsx/1.ts"),
+        (
+            folder,
+            "http://o.example/hls",
+            "http://p.example/?u={$h}",
+            "/o",
+            "http://p.example/?u=http://o.example/hls",
+        ),
+    ] {
+        let expected = (expected_value.to_owned(), expected.to_owned());
+        assert_eq!(with(base, value, line), expected, "{base} {value} {line}");
+    }
+}
+
+#[test]
 fn text_attributes_and_cdata_of_mpds() {
     for (inner, expected) in [
         ("<BaseURL> http://o.example/hls/v/ </BaseURL>", "<BaseURL> /vod/v/ </BaseURL>"),

@@ -11,12 +11,22 @@ pub(super) struct Tokens {
     name: Vec<u8>,
     /// JSON: the string before this place.
     last: Vec<u8>,
-    /// HLS: variables of EXT-X-DEFINE that have been defined, as they go out.
-    variables: Vec<(String, String)>,
+    /// HLS: variables of EXT-X-DEFINE that have been defined.
+    variables: Vec<Variable>,
     /// The URL that comes is of a pathway whose URLs stay as they are.
     stays: bool,
     /// In a token that is too long, which goes out as it is: how it ends.
     skipping: Option<&'static [u8]>,
+}
+
+/// A variable of a playlist.
+#[derive(Debug)]
+struct Variable {
+    name: String,
+    /// Its value as the origin has it.
+    value: String,
+    /// Its value as players get it, where that leads to the box.
+    mapped: Option<String>,
 }
 
 impl Tokens {
@@ -96,9 +106,7 @@ impl Tokens {
             let start = out.len();
             hls_line(line, map, &self.variables, out);
             if line.starts_with(b"#EXT-X-DEFINE:") && self.variables.len() < MAX_VARIABLES {
-                let text =
-                    |name: &[u8]| Some(std::str::from_utf8(attribute(&out[start..], name)?).ok()?.to_owned());
-                self.variables.extend(text(b"NAME=").zip(text(b"VALUE=")));
+                self.variables.extend(Variable::defined(line, &out[start..]));
             }
         }
         self.stays &= !is_url;
@@ -193,6 +201,16 @@ impl Tokens {
             None => out.extend_from_slice(token),
         }
         self.last = text.into_bytes();
+    }
+}
+
+impl Variable {
+    /// The one that a tag defines; `sent`: the tag as it goes out.
+    fn defined(tag: &[u8], sent: &[u8]) -> Option<Self> {
+        let text = |tag, name| Some(std::str::from_utf8(attribute(tag, name)?).ok()?.to_owned());
+        let value: String = text(tag, b"VALUE=")?;
+        let mapped = text(sent, b"VALUE=").filter(|it| *it != value);
+        Some(Self { name: text(tag, b"NAME=")?, value, mapped })
     }
 }
 
@@ -358,7 +376,7 @@ fn attribute<'a>(tag: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// One line of a playlist, with its end.
-fn hls_line(line: &[u8], map: &UrlMap, variables: &[(String, String)], out: &mut Vec<u8>) {
+fn hls_line(line: &[u8], map: &UrlMap, variables: &[Variable], out: &mut Vec<u8>) {
     let mark = if line.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let text = &line[mark..];
     if text.starts_with(b"#") {
@@ -380,25 +398,35 @@ fn hls_line(line: &[u8], map: &UrlMap, variables: &[(String, String)], out: &mut
     }
 }
 
-/// A reference of a playlist, with its variables if it is not known to lead back without (rfc8216bis section 4.3).
-fn hls_reference(text: &str, map: &UrlMap, variables: &[(String, String)]) -> Option<String> {
-    let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
+/// A reference of a playlist, with the values of its variables where players would not get to the box by what they have of them
+/// (rfc8216bis section 4.3).
+fn hls_reference(text: &str, map: &UrlMap, variables: &[Variable]) -> Option<String> {
+    // As the origin means it, and as players put it together.
+    let (mut meant, mut sent, mut rest) = (String::new(), String::new(), text);
+    let mut is_mapped = false;
     while let Some((before, name, after)) = rest
         .split_once("{$")
         .and_then(|(before, it)| it.split_once('}').map(|(name, after)| (before, name, after)))
     {
-        let Some((_, value)) = variables.iter().find(|it| it.0 == name) else {
+        let Some(variable) = variables.iter().find(|it| it.name == name) else {
             return map.map_reference(text);
         };
-        whole.push_str(before);
-        whole.push_str(value);
-        if whole.len() > MAX_TOKEN_BYTES {
+        is_mapped |= variable.mapped.is_some();
+        meant.extend([before, &variable.value]);
+        sent.extend([before, variable.mapped.as_deref().unwrap_or(&variable.value)]);
+        if meant.len().max(sent.len()) > MAX_TOKEN_BYTES {
             return None;
         }
         rest = after;
     }
-    whole.push_str(rest);
-    map.map_reference(&whole)
+    meant.push_str(rest);
+    sent.push_str(rest);
+    let mapped = map.map_reference(&meant);
+    if !is_mapped {
+        return mapped;
+    }
+    // A value that leads to the box may be the beginning of a URL that does not.
+    Some(mapped.unwrap_or(meant)).filter(|it| *it != sent)
 }
 
 /// What is outside of the quotes of a tag: attributes that some packagers write without.
@@ -423,7 +451,7 @@ fn hls_unquoted(text: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
 }
 
 /// A tag: its attributes.
-fn hls_tag(tag: &[u8], map: &UrlMap, variables: &[(String, String)], out: &mut Vec<u8>) {
+fn hls_tag(tag: &[u8], map: &UrlMap, variables: &[Variable], out: &mut Vec<u8>) {
     let mut rest = tag;
     while let Some(open) = rest.iter().position(|&byte| byte == b'"') {
         let Some(length) = rest[open + 1..].iter().position(|&byte| byte == b'"') else { break };
