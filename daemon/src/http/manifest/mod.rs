@@ -39,6 +39,14 @@ carousel::limits! {
         test: "urls_of_several_variables_lead_to_the_box",
     }
 
+    /// A URL with the values of its variables put in; the name and value of one.
+    const MAX_EXPANDED_BYTES: usize = carousel::limits::MAX_URI_BYTES, "bytes" {
+        why: "As for the names of objects: a longer URL is refused with 414. A playlist of a few bytes a line could be made gigabytes.",
+        full: "The URL is passed on as it is, with its variables; so are URLs with a longer variable.",
+        free: "Holds for one URL.",
+        test: "urls_with_their_variables_are_bounded",
+    }
+
     /// Manifest in UTF-16.
     const MAX_UTF16_BYTES: usize = 4 << 20, "bytes" {
         why: "It is converted as a whole; manifests have some 100 KB.",

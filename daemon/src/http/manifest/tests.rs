@@ -145,6 +145,42 @@ fn urls_are_mapped_once_where_a_variable_leads_to_the_box() {
 }
 
 #[test]
+fn urls_with_their_variables_are_bounded() {
+    let define = |name: &str, value: &str| format!("#EXT-X-DEFINE:NAME=\"{name}\",VALUE=\"{value}\"\n");
+    let of = |head: &str, line: &str| {
+        let out = rewritten(None, map(), format!("#EXTM3U\n{head}{line}\n").as_bytes()).unwrap().unwrap();
+        String::from_utf8(out).unwrap().trim_end().rsplit('\n').next().unwrap().to_owned()
+    };
+    let one = |value: usize, line: &str| of(&define("p", &"x".repeat(value)), line);
+    let most = MAX_EXPANDED_BYTES;
+    let prefix = "/hls/".len();
+    assert_eq!(one(most - prefix, "/hls/{$p}"), format!("/vod/{}", "x".repeat(most - prefix)));
+    assert_eq!(one(most - prefix + 1, "/hls/{$p}"), "/vod/{$p}", "the URL");
+    assert_eq!(one(most - prefix, "/hls/{$p}/"), "/vod/{$p}/", "by what is behind the variable");
+    assert_eq!(one(most - prefix, "/hls/{$p}{$p}{$p}"), "/vod/{$p}{$p}{$p}");
+    // A variable's own.
+    let host = |blanks: usize| format!("{}http://o.example", " ".repeat(blanks));
+    let host_bytes = host(0).len();
+    assert_eq!(of(&define("h", "http://o.example"), "{$h}/hls/1"), "/vod/1");
+    assert_eq!(
+        of(&define(&"n".repeat(most), "http://o.example"), &format!("{{${}}}/hls/1", "n".repeat(most))),
+        "/vod/1"
+    );
+    let name = "n".repeat(most + 1);
+    let line = format!("{{${name}}}/hls/1");
+    assert_eq!(of(&define(&name, "http://o.example"), &line), line);
+    let value = host(most + 1 - host_bytes);
+    let mut tokens = Tokens::default();
+    let mut pending = [define("h", &value[1..]), define("i", &value)].concat().into_bytes();
+    tokens.take(Format::Hls, &map(), &mut pending, &mut Vec::new(), true);
+    assert_eq!(tokens.kept_bytes(), most + 1, "only the first is kept, with its name");
+    // Many lines of one long value.
+    let lines = "/{$p}\n".repeat(10_000);
+    let whole = format!("#EXTM3U\n{}{lines}", define("p", &"hls/".repeat(60_000)));
+    assert_eq!(rewritten(None, map(), whole.as_bytes()).unwrap().unwrap(), whole.as_bytes());
+}
+
+#[test]
 fn text_attributes_and_cdata_of_mpds() {
     for (inner, expected) in [
         ("<BaseURL> http://o.example/hls/v/ </BaseURL>", "<BaseURL> /vod/v/ </BaseURL>"),

@@ -1,6 +1,6 @@
 //! Tokens of manifests: lines of playlists, markup and text of XML, strings of JSON. Only a URL that leads back changes.
 
-use super::{Format, MAX_TOKEN_BYTES, MAX_VARIABLES};
+use super::{Format, MAX_EXPANDED_BYTES, MAX_TOKEN_BYTES, MAX_VARIABLES};
 use crate::http::own::TIME_PATH;
 use crate::http::urls::UrlMap;
 
@@ -112,6 +112,13 @@ impl Tokens {
         self.stays &= !is_url;
     }
 
+    /// Bytes of the variables.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        let of = |it: &Variable| it.name.len() + it.value.len() + it.mapped.as_ref().map_or(0, String::len);
+        self.variables.iter().map(of).sum()
+    }
+
     fn xml(&mut self, token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
         if let Some(inner) = token.strip_prefix(b"<![CDATA[").and_then(|it| it.strip_suffix(b"]]>")) {
             match self.xml_text(inner, map, false) {
@@ -205,12 +212,15 @@ impl Tokens {
 }
 
 impl Variable {
-    /// The one that a tag defines; `sent`: the tag as it goes out.
+    /// The one that a tag defines, if URLs have room for it; `sent`: the tag as it goes out.
     fn defined(tag: &[u8], sent: &[u8]) -> Option<Self> {
-        let text = |tag, name| Some(std::str::from_utf8(attribute(tag, name)?).ok()?.to_owned());
-        let value: String = text(tag, b"VALUE=")?;
+        let text = |tag, name| std::str::from_utf8(attribute(tag, name)?).ok();
+        let (name, value) = (text(tag, b"NAME=")?, text(tag, b"VALUE=")?);
         let mapped = text(sent, b"VALUE=").filter(|it| *it != value);
-        Some(Self { name: text(tag, b"NAME=")?, value, mapped })
+        if name.len().max(value.len()).max(mapped.map_or(0, str::len)) > MAX_EXPANDED_BYTES {
+            return None;
+        }
+        Some(Self { name: name.to_owned(), value: value.to_owned(), mapped: mapped.map(str::to_owned) })
     }
 }
 
@@ -411,13 +421,17 @@ fn hls_reference(text: &str, map: &UrlMap, variables: &[Variable]) -> Option<Str
         let Some(variable) = variables.iter().find(|it| it.name == name) else {
             return map.map_reference(text);
         };
+        if meant.len().max(sent.len()) > MAX_EXPANDED_BYTES {
+            return map.map_reference(text);
+        }
         is_mapped |= variable.mapped.is_some();
         meant.extend([before, &variable.value]);
         sent.extend([before, variable.mapped.as_deref().unwrap_or(&variable.value)]);
-        if meant.len().max(sent.len()) > MAX_TOKEN_BYTES {
-            return None;
-        }
         rest = after;
+    }
+    let has_variables = rest.len() < text.len();
+    if has_variables && meant.len().max(sent.len()) + rest.len() > MAX_EXPANDED_BYTES {
+        return map.map_reference(text);
     }
     meant.push_str(rest);
     sent.push_str(rest);
