@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use carousel::flute::SessionKey;
 use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest, ManifestKind, Standing};
 use carousel::name::ObjectKey;
 use carousel::reason::Counts;
@@ -48,6 +49,13 @@ carousel::limits! {
     }
 }
 
+/// By what a session has sent a version. Within one session versions (TOIs) rise; those of two cannot be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sent {
+    session: SessionKey,
+    version: u64,
+}
+
 #[derive(Debug)]
 struct Known {
     facts: Manifest,
@@ -56,8 +64,8 @@ struct Known {
     parts: HashSet<u64>,
     /// The carousel has brought it, not an origin.
     is_carried: bool,
-    /// Its version, if the carousel has brought it: a sender's versions rise.
-    version: u64,
+    /// Session and version, if a session has brought it since the start.
+    sent: Option<Sent>,
     received_at: WallTime,
     /// [`Manifest::start_ms`] of the last version that has it: the one with which a packager ends has none.
     start_ms: Option<i64>,
@@ -123,12 +131,16 @@ impl Manifests {
     /// Reads an object that is new in the cache, if it is a manifest, and marks it if it belongs to a live service. Reads the whole object: not for threads that must not
     /// wait for the disk.
     pub fn learn(&self, object: &Arc<StoredObject>) {
+        self.learn_sent(object, None);
+    }
+
+    fn learn_sent(&self, object: &Arc<StoredObject>, session: Option<SessionKey>) {
         let meta = object.meta();
         let is_carried = meta.response.is_none();
         let facts = may_be_manifest(meta).then(|| object.bytes(0..meta.length)).flatten().and_then(|bytes| {
             let text = plain(&bytes, coding_of(meta))?;
-            let sent = is_carried.then_some(meta.version);
-            self.read(&meta.key, &text, sent, meta.received_at, clock::now())
+            let sent = session.map(|session| Sent { session, version: meta.version });
+            self.read(&meta.key, &text, (is_carried, sent), meta.received_at, clock::now())
         });
         object.set_live(facts.as_ref().and_then(live_facts));
         if self.live_target_ms(&meta.key).is_some() {
@@ -206,10 +218,32 @@ impl Manifests {
         frozen: &Frozen,
         meta: ObjectMeta,
     ) -> Result<Arc<StoredObject>, StoreError> {
-        let may_replace = |meta: &ObjectMeta| self.may_replace(meta, frozen.as_slice(), clock::now());
+        self.publish_sent(store, frozen, meta, None)
+    }
+
+    /// As [`Manifests::publish`]; `session` is the one that has brought it.
+    ///
+    /// # Errors
+    /// Those of [`Store::publish_if`].
+    pub fn publish_sent(
+        &self,
+        store: &Store,
+        frozen: &Frozen,
+        meta: ObjectMeta,
+        session: Option<SessionKey>,
+    ) -> Result<Arc<StoredObject>, StoreError> {
+        let may_replace =
+            |meta: &ObjectMeta| self.may_replace(meta, session, frozen.as_slice(), clock::now());
         let is_carried = meta.response.is_none();
         let before = self.known().peek(&meta.key).filter(|it| it.is_carried).cloned();
-        let object = store.publish_if(frozen, meta, may_replace, |object| self.learn(object))?;
+        let held = store.peek(meta.key.as_str()).filter(|it| is_carried && it.meta().response.is_none());
+        let has_other_bytes = held.is_some_and(|it| it.meta().digest != meta.digest);
+        let object = store.publish_if(frozen, meta, may_replace, |object| {
+            if has_other_bytes {
+                object.mark_changed();
+            }
+            self.learn_sent(object, session);
+        })?;
         if let Some(before) = before {
             self.end_run(store, &object.meta().key, &before);
         }
@@ -226,8 +260,12 @@ impl Manifests {
         let Some(known) = self.known().peek(key).cloned() else { return };
         let has_begun_anew = match known.facts.kind {
             ManifestKind::Dash => known.start_ms.zip(before.start_ms).is_some_and(|(now, then)| now != then),
-            // It is taken although it does not go as far: the one before has not advanced for long.
-            _ => matches!(known.facts.standing(&before.facts), Standing::FarBack | Standing::Older),
+            _ => match known.facts.standing(&before.facts) {
+                Standing::FarBack => true,
+                // Another sender that is behind lists the same segments.
+                Standing::Older => self.lists_changed(store, key, before),
+                Standing::Newer | Standing::Same | Standing::Unknown => false,
+            },
         };
         if !has_begun_anew || !known.is_carried {
             return;
@@ -248,9 +286,33 @@ impl Manifests {
         tracing::info!(manifest = %key, objects, "the packager has begun anew: segments of its earlier run are removed");
     }
 
+    /// Whether the manifest of this key lists a segment that has come with other bytes than under the same name before, behind the version
+    /// `before`.
+    fn lists_changed(&self, store: &Store, key: &ObjectKey, before: &Known) -> bool {
+        let Some(manifest) = store.peek(key.as_str()) else { return false };
+        let bytes = manifest.bytes(0..manifest.meta().length);
+        let Some(text) = bytes.as_ref().and_then(|bytes| plain(bytes, coding_of(manifest.meta()))) else {
+            return false;
+        };
+        let mut is_any = false;
+        manifest::segments(&text, &url_of(key), &mut |segment| {
+            let name = ObjectKey::from_name(segment.url, None).ok();
+            let object = name.and_then(|name| store.peek(name.as_str()));
+            is_any = object.is_some_and(|it| it.has_changed() && it.meta().received_at > before.received_at);
+            !is_any
+        });
+        is_any
+    }
+
     /// Whether an object that has come may take the place of the one of its key: not if it is a version of a live manifest that
     /// does not go as far, while that one still advances. Counts what it refuses.
-    fn may_replace(&self, meta: &ObjectMeta, bytes: &[u8], now: Instant) -> bool {
+    fn may_replace(
+        &self,
+        meta: &ObjectMeta,
+        session: Option<SessionKey>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> bool {
         if !may_be_manifest(meta) {
             return true;
         }
@@ -260,7 +322,8 @@ impl Manifests {
         let facts = plain(bytes, coding_of(meta)).and_then(|text| Manifest::read(&text));
         let Some(facts) = facts else { return true };
         let is_carried = meta.response.is_none();
-        let is_late = held.is_ahead_of(&facts, is_carried.then_some(meta.version), now);
+        let sent = session.map(|session| Sent { session, version: meta.version });
+        let is_late = held.is_ahead_of(&facts, is_carried, sent, now);
         if is_late {
             let from = if is_carried { LateManifest::Carousel } else { LateManifest::Origin };
             self.refused.add(from);
@@ -349,7 +412,7 @@ impl Manifests {
         &self,
         key: &ObjectKey,
         bytes: &[u8],
-        sent: Option<u64>,
+        (is_carried, sent): (bool, Option<Sent>),
         received_at: WallTime,
         now: Instant,
     ) -> Option<Manifest> {
@@ -387,8 +450,8 @@ impl Manifests {
                 facts: facts.clone(),
                 patterns,
                 parts,
-                is_carried: sent.is_some(),
-                version: sent.unwrap_or(0),
+                is_carried,
+                sent,
                 received_at,
                 start_ms,
                 advanced_at,
@@ -466,13 +529,17 @@ impl Manifests {
 }
 
 impl Known {
-    /// Whether this one, and not a version with these facts, is what players should get; `sent`: its version, if the carousel brings it.
-    /// One source that falls far back has begun anew; another that does is behind. So has one that falls back in what it has sent later.
-    fn is_ahead_of(&self, facts: &Manifest, sent: Option<u64>, now: Instant) -> bool {
-        let is_later = self.is_carried && self.version > 0 && sent.is_some_and(|it| it > self.version);
+    /// Whether this one, and not a version with these facts, is what players should get; `sent`: its session and version there.
+    /// One source that falls far back has begun anew; another that does is behind. So has a session that falls back in what it has sent
+    /// later.
+    fn is_ahead_of(&self, facts: &Manifest, is_carried: bool, sent: Option<Sent>, now: Instant) -> bool {
+        let is_later = self
+            .sent
+            .zip(sent)
+            .is_some_and(|(held, new)| new.session == held.session && new.version > held.version);
         let is_behind = match facts.standing(&self.facts) {
             Standing::Older => !is_later,
-            Standing::FarBack => sent.is_some() != self.is_carried,
+            Standing::FarBack => is_carried != self.is_carried,
             Standing::Newer | Standing::Same | Standing::Unknown => false,
         };
         let late = Duration::from_millis(LATE_TARGETS * self.facts.target_ms);
@@ -622,7 +689,7 @@ mod tests {
     }
 
     fn read(manifests: &Manifests, key: &ObjectKey, bytes: &[u8]) -> Option<Manifest> {
-        manifests.read(key, bytes, Some(0), WallTime::from_unix_ms(0), Instant::from_nanos(0))
+        manifests.read(key, bytes, (true, None), WallTime::from_unix_ms(0), Instant::from_nanos(0))
     }
 
     fn names(all: &[ObjectKey]) -> Vec<&str> {
@@ -677,34 +744,80 @@ mod tests {
         assert!(store.contains("h/other/a-5.m4s") && store.contains("h/live/a.mpd"));
     }
 
+    fn session(source: [u8; 4]) -> SessionKey {
+        let tsi = carousel::lct::Tsi(1);
+        SessionKey { source: source.into(), destination: ([239, 1, 1, 1], 5000).into(), tsi }
+    }
+
+    /// A playlist that ends with segment `end`.
+    fn list(end: u64) -> String {
+        let mut text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:1\n".to_owned();
+        (1..=end).for_each(|number| text.push_str(&format!("#EXTINF:2,\ns{number}.ts\n")));
+        text
+    }
+
+    /// Puts objects of a session into a store.
+    struct Puts {
+        _folder: tempfile::TempDir,
+        store: Store,
+        manifests: Manifests,
+    }
+
+    impl Puts {
+        /// With five segments of a first run, of TOIs 10 to 51.
+        fn new(sender: SessionKey) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let it = Self { store: open(&folder), _folder: folder, manifests: Manifests::default() };
+            for number in 1..=5 {
+                it.put(sender, &format!("h/s{number}.ts"), b"first run", 10 * number, 1000 * number as i64);
+                it.put(
+                    sender,
+                    "h/a.m3u8",
+                    list(number).as_bytes(),
+                    10 * number + 1,
+                    1000 * number as i64 + 1,
+                );
+            }
+            it
+        }
+
+        fn put(&self, from: SessionKey, name: &str, bytes: &[u8], version: u64, at_ms: i64) {
+            let (frozen, meta) = carried(&self.store, name, bytes);
+            let meta = ObjectMeta { version, received_at: WallTime::from_unix_ms(at_ms), ..meta };
+            self.manifests.publish_sent(&self.store, &frozen, meta, Some(from)).unwrap();
+        }
+
+        fn state(&self) -> (Option<u64>, Vec<u64>) {
+            let held = (1..=5).filter(|it| self.store.contains(&format!("h/s{it}.ts"))).collect();
+            (self.manifests.facts(&key("h/a.m3u8")).unwrap().last_sequence, held)
+        }
+    }
+
     /// A packager that dies early: the playlist of its next run overlaps with that of the first.
     #[test]
     fn a_playlist_that_its_sender_has_sent_later_may_go_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open(&folder);
-        let manifests = Manifests::default();
-        let put = |name: &str, bytes: &[u8], version: u64, at_ms: i64| {
-            let (frozen, meta) = carried(&store, name, bytes);
-            let meta = ObjectMeta { version, received_at: WallTime::from_unix_ms(at_ms), ..meta };
-            manifests.publish(&store, &frozen, meta).unwrap();
-        };
-        let list = |end: u64| {
-            let mut text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:1\n".to_owned();
-            (1..=end).for_each(|number| text.push_str(&format!("#EXTINF:2,\ns{number}.ts\n")));
-            text
-        };
-        let end = || manifests.facts(&key("h/a.m3u8")).unwrap().last_sequence;
-        for number in 1..=5 {
-            put(&format!("h/s{number}.ts"), b"first run", 10 * number, 1000 * number as i64);
-            put("h/a.m3u8", list(number).as_bytes(), 10 * number + 1, 1000 * number as i64 + 1);
-        }
+        let sender = session([10, 0, 0, 1]);
+        let it = Puts::new(sender);
         // It was repaired, and is late.
-        put("h/a.m3u8", list(4).as_bytes(), 41, 5100);
-        assert_eq!((end(), store.contains("h/s5.ts")), (Some(5), true));
-        put("h/s1.ts", b"second run", 60, 6000);
-        put("h/a.m3u8", list(1).as_bytes(), 61, 6001);
-        let held: Vec<i32> = (1..=5).filter(|it| store.contains(&format!("h/s{it}.ts"))).collect();
-        assert_eq!((end(), held), (Some(1), vec![1]));
+        it.put(sender, "h/a.m3u8", list(4).as_bytes(), 41, 5100);
+        assert_eq!(it.state(), (Some(5), vec![1, 2, 3, 4, 5]));
+        it.put(sender, "h/s1.ts", b"second run", 60, 6000);
+        it.put(sender, "h/a.m3u8", list(1).as_bytes(), 61, 6001);
+        assert_eq!(it.state(), (Some(1), vec![1]));
+    }
+
+    #[test]
+    fn a_second_sender_that_is_behind_ends_no_run() {
+        let (one, two) = (session([10, 0, 0, 1]), session([10, 0, 0, 2]));
+        let it = Puts::new(one);
+        it.put(two, "h/s4.ts", b"first run", 69_999, 5100);
+        it.put(two, "h/a.m3u8", list(4).as_bytes(), 70_000, 5101);
+        assert_eq!(it.state(), (Some(5), vec![1, 2, 3, 4, 5]));
+        assert_eq!(it.manifests.refused().labelled().collect::<Vec<_>>(), [("carousel", 1), ("origin", 0)]);
+        // One session that sends the same segments again, with an older playlist: another headend goes on with its numbers.
+        it.put(one, "h/s4.ts", b"first run", 60, 5200);
+        it.put(one, "h/a.m3u8", list(4).as_bytes(), 61, 5201);
+        assert_eq!(it.state(), (Some(4), vec![1, 2, 3, 4, 5]));
     }
 
     #[test]
@@ -842,16 +955,10 @@ mod tests {
         // Takes it if it may.
         let comes = |from: bool, first: u64, ms: u64| {
             let text = text(first);
-            let takes = manifests.may_replace(&meta(from, text.len()), text.as_bytes(), at(ms));
+            let takes = manifests.may_replace(&meta(from, text.len()), None, text.as_bytes(), at(ms));
             if takes {
                 manifests
-                    .read(
-                        &key("h/a.m3u8"),
-                        text.as_bytes(),
-                        from.then_some(0),
-                        WallTime::from_unix_ms(0),
-                        at(ms),
-                    )
+                    .read(&key("h/a.m3u8"), text.as_bytes(), (from, None), WallTime::from_unix_ms(0), at(ms))
                     .unwrap();
             }
             takes
@@ -878,10 +985,10 @@ mod tests {
         // An event that is over, and other objects, are replaced by anything.
         let ended = format!("{}#EXT-X-ENDLIST\n", text(500));
         manifests
-            .read(&key("h/a.m3u8"), ended.as_bytes(), Some(0), WallTime::from_unix_ms(0), at(40_000))
+            .read(&key("h/a.m3u8"), ended.as_bytes(), (true, None), WallTime::from_unix_ms(0), at(40_000))
             .unwrap();
         assert!(comes(origin, 1, 40_000));
-        assert!(manifests.may_replace(&meta(origin, 4), b"text", at(40_000)));
+        assert!(manifests.may_replace(&meta(origin, 4), None, b"text", at(40_000)));
     }
 
     #[test]

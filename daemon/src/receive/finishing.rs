@@ -497,7 +497,11 @@ pub(super) fn publish(
         ignored_query: file.ignored_query.clone(),
         signed_by: file.signed_by.as_deref().map(signer_text),
     };
-    context.manifests.publish(&context.store, &frozen, meta).map(Some).map_err(FinishError::Store)
+    context
+        .manifests
+        .publish_sent(&context.store, &frozen, meta, Some(session))
+        .map(Some)
+        .map_err(FinishError::Store)
 }
 
 /// An encoded object as clients get it, in a file of its own. It is inflated a second time, since room for it is taken when its

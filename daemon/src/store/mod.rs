@@ -288,6 +288,11 @@ impl Store {
         self.index().peek(key).is_some_and(|object| !object.verified.load(Ordering::Acquire))
     }
 
+    /// The object of this key, without a look at its file; does not count as use.
+    pub fn peek(&self, key: &str) -> Option<Arc<StoredObject>> {
+        self.index().peek(key).map(Arc::clone)
+    }
+
     /// Whether the object of this key has this digest (or, where the sender gives none, this length and version); does
     /// not count as a use. Lets a receiver skip repeats of objects that are held.
     pub fn holds(&self, key: &str, digest: Option<Digest>, length: u64, version: u64) -> bool {

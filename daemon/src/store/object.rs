@@ -200,6 +200,8 @@ pub struct StoredObject {
     live: OnceLock<Option<LiveFacts>>,
     /// It belongs to a live service, and is never promoted to the disk.
     is_live: AtomicBool,
+    /// It has taken the place of other bytes under its key.
+    has_changed: AtomicBool,
     /// When a session last offered the same bytes anew, in milliseconds since 1970; 0: none has.
     offered_ms: AtomicI64,
 }
@@ -237,6 +239,7 @@ impl StoredObject {
             warm_ns: AtomicU64::new(0),
             live: OnceLock::new(),
             is_live: AtomicBool::new(false),
+            has_changed: AtomicBool::new(false),
             offered_ms: AtomicI64::new(0),
         }
     }
@@ -250,6 +253,7 @@ impl StoredObject {
             uses: AtomicU32::new(self.uses()),
             live: self.live.clone(),
             is_live: AtomicBool::new(self.is_live()),
+            has_changed: AtomicBool::new(self.has_changed()),
             offered_ms: AtomicI64::new(self.offered_ms.load(Ordering::Relaxed)),
             ..fresh
         };
@@ -272,6 +276,16 @@ impl StoredObject {
     /// When it came, or was last offered.
     pub fn last_offered(&self) -> WallTime {
         self.meta.received_at.max(WallTime::from_unix_ms(self.offered_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Marks the object as one that has taken the place of other bytes under its key.
+    pub fn mark_changed(&self) {
+        self.has_changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has taken the place of other bytes under its key.
+    pub fn has_changed(&self) -> bool {
+        self.has_changed.load(Ordering::Relaxed)
     }
 
     /// Marks the object as part of a live service.
