@@ -54,6 +54,8 @@ pub struct LineStats {
     pub live_dropped: LiveDrops,
     /// Packets of others carried along, and dropped.
     pub forwarded: (u64, u64),
+    /// Bundles of firmware on the air.
+    pub bundles: usize,
     /// Unit of `sent`.
     pub unit: &'static str,
     /// Unit of `packets`.
@@ -306,6 +308,7 @@ impl Line {
             packet: "packets",
             stuffing: 0,
             forwarded: (0, 0),
+            bundles: 0,
         };
         match self {
             Self::Ip => of_air,

@@ -61,6 +61,7 @@ impl State {
             "live_dropped": stats.live_dropped.labelled().collect::<BTreeMap<_, _>>(),
             "forwarded_packets": stats.forwarded.0,
             "forwarded_dropped": stats.forwarded.1,
+            "firmware": config.firmware.as_ref().map(|it| json!({ "bundles": stats.bundles, "rate_bps": it.rate_bps })),
             "signing": config.sealer.as_ref().map(signing::to_json),
             "sources": sources.collect::<Vec<_>>(),
         });
@@ -201,6 +202,10 @@ pub fn to_table(status: &Value) -> String {
     if status["lease"].is_object() {
         out.push_str(&lease_to_text(&status["lease"]));
     }
+    if let Some(bundles) = status["firmware"]["bundles"].as_u64() {
+        let rate = human_bps(status["firmware"]["rate_bps"].as_f64().unwrap_or(0.0));
+        out.push_str(&format!("firmware   {bundles} bundles on the air, {rate} for them\n"));
+    }
     if let Some(key) = status["signing"]["key"].as_str() {
         let text = |name: &str| status["signing"][name].as_str().unwrap_or_default();
         out.push_str(&format!("signed by  key {key} of root {}, until {}\n", text("root"), text("until")));
@@ -267,6 +272,14 @@ mod tests {
         let table = to_table(&status);
         assert!(table.contains("dropped    1 live objects: late\n") && !table.contains("removed"), "{table}");
         assert!(table.contains("4.0 Mbit/s of 8.0 Mbit/s") && table.contains("http://h/v/"), "{table}");
+        assert!(status["firmware"].is_null() && !table.contains("firmware"), "{table}");
+        let mut with = status;
+        with["firmware"] = json!({ "bundles": 2, "rate_bps": 500_000 });
+        assert!(
+            to_table(&with).contains("firmware   2 bundles on the air, 500.0 kbit/s for them\n"),
+            "{}",
+            to_table(&with)
+        );
         assert_eq!(listen(&file, State::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

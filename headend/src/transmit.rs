@@ -170,7 +170,7 @@ impl Transmission {
 
     /// Counters.
     pub fn stats(&self) -> LineStats {
-        self.line.stats(&self.broadcast.air)
+        LineStats { bundles: self.broadcast.bundles(), ..self.line.stats(&self.broadcast.air) }
     }
 
     /// Sends until the end.

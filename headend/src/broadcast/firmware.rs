@@ -37,6 +37,11 @@ pub(super) struct Bundles {
 }
 
 impl Broadcast {
+    /// Bundles on the air.
+    pub fn bundles(&self) -> usize {
+        self.firmware.items.len()
+    }
+
     /// Puts new bundles on the air, takes those off that are withdrawn, and sends the document that offers them, signed.
     pub(super) fn offer(&mut self, releases: Vec<PreparedRelease>, wall: WallTime) -> Result<(), String> {
         let (Some(sealer), Some(firmware)) = (self.config.sealer.clone(), self.config.firmware.clone())

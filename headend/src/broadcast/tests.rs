@@ -475,6 +475,7 @@ fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
         bundles.map(|(id, it)| (id, it.digest, it.uri.clone())).collect::<Vec<_>>()
     };
     let before = carried(&broadcast);
+    assert_eq!(broadcast.bundles(), 2);
     assert_eq!(before.iter().map(|it| it.1).collect::<Vec<_>>(), [one.offer.sha256, two.offer.sha256]);
     assert!(before.iter().all(|it| it.2.starts_with("https://cdn.example.com/firmware/1.")));
     // A greater share is another document and the same transmission.
