@@ -483,7 +483,11 @@ fn nearly_an_address(text: &str, key: &str) -> Option<(String, String)> {
         text.rsplit_once(':').and_then(|(host, port)| Some((host.parse::<Ipv6Addr>().ok()?, port_of(port)?)));
     if let Some((ip, port)) = split {
         let whole = SocketAddr::from((ip, port));
-        return Some((format!("\"{text}\" has no brackets"), format!("write \"{whole}\"")));
+        let other = address_of(key).rsplit_once(':').map_or("8080", |(_, port)| port);
+        let fix = format!(
+            "write \"{whole}\" if {port} is the port, or \"[{text}]:{other}\" with the port behind it"
+        );
+        return Some((format!("\"{text}\" has no brackets"), fix));
     }
     if let Some(port) = text.strip_prefix(':').and_then(port_of) {
         let host = address_of(key).rsplit_once(':').map_or("0.0.0.0", |(host, _)| host);

@@ -1,6 +1,6 @@
-//! System calls without a safe wrapper: one socket option, the timer slack of a thread, the time since the boot, mapping a file, and opening
+//! System calls without a safe wrapper: two socket options, the timer slack of a thread, the time since the boot, mapping a file, and opening
 //! files of a source.
-#![allow(unsafe_code)] // four calls; each SAFETY comment says what makes it sound
+#![allow(unsafe_code)] // five calls; each SAFETY comment says what makes it sound
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -34,6 +34,24 @@ pub(crate) fn set_multicast_if_index_v4(socket: &Socket, index: u32) -> io::Resu
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether the kernel splits buffers into datagrams (`UDP_SEGMENT`, Linux 4.18). One that does not know it passes over the control message, and
+/// would send the whole buffer as one.
+pub(crate) fn splits_datagrams(socket: &Socket) -> bool {
+    let (mut segment, mut length) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the kernel writes `length` bytes at most to `segment`, and the length
+    // to `length`, both of which outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw mut segment).cast(),
+            &raw mut length,
+        )
+    };
+    result == 0
 }
 
 /// Lets sleeps of this thread end when they are to end, instead of up to 50 us later (prctl(2), `PR_SET_TIMERSLACK`). Where the kernel refuses,

@@ -92,7 +92,10 @@ mod tests {
                 "listen = '239.1.1.1'",
                 "1:10: listen: \"239.1.1.1\" has no port; add it, e.g. \"239.1.1.1:5000\"",
             ),
-            ("listen = ['::1:8080']", "1:11: listen: \"::1:8080\" has no brackets; write \"[::1]:8080\""),
+            (
+                "listen = ['::1:8080']",
+                "1:11: listen: \"::1:8080\" has no brackets; write \"[::1]:8080\" if 8080 is the port, or \"[::1:8080]:8080\" with the port behind it",
+            ),
             ("listen = ':8080'", "1:10: listen: \":8080\" has no address; add it, e.g. \"0.0.0.0:8080\""),
             ("listen = ['::1']", "1:11: listen: \"::1\" has no port; add it, e.g. \"[::1]:8080\""),
             (

@@ -372,7 +372,11 @@ impl Worker {
         let (uri, token) = server.token_of(&head.uri);
         let meant = match &at_gateway {
             Some(it) => Ok(vec![it.target.clone()]),
-            None => target::targets(&uri, host, &routes, link.is_tls),
+            None => {
+                let names_us =
+                    || uri.authority().is_none_or(|it| server.names.are_of_this_machine(it.as_str()));
+                target::targets(&uri, host, &routes, link.is_tls || names_us())
+            }
         };
         let targets = match meant {
             Ok(targets) => targets,

@@ -4,7 +4,7 @@
 //! household, could then read what the box shows and what it is doing. Such a name is one of the public DNS. Addresses, names without a
 //! dot and those below the special-use domains cannot be had there. With TLS the certificate decides.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use crate::clients::host_of;
 
@@ -45,11 +45,28 @@ impl Names {
                 .iter()
                 .any(|it| host.strip_suffix(it.as_str()).is_some_and(|it| it.ends_with('.')))
     }
+
+    /// Whether the host of an absolute URL is this machine: of addresses, those that it has.
+    pub(super) fn are_of_this_machine(&self, authority: &str) -> bool {
+        match host_of(authority).map(str::parse::<IpAddr>) {
+            Some(Ok(address)) => UdpSocket::bind((address, 0)).is_ok(),
+            _ => self.hold(Some(authority)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_addresses_those_of_this_machine_alone_are_its_own() {
+        let names = Names::new(&[]);
+        assert!(names.are_of_this_machine("127.0.0.1:8080") && names.are_of_this_machine("box:80"));
+        for other in ["198.51.100.7", "198.51.100.7:8080", "224.0.0.1.example.com", "cdn.example.com"] {
+            assert!(!names.are_of_this_machine(other), "{other}");
+        }
+    }
 
     #[test]
     fn names_that_somebody_else_can_own_are_refused() {

@@ -124,8 +124,20 @@ impl HttpServer {
         };
         let cdn_base = route.cdn_base.as_ref()?;
         // Where the box stands in for the CDN by its name, a redirect would lead back to the box.
-        (!is_same_host(cdn_base, asked)).then(|| asked.target.as_spelled(format!("{cdn_base}{rest}")))
+        (!is_same_host(cdn_base, asked)).then(|| {
+            let url = format!("{cdn_base}{rest}");
+            Some(asked.target.as_spelled(url.clone())).filter(|it| is_uri(it)).unwrap_or(url)
+        })
     }
+}
+
+/// Whether a text has nothing but the characters of a URI (RFC 3986 section 2).
+fn is_uri(text: &str) -> bool {
+    let is_one = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
+    let is_escape = |part: &str| {
+        part.as_bytes().first_chunk::<2>().is_some_and(|it| it.iter().all(u8::is_ascii_hexdigit))
+    };
+    text.bytes().all(is_one) && text.split('%').skip(1).all(is_escape)
 }
 
 /// Whether a URL is of the host that a request names. Ports tell two servers apart where both are given.
@@ -230,6 +242,10 @@ mod tests {
         }
         assert_eq!(requests.load(Ordering::Relaxed), before, "no origin was asked");
         assert_eq!(counts(&tested), [("connections", 4)]);
+        // In the player's own spelling where that is a URL.
+        for (path, rest) in [("%7e%2f", "%7e%2f"), ("a%", "a%25"), ("a%22|", "a%22%7C")] {
+            assert_eq!(ask(&worker, &link, "GET", &format!("/vod/{path}"), &[]).await, cdn(rest), "{path}");
+        }
         // Nobody is sent round in a circle, and caches have other parents.
         let at_cdn = [("host", "CDN.example.com")];
         assert_eq!(ask(&worker, &link, "GET", "/vod/3.m4s", &at_cdn).await.0, 200);
@@ -243,7 +259,7 @@ mod tests {
         assert_eq!(requests.load(Ordering::Relaxed), before + 5);
         tested.server.places.give_back(other(1));
         assert_eq!(ask(&worker, &link, "GET", "/vod/2.m4s", &[]).await.0, 200, "places are free again");
-        assert_eq!(counts(&tested), [("connections", 4)]);
+        assert_eq!(counts(&tested), [("connections", 7)]);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

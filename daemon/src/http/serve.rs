@@ -145,6 +145,7 @@ impl Asked<'_> {
             set_cookie: route.map(|route| route.set_cookie).unwrap_or_default(),
             vary_user_agent: route.map(|route| route.vary_user_agent).unwrap_or_default(),
             surrogate_keys: self.surrogate_fields(),
+            is_respelled: self.target.is_respelled(),
             client: Some(self.peer),
             trace: self.trace.clone(),
             ..Ask::default()

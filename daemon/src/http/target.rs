@@ -62,6 +62,11 @@ impl Target {
         }
     }
 
+    /// Whether the player has spelled it in another way than the key is made of.
+    pub(super) const fn is_respelled(&self) -> bool {
+        self.spelled.is_some()
+    }
+
     /// The route by whose path it was asked for.
     pub(super) fn route(&self) -> Option<&Route> {
         match &self.form {
@@ -93,12 +98,11 @@ pub(super) fn targets(
     if bare.is_some_and(|it| it.eq_ignore_ascii_case(NIP_HOST)) {
         return Ok(vec![by_host(NIP_HOST)?]);
     }
-    let mut targets = Vec::new();
-    // Of a proxy's request; or the box itself is meant (RFC 9112 section 3.2.2).
-    let proxied = uri.authority().filter(|_| !is_origin_form);
-    if let Some(authority) = proxied {
-        targets.push(by_host(authority.as_str())?);
+    // Of a proxy's request (RFC 9112 section 3.2.2): another host's, whatever is here by that path.
+    if let Some(authority) = uri.authority().filter(|_| !is_origin_form) {
+        return Ok(vec![by_host(authority.as_str())?]);
     }
+    let mut targets = Vec::new();
     // Routes stand in the order of their paths, the longest first.
     let longest = routes.iter().position(|route| path.starts_with(route.path.as_str()));
     if let Some(number) = longest {
@@ -120,17 +124,12 @@ pub(super) fn targets(
             targets.push(Target { key, ..Target::new(full, form).spelled(rest) });
         }
     }
-    let of_path = match ObjectKey::from_request_path(path) {
-        Err(_) if proxied.is_some() => return Ok(targets),
-        of_path => of_path?,
-    };
+    let of_path = ObjectKey::from_request_path(path)?;
     let below_host = path.get(1..).and_then(|it| it.find('/').map(|at| &it[at..])).unwrap_or_default();
     let by_path = |key| Target::new(key, Form::Path).spelled(below_host);
     targets.extend(ObjectKey::from_international_path(path).map(by_path));
     targets.push(by_path(of_path));
-    if proxied.is_none() {
-        targets.extend(authority.and_then(|host| by_host(host).ok()));
-    }
+    targets.extend(authority.and_then(|host| by_host(host).ok()));
     Ok(targets)
 }
 
@@ -235,10 +234,12 @@ mod tests {
         assert_eq!(of("/vod/a/1.m4s", "box:8080")[0], "cdn.example.com/v/a/1.m4s");
         assert_eq!(of("/cdn.example.com/v/1.m4s", "10.0.0.1:8080")[0], "cdn.example.com/v/1.m4s");
         assert_eq!(of("/v/1.m4s", "cdn.example.com").last().unwrap(), "cdn.example.com/v/1.m4s");
-        assert_eq!(of("http://cdn.example.com/v/1.m4s", "x"), ["cdn.example.com/v/1.m4s", "v/1.m4s"]);
+        // Another host's, though a route has that path; or the box itself is meant.
+        assert_eq!(of("http://h.example/vod/1.m4s", "x"), ["h.example/vod/1.m4s"]);
+        let whole = "http://box:8080/vod/1.m4s".parse().unwrap();
         assert_eq!(
-            of("http://box:8080/vod/1.m4s", "box:8080")[..2],
-            ["box:8080/vod/1.m4s", "cdn.example.com/v/1.m4s"]
+            targets(&whole, None, &routes(), true).unwrap()[0].key.as_str(),
+            "cdn.example.com/v/1.m4s"
         );
         assert_eq!(of("http://cdn.example.com/a/../../1.m4s", "x"), ["cdn.example.com/1.m4s"]);
         assert_eq!(of("http://dvb.gw/x", "y"), ["dvb.gw/x"]);

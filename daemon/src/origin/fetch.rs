@@ -106,6 +106,17 @@ impl Filler {
         };
         let mut fields = dated(&reply.headers);
         let mut status = reply.status;
+        let pass = |reply, headers, why| FillResult::Passed(Box::new(Passed { headers, reply, why }));
+        // An origin may tell spellings apart that are one key (`%7e` and `~`): its refusal of one is not kept, nor given to others.
+        let is_of_spelling = |status: StatusCode| {
+            ask.is_respelled
+                && !ask.is_expected
+                && status.as_u16() >= 300
+                && status != StatusCode::NOT_MODIFIED
+        };
+        if is_of_spelling(status) && !status.is_server_error() {
+            return pass(reply, fields, None);
+        }
         if let Some(held) = &ask.held
             && let Some(result) = self.about_held(held, &ask, &reply, &mut fields)
         {
@@ -120,7 +131,9 @@ impl Filler {
         {
             return FillResult::Declined(why);
         }
-        let pass = |reply, headers, why| FillResult::Passed(Box::new(Passed { headers, reply, why }));
+        if is_of_spelling(status) {
+            return pass(reply, fields, None);
+        }
         // A 304 that nobody asked for, or a refusal that is about one range.
         if status == StatusCode::NOT_MODIFIED || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return pass(reply, fields, None);

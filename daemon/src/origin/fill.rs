@@ -127,6 +127,8 @@ pub struct Ask {
     pub surrogate_keys: SurrogateFields,
     /// Values of request fields that an origin may repeat to others.
     pub unusual: Vec<HeaderValue>,
+    /// The URL is spelled in another way than the key is made of: what an origin refuses so is not for those who spell it as the key.
+    pub is_respelled: bool,
     /// Address of the client that asks; `None`: the box itself does.
     pub client: Option<IpAddr>,
     /// Place of the spans of its requests.
@@ -258,7 +260,7 @@ enum JoinResult {
     Held,
     /// The response is not theirs.
     Alone,
-    /// It was a prefetch that came to nothing: they ask themselves.
+    /// It was a prefetch that came to nothing, or another spelling was refused: they ask themselves.
     Again,
 }
 
@@ -482,6 +484,7 @@ impl Filler {
     async fn run(self: Arc<Self>, key: ObjectKey, url: String, ask: Ask, slot: &Arc<Slot>) {
         let held = ask.held.is_some();
         let place = Place { of: &self, client: ask.client.unwrap_or(OWN) };
+        let is_respelled = ask.is_respelled;
         let result = self.exchange(&key, &url, ask).await;
         match &result {
             FillResult::Passed(passed) if passed.why.is_some() => {
@@ -492,7 +495,10 @@ impl Filler {
             }
             _ => {}
         }
-        let join_result = JoinResult::of(&result);
+        let join_result = match &result {
+            FillResult::Refused(_) if is_respelled => JoinResult::Again,
+            result => JoinResult::of(result),
+        };
         *lock(&slot.result) = Some(result);
         let _ = slot.join_result.set(join_result);
         {

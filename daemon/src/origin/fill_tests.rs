@@ -1,6 +1,6 @@
 //! Turns of requests: those that begin a fetch, that wait for another's, and that ask alone; and the limits of all.
 
-use super::super::testing::{filler, filler_with, key, origin, put, sent};
+use super::super::testing::{filler, filler_with, key, origin, put, response, sent};
 use super::*;
 use crate::caching::from_pairs;
 use crate::delivery::Sent;
@@ -204,6 +204,25 @@ async fn requests_for_what_is_not_shared_take_places_too() {
     for _ in 0..2 {
         let result = filler.fill(&name, NOWHERE.to_owned(), of_client("10.0.0.1")).await;
         assert!(matches!(result, FillResult::Failed(_)), "{result:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_origin_refuses_in_one_spelling_is_not_for_others() {
+    for status in ["404 No", "403 No", "302 Found", "503 No"] {
+        let url = origin(move |head| {
+            let line = if head.contains("%7e") { status } else { "200 OK" };
+            response(&[line, "Cache-Control: max-age=60", "Location: /x", "Content-Length: 2"], "ok")
+        });
+        let tested = filler();
+        let filler = &tested.filler;
+        let name = key(&format!("{url}~x"));
+        let other = Ask { is_respelled: true, ..Ask::default() };
+        let refused = filler.fill(&name, format!("{url}%7ex"), other).await;
+        assert!(matches!(refused, FillResult::Passed(_)), "{status}: {refused:?}");
+        let found = filler.fill(&name, format!("{url}~x"), Ask::default()).await;
+        let FillResult::Flight(flight) = found else { panic!("{status}: {found:?}") };
+        assert_eq!(flight.sent.as_ref().unwrap().response.status, 200, "{status}");
     }
 }
 

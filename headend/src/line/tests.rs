@@ -304,6 +304,7 @@ fn counters_as_a_line_of_text() {
         sent: 3,
         broken_off: 0,
         live_dropped: LiveDrops::default(),
+        bundles: 0,
         forwarded: (0, 0),
         unit: "objects",
         packet: "packets",

@@ -78,7 +78,10 @@ impl Validator {
 /// Answer of an origin.
 pub(super) enum Answer {
     /// The version that was named is the newest.
-    Unchanged,
+    Unchanged {
+        /// URL that redirects led to.
+        moved_to: Option<String>,
+    },
     /// The rest of another version than the one that was begun: some origins do not read `If-Range`.
     OtherVersion,
     /// A body.
@@ -279,7 +282,7 @@ fn answer(
     let coding = headers.get(CONTENT_ENCODING).filter(|it| *it != "identity");
     let coding = coding.map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned());
     let continues = match status {
-        StatusCode::NOT_MODIFIED if is_conditional => return Ok(Answer::Unchanged),
+        StatusCode::NOT_MODIFIED if is_conditional => return Ok(Answer::Unchanged { moved_to }),
         StatusCode::OK => false,
         StatusCode::PARTIAL_CONTENT => {
             let range = headers.get(CONTENT_RANGE).and_then(|it| it.to_str().ok()).unwrap_or_default();

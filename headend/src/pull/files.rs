@@ -135,7 +135,7 @@ impl Files {
             let from = validator.as_ref().filter(|_| coming.bytes() > 0).map(|it| (coming.bytes(), it));
             let before = coming.bytes();
             let (mut body, whole_bytes, moved_to) = match client.get(url, None, from).await? {
-                Answer::Unchanged => return Err(Failed::new(PullFailure::Status, "304")),
+                Answer::Unchanged { .. } => return Err(Failed::new(PullFailure::Status, "304")),
                 // The next request asks for no range: only a body that breaks off, which counts, leads back here.
                 Answer::OtherVersion => {
                     validator = None;

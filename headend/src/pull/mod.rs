@@ -870,9 +870,15 @@ impl Puller {
         let is_there = self.files.folder.root.join(&name).is_file();
         let known = self.known(path, &name).filter(|_| is_there);
         let answer = self.origin.look(&self.files, path, known.as_ref()).await?;
-        let Answer::Body { validator, moved_to, mut body, .. } = answer else {
-            self.files.stats.unchanged.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
+        let (validator, moved_to, mut body) = match answer {
+            Answer::Body { validator, moved_to, body, .. } => (validator, moved_to, body),
+            Answer::Unchanged { moved_to } => {
+                self.files.came_from(path, moved_to);
+                self.files.stats.unchanged.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            // Only of a range that was asked for.
+            Answer::OtherVersion => return Err(Failed::new(PullFailure::Status, "206")),
         };
         let bytes = manifest_bytes(&mut body).await?;
         self.files.store_manifest(&name, &bytes)?;

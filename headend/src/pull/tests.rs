@@ -225,7 +225,8 @@ fn what_a_manifest_names_is_where_redirects_led_for_it() {
         let to = |path: &str| Reply::of(302, "").with("Location", path);
         let target = asked.target.as_str();
         match target.strip_prefix(&format!("/cdn{cdn}/")) {
-            Some("master.m3u8?token=t") => Reply::of(200, MASTER),
+            Some("master.m3u8?token=t") if asked.headers.contains_key("if-none-match") => Reply::of(304, ""),
+            Some("master.m3u8?token=t") => Reply::of(200, MASTER).with("ETag", "\"m\""),
             // The playlist of one rendition has moved again.
             Some("low/index.m3u8") => to("/other/low.m3u8"),
             Some("high/index.m3u8") => Reply::of(200, playlist(&["h.ts"], true)),

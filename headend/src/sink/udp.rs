@@ -13,6 +13,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, MsgHdr, Protocol, SockAddr, Socke
 
 use crate::net::{interface_index, no_route};
 use crate::options::Output;
+use crate::sys::splits_datagrams;
 
 /// Asked of the kernel; a burst of 5 ms at 1 Gbit/s is 625 kB.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
@@ -77,12 +78,13 @@ impl UdpSink {
         let v4 = wants(true).then(|| open_v4(output)).transpose()?;
         let v6 = wants(false).then(|| open_v6(output)).transpose()?;
         let held = Held { destination: SocketAddr::from(([0, 0, 0, 0], 0)), length: 0, bytes: Vec::new() };
+        let can_split = [&v4, &v6].into_iter().flatten().all(splits_datagrams);
         Ok(Self {
             v4,
             v6,
             held,
             gate: None,
-            splits: output.segmentation_offload,
+            splits: output.segmentation_offload && can_split,
             #[cfg(test)]
             calls: 0,
         })

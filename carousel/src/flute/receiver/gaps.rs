@@ -22,7 +22,7 @@ const NEW_PASS: u32 = 3;
 limits! {
     /// Source blocks of a session whose symbols are followed to count losses.
     const MAX_TRACKS: usize = 1024, "blocks" {
-        why: "Senders interleave some hundred; 72 bytes each.",
+        why: "Senders interleave some hundred; 88 bytes each.",
         full: "The half that received a packet longest ago makes room; its losses are settled.",
         free: "When a block ends or makes room.",
         test: "tracks_are_bounded",
@@ -73,6 +73,9 @@ struct Track {
     lowest: u32,
     /// The first and the last of the packets, and how many, that had nothing but symbols heard before.
     again: (u32, u32, u32),
+    /// The highest ESI and `heard` of the pass before, until this one has come as far: if the sender goes on behind it instead, the packets that
+    /// seemed to begin a pass were copies.
+    before: Option<(u32, u64)>,
     /// When it was heard last, in packets.
     at: u64,
 }
@@ -88,6 +91,7 @@ impl Track {
             joined: last,
             lowest: last,
             again: (0, 0, 0),
+            before: None,
             at: 0,
         }
     }
@@ -106,6 +110,13 @@ impl Track {
         let mask = if symbols >= WINDOW { u64::MAX } else { (1 << symbols) - 1 };
         if last > self.highest {
             self.again = (0, 0, 0);
+            match self.before {
+                Some((highest, heard)) if first > highest && self.highest < highest => {
+                    (self.highest, self.heard, self.before) = (highest, heard, None);
+                }
+                Some((highest, _)) if last >= highest => lost += self.settle_before(),
+                _ => {}
+            }
             let step = last - self.highest;
             if step >= WINDOW {
                 lost += u64::from(self.heard.count_zeros());
@@ -132,10 +143,12 @@ impl Track {
                 (start, before, count) if count > 0 && last > before => (start, last, count + 1),
                 _ => (first, last, 1),
             };
-            if self.again.2 == NEW_PASS {
-                lost += self.end();
-                let start = self.again.0;
-                *self = Self { joined: self.lowest.min(start), lowest: start, ..Self::new(last) };
+            let start = self.again.0;
+            // A pass whose beginning is lost cannot be told from copies.
+            if self.again.2 == NEW_PASS && start < self.lowest + NEW_PASS {
+                lost += self.settle_leap() + self.settle_before();
+                let before = Some((self.highest, self.heard));
+                *self = Self { joined: self.lowest.min(start), lowest: start, before, ..Self::new(last) };
             } else {
                 self.lowest = self.lowest.min(first);
             }
@@ -157,9 +170,13 @@ impl Track {
         self.leap.take().map_or(0, |(start, end)| u64::from(end - start))
     }
 
+    fn settle_before(&mut self) -> u64 {
+        self.before.take().map_or(0, |(_, heard)| u64::from(heard.count_zeros()))
+    }
+
     /// Nothing more comes of this pass.
     fn end(&mut self) -> u64 {
-        let lost = self.settle_leap() + u64::from(self.heard.count_zeros());
+        let lost = self.settle_leap() + self.settle_before() + u64::from(self.heard.count_zeros());
         self.heard = u64::MAX;
         lost
     }
@@ -430,6 +447,22 @@ mod tests {
         assert_eq!(lost(both), 4);
         let twice = passes(&[(3, 5), (7, 9)]).flat_map(|it| [it, it]);
         assert_eq!(lost(twice), 2);
+        // Several packets in succession again, some symbols behind.
+        for (behind, count) in
+            (1..60).flat_map(|behind| (1..=behind.min(10)).map(move |count| (behind, count)))
+        {
+            for at in [30, 70, 150] {
+                let copies = (at - behind.min(at)..).take(count as usize);
+                let all = (0..at).chain(copies).chain(at..200);
+                assert_eq!(lost(all.map(|esi| (1, 0, esi, 1))), 0, "{behind} {count} {at}");
+            }
+        }
+        // What the second of two copies brings, unless that is as late as another pass.
+        for delay in 1..14_u32 {
+            let all = (0..18 + delay).flat_map(|at| [(0, at), (1, at.wrapping_sub(delay))]);
+            let all = all.filter(|&(copy, esi)| esi < 18 && (copy, esi) != (0, 14));
+            assert_eq!(lost(all.map(|(_, esi)| (1, 0, esi, 1))), 0, "{delay}");
+        }
         for delay in 1..60_u32 {
             let all = (0..200 + delay).flat_map(|at| [at, at.wrapping_sub(delay)]).filter(|&esi| esi < 200);
             assert_eq!(lost(all.map(|esi| (1, 0, esi, 1))), 0, "{delay}");

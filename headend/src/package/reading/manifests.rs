@@ -128,9 +128,12 @@ impl Reading<'_> {
                 .is_some_and(|file| file.modified_ns > before.modified_ns),
             _ => false,
         };
-        let mut listed =
-            new.references.iter().filter(|it| it.role == Role::Segment && !it.is_part && !it.may_be_missing);
-        (is_far_back && age_ms > HOLD_MS) || listed.all(is_new)
+        let mut listed = new
+            .references
+            .iter()
+            .filter(|it| it.role == Role::Segment && !it.is_part && !it.may_be_missing)
+            .peekable();
+        (is_far_back && age_ms > HOLD_MS) || (listed.peek().is_some() && listed.all(is_new))
     }
 
     /// Whether a file is finished, or has the bytes before `end`.

@@ -234,7 +234,7 @@ impl Bucket {
             _ => None,
         };
         match self.get(key, &Conditions { if_none_match, ..Conditions::default() }).await? {
-            Got::Unchanged => Ok(Answer::Unchanged),
+            Got::Unchanged => Ok(Answer::Unchanged { moved_to: None }),
             Got::Whole { etag, body, .. } => {
                 let validator = etag.map(Validator::Etag);
                 Ok(Answer::Body { continues: false, whole_bytes: None, validator, moved_to: None, body })
