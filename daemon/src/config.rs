@@ -462,13 +462,13 @@ mod tests {
             of("[receive]\nlls = ['239.1.1.1']"),
             ["2:8: receive.lls: \"239.1.1.1\" has no port; add it, e.g. \"239.1.1.1:5000\""]
         );
-        for (text, key) in [
-            ("[receive]\nlls = 7", "lls"),
-            ("[receive]\nannouncement = ['x']", "announcement"),
-            ("[[session]]\naddress = 'x'", "address"),
+        for (text, key, example) in [
+            ("[receive]\nlls = 7", "lls", "239.1.2.3:5000"),
+            ("[receive]\nannouncement = ['x']", "announcement", "224.0.23.14:3937"),
+            ("[[session]]\naddress = 'x'", "address", "239.1.2.3:5000"),
         ] {
             let all = of(text);
-            assert!(all.len() == 1 && all[0].contains(key) && all[0].contains("239.1.2.3:5000"), "{all:?}");
+            assert!(all.len() == 1 && all[0].contains(key) && all[0].contains(example), "{all:?}");
         }
         let unspecified = of("[receive]\nannouncement = ['0.0.0.0:3937']");
         assert!(unspecified[0].contains("no group"), "{unspecified:?}");

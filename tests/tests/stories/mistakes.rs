@@ -276,7 +276,7 @@ fn m14_a_link_that_cannot_carry_it() {
         ladder()
     ));
     told(run("headend", &["plan"], &config), &["cannot be kept", "the nearest that can is"]);
-    found(run("headend", &["check"], &config), &["link", "cannot be kept", "fix: `headend plan`"]);
+    found(run("headend", &["check"], &config), &["link", "cannot be kept", "fix: `headend plan -c"]);
 }
 
 #[test]
