@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::options::{
     Carousel, Carry, Class, DvbI, Fec, FecClasses, Firmware, Forecast, Ingest, Lease, Link, Metrics,
     Multiplex, Nip, Output, Profile, Receiver, Repair, Sessions, Signing, Simulation, Source,
+    TransportProtocol,
 };
 use crate::overhead::PACKET_BYTES;
 
@@ -161,9 +162,39 @@ impl Config {
         all.extend(self.mistakes_of_ingest());
         all.extend(self.mistakes_of_firmware());
         all.extend(self.lease.iter().flat_map(Lease::mistakes));
-        if self.lease.is_some() && self.multiplex.as_ref().is_some_and(Multiplex::is_carousel) {
-            let fix = "carry IP ([multiplex] carry = \"mpe\" or \"gse\"), or leave [lease] out";
-            all.push(Mistake::of_value("lease", "versions of DSM-CC modules are not shared", fix));
+        all.extend(self.mistakes_of_lease());
+        all
+    }
+
+    /// What another headend could not go on with, so that it does not go with `[lease]`.
+    fn mistakes_of_lease(&self) -> Vec<Mistake> {
+        if self.lease.is_none() {
+            return Vec::new();
+        }
+        let mut all = Vec::new();
+        let mut wrong = |key: &str, what: &str, fix: &str| all.push(Mistake::of_value(key, what, fix));
+        if self.multiplex.is_some() {
+            let what = "a transport stream does not go with [lease]: packets that wait in it would be sent after a takeover, \
+                        and versions of DSM-CC modules are not shared";
+            wrong(
+                "multiplex",
+                what,
+                "leave [multiplex] out and make it behind both headends, or leave [lease] out",
+            );
+        }
+        if self.carousel.profile == Profile::Bits16 {
+            let what = "TOIs of 16 bits do not go with [lease]: a takeover would use some twice";
+            wrong("carousel.profile", what, "give \"compatible\" or \"strict\", or leave [lease] out");
+        }
+        for (at, source) in self.sources.iter().enumerate() {
+            if source.protocol == TransportProtocol::Route {
+                let what = "ROUTE does not go with [lease]: versions of its signalling are not set aside";
+                wrong(&format!("source[{at}].protocol"), what, "give \"flute\", or leave [lease] out");
+            }
+            if source.chunk_ms.is_some() {
+                let what = "pieces do not go with [lease]: a segment that is being sent at a takeover would be discarded";
+                wrong(&format!("source[{at}].chunk_ms"), what, "leave chunk_ms out, or leave [lease] out");
+            }
         }
         all
     }
@@ -288,6 +319,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_takeover_could_not_go_on_with_is_refused_beside_a_lease() {
+        let live = "[[source]]\npath = '/v'\nbase = 'https://h/'\nreserved_bps = 1_000_000\n";
+        let keys = |rest: &str, lease: &str| {
+            let text = format!("[link]\nrate_bps = 8_000_000\n{rest}{lease}");
+            let found = Config::parse(&text, Path::new("/")).err().unwrap_or_default();
+            found.into_iter().map(|it| it.key).collect::<Vec<_>>()
+        };
+        let lease = "\n[lease]\nurl = 's3://bkt/a/'\n";
+        assert!(keys(live, lease).is_empty(), "{:?}", keys(live, lease));
+        for (rest, key) in [
+            (format!("{live}chunk_ms = 200"), "source[0].chunk_ms"),
+            (format!("{live}protocol = 'route'"), "source[0].protocol"),
+            (format!("[carousel]\nprofile = 'bits16'\n{live}"), "carousel.profile"),
+            (format!("[multiplex]\ncarry = 'mpe'\n{live}"), "multiplex"),
+            (format!("[multiplex]\ncarry = 'mpe'\nforward = ['239.9.9.9:5000']\n{live}"), "multiplex"),
+            (format!("[multiplex]\ncarry = 'data-carousel'\n{live}"), "multiplex"),
+        ] {
+            assert_eq!(keys(&rest, lease), [key], "{rest}");
+            assert!(keys(&rest, "").is_empty(), "{rest}: {:?}", keys(&rest, ""));
+        }
+    }
+
+    #[test]
     fn the_example_loads_with_what_it_has_commented_out_too() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
         let uplinks = ["carousel-modulator", "mpe-modulator", "gse-modulator", "hub", "leo-gateway"];
@@ -299,7 +353,10 @@ mod tests {
             Config::load(&path).unwrap_or_else(|why| panic!("{why}"));
             let own_folder = path.parent().unwrap();
             let text = config::uncommented(&std::fs::read_to_string(&path).unwrap());
-            Config::parse(&text, own_folder).unwrap_or_else(|why| panic!("{name}: {why:?}"));
+            let mut mistakes = Config::parse(&text, own_folder).err().unwrap_or_default();
+            // It has everything, also what goes beside no lease.
+            mistakes.retain(|it| !it.what.contains("not go with [lease]"));
+            assert!(mistakes.is_empty(), "{name}: {mistakes:?}");
         }
     }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{Mistakes, S3, S3Location};
 
 /// `[lease]`: of several headends with this configuration one is active, and the others are on standby. The active one is who holds
-/// a lease in a bucket, below whose prefix it also keeps what another one needs to go on.
+/// a lease in a bucket, below whose prefix it also keeps what another one needs to go on. It does not go with `[multiplex]`,
+/// `chunk_ms`, `protocol = "route"` or `carousel.profile = "bits16"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
