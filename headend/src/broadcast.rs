@@ -463,7 +463,8 @@ impl Broadcast {
         self.put_now(index, prepared)
     }
 
-    /// Sends the manifests whose segments have been sent. To be called before each packet.
+    /// Sends the manifests whose segments have been sent. To be called before each batch of packets, and before
+    /// [`crate::lease::Lease::tend`]: each gets a TOI.
     ///
     /// # Errors
     /// A manifest that does not fit its session.

@@ -195,13 +195,16 @@ impl Transmission {
             if stop.load(Ordering::Relaxed) {
                 // Another headend goes on with these sessions: they are not closed.
                 if let Some(lease) = &mut self.lease {
-                    lease.leave(|duration| clocks.sleep(duration));
-                    return output.flush();
+                    output.flush()?;
+                    lease.leave(now_ns, clocks.wall(), &self.broadcast, |duration| clocks.sleep(duration));
+                    return Ok(());
                 }
                 self.broadcast.air.close();
                 self.line.close();
             }
             self.do_what_is_due(now_ns, clocks, updates, observer)?;
+            // Before the lease is asked, which looks whether every TOI is set aside.
+            self.broadcast.release_held()?;
             if let Some(lease) = &mut self.lease
                 && !lease.tend(now_ns, clocks.wall(), &mut self.broadcast)?
             {
@@ -210,7 +213,6 @@ impl Transmission {
                 clocks.sleep(STANDBY_SLEEP);
                 continue;
             }
-            self.broadcast.release_held()?;
             match self.send_batch(now_ns, clocks.wall(), &mut packet, observer, output)? {
                 Next::Goes => {}
                 Next::Waits(wait_ns) => {

@@ -129,6 +129,8 @@ pub struct Core {
     attempts: VecDeque<(u64, u64)>,
     /// Highest sequence that was attempted.
     sequence: u64,
+    /// Highest generation that was seen: a lease that somebody removes does not begin again.
+    generation: u64,
     next_ns: u64,
     /// While it holds the lease: until when it may send. May have passed.
     held: Option<Held>,
@@ -155,6 +157,7 @@ impl Core {
             asked: None,
             attempts: VecDeque::new(),
             sequence: 0,
+            generation: 0,
             next_ns: 0,
             held: None,
             ending: None,
@@ -247,6 +250,7 @@ impl Core {
             (None, _) => self.next_ns = now_ns.saturating_add(self.timing.renewal_ns),
             (Some(lease), Answer::Written(tag)) => {
                 let (is_held, generation) = (lease.holder.is_some(), lease.generation);
+                self.generation = self.generation.max(generation);
                 self.seen = Some(Seen { tag: Some(tag), lease: Some(lease), since_ns: now_ns });
                 self.attempts.clear();
                 self.must_read = false;
@@ -282,6 +286,7 @@ impl Core {
         }
         let Some(seen) = &self.seen else { return };
         self.sequence = self.sequence.max(seen.lease.as_ref().map_or(0, |it| it.sequence));
+        self.generation = self.generation.max(seen.lease.as_ref().map_or(0, |it| it.generation));
         if self.is_mine(seen) {
             let (sequence, generation) =
                 seen.lease.as_ref().map_or((0, 0), |it| (it.sequence, it.generation));
@@ -317,7 +322,7 @@ impl Core {
     fn write(&self, seen: &Seen) -> Request {
         let before = seen.lease.as_ref();
         let (generation, sequence) = before.map_or((0, 0), |it| (it.generation, it.sequence));
-        let generation = generation.max(self.held.map_or(0, |it| it.generation));
+        let generation = generation.max(self.generation);
         let lease = Lease {
             holder: self.ending.is_none().then(|| self.me.clone()),
             generation: if self.is_mine(seen) { generation } else { generation + 1 },

@@ -380,5 +380,19 @@ fn a_lease_that_vanishes_is_made_anew_only_when_its_holder_is_silent() {
     }
     world.until_sent_ms(|_| true);
     world.run_ms(1000);
-    assert!(world.tenures.last().unwrap().0 >= generation);
+    assert!(world.tenures.last().unwrap().0 > generation);
+}
+
+#[test]
+fn a_lease_that_vanishes_with_its_holder_does_not_begin_its_generations_again() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 2, CALM);
+        world.until_sent_ms(|_| true);
+        world.run_ms(700);
+        let (generation, dead) = (world.tenures.last().unwrap().0, world.sender());
+        world.nodes[dead].is_dead = true;
+        world.store = None;
+        world.until_sent_ms(|at| at != dead);
+        assert_eq!(world.tenures.last().unwrap().0, generation + 1, "seed {seed}");
+    }
 }

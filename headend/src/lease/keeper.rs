@@ -112,6 +112,15 @@ pub(super) struct Found {
     pub(super) tables: Arc<HashMap<String, String>>,
 }
 
+/// A state to be written.
+#[derive(Debug, Clone)]
+struct Published {
+    number: u64,
+    /// Generation under which it was made; it is not written under another.
+    generation: u64,
+    state: Arc<State>,
+}
+
 /// A table to be written.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -140,8 +149,8 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// State that is written with the next renewal, with its number.
-    published: Option<(u64, Arc<State>)>,
+    /// State that is written with the next renewal.
+    published: Option<Published>,
     /// The newest that has been written.
     confirmed: Option<(u64, Arc<State>)>,
     found: Option<Found>,
@@ -189,9 +198,9 @@ impl Shared {
         self.inner().found.clone().filter(|it| it.generation == generation)
     }
 
-    /// Takes a state to be written; at once if that is urgent.
-    pub(super) fn publish(&self, number: u64, state: State, is_urgent: bool) {
-        self.inner().published = Some((number, Arc::new(state)));
+    /// Takes a state to be written, made under that generation; at once if that is urgent.
+    pub(super) fn publish(&self, number: u64, generation: u64, state: State, is_urgent: bool) {
+        self.inner().published = Some(Published { number, generation, state: Arc::new(state) });
         if is_urgent {
             self.news.notify_one();
         }
@@ -481,17 +490,18 @@ impl Keeper {
                 Err(failed) => self.lost(&failed),
             },
             Request::Write { lease, over } => {
-                let is_own = self.core.generation() == Some(lease.generation);
-                let published = self.shared.inner().published.clone().filter(|_| is_own);
-                let state =
-                    published.as_ref().map_or_else(|| Arc::clone(&self.state), |it| Arc::clone(&it.1));
+                let published = self.shared.inner().published.clone();
+                // Also where it is given back: then nothing has been sent since it was made.
+                let published = published.filter(|it| it.generation == lease.generation);
+                let state = published.as_ref().map_or(&self.state, |it| &it.state);
+                let state = Arc::clone(state);
                 let condition = over.as_deref().map_or(Condition::Absent, Condition::Version);
                 let content = record::write(&lease, &state);
                 match self.store.write(DOCUMENT, content, condition, self.patience).await {
                     Ok(Written::Done(tag)) => {
                         self.works();
-                        if published.is_some() {
-                            self.shared.inner().confirmed = published;
+                        if let Some(Published { number, .. }) = published {
+                            self.shared.inner().confirmed = Some((number, Arc::clone(&state)));
                             self.keep(state);
                         }
                         Answer::Written(tag)
@@ -520,7 +530,10 @@ impl Keeper {
             Arc::make_mut(&mut self.tables).retain(|name, _| named.contains(name));
         }
         self.document_tables = named;
-        (self.state, self.state_ns) = (state, boot_ns());
+        // Its times are those of its first reading, however often it is read.
+        if self.state != state {
+            (self.state, self.state_ns) = (state, boot_ns());
+        }
     }
 
     /// A standby reads the tables of the holder.

@@ -11,6 +11,9 @@ use crate::options::S3;
 /// Objects by path: ETag and bytes.
 type Objects = Arc<Mutex<Map<String, (u64, Vec<u8>)>>>;
 
+/// With an object of this name a store says that there is no bucket.
+const GONE: &str = "gone";
+
 /// A store that keeps conditions, or not. Its clients are served in turn, each by a thread.
 struct FakeStore {
     address: SocketAddr,
@@ -87,6 +90,9 @@ fn serve(stream: &TcpStream, objects: &Objects, keeps_conditions: bool) {
             wanted => wanted.is_none() || tag.as_deref() == wanted,
         };
         let (status, body) = match method {
+            "PUT" if objects.contains_key(&format!("/bkt/l/{GONE}")) => {
+                ("404 Not Found", b"<Error><Code>NoSuchBucket</Code></Error>".to_vec())
+            }
             "PUT" if !holds && keeps_conditions => ("412 Precondition Failed", Vec::new()),
             "PUT" => {
                 objects.insert(path.clone(), (fastrand::u64(..), content));
@@ -163,7 +169,10 @@ fn what_one_headend_has_told_the_next_one_finds_tables_included() {
         let content = format!("of table {number}");
         first.upload(Upload { session: 0, name: table.to_owned(), content });
         until("the table is written", || first.take_written() == [(0, table.to_owned())]);
-        first.publish(number, state("s", Some(table)), true);
+        first.publish(number, 2, state("of another generation", None), true);
+        std::thread::sleep(Duration::from_millis(150));
+        assert_ne!(first.confirmed().map(|it| it.0), Some(number));
+        first.publish(number, 1, state("s", Some(table)), true);
         until("the state is written", || first.confirmed().is_some_and(|it| it.0 == number));
     }
     until("the table before is removed", || store.names() == ["/bkt/l/lease.json", "/bkt/l/tables/1-2"]);
@@ -173,14 +182,39 @@ fn what_one_headend_has_told_the_next_one_finds_tables_included() {
     assert_eq!((view.role, view.generation, view.takeovers), (LeaseRole::Standby, 1, 0));
     std::thread::sleep(Duration::from_millis(1500));
     assert!(first.may_send() && second.active().is_none(), "renewed, for longer than its duration");
+    // With the last state the lease is given back.
+    let last = State { wall_ms: 77, ..state("s", Some("tables/1-2")) };
+    first.publish(3, 1, last.clone(), false);
     first.leave();
     assert!(!first.may_send() && first.active().is_none(), "at once");
     until("b is active", || second.active() == Some(2));
     let found = second.found(2).unwrap();
-    assert_eq!(*found.state, state("s", Some("tables/1-2")));
+    assert_eq!(*found.state, last);
     assert_eq!(found.tables["tables/1-2"], "of table 2");
     until("a has ended", || first.has_left());
     assert_eq!(second.view().takeovers, 1);
+}
+
+#[test]
+fn a_state_is_as_old_as_its_first_reading() {
+    let store = FakeStore::start(true);
+    let lease =
+        Lease { holder: Some(Holder { node: "x".to_owned(), instance: 1 }), generation: 4, sequence: 9 };
+    store.put("lease.json", record::write(&lease, &state("s", None)));
+    let shared = start(&store.options("a")).unwrap();
+    until("it takes over", || shared.active() == Some(5));
+    let age_ms = (boot_ns() - shared.found(5).unwrap().read_ns) / 1_000_000;
+    assert!(age_ms >= 1200, "{age_ms} ms: it has been read for the whole duration");
+}
+
+#[test]
+fn a_bucket_that_is_gone_is_no_store_without_conditions() {
+    let store = FakeStore::start(true);
+    store.put(GONE, Vec::new());
+    let StoreLook::Failed { what, .. } = look(&store.options("a")) else {
+        panic!("{:?}", look(&store.options("a")))
+    };
+    assert!(what.contains("s3://bkt/l/"), "{what}");
 }
 
 #[test]

@@ -39,6 +39,8 @@ const INLINE_OBJECTS_OF_ALL: usize = 4096;
 const TABLE_BYTES_A_SECOND: u64 = 64 << 10;
 /// Versions of signatures that are set aside: they count milliseconds.
 const VERSIONS_AHEAD: u64 = 60_000;
+/// Before commands that could not be taken over are tried again.
+const MIRROR_AGAIN_NS: u64 = 10_000_000_000;
 /// Time that a headend which ends waits for its lease to be given back.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
 
@@ -57,6 +59,8 @@ pub struct Lease {
     tables: Vec<Table>,
     /// Commands that were taken over last.
     mirrored: Option<Arc<State>>,
+    /// When those that could not be taken over are tried again.
+    mirror_ns: u64,
 }
 
 /// The objects of a session, as they were written last.
@@ -109,6 +113,7 @@ impl Lease {
             looked: (0, 0),
             tables: Vec::new(),
             mirrored: None,
+            mirror_ns: 0,
         }))
     }
 
@@ -117,7 +122,7 @@ impl Lease {
         LeaseStatus(Arc::clone(&self.shared))
     }
 
-    /// Does what is due; whether packets may be made. To be called before each.
+    /// Does what is due; whether packets may be made. To be called before each batch, behind what gives objects their TOIs.
     ///
     /// # Errors
     /// A store without conditional writes; objects that do not fit their sessions.
@@ -160,11 +165,12 @@ impl Lease {
         }
         let Some(found) = self.shared.active().and_then(|generation| self.shared.found(generation)) else {
             if let Some(seen) = self.shared.seen() {
-                self.mirror(&seen, wall, broadcast);
+                self.mirror(&seen, now_ns, wall, broadcast);
             }
             return Ok(());
         };
-        self.mirror(&found.state, wall, broadcast);
+        self.mirror_ns = 0;
+        self.mirror(&found.state, now_ns, wall, broadcast);
         let later_ms = boot_ns().saturating_sub(found.read_ns) / 1_000_000;
         let numbers = found.state.numbers(later_ms, |name| found.tables.get(name).map(String::as_str));
         let no_earlier = WallTime::from_unix_ms(wall.unix_ms().max(found.state.wall_ms));
@@ -185,18 +191,24 @@ impl Lease {
     }
 
     /// Takes over the commands that the headend on the air has in force.
-    fn mirror(&mut self, state: &Arc<State>, wall: WallTime, broadcast: &Broadcast) {
-        if self.mirrored.as_ref().is_some_and(|it| it.commands == state.commands) {
+    fn mirror(&mut self, state: &Arc<State>, now_ns: u64, wall: WallTime, broadcast: &Broadcast) {
+        if now_ns < self.mirror_ns || self.mirrored.as_ref().is_some_and(|it| it.commands == state.commands) {
             return;
         }
-        let before = self.mirrored.replace(Arc::clone(state));
         if let (Some(folder), Some(commands)) = (spool::folder(broadcast.config()), &state.commands) {
             let read = |all: &Vec<Value>| all.iter().filter_map(spool::of_json).collect::<Vec<Command>>();
-            let before = before.and_then(|it| it.commands.as_ref().map(read)).unwrap_or_default();
-            for problem in spool::mirror(&folder, &before, &read(commands), wall.unix_seconds()) {
+            let before = self.mirrored.as_ref().and_then(|it| it.commands.as_ref().map(read));
+            let (before, now) = (before.unwrap_or_default(), read(commands));
+            let problems = spool::mirror(&folder, &before, &now, wall.unix_seconds());
+            for problem in &problems {
                 eprintln!("headend: lease: {problem}");
             }
+            if !problems.is_empty() {
+                self.mirror_ns = now_ns + MIRROR_AGAIN_NS;
+                return;
+            }
         }
+        self.mirrored = Some(Arc::clone(state));
     }
 
     /// Whether every number that the next packet may use is set aside in the store.
@@ -263,11 +275,15 @@ impl Lease {
             commands: sealer.map(|_| broadcast.commands_in_force().iter().map(spool::to_json).collect()),
         };
         self.number += 1;
-        self.shared.publish(self.number, state, is_urgent);
+        self.shared.publish(self.number, self.adopted.unwrap_or(0), state, is_urgent);
     }
 
-    /// Sends nothing any more, and gives the lease back: another headend goes on at once.
-    pub fn leave(&mut self, sleep: impl Fn(Duration)) {
+    /// Sends nothing any more, and gives the lease back with the last state: another headend goes on at once. What waits in the
+    /// output counts as sent: it has to be flushed before.
+    pub fn leave(&mut self, now_ns: u64, wall: WallTime, broadcast: &Broadcast, sleep: impl Fn(Duration)) {
+        if self.adopted.is_some() && self.shared.held() == self.adopted {
+            self.publish(now_ns, wall, broadcast, false);
+        }
         self.adopt(None);
         self.shared.leave();
         let begin_ns = boot_ns();

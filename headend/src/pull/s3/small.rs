@@ -126,14 +126,12 @@ impl SmallStore {
                     while body.next().await?.is_some() {}
                     Ok(Written::Done(etag(status, &headers)?))
                 }
-                // 404: `If-Match` of an object that is gone.
-                Err(failed)
-                    if matches!(failed.why, PullFailure::Changed | PullFailure::NotFound)
-                        && condition != Condition::Always =>
-                {
-                    Ok(Written::Refused)
-                }
-                Err(failed) => Err(failed),
+                Err(failed) => match (failed.why, condition) {
+                    // 404: `If-Match` of an object that is gone. Without one it is the bucket that is.
+                    (PullFailure::Changed, Condition::Absent | Condition::Version(_))
+                    | (PullFailure::NotFound, Condition::Version(_)) => Ok(Written::Refused),
+                    _ => Err(failed),
+                },
             }
         };
         within(patience, writing).await
