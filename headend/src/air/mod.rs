@@ -73,6 +73,8 @@ struct Item {
     started_ns: u64,
     /// Transmissions to the last symbol.
     completed: u64,
+    /// Of a live object that came while another sender is on the air: when.
+    arrived_ns: Option<u64>,
 }
 
 /// Destination of a packet.
@@ -162,6 +164,8 @@ pub struct Air {
     ending: Option<Ending>,
     /// Another sender is on the air: nothing is queued.
     is_standby: bool,
+    /// Live objects that have come since it was looked at the clock.
+    arrived: Vec<ItemId>,
     stats: AirStats,
     symbol: Vec<u8>,
 }
@@ -236,6 +240,7 @@ impl Air {
             fdt_cycle_ns: config.fdt_interval_ms * 1_000_000,
             ending: None,
             is_standby: false,
+            arrived: Vec::new(),
             stats: AirStats::default(),
             symbol: Vec::new(),
             config,
@@ -345,6 +350,7 @@ impl Air {
             starts: 0,
             started_ns: 0,
             completed: 0,
+            arrived_ns: None,
         };
         let id = self.insert(item);
         self.queue(id);
@@ -500,12 +506,7 @@ impl Air {
             self.describe_again(id, now_ns);
         }
         while let Some(id) = self.live.take_late(now_ns) {
-            self.stats.live_dropped.add(LiveDrop::Late);
-            self.withdraw(id);
-            self.dropped.insert(id);
-            if self.dropped.len() > MAX_DROPPED {
-                self.dropped.pop_first();
-            }
+            self.drop_late(id);
         }
         while self.urgent.is_empty() {
             let Some(service) = self.live.choose(now_ns, within) else {
@@ -529,6 +530,16 @@ impl Air {
             }
         }
         None
+    }
+
+    /// Takes a live object off the air whose turn did not come in time.
+    fn drop_late(&mut self, id: ItemId) {
+        self.stats.live_dropped.add(LiveDrop::Late);
+        self.withdraw(id);
+        self.dropped.insert(id);
+        if self.dropped.len() > MAX_DROPPED {
+            self.dropped.pop_first();
+        }
     }
 
     /// Whether everything has been sent, close flags included.
@@ -588,9 +599,10 @@ impl Air {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Whether it is live and waits for everything that is newer.
+    /// Whether it is live and waits for everything that is newer; on standby, whether it would.
     pub fn is_backlog(&self, id: ItemId) -> bool {
-        self.live.is_backlog(id) || self.is_held_backlog(id)
+        let would = || self.is_standby && self.items.get(&id).is_some_and(Item::is_old);
+        self.live.is_backlog(id) || self.is_held_backlog(id) || would()
     }
 
     /// Whether the first transmission of the object has not ended.

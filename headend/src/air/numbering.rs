@@ -8,6 +8,7 @@
 //! | object on the air | TOI, and symbols that were sent | goes on behind them |
 //! | last start of a repeated object | time since | puts it at its place in the schedule |
 //! | live object sent to its end | a mark | does not send it again |
+//! | live object that was not sent | not at all | sends it by the deadline from its own coming, or drops it as late |
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,7 +19,7 @@ use carousel::time::WallTime;
 
 use super::job::{Job, WaveEntry};
 use super::session::Opening;
-use super::{Air, Item, ItemId, Repeat, SessionIndex};
+use super::{Air, Item, ItemId, LiveTiming, Repeat, SessionIndex};
 
 /// Digest of an object's name, content and FEC.
 pub type ObjectKey = [u8; 16];
@@ -139,6 +140,17 @@ impl Air {
     pub fn stand_by(&mut self) {
         self.clear_queues();
         self.is_standby = true;
+        let waiting = self.items.iter().filter(|(_, it)| it.completed == 0 && it.object.repeat.is_live());
+        self.arrived = waiting.map(|(id, _)| *id).collect();
+    }
+
+    /// Tells the time while another sender is on the air: deadlines of what has come begin now. To be called often.
+    pub fn wait(&mut self, now_ns: u64) {
+        for id in std::mem::take(&mut self.arrived) {
+            if let Some(item) = self.items.get_mut(&id) {
+                item.arrived_ns = Some(now_ns);
+            }
+        }
     }
 
     /// Goes on in the place of another sender that has ended: by name of the session, what it has told. All queues are made anew.
@@ -156,13 +168,16 @@ impl Air {
         self.is_standby = false;
         let mut known: HashMap<ItemId, KnownObject> = HashMap::new();
         let mut resumed: Vec<(ItemId, u64)> = Vec::new();
+        let mut told: BTreeSet<SessionIndex> = BTreeSet::new();
         for index in 0..self.sessions.len() {
             let numbers = by_name.get(&self.session_name(index));
+            told.extend(numbers.map(|_| index));
             self.go_on_in(index, numbers, &mut known, &mut resumed)?;
             self.describe_anew(index, now_ns, wall, &known);
         }
         self.fdt_look_ns = 0;
         let ids: Vec<ItemId> = self.items.keys().copied().collect();
+        self.arrived.clear();
         let repeated = known.len().max(1) as u64;
         let mut rank = 0;
         for id in ids {
@@ -176,9 +191,14 @@ impl Air {
                 (item.started_ns, item.air_bytes, self.sessions[item.session].opening == Opening::Open);
             let weight = item.object.weight();
             match item.object.repeat {
-                _ if started_ms.is_none() || !is_open => self.queue_again(id),
                 Repeat::Live(_) if item.completed > 0 => {}
-                Repeat::Live(_) | Repeat::Share => self.queue_again(id),
+                Repeat::Live(timing) => {
+                    // Until a first start nobody could have sent it.
+                    let arrived_ns = item.arrived_ns.take().filter(|_| told.contains(&item.session));
+                    self.queue_live_again(id, timing, arrived_ns, now_ns);
+                }
+                _ if started_ms.is_none() || !is_open => self.queue_again(id),
+                Repeat::Share => self.queue_again(id),
                 // Receivers have it: it is repeated as if nothing had happened, not all at once.
                 Repeat::Within { ms } => {
                     rank += 1;
@@ -191,6 +211,22 @@ impl Air {
             self.resume(id, sent, now_ns);
         }
         Ok(known.len())
+    }
+
+    /// Queues a live object with what is left of its time, or drops it.
+    fn queue_live_again(&mut self, id: ItemId, timing: LiveTiming, arrived_ns: Option<u64>, now_ns: u64) {
+        let waited_ms = arrived_ns.map_or(0, |it| now_ns.saturating_sub(it) / 1_000_000);
+        if waited_ms == 0 || timing.age > 0 {
+            return self.queue_again(id);
+        }
+        if waited_ms > timing.within_ms && self.config.drops_late {
+            return self.drop_late(id);
+        }
+        if let Some(item) = self.items.get_mut(&id) {
+            let within_ms = timing.within_ms.saturating_sub(waited_ms);
+            item.object.repeat = Repeat::Live(LiveTiming { within_ms, ..timing });
+        }
+        self.queue_again(id);
     }
 
     /// Queues an object that has not been sent to its end. What has a place is one of the pieces of another.
@@ -315,9 +351,8 @@ mod tests {
     use carousel::lct::Tsi;
     use carousel::lct::ext::Fdt;
 
-    use super::super::{AirConfig, AirObject, IP_UDP_BYTES};
+    use super::super::{AirConfig, AirObject, IP_UDP_BYTES, LiveDrop};
     use super::*;
-    use crate::object::LiveTiming;
 
     const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
     const FILM: Repeat = Repeat::Scheduled { popularity: 1.0 };
@@ -441,6 +476,40 @@ mod tests {
         let after = sent(&mut second, 400, 900);
         assert_eq!(after.symbols, (0..10).map(|esi| (3, esi)).collect::<Vec<_>>());
         assert_eq!(second.stats().live_dropped.total(), 0);
+    }
+
+    #[test]
+    fn a_live_object_whose_time_has_passed_on_standby_is_dropped_at_a_takeover_and_not_at_a_first_start() {
+        let live = Repeat::Live(LiveTiming::of(0, Some(2000)));
+        for is_first_start in [false, true] {
+            let (mut first, mut second) = (air(1), air(70_000));
+            first.add(0, object("sent", 14_000, live)).unwrap();
+            sent(&mut first, 0, 300);
+            second.stand_by();
+            second.add(0, object("sent", 14_000, live)).unwrap();
+            // The first one drops it: its deadline is six seconds after its coming.
+            let late = second.add(0, object("late!", 14_000, live)).unwrap();
+            second.wait(0);
+            let in_time = second.add(0, object("in time", 14_000, live)).unwrap();
+            second.wait(3_000_000_000);
+            let told = if is_first_start { HashMap::new() } else { told(&first, 300) };
+            second.go_on(7_000_000_000, WALL, &told).unwrap();
+            assert_eq!(second.has(late), is_first_start);
+            let after = sent(&mut second, 7000, 7500);
+            assert_eq!(after.symbols.len(), if is_first_start { 30 } else { 10 });
+            assert!(second.has(in_time) && !second.is_pending(in_time));
+            assert_eq!(second.take_dropped().contains(&late), !is_first_start);
+            assert_eq!(second.stats().live_dropped.get(LiveDrop::Late), u64::from(!is_first_start));
+        }
+        // What is left of its time counts.
+        let (mut first, mut second) = (air(1), air(70_000));
+        first.add(0, object("sent", 14_000, live)).unwrap();
+        second.stand_by();
+        let near = second.add(0, object("near", 14_000, live)).unwrap();
+        second.wait(0);
+        second.go_on(5_000_000_000, WALL, &told(&first, 0)).unwrap();
+        let Repeat::Live(timing) = second.object(near).unwrap().repeat else { panic!() };
+        assert_eq!(timing.within_ms, 1000);
     }
 
     #[test]

@@ -14,6 +14,13 @@ use crate::object::Repeat;
 /// takes the network some round trips.
 pub(super) const JOIN_NS: u64 = 500_000_000;
 
+impl Item {
+    /// Whether it is live, and had newer ones at a start.
+    pub(super) const fn is_old(&self) -> bool {
+        matches!(self.object.repeat, Repeat::Live(timing) if timing.age > 0)
+    }
+}
+
 impl Air {
     /// Holds the objects of a session back until [`Air::open_behind`].
     pub fn hold_session(&mut self, session: SessionIndex) {
@@ -37,7 +44,13 @@ impl Air {
 
     /// Queues an object, at once or when its session is opened.
     pub(super) fn queue(&mut self, id: ItemId) {
-        let Some(item) = self.items.get(&id).filter(|_| !self.is_standby) else { return };
+        let Some(item) = self.items.get(&id) else { return };
+        if self.is_standby {
+            if item.object.repeat.is_live() {
+                self.arrived.push(id);
+            }
+            return;
+        }
         if self.sessions[item.session].opening != Opening::Open {
             self.held.push_back(id);
             return;
@@ -61,8 +74,7 @@ impl Air {
 
     /// Whether an object waits for its session, and then for everything that is newer.
     pub(super) fn is_held_backlog(&self, id: ItemId) -> bool {
-        let is_old = |item: &Item| matches!(item.object.repeat, Repeat::Live(timing) if timing.age > 0);
-        self.items.get(&id).is_some_and(is_old) && self.held.contains(&id)
+        self.items.get(&id).is_some_and(Item::is_old) && self.held.contains(&id)
     }
 
     /// Opens the sessions whose time has come.

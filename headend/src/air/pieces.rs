@@ -81,6 +81,7 @@ impl Air {
                     starts: 1,
                     started_ns: 0,
                     completed: 1,
+                    arrived_ns: None,
                 };
                 Some(self.insert(item))
             }
@@ -161,6 +162,7 @@ impl Air {
             starts: 0,
             started_ns: 0,
             completed: 0,
+            arrived_ns: None,
         };
         let id = self.insert(item);
         if growing.object.repeat.is_live() {

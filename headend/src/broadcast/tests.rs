@@ -633,3 +633,38 @@ fn every_source_that_cannot_be_read_is_named() {
     let followed = Broadcast::open(config, false, true, 1, WALL, |_, _| {});
     assert!(followed.is_ok(), "their folders may come later");
 }
+
+#[test]
+fn the_manifest_of_a_first_start_with_a_lease_does_not_wait_for_the_whole_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let window: Vec<u32> = (1..=60).collect();
+    package(folder.path(), &window, true);
+    let mut broadcast = open(config(&[folder.path()], "reserved_bps = 4_000_000"), false, true).unwrap();
+    broadcast.air.stand_by();
+    // A segment later, before the lease is held.
+    let window: Vec<u32> = (2..=61).collect();
+    package(folder.path(), &window, true);
+    let inventory = read_source(&broadcast.config.sources[0], false).unwrap();
+    let package::Changes { added, removed, .. } =
+        package::changes(&broadcast.sources[0].inventory, &inventory);
+    broadcast.apply(Update::Changed { source: 0, inventory, removed }, WALL).unwrap();
+    for object in &added {
+        let prepared = Box::new(prepare(&broadcast.config, 0, object).unwrap());
+        broadcast.apply(Update::Ready { source: 0, prepared }, WALL).unwrap();
+    }
+    broadcast.go_on(1_500_000_000, WALL, &HashMap::new(), 0).unwrap();
+    let (mut now_ns, mut out, mut is_sent) = (1_500_000_000, Vec::new(), false);
+    while !is_sent {
+        assert!(now_ns < 2_500_000_000, "it waits for what players do not begin at");
+        broadcast.release_held().unwrap();
+        match broadcast.air.next_packet(now_ns, WALL, &mut out) {
+            Some(_) => now_ns += (out.len() as u64 + 28) * 1000,
+            None => now_ns += 1_000_000,
+        }
+        let manifest = broadcast.air.objects().find(|(_, it)| it.uri.ends_with(".m3u8")).map(|it| it.0);
+        is_sent = manifest.is_some_and(|id| !broadcast.air.is_pending(id));
+    }
+    let segments = broadcast.air.objects().filter(|(_, it)| it.repeat.is_live());
+    let pending = segments.filter(|(id, _)| broadcast.air.is_pending(*id)).count();
+    assert!(pending > 30, "{pending}: the rest of the window comes behind it");
+}

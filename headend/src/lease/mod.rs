@@ -163,6 +163,7 @@ impl Lease {
             // What the output has left is dropped before anything else may be sent.
             return Ok(());
         }
+        broadcast.air.wait(now_ns);
         let Some(found) = self.shared.active().and_then(|generation| self.shared.found(generation)) else {
             if let Some(seen) = self.shared.seen() {
                 self.mirror(&seen, now_ns, wall, broadcast);
