@@ -23,8 +23,8 @@ use crate::broadcast::Broadcast;
 use crate::clock::boot_ns;
 use crate::config::Config;
 use crate::spool;
+use keeper::{Found, Shared, Upload};
 pub use keeper::{LeaseFailure, LeaseRole, LeaseView, StoreLook, look};
-use keeper::{Shared, Upload};
 use record::{SessionState, State, write_objects};
 
 /// Interval at which the state is made for the next renewal.
@@ -71,6 +71,8 @@ struct Table {
     inline: String,
     /// Name of the table in the store.
     name: Option<String>,
+    /// See [`SessionState::table_later_ms`].
+    later_ms: i64,
     is_on_its_way: bool,
     next_ns: u64,
 }
@@ -93,6 +95,25 @@ impl LeaseStatus {
     /// One with every member, for the reference.
     pub(crate) fn sample() -> Self {
         Self(Shared::sample())
+    }
+}
+
+impl Table {
+    /// After a takeover: the table that the other headend had is named until there is a new one.
+    fn found(found: &Found, session: &str, now_ms: u64, later_ms: u64) -> Self {
+        let state = found.state.sessions.iter().find(|it| it.name == session);
+        let has_table =
+            |it: &&SessionState| it.table.as_ref().is_some_and(|it| found.tables.contains_key(it));
+        let Some(state) = state.filter(has_table) else { return Self::default() };
+        // Of this moment by the clock of the other one.
+        let other_ms = found.state.now_ms.saturating_add(later_ms);
+        Self {
+            // What is on the air has changed: TOIs have been given.
+            changes: u64::MAX,
+            name: state.table.clone(),
+            later_ms: state.table_later_ms.saturating_add(now_ms.wrapping_sub(other_ms).cast_signed()),
+            ..Self::default()
+        }
     }
 }
 
@@ -180,7 +201,8 @@ impl Lease {
         eprintln!("headend: lease: goes on with {known} of {all} objects under the TOIs that receivers know");
         self.is_standby = false;
         self.adopt(Some(found.generation));
-        self.tables.clear();
+        let names = broadcast.air.numbers().into_iter().map(|it| it.name);
+        self.tables = names.map(|name| Table::found(&found, &name, now_ns / 1_000_000, later_ms)).collect();
         self.looked = (0, 0);
         self.publish(now_ns, wall, broadcast, true);
         Ok(())
@@ -230,7 +252,7 @@ impl Lease {
                 table.is_on_its_way = false;
                 match name.is_empty() {
                     true => table.changes = 0,
-                    false => table.name = Some(name),
+                    false => (table.name, table.later_ms) = (Some(name), 0),
                 }
             }
         }
@@ -263,6 +285,7 @@ impl Lease {
                 self.shared.upload(Upload { session: index, name, content });
             }
             session.table.clone_from(&table.name);
+            session.table_later_ms = table.later_ms;
             session
         });
         let sessions = sessions.collect();
@@ -291,5 +314,44 @@ impl Lease {
         while !self.shared.has_left() && boot_ns() - begin_ns < LEAVE_PATIENCE.as_nanos() as u64 {
             sleep(Duration::from_millis(5));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_table_of_the_other_headend_is_named_with_its_clock_until_there_is_a_new_one() {
+        let known =
+            crate::air::KnownObject { key: [1; 16], toi: 3, started_ms: Some(900), is_complete: true };
+        let session = SessionState {
+            name: "s".to_owned(),
+            table: Some("tables/4-1".to_owned()),
+            ..SessionState::default()
+        };
+        let state = State { now_ms: 1000, sessions: vec![session], ..State::default() };
+        let tables = HashMap::from([("tables/4-1".to_owned(), write_objects(&[known]))]);
+        let content = |state: &State, later_ms: u64| {
+            let of_table = |name: &str| tables.get(name).map(String::as_str);
+            state.numbers(later_ms, of_table)["s"].objects[&[1; 16]].started_ms
+        };
+        // The clock of this one is earlier, then that of the next one later: it began 350 ms, then 450 ms ago.
+        let mut found =
+            Found { generation: 5, state: Arc::new(state), read_ns: 0, tables: Arc::new(tables.clone()) };
+        assert_eq!(content(&found.state, 250), Some(350));
+        for (now_ms, later_ms, age_ms) in [(20, 250, 350), (9000, 100, 450)] {
+            let table = Table::found(&found, "s", now_ms, later_ms);
+            assert_eq!(table.name.as_deref(), Some("tables/4-1"));
+            assert_ne!(table.changes, 0, "it is written anew");
+            let mut state = State::clone(&found.state);
+            (state.now_ms, state.sessions[0].table_later_ms) = (now_ms, table.later_ms);
+            assert_eq!(content(&state, 0), Some(age_ms));
+            found.state = Arc::new(state);
+        }
+        found.tables = Arc::default();
+        assert_eq!(Table::found(&found, "s", 20, 0).name, None, "nobody knows what it says");
     }
 }

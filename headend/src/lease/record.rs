@@ -69,6 +69,14 @@ pub struct SessionState {
     /// Name of the table that has them, if there are many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
+    /// To be added to the times in the table, if it is of an earlier holder, whose clock was another.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub table_later_ms: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(it: &i64) -> bool {
+    *it == 0
 }
 
 impl SessionState {
@@ -84,6 +92,7 @@ impl SessionState {
             on_air: numbers.on_air,
             objects: String::new(),
             table: None,
+            table_later_ms: 0,
         }
     }
 
@@ -106,10 +115,14 @@ impl State {
         let now_ms = self.now_ms + later_ms;
         let of_session = |session: &SessionState| {
             let of_table = session.table.as_deref().and_then(&table).unwrap_or_default();
-            let objects = read_objects(&session.objects).chain(read_objects(of_table)).map(|mut known| {
+            let aged = |mut known: KnownObject, now_ms: u64| {
                 known.started_ms = known.started_ms.map(|ms| now_ms.saturating_sub(ms));
                 (known.key, known)
-            });
+            };
+            // By the clock that the table is of.
+            let of_table_ms = now_ms.saturating_add_signed(session.table_later_ms.saturating_neg());
+            let of_table = read_objects(of_table).map(|known| aged(known, of_table_ms));
+            let objects = read_objects(&session.objects).map(|known| aged(known, now_ms)).chain(of_table);
             Numbers {
                 first_toi: session.toi,
                 first_instance_id: session.instance_id,
