@@ -175,6 +175,29 @@ impl Growing {
         self.length
     }
 
+    /// Whether these bytes are there already. `Some(false)`: others are, or the object ends before them; `None`: not all are there, or
+    /// there are none.
+    pub fn has(&self, offset: u64, bytes: &[u8]) -> Option<bool> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if self.length.is_some_and(|length| end > length) {
+            return Some(false);
+        }
+        let mut held_bytes = 0;
+        for (&start, run) in self.runs.range(..end).rev() {
+            let common = start.max(offset)..end.min(start + run.len() as u64);
+            if common.is_empty() {
+                break;
+            }
+            let of_run = run.get((common.start - start) as usize..(common.end - start) as usize);
+            let of_new = bytes.get((common.start - offset) as usize..(common.end - offset) as usize);
+            if of_run != of_new {
+                return Some(false);
+            }
+            held_bytes += common.end - common.start;
+        }
+        (held_bytes > 0 && held_bytes == bytes.len() as u64).then_some(true)
+    }
+
     /// Bytes from the beginning up to the first gap.
     pub fn prefix(&self) -> &[u8] {
         self.runs.get(&0).map_or(&[], Vec::as_slice)
@@ -262,6 +285,28 @@ mod tests {
         object.insert(3, b"def").unwrap();
         assert!(object.is_complete());
         assert_eq!(object.into_prefix(), b"abcdef");
+    }
+
+    #[test]
+    fn bytes_that_are_held_are_compared() {
+        let mut object = Growing::default();
+        object.insert(10, &[1; 10]).unwrap();
+        object.insert(30, &[2; 10]).unwrap();
+        for (offset, bytes, expected) in [
+            (10, &[1; 10][..], Some(true)),
+            (12, &[1; 8], Some(true)),
+            (12, &[1; 9], None),
+            (20, &[1; 10], None),
+            (5, &[1; 10], None),
+            (12, &[3; 3], Some(false)),
+            (5, &[3; 6], Some(false)),
+            (15, &[1; 20], Some(false)),
+            (12, &[], None),
+        ] {
+            assert_eq!(object.has(offset, bytes), expected, "{offset} {}", bytes.len());
+        }
+        object.set_length(40).unwrap();
+        assert_eq!((object.has(39, &[2; 2]), object.has(38, &[2; 2])), (Some(false), Some(true)));
     }
 
     #[test]

@@ -52,6 +52,14 @@ limits! {
         test: "the_last_segment_of_a_session_ends_by_its_fragments",
     }
 
+    /// Chunks of one segment that wait until the bytes of one of them tell whether they repeat it or are of another run.
+    const MAX_AGAIN: usize = 256, "chunks" {
+        why: "A segment of ten seconds in chunks of 40 ms; the first one that has media tells.",
+        full: "They are taken for another run: the segment is given up as `replaced`.",
+        free: "When one of them tells, another segment begins, or the segment ends.",
+        test: "the_second_pass_of_a_segment_under_new_tois_fills_its_gap",
+    }
+
     /// Silence after which a segment that has not ended is given up.
     const MAX_SEGMENT_SILENCE: Duration = Duration::from_secs(30), "s" {
         why: "Three times the longest segments in use.",
@@ -93,6 +101,36 @@ pub enum Joined {
     Failed(Arc<File>, JoinFailure),
 }
 
+/// Chunks of so many bytes are the same in two passes of one run only: shorter ones may be a `styp` box.
+const MEDIA_BYTES: usize = 128;
+
+/// What a chunk with a later TOI than those that follow it in the segment is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    /// The segment's: it is no such chunk, or repeats the segment.
+    Same,
+    /// Another run's under the same name.
+    Other,
+    /// Of nobody knows which yet.
+    Unknown,
+}
+
+/// A further pass of a segment that repeats it: TOI of its first chunk, and offset and TOI of its last so far.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    first: Toi,
+    last: (u64, Toi),
+}
+
+/// Whether the object of the second TOI was sent behind that of the first.
+fn is_later(before: Toi, toi: Toi) -> bool {
+    match (before.0, toi.0) {
+        // TOIs of 16 bits begin anew.
+        (before @ ..=0xffff, toi @ ..=0xffff) => (1..0x8000).contains(&(toi.wrapping_sub(before) & 0xffff)),
+        (before, toi) => toi > before,
+    }
+}
+
 #[derive(Debug)]
 struct Segment {
     file: Arc<File>,
@@ -104,6 +142,9 @@ struct Segment {
     reported_bytes: u64,
     /// TOI of the chunk with which the next segment began.
     next_begins: Option<Toi>,
+    /// Chunks that repeat the segment or are of another run.
+    again: Vec<(File, Vec<u8>)>,
+    pass: Option<Pass>,
 }
 
 impl Segment {
@@ -112,17 +153,47 @@ impl Segment {
         self.chunks.iter().max_by_key(|(offset, _)| *offset).map(|(_, toi)| *toi)
     }
 
-    /// Whether a chunk was sent behind those that follow it in the segment: its sender has begun the segment anew. The last chunk alone
-    /// may repeat bytes.
+    /// Whether a chunk was sent behind those that follow it in the segment. The last chunk alone may repeat bytes.
     fn began_before(&self, (offset, toi): (u64, Toi)) -> bool {
-        let is_later = |before: Toi| match (before.0, toi.0) {
-            // TOIs of 16 bits begin anew.
-            (before @ ..=0xffff, toi @ ..=0xffff) => {
-                (1..0x8000).contains(&(toi.wrapping_sub(before) & 0xffff))
+        self.chunks.iter().any(|(at, before)| *at > offset && is_later(*before, toi))
+    }
+
+    /// What a chunk is of. Of another run its bytes differ from those that are held; where none are held, the chunks behind it tell.
+    fn run_of(&mut self, name: &ChunkName<'_>, toi: Toi, bytes: &[u8]) -> Run {
+        let chunk = (name.offset, toi);
+        if let Some(pass) = &mut self.pass {
+            let is_between = !is_later(toi, pass.first) && !is_later(pass.last.1, toi);
+            let is_next = is_later(pass.last.1, toi) && name.offset >= pass.last.0;
+            if is_next {
+                pass.last = chunk;
             }
-            (before, toi) => toi > before,
+            if is_between || is_next {
+                return Run::Same;
+            }
+        }
+        let first = self.again.first().map(|(file, _)| file.toi);
+        let is_again = match first {
+            Some(first) => !is_later(toi, first),
+            None => !name.is_last && self.began_before(chunk),
         };
-        self.chunks.iter().any(|(at, before)| *at > offset && is_later(*before))
+        if !is_again {
+            return Run::Same;
+        }
+        match self.bytes.has(name.offset, bytes) {
+            Some(true) if bytes.len() >= MEDIA_BYTES => {
+                self.pass = Some(Pass { first: first.unwrap_or(toi), last: chunk });
+                Run::Same
+            }
+            Some(false) => Run::Other,
+            // It is whole without what is held.
+            _ if name.is_last || self.again.len() >= MAX_AGAIN => Run::Other,
+            _ => Run::Unknown,
+        }
+    }
+
+    /// Bytes in memory.
+    fn held_bytes(&self) -> u64 {
+        self.bytes.held_bytes() + self.again.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()
     }
 
     /// Whether it is over, now that the next has begun with the chunk of this TOI.
@@ -180,20 +251,65 @@ impl Joiner {
             return false;
         }
         if name.offset == 0 {
+            // Nothing more tells of which run the chunks of others are: they are of the newest.
+            let is_undecided = |it: &Segment| !it.again.is_empty() && it.file.content_location != name.object;
+            while let Some(at) = self.open.iter().position(is_undecided) {
+                let again = self.replace(at);
+                self.add_all(now, again);
+            }
             for segment in self.open.iter_mut().filter(|it| it.file.content_location != name.object) {
                 segment.next_begins.get_or_insert(file.toi);
             }
         }
-        let at = match self.open.iter().position(|it| it.file.content_location == name.object) {
+        if let Some(at) = self.position(name.object)
+            && let Some(segment) = self.open.get_mut(at)
+        {
             // The end of a segment of which the beginning was lost, and the beginning of another of its name: bytes of both would be taken
             // for one.
-            Some(at) if !name.is_last && self.open[at].began_before((name.offset, file.toi)) => {
-                self.fail(at, JoinFailure::Replaced);
-                self.begin(now, file, name.object)
+            match segment.run_of(&name, file.toi, bytes) {
+                Run::Same if segment.again.is_empty() || segment.pass.is_none() => {}
+                Run::Same => {
+                    let again = std::mem::take(&mut segment.again);
+                    self.add_all(now, again);
+                }
+                Run::Other => {
+                    let again = self.replace(at);
+                    self.add_all(now, again);
+                }
+                Run::Unknown => {
+                    segment.heard = now;
+                    segment.again.push((file.clone(), bytes.to_vec()));
+                    self.make_room();
+                    return true;
+                }
             }
-            Some(at) => at,
-            None => self.begin(now, file, name.object),
-        };
+        }
+        self.add(now, file, bytes);
+        self.complete_what_has_ended();
+        self.make_room();
+        true
+    }
+
+    fn position(&self, object: &str) -> Option<usize> {
+        self.open.iter().position(|it| it.file.content_location == object)
+    }
+
+    /// Gives up a segment for another run's; gives the chunks of that.
+    fn replace(&mut self, at: usize) -> Vec<(File, Vec<u8>)> {
+        let again = self.open.get_mut(at).map(|it| std::mem::take(&mut it.again));
+        self.fail(at, JoinFailure::Replaced);
+        again.unwrap_or_default()
+    }
+
+    fn add_all(&mut self, now: Instant, chunks: Vec<(File, Vec<u8>)>) {
+        for (file, bytes) in chunks {
+            self.add(now, &file, &bytes);
+        }
+    }
+
+    fn add(&mut self, now: Instant, file: &File, bytes: &[u8]) {
+        let Some(name) = ChunkName::split(&file.content_location) else { return };
+        let at = self.position(name.object).unwrap_or_else(|| self.begin(now, file, name.object));
         let end = name.offset.saturating_add(bytes.len() as u64);
         let mut taken = self.take(at, now, (name.offset, file.toi), bytes);
         // The last chunk may repeat bytes: a sender that learns of the end too late has nothing else to mark.
@@ -216,13 +332,14 @@ impl Joiner {
             }
             Err(BytesDrop::TooLong | BytesDrop::TooManyGaps) => self.fail(at, JoinFailure::TooLong),
         }
-        self.complete_what_has_ended();
+    }
+
+    fn make_room(&mut self) {
         while self.open.len() > 1
-            && self.open.iter().map(|it| it.bytes.held_bytes()).sum::<u64>() > MAX_JOINING_BYTES
+            && self.open.iter().map(Segment::held_bytes).sum::<u64>() > MAX_JOINING_BYTES
         {
             self.displace();
         }
-        true
     }
 
     fn take(
@@ -264,6 +381,8 @@ impl Joiner {
             heard: now,
             reported_bytes: 0,
             next_begins: None,
+            again: Vec::new(),
+            pass: None,
         });
         self.open.len() - 1
     }
@@ -300,6 +419,8 @@ impl Joiner {
         let tois = segment.chunks.into_iter().map(|(_, toi)| toi).collect();
         self.done.push_back((file.content_location.clone(), tois));
         self.events.push_back(Joined::Complete { file: Arc::new(file), bytes, end });
+        // They were of another run.
+        self.add_all(segment.heard, segment.again);
     }
 
     fn fail(&mut self, at: usize, why: JoinFailure) {
@@ -450,6 +571,67 @@ mod tests {
             let done = complete(&mut joiner);
             assert_eq!(done, [("http://h/2.m4s".to_owned(), parts.concat(), End::LastChunk)], "{first}");
         }
+    }
+
+    /// A sender that repeats a segment gives the chunks other TOIs.
+    #[test]
+    fn the_second_pass_of_a_segment_under_new_tois_fills_its_gap() {
+        let parts = chunks(4, 1);
+        for (lost, is_marked) in (0..5).flat_map(|lost| [(lost, true), (lost, false)]) {
+            let mut joiner = Joiner::default();
+            let first = objects("1.m4s", 10, &parts, is_marked);
+            for (_, (file, bytes)) in first.iter().enumerate().filter(|(at, _)| *at != lost) {
+                joiner.chunk(at(0), file, bytes);
+            }
+            for (file, bytes) in objects("1.m4s", 70_000, &parts, true) {
+                joiner.chunk(at(500), &file, &bytes);
+            }
+            let events: Vec<Joined> = std::iter::from_fn(|| joiner.poll_event()).take(2).collect();
+            let [Joined::Begun(_), Joined::Complete { bytes, .. }] = &events[..] else {
+                panic!("lost {lost}, marked {is_marked}: {events:?}")
+            };
+            assert_eq!(*bytes, parts.concat(), "lost {lost}");
+        }
+        // Another run whose first chunk is the same.
+        let other = [&parts[..1], &chunks(4, 2)[1..]].concat();
+        for held in [0..2, 0..3, 2..5, 3..5] {
+            let mut joiner = Joiner::default();
+            for (file, bytes) in &objects("1.m4s", 10, &parts, true)[held.clone()] {
+                joiner.chunk(at(0), file, bytes);
+            }
+            for (file, bytes) in objects("1.m4s", 20, &other, true) {
+                joiner.chunk(at(500), &file, &bytes);
+            }
+            let done = complete(&mut joiner);
+            assert_eq!(done, [("1.m4s".to_owned(), other.concat(), End::LastChunk)], "{held:?}");
+        }
+        // One that nothing tells from the end that is held, until the next segment begins.
+        let (mut joiner, longer) = (Joiner::default(), chunks(9, 1));
+        for (file, bytes) in &objects("1.m4s", 10, &longer, true)[8..] {
+            joiner.chunk(at(0), file, bytes);
+        }
+        for (file, bytes) in
+            objects("1.m4s", 20, &parts, false).into_iter().chain(objects("2.m4s", 25, &parts, true))
+        {
+            joiner.chunk(at(500), &file, &bytes);
+        }
+        let done: Vec<(String, End)> =
+            complete(&mut joiner).into_iter().map(|(name, _, end)| (name, end)).collect();
+        assert_eq!(done, [("1.m4s".to_owned(), End::NextObject), ("2.m4s".to_owned(), End::LastChunk)]);
+        // Chunks that tell nothing are bounded.
+        let mut joiner = Joiner::default();
+        let chunk = |toi: u128, offset: usize| File {
+            content_location: format!("3.m4s#{offset}"),
+            toi: Toi(toi),
+            ..File::default()
+        };
+        joiner.chunk(at(0), &chunk(1, 100_000), &[1; 500]);
+        for number in 0..2 * MAX_AGAIN {
+            joiner.chunk(at(1), &chunk(10 + number as u128, 10 * number), &[1; 10]);
+            assert!(joiner.open.iter().all(|it| it.again.len() <= MAX_AGAIN));
+        }
+        let failed = std::iter::from_fn(|| joiner.poll_event()).filter(|it| matches!(it, Joined::Failed(..)));
+        assert_eq!(failed.count(), 1);
     }
 
     #[test]
