@@ -253,7 +253,8 @@ impl<S: ObjectStore> Delivery<S> {
     /// Chunks in flight of the segment that is joined as `object`.
     fn chunks_of(&self, object: ObjectRef) -> impl Iterator<Item = (ChunkName<'_>, &InFlight<S::Buf>)> {
         let joiner = self.live.joiners.get(&object.session);
-        let segment = joiner.and_then(|it| it.unfinished().find(|it| it.file.toi == object.toi));
+        let segment =
+            joiner.and_then(|it| it.unfinished(Instant::default()).find(|it| it.file.toi == object.toi));
         let receiver = segment.and_then(|_| self.sessions.get(&object.session));
         receiver.into_iter().flat_map(carousel::flute::Receiver::in_flight).filter_map(move |it| {
             let name = ChunkName::split(&it.file()?.content_location)?;
@@ -264,7 +265,7 @@ impl<S: ObjectStore> Delivery<S> {
     /// Says of the segments that are joined from chunks of a session whether anything brings the chunk that comes next.
     fn tell_joined(&self, now: Instant, session: SessionKey) {
         let Some(joiner) = self.live.joiners.get(&session) else { return };
-        for segment in joiner.unfinished() {
+        for segment in joiner.unfinished(now) {
             let object = ObjectRef { session, toi: segment.file.toi };
             let Some(buf) = self.live.growing.get(&object) else { continue };
             let (mut next, mut has_stalled) = (None, false);
@@ -276,7 +277,9 @@ impl<S: ObjectStore> Delivery<S> {
                 }
             }
             let is_silent = now.since(segment.heard) >= self.options.reception_timeout.max(CHUNK_SILENCE);
-            let is_stalled = next.unwrap_or(segment.is_passed || has_stalled || is_silent);
+            // Silence that lasts makes a segment complete that is over.
+            let is_lost = segment.is_passed || (is_silent && !segment.is_over);
+            let is_stalled = next.unwrap_or(is_lost || has_stalled);
             self.store.set_stalled(buf, is_stalled.then_some(now));
         }
     }

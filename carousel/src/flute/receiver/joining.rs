@@ -220,8 +220,11 @@ pub struct Unfinished<'a> {
     pub file: &'a Arc<File>,
     /// End of what has come without a gap: where the next chunk begins.
     pub end: u64,
-    /// A chunk behind that has come, or one of the next segment: of a sender that keeps the order, that chunk is late or lost.
+    /// A chunk behind that has come, or one of the next segment, and this one has not ended as
+    /// far as can be told: of a sender that keeps the order, that chunk is late or lost.
     pub is_passed: bool,
+    /// It has as many fragments as the one before: it is complete if nothing more comes for [`END_SILENCE`].
+    pub is_over: bool,
     /// When its last chunk came.
     pub heard: Instant,
 }
@@ -486,12 +489,22 @@ impl Joiner {
     }
 
     /// How far the segments that are being joined have come.
-    pub fn unfinished(&self) -> impl Iterator<Item = Unfinished<'_>> {
-        self.open.iter().map(|it| Unfinished {
-            file: &it.file,
-            end: it.bytes.prefix().len() as u64,
-            is_passed: !it.bytes.has_no_gap() || it.next_begins.is_some(),
-            heard: it.heard,
+    pub fn unfinished(&self, now: Instant) -> impl Iterator<Item = Unfinished<'_>> {
+        let expected = self.fragments.expected();
+        self.open.iter().map(move |it| {
+            let has_gap = !it.bytes.has_no_gap();
+            let boxes = it.bytes.boxes().filter(|_| it.bytes.length().is_none());
+            let fragments = boxes.map(|it| it.fragments);
+            let is_over = fragments.is_some() && fragments == expected;
+            // The number may be known by then.
+            let may_be_over = fragments.is_some() && expected.is_none() && now.since(it.heard) < END_SILENCE;
+            Unfinished {
+                file: &it.file,
+                end: it.bytes.prefix().len() as u64,
+                is_passed: has_gap || it.next_begins.is_some() && !is_over && !may_be_over,
+                is_over,
+                heard: it.heard,
+            }
         })
     }
 
@@ -734,6 +747,37 @@ mod tests {
         assert!(run(5, true), "as many fragments as the one before");
         assert!(!run(4, true), "one less");
         assert!(!run(5, false), "nothing to compare with");
+    }
+
+    /// An MPD takes the TOI between an unmarked segment and the next.
+    #[test]
+    fn a_segment_that_silence_will_end_is_not_passed_by_the_next() {
+        let states = |expected: usize, count: usize| {
+            let (mut joiner, parts) = (Joiner::default(), chunks(4, 1));
+            if expected > 0 {
+                for (file, bytes) in objects("0.m4s", 1, &chunks(expected, 2), true) {
+                    joiner.chunk(at(0), &file, &bytes);
+                }
+            }
+            for (file, bytes) in &objects("1.m4s", 20, &parts, false)[..count] {
+                joiner.chunk(at(1000), file, bytes);
+            }
+            let state = |joiner: &Joiner, ms: u64| {
+                let it = joiner.unfinished(at(ms)).find(|it| it.file.content_location == "1.m4s").unwrap();
+                (it.is_passed, it.is_over)
+            };
+            assert!(!state(&joiner, 1000).0, "nothing is behind it");
+            let (file, bytes) = &objects("2.m4s", 26, &parts, false)[0];
+            joiner.chunk(at(1000), file, bytes);
+            let states = [state(&joiner, 1000), state(&joiner, 2999), state(&joiner, 3000)];
+            joiner.handle_timeout(at(3000));
+            let ends: Vec<End> = complete(&mut joiner).into_iter().map(|it| it.2).collect();
+            (states, ends.contains(&End::Silence))
+        };
+        assert_eq!(states(4, 5), ([(false, true); 3], true), "it is whole");
+        assert_eq!(states(4, 4), ([(true, false); 3], false), "its last chunk is lost");
+        assert_eq!(states(0, 5), ([(false, false), (false, false), (true, false)], false), "nobody knows");
+        assert_eq!(states(4, 1), ([(true, false); 3], false), "no fragment yet");
     }
 
     #[test]

@@ -186,7 +186,8 @@ pub struct GrowingState {
     /// Bytes are missing before the last one that has come.
     pub has_gap: bool,
     /// What is missing does not come any more, as far as can be told: a later byte has come and the channel has no repair symbols; or
-    /// nothing of it has come for [`LATE_SILENCE`], behind a later byte or the beginning of the next object.
+    /// nothing of it has come for [`LATE_SILENCE`], behind a later byte or the beginning of the next object; of one that may have ended,
+    /// for [`END_SILENCE`].
     pub is_late: bool,
 }
 
@@ -648,8 +649,16 @@ impl Receiver {
         self.channels.iter().flat_map(move |(&tsi, channel)| {
             channel.objects.iter().filter(|it| it.is_begun).map(move |it| {
                 let (has_gap, is_silent) = (!it.bytes.has_no_gap(), now.since(it.heard) >= LATE_SILENCE);
+                // Its number of fragments may be known by the time at which silence ends it.
+                let expected = channel.fragments.expected();
+                let may_be_over = || {
+                    let fragments = it.boxes().map(|it| it.fragments);
+                    let is_expected =
+                        fragments == expected || expected.is_none() && now.since(it.heard) < END_SILENCE;
+                    fragments.is_some() && is_expected
+                };
                 let is_late = if is_silent {
-                    has_gap || it.next_has_begun
+                    has_gap || it.next_has_begun && !may_be_over()
                 } else {
                     has_gap && self.oti_of(tsi).is_none()
                 };

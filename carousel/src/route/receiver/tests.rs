@@ -262,6 +262,39 @@ fn packets_of_a_growing_object_are_late_when_those_behind_them_have_come() {
 }
 
 #[test]
+fn an_unmarked_object_is_not_late_while_silence_may_end_it() {
+    let state = |receiver: &Receiver, ms: u64| {
+        receiver.growing(at(ms)).find(|it| it.toi == Toi(1)).map(|it| (it.has_gap, it.is_late))
+    };
+    let mut air = Air::new();
+    air.object(1, 8, &segment(4, 100, 1), 0);
+    air.object(2, 8, &segment(4, 100, 2), 1);
+    let last = air.packets.pop().unwrap();
+    let (mut receiver, mut got) = receive(&air.packets);
+    let heard_ms = receiver.last_heard().since(at(0)).as_millis() as u64;
+    // How many fragments segments have is not known yet.
+    assert_eq!(state(&receiver, heard_ms + 1_000), Some((false, false)));
+    assert_eq!(state(&receiver, heard_ms + 2_000), Some((false, true)), "nothing has told it");
+    feed(&mut receiver, &mut got, at(heard_ms + 1_000), &last);
+    assert_eq!(state(&receiver, heard_ms + 2_100), Some((false, false)), "it ends with the next look");
+    receiver.handle_timeout(at(heard_ms + 2_100));
+    poll(&mut receiver, &mut got);
+    assert_eq!(got.objects.last().map(|it| it.2), Some(End::Silence));
+    // Its last fragment is lost.
+    air.packets.push(last);
+    let whole = segment(4, 100, 3);
+    let start = air.packets.len();
+    air.object(3, 8, &whole[..whole.len() - 180], 0);
+    air.object(4, 8, &segment(4, 100, 4), 0);
+    let (mut receiver, mut got) = (receiver, got);
+    for packet in &air.packets[start..] {
+        feed(&mut receiver, &mut got, at(10_000), packet);
+    }
+    let late = |ms: u64| receiver.growing(at(ms)).find(|it| it.toi == Toi(3)).map(|it| it.is_late);
+    assert_eq!((late(10_499), late(10_500)), (Some(false), Some(true)));
+}
+
+#[test]
 fn the_last_segment_ends_by_its_fragments_or_fails() {
     let run = |fragments| {
         let mut air = Air::new();
