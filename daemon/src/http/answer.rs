@@ -32,7 +32,7 @@ use super::streams::Exchange;
 use super::urls::UrlMap;
 use super::workers::Worker;
 use super::{METHODS, cors, own, quick, target, upstream, urls};
-use crate::access::redacted;
+use crate::access::{redacted, without_tokens};
 use crate::clock;
 use crate::origin::{OnInterim, RequestBody};
 use crate::store::StoredObject;
@@ -200,7 +200,7 @@ impl Worker {
         span.text("http.request.method", || head.method.to_string());
         span.text("http.route", || route.to_owned());
         // Without its query, in which anything may be.
-        span.text("url.path", || redacted(head.uri.path()).into_owned());
+        span.text("url.path", || without_tokens(head.uri.path()).into_owned());
         span.text("url.scheme", || if link.is_tls { "https" } else { "http" }.to_owned());
         let host = head.uri.authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| head.headers.get(header::HOST)?.to_str().ok());
