@@ -36,7 +36,7 @@ use crate::access::{redacted, without_tokens};
 use crate::clock;
 use crate::origin::{OnInterim, RequestBody};
 use crate::store::StoredObject;
-use crate::traces::Trace;
+use crate::traces::{Trace, known};
 
 /// Bytes of an unreadable request in the access log: a text that is cut.
 const MAX_LOGGED_START: usize = 256;
@@ -196,8 +196,8 @@ impl Worker {
     ) {
         let Exchange { span, link, .. } = exchange;
         let route = self.server.route_names().get(route).map_or("other", String::as_str);
-        span.rename(|| format!("{} {route}", head.method));
-        span.text("http.request.method", || head.method.to_string());
+        span.rename(|| format!("{} {route}", known(&head.method)));
+        span.text("http.request.method", || known(&head.method).to_owned());
         span.text("http.route", || route.to_owned());
         // Without its query, in which anything may be.
         span.text("url.path", || without_tokens(head.uri.path()).into_owned());

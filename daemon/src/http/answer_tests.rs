@@ -178,3 +178,26 @@ async fn a_worker_that_remembers_an_object_asks_about_another_version() {
     assert_eq!(requests.load(Relaxed), 1, "it is held, and remembered");
     assert_eq!((status(Some("\"b\"")).await, requests.load(Relaxed)), (200, 2));
 }
+
+#[cfg(feature = "otlp")]
+#[tokio::test]
+async fn spans_have_methods_of_standards_and_no_tokens_of_paths() {
+    let tested = server(Http::default(), &[], None);
+    let (worker, link) = (worker(&tested.server), link());
+    let (tracer, mut spans, _) = crate::traces::testing_tracer(1.0);
+    let mut described = |method: &str| {
+        let head = head(method, "/exp=17~hmac=secret/1.ts?x=secret", &[("host", "box")]);
+        let mut exchange = Exchange::begin(&worker, &link);
+        exchange.span = tracer.begin(&head.headers, link.peer, Instant::now());
+        worker.describe(&mut exchange, &head, 0, &Response::new(PlayerBody::empty()), Served::Miss);
+        drop(exchange);
+        let span = spans.try_recv().unwrap();
+        let of =
+            |key: &str| span.attributes.iter().find(|it| it.key.as_str() == key).unwrap().value.to_string();
+        let method = span.name.split(' ').next().unwrap().to_owned();
+        (method, of("http.request.method"), of("url.path"))
+    };
+    let of = |method: &str| (method.to_owned(), method.to_owned(), "/…/1.ts".to_owned());
+    assert_eq!(described("PATCH"), of("PATCH"));
+    assert_eq!(described("X1700000000SECRET"), of("_OTHER"));
+}

@@ -65,13 +65,18 @@ const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 pub struct Exporting {
     task: JoinHandle<()>,
     ends: oneshot::Sender<()>,
+    /// Dropped when there is no time left.
+    gives_up: oneshot::Sender<()>,
 }
 
 impl Exporting {
     /// Sends what waits, within a moment, and ends.
-    pub async fn end(self) {
+    pub async fn end(mut self) {
         let _ = self.ends.send(());
-        let _ = timeout(LAST, self.task).await;
+        if timeout(LAST, &mut self.task).await.is_err() {
+            drop(self.gives_up);
+            let _ = self.task.await;
+        }
     }
 }
 
@@ -83,14 +88,19 @@ pub fn start(options: &Traces, stats: &Arc<TraceStats>) -> Result<(Arc<Tracer>, 
     let (sender, queue) = mpsc::channel(MAX_QUEUE);
     let tracer = Tracer::new(options, sender, stats);
     let (ends, ended) = oneshot::channel();
+    let (gives_up, given_up) = oneshot::channel();
     let exporter = Exporter {
         resource: resource(options),
         options: options.clone(),
         stats: Arc::clone(stats),
         client: None,
         said: None,
+        queue,
+        batch: Vec::with_capacity(BATCH),
+        in_request: 0,
     };
-    Ok((tracer, Exporting { task: vitals::essential_task("traces", exporter.run(queue, ended)), ends }))
+    let task = vitals::essential_task("traces", exporter.run(ended, given_up));
+    Ok((tracer, Exporting { task, ends, gives_up }))
 }
 
 /// Asks the collector once, with nothing in the request.
@@ -160,33 +170,53 @@ struct Exporter {
     client: Option<Client>,
     /// The failure that was last logged.
     said: Option<SpanDrop>,
+    queue: mpsc::Receiver<SpanData>,
+    batch: Vec<SpanData>,
+    /// Spans of the batch that is being sent.
+    in_request: u64,
 }
 
 impl Exporter {
-    async fn run(mut self, mut queue: mpsc::Receiver<SpanData>, mut ended: oneshot::Receiver<()>) {
-        let mut batch = Vec::with_capacity(BATCH);
+    /// Sends until the daemon ends, and counts what is left then.
+    async fn run(mut self, mut ended: oneshot::Receiver<()>, given_up: oneshot::Receiver<()>) {
+        tokio::select! {
+            () = self.send_all(&mut ended) => {}
+            _ = given_up => {}
+        }
+        self.queue.close();
+        let mut left = self.in_request + self.batch.len() as u64;
+        while self.queue.try_recv().is_ok() {
+            left += 1;
+        }
+        self.stats.dropped.add_many(SpanDrop::Ended, left);
+    }
+
+    async fn send_all(&mut self, ended: &mut oneshot::Receiver<()>) {
         let mut is_last = false;
         while !is_last {
             tokio::select! {
-                _ = queue.recv_many(&mut batch, BATCH) => {}
-                _ = &mut ended => is_last = true,
+                _ = self.queue.recv_many(&mut self.batch, BATCH) => {}
+                _ = &mut *ended => is_last = true,
             }
-            if !is_last && batch.len() < BATCH {
+            if !is_last && self.batch.len() < BATCH {
                 tokio::select! {
                     () = sleep(GATHER_FOR) => {}
-                    _ = &mut ended => is_last = true,
+                    _ = &mut *ended => is_last = true,
                 }
             }
             loop {
-                while batch.len() < BATCH
-                    && let Ok(span) = queue.try_recv()
+                while self.batch.len() < BATCH
+                    && let Ok(span) = self.queue.try_recv()
                 {
-                    batch.push(span);
+                    self.batch.push(span);
                 }
-                if batch.is_empty() {
+                if self.batch.is_empty() {
                     break;
                 }
-                self.send(std::mem::take(&mut batch), &mut ended, &mut is_last).await;
+                let batch = std::mem::take(&mut self.batch);
+                self.in_request = batch.len() as u64;
+                self.send(batch, ended, &mut is_last).await;
+                self.in_request = 0;
                 if !is_last {
                     break;
                 }
@@ -460,6 +490,23 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let options = Traces { endpoint: format!("http://{free}"), sample: 1.0, ..Traces::default() };
         assert_eq!(sent(&options, 2).await.dropped.get(SpanDrop::Unreachable), 2, "at the end at the latest");
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_the_daemon_ends_is_counted() {
+        // Nobody answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let stats = Arc::<TraceStats>::default();
+        let (tracer, exporting) =
+            start(&Traces { endpoint, sample: 1.0, ..Traces::default() }, &stats).unwrap();
+        let span = || drop(tracer.begin(&HeaderMap::new(), "127.0.0.1".parse().unwrap(), Instant::now()));
+        (0..BATCH + 3).for_each(|_| span());
+        exporting.end().await;
+        let counted = |why| stats.dropped.get(why);
+        assert_eq!(counted(SpanDrop::Ended), BATCH as u64 + 3, "in the request, and behind it");
+        span();
+        assert_eq!((counted(SpanDrop::Ended), counted(SpanDrop::QueueFull)), (BATCH as u64 + 4, 0));
     }
 
     #[test]

@@ -18,12 +18,15 @@ use opentelemetry_sdk::trace::{
     IdGenerator as _, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample as _, SpanData, SpanLinks,
 };
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
-use super::{SpanDrop, TraceStats, Traces};
+use super::{SpanDrop, TraceStats, Traces, known};
 use crate::access::without_tokens;
 
 /// The field that says which trace a request belongs to (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
+/// What tracing systems add to it.
+const TRACESTATE: &str = "tracestate";
 /// Bytes of a text in a span: URLs are cut.
 const TEXT_BYTES: usize = 1024;
 
@@ -258,16 +261,6 @@ impl Node {
     }
 }
 
-/// A method as attributes have it: those that anybody makes up are one word.
-fn known(method: &Method) -> &str {
-    match method.as_str() {
-        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => {
-            method.as_str()
-        }
-        _ => "_OTHER",
-    }
-}
-
 fn cut(mut text: String) -> String {
     let end = (0..=TEXT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text.truncate(end.unwrap_or(0));
@@ -320,6 +313,9 @@ impl Span {
         if let Some(open) = &self.0 {
             let context = Context::new().with_remote_span_context(open.node.context.clone());
             TraceContextPropagator::new().inject_context(&context, &mut FieldsMut(fields));
+            if fields.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {
+                fields.remove(TRACESTATE);
+            }
         }
     }
 
@@ -357,20 +353,24 @@ impl Drop for Span {
             status,
             instrumentation_scope: node.tracer.scope.clone(),
         };
-        if node.tracer.queue.try_send(span).is_err() {
-            node.tracer.stats.dropped.add(SpanDrop::QueueFull);
-        }
+        let why = match node.tracer.queue.try_send(span) {
+            Ok(()) => return,
+            Err(TrySendError::Full(_)) => SpanDrop::QueueFull,
+            Err(TrySendError::Closed(_)) => SpanDrop::Ended,
+        };
+        node.tracer.stats.dropped.add(why);
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::export::MAX_QUEUE;
     use super::*;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn tracer(sample: f64) -> (Arc<Tracer>, mpsc::Receiver<SpanData>, Arc<TraceStats>) {
+    /// One that traces this share of requests, and the spans that it makes.
+    pub(crate) fn tracer(sample: f64) -> (Arc<Tracer>, mpsc::Receiver<SpanData>, Arc<TraceStats>) {
         let options = Traces { sample, trusted: vec!["192.0.2.0/24".to_owned()], ..Traces::default() };
         let stats = Arc::<TraceStats>::default();
         let (sender, receiver) = mpsc::channel(MAX_QUEUE);
@@ -468,6 +468,26 @@ mod tests {
             drop(tracer.begin(&HeaderMap::new(), peer("203.0.113.1"), Instant::now()));
         }
         assert_eq!(stats.dropped.get(SpanDrop::QueueFull), 3);
+    }
+
+    #[test]
+    fn spans_of_after_the_end_are_counted_as_such() {
+        let (tracer, queue, stats) = tracer(1.0);
+        drop(queue);
+        drop(tracer.begin(&HeaderMap::new(), peer("203.0.113.1"), Instant::now()));
+        assert_eq!((stats.dropped.get(SpanDrop::QueueFull), stats.dropped.get(SpanDrop::Ended)), (0, 1));
+    }
+
+    #[test]
+    fn a_state_without_entries_is_not_sent() {
+        let (tracer, ..) = tracer(0.0);
+        let sent = |state: &str| {
+            let mut fields = fields(PARENT);
+            fields.insert(TRACESTATE, HeaderValue::try_from(state).unwrap());
+            tracer.begin(&fields, peer("192.0.2.7"), Instant::now()).inject(&mut fields);
+            fields.get(TRACESTATE).map(|it| it.to_str().unwrap().to_owned())
+        };
+        assert_eq!((sent(""), sent("x=y,z=1")), (None, Some("x=y,z=1".to_owned())));
     }
 
     #[test]

@@ -27,9 +27,12 @@ mod none;
 use std::sync::atomic::AtomicU64;
 
 use carousel::reason::Counts;
+use http::Method;
 
 #[cfg(feature = "otlp")]
 pub use export::{Exporting, check, start};
+#[cfg(all(test, feature = "otlp"))]
+pub(crate) use live::tests::tracer as testing_tracer;
 #[cfg(feature = "otlp")]
 pub use live::{Span, Trace, Tracer};
 #[cfg(not(feature = "otlp"))]
@@ -54,6 +57,18 @@ carousel::reasons! {
         Rejected = "rejected",
         /// `headers_file` or `ca` cannot be read.
         Credentials = "credentials",
+        /// The daemon ended before the collector had taken it.
+        Ended = "ended",
+    }
+}
+
+/// A method as attributes have it: those that anybody makes up are one word.
+pub fn known(method: &Method) -> &str {
+    match method.as_str() {
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => {
+            method.as_str()
+        }
+        _ => "_OTHER",
     }
 }
 
