@@ -37,7 +37,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         found.push(Finding::new(Severity::Error, "[kafka]", what, fix));
     }
     if let Some(options) = &config.traces {
-        found.push(collector(options));
+        found.push(crate::as_owner_of(&config.store.path, || collector(options)));
     }
     found.extend(crate::as_owner_of(&config.store.path, || {
         let signings = config.routes.iter().filter_map(|it| Some((it, it.sign.as_ref()?)));
@@ -398,6 +398,37 @@ mod tests {
         fs::write(folder.path().join("secret"), "a word").unwrap();
         assert!(found(cloudfront)[0].contains("has no private key"));
         assert_eq!(found("form = 'bunny'"), [""; 0]);
+    }
+
+    #[cfg(feature = "otlp")]
+    #[test]
+    fn files_of_traces_that_only_root_may_read_are_found() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(folder.path(), 0o755);
+        let (cache, file) = (folder.path().join("cache"), folder.path().join("fields"));
+        fs::create_dir(&cache).unwrap();
+        if chown(&cache, Some(65_534), Some(65_534)).is_err() {
+            eprintln!("SKIPPED: not root, so no file can be root's alone");
+            return;
+        }
+        fs::write(&file, "authorization: Bearer word\n").unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!(
+            "store.path = '{at}/cache'\nadmin.socket = '{at}/admin.sock'\n[traces]\nendpoint = 'http://{free}'\n\
+             headers_file = '{at}/fields'\n"
+        );
+        let config = Config::parse(&text).unwrap();
+        let fix = |of| {
+            mode(&file, of);
+            let all = examine(&config, false, false);
+            all.into_iter().find(|it| it.about.starts_with("[traces]")).unwrap().fix
+        };
+        assert_eq!(fix(0o644), "start the collector, or correct [traces] endpoint");
+        assert_eq!(fix(0o600), "name files that skycached may read in [traces]");
     }
 
     #[test]
