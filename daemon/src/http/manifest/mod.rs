@@ -7,7 +7,7 @@
 //!
 //! | format | references |
 //! |---|---|
-//! | HLS playlist | lines without `#`, quoted attributes of tags |
+//! | HLS playlist | lines without `#`, attributes of tags: quoted, and `URI=` without quotes; variables of EXT-X-DEFINE are put in where what players make of them does not lead to the box |
 //! | MPD, patch of one | text and CDATA of elements, attributes; character references are read |
 //! | steering manifest, list of interstitials | strings of JSON |
 

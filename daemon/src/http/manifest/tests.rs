@@ -218,6 +218,7 @@ fn text_attributes_and_cdata_of_mpds() {
             "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:direct:2014\" value=\"2026-11-29T00:00:00Z\"/>",
             "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:direct:2014\" value=\"2026-11-29T00:00:00Z\"/>",
         ),
+        ("<X URI=/hls/k b=\"1\"/>", "<X URI=/hls/k b=\"1\"/>"),
         ("<X a=\">\" b='\"'>/hls/text</X>", "<X a=\">\" b='\"'>/hls/text</X>"),
         ("<BaseURL>&unknown;/hls/</BaseURL>", "<BaseURL>&unknown;/hls/</BaseURL>"),
         ("<!-- <BaseURL>/hls/</BaseURL> -->", "<!-- <BaseURL>/hls/</BaseURL> -->"),

@@ -293,7 +293,7 @@ fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
     while let Some(open) = rest.iter().position(|byte| matches!(byte, b'"' | b'\'')) {
         let Some(length) = rest[open + 1..].iter().position(|&byte| byte == rest[open]) else { break };
         let (before, value) = (&rest[..=open], &rest[open + 1..open + 1 + length]);
-        hls_unquoted(before, map, out);
+        out.extend_from_slice(before);
         let name = before[..before.len() - 1].trim_ascii_end();
         let name = name.strip_suffix(b"=").unwrap_or(name).trim_ascii_end();
         let name = name.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
