@@ -322,16 +322,29 @@ pub fn local_root(document: &[u8]) -> Option<&[u8]> {
 /// The length of a document type declaration (XML 1.0 section 2.8): its internal subset and strings may have a `>`.
 fn document_type(text: &[u8]) -> Option<usize> {
     let (mut quote, mut is_inside) = (None, false);
-    for (at, &byte) in text.iter().enumerate() {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let rest = &text[at..];
+        let behind = |end: &[u8]| rest.windows(end.len()).position(|it| it == end).map(|it| it + end.len());
         match (quote, byte) {
             (Some(open), _) if open == byte => quote = None,
             (Some(_), _) => {}
+            // Comments and instructions: quotes in them are none.
+            (None, b'<') if is_inside && rest.starts_with(b"<!--") => {
+                at += behind(b"-->")?;
+                continue;
+            }
+            (None, b'<') if is_inside && rest.starts_with(b"<?") => {
+                at += behind(b"?>")?;
+                continue;
+            }
             (None, b'"' | b'\'') => quote = Some(byte),
             (None, b'[') => is_inside = true,
             (None, b']') => is_inside = false,
             (None, b'>') if !is_inside => return Some(at + 1),
             (None, _) => {}
         }
+        at += 1;
     }
     None
 }

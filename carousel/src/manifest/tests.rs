@@ -198,6 +198,8 @@ fn an_mpd_is_known_by_its_root_whatever_stands_before_it() {
         "<?xml version='1.0'?>\n<!-- MPD file Generated with GPAC version 2.4 -->\n",
         "<?xml version='1.0'?><?xml-stylesheet href='DASH-MPD.xsl'?>",
         "<!DOCTYPE MPD [<!ENTITY a \"]>\"><!ELEMENT MPD ANY>]>",
+        "<!DOCTYPE MPD [<!-- don't ] > -->]>",
+        "<!DOCTYPE MPD [<?x don't ] > ?><!ENTITY a '<!-- '>]>",
         "<!DOCTYPE MPD SYSTEM '>'><!-- <a> --><!-- <MPD> -->",
     ] {
         let document = format!("{before}{mpd}");
