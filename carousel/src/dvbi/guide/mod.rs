@@ -254,7 +254,7 @@ impl Guide {
                 }
                 is_twice
             });
-            let mut is_told = false;
+            let mut is_reported = false;
             for at in 0..events.len() {
                 let next = events.get(at + 1).map(|event| event.start);
                 let event = &mut events[at];
@@ -262,7 +262,7 @@ impl Guide {
                     _ if event.end == NO_END => {
                         tell(Blemish::Endless);
                         event.end = next.unwrap_or(event.start);
-                        is_told = next.is_none();
+                        is_reported = next.is_none();
                     }
                     Some(next) if event.end > next => {
                         tell(Blemish::Overlaps);
@@ -275,7 +275,7 @@ impl Guide {
                     event.end = event.start.plus_ms(MAX_EVENT_MS);
                 }
             }
-            if is_told {
+            if is_reported {
                 events.pop();
             }
             events.retain(|event| {
