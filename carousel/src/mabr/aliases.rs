@@ -113,12 +113,13 @@ impl<'a> ChunkName<'a> {
         let (before, fragment) = name.rsplit_once('#')?;
         let offset = fragment.parse().ok()?;
         let (object, query) = before.split_once('?').unwrap_or((before, ""));
-        let flags: Vec<&str> = query.split('&').filter(|flag| !flag.is_empty()).collect();
-        if flags.iter().any(|flag| !matches!(*flag, "isLast" | "hasRandomAccessPoint")) {
+        // Many names are split at the end of each batch: nothing is allocated.
+        let flags = || query.split('&').filter(|flag| !flag.is_empty());
+        if flags().any(|flag| !matches!(flag, "isLast" | "hasRandomAccessPoint")) {
             // A query of the object itself: only the flags at its end are ours, and there are none.
             return Some(Self { object: before, offset, is_last: false });
         }
-        Some(Self { object, offset, is_last: flags.contains(&"isLast") })
+        Some(Self { object, offset, is_last: flags().any(|flag| flag == "isLast") })
     }
 }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::alc::Packet;
-use carousel::flute::{File, InFlight, JoinFailure, Joined, Joiner, ReceiverStats, SessionKey, verify};
+use carousel::flute::{
+    File, InFlight, JoinFailure, Joined, Joiner, ReceiverStats, SessionKey, Unfinished, verify,
+};
 use carousel::lct::Tsi;
 use carousel::limits::{MAX_SESSIONS, SPENT_SESSION_SILENCE};
 use carousel::mabr::ChunkName;
@@ -38,7 +40,7 @@ pub type Described = HashMap<SocketAddr, Vec<RouteSession>>;
 pub(super) struct Live<B> {
     routes: BTreeMap<RouteKey, route::Receiver>,
     recognizer: Recognizer,
-    joiners: HashMap<SessionKey, Joiner>,
+    pub(super) joiners: HashMap<SessionKey, Joiner>,
     /// Objects that have begun. As many as the receivers have open.
     pub(super) growing: HashMap<ObjectRef, B>,
     /// Receivers that may have grown in this batch.
@@ -71,6 +73,21 @@ impl<B> Default for Live<B> {
             described: Arc::default(),
             ended: RouteStats::default(),
         }
+    }
+}
+
+/// A segment that is joined, and what is in flight of it.
+struct Told<'a, B> {
+    segment: Unfinished<'a>,
+    buf: &'a B,
+    /// Whether the chunk that comes next has stalled, if it has begun.
+    next: Option<bool>,
+    has_stalled: bool,
+}
+
+impl<B> Told<'_, B> {
+    fn name(&self) -> &str {
+        &self.segment.file.content_location
     }
 }
 
@@ -245,6 +262,7 @@ impl<S: ObjectStore> Delivery<S> {
     pub(super) fn touch_joined(&mut self, now: Instant, session: SessionKey) {
         let live = &mut self.live;
         live.touched_at = now;
+        // One that is there already goes when the batch is over.
         if live.touched_joiners.last() != Some(&session) && live.joiners.contains_key(&session) {
             live.touched_joiners.push(session);
         }
@@ -265,17 +283,32 @@ impl<S: ObjectStore> Delivery<S> {
     /// Says of the segments that are joined from chunks of a session whether anything brings the chunk that comes next.
     fn tell_joined(&self, now: Instant, session: SessionKey) {
         let Some(joiner) = self.live.joiners.get(&session) else { return };
-        for segment in joiner.unfinished(now) {
-            let object = ObjectRef { session, toi: segment.file.toi };
-            let Some(buf) = self.live.growing.get(&object) else { continue };
-            let (mut next, mut has_stalled) = (None, false);
-            for (name, chunk) in self.chunks_of(object) {
-                let is_stalled = self.is_stalled(object.session, chunk);
-                has_stalled |= is_stalled;
-                if name.offset == segment.end {
-                    next = Some(is_stalled);
+        let growing = joiner.unfinished(now).filter_map(|segment| {
+            let buf = self.live.growing.get(&ObjectRef { session, toi: segment.file.toi })?;
+            Some(Told { segment, buf, next: None, has_stalled: false })
+        });
+        let mut told: Vec<Told<'_, S::Buf>> = growing.collect();
+        if told.is_empty() {
+            return;
+        }
+        // There may be many more chunks in flight than segments: each is looked at once.
+        told.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+        let in_flight =
+            self.sessions.get(&session).into_iter().flat_map(carousel::flute::Receiver::in_flight);
+        for chunk in in_flight {
+            let name = chunk.file().and_then(|file| ChunkName::split(&file.content_location));
+            if let Some(name) = name
+                && let Ok(at) = told.binary_search_by(|it| it.name().cmp(name.object))
+                && let Some(it) = told.get_mut(at)
+            {
+                let is_stalled = self.is_stalled(session, chunk);
+                it.has_stalled |= is_stalled;
+                if name.offset == it.segment.end {
+                    it.next = Some(is_stalled);
                 }
             }
+        }
+        for Told { segment, buf, next, has_stalled } in told {
             let is_silent = now.since(segment.heard) >= self.options.reception_timeout.max(CHUNK_SILENCE);
             // Silence that lasts makes a segment complete that is over.
             let is_lost = segment.is_passed || (is_silent && !segment.is_over);
@@ -374,7 +407,9 @@ impl<S: ObjectStore> Delivery<S> {
     /// Hands on what has grown in this batch.
     pub(super) fn grow_live(&mut self) {
         let touched_routes = std::mem::take(&mut self.live.touched_routes);
-        let touched_joiners = std::mem::take(&mut self.live.touched_joiners);
+        let mut touched_joiners = std::mem::take(&mut self.live.touched_joiners);
+        touched_joiners.sort_unstable();
+        touched_joiners.dedup();
         let Self { live, store, .. } = self;
         let Live { routes, joiners, growing, touched_at, .. } = live;
         let touched_at = *touched_at;

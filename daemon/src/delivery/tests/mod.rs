@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use carousel::digest::Digest;
@@ -42,6 +42,8 @@ struct Space {
     length: u64,
     room: Room,
     stalled_since: Mutex<Option<Instant>>,
+    /// How often that was set.
+    times_set: AtomicU32,
 }
 
 impl Drop for Space {
@@ -69,7 +71,13 @@ impl Storage for &mut Memory {
         }
         self.room.0.fetch_add(request.length, Ordering::Relaxed);
         let bytes = Arc::new(Mutex::new(MemoryBuf::new(request.length)));
-        Ok(Space { bytes, length: request.length, room: self.room.clone(), stalled_since: Mutex::default() })
+        Ok(Space {
+            bytes,
+            length: request.length,
+            room: self.room.clone(),
+            stalled_since: Mutex::default(),
+            times_set: AtomicU32::new(0),
+        })
     }
     fn name(&mut self, _: &mut Space, file: &Arc<File>) -> Result<(), Refusal> {
         if self.holds(file) { Err(Refusal::Held) } else { Ok(()) }
@@ -113,6 +121,7 @@ impl ObjectStore for Memory {
             length,
             room: self.room.clone(),
             stalled_since: Mutex::default(),
+            times_set: AtomicU32::new(0),
         })
     }
     fn look_up(&self, _: &SessionKey, file: &File) -> Lookup {
@@ -139,6 +148,7 @@ impl ObjectStore for Memory {
     fn expect(&self, _: &Space, _: Option<Instant>) {}
     fn set_stalled(&self, space: &Space, since: Option<Instant>) {
         *space.stalled_since.lock().unwrap() = since;
+        space.times_set.fetch_add(1, Ordering::Relaxed);
     }
     fn request_seen(&self, _: &Space) {}
 }
@@ -635,6 +645,53 @@ fn a_lost_chunk_of_a_segment_is_asked_of_an_origin_when_a_client_waits_for_the_s
             }
         );
     }
+}
+
+/// Of two segments of a session each has chunks of its own in flight.
+#[test]
+fn chunks_in_flight_belong_to_the_segment_of_their_name() {
+    let mut world = World::new(5, Profile::burst(0.0), Origin::None, 36_000);
+    let add = |world: &mut World, name: &str| {
+        world.add(&format!("http://h/{name}"), body(1, 400), &Protection::NONE)
+    };
+    let one = add(&mut world, "1.m4s#0");
+    let two = add(&mut world, "10.m4s#0");
+    let next_of_one = add(&mut world, "1.m4s#400");
+    let next_of_two = add(&mut world, "10.m4s#400");
+    let _ = add(&mut world, "1.m4s");
+    world.send_fdt(true);
+    for toi in [two, one] {
+        world.send_object(toi, &Protection::NONE);
+    }
+    let mut out = Vec::new();
+    // The packets of the first one's next chunk end with a gap.
+    for (toi, symbols) in [(next_of_one, &[0, 3_usize][..]), (next_of_two, &[0])] {
+        for &at in symbols {
+            let bytes = &world.bodies[&toi][at * 100..(at + 1) * 100];
+            world.sender.write_packet(toi, at as u64, bytes, at == 3, &mut out);
+            world.arrive(&out);
+        }
+    }
+    // No origin has it.
+    world.pass(Duration::from_secs(1));
+    world.delivery.handle_end_of_batch();
+    let stalled = [one, two].map(|toi| {
+        let buf = world.delivery.live.growing.get(&World::object(toi)).expect("it grows");
+        buf.stalled_since.lock().unwrap().is_some()
+    });
+    assert_eq!(stalled, [true, false]);
+    // Sessions that take turns in a batch are looked at once.
+    let session = World::object(one).session;
+    let other = SessionKey { tsi: Tsi(session.tsi.0 + 1), ..session };
+    world.delivery.live.joiners.insert(other, carousel::flute::Joiner::default());
+    let times =
+        |world: &World| world.delivery.live.growing[&World::object(one)].times_set.load(Ordering::Relaxed);
+    let before = times(&world);
+    for session in [session, other, session, other, session] {
+        world.delivery.touch_joined(world.now, session);
+    }
+    world.delivery.handle_end_of_batch();
+    assert_eq!(times(&world) - before, 1);
 }
 
 /// A player has waited at a hole, and the origin does not have the object yet.
