@@ -11,7 +11,7 @@ use crate::options::S3;
 /// Objects by path: ETag and bytes.
 type Objects = Arc<Mutex<Map<String, (u64, Vec<u8>)>>>;
 
-/// With an object of this name a store says that there is no bucket.
+/// With an object of this name it is no store that answers, but some web server.
 const GONE: &str = "gone";
 
 /// A store that keeps conditions, or not. Its clients are served in turn, each by a thread.
@@ -91,7 +91,7 @@ fn serve(stream: &TcpStream, objects: &Objects, keeps_conditions: bool) {
         };
         let (status, body) = match method {
             "PUT" if objects.contains_key(&format!("/bkt/l/{GONE}")) => {
-                ("404 Not Found", b"<Error><Code>NoSuchBucket</Code></Error>".to_vec())
+                ("404 Not Found", b"<html/>".to_vec())
             }
             "PUT" if !holds && keeps_conditions => ("412 Precondition Failed", Vec::new()),
             "PUT" => {
@@ -208,7 +208,7 @@ fn a_state_is_as_old_as_its_first_reading() {
 }
 
 #[test]
-fn a_bucket_that_is_gone_is_no_store_without_conditions() {
+fn an_endpoint_that_is_no_store_is_not_taken_for_one_without_conditions() {
     let store = FakeStore::start(true);
     store.put(GONE, Vec::new());
     let StoreLook::Failed { what, .. } = look(&store.options("a")) else {
