@@ -4,9 +4,10 @@
 //! household, could then read what the box shows and what it is doing. Such a name is one of the public DNS. Addresses, names without a
 //! dot and those below the special-use domains cannot be had there. With TLS the certificate decides.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 
 use crate::clients::host_of;
+use crate::origin::is_of_this_machine;
 
 /// Domains of local networks (RFC 6761, 6762, 8375, ICANN's `internal`), and what routers at home use.
 const LOCAL_DOMAINS: [&str; 7] =
@@ -49,7 +50,7 @@ impl Names {
     /// Whether the host of an absolute URL is this machine: of addresses, those that it has.
     pub(super) fn are_of_this_machine(&self, authority: &str) -> bool {
         match host_of(authority).map(str::parse::<IpAddr>) {
-            Some(Ok(address)) => UdpSocket::bind((address, 0)).is_ok(),
+            Some(Ok(address)) => is_of_this_machine(address.to_canonical()),
             _ => self.hold(Some(authority)),
         }
     }

@@ -220,7 +220,7 @@ impl Rules {
         if !networks.is_empty() {
             return None;
         }
-        kind(ip).or_else(|| is_own(ip).then_some(OriginRefusal::OwnAddress))
+        kind(ip).or_else(|| is_of_this_machine(ip).then_some(OriginRefusal::OwnAddress))
     }
 }
 
@@ -228,12 +228,13 @@ impl Rules {
 fn reaches(listener: SocketAddr, ip: IpAddr, port: u16) -> bool {
     let at = listener.ip().to_canonical();
     listener.port() == port
-        && (at == ip || at.is_unspecified() && (ip.is_loopback() || ip.is_unspecified() || is_own(ip)))
+        && (at == ip
+            || at.is_unspecified() && (ip.is_loopback() || ip.is_unspecified() || is_of_this_machine(ip)))
 }
 
 /// Whether an address is one of this machine: for such, the kernel chooses the address itself as the source. Nothing is
 /// sent.
-fn is_own(ip: IpAddr) -> bool {
+pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let source = || {
         let socket = UdpSocket::bind((any, 0))?;
@@ -532,7 +533,10 @@ mod tests {
         for url in ["http://127.0.0.1:8081/", "http://localhost:8080/", "http://[::ffff:127.0.0.1]:8081/"] {
             assert_eq!(asked(&policy, url).await, Err(OriginRefusal::Loop), "{url}");
         }
-        assert!(is_own("127.0.0.1".parse().unwrap()) && !is_own("8.8.8.8".parse().unwrap()));
+        assert!(
+            is_of_this_machine("127.0.0.1".parse().unwrap())
+                && !is_of_this_machine("8.8.8.8".parse().unwrap())
+        );
     }
 
     #[test]

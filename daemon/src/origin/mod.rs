@@ -32,6 +32,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use carousel::name::ObjectKey;
 
+pub(crate) use addresses::is_of_this_machine;
 pub use addresses::{AddressPolicy, OriginRefusal};
 pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
 pub use fill::{Ask, FillContext, FillResult, Filler, MAX_FILLS, NoPlace, OwnFields, Passed, PrefetchEnd};
