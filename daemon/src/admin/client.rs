@@ -2,14 +2,12 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::config::without_numbers;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper_rustls::ConfigBuilderExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -83,7 +81,10 @@ impl Access {
                 certificates::client_trusting(path).map_err(|why| format!("--ca {why}"))?
             }
             Some(_) => return Err(format!("--ca is for TLS, and {url} is without; give https://HOST:PORT")),
-            None => trusting_the_system(is_https(url))?,
+            None => certificates::client_trusting_system(
+                is_https(url),
+                "name those of the daemon with --ca FILE",
+            )?,
         });
         Ok(Self::Url { url: url.trim_end_matches('/').to_owned(), token, tls, has_ca: ca.is_some() })
     }
@@ -171,23 +172,6 @@ fn is_https(url: &str) -> bool {
     url.get(..8).is_some_and(|it| it.eq_ignore_ascii_case("https://"))
 }
 
-/// TLS that trusts the system's authorities; none of them where there is no TLS.
-fn trusting_the_system(is_tls: bool) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|err| certificates::plain(&err))?;
-    let builder = if is_tls {
-        builder.with_native_roots().map_err(|_| {
-            "this system has no certificates of authorities; name those of the daemon with --ca FILE"
-                .to_owned()
-        })?
-    } else {
-        builder.with_root_certificates(rustls::RootCertStore::empty())
-    };
-    Ok(builder.with_no_client_auth())
-}
-
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -238,6 +222,7 @@ pub async fn call(
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
 
     use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
     use tokio::net::TcpListener;

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use hyper_rustls::ConfigBuilderExt as _;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
@@ -20,6 +21,24 @@ use super::{Certificate, failures, read_chain};
 struct Named {
     certificates: Vec<CertificateDer<'static>>,
     authorities: Arc<WebPkiServerVerifier>,
+}
+
+/// TLS that trusts the system's authorities; none of them where there is no TLS. `fix`: what to do where it has none.
+///
+/// # Errors
+/// One line with the fix.
+pub fn client_trusting_system(is_tls: bool, fix: &str) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|err| failures::plain(&err))?;
+    let builder = if is_tls {
+        let none = |_| format!("this system has no certificates of authorities; {fix}");
+        builder.with_native_roots().map_err(none)?
+    } else {
+        builder.with_root_certificates(RootCertStore::empty())
+    };
+    Ok(builder.with_no_client_auth())
 }
 
 /// TLS that trusts the certificates of a PEM file and no others.

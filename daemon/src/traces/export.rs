@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -22,7 +22,6 @@ use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_sc
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanData;
 use prost::Message as _;
-use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -306,18 +305,8 @@ fn client(options: &Traces) -> Result<Client, Failure> {
             certificates::client_trusting(file).map_err(|why| failed(format!("[traces] ca {why}")))?
         }
         None => {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let builder = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|err| failed(certificates::plain(&err)))?;
-            let builder = if options.url().starts_with("https") {
-                builder.with_native_roots().map_err(|_| {
-                    failed("this system has no certificates of authorities; give [traces] ca".to_owned())
-                })?
-            } else {
-                builder.with_root_certificates(rustls::RootCertStore::empty())
-            };
-            builder.with_no_client_auth()
+            let is_tls = options.url().starts_with("https");
+            certificates::client_trusting_system(is_tls, "give [traces] ca").map_err(failed)?
         }
     };
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
