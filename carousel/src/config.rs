@@ -462,46 +462,44 @@ const GROUP_KEYS: [&str; 8] =
     ["announcement", "lls", "address", "forward", "configuration", "media", "group", "to"];
 
 /// An address with its port, as an example for a key.
-fn address_of(key: &str) -> &'static str {
+fn address_of(key: &str) -> SocketAddr {
     let name = key.rsplit('.').next().unwrap_or_default();
     let name = name.split('[').next().unwrap_or_default();
     match name {
-        "announcement" => ANNOUNCEMENT,
-        _ if GROUP_KEYS.contains(&name) => "239.1.2.3:5000",
-        _ => "0.0.0.0:8080",
+        // TS 103 876 clause 8.1.4.
+        "announcement" => SocketAddr::from(([224, 0, 23, 14], 3937)),
+        _ if GROUP_KEYS.contains(&name) => SocketAddr::from(([239, 1, 2, 3], 5000)),
+        _ => SocketAddr::from(([0, 0, 0, 0], 8080)),
     }
 }
 
-/// Group and port of announcements (TS 103 876 clause 8.1.4).
-const ANNOUNCEMENT: &str = "224.0.23.14:3937";
-
 /// What a text lacks to be an address with its port, and the fix, if it nearly is one.
 fn nearly_an_address(text: &str, key: &str) -> Option<(String, String)> {
+    let example = address_of(key);
     let port_of = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
     // IPv6 without its brackets: the port has become a part of the address.
     let split =
         text.rsplit_once(':').and_then(|(host, port)| Some((host.parse::<Ipv6Addr>().ok()?, port_of(port)?)));
     if let Some((ip, port)) = split {
         let whole = SocketAddr::from((ip, port));
-        let other = address_of(key).rsplit_once(':').map_or("8080", |(_, port)| port);
+        let other = example.port();
         let fix = format!(
             "write \"{whole}\" if {port} is the port, or \"[{text}]:{other}\" with the port behind it"
         );
         return Some((format!("\"{text}\" has no brackets"), fix));
     }
     if let Some(port) = text.strip_prefix(':').and_then(port_of) {
-        let host = address_of(key).rsplit_once(':').map_or("0.0.0.0", |(host, _)| host);
-        return Some((format!("\"{text}\" has no address"), format!("add it, e.g. \"{host}:{port}\"")));
+        let whole = SocketAddr::new(example.ip(), port);
+        return Some((format!("\"{text}\" has no address"), format!("add it, e.g. \"{whole}\"")));
     }
     let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = bare.parse::<IpAddr>() {
-        let usual = |example: &str| example.rsplit_once(':').and_then(|(_, port)| port_of(port));
-        let of_key = if ip.is_multicast() {
-            usual(address_of(key)).filter(|it| *it != 8080).or(Some(5000))
-        } else {
-            None
+        let port = match (ip.is_multicast(), example.ip().is_multicast()) {
+            (true, true) => example.port(),
+            (true, false) => 5000,
+            (false, _) => 8080,
         };
-        let whole = SocketAddr::new(ip, of_key.unwrap_or(8080));
+        let whole = SocketAddr::new(ip, port);
         return Some((format!("\"{text}\" has no port"), format!("add it, e.g. \"{whole}\"")));
     }
     let (host, port) = text.rsplit_once(':')?;
