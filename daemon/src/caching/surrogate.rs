@@ -5,7 +5,7 @@
 //! Kept as 24-bit hashes, three bytes a key and 24 bytes an object with up to seven: among 500,000 keys of a store, a purge meets
 //! another key with the same hash in 3 of 100 cases, and then takes an object too many, which costs one request at its origin.
 
-use carousel::digest::Digest;
+use carousel::digest::{Digest, from_hex, to_hex};
 use http::HeaderMap;
 
 /// Fields that carry them.
@@ -108,22 +108,12 @@ impl SurrogateKeys {
 
     /// Hexadecimal digits, six a key; `*` for every key.
     pub fn to_text(&self) -> String {
-        use std::fmt::Write as _;
-        if self.0 == Kept::Every {
-            return "*".to_owned();
-        }
-        self.bytes().iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        if self.0 == Kept::Every { "*".to_owned() } else { to_hex(self.bytes()) }
     }
 
     /// Keys that [`SurrogateKeys::to_text`] wrote; of anything else, every key.
     pub fn from_text(text: &str) -> Self {
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
-        match bytes {
+        match from_hex(text) {
             Some(bytes) if text.len().is_multiple_of(2 * HASH_BYTES) => Self::from_hashes(&bytes),
             _ => Self(Kept::Every),
         }

@@ -15,6 +15,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use carousel::digest::{from_hex, to_hex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -144,11 +145,9 @@ impl State {
 pub fn write_objects(objects: &[KnownObject]) -> String {
     let mut out = String::with_capacity(objects.len() * 56);
     for it in objects {
-        for byte in it.key {
-            let _ = write!(out, "{byte:02x}");
-        }
+        let key = to_hex(&it.key);
         let started = it.started_ms.map_or_else(|| "-".to_owned(), |ms| ms.to_string());
-        let _ = writeln!(out, " {} {started} {}", it.toi, u8::from(it.is_complete));
+        let _ = writeln!(out, "{key} {} {started} {}", it.toi, u8::from(it.is_complete));
     }
     out
 }
@@ -157,17 +156,13 @@ pub fn write_objects(objects: &[KnownObject]) -> String {
 fn read_objects(text: &str) -> impl Iterator<Item = KnownObject> {
     text.lines().filter_map(|line| {
         let mut words = line.split(' ');
-        let key = words.next().filter(|it| it.len() == 32 && it.is_ascii())?;
-        let mut of_key = ObjectKey::default();
-        for (at, byte) in of_key.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&key[2 * at..2 * at + 2], 16).ok()?;
-        }
+        let key: ObjectKey = from_hex(words.next()?)?.try_into().ok()?;
         let toi = words.next()?.parse().ok()?;
         let started_ms = match words.next()? {
             "-" => None,
             ms => Some(ms.parse().ok()?),
         };
-        Some(KnownObject { key: of_key, toi, started_ms, is_complete: words.next()? == "1" })
+        Some(KnownObject { key, toi, started_ms, is_complete: words.next()? == "1" })
     })
 }
 
