@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use carousel::time::WallTime;
+
 use crate::broadcast::{Broadcast, Followed};
 use crate::clock::Clocks;
 use crate::follow::{Ended, Follower};
@@ -15,7 +17,6 @@ use crate::line::{Line, LineStats};
 use crate::pace::Pacer;
 use crate::package::Problem;
 use crate::prepare::Update;
-use carousel::time::WallTime;
 
 /// The longest sleep between two looks at the stop flag and the updates, some of which are live.
 const MAX_SLEEP: Duration = Duration::from_millis(10);

@@ -311,19 +311,20 @@ fn answer(
     Ok(Answer::Body { continues, whole_bytes, validator, moved_to, body: Body::of(response.into_body()) })
 }
 
+/// Authority of a URL, in lower case, and whether it is https.
+fn authority_of(url: &str) -> Option<(String, bool)> {
+    let url: Uri = url.parse().ok()?;
+    let authority = url.authority()?.as_str().to_ascii_lowercase();
+    Some((authority, url.scheme() == Some(&Scheme::HTTPS)))
+}
+
 fn is_same_authority(one: &str, other: &str) -> bool {
-    let of = |url: &str| Some(url.parse::<Uri>().ok()?.authority()?.as_str().to_ascii_lowercase());
-    of(one) == of(other)
+    authority_of(one).map(|it| it.0) == authority_of(other).map(|it| it.0)
 }
 
 /// Whether what is secret between us and `own` may be sent to `url`: to the same authority, and not in clear if it was not so before.
 fn may_have_secret(own: &str, url: &str) -> bool {
-    let parts = |url: &str| {
-        let url: Uri = url.parse().ok()?;
-        let authority = url.authority()?.as_str().to_ascii_lowercase();
-        Some((authority, url.scheme() == Some(&Scheme::HTTPS)))
-    };
-    match (parts(own), parts(url)) {
+    match (authority_of(own), authority_of(url)) {
         (Some((own, was_tls)), Some((authority, is_tls))) => own == authority && (is_tls || !was_tls),
         _ => false,
     }
