@@ -100,6 +100,10 @@ fn lease_to_text(lease: &Value) -> String {
     let number = |name: &str| lease[name].as_u64().unwrap_or(0);
     let mut out = match (text("role"), text("node"), text("holder")) {
         ("active", node, _) => format!("lease      {node} is active, generation {}", number("generation")),
+        (_, node, holder) if node == holder => format!(
+            "lease      {node} is silent: it was the last to hold the lease, and has not renewed it in time; generation {}",
+            number("generation")
+        ),
         (_, node, holder) => {
             format!(
                 "lease      {node} is on standby, {holder} is active, generation {}",
@@ -243,6 +247,13 @@ mod tests {
             "{table}"
         );
         assert!(!table.contains("timeout"), "{table}");
+        view.holder = Some("b".to_owned());
+        let table = to_table(&json!({ "lease": lease_to_json(&view) }));
+        assert!(
+            table.contains("b is silent: it was the last to hold the lease")
+                && !table.contains("b is active"),
+            "{table}"
+        );
         view.role = crate::lease::LeaseRole::Active;
         let table = to_table(&json!({ "lease": lease_to_json(&view) }));
         assert!(table.starts_with("on the air ") && table.contains("b is active, generation 7"), "{table}");

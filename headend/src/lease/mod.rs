@@ -52,6 +52,8 @@ pub struct Lease {
     adopted: Option<u64>,
     /// Whether queues are empty, as another headend is on the air.
     is_standby: bool,
+    /// Whether its time has run out, and it is not known yet that another headend is on the air.
+    is_silent: bool,
     number: u64,
     publish_ns: u64,
     /// Objects on and off the air when reserves were looked at last, and when that is to be done again.
@@ -129,6 +131,7 @@ impl Lease {
             shared: keeper::start(options)?,
             adopted: None,
             is_standby: true,
+            is_silent: false,
             number: 0,
             publish_ns: 0,
             looked: (0, 0),
@@ -149,9 +152,16 @@ impl Lease {
     /// A store without conditional writes; objects that do not fit their sessions.
     pub fn tend(&mut self, now_ns: u64, wall: WallTime, broadcast: &mut Broadcast) -> Result<bool, String> {
         if self.adopted.is_none_or(|generation| self.shared.held() != Some(generation)) {
+            self.is_silent = false;
             return self.wait(now_ns, wall, broadcast).map(|()| false);
         }
-        if !self.shared.may_send() {
+        let may_send = self.shared.may_send();
+        if self.is_silent == may_send {
+            self.is_silent = !may_send;
+            let what = if may_send { "renewed: sends again" } else { "not renewed in time: silent" };
+            eprintln!("headend: lease: {what}");
+        }
+        if !may_send {
             return Ok(false);
         }
         if now_ns >= self.publish_ns {
@@ -198,7 +208,13 @@ impl Lease {
         let no_earlier = WallTime::from_unix_ms(wall.unix_ms().max(found.state.wall_ms));
         let known = broadcast.go_on(now_ns, no_earlier, &numbers, found.state.versions)?;
         let all = broadcast.air.objects().count();
-        eprintln!("headend: lease: goes on with {known} of {all} objects under the TOIs that receivers know");
+        if found.state.sessions.is_empty() {
+            eprintln!("headend: lease: the first to be active: begins with {all} objects");
+        } else {
+            eprintln!(
+                "headend: lease: goes on with {known} of {all} objects under the TOIs that receivers know"
+            );
+        }
         self.is_standby = false;
         self.adopt(Some(found.generation));
         let names = broadcast.air.numbers().into_iter().map(|it| it.name);

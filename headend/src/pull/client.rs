@@ -236,7 +236,8 @@ impl Client {
             let response = tokio::time::timeout(SILENCE, self.client.request(request))
                 .await
                 .map_err(|_| silent())?
-                .map_err(|err| Failed::new(PullFailure::Connect, innermost_cause(&err)))?;
+                .map_err(|err| behind_redirect(asked, &url, innermost_cause(&err)))
+                .map_err(|why| Failed::new(PullFailure::Connect, why))?;
             let (status, headers) = (response.status(), response.headers());
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
                 let location = headers.get(LOCATION).and_then(|it| it.to_str().ok());
@@ -254,8 +255,9 @@ impl Client {
                 redirected_by = Some(status);
                 continue;
             }
-            let moved_to = Some(url).filter(|it| it != asked);
-            return answer(response, known.is_some(), from, moved_to);
+            let moved_to = Some(url.clone()).filter(|it| it != asked);
+            return answer(response, known.is_some(), from, moved_to)
+                .map_err(|failed| Failed::new(failed.why, behind_redirect(asked, &url, failed.detail)));
         }
         let what = format!(
             "more than {MAX_REDIRECTS} redirects in succession, the last to {}",
@@ -309,6 +311,11 @@ fn answer(
         return Err(Failed::new(PullFailure::Encoded, format!("Content-Encoding: {coding}")));
     }
     Ok(Answer::Body { continues, whole_bytes, validator, moved_to, body: Body::of(response.into_body()) })
+}
+
+/// Why a URL failed, with that URL where redirects led to it.
+fn behind_redirect(asked: &str, url: &str, why: String) -> String {
+    if url == asked { why } else { format!("redirected to {}: {why}", without_secrets(url)) }
 }
 
 /// Authority of a URL, in lower case, and whether it is https.

@@ -425,6 +425,8 @@ fn what_an_origin_must_not_do_is_refused_and_counted() {
         "/film/cut.ts" => Reply { cut_at: Some(4), ..Reply::of(200, segment(1, 3)) },
         "/film/long.m3u8" => Reply::of(200, vec![b'#'; MAX_MANIFEST_BYTES as usize + 1]),
         "/film/gone.ts" => Reply::of(404, ""),
+        "/film/nobody.m3u8" => Reply::of(302, "").with("Location", "http://127.0.0.1:9/y.m3u8"),
+        "/film/moved.m3u8" => Reply::of(302, "").with("Location", "/film/gone.ts"),
         _ => Reply::of(500, ""),
     };
     let origin = Origin::new(answer);
@@ -462,6 +464,17 @@ fn what_an_origin_must_not_do_is_refused_and_counted() {
     let nobody = config(dir.path(), "http://127.0.0.1:9/x.m3u8", "");
     let why = refusal(&nobody);
     assert!(why.contains("http://127.0.0.1:9/x.m3u8: connect (Connection refused)"), "{why}");
+    // Behind a redirect the URL that failed is another one.
+    for (name, said) in [
+        (
+            "nobody",
+            "nobody.m3u8: connect (redirected to http://127.0.0.1:9/y.m3u8: Connection refused)".to_owned(),
+        ),
+        ("moved", format!("moved.m3u8: not_found (redirected to {}film/gone.ts: 404)", origin.url)),
+    ] {
+        let why = refusal(&config(dir.path(), &format!("{}film/{name}.m3u8", origin.url), ""));
+        assert!(why.contains(&said), "{why}");
+    }
 }
 
 /// Why the only source does not come.
