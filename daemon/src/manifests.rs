@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use carousel::time::{Instant, WallTime};
 use event_listener::{Event, EventListener};
 use lru::LruCache;
 
+use crate::delivery::ObjectRef;
 use crate::live_services::{Arrival, LiveEdge, LiveReport, LiveServices};
 use crate::services::Services;
 use crate::store::{CameBy, EvictReason, Frozen, LiveFacts, ObjectMeta, Store, StoreError, StoredObject};
@@ -40,10 +42,10 @@ carousel::limits! {
         test: "the_table_and_each_manifest_are_bounded",
     }
 
-    /// Patterns of live objects whose last arrival is remembered.
+    /// Patterns of live objects whose last arrival is remembered, and patterns of one session whose last TOI is.
     const MAX_ARRIVALS: usize = 1024, "patterns" {
-        why: "Thirty services with twenty names each; an entry takes 50 bytes.",
-        full: "The pattern that was used longest ago is forgotten: its service counts as silent until an object of it arrives.",
+        why: "Thirty services with twenty names each; an entry takes 50 to 100 bytes.",
+        full: "The pattern that was used longest ago is forgotten: its service counts as silent, and its lost segments are waited for, until an object of it arrives.",
         free: "When an object of another pattern arrives.",
         test: "a_service_is_on_the_air_for_three_targets_after_an_arrival",
     }
@@ -89,8 +91,8 @@ carousel::reasons! {
 
 /// Manifests that are read for what follows a segment.
 const LISTINGS_READ: usize = 2;
-/// Numbers behind that of a segment that are looked for.
-const NUMBERS_AFTER: u64 = 2;
+/// Numbers behind that of a segment that are looked for: a link that was cut for half a minute has lost so many segments of a second.
+const NUMBERS_AFTER: u64 = 32;
 
 /// Segments at the end of each list that are looked for: older ones have come, or do not come any more.
 const EDGE: usize = 8;
@@ -98,12 +100,27 @@ const EDGE: usize = 8;
 /// A live service is taken to be on the air for so many target durations after an object of it has come.
 const ALIVE_TARGETS: u64 = 3;
 
+/// Time after which objects that are sent in turns have all begun.
+const IN_TURNS: Duration = Duration::from_millis(250);
+
+/// Objects of one session whose names are of one pattern, as far as the session has sent them.
+#[derive(Debug, Clone, Copy)]
+struct SentUpTo {
+    /// The highest TOI that came, and when.
+    toi: u64,
+    at: Instant,
+    /// One with a lower TOI came a target duration later: the session repeats objects, or sends them in another order.
+    is_unordered: bool,
+}
+
 /// Facts of the manifests in the cache.
 #[derive(Debug)]
 pub struct Manifests {
     known: Mutex<LruCache<ObjectKey, Arc<Known>>>,
     /// When the carousel last brought a live object of this pattern.
     arrivals: Mutex<LruCache<u64, Instant>>,
+    /// By the hash of a pattern and a session.
+    sent: Mutex<LruCache<u64, SentUpTo>>,
     refused: Counts<LateManifest>,
     /// Told of what the carousel brings.
     services: Arc<Services>,
@@ -118,6 +135,7 @@ impl Default for Manifests {
         Self {
             known: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_MANIFESTS).unwrap() })),
             arrivals: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_ARRIVALS).unwrap() })),
+            sent: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_ARRIVALS).unwrap() })),
             refused: Counts::default(),
             services: Arc::default(),
             live: LiveServices::default(),
@@ -143,10 +161,13 @@ impl Manifests {
             self.read(&meta.key, &text, (is_carried, sent), meta.received_at, clock::now())
         });
         object.set_live(facts.as_ref().and_then(live_facts));
-        if self.live_target_ms(&meta.key).is_some() {
+        if let Some(target_ms) = self.live_target_ms(&meta.key) {
             object.mark_live();
             if meta.response.is_none() {
                 self.arrived(&meta.key, clock::now());
+            }
+            if let Some(session) = session {
+                self.note_sent(&meta.key, session, meta.version, target_ms, clock::now());
             }
         }
     }
@@ -170,6 +191,27 @@ impl Manifests {
     fn arrived(&self, key: &ObjectKey, now: Instant) {
         let pattern = self.pattern(key.as_str());
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).put(pattern, now);
+    }
+
+    /// `session` has brought the live object `toi` whole.
+    fn note_sent(&self, key: &ObjectKey, session: SessionKey, toi: u64, target_ms: u64, now: Instant) {
+        let pattern = self.hasher.hash_one((pattern_of(key.as_str()), session));
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let up_to = sent.get_or_insert_mut(pattern, || SentUpTo { toi, at: now, is_unordered: false });
+        if toi > up_to.toi {
+            *up_to = SentUpTo { toi, at: now, ..*up_to };
+        } else if toi < up_to.toi && now.since(up_to.at) > Duration::from_millis(target_ms) {
+            up_to.is_unordered = true;
+        }
+    }
+
+    /// Time until it is known that `object`, of which nothing has come, was lost: live is sent once, in the order of TOIs, and a later one
+    /// of its session and its kind of name is here. Zero: it is lost; `None`: it may still come.
+    pub fn time_to_loss(&self, key: &ObjectKey, object: &ObjectRef, now: Instant) -> Option<Duration> {
+        let pattern = self.hasher.hash_one((pattern_of(key.as_str()), object.session));
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let up_to = sent.peek(&pattern).filter(|it| !it.is_unordered && object.toi.0 < u128::from(it.toi))?;
+        Some(IN_TURNS.saturating_sub(now.since(up_to.at)))
     }
 
     /// Target duration, in milliseconds, of the live service whose names are like this one, if the carousel has brought one
@@ -482,8 +524,8 @@ impl Manifests {
         let manifests = listing.iter().take(LISTINGS_READ).filter_map(|it| store.get(it.as_str()));
         let live: Vec<_> = manifests.filter(|it| it.live().is_some()).collect();
         let is_listed = |it| successors(it, key, EDGE).iter().any(|it| is_here(it.as_str()));
-        live.iter().any(is_listed)
-            || (!live.is_empty() && names_after(key.as_str()).iter().any(|it| is_here(it)))
+        let is_numbered = |it| numbered_after(it, key).iter().any(|it| is_here(it));
+        live.iter().any(is_listed) || live.iter().any(is_numbered)
     }
 
     /// Whether a segment of a live service that is on the air has passed, and no playlist can say so: MPDs alone list names like it.
@@ -659,21 +701,41 @@ fn pattern_of(name: &str) -> String {
     out
 }
 
-/// The name with the next numbers in place of the last one before its extension.
-fn names_after(name: &str) -> Vec<String> {
-    let path = name.split('?').next().unwrap_or(name);
-    let file = path.rfind('/').map_or(0, |at| at + 1);
-    let stem = path[file..].rfind('.').map_or(path.len(), |at| file + at);
-    let digits =
-        path[file..stem].bytes().rev().skip_while(|it| !it.is_ascii_digit()).take_while(u8::is_ascii_digit);
-    let Some(end) = path[file..stem].rfind(|c: char| c.is_ascii_digit()).map(|at| file + at + 1) else {
-        return Vec::new();
-    };
-    let start = end - digits.count();
-    let Ok(number) = path[start..end].parse::<u64>() else { return Vec::new() };
-    let next = (1..=NUMBERS_AFTER).filter_map(|more| number.checked_add(more));
-    next.map(|next| format!("{}{next:0width$}{}", &name[..start], &name[end..], width = end - start))
-        .collect()
+/// The names of the [`NUMBERS_AFTER`] segments after `key` where a manifest names its segments by number: `key` is like one of its names
+/// but for one number.
+fn numbered_after(manifest: &Arc<StoredObject>, key: &ObjectKey) -> Vec<String> {
+    let meta = manifest.meta();
+    let Some(bytes) = manifest.bytes(0..meta.length) else { return Vec::new() };
+    let Some(text) = plain(&bytes, coding_of(meta)) else { return Vec::new() };
+    let mut number = None;
+    manifest::names(&text, &url_of(&meta.key), &mut |segment| {
+        let name = ObjectKey::from_name(segment.url, None).ok();
+        number = name.and_then(|name| one_number_of(key.as_str(), name.as_str()));
+        number.is_none()
+    });
+    number.map_or_else(Vec::new, |number| names_after(key.as_str(), number))
+}
+
+/// Where `name` has another number than `other`, if that is all that differs.
+fn one_number_of(name: &str, other: &str) -> Option<Range<usize>> {
+    let is_digit = |it: &u8| it.is_ascii_digit();
+    let same = |(a, b): &(u8, u8)| a == b;
+    let pairs = || name.bytes().zip(other.bytes());
+    let alike = pairs().take_while(same).count();
+    // The number may have begun with digits that both have.
+    let start = alike - name.as_bytes()[..alike].iter().rev().take_while(|it| is_digit(it)).count();
+    let end = start + name.as_bytes()[start..].iter().take_while(|it| is_digit(it)).count();
+    let other_end = start + other.as_bytes()[start..].iter().take_while(|it| is_digit(it)).count();
+    let is_number = start < end && start < other_end && name[start..end] != other[start..other_end];
+    (is_number && name[end..] == other[other_end..]).then_some(start..end)
+}
+
+/// The name with the next numbers in place of the one at `number`, as wide as it.
+fn names_after(name: &str, number: Range<usize>) -> Vec<String> {
+    let (width, value) = (number.len(), name[number.clone()].parse::<u64>());
+    let next =
+        value.into_iter().flat_map(|value| (1..=NUMBERS_AFTER).filter_map(move |it| value.checked_add(it)));
+    next.map(|next| format!("{}{next:0width$}{}", &name[..number.start], &name[number.end..])).collect()
 }
 
 #[cfg(test)]
@@ -694,6 +756,79 @@ mod tests {
 
     fn names(all: &[ObjectKey]) -> Vec<&str> {
         all.iter().map(ObjectKey::as_str).collect()
+    }
+
+    #[test]
+    fn the_number_of_a_segment_is_where_its_manifest_has_one() {
+        let after = |name: &str, other: &str| {
+            let number = one_number_of(name, other)?;
+            Some(names_after(name, number)[0].clone())
+        };
+        assert_eq!(after("h/s-9.m4s", "h/s-1.m4s").as_deref(), Some("h/s-10.m4s"));
+        assert_eq!(after("h/s-00112.m4s", "h/s-00001.m4s").as_deref(), Some("h/s-00113.m4s"));
+        assert_eq!(
+            after("h/s-110.m4s", "h/s-1.m4s").as_deref(),
+            Some("h/s-111.m4s"),
+            "more digits, alike at first"
+        );
+        assert_eq!(
+            after("h/12-v3.m4s?a=1", "h/1-v3.m4s?a=1").as_deref(),
+            Some("h/13-v3.m4s?a=1"),
+            "not the rendition's"
+        );
+        for (name, other) in [
+            ("h/12-v3.m4s", "h/1-v4.m4s"),
+            ("h/s-1.m4s", "h/s-1.m4s"),
+            ("h/s-1.m4s", "h/s-1.mp4"),
+            ("h/s-.m4s", "h/s-1.m4s"),
+            ("h/s-1", "h/s-1x"),
+            ("", ""),
+        ] {
+            assert_eq!(after(name, other), None, "{name} {other}");
+        }
+        assert_eq!(names_after("s99999999999999999999", 1..21), Vec::<String>::new(), "no number of 64 bits");
+        assert_eq!(names_after("s9", 1..2).len() as u64, NUMBERS_AFTER);
+    }
+
+    /// Live is sent once, in the order of TOIs.
+    #[test]
+    fn what_a_session_has_sent_past_is_lost() {
+        let manifests = Manifests::default();
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let session = |tsi| SessionKey {
+            source: [10, 0, 0, 1].into(),
+            destination: ([239, 1, 1, 1], 5000).into(),
+            tsi: carousel::lct::Tsi(tsi),
+        };
+        let toi = |tsi, toi| ObjectRef { session: session(tsi), toi: carousel::lct::Toi(toi) };
+        let left = |object: ObjectRef, ms| manifests.time_to_loss(&key("h/s1.ts"), &object, at(ms));
+        let sent = |name: &str, toi, ms| manifests.note_sent(&key(name), session(1), toi, 2_000, at(ms));
+        assert_eq!(left(toi(1, 5), 0), None, "nothing has come");
+        sent("h/s2.ts", 6, 1_000);
+        let wait = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(left(toi(1, 5), 1_000), wait(250), "it may be sent in turns with the one that came");
+        assert_eq!(left(toi(1, 5), 1_100), wait(150));
+        assert_eq!(left(toi(1, 5), 1_250), wait(0));
+        assert_eq!(left(toi(1, 5), 99_000), wait(0));
+        assert_eq!(left(toi(1, 7), 99_000), None, "it comes after");
+        assert_eq!(left(toi(2, 5), 99_000), None, "of another session");
+        assert_eq!(
+            manifests.time_to_loss(&key("h/v/s1.ts"), &toi(1, 5), at(99_000)),
+            None,
+            "of another name"
+        );
+        // What is finished a little later is still in order; later than a target duration it is a repetition.
+        sent("h/s1.ts", 5, 2_900);
+        assert_eq!(left(toi(1, 4), 3_000), wait(0));
+        sent("h/s1.ts", 4, 3_100);
+        assert_eq!(left(toi(1, 3), 9_000), None, "it may come round again");
+        sent("h/s9.ts", 9, 9_000);
+        assert_eq!(left(toi(1, 8), 10_000), None);
+        for number in 0..MAX_ARRIVALS as u64 {
+            manifests.note_sent(&key(&format!("h/{number}/s1.ts")), session(1), 1, 2_000, at(9_000));
+        }
+        assert_eq!(manifests.sent.lock().unwrap().len(), MAX_ARRIVALS);
+        assert_eq!(left(toi(1, 5), 99_000), None, "forgotten: it is waited for");
     }
 
     const LIVE: &[u8] =
@@ -1005,11 +1140,6 @@ mod tests {
         assert!(after("h/v/s8.ts", 0).is_empty());
         for last_or_other in ["h/v/s10.ts", "h/v/s7.ts", "h/w/s8.ts"] {
             assert!(after(last_or_other, 3).is_empty(), "{last_or_other}");
-        }
-        assert_eq!(names_after("h/a1/seg-2-0099.m4s"), ["h/a1/seg-2-0100.m4s", "h/a1/seg-2-0101.m4s"]);
-        assert_eq!(names_after("h/9?t=3"), ["h/10?t=3", "h/11?t=3"]);
-        for none in ["h/a1/seg.m4s", "h/18446744073709551616.ts", "h/1/"] {
-            assert!(names_after(none).is_empty(), "{none}");
         }
         let ranges = b"#EXTM3U\n#EXT-X-BYTERANGE:5@0\nall.ts\n#EXT-X-BYTERANGE:5@5\nall.ts\n";
         assert!(following(ranges, &manifest, &key("h/all.ts"), 3).is_empty());

@@ -231,9 +231,18 @@ impl HttpServer {
         // Since the last look it may have come.
         shared.manifests.is_lost_of_dash(key, &|it| self.is_here(it), &shared.store, clock::now())
             // What is still described may come behind newer ones, as the window of a start does.
-            && shared.flights.announced(key.as_str()).is_none()
+            && self.time_to_loss(key).is_none_or(|left| left.is_some_and(|it| it.is_zero()))
             && shared.flights.get(key.as_str()).is_none_or(|it| it.is_lost(clock::now()))
             && !shared.store.contains(key.as_str())
+    }
+
+    /// Time until it is known whether an object that is described is lost, if it is known ([`Manifests::time_to_loss`]). `None`: nothing
+    /// describes it.
+    ///
+    /// [`Manifests::time_to_loss`]: crate::manifests::Manifests::time_to_loss
+    pub(super) fn time_to_loss(&self, key: &ObjectKey) -> Option<Option<Duration>> {
+        let object = self.shared.flights.announced_as(key.as_str())?;
+        Some(self.shared.manifests.time_to_loss(key, &object, clock::now()))
     }
 
     /// The answer where there is no object to serve.
@@ -413,7 +422,8 @@ impl HttpServer {
         if demand == Demand::Refused && url.is_none() && !is_announced {
             return Err(Missing::NotJoined);
         }
-        if url.is_none() && !is_announced && on_air_ms.is_some() && self.is_lost(key) {
+        let is_carried_alone = url.is_none() && on_air_ms.is_some();
+        if is_carried_alone && self.is_lost(key) {
             return Err(Missing::Lost);
         }
         // A box that has just joined gets nothing of before, whatever the FDT still describes.
@@ -490,6 +500,7 @@ impl HttpServer {
             biased;
             flight = self.shared.flights.wait_for(key.as_str(), patience, done) => (flight, false),
             () = self.passed(key), if may_have_passed => (None, true),
+            () = self.lost(key), if is_carried_alone => (None, false),
         };
         waiting.trace().note("skycache.result", if flight.is_some() { "arrives" } else { "did not come" });
         waiting.end();
@@ -536,6 +547,18 @@ impl HttpServer {
                 None => advanced.await,
                 Some(deadline) if tokio::time::timeout_at(deadline, advanced).await.is_err() => return,
                 Some(_) => {}
+            }
+        }
+    }
+
+    /// Completes when a live segment that is described is lost, for certain.
+    async fn lost(&self, key: &ObjectKey) {
+        loop {
+            let advanced = self.shared.manifests.listen();
+            match self.time_to_loss(key).flatten() {
+                Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
+                None => advanced.await,
             }
         }
     }

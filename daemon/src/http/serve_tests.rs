@@ -7,8 +7,8 @@ use carousel::query::IgnoredQuery;
 use super::super::options::Http;
 use super::super::testing::{asked, get, head, partial, read, server, server_of, target};
 use super::*;
-use crate::delivery::{Announced, Flight};
-use crate::origin::testing::{carry, filler_with, key, object, origin, publish, put, response};
+use crate::delivery::{Announced, Flight, ObjectRef};
+use crate::origin::testing::{carry, filler_with, key, object, origin, publish, put, response, send};
 use crate::services::Membership;
 use crate::store::{LiveFacts, ObjectMeta};
 
@@ -362,6 +362,49 @@ async fn players_of_dash_pass_over_a_segment_that_is_lost() {
     let lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "a-2.m4s", "#EXTINF:1,", "a-3.m4s"];
     carry(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
     assert_eq!((status(server, "h/a-2.m4s", &[]).await, server.lost_segments()), (404, 1));
+}
+
+/// The link was cut: segments are described, nothing of them has come, and later ones of their session have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_described_and_has_passed_is_a_gap_and_not_waited_for() {
+    let tested = server(Http { wait_ms: 20_000, ..Http::default() }, &[], None);
+    let (server, context) = (&tested.server, &tested.tested.context);
+    let lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:10", "#EXTINF:10,", "s1.ts", "#EXTINF:10,", "s2.ts"];
+    let text = format!("{}\n", lines.join("\n"));
+    let mpd = r#"<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" minimumUpdatePeriod="PT10S"
+        availabilityStartTime="2026-01-01T00:00:00Z"><Period id="0"><AdaptationSet><Representation id="a" bandwidth="1">
+        <SegmentTemplate duration="10" media="$RepresentationID$-$Number$.m4s"/></Representation></AdaptationSet></Period></MPD>"#;
+    send(context, "h/a.m3u8", text.as_bytes(), 1);
+    send(context, "d/a.mpd", mpd.as_bytes(), 1);
+    for name in ["h/s0.ts", "d/a-4.m4s"] {
+        send(context, name, b"before", 2);
+    }
+    // TOI 3; of another session the order says nothing.
+    let described = |toi| ObjectRef { toi: carousel::lct::Toi(toi), ..object() };
+    let announced = || Announced { version: 3, length: Some(5), ..Announced::default() };
+    for name in ["h/s1.ts", "d/a-5.m4s"] {
+        context.flights.announce(key(name), described(3), announced());
+    }
+    let has_gap = || {
+        let held = context.store.get("h/a.m3u8").unwrap();
+        match server.as_sent(Outcome::Stored(held, "hit"), &key("h/a.m3u8")) {
+            Outcome::Shaped(_, text, _) => String::from_utf8_lossy(&text).contains("#EXT-X-GAP\ns1.ts"),
+            _ => false,
+        }
+    };
+    assert!(!has_gap(), "it may come");
+    let waiting = |name| tokio::time::timeout(Duration::from_secs(5), status(server, name, &[]));
+    let (hls, dash, ()) = tokio::join!(waiting("h/s1.ts"), waiting("d/a-5.m4s"), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // A clock names the segments of DASH: this one is twenty later.
+        send(context, "h/s2.ts", b"later", 4);
+        send(context, "d/a-25.m4s", b"later", 4);
+    });
+    assert_eq!((hls, dash), (Ok(504), Ok(204)), "not waited for until its deadline");
+    assert!(has_gap());
+    // Described with a later TOI, it is still to come.
+    context.flights.announce(key("h/s1.ts"), described(5), announced());
+    assert!(!has_gap());
 }
 
 /// RFC 9111 section 4.3.2: `If-Match` is not for a cache to judge.

@@ -91,6 +91,13 @@ pub(crate) fn carry(context: &FillContext, name: &str, body: &[u8]) -> Arc<Store
     context.manifests.publish(&context.store, &frozen, meta).unwrap()
 }
 
+/// The same, as the session of [`object`] sends it with this TOI.
+pub(crate) fn send(context: &FillContext, name: &str, body: &[u8], toi: u64) -> Arc<StoredObject> {
+    let (frozen, meta) = carried(&context.store, name, body);
+    let meta = ObjectMeta { version: toi, ..meta };
+    context.manifests.publish_sent(&context.store, &frozen, meta, Some(object().session)).unwrap()
+}
+
 fn whole(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> (Frozen, ObjectMeta) {
     let (frozen, meta) = carried(store, name, body);
     let meta = ObjectMeta {

@@ -186,6 +186,11 @@ impl Flights {
         self.tables().announced.get(key).map(|(_, announced)| announced.clone())
     }
 
+    /// The object that an FDT describes under this key.
+    pub fn announced_as(&self, key: &str) -> Option<ObjectRef> {
+        self.tables().announced.get(key).map(|(object, _)| *object)
+    }
+
     /// Whether an object is on its way or held. Looked for in the order in which it moves, so that it is not missed between two looks.
     pub fn has_begun_or_is_in(&self, store: &Store, key: &str) -> bool {
         self.get(key).is_some() || store.contains(key)
