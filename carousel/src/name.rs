@@ -66,6 +66,15 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
+/// A URL as it may stand in logs and messages: without user, password, query and fragment, any of which may open it.
+pub fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority_bytes = rest.find('/').unwrap_or(rest.len());
+    let userinfo_bytes = rest[..authority_bytes].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[userinfo_bytes..])
+}
+
 /// Resolves `reference` against the absolute URI `base` and normalises the result. The fragment is dropped. URIs without
 /// an authority (`data:`, `urn:`, `skd:`) come back with their percent-encoding normalised only.
 ///

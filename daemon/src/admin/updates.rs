@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use carousel::digest::Digest;
 use carousel::limits::MAX_XML_BYTES;
-use carousel::name::ObjectKey;
+use carousel::name::{ObjectKey, without_secrets};
 use carousel::time::{Instant, WallTime};
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
@@ -265,7 +265,11 @@ impl Runner {
         self.poll = Some(tokio::spawn(async move {
             let document = fetch(&parts, &options.url).await;
             if let Err(why) = &document {
-                tracing::warn!(url = options.url, why, "the list of firmware cannot be fetched");
+                tracing::warn!(
+                    url = without_secrets(&options.url),
+                    why,
+                    "the list of firmware cannot be fetched"
+                );
             }
             document.map(|it| parts.updates.offer(it)).is_ok()
         }));
@@ -301,7 +305,11 @@ impl Runner {
         self.sending = Some(tokio::spawn(async move {
             let sent = post(&parts, &options.report_url, &report).await;
             if let Err(why) = &sent {
-                tracing::warn!(url = options.report_url, why, "a firmware update cannot be reported");
+                tracing::warn!(
+                    url = without_secrets(&options.report_url),
+                    why,
+                    "a firmware update cannot be reported"
+                );
             }
             sent.is_ok()
         }));

@@ -3,6 +3,7 @@
 use carousel::command::is_word;
 use carousel::config::Mistake;
 use carousel::firmware::{Window, is_url, is_version};
+use carousel::name::without_secrets;
 use serde::{Deserialize, Serialize};
 
 /// `[firmware]`
@@ -69,8 +70,12 @@ impl FirmwareOptions {
             wrong("window", what, "such as 02:00-05:00, in UTC");
         }
         for (key, url) in [("url", &self.url), ("report_url", &self.report_url)] {
-            if !url.is_empty() && !is_url(url) {
-                wrong(key, format!("{url:?} is no URL"), "http://host/path or https://host/path");
+            if has_userinfo(url) {
+                let what = "a user or password in the URL is not sent".to_owned();
+                wrong(key, what, "leave out what is before the @");
+            } else if !url.is_empty() && !is_url(url) {
+                let what = format!("{:?} is no URL", without_secrets(url));
+                wrong(key, what, "http://host/path or https://host/path");
             }
         }
         if self.url_interval_s < 60 {
@@ -83,5 +88,38 @@ impl FirmwareOptions {
     /// `window`, if there is one.
     pub fn own_window(&self) -> Option<Window> {
         Window::parse(&self.window)
+    }
+}
+
+/// Whether the authority of a URL names a user (RFC 3986 section 3.2.1).
+fn has_userinfo(url: &str) -> bool {
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());
+    authority.is_some_and(|it| it.contains('@'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_with_a_user_are_refused_and_not_quoted() {
+        let mistakes = |url: &str| {
+            let options = FirmwareOptions {
+                url: url.to_owned(),
+                report_url: url.to_owned(),
+                ..FirmwareOptions::default()
+            };
+            let all = options.mistakes();
+            assert!(!format!("{all:?}").contains("secret"), "{all:?}");
+            all.into_iter().map(|it| it.key).collect::<Vec<_>>()
+        };
+        for fine in
+            ["", "https://h/offers.xml", "https://h/report?key=secret", "http://h/a@b", "http://h?a@b"]
+        {
+            assert_eq!(mistakes(fine), [""; 0], "{fine}");
+        }
+        for wrong in ["https://operator:secret@h/report", "https://secret@h", "ftp://h/?key=secret"] {
+            assert_eq!(mistakes(wrong), ["firmware.url", "firmware.report_url"], "{wrong}");
+        }
     }
 }

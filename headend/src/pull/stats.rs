@@ -289,9 +289,5 @@ pub(super) fn without_secrets(url: &str) -> String {
     if url.starts_with("s3://") {
         return shown(url);
     }
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let ends = rest.find('/').unwrap_or(rest.len());
-    let begins = rest[..ends].rfind('@').map_or(0, |at| at + 1);
-    format!("{scheme}://{}", &rest[begins..])
+    carousel::name::without_secrets(url)
 }
