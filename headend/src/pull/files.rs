@@ -19,6 +19,16 @@ use crate::ingest::ledger::Place;
 use crate::options::{S3Location, has_manifest_name};
 use crate::package::decode;
 
+carousel::limits! {
+    /// Manifests of a source whose redirects are remembered.
+    pub(super) const MAX_MOVED: usize = 4096, "manifests" {
+        why: "A presentation has some ten playlists; each is a place to look for every URL.",
+        full: "A further manifest that is redirected is refused as `full`.",
+        free: "When the manifest is no longer redirected, or no longer named.",
+        test: "redirects_that_are_remembered_are_bounded_and_forgotten_with_their_manifest",
+    }
+}
+
 /// Requests for one file before it counts as failed.
 pub(super) const ATTEMPTS: u32 = 3;
 
@@ -63,13 +73,24 @@ impl Files {
         }
     }
 
-    /// Notes where a manifest has come from.
-    pub(super) fn came_from(&self, manifest: &str, moved_to: Option<String>) {
+    /// Notes where a manifest has come from. Without a note, what it names would be looked for in the wrong place.
+    pub(super) fn came_from(&self, manifest: &str, moved_to: Option<String>) -> Result<(), Failed> {
         let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         match moved_to {
+            Some(_) if moved.len() >= MAX_MOVED && !moved.contains_key(manifest) => {
+                let detail = format!("the redirects of {MAX_MOVED} manifests are remembered");
+                return Err(Failed::new(PullFailure::Full, detail));
+            }
             Some(url) => moved.insert(manifest.to_owned(), url),
             None => moved.remove(manifest),
         };
+        Ok(())
+    }
+
+    /// Forgets the redirects of manifests that are not in use any more.
+    pub(super) fn keep_redirects(&self, is_used: impl Fn(&str) -> bool) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.retain(|manifest, _| is_used(manifest));
     }
 
     /// The URL of the manifest below whose folder `path` is, if that has moved, and the rest of the path. Playlists are below the manifest of
@@ -113,21 +134,15 @@ impl Files {
                 s3::fetch::fetch(bucket, self, &key, &name).await
             }
             (Origin::Web(client), _) => {
-                let moved_to = self.fetch_to(client, &url, &name).await;
-                moved_to.map(|moved_to| {
-                    if has_manifest_name(path) {
-                        self.came_from(path, moved_to);
-                    }
-                    (String::new(), 0)
-                })
+                self.fetch_to(client, &url, &name, path).await.map(|()| (String::new(), 0))
             }
             (Origin::Bucket(_), Base::Manifest(_)) => Err(PullFailure::BadPath.into()),
         };
         fetched.inspect_err(|failed| self.stats.fail(&url, failed.clone()))
     }
 
-    /// Gives the URL that redirects led to.
-    async fn fetch_to(&self, client: &Client, url: &str, name: &str) -> Result<Option<String>, Failed> {
+    /// Fetches `path` from `url` into the file `name`, and notes the redirects of a manifest.
+    async fn fetch_to(&self, client: &Client, url: &str, name: &str, path: &str) -> Result<(), Failed> {
         let mut coming = self.begin(name)?;
         let mut validator = None::<Validator>;
         let mut attempt = 1;
@@ -163,7 +178,12 @@ impl Files {
                 // A part of what was asked for: the next begins behind it.
                 Ok(()) if is_short && coming.bytes() > before => {}
                 Ok(()) if is_short => return Err(Failed::new(PullFailure::Cut, "a part without bytes")),
-                Ok(()) => return coming.keep().map(|()| moved_to),
+                Ok(()) => {
+                    if has_manifest_name(path) {
+                        self.came_from(path, moved_to)?;
+                    }
+                    return coming.keep();
+                }
                 Err(Failed { why, detail }) if attempt >= ATTEMPTS => {
                     return Err(Failed::new(why, format!("{detail}, at attempt {ATTEMPTS}")));
                 }

@@ -873,7 +873,7 @@ impl Puller {
         let (validator, moved_to, mut body) = match answer {
             Answer::Body { validator, moved_to, body, .. } => (validator, moved_to, body),
             Answer::Unchanged { moved_to } => {
-                self.files.came_from(path, moved_to);
+                self.files.came_from(path, moved_to)?;
                 self.files.stats.unchanged.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
@@ -881,8 +881,8 @@ impl Puller {
             Answer::OtherVersion => return Err(Failed::new(PullFailure::Status, "206")),
         };
         let bytes = manifest_bytes(&mut body).await?;
+        self.files.came_from(path, moved_to)?;
         self.files.store_manifest(&name, &bytes)?;
-        self.files.came_from(path, moved_to);
         self.pulled.insert(self.files.folder.root.join(&name));
         if let (Some(listing), Some(etag)) = (&mut self.listing, validator.as_ref().and_then(Validator::bare))
         {
@@ -957,8 +957,11 @@ impl Puller {
     fn remove_unnamed(&mut self, inventory: &Inventory, missing: &[String]) {
         self.failing.retain(|path, _| missing.contains(path));
         let only = self.files.manifest.as_deref();
-        self.validators.retain(|path, _| only == Some(path) || self.manifests.contains(path));
-        self.failed_manifests.retain(|path, _| only == Some(path) || self.manifests.contains(path));
+        let named: HashSet<&str> = self.manifests.iter().map(String::as_str).collect();
+        let is_used = |path: &str| only == Some(path) || named.contains(path);
+        self.validators.retain(|path, _| is_used(path));
+        self.failed_manifests.retain(|path, _| is_used(path));
+        self.files.keep_redirects(is_used);
         // What is not live stays as it is, with files that are no use.
         if !inventory.is_live() || self.listing.as_ref().is_some_and(|it| it.takes_all) {
             return;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
-use super::files::ATTEMPTS;
+use super::files::{ATTEMPTS, MAX_MOVED};
 use super::*;
 
 /// A request as the origin sees it.
@@ -253,6 +253,59 @@ fn what_a_manifest_names_is_where_redirects_led_for_it() {
     assert_eq!((again[0].files, again[0].missing.len()), (1, 0), "{again:?}");
     assert_eq!(origin.asked("/cdn1/high/h.ts").len(), 1);
     assert_eq!(origin.asked("/film/low/index.m3u8").len(), 0);
+}
+
+#[test]
+fn redirects_that_are_remembered_are_bounded_and_forgotten_with_their_manifest() {
+    let round = Arc::new(AtomicUsize::new(0));
+    let number = Arc::clone(&round);
+    let origin = Origin::new(move |asked| {
+        let at = number.load(Ordering::SeqCst);
+        match asked.target.as_str() {
+            "/film/master.m3u8" => {
+                Reply::of(200, format!("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000000\nlow/{at}.m3u8\n"))
+            }
+            target if target.starts_with("/film/low/") => {
+                Reply::of(302, "").with("Location", target.replace("/film/", "/cdn/"))
+            }
+            target if target.ends_with(".m3u8") => Reply::of(200, playlist(&["l.ts"], false)),
+            "/cdn/low/l.ts" => Reply::of(200, segment(1, 10)),
+            _ => Reply::of(404, ""),
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &format!("{}film/master.m3u8", origin.url), "");
+    let stats = Arc::default();
+    with_puller(&config, &stats, async |puller| {
+        for at in 0..3 {
+            round.store(at, Ordering::SeqCst);
+            let done = puller.round().await;
+            puller.remove_unnamed(&done.inventory.unwrap(), &done.missing);
+            let moved: Vec<String> = puller.files.moved.lock().unwrap().keys().cloned().collect();
+            assert_eq!(moved, [format!("low/{at}.m3u8")], "of the playlist that is named now");
+        }
+        let files = Arc::clone(&puller.files);
+        for at in 0..MAX_MOVED {
+            let _ = files.came_from(&format!("{at}.m3u8"), Some("http://cdn.example/".to_owned()));
+        }
+        assert_eq!(files.moved.lock().unwrap().len(), MAX_MOVED);
+        round.store(3, Ordering::SeqCst);
+        let done = puller.round().await;
+        assert!(
+            failed(&stats, PullFailure::Full) > 0,
+            "the playlist is refused: {:?}",
+            stats.newest_failure()
+        );
+        assert!(!dir.path().join("pulled/low/3.m3u8").exists());
+        assert!(
+            files.came_from("0.m3u8", Some("http://other.example/".to_owned())).is_ok(),
+            "it has its place"
+        );
+        assert!(files.came_from("0.m3u8", None).is_ok());
+        assert!(files.came_from("4096.m3u8", Some("http://cdn.example/".to_owned())).is_ok(), "one is free");
+        puller.remove_unnamed(&done.inventory.unwrap(), &done.missing);
+        assert!(files.moved.lock().unwrap().is_empty());
+    });
 }
 
 #[test]
