@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use carousel::reason::Counts;
-use tokio::sync::Notify;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{Notify, Semaphore};
 
 use super::core::{Answer, Core, Holder, Next, Request, Timing};
 use super::record::{self, State};
@@ -43,6 +44,22 @@ carousel::limits! {
         full: "It is not read, counted as `table`; its objects get new TOIs at a takeover.",
         free: "Holds for one table.",
         test: "a_document_or_table_that_is_too_long_is_not_read",
+    }
+
+    /// Tables that wait to be written.
+    const MAX_WAITING_TABLES: usize = 8, "tables" {
+        why: "Few sessions have more objects than the document takes; a table may have 64 MiB.",
+        full: "The table is not written, counted as `table`; the next state tries again.",
+        free: "When one is being written.",
+        test: "tables_that_wait_are_bounded_and_those_that_find_no_place_are_tried_again",
+    }
+
+    /// Tables that are read or written at the same time.
+    const MAX_TABLE_REQUESTS: usize = 4, "requests" {
+        why: "Each holds a table in memory.",
+        full: "Further ones wait.",
+        free: "When a request ends, after 20 seconds at the latest.",
+        test: "a_standby_reads_more_tables_than_requests_may_run",
     }
 }
 
@@ -144,7 +161,7 @@ pub(super) struct Shared {
     news: Notify,
     failures: Counts<LeaseFailure>,
     node: String,
-    uploads: UnboundedSender<Upload>,
+    uploads: Sender<Upload>,
 }
 
 #[derive(Debug, Default)]
@@ -216,7 +233,10 @@ impl Shared {
 
     pub(super) fn upload(&self, upload: Upload) {
         // Without its thread nobody sends either.
-        let _ = self.uploads.send(upload);
+        if let Err(TrySendError::Full(upload)) = self.uploads.try_send(upload) {
+            self.failures.add(LeaseFailure::Table);
+            self.inner().written.push((upload.session, String::new()));
+        }
     }
 
     pub(super) fn take_written(&self) -> Vec<(usize, String)> {
@@ -254,10 +274,10 @@ impl Shared {
 
     /// A state for the reference of metrics.
     pub(super) fn sample() -> Arc<Self> {
-        Arc::new(Self::new("", unbounded_channel().0))
+        Arc::new(Self::new("", channel(MAX_WAITING_TABLES).0))
     }
 
-    fn new(node: &str, uploads: UnboundedSender<Upload>) -> Self {
+    fn new(node: &str, uploads: Sender<Upload>) -> Self {
         Self {
             generation: AtomicU64::new(0),
             adopted: AtomicU64::new(0),
@@ -281,7 +301,7 @@ pub(super) fn start(options: &Options) -> Result<Arc<Shared>, String> {
     let store = Arc::new(store(options)?);
     let failed = |err: std::io::Error| format!("cannot start a thread: {}", carousel::config::plain(&err));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let (uploads, to_upload) = unbounded_channel();
+    let (uploads, to_upload) = channel(MAX_WAITING_TABLES);
     let shared = Arc::new(Shared::new(&options.node, uploads));
     let timing = Timing::of_ms(options.duration_ms, options.renewal_ms);
     let holder = Holder { node: options.node.clone(), instance: fastrand::u64(1..) };
@@ -295,6 +315,7 @@ pub(super) fn start(options: &Options) -> Result<Arc<Shared>, String> {
         document_tables: HashSet::new(),
         tables: Arc::default(),
         tables_asked: HashSet::new(),
+        table_requests: Arc::new(Semaphore::new(MAX_TABLE_REQUESTS)),
         last_failure: None,
     };
     std::thread::Builder::new()
@@ -389,6 +410,8 @@ struct Keeper {
     /// Those that have been read.
     tables: Arc<HashMap<String, String>>,
     tables_asked: HashSet<String>,
+    /// [`MAX_TABLE_REQUESTS`].
+    table_requests: Arc<Semaphore>,
     last_failure: Option<String>,
 }
 
@@ -399,11 +422,11 @@ enum Done {
 }
 
 impl Keeper {
-    async fn run(mut self, mut to_upload: UnboundedReceiver<Upload>) {
+    async fn run(mut self, mut to_upload: Receiver<Upload>) {
         if !self.look_until_fine().await {
             return;
         }
-        let (done, mut results) = unbounded_channel();
+        let (done, mut results) = channel(MAX_TABLE_REQUESTS);
         let shared = Arc::clone(&self.shared);
         loop {
             let now_ns = boot_ns();
@@ -427,13 +450,16 @@ impl Keeper {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = shared.news.notified() => self.core.hurry(boot_ns()),
-                Some(upload) = to_upload.recv() => self.write_table(upload, &done),
+                Some(upload) = to_upload.recv(), if self.table_requests.available_permits() > 0 => {
+                    self.write_table(upload, &done);
+                }
                 Some(result) = results.recv() => match result {
                     Done::Read(name, content) => {
                         self.tables_asked.remove(&name);
                         if let Some(content) = content {
                             Arc::make_mut(&mut self.tables).insert(name, content);
                         }
+                        self.fetch_tables(&done);
                     }
                     Done::Written(session, name) => shared.inner().written.push((session, name)),
                 },
@@ -537,43 +563,44 @@ impl Keeper {
     }
 
     /// A standby reads the tables of the holder.
-    fn fetch_tables(&mut self, done: &UnboundedSender<Done>) {
+    fn fetch_tables(&mut self, done: &Sender<Done>) {
         if self.core.generation().is_some() {
             return;
         }
         for name in &self.document_tables {
-            if self.tables.contains_key(name) || !self.tables_asked.insert(name.clone()) {
+            if self.tables.contains_key(name) || self.tables_asked.contains(name) {
                 continue;
             }
+            let Ok(permit) = Arc::clone(&self.table_requests).try_acquire_owned() else { return };
+            self.tables_asked.insert(name.clone());
             let (store, shared, name, done) =
                 (Arc::clone(&self.store), Arc::clone(&self.shared), name.clone(), done.clone());
             tokio::task::spawn_local(async move {
                 let read = store.read(&name, MAX_TABLE_BYTES, TABLE_PATIENCE).await;
                 let content = read.ok().flatten().and_then(|(_, bytes)| String::from_utf8(bytes).ok());
+                drop(permit);
                 if content.is_none() {
                     shared.failures.add(LeaseFailure::Table);
                     tokio::time::sleep(TABLE_AGAIN).await;
                 }
                 // Without a receiver the thread has ended.
-                let _ = done.send(Done::Read(name, content));
+                let _ = done.send(Done::Read(name, content)).await;
             });
         }
     }
 
-    fn write_table(&self, upload: Upload, done: &UnboundedSender<Done>) {
+    fn write_table(&self, upload: Upload, done: &Sender<Done>) {
         let (store, shared, done) = (Arc::clone(&self.store), Arc::clone(&self.shared), done.clone());
+        let permit = Arc::clone(&self.table_requests).try_acquire_owned();
         tokio::task::spawn_local(async move {
             let Upload { session, name, content } = upload;
             let written = store.write(&name, content.into_bytes(), Condition::Always, TABLE_PATIENCE).await;
-            match written {
-                Ok(_) => {
-                    let _ = done.send(Done::Written(session, name));
-                }
-                Err(_) => {
-                    shared.failures.add(LeaseFailure::Table);
-                    let _ = done.send(Done::Written(session, String::new()));
-                }
-            }
+            drop(permit);
+            let name = written.map(|_| name).unwrap_or_else(|_| {
+                shared.failures.add(LeaseFailure::Table);
+                String::new()
+            });
+            let _ = done.send(Done::Written(session, name)).await;
         });
     }
 

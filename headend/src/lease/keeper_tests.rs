@@ -3,6 +3,7 @@
 use std::collections::HashMap as Map;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::lease::core::Lease;
@@ -18,6 +19,8 @@ const GONE: &str = "gone";
 struct FakeStore {
     address: SocketAddr,
     objects: Objects,
+    /// Most tables that were asked for at the same time.
+    most_at_once: Arc<AtomicUsize>,
 }
 
 impl FakeStore {
@@ -25,13 +28,21 @@ impl FakeStore {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, objects) = (listener.local_addr().unwrap(), Objects::default());
         let shared = Arc::clone(&objects);
+        let [at_once, most_at_once] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let highest = Arc::clone(&most_at_once);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let objects = Arc::clone(&shared);
-                std::thread::spawn(move || serve(&stream, &objects, keeps_conditions));
+                let (objects, at_once, highest) =
+                    (Arc::clone(&shared), Arc::clone(&at_once), Arc::clone(&highest));
+                let reads_table = move || {
+                    highest.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(20));
+                    at_once.fetch_sub(1, Ordering::SeqCst);
+                };
+                std::thread::spawn(move || serve(&stream, &objects, keeps_conditions, &reads_table));
             }
         });
-        Self { address, objects }
+        Self { address, objects, most_at_once }
     }
 
     fn options(&self, node: &str) -> Options {
@@ -61,7 +72,7 @@ impl FakeStore {
     }
 }
 
-fn serve(stream: &TcpStream, objects: &Objects, keeps_conditions: bool) {
+fn serve(stream: &TcpStream, objects: &Objects, keeps_conditions: bool, reads_table: &dyn Fn()) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut first = String::new();
@@ -83,6 +94,9 @@ fn serve(stream: &TcpStream, objects: &Objects, keeps_conditions: bool) {
         reader.read_exact(&mut content).unwrap();
         let mut words = first.split(' ');
         let (method, path) = (words.next().unwrap(), words.next().unwrap().to_owned());
+        if method == "GET" && path.contains("/tables/") {
+            reads_table();
+        }
         let mut objects = objects.lock().unwrap();
         let tag = objects.get(&path).map(|it| format!("\"{:x}\"", it.0));
         let holds = match condition.as_deref() {
@@ -193,6 +207,40 @@ fn what_one_headend_has_told_the_next_one_finds_tables_included() {
     assert_eq!(found.tables["tables/1-2"], "of table 2");
     until("a has ended", || first.has_left());
     assert_eq!(second.view().takeovers, 1);
+}
+
+#[test]
+fn tables_that_wait_are_bounded_and_those_that_find_no_place_are_tried_again() {
+    let (uploads, mut waiting) = channel(MAX_WAITING_TABLES);
+    let shared = Shared::new("a", uploads);
+    let upload = |session| shared.upload(Upload { session, name: "t".to_owned(), content: String::new() });
+    (0..MAX_WAITING_TABLES).for_each(upload);
+    assert!(shared.take_written().is_empty());
+    upload(77);
+    assert_eq!(shared.take_written(), [(77, String::new())], "as one that could not be written");
+    assert_eq!(shared.failures.get(LeaseFailure::Table), 1);
+    assert!(waiting.try_recv().is_ok());
+    upload(78);
+    assert!(shared.take_written().is_empty());
+}
+
+#[test]
+fn a_standby_reads_more_tables_than_requests_may_run() {
+    let store = FakeStore::start(true);
+    let lease =
+        Lease { holder: Some(Holder { node: "x".to_owned(), instance: 1 }), generation: 4, sequence: 9 };
+    let names: Vec<String> = (0..=2 * MAX_TABLE_REQUESTS).map(|at| format!("tables/4-{at}")).collect();
+    for name in &names {
+        store.put(name, b"content".to_vec());
+    }
+    let sessions = names.iter().map(|name| state("s", Some(name)).sessions.remove(0)).collect();
+    store.put("lease.json", record::write(&lease, &State { sessions, ..State::default() }));
+    let shared = start(&store.options("a")).unwrap();
+    until("it takes over", || shared.active() == Some(5));
+    let found = shared.found(5).unwrap();
+    assert!(names.iter().all(|name| found.tables.contains_key(name)), "{:?}", found.tables.keys());
+    let most = store.most_at_once.load(Ordering::SeqCst);
+    assert!((1..=MAX_TABLE_REQUESTS).contains(&most), "{most} at once");
 }
 
 #[test]
