@@ -7,6 +7,16 @@ use std::path::{Path, PathBuf};
 use carousel::limits::cut;
 use carousel::{Digest, ObjectKey};
 
+carousel::limits! {
+    /// Bytes that one run writes to files.
+    pub(super) const MAX_EXTRACTED_BYTES: u64 = 256 << 30, "bytes" {
+        why: "A transponder of 70 Mbit/s carries as much in eight hours; `--seconds 0` never ends.",
+        full: "Further objects are not written; they are counted as `not_extracted`.",
+        free: "Holds for one run.",
+        test: "extracted_bytes_are_bounded",
+    }
+}
+
 /// File systems allow 255 bytes of name.
 const MAX_NAME_BYTES: usize = 240;
 
@@ -15,6 +25,10 @@ const MAX_NAME_BYTES: usize = 240;
 pub struct Extractor {
     folder: PathBuf,
     versions: HashMap<PathBuf, u32>,
+    /// Of [`MAX_EXTRACTED_BYTES`], those that are left.
+    room_bytes: u64,
+    /// Objects that found no room.
+    pub not_extracted: u64,
 }
 
 impl Extractor {
@@ -26,29 +40,38 @@ impl Extractor {
         fs::create_dir_all(folder).map_err(|err| {
             format!("{}: {}", folder.display(), carousel::config::without_numbers(&err.to_string()))
         })?;
-        Ok(Self { folder: folder.to_owned(), versions: HashMap::new() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            versions: HashMap::new(),
+            room_bytes: MAX_EXTRACTED_BYTES,
+            not_extracted: 0,
+        })
     }
 
-    /// Writes one object; returns the file.
+    /// Writes one object; returns the file. `None`: there is no room.
     ///
     /// # Errors
     /// Those of the system, with the file's name.
-    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<PathBuf, String> {
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<Option<PathBuf>, String> {
         self.write_to(relative_path(name), bytes)
     }
 
-    /// Writes a file of a carousel below the folder, by its path there: names are as they are, spaces and all.
+    /// Writes a file of a carousel below the folder, by its path there: names are as they are, spaces and all. `None`: there is no room.
     ///
     /// # Errors
     /// Those of the system, with the file's name.
-    pub fn write_path(&mut self, path: &str, bytes: &[u8]) -> Result<PathBuf, String> {
+    pub fn write_path(&mut self, path: &str, bytes: &[u8]) -> Result<Option<PathBuf>, String> {
         let is_name = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains(['\0', '\\']);
         let is_safe = path.split('/').all(is_name);
         let relative = if is_safe { path.split('/').map(shortened).collect() } else { relative_path(path) };
         self.write_to(relative, bytes)
     }
 
-    fn write_to(&mut self, relative: PathBuf, bytes: &[u8]) -> Result<PathBuf, String> {
+    fn write_to(&mut self, relative: PathBuf, bytes: &[u8]) -> Result<Option<PathBuf>, String> {
+        let Some(room_bytes) = self.room_bytes.checked_sub(bytes.len() as u64) else {
+            self.not_extracted += 1;
+            return Ok(None);
+        };
         let version = self.versions.entry(relative.clone()).or_default();
         *version += 1;
         let mut path = self.folder.join(&relative);
@@ -64,7 +87,8 @@ impl Extractor {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         fs::write(&path, bytes).map_err(failed)?;
-        Ok(path)
+        self.room_bytes = room_bytes;
+        Ok(Some(path))
     }
 }
 
@@ -109,6 +133,21 @@ mod tests {
             assert!(relative_path(name).to_string_lossy().starts_with("unusable-name-"), "{name}");
         }
         assert!(relative_path(&format!("http://h/{}", "x".repeat(400))).file_name().unwrap().len() < 255);
+    }
+
+    #[test]
+    fn extracted_bytes_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut extractor = Extractor::new(folder.path()).unwrap();
+        extractor.room_bytes = 10;
+        assert!(extractor.write("http://h/a", &[0; 6]).unwrap().is_some());
+        assert_eq!(extractor.write("http://h/b", &[0; 5]).unwrap(), None);
+        assert_eq!(extractor.write_path("c", &[0; 5]).unwrap(), None);
+        assert!(extractor.write("http://h/d", &[0; 4]).unwrap().is_some(), "what fits is still written");
+        assert_eq!((extractor.room_bytes, extractor.not_extracted), (0, 2));
+        let names: Vec<_> =
+            fs::read_dir(folder.path().join("h")).unwrap().map(|it| it.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
     }
 
     #[test]

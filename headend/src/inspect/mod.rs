@@ -467,7 +467,7 @@ impl Inspector {
             object.complete_s = Some(seconds);
             if let Some(extractor) = self.extractor.as_mut().filter(|_| object.chunk_of.is_none()) {
                 let name = object.uri.as_deref().unwrap_or_default();
-                object.extracted = Some(extractor.write(name, bytes)?);
+                object.extracted = extractor.write(name, bytes)?;
             }
         }
         self.add(object);
@@ -515,6 +515,7 @@ impl Inspector {
             files: self.files,
             not_alc: self.not_alc,
             left_out: self.left_out,
+            not_extracted: self.extractor.as_ref().map_or(0, |it| it.not_extracted),
             truncated: false,
             duration_s,
         })
@@ -569,6 +570,8 @@ pub struct Report {
     pub not_alc: u64,
     /// Entries and packets left out because there were too many.
     pub left_out: u64,
+    /// Objects that were not written to files, for lack of room.
+    pub not_extracted: u64,
     /// Whether the recording ends inside a frame.
     pub truncated: bool,
     /// From the first to the last packet.

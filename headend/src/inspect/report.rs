@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use carousel::route::lls::{ListReport, ServiceDrop};
 use serde_json::{Value, json};
 
+use super::extract::MAX_EXTRACTED_BYTES;
 use super::stream_report::{stream_json, stream_table};
 use super::{FileReport, Report, SessionReport};
 use crate::units::human_bytes;
@@ -45,7 +46,7 @@ pub fn to_json(report: &Report) -> Value {
     json!({
         "service_lists": report.service_lists.iter().map(list_json).collect::<Vec<_>>(),
         "schema": 1, "duration_s": report.duration_s, "truncated": report.truncated, "not_alc": report.not_alc,
-        "left_out": report.left_out, "streams": streams.collect::<Vec<_>>(), "sessions": sessions.collect::<Vec<_>>(), "objects": objects.collect::<Vec<_>>(),
+        "left_out": report.left_out, "not_extracted": report.not_extracted, "streams": streams.collect::<Vec<_>>(), "sessions": sessions.collect::<Vec<_>>(), "objects": objects.collect::<Vec<_>>(),
     })
 }
 
@@ -118,6 +119,14 @@ pub fn to_table(report: &Report) -> String {
         session_table(session, &mut out);
     }
     file_table(&report.files, &mut out);
+    if report.not_extracted > 0 {
+        let _ = writeln!(
+            out,
+            "{} objects were not extracted: {} are written already; remove some and begin anew",
+            report.not_extracted,
+            human_bytes(MAX_EXTRACTED_BYTES)
+        );
+    }
     if report.objects.is_empty() && report.sessions.is_empty() && !report.streams.is_empty() {
         return out;
     }

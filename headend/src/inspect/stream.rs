@@ -425,8 +425,8 @@ fn take_file(
     }
     let extracted = match (extractor, &file.description.uri) {
         (None, _) => None,
-        (Some(extractor), Some(uri)) => Some(extractor.write(uri, &bytes)?),
-        (Some(extractor), None) => Some(extractor.write_path(file.path(), &bytes)?),
+        (Some(extractor), Some(uri)) => extractor.write(uri, &bytes)?,
+        (Some(extractor), None) => extractor.write_path(file.path(), &bytes)?,
     };
     Ok(Some(FileReport {
         stream,
