@@ -2,6 +2,7 @@
 //! number with those headers where they and a C compiler are there.
 
 use std::ffi::{c_int, c_uint, c_ulong, c_void};
+use std::marker::PhantomData;
 
 /// Commands of `FE_SET_PROPERTY` and `FE_GET_PROPERTY`, and their values.
 pub(super) mod property {
@@ -152,15 +153,58 @@ const NONE: u32 = 0;
 const WRITE: u32 = 1;
 const READ: u32 = 2;
 
-pub(super) const FE_DISEQC_SEND_MASTER_CMD: c_ulong = number(WRITE, 63, size_of::<DiseqcMasterCmd>());
-pub(super) const FE_DISEQC_SEND_BURST: c_ulong = number(NONE, 65, 0);
-pub(super) const FE_SET_TONE: c_ulong = number(NONE, 66, 0);
-pub(super) const FE_SET_VOLTAGE: c_ulong = number(NONE, 67, 0);
-pub(super) const FE_READ_STATUS: c_ulong = number(READ, 69, size_of::<c_uint>());
-pub(super) const FE_SET_PROPERTY: c_ulong = number(WRITE, 82, size_of::<DtvProperties>());
-pub(super) const FE_GET_PROPERTY: c_ulong = number(READ, 83, size_of::<DtvProperties>());
-pub(super) const DMX_STOP: c_ulong = number(NONE, 42, 0);
-pub(super) const DMX_SET_PES_FILTER: c_ulong = number(WRITE, 44, size_of::<PesFilterParams>());
-pub(super) const DMX_SET_BUFFER_SIZE: c_ulong = number(NONE, 45, 0);
-pub(super) const DMX_ADD_PID: c_ulong = number(WRITE, 51, size_of::<u16>());
-pub(super) const DMX_REMOVE_PID: c_ulong = number(WRITE, 52, size_of::<u16>());
+/// Number of an ioctl whose argument is an integer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NumberRequest(c_ulong);
+
+impl NumberRequest {
+    pub(super) const fn number(self) -> c_ulong {
+        self.0
+    }
+
+    const fn new(nr: u32) -> Self {
+        Self(number(NONE, nr, 0))
+    }
+}
+
+/// Number of an ioctl whose argument is a pointer to a `T`. Only this module makes one, so that number and type agree.
+pub(super) struct Request<T>(c_ulong, PhantomData<fn(&mut T)>);
+
+impl<T> Clone for Request<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Request<T> {}
+
+/// Arguments that point nowhere: the kernel writes to nothing but them.
+pub(super) trait Plain: Copy {}
+
+impl Plain for DiseqcMasterCmd {}
+impl Plain for PesFilterParams {}
+impl Plain for c_uint {}
+impl Plain for u16 {}
+
+impl<T> Request<T> {
+    pub(super) const fn number(self) -> c_ulong {
+        self.0
+    }
+
+    const fn new(direction: u32, nr: u32) -> Self {
+        Self(number(direction, nr, size_of::<T>()), PhantomData)
+    }
+}
+
+pub(super) const FE_DISEQC_SEND_MASTER_CMD: Request<DiseqcMasterCmd> = Request::new(WRITE, 63);
+pub(super) const FE_DISEQC_SEND_BURST: NumberRequest = NumberRequest::new(65);
+pub(super) const FE_SET_TONE: NumberRequest = NumberRequest::new(66);
+pub(super) const FE_SET_VOLTAGE: NumberRequest = NumberRequest::new(67);
+pub(super) const FE_READ_STATUS: Request<c_uint> = Request::new(READ, 69);
+pub(super) const FE_SET_PROPERTY: Request<DtvProperties> = Request::new(WRITE, 82);
+pub(super) const FE_GET_PROPERTY: Request<DtvProperties> = Request::new(READ, 83);
+pub(super) const DMX_STOP: NumberRequest = NumberRequest::new(42);
+pub(super) const DMX_SET_PES_FILTER: Request<PesFilterParams> = Request::new(WRITE, 44);
+pub(super) const DMX_SET_BUFFER_SIZE: NumberRequest = NumberRequest::new(45);
+pub(super) const DMX_ADD_PID: Request<u16> = Request::new(WRITE, 51);
+pub(super) const DMX_REMOVE_PID: Request<u16> = Request::new(WRITE, 52);

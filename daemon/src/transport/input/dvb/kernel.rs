@@ -1,6 +1,6 @@
 //! The ioctls. Each passes an integer, or a pointer to a structure of [`super::abi`] that lives across the call, to a
 //! descriptor that this module has opened.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // ioctl and poll; number and structure of a request belong together by its type
 
 use std::ffi::{c_int, c_uint, c_ulong};
 use std::fs::{File, OpenOptions};
@@ -69,18 +69,43 @@ impl KernelDevice {
         format!("{}: {what}: {}", self.name, io::Error::last_os_error())
     }
 
-    fn with_number(&self, fd: RawFd, request: c_ulong, value: c_ulong, what: &str) -> Result<(), String> {
-        // SAFETY: these requests take an integer and touch no memory of ours; `fd` is open.
-        let result = unsafe { libc::ioctl(fd, request as libc::Ioctl, value) };
+    fn with_number(
+        &self,
+        fd: RawFd,
+        request: abi::NumberRequest,
+        value: c_ulong,
+        what: &str,
+    ) -> Result<(), String> {
+        // SAFETY: these requests take an integer and touch no memory of ours, whatever `fd` is.
+        let result = unsafe { libc::ioctl(fd, request.number() as libc::Ioctl, value) };
         if result < 0 { Err(self.failed(what)) } else { Ok(()) }
     }
 
-    /// `T` must be the structure that `request` names.
-    fn with<T>(&self, fd: RawFd, request: c_ulong, value: &mut T, what: &str) -> Result<(), String> {
+    fn with<T: abi::Plain>(
+        &self,
+        fd: RawFd,
+        request: abi::Request<T>,
+        value: &mut T,
+        what: &str,
+    ) -> Result<(), String> {
+        // SAFETY: a `Plain` structure has no pointers.
+        unsafe { self.with_pointers(fd, request, value, what) }
+    }
+
+    /// # Safety
+    /// Memory that `value` points to is exclusively the caller's and as long as `value` says.
+    unsafe fn with_pointers<T>(
+        &self,
+        fd: RawFd,
+        request: abi::Request<T>,
+        value: &mut T,
+        what: &str,
+    ) -> Result<(), String> {
         let result = loop {
-            // SAFETY: `value` is the structure whose size is part of `request`'s number, it is exclusively ours and lives
-            // across the call; what it points to (the properties) does too, by the callers below. `fd` is open.
-            let result = unsafe { libc::ioctl(fd, request as libc::Ioctl, std::ptr::from_mut(value)) };
+            // SAFETY: by its type `request` is for the structure that `value` is, which is exclusively ours and lives across
+            // the call; what it points to does too, by the contract of this function.
+            let result =
+                unsafe { libc::ioctl(fd, request.number() as libc::Ioctl, std::ptr::from_mut(value)) };
             if result >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
                 break result;
             }
@@ -90,12 +115,13 @@ impl KernelDevice {
 
     fn properties(
         &self,
-        request: c_ulong,
+        request: abi::Request<abi::DtvProperties>,
         properties: &mut [abi::DtvProperty],
         what: &str,
     ) -> Result<(), String> {
         let mut all = abi::DtvProperties { num: properties.len() as u32, props: properties.as_mut_ptr() };
-        self.with(self.frontend.as_raw_fd(), request, &mut all, what)
+        // SAFETY: it points to `properties`, which are borrowed exclusively for the call, and counts them.
+        unsafe { self.with_pointers(self.frontend.as_raw_fd(), request, &mut all, what) }
     }
 
     /// A statistic in its scale, where the driver has it.
