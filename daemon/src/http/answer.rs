@@ -344,7 +344,7 @@ impl Worker {
         let is_origin_form = link.is_tls || head.uri.authority().is_none();
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         let named = head.uri.authority().map(http::uri::Authority::as_str).or(host);
-        let is_nip = named.is_some_and(|it| it.starts_with("dvb.gw"));
+        let is_nip = named.is_some_and(target::is_nip_host);
         let at_gateway = match server.at_gateway(&head.uri).filter(|_| is_origin_form && is_read) {
             Some(Ok(at_gateway)) => Some(at_gateway),
             Some(Err(refused)) => return refused,

@@ -134,6 +134,9 @@ async fn names_that_are_none_and_methods_that_nobody_takes_are_refused_and_count
             assert_eq!(worker.stats.refusals[why as usize].load(Relaxed), 1, "{method} {path}");
         }
     }
+    // It only begins as the host of DVB-NIP does, whose objects are the link's.
+    let request = Request::get("/-/live").header("host", "dvb.gw.evil.example");
+    assert_eq!(ask(&worker, &link, request).await.0.status().as_u16(), 421);
     let number = |path: &str| worker.route(&get(path));
     assert_eq!((number("/v/long/a"), number("/v/a"), number("/h/v/")), (0, 1, 2));
 }

@@ -13,6 +13,11 @@ use crate::origin::Route;
 /// The host that DVB-NIP reserves for what comes over the air.
 const NIP_HOST: &str = "dvb.gw";
 
+/// Whether an authority is the host of DVB-NIP, with whatever port.
+pub(super) fn is_nip_host(authority: &str) -> bool {
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host).eq_ignore_ascii_case(NIP_HOST)
+}
+
 /// An object that a request can mean.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -90,12 +95,11 @@ pub(super) fn targets(
     let path = &without_cmcd(uri.path_and_query().map_or("/", |it| it.as_str()));
     // A player behind a proxy setting asks with the whole URL.
     let authority = uri.authority().map(http::uri::Authority::as_str).or(host);
-    let bare = authority.map(|it| it.rsplit_once(':').map_or(it, |(host, _)| host));
     let by_host = |host: &str| {
         let key = ObjectKey::from_name(&format!("http://{host}{path}"), None)?;
         Ok::<_, NameError>(Target::new(key, Form::Url).spelled(path))
     };
-    if bare.is_some_and(|it| it.eq_ignore_ascii_case(NIP_HOST)) {
+    if authority.is_some_and(is_nip_host) {
         return Ok(vec![by_host(NIP_HOST)?]);
     }
     // Of a proxy's request (RFC 9112 section 3.2.2): another host's, whatever is here by that path.
