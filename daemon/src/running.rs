@@ -274,7 +274,7 @@ impl Daemon {
         let (stop, stopped) = watch::channel(false);
         start_tasks(&config, &parts, documents, repair_requests);
         let workers = Workers::start(&parts.server, &players, tls, &stopped)?;
-        tokio::spawn(Arc::clone(&filler).forget_idle());
+        vitals::essential_task("fills", Arc::clone(&filler).forget_idle());
         let context = UpdateContext { parts: Arc::clone(&parts), filler, origins: Arc::clone(&origins) };
         vitals::essential_task("firmware", admin::updates::run(context));
         let servers =

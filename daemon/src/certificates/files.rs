@@ -10,6 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::{Certificate, Certificates};
+use crate::vitals;
 
 /// Interval at which the files are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ impl CertificateFiles {
         let key = read(table, certificate, key)?;
         let all = Arc::new(Self { table, files, key: RwLock::new(Arc::clone(&key)), shown });
         all.put(key);
-        tokio::spawn(watch(Arc::clone(&all)));
+        vitals::essential_task("certificates", watch(Arc::clone(&all)));
         Ok(all)
     }
 
