@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::command::{Action, Command, Outcome};
-use http::StatusCode;
 
-use super::{AUDIT, pin, purge::PurgeRequest};
+use super::purge::{NotDone, PurgeRequest};
+use super::{AUDIT, Verb, set_pinned};
 use crate::clock;
 use crate::status::Parts;
 
@@ -33,7 +33,11 @@ pub async fn run(parts: Arc<Parts>) {
             let Ok(Some((root, command, not_done))) = due else { break };
             let outcome = match not_done {
                 Some(outcome) => outcome,
-                None => obey(&parts, &root, &command).await,
+                None => {
+                    let (parts, command) = (Arc::clone(&parts), command.clone());
+                    let done = tokio::task::spawn_blocking(move || carry_out(&parts, &root, &command)).await;
+                    done.unwrap_or(Outcome::Failed)
+                }
             };
             parts.commands.done(outcome);
             write_down(&command, outcome);
@@ -46,35 +50,30 @@ fn write_down(command: &Command, outcome: Outcome) {
     tracing::info!(target: AUDIT, client = "carousel", by = "signature", id, action, target, %outcome, "command");
 }
 
-async fn obey(parts: &Arc<Parts>, root: &str, command: &Command) -> Outcome {
+/// Does what may take a moment.
+fn carry_out(parts: &Parts, root: &str, command: &Command) -> Outcome {
+    let id = &command.id;
+    let purged = |request: PurgeRequest| outcome_of(request.carry_out(parts));
+    let pinned = |verb, name| outcome_of(set_pinned(parts, verb, name));
     match &command.action {
+        Action::Purge(name) => purged(PurgeRequest::of_name(name, false, id)),
+        Action::Refresh(name) => purged(PurgeRequest::of_name(name, true, id)),
+        Action::Ban(pattern) => purged(PurgeRequest::of_pattern(pattern, id)),
+        Action::Pin(name) => pinned(Verb::Pin, name),
+        Action::Unpin(name) => pinned(Verb::Unpin, name),
+        Action::RebootTo(system) => reboot(&parts.commands.options().reboot, system),
         Action::Message(_) => {
             parts.commands.show(root, command.clone());
             Outcome::Done
         }
-        _ => {
-            let (parts, command) = (Arc::clone(parts), command.clone());
-            let done = tokio::task::spawn_blocking(move || change(&parts, &command)).await;
-            done.unwrap_or(Outcome::Failed)
-        }
     }
 }
 
-/// Does what may take a moment.
-fn change(parts: &Parts, Command { id, action, .. }: &Command) -> Outcome {
-    let status = match action {
-        Action::Purge(name) => PurgeRequest::of_name(name, false, id).run(parts).status(),
-        Action::Refresh(name) => PurgeRequest::of_name(name, true, id).run(parts).status(),
-        Action::Ban(pattern) => PurgeRequest::of_pattern(pattern, id).run(parts).status(),
-        Action::Pin(name) => pin(parts, "pin", name).status(),
-        Action::Unpin(name) => pin(parts, "unpin", name).status(),
-        Action::RebootTo(system) => return reboot(&parts.commands.options().reboot, system),
-        Action::Message(_) => return Outcome::Failed,
-    };
-    match status {
-        StatusCode::NOT_FOUND => Outcome::Nothing,
-        status if status.is_success() => Outcome::Done,
-        _ => Outcome::Failed,
+fn outcome_of<T>(done: Result<T, NotDone>) -> Outcome {
+    match done {
+        Ok(_) => Outcome::Done,
+        Err(NotDone::Nothing(_)) => Outcome::Nothing,
+        Err(NotDone::Wrong(_)) => Outcome::Failed,
     }
 }
 

@@ -1,20 +1,11 @@
 //! Admin interface on a Unix socket and a TCP listener, never on the players' port. Access rules are in [`guard`].
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /`, `/-/…` | the operator's page and its parts |
-//! | `GET /api/v1/samples?since_ms=` | samples of the last ten minutes, for its charts |
-//! | `GET /api/v1/logs?level=&since=&limit=` | the newest lines of the log |
-//! | `GET /metrics` | OpenMetrics text |
-//! | `GET /healthz` | 200 while receivers and workers turn, else 503 with those that stand still |
-//! | `GET /readyz` | 200 when no group that it wants is failing and no thread stands still, else 503 with what is |
-//! | `GET /api/v1/status` | everything, as JSON |
-//! | `GET /api/v1/objects` | objects held and in flight |
-//! | `POST /api/v1/pin?key=`, `unpin?key=` | one object, by key, URL, or a player's URL; 404 if it is not there |
-//! | `POST /api/v1/purge`, `/api/v1/ban`, `PURGE`, `/cache/…` | see [`purge`] |
+//! Its endpoints are the table [`ENDPOINTS`]; beside them there are the operator's page (`GET /`, `/-/…`, see [`page`]) and `PURGE` with
+//! the name of an object (see [`purge`]).
 
 pub mod broadcast;
 mod client;
+mod endpoints;
 #[cfg(feature = "kafka")]
 pub mod fleet;
 mod guard;
@@ -46,13 +37,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 pub use client::{Access, call};
+pub use endpoints::{ENDPOINTS, Endpoint};
 pub use guard::check_token;
 pub use options::{Admin, AdminTls};
 
 use guard::{Guard, Peer};
-use purge::PurgeRequest;
+use purge::{NotDone, PurgeRequest};
 
 use carousel::limits::cut;
+use carousel::name::ObjectKey;
 use carousel::trust::KeyId;
 
 use crate::access::redacted;
@@ -62,7 +55,7 @@ use crate::clock;
 use crate::listen::Listening;
 use crate::metrics;
 use crate::status::Parts;
-use crate::status::{flight_json, object_json, status_json, trust_json};
+use crate::status::{flight_json, object_json};
 
 carousel::limits! {
     /// Connections of operators at a time, by the socket and by TCP each.
@@ -307,7 +300,7 @@ impl Admins {
                         done.unwrap_or_else(|err| error(StatusCode::INTERNAL_SERVER_ERROR, &err.to_string()))
                     }
                     Some(Err(line)) => error(StatusCode::BAD_REQUEST, &line),
-                    None => self.answer(method, target),
+                    None => endpoints::answer(self, method, target),
                 };
                 if is_command {
                     let status = response.status().as_u16();
@@ -342,73 +335,6 @@ impl Admins {
         }
     }
 
-    fn answer(&self, method: &Method, uri: &http::Uri) -> Response<Full<Bytes>> {
-        let path = uri.path();
-        let action = path.strip_prefix("/api/v1/");
-        if let (Some(action @ ("pin" | "unpin")), &Method::POST) = (action, method) {
-            let Some(value) = parameter(uri, "key") else {
-                return error(
-                    StatusCode::BAD_REQUEST,
-                    "no object is named; give its key or URL (parameter key)",
-                );
-            };
-            return pin(&self.parts, action, &value);
-        }
-        if let ("/api/v1/trust/confirm" | "/api/v1/trust/forget", &Method::POST) = (path, method) {
-            return self
-                .trust(path.ends_with("confirm"), parameter(uri, "key").as_deref().unwrap_or_default());
-        }
-        let Some(allowed) = methods(path) else {
-            return error(
-                StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/v1/status, /api/v1/trust, /api/v1/objects, /api/v1/logs and /api/v1/samples",
-            );
-        };
-        if *method != Method::GET && *method != Method::HEAD || !allowed.starts_with("GET") {
-            let line = format!("{method} is not for {path}; it takes {allowed}");
-            let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &line);
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-            return response;
-        }
-        match path {
-            "/metrics" => match metrics::encode(&self.registry) {
-                Ok(body) => {
-                    text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body)
-                }
-                Err(err) => error(StatusCode::INTERNAL_SERVER_ERROR, &err.to_string()),
-            },
-            "/healthz" => state("ok\n", &self.parts.vitals.standing_still(clock::now())),
-            "/readyz" => state("ready\n", &self.failing()),
-            "/api/v1/samples" => {
-                let since_ms = parameter(uri, "since_ms").map_or(Ok(0), |it| it.parse());
-                let Some(since_ms) = since_ms.ok().filter(|it| (0..1 << 53).contains(it)) else {
-                    return error(StatusCode::BAD_REQUEST, "since_ms: give whole milliseconds since 1970");
-                };
-                document(StatusCode::OK, &page::samples(self.parts.server.live(), since_ms))
-            }
-            "/api/v1/logs" => match logs::answer(uri) {
-                Ok(lines) => document(StatusCode::OK, &lines),
-                Err(why) => error(StatusCode::BAD_REQUEST, &why),
-            },
-            "/api/v1/status" => document(StatusCode::OK, &status_json(&self.parts)),
-            "/api/v1/trust" => {
-                let refused = self.parts.receive.losses().unsigned_protocol;
-                let mut value = trust_json(&self.parts.trust, refused);
-                value["schema"] = 1.into();
-                document(StatusCode::OK, &value)
-            }
-            "/api/v1/firmware" => {
-                let slots = crate::firmware::report(Path::new(crate::firmware::RUN));
-                let mut value = slots.unwrap_or_else(|| json!({ "schema": 1 }));
-                value["offered"] = self.parts.updates.to_json();
-                document(StatusCode::OK, &value)
-            }
-            "/api/v1/objects" => document(StatusCode::OK, &self.objects()),
-            // What `methods` knows and only other methods do.
-            _ => error(StatusCode::NOT_FOUND, "there is nothing to read here"),
-        }
-    }
-
     /// Groups that cannot be joined, and threads that stand still.
     fn failing(&self) -> Vec<String> {
         let groups = self.parts.groups.all().into_iter().filter_map(|it| it.error);
@@ -432,6 +358,20 @@ impl Admins {
         })
     }
 
+    /// Pins or unpins the object of parameter `key`.
+    fn pin(&self, verb: Verb, uri: &http::Uri) -> Response<Full<Bytes>> {
+        let Some(name) = parameter(uri, "key") else {
+            return error(StatusCode::BAD_REQUEST, "no object is named; give its key or URL (parameter key)");
+        };
+        match set_pinned(&self.parts, verb, &name) {
+            Ok(key) => {
+                let done = json!({ "schema": 1, "key": key.as_str(), "done": verb.as_str() });
+                document(StatusCode::OK, &done)
+            }
+            Err(not_done) => refusal(&not_done),
+        }
+    }
+
     /// An operator confirms an enrolled key, or takes it back.
     fn trust(&self, confirms: bool, id: &str) -> Response<Full<Bytes>> {
         let Some(key) = KeyId::from_text(id) else {
@@ -451,43 +391,49 @@ impl Admins {
             );
             return error(StatusCode::NOT_FOUND, &what);
         }
-        tracing::info!(%key, done = word, "by an operator");
+        tracing::info!(%key, done = word, "the trust in a root key was changed by an operator");
         document(StatusCode::OK, &json!({ "schema": 1, "key": id, "done": word }))
     }
 }
 
-/// Methods of a path, as `Allow` has them; none: there is nothing. `PURGE`, which is answered before, is for the names of objects.
-fn methods(path: &str) -> Option<&'static str> {
-    Some(match path {
-        "/metrics" | "/healthz" | "/readyz" | "/api/v1/samples" | "/api/v1/status" | "/api/v1/trust"
-        | "/api/v1/firmware" | "/api/v1/objects" | "/api/v1/logs" => "GET, HEAD",
-        "/api/v1/pin"
-        | "/api/v1/unpin"
-        | "/api/v1/purge"
-        | "/api/v1/ban"
-        | "/api/v1/trust/confirm"
-        | "/api/v1/trust/forget" => "POST",
-        "/cache/purge" | "/cache/ban" => "GET, POST",
-        _ => return None,
-    })
+/// Whether an object is kept from eviction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Pin,
+    Unpin,
 }
 
-/// Pins or unpins an object.
-fn pin(parts: &Parts, action: &str, name: &str) -> Response<Full<Bytes>> {
+impl Verb {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
+        }
+    }
+}
+
+/// Pins or unpins an object; gives back its key.
+///
+/// # Errors
+/// The name is none, or no object of this name is held.
+fn set_pinned(parts: &Parts, verb: Verb, name: &str) -> Result<ObjectKey, NotDone> {
     // A URL is as good as the key that it has, and that by which a player asks for it is as good as either.
-    let key = match carousel::name::ObjectKey::from_name(name, None) {
-        Ok(key) => key,
-        Err(err) => return error(StatusCode::BAD_REQUEST, &format!("{name}: {}", err.as_str())),
-    };
+    let key = ObjectKey::from_name(name, None)
+        .map_err(|err| NotDone::Wrong(format!("{name}: {}", err.as_str())))?;
     let mut keys = std::iter::once(key.clone()).chain(parts.server.keys_of(name));
-    let Some(key) = keys.find(|key| parts.store.pin(key.as_str(), action == "pin")) else {
-        return error(
-            StatusCode::NOT_FOUND,
-            &format!("{key} is not in the cache; `skycached ls --filter NAME` lists what is"),
-        );
-    };
-    tracing::info!(%key, action, "by an operator");
-    document(StatusCode::OK, &json!({ "schema": 1, "key": key.as_str(), "done": action }))
+    let found = keys.find(|key| parts.store.pin(key.as_str(), verb == Verb::Pin));
+    let key = found.ok_or_else(|| {
+        NotDone::Nothing(format!("{key} is not in the cache; `skycached ls --filter NAME` lists what is"))
+    })?;
+    tracing::info!(%key, action = verb.as_str(), "an object was pinned or unpinned by an operator");
+    Ok(key)
+}
+
+fn refusal(not_done: &NotDone) -> Response<Full<Bytes>> {
+    match not_done {
+        NotDone::Wrong(why) => error(StatusCode::BAD_REQUEST, why),
+        NotDone::Nothing(why) => error(StatusCode::NOT_FOUND, why),
+    }
 }
 
 /// A path as a log shows it whose writer nobody knows.

@@ -21,7 +21,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{document, error, parameters};
+use super::{document, parameters, refusal};
 use crate::caching::SurrogateHash;
 use crate::clock;
 use crate::status::Parts;
@@ -237,8 +237,7 @@ impl PurgeRequest {
     pub(super) fn run(&self, parts: &Parts) -> Response<Full<Bytes>> {
         match self.carry_out(parts) {
             Ok(done) => document(StatusCode::OK, &done.document()),
-            Err(NotDone::Wrong(why)) => error(StatusCode::BAD_REQUEST, &why),
-            Err(NotDone::Nothing(why)) => error(StatusCode::NOT_FOUND, &why),
+            Err(not_done) => refusal(&not_done),
         }
     }
 
@@ -418,12 +417,12 @@ impl Done {
     }
 }
 
-/// Why a purge has done nothing.
+/// Why a purge or a pin has done nothing.
 #[derive(Debug)]
 pub(super) enum NotDone {
     /// It is refused: one line with what is wrong.
     Wrong(String),
-    /// The one name that it is about is not held.
+    /// No object of the name that it is about is held.
     Nothing(String),
 }
 

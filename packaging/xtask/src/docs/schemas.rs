@@ -6,6 +6,7 @@ use std::process::Command;
 
 use boon::{Compiler, Schemas};
 use serde_json::Value;
+use skycache::admin::{ENDPOINTS, Endpoint};
 use skycache_tests::Story;
 use skycache_tests::programs::program;
 
@@ -136,22 +137,32 @@ fn a_document_that_lacks_something_or_has_it_wrong_is_refused() {
 fn the_description_of_the_admin_interface_names_its_paths() {
     let text = std::fs::read_to_string(workspace().join("docs/openapi.json")).unwrap();
     let api: Value = serde_json::from_str(&text).unwrap();
-    let described: BTreeSet<&str> = api["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-    let read = |file: &str| std::fs::read_to_string(workspace().join("daemon/src/admin").join(file)).unwrap();
-    let source = read("mod.rs") + &read("purge.rs");
-    for path in &described {
-        let last = path.rsplit('/').next().unwrap();
-        assert!(source.contains(&format!("\"{path}\"")) || source.contains(&format!("\"{last}\"")), "{path}");
-    }
-    let matched = source.lines().filter_map(|line| line.trim().strip_prefix("\"/")?.split_once("\" =>"));
-    for path in matched.flat_map(|(paths, _)| paths.split("\" | \"/")) {
-        assert!(described.contains(format!("/{path}").as_str()), "/{path} is not described");
+    let described: BTreeSet<(&str, String)> =
+        api["paths"].as_object().unwrap().iter().flat_map(of_path).collect();
+    let methods = |it: &'static Endpoint| {
+        it.methods.split(", ").filter(|it| *it != "HEAD").map(|method| (it.path, method.to_owned()))
+    };
+    let there: BTreeSet<(&str, String)> = ENDPOINTS.iter().flat_map(methods).collect();
+    assert_eq!(described, there, "docs/openapi.json and daemon/src/admin/endpoints.rs");
+    let page = std::fs::read_to_string(workspace().join("docs/api.md")).unwrap();
+    for endpoint in &ENDPOINTS {
+        assert!(page.contains(endpoint.path), "docs/api.md does not have {}", endpoint.path);
     }
     let mut references = Vec::new();
     collect(&api, &mut references);
     for reference in references {
         assert!(workspace().join("docs").join(&reference).exists(), "{reference}");
     }
+}
+
+/// Paths with their methods.
+fn of_path<'a>((path, item): (&'a String, &'a Value)) -> impl Iterator<Item = (&'a str, String)> {
+    let methods = item
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|it| matches!(it.as_str(), "get" | "post" | "put" | "delete"));
+    methods.map(move |method| (path.as_str(), method.to_uppercase()))
 }
 
 fn collect(value: &Value, found: &mut Vec<String>) {
