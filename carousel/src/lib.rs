@@ -24,6 +24,9 @@
 //! | [`multiplex`] | one transport stream by its tables: carousels and IP; its wrapping in datagrams | EN 300 468, RFC 2250 |
 //! | [`ip`], [`capture`] | packets in recordings | |
 //! | [`name`], [`digest`], [`time`], [`xml`] | keys, SHA-256 and MD5, instants and dates, documents | |
+//! | [`query`] | query parameters that do not distinguish objects | |
+//! | [`repair`] | times and ranges of unicast repair | TS 103 769 |
+//! | [`eviction`] | eviction orders of a cache | |
 //! | [`trust`] | signatures: keys, certificates, what counts | RFC 8032 |
 //! | [`command`] | commands to receivers | |
 //! | [`firmware`] | firmware updates that receivers are offered | |

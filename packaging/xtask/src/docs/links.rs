@@ -1,4 +1,4 @@
-//! Links between pages: files that are there, and headings in them.
+//! Links between pages: files that are there, and headings in them. Source files that documents name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,6 +31,53 @@ pub(crate) fn check(pages: &[PathBuf]) -> Result<(), String> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// Looks up every source file that documents name as `name.rs`, by the end of its path, with or without `src`.
+///
+/// # Errors
+/// All that are not there, one a line.
+pub(crate) fn check_sources(documents: &[PathBuf], sources: &[PathBuf]) -> Result<(), String> {
+    let below = |path: &Path| {
+        let path = path.strip_prefix(workspace()).unwrap_or(path);
+        format!("/{}", path.display())
+    };
+    let sources: Vec<String> = sources.iter().map(|it| below(it)).collect();
+    let short: Vec<String> = sources.iter().map(|it| it.replace("/src/", "/")).collect();
+    let mut wrong = Vec::new();
+    for document in documents {
+        let text = fs::read_to_string(document).map_err(|err| format!("{}: {err}", document.display()))?;
+        for (line, name) in source_names(&text) {
+            // From the folder of the document: its name is the end of a path all the same.
+            let end = format!("/{}", name.trim_start_matches("../"));
+            if !sources.iter().chain(&short).any(|it| it.ends_with(&end)) {
+                wrong.push(format!("{}:{line}: there is no source file {name}", &below(document)[1..]));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// Names of source files in code spans, with their lines; `{a,b}.rs` are two.
+fn source_names(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let is_name = |span: &&str| {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || "_/.-{},".contains(c);
+            span.ends_with(".rs") && span.len() > 3 && span.chars().all(is_part)
+        };
+        for span in line.split('`').skip(1).step_by(2).filter(is_name) {
+            match span.split_once('{').and_then(|(from, rest)| Some((from, rest.split_once('}')?))) {
+                Some((from, (names, to))) => {
+                    let ends = |it: &String| it.ends_with(".rs");
+                    let all = names.split(',').map(|name| format!("{from}{name}{to}"));
+                    found.extend(all.filter(ends).map(|name| (at + 1, name)));
+                }
+                None => found.push((at + 1, span.to_owned())),
+            }
+        }
+    }
+    found
 }
 
 /// Targets of `[text](target)`, outside of code, with their lines.
@@ -99,6 +146,10 @@ mod tests {
         let text = "# A b: `c`\n[x](y.md#z) and `[no](no)`\n```\n[no](no)\n```\n![p](p.png \"t\")\n";
         assert_eq!(links(text), [(2, "y.md#z".to_owned()), (6, "p.png".to_owned())]);
         assert_eq!(anchors(text), BTreeSet::from(["a-b-c".to_owned()]));
+        assert_eq!(
+            source_names("`a/b.rs` and `{x,y}.rs`\n`c/{z.rs,d}` `.rs` `e f.rs` g.rs"),
+            [(1, "a/b.rs"), (1, "x.rs"), (1, "y.rs")].map(|(at, name)| (at, name.to_owned()))
+        );
         let page = workspace().join("README.md");
         assert!(look_up(&page, text, "nothing.md").is_err() && look_up(&page, text, "#nothing").is_err());
         assert!(look_up(&page, text, "#a-b-c").is_ok() && look_up(&page, text, "LICENSE").is_ok());

@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         std::fs::write(&path, text).map_err(|err| format!("{}: {err}", path.display()))?;
     }
     links::check(&pages()?)?;
+    check_sources()?;
     let program = python_program(MDBOOK.0, MDBOOK.1)?;
     let target = workspace().join("target/docs");
     let mut command = Command::new(program);
@@ -71,12 +72,33 @@ fn pages() -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
+/// Looks up the source files that documents of all rooms name, but for those of the past in the changelog.
+fn check_sources() -> Result<(), String> {
+    let mut documents = files(".md")?;
+    documents.retain(|it| !it.ends_with("CHANGELOG.md"));
+    links::check_sources(&documents, &files(".rs")?)
+}
+
+/// Files of the workspace whose names end so.
+fn files(end: &str) -> Result<Vec<PathBuf>, String> {
+    let mut found = Vec::new();
+    collect_named(&workspace(), end, &mut found)
+        .map_err(|err| format!("{}: {err}", workspace().display()))?;
+    Ok(found)
+}
+
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    collect_named(folder, ".md", found)
+}
+
+/// Files below a folder whose names end so; not those that were built, nor hidden ones.
+fn collect_named(folder: &Path, end: &str, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_dir() {
-            collect(&path, found)?;
-        } else if path.extension().is_some_and(|it| it == "md") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && name != "node_modules" && !name.starts_with('.') {
+            collect_named(&path, end, found)?;
+        } else if name.ends_with(end) {
             found.push(path);
         }
     }
@@ -103,6 +125,13 @@ mod tests {
     #[test]
     fn every_link_leads_somewhere() {
         links::check(&pages().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn source_files_that_documents_name_are_there() {
+        let documents = files(".md").unwrap();
+        assert!(documents.iter().any(|it| it.ends_with("daemon/src/store/DESIGN.md")), "{documents:?}");
+        check_sources().unwrap();
     }
 
     #[test]
