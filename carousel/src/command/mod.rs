@@ -46,68 +46,69 @@ limits! {
     }
 }
 
-/// Task of a receiver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+/// Declares the actions: variant and name in one table.
+macro_rules! actions {
+    ($( $(#[doc = $about:literal])+ $variant:ident = $name:literal, )+) => {
+        /// Task of a receiver, with its target.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Action {
+            $( $(#[doc = $about])+ $variant(String), )+
+        }
+
+        impl Action {
+            /// Names of all of them, as command lines and documents have them.
+            pub const NAMES: [&str; [$($name),+].len()] = [$($name),+];
+
+            /// Its name.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $( Self::$variant(_) => $name, )+
+                }
+            }
+
+            /// Name of its subject.
+            pub const fn target(&self) -> &str {
+                match self {
+                    $( Self::$variant(target) => target.as_str(), )+
+                }
+            }
+
+            fn named(name: &str, target: String) -> Option<Self> {
+                match name {
+                    $( $name => Some(Self::$variant(target)), )+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+actions! {
     /// Remove an object from the cache.
-    Purge(String),
+    Purge = "purge",
     /// Remove every object that matches a pattern.
-    Ban(String),
+    Ban = "ban",
     /// Keep an object whatever comes.
-    Pin(String),
+    Pin = "pin",
     /// Keep it no longer than others.
-    Unpin(String),
+    Unpin = "unpin",
     /// Take an object for stale: it is asked for anew.
-    Refresh(String),
+    Refresh = "refresh",
     /// Show viewers a text for as long as the command is in force.
-    Message(String),
+    Message = "message",
     /// Start the system of this name.
-    RebootTo(String),
+    RebootTo = "reboot-to",
 }
 
 impl Action {
-    /// Names of all of them, as command lines and documents have them.
-    pub const NAMES: [&str; 7] = ["purge", "ban", "pin", "unpin", "refresh", "message", "reboot-to"];
-
     /// Of this name, with its target.
     pub fn of(name: &str, target: &str) -> Option<Self> {
-        let target_of: fn(String) -> Self = match name {
-            "purge" => Self::Purge,
-            "ban" => Self::Ban,
-            "pin" => Self::Pin,
-            "unpin" => Self::Unpin,
-            "refresh" => Self::Refresh,
-            "message" => Self::Message,
-            "reboot-to" if is_word(target) => Self::RebootTo,
-            _ => return None,
-        };
-        let is_fit = (1..=TARGET_BYTES).contains(&target.len()) && !target.contains(char::is_control);
-        is_fit.then(|| target_of(target.to_owned()))
-    }
-
-    /// Its name.
-    pub const fn name(&self) -> &'static str {
-        Self::NAMES[match self {
-            Self::Purge(_) => 0,
-            Self::Ban(_) => 1,
-            Self::Pin(_) => 2,
-            Self::Unpin(_) => 3,
-            Self::Refresh(_) => 4,
-            Self::Message(_) => 5,
-            Self::RebootTo(_) => 6,
-        }]
-    }
-
-    /// Name of its subject.
-    pub const fn target(&self) -> &str {
-        let (Self::Purge(target)
-        | Self::Ban(target)
-        | Self::Pin(target)
-        | Self::Unpin(target)
-        | Self::Refresh(target)
-        | Self::Message(target)
-        | Self::RebootTo(target)) = self;
-        target.as_str()
+        if !(1..=TARGET_BYTES).contains(&target.len()) || target.contains(char::is_control) {
+            return None;
+        }
+        let action = Self::named(name, target.to_owned())?;
+        let is_fit = !matches!(action, Self::RebootTo(_)) || is_word(target);
+        is_fit.then_some(action)
     }
 }
 
