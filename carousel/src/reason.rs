@@ -189,7 +189,6 @@ mod tests {
         check::<crate::ts::section::SectionDrop>();
         check::<crate::ts::PacketDrop>();
         check::<crate::flute::VerifyError>();
-        check::<crate::flute::FdtDrop>();
         check::<crate::flute::JoinFailure>();
         check::<crate::growing::BytesDrop>();
         check::<crate::growing::End>();

@@ -7,30 +7,12 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use super::receiver::DropReason;
 use crate::alc::Packet;
 use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
 use crate::lct::ext::{Fdt, het};
 use crate::limits::{MAX_FDT_BYTES, MAX_FDT_INSTANCES_KEPT, MAX_FDT_INSTANCES_OPEN};
-use crate::reasons;
 use crate::time::Instant;
-
-reasons! {
-    /// Why a packet of TOI 0 is dropped.
-    pub enum FdtDrop {
-        /// The packet has no EXT_FDT, or a FLUTE version other than 1 and 2.
-        NoExtFdt = "no_ext_fdt",
-        /// The packet has no EXT_FTI, and nothing else describes TOI 0.
-        NoExtFti = "no_ext_fti",
-        /// TOI 0 uses an FEC scheme other than Compact No-Code.
-        Fec = "fec",
-        /// The lengths contradict each other or exceed the limits.
-        BadLength = "bad_length",
-        /// The symbol had already been received.
-        Duplicate = "duplicate",
-        /// The content encoding of the FDT Instance cannot be decoded.
-        Encoding = "encoding",
-    }
-}
 
 /// One FDT Instance being put together.
 #[derive(Debug)]
@@ -78,27 +60,27 @@ impl FdtAssembler {
     /// Takes a packet of TOI 0. `Ok(Some(_))` when an instance became whole and is new.
     ///
     /// # Errors
-    /// [`FdtDrop`] if the packet brought nothing.
-    pub fn push(&mut self, now: Instant, packet: &Packet<'_>) -> Result<Option<AssembledFdt>, FdtDrop> {
-        let fdt = packet.fdt.and_then(|body| Fdt::parse(body).ok()).ok_or(FdtDrop::NoExtFdt)?;
-        let fti = packet.fti.ok_or(FdtDrop::NoExtFti)?;
+    /// [`DropReason`] if the packet brought nothing.
+    pub fn push(&mut self, now: Instant, packet: &Packet<'_>) -> Result<Option<AssembledFdt>, DropReason> {
+        let fdt = packet.fdt.and_then(|body| Fdt::parse(body).ok()).ok_or(DropReason::FdtNoExtFdt)?;
+        let fti = packet.fti.ok_or(DropReason::FdtNoExtFti)?;
         if packet.lct.codepoint != EncodingId::NO_CODE.0 {
-            return Err(FdtDrop::Fec);
+            return Err(DropReason::FdtFec);
         }
-        let oti = Oti::parse_fti(EncodingId::NO_CODE, fti).map_err(|_| FdtDrop::BadLength)?;
+        let oti = Oti::parse_fti(EncodingId::NO_CODE, fti).map_err(|_| DropReason::FdtBadLength)?;
         let encoding = packet.extension(het::CENC).and_then(|body| body.first().copied()).unwrap_or(0);
         let (payload_id, symbols) =
-            PayloadId::split(EncodingId::NO_CODE, 8, packet.body).map_err(|_| FdtDrop::BadLength)?;
+            PayloadId::split(EncodingId::NO_CODE, 8, packet.body).map_err(|_| DropReason::FdtBadLength)?;
         let index = self.find_or_open(fdt.instance_id, encoding, &oti)?;
         let assembly = &mut self.open[index];
         let Place::Source(first) = assembly.partition.place(EncodingId::NO_CODE, payload_id) else {
-            return Err(FdtDrop::BadLength);
+            return Err(DropReason::FdtBadLength);
         };
         let start = assembly.partition.byte_range(first).start as usize;
         let target = assembly.bytes.get_mut(start..).filter(|rest| rest.len() >= symbols.len());
         let whole_symbols = symbols.len() % usize::from(oti.symbol_length) == 0;
         let Some(target) = target.filter(|rest| whole_symbols || rest.len() == symbols.len()) else {
-            return Err(FdtDrop::BadLength);
+            return Err(DropReason::FdtBadLength);
         };
         target[..symbols.len()].copy_from_slice(symbols);
         let count = (symbols.len() as u64).div_ceil(u64::from(oti.symbol_length));
@@ -107,7 +89,7 @@ impl FdtAssembler {
             new |= assembly.received.set(symbol);
         }
         if !new {
-            return Err(FdtDrop::Duplicate);
+            return Err(DropReason::FdtDuplicate);
         }
         if !assembly.received.is_complete() {
             return Ok(None);
@@ -154,7 +136,7 @@ impl FdtAssembler {
     }
 
     /// Index of the assembly for these packets, which is the last one; the one fed longest ago makes room for a new one.
-    fn find_or_open(&mut self, instance_id: u32, encoding: u8, oti: &Oti) -> Result<usize, FdtDrop> {
+    fn find_or_open(&mut self, instance_id: u32, encoding: u8, oti: &Oti) -> Result<usize, DropReason> {
         let same = |open: &Assembly| {
             open.instance_id == instance_id && open.encoding == encoding && open.oti == *oti
         };
@@ -164,9 +146,9 @@ impl FdtAssembler {
             return Ok(last);
         }
         if oti.transfer_length == 0 || oti.transfer_length > MAX_FDT_BYTES {
-            return Err(FdtDrop::BadLength);
+            return Err(DropReason::FdtBadLength);
         }
-        let partition = Partition::new(oti).map_err(|_| FdtDrop::BadLength)?;
+        let partition = Partition::new(oti).map_err(|_| DropReason::FdtBadLength)?;
         let mut bytes = if self.open.len() >= MAX_FDT_INSTANCES_OPEN {
             self.open.pop_front().map(|oldest| oldest.bytes).unwrap_or_default()
         } else {
@@ -202,7 +184,7 @@ mod tests {
         out
     }
 
-    fn push(assembler: &mut FdtAssembler, bytes: &[u8]) -> Result<Option<AssembledFdt>, FdtDrop> {
+    fn push(assembler: &mut FdtAssembler, bytes: &[u8]) -> Result<Option<AssembledFdt>, DropReason> {
         assembler.push(Instant::from_nanos(0), &Packet::parse(bytes).unwrap())
     }
 
@@ -212,7 +194,7 @@ mod tests {
         for length in [0, MAX_FDT_BYTES + 1, 1 << 40] {
             assert_eq!(
                 push(&mut assembler, &packet(1, length, 0, &[1; 4])),
-                Err(FdtDrop::BadLength),
+                Err(DropReason::FdtBadLength),
                 "{length}"
             );
         }
@@ -227,7 +209,7 @@ mod tests {
         for id in 0..=MAX_FDT_INSTANCES_OPEN as u32 {
             assert_eq!(push(&mut assembler, &packet(id, 8, 0, &[id as u8; 4])), Ok(None));
             // The first is fed between the others, so that it stays.
-            assert_eq!(push(&mut assembler, &packet(0, 8, 0, &[0; 4])), Err(FdtDrop::Duplicate));
+            assert_eq!(push(&mut assembler, &packet(0, 8, 0, &[0; 4])), Err(DropReason::FdtDuplicate));
         }
         assert_eq!(assembler.open.len(), MAX_FDT_INSTANCES_OPEN);
         let mut end =
@@ -261,20 +243,20 @@ mod tests {
             bytes
         };
         // Another extension in the place of EXT_FDT and of EXT_FTI; FLUTE version 3; FEC.
-        assert_eq!(push(&mut assembler, &with(16, 199)), Err(FdtDrop::NoExtFdt));
-        assert_eq!(push(&mut assembler, &with(17, 3 << 4)), Err(FdtDrop::NoExtFdt));
-        assert_eq!(push(&mut assembler, &with(20, 63)), Err(FdtDrop::NoExtFti));
-        assert_eq!(push(&mut assembler, &with(3, 6)), Err(FdtDrop::Fec));
+        assert_eq!(push(&mut assembler, &with(16, 199)), Err(DropReason::FdtNoExtFdt));
+        assert_eq!(push(&mut assembler, &with(17, 3 << 4)), Err(DropReason::FdtNoExtFdt));
+        assert_eq!(push(&mut assembler, &with(20, 63)), Err(DropReason::FdtNoExtFti));
+        assert_eq!(push(&mut assembler, &with(3, 6)), Err(DropReason::FdtFec));
         // Symbols outside the instance, of no length, and one and a half of them.
         for (symbol, bytes) in [(2, &[1; 4][..]), (1, &[1; 8]), (0, &[1; 6]), (0, &[1; 12])] {
             assert_eq!(
                 push(&mut assembler, &packet(1, 8, symbol, bytes)),
-                Err(FdtDrop::BadLength),
+                Err(DropReason::FdtBadLength),
                 "{symbol} {bytes:?}"
             );
         }
         assert_eq!(push(&mut assembler, &good), Ok(None));
-        assert_eq!(push(&mut assembler, &good), Err(FdtDrop::Duplicate));
+        assert_eq!(push(&mut assembler, &good), Err(DropReason::FdtDuplicate));
         // The last symbol may be short, and several symbols may come in one packet.
         assert_eq!(push(&mut assembler, &packet(2, 6, 0, &[1; 6])).unwrap().unwrap().bytes, [1; 6]);
         assert_eq!(

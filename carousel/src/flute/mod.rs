@@ -19,7 +19,7 @@ mod sessions;
 mod table;
 mod verify;
 
-pub use assembler::{FdtAssembler, FdtDrop};
+pub use assembler::FdtAssembler;
 pub use fdt::{CacheControl, Encoding, FdtInstance, FdtNamespace, File, OtiAttributes};
 pub use receiver::{
     AbandonReason, DropReason, Event, InFlight, JoinFailure, Joined, Joiner, MemoryBuf, MemoryStorage,

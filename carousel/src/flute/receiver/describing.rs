@@ -68,7 +68,7 @@ impl<B> Receiver<B> {
         let assembled = match self.assembler.push(now, packet) {
             Ok(Some(assembled)) => assembled,
             Ok(None) => return Verdict::Fdt,
-            Err(reason) => return Verdict::Dropped(reason.into()),
+            Err(reason) => return Verdict::Dropped(reason),
         };
         let Some(xml) = inflate_fdt(assembled.encoding, assembled.bytes) else {
             return Verdict::Dropped(DropReason::FdtEncoding);

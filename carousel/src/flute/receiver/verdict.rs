@@ -1,6 +1,5 @@
 //! Verdicts on packets, reasons for drops, and counters of one session.
 
-use super::super::assembler::FdtDrop;
 use super::Refusal;
 use crate::reasons;
 
@@ -69,7 +68,7 @@ reasons! {
         FdtUntrusted = "fdt_untrusted",
         /// TOI 0: the packet has no EXT_FDT, or a FLUTE version other than 1 and 2.
         FdtNoExtFdt = "fdt_no_ext_fdt",
-        /// TOI 0: the packet has no EXT_FTI.
+        /// TOI 0: the packet has no EXT_FTI, and nothing else describes it.
         FdtNoExtFti = "fdt_no_ext_fti",
         /// TOI 0: the FEC scheme is not Compact No-Code.
         FdtFec = "fdt_fec",
@@ -79,19 +78,6 @@ reasons! {
         FdtDuplicate = "fdt_duplicate",
         /// TOI 0: the content encoding of the FDT Instance cannot be decoded.
         FdtEncoding = "fdt_encoding",
-    }
-}
-
-impl From<FdtDrop> for DropReason {
-    fn from(reason: FdtDrop) -> Self {
-        match reason {
-            FdtDrop::NoExtFdt => Self::FdtNoExtFdt,
-            FdtDrop::NoExtFti => Self::FdtNoExtFti,
-            FdtDrop::Fec => Self::FdtFec,
-            FdtDrop::BadLength => Self::FdtBadLength,
-            FdtDrop::Duplicate => Self::FdtDuplicate,
-            FdtDrop::Encoding => Self::FdtEncoding,
-        }
     }
 }
 
