@@ -24,7 +24,7 @@ use crate::http::{BUCKETS_US, HttpStats, Refusal, Rewriting, RouteStats, Served}
 use crate::kafka::KafkaStats;
 use crate::live_services::{LiveReport, LiveState};
 use crate::logs;
-use crate::origin::{GroupReport, MemberReport, OriginError, PrefetchEnd};
+use crate::origin::{GroupReport, MemberReport, PrefetchEnd};
 use crate::qoe::{Qoe, QoeStats};
 use crate::services::Membership;
 use crate::status::{Parts, queue_full, untrusted};
@@ -657,11 +657,13 @@ impl Scrape {
 
         writer.repairs(repairer.stats())?;
 
-        let (requests, bytes, failures) = client.failures();
+        let [requests, bytes] = client.counts();
         writer.counter("origin_requests", "Requests to origins", requests)?;
         writer.counter("origin_bytes", "Bytes of bodies from origins", bytes)?;
-        let failures = OriginError::NAMES.into_iter().zip(failures);
-        writer.family(("origin_failures", "Requests to origins that failed", "reason"), failures)?;
+        writer.family(
+            ("origin_failures", "Requests to origins that failed", "reason"),
+            client.failures().labelled(),
+        )?;
 
         writer.family(
             ("origin_refused", "Connections to origins refused by the address policy", "reason"),

@@ -23,7 +23,7 @@ use crate::delivery::{
 use crate::firmware::Updates;
 use crate::http::HttpServer;
 use crate::kafka::KafkaStats;
-use crate::origin::{Client, GroupReport, OriginError};
+use crate::origin::{Client, GroupReport};
 use crate::receive::ReceiveStats;
 use crate::repair::Repairer;
 use crate::services::Membership;
@@ -273,7 +273,7 @@ pub fn status_json(parts: &Parts) -> Value {
     let (objects, objects_repaired) = receive.objects();
     let (commands_waiting, commands_remembered) = parts.commands.counts();
     let (failed, refused) = flights.failures();
-    let (requests, origin_bytes, failures) = client.failures();
+    let [requests, origin_bytes] = client.counts();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
     let http = server.stats();
     let catalog = server.catalog().current();
@@ -327,7 +327,7 @@ pub fn status_json(parts: &Parts) -> Value {
         },
         "origin": {
             "requests": requests, "bytes": origin_bytes,
-            "open_circuits": client.open_circuits(), "failures": counts(OriginError::NAMES.into_iter().zip(failures)),
+            "open_circuits": client.open_circuits(), "failures": counts(client.failures().labelled()),
             "not_kept": counts(NotKept::ALL.iter().map(|it| it.as_str()).zip(server.filler().not_kept())),
             "waiting": server.filler().places_taken(), "no_place": counts(server.filler().no_place().labelled()),
             "parents": client.parents_report().iter().map(parents_json).collect::<Vec<_>>(),

@@ -197,7 +197,7 @@ fn whole_of(key: &ObjectKey) -> Option<ObjectKey> {
 fn ends(span: &mut Span, filled: &FillResult) {
     span.text("skycache.result", || filled.as_str().to_owned());
     match filled {
-        FillResult::Failed(err) => span.fail(|| err.name().to_owned()),
+        FillResult::Failed(err) => span.fail(|| err.reason().as_str().to_owned()),
         FillResult::Busy | FillResult::NoPlace(_) => span.fail(|| filled.as_str().to_owned()),
         _ => {}
     }

@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lru::LruCache;
 use tokio::sync::mpsc;
 
+use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
 
 use super::addresses::{AddressPolicy, Connector, OriginRefusal, Refused};
@@ -104,47 +105,57 @@ pub enum OriginError {
     Unsigned,
 }
 
-impl OriginError {
-    /// Names of all variants, in the order of [`Client::failures`].
-    pub const NAMES: [&'static str; 12] = [
-        "bad_url",
-        "connect",
-        "timeout",
-        "status",
-        "redirect",
-        "bad_range",
-        "cut",
-        "too_slow",
-        "circuit_open",
-        "address",
-        "request_body",
-        "unsigned",
-    ];
+carousel::reasons! {
+    /// Why a request to an origin came to nothing.
+    pub enum OriginFailure in "origin_failures" by "reason" {
+        /// The URL is none.
+        BadUrl = "bad_url",
+        /// No connection, or TLS failed.
+        Connect = "connect",
+        /// Nothing came in time.
+        Timeout = "timeout",
+        /// The status is not one of success.
+        Status = "status",
+        /// Redirects lead nowhere, or have no end.
+        Redirect = "redirect",
+        /// Ranges were asked for and something else came.
+        BadRange = "bad_range",
+        /// The body ended early.
+        Cut = "cut",
+        /// The body came slower than the least rate.
+        TooSlow = "too_slow",
+        /// The origin has failed repeatedly and is not asked for a while.
+        CircuitOpen = "circuit_open",
+        /// The address policy refuses it.
+        Address = "address",
+        /// The player's body ended early, or was none.
+        RequestBody = "request_body",
+        /// The request cannot be signed.
+        Unsigned = "unsigned",
+    }
+}
 
+impl OriginError {
     /// Whether the configuration or the request is wrong, not the origin: whoever looks for it must see it.
     pub const fn is_a_mistake(&self) -> bool {
         matches!(self, Self::BadUrl | Self::Address(_) | Self::RequestBody)
     }
 
-    /// Name of the variant.
-    pub const fn name(&self) -> &'static str {
-        Self::NAMES[self.index()]
-    }
-
-    const fn index(&self) -> usize {
+    /// The reason that is counted.
+    pub const fn reason(&self) -> OriginFailure {
         match self {
-            Self::BadUrl => 0,
-            Self::Connect(_) => 1,
-            Self::Timeout => 2,
-            Self::Status(_) => 3,
-            Self::Redirect => 4,
-            Self::BadRange => 5,
-            Self::Cut => 6,
-            Self::TooSlow => 7,
-            Self::CircuitOpen => 8,
-            Self::Address(_) => 9,
-            Self::RequestBody => 10,
-            Self::Unsigned => 11,
+            Self::BadUrl => OriginFailure::BadUrl,
+            Self::Connect(_) => OriginFailure::Connect,
+            Self::Timeout => OriginFailure::Timeout,
+            Self::Status(_) => OriginFailure::Status,
+            Self::Redirect => OriginFailure::Redirect,
+            Self::BadRange => OriginFailure::BadRange,
+            Self::Cut => OriginFailure::Cut,
+            Self::TooSlow => OriginFailure::TooSlow,
+            Self::CircuitOpen => OriginFailure::CircuitOpen,
+            Self::Address(_) => OriginFailure::Address,
+            Self::RequestBody => OriginFailure::RequestBody,
+            Self::Unsigned => OriginFailure::Unsigned,
         }
     }
 }
@@ -156,7 +167,7 @@ impl fmt::Display for OriginError {
             Self::Status(status) => write!(f, "status {status}"),
             Self::Unsigned => f.write_str("it cannot be signed: see [route.sign] secret_file"),
             Self::Address(why) => write!(f, "not asked ({why}): [http] allow_origins can name it"),
-            other => f.write_str(Self::NAMES[other.index()]),
+            other => f.write_str(other.reason().as_str()),
         }
     }
 }
@@ -373,7 +384,7 @@ pub struct Client {
     policy: Arc<AddressPolicy>,
     requests: AtomicU64,
     bytes: AtomicU64,
-    failures: [AtomicU64; OriginError::NAMES.len()],
+    failures: Counts<OriginFailure>,
 }
 
 /// Time limits.
@@ -591,7 +602,7 @@ impl Client {
                     span.fail(|| reply.status.as_str().to_owned());
                 }
             }
-            Err(err) => span.fail(|| err.name().to_owned()),
+            Err(err) => span.fail(|| err.reason().as_str().to_owned()),
         }
         result.map(|reply| Reply { span, ..reply })
     }
@@ -732,10 +743,14 @@ impl Client {
         }
     }
 
-    /// Requests made, bytes of bodies received, and failures in the order of [`OriginError::NAMES`].
-    pub fn failures(&self) -> (u64, u64, [u64; OriginError::NAMES.len()]) {
-        let failures = std::array::from_fn(|at| self.failures[at].load(Ordering::Relaxed));
-        (self.requests.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed), failures)
+    /// Requests made, and bytes of bodies received.
+    pub fn counts(&self) -> [u64; 2] {
+        [&self.requests, &self.bytes].map(|it| it.load(Ordering::Relaxed))
+    }
+
+    /// Requests that failed.
+    pub const fn failures(&self) -> &Counts<OriginFailure> {
+        &self.failures
     }
 
     /// Origins that are left alone for now.
@@ -750,7 +765,7 @@ impl Client {
 
     pub(super) fn count<T>(&self, result: Result<T, OriginError>) -> Result<T, OriginError> {
         result.inspect_err(|err| {
-            self.failures[err.index()].fetch_add(1, Ordering::Relaxed);
+            self.failures.add(err.reason());
         })
     }
 

@@ -34,7 +34,7 @@ use carousel::name::ObjectKey;
 
 pub(crate) use addresses::is_of_this_machine;
 pub use addresses::{AddressPolicy, OriginRefusal};
-pub use client::{Client, OnInterim, OriginError, Question, Reply, RequestBody, no_body};
+pub use client::{Client, OnInterim, OriginError, OriginFailure, Question, Reply, RequestBody, no_body};
 pub use fill::{Ask, FillContext, FillResult, Filler, MAX_FILLS, NoPlace, OwnFields, Passed, PrefetchEnd};
 pub use loops::loop_id;
 pub(crate) use options::not_quite_ipv4;
