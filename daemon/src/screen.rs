@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
+use carousel::config::quantity::{grouped, scaled};
 use carousel::mabr::playback_path_matches;
 use carousel::time::WallTime;
 use serde_json::Value;
@@ -17,25 +18,12 @@ const MARGIN: usize = 11;
 
 /// `999 B`, `1.2 MB`: decimal multiples, as disks and links are sold.
 fn size(value: &Value) -> String {
-    let bytes = value.as_u64().unwrap_or(0);
-    let scales = [(1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
-    match scales.iter().find(|(scale, _)| bytes as f64 >= *scale) {
-        Some((scale, unit)) => format!("{:.1} {unit}", bytes as f64 / scale),
-        None => format!("{bytes} B"),
-    }
+    scaled(value.as_u64().unwrap_or(0) as f64, "B")
 }
 
 /// `1,800` of a number; `0` of anything else.
 fn count(value: &Value) -> String {
-    let digits = value.as_u64().unwrap_or(0).to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    grouped(value.as_u64().unwrap_or(0))
 }
 
 /// `name count, …` of an object with counters; `none` if there are none.

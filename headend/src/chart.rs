@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use carousel::time::WallTime;
+use carousel::xml::escape;
 
 use crate::config::Config;
 use crate::forecast::Feasibility;
@@ -476,10 +477,6 @@ fn chart(out: &mut String, title: &str, bars: &[Bar]) {
         );
     }
     out.push_str("</svg>\n");
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

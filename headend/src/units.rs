@@ -3,20 +3,14 @@
 //! Decimal multiples (SI), since links and disks are sold by them; times of more than two minutes are rounded up, so that a
 //! wait is never longer than printed.
 
+use carousel::config::quantity::scaled;
+
 /// Version, and the commit of a release build.
 pub const VERSION: &str = env!("SKYCACHE_VERSION");
 
 /// `1,800`.
 pub fn grouped(count: usize) -> String {
-    let digits = count.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    carousel::config::quantity::grouped(count as u64)
 }
 
 /// `999 B`, `1.2 MB`.
@@ -27,14 +21,6 @@ pub fn human_bytes(bytes: u64) -> String {
 /// `61.3 Mbit/s`.
 pub fn human_bps(bps: f64) -> String {
     scaled(bps, "bit/s")
-}
-
-fn scaled(value: f64, unit: &str) -> String {
-    let scales = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    match scales.iter().find(|(size, _)| value >= *size) {
-        Some((size, prefix)) => format!("{:.1} {prefix}{unit}", value / size),
-        None => format!("{value:.0} {unit}"),
-    }
 }
 
 /// `0.52 s`, `3 min 20 s`, `4 h 34 min`.

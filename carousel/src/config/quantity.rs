@@ -10,6 +10,28 @@ use toml_edit::{Document, Item, TableLike, Value};
 
 use super::{Mistake, line_and_column};
 
+/// A value with a decimal prefix and one digit behind the point, as `1.2 MB`; below 1000 without either.
+pub fn scaled(value: f64, unit: &str) -> String {
+    let scales = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match scales.iter().find(|(size, _)| value >= *size) {
+        Some((size, prefix)) => format!("{:.1} {prefix}{unit}", value / size),
+        None => format!("{value:.0} {unit}"),
+    }
+}
+
+/// `1,800`.
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// Quantity that a number stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

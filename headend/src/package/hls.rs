@@ -415,23 +415,8 @@ fn byte_range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((length.trim().parse().ok()?, offset))
 }
 
-/// The value of `name` in an attribute list (RFC 8216 section 4.2); quotes are taken off.
 fn attribute(list: &str, name: &str) -> Option<String> {
-    let mut rest = list;
-    while let Some((key, after)) = rest.split_once('=') {
-        let (value, tail) = match after.strip_prefix('"') {
-            Some(quoted) => {
-                let (value, tail) = quoted.split_once('"').unwrap_or((quoted, ""));
-                (value, tail.trim_start_matches([' ', ',']))
-            }
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        if key.trim().trim_start_matches(',') == name {
-            return Some(value.trim().to_owned());
-        }
-        rest = tail;
-    }
-    None
+    carousel::manifest::attribute(list, name).map(str::to_owned)
 }
 
 #[cfg(test)]
