@@ -1,4 +1,5 @@
-//! Time: the one place that asks the system for it, and the steady time by which ages count.
+//! Time of the process, and the steady time by which ages count. Other files that ask the system, for timers of tokio and for
+//! measurements, are named in `packaging/xtask/src/clocks.rs`.
 //!
 //! The process has one [`Clocks`]: the system's, unless others were installed before the first call, as a test of the running
 //! daemon in virtual time does. State machines ask nobody; they take time as an argument.

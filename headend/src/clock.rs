@@ -1,4 +1,4 @@
-//! Time: the one place that asks the system for it.
+//! Time of the process. Other files that ask the system are named in `packaging/xtask/src/clocks.rs`.
 //!
 //! Monotonic time schedules packets; UTC goes into documents and FDTs. Code that needs either takes a [`Clocks`], so that
 //! tests run hours of transmission in virtual time.

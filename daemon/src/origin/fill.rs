@@ -13,10 +13,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use carousel::name::ObjectKey;
 use carousel::reason::Counts;
+use carousel::time::Instant;
 use http::{HeaderMap, HeaderValue, header};
 use lru::LruCache;
 use tokio::runtime::Handle;
@@ -27,6 +28,7 @@ use super::phase::Phases;
 use super::{Client, FillOptions, OnInterim, OriginError, Question, Reply};
 use crate::caching::NotKept;
 use crate::clients::Places;
+use crate::clock;
 use crate::delivery::{Announced, Flight, Flights};
 use crate::manifests::Manifests;
 use crate::store::{Store, StoredObject};
@@ -388,8 +390,7 @@ impl Filler {
 
     /// Fetches `url` as `key`, or joins who does so already. Goes on when the first who asked has left.
     pub async fn fill(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
-        let may_be_stale =
-            || ask.held.as_ref().is_some_and(|held| held.staleness(crate::clock::steady()).if_error);
+        let may_be_stale = || ask.held.as_ref().is_some_and(|held| held.staleness(clock::steady()).if_error);
         if is_remembered(&self.failing, key, FAILING_FOR) && may_be_stale() {
             return FillResult::Stale;
         }
@@ -488,10 +489,10 @@ impl Filler {
         let result = self.exchange(&key, &url, ask).await;
         match &result {
             FillResult::Passed(passed) if passed.why.is_some() => {
-                lock(&self.unshared).put(key.clone(), Instant::now());
+                lock(&self.unshared).put(key.clone(), clock::now());
             }
             FillResult::Stale | FillResult::Failed(_) if held => {
-                lock(&self.failing).put(key.clone(), Instant::now());
+                lock(&self.failing).put(key.clone(), clock::now());
             }
             _ => {}
         }
@@ -591,7 +592,7 @@ impl Filler {
     /// not long.
     pub(super) fn fetch_whole(&self, key: &ObjectKey, length: u64) {
         if length <= MAX_WHOLE_BYTES {
-            lock(&self.whole).put(key.clone(), Instant::now());
+            lock(&self.whole).put(key.clone(), clock::now());
         }
     }
 
@@ -645,7 +646,7 @@ fn is_refusal(flight: &Flight) -> bool {
 }
 
 fn is_remembered(names: &Mutex<LruCache<ObjectKey, Instant>>, key: &ObjectKey, lifetime: Duration) -> bool {
-    lock(names).peek(key).is_some_and(|since| since.elapsed() < lifetime)
+    lock(names).peek(key).is_some_and(|since| clock::now().since(*since) < lifetime)
 }
 
 /// A place that is given back when it is dropped.

@@ -185,7 +185,7 @@ async fn requests_for_what_is_not_shared_take_places_too() {
     let filler = &tested.filler;
     let (_silent, url) = silent_origin();
     let name = numbered(0);
-    lock(&filler.unshared).put(name.clone(), Instant::now());
+    lock(&filler.unshared).put(name.clone(), clock::now());
     let ask = || {
         let (filler, name, url) = (Arc::clone(filler), name.clone(), url.clone());
         tokio::spawn(async move { filler.fill(&name, url, of_client("10.0.0.1")).await })
@@ -200,7 +200,7 @@ async fn requests_for_what_is_not_shared_take_places_too() {
     // A place comes back with its response.
     let tested = filler_with(1);
     let filler = &tested.filler;
-    lock(&filler.unshared).put(name.clone(), Instant::now());
+    lock(&filler.unshared).put(name.clone(), clock::now());
     for _ in 0..2 {
         let result = filler.fill(&name, NOWHERE.to_owned(), of_client("10.0.0.1")).await;
         assert!(matches!(result, FillResult::Failed(_)), "{result:?}");

@@ -60,6 +60,25 @@ fn shipped(source: &str) -> (String, Vec<String>) {
     (kept, test_modules)
 }
 
+/// Source files below a folder, without tests.
+pub(crate) fn shipped_sources(root: &Path) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    source_files(root, &mut files);
+    // Modules of tests, as folder or file without the extension.
+    let mut of_tests: Vec<PathBuf> = Vec::new();
+    let mut sources = Vec::new();
+    for path in files {
+        let (code, tests) = shipped(&fs::read_to_string(&path).unwrap());
+        let stem = path.with_extension("");
+        let is_root = stem.ends_with("mod") || stem.ends_with("lib") || stem.ends_with("main");
+        let folder = if is_root { path.parent().unwrap().to_owned() } else { stem };
+        of_tests.extend(tests.into_iter().map(|it| folder.join(it)));
+        sources.push((path, code));
+    }
+    sources.retain(|(path, _)| !of_tests.iter().any(|it| path.with_extension("").starts_with(it)));
+    sources
+}
+
 /// First segments of what follows `prefix` in `code`: one name, or each of a braced list.
 fn names_after(code: &str, prefix: &str) -> Vec<String> {
     let mut names = Vec::new();
@@ -138,23 +157,7 @@ impl Crate {
             }
         }
         let exports = re_exports(&shipped(&lib).0);
-        let mut files = Vec::new();
-        source_files(&root, &mut files);
-        // Modules of tests, as folder or file without the extension.
-        let mut of_tests: Vec<PathBuf> = Vec::new();
-        let mut sources = Vec::new();
-        for path in files {
-            let (code, tests) = shipped(&fs::read_to_string(&path).unwrap());
-            let stem = path.with_extension("");
-            let is_root = stem.ends_with("mod") || stem.ends_with("lib") || stem.ends_with("main");
-            let folder = if is_root { path.parent().unwrap().to_owned() } else { stem };
-            of_tests.extend(tests.into_iter().map(|it| folder.join(it)));
-            sources.push((path, code));
-        }
-        for (path, code) in sources {
-            if of_tests.iter().any(|it| path.with_extension("").starts_with(it)) {
-                continue;
-            }
+        for (path, code) in shipped_sources(&root) {
             let relative = path.strip_prefix(&root).unwrap().with_extension("");
             let mut module: Vec<_> = relative.iter().map(|it| it.to_str().unwrap()).collect();
             if module.last() == Some(&"mod") {

@@ -1,5 +1,7 @@
 //! `cargo xtask`: everything that is more than one cargo command.
 
+#[cfg(test)]
+mod clocks;
 mod demo;
 mod dist;
 mod docs;
