@@ -85,6 +85,44 @@ impl Sum {
     }
 }
 
+/// Compiles everything with the oldest compiler that `Cargo.toml` promises, where rustup has it.
+fn oldest_compiler(sum: &mut Sum) -> Result<(), String> {
+    let version = env!("CARGO_PKG_RUST_VERSION");
+    let listed = Command::new("rustup").args(["toolchain", "list"]).output();
+    let listed = listed.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
+    let Some(toolchain) = toolchain_of(&listed, version) else {
+        sum.skipped.push(format!(
+            "the oldest compiler: no Rust {version}; fix: `rustup toolchain install {version}`"
+        ));
+        return Ok(());
+    };
+    let mut check = Command::new("rustup");
+    check.args([
+        "run",
+        &toolchain,
+        "cargo",
+        "check",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        SERVERS,
+    ]);
+    check.arg("--target-dir").arg(target_dir().join("oldest")).current_dir(workspace());
+    // Those of the cargo that runs this name its own compiler.
+    run_command(check.env_remove("RUSTC").env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN"))
+}
+
+/// The toolchain of a version among the lines of `rustup toolchain list`.
+fn toolchain_of(listed: &str, version: &str) -> Option<String> {
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    let is_of = |name: &&str| {
+        let rest = name.strip_prefix(version);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
+    };
+    names.filter(is_of).map(str::to_owned).next()
+}
+
 /// Whether a line is such as `running 171 tests`.
 fn is_beginning(line: &str) -> bool {
     let number =
@@ -131,6 +169,7 @@ pub(crate) fn run() -> Result<(), String> {
             "warnings",
         ]))
     })?;
+    step("the oldest compiler", || oldest_compiler(&mut sum))?;
     step("documentation", documentation)?;
     step("carousel without an operating system", || no_operating_system(&mut sum))?;
     step("unit tests, properties, simulations, stories", || tests(&mut sum))?;
@@ -290,6 +329,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn the_oldest_toolchain_is_found_by_its_version() {
+        let listed = "stable-x86_64 (active, default)\n1.900-x86_64\n1.90-x86_64 (custom)\n1.90.1-x86_64\n";
+        assert_eq!(toolchain_of(listed, "1.90").as_deref(), Some("1.90-x86_64"));
+        assert_eq!(toolchain_of("1.90.0\n", "1.90").as_deref(), Some("1.90.0"));
+        assert_eq!(toolchain_of(listed, "1.91"), None);
+        assert!(env!("CARGO_PKG_RUST_VERSION").starts_with("1."), "Cargo.toml promises one");
+    }
 
     #[test]
     fn results_are_summed_and_a_story_that_passes_alone_is_named() {
