@@ -542,8 +542,9 @@ impl Scrape {
         let gone = GoneReason::ALL.iter().map(|it| it.as_str()).zip(objects.gone);
         writer.family(("delivery_gone_objects", "Objects of them that were given up", "reason"), gone)?;
         for (state, count) in State::ALL.iter().zip(objects.now) {
-            let (name, help) = (format!("delivery_objects_{state}"), state.help());
-            writer.gauge(&name, help, count)?;
+            let name = format!("delivery_objects_{state}");
+            let help = format!("Objects in delivery. {}", state.help());
+            writer.gauge(&name, &help, count)?;
         }
         let rejected = RejectReason::ALL.iter().map(|it| it.as_str()).zip(objects.rejected);
         writer.family(

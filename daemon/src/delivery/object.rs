@@ -11,17 +11,17 @@ use super::ObjectRef;
 use super::repair::Task;
 
 carousel::reasons! {
-    /// States of objects in delivery.
-    pub enum State in "delivery_objects" by "state" {
-        /// The FDT describes it, and nothing of it has come.
+    /// States of objects in delivery: each has a gauge `skycache_delivery_objects_` with its label.
+    pub enum State {
+        /// Described by the FDT; no packet has come.
         Announced = "announced",
-        /// Its packets are coming.
+        /// Packets are coming.
         Arriving = "arriving",
-        /// It is incomplete, and its packets have stopped.
+        /// Incomplete, and packets have stopped.
         Stalled = "stalled",
-        /// An origin is being asked for what is missing.
+        /// An origin is asked for missing ranges.
         Repairing = "repairing",
-        /// It is complete, and its digest is being checked.
+        /// Complete; the digest is being checked.
         Verifying = "verifying",
     }
 }
