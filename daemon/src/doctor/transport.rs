@@ -8,8 +8,8 @@ use carousel::multiplex::{Delivery, Multiplex};
 use super::{Finding, Severity};
 use crate::clock;
 use crate::config::Config;
-use crate::transport::config::From;
 use crate::transport::input::Input;
+use crate::transport::options::From;
 use crate::transport::{Signal, TransportStream, input};
 
 /// The SDT comes every two seconds, a tuner needs one to lock: shorter looks say too little.

@@ -21,7 +21,6 @@
 
 mod arriving;
 mod audit;
-mod config;
 mod disk;
 mod error;
 mod file;
@@ -32,6 +31,7 @@ mod keeper;
 mod ledger;
 mod mapping;
 mod object;
+mod options;
 mod partial;
 mod purge;
 mod recover;
@@ -53,7 +53,6 @@ use carousel::time::WallTime;
 
 pub use arriving::Arrival;
 pub use audit::Audit;
-pub use config::{ClassRule, Placement, StoreConfig};
 pub use disk::DiskState;
 pub use error::{EvictReason, StoreError};
 pub use format::{CameBy, Class, ObjectMeta, ObjectUri, ResponseMeta};
@@ -61,6 +60,7 @@ pub use growing::Grown;
 pub use keeper::Keeper;
 pub use ledger::FlashWear;
 pub use object::{LiveFacts, StoredObject, Tier, View};
+pub use options::{ClassRule, Placement, StoreConfig};
 pub use partial::{Frozen, Partial, Reader};
 pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;

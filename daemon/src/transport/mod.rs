@@ -13,7 +13,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `config` | `[[transport_stream]]` |
+//! | `options` | `[[transport_stream]]` |
 //! | `feed` | packets to datagrams and files: no I/O but the store's |
 //! | `modules` | where modules lie while they come |
 //! | `forward` | datagrams to the shards |
@@ -21,19 +21,19 @@
 //! | `stats` | what status and metrics say |
 //! | `input` | where packets come from |
 
-pub mod config;
 mod feed;
 #[cfg(test)]
 mod feed_tests;
 mod forward;
 pub mod input;
 mod modules;
+pub mod options;
 mod stats;
 mod thread;
 
-pub use config::{Carrier, TransportStream};
 pub use feed::{Feed, StreamOutput};
 pub use forward::Forward;
 pub use input::Signal;
+pub use options::{Carrier, TransportStream};
 pub use stats::{StreamState, TransportStats};
 pub use thread::{TransportContext, TransportThread};

@@ -11,10 +11,10 @@ use carousel::time::Instant;
 use carousel::trust::Trust;
 use carousel::ts::Pid;
 
-use super::config::TransportStream;
 use super::feed::Feed;
 use super::forward::Forward;
 use super::input::{self, Input, Read};
+use super::options::TransportStream;
 use super::stats::{StreamState, TransportStats};
 use crate::clock;
 use crate::manifests::Manifests;

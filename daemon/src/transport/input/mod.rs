@@ -11,7 +11,7 @@ mod satip;
 use carousel::multiplex::wrapping::{Unit, Unwrap};
 use carousel::ts::Pid;
 
-use super::config::{From, TransportStream};
+use super::options::{From, TransportStream};
 
 /// Time for which a read waits for something to come.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);

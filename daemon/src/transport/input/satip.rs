@@ -14,7 +14,7 @@ use carousel::ts::Pid;
 use super::rtsp::{Response, Rtsp, RtspError, is_word};
 use super::{Input, PATIENCE, Read, Signal};
 use crate::clock;
-use crate::transport::config::{Carrier, Modulation, Polarization, System};
+use crate::transport::options::{Carrier, Modulation, Polarization, System};
 
 /// A session ends after 60 s without a request, unless the server says otherwise (RFC 2326 section 12.37).
 const DEFAULT_TIMEOUT_S: u64 = 60;

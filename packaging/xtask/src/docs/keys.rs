@@ -15,8 +15,8 @@ use crate::workspace;
 const DAEMON: [&str; 16] = [
     "daemon/src/config.rs",
     "daemon/src/session/options.rs",
-    "daemon/src/transport/config.rs",
-    "daemon/src/store/config.rs",
+    "daemon/src/transport/options.rs",
+    "daemon/src/store/options.rs",
     "daemon/src/store/format.rs",
     "daemon/src/http/options.rs",
     "daemon/src/origin",

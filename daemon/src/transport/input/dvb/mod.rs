@@ -13,7 +13,7 @@ use carousel::ts::stream::Packets;
 use carousel::ts::{PACKET_BYTES, Pid};
 
 use super::{Input, PATIENCE, Read, Signal};
-use crate::transport::config::{CODE_RATES, Carrier, Modulation, Polarization, System};
+use crate::transport::options::{CODE_RATES, Carrier, Modulation, Polarization, System};
 use abi::property;
 use kernel::KernelDevice;
 
