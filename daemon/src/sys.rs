@@ -52,8 +52,8 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Those of the system.
 pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
-    // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid; whoever replays a recording
-    // owns it, and what it holds is checked like anything from outside.
+    // SAFETY: sound as long as no other process writes to the recording during the run; nothing here can enforce that. It is confined
+    // to `replay` and transport streams from files, whose user names the file, and everything read is checked like input from outside.
     unsafe { memmap2::Mmap::map(file) }
 }
 
