@@ -13,6 +13,7 @@ use super::purge::{NotDone, PurgeRequest};
 use crate::clock;
 use crate::kafka::{Fetched, Follower, Kafka, KafkaError, KafkaStats, Link, Place, PurgeOutcome, Results};
 use crate::status::Parts;
+use crate::vitals;
 
 /// Interval at which new partitions are looked for.
 const LOOK: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
     let results = (!options.results_topic.is_empty()).then(|| {
         let link = Link::new(&options, &options.results_topic, &stats);
         let (results, send) = Results::new(link, &stats);
-        tokio::spawn(send);
+        vitals::essential_task("purge-results", send);
         results
     });
     let place = Place::open(parts.store.path(), &options.purge_topic);

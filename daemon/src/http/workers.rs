@@ -108,6 +108,7 @@ struct Others {
     /// Number of workers that still accept: as long as one does, connections may be handed over.
     accepting: Arc<AtomicU64>,
     load: Arc<[AtomicU64]>,
+    /// To each worker. Whoever is in a queue has a place among `max_connections`, so all queues together have no more.
     hands: Vec<mpsc::UnboundedSender<Accepted>>,
 }
 
