@@ -660,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_at_once_each_with_its_place_and_mend() {
+    fn every_mistake_at_once_each_with_its_place_and_fix() {
         let text = "lisen = 1\nlisten = 80\n[receive]\ninterfase = 'eth0'\nthreads = 'two'\nmode = \"slo\"\n[[route]]\nzzz = 1\n";
         let all = mistakes(text);
         assert_eq!(all.len(), 5, "{all:#?}");

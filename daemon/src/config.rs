@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn typos_and_nonsense_are_named_with_their_mend() {
+    fn typos_and_nonsense_are_named_with_their_fix() {
         let text = "[http]\nlisen = '0.0.0.0:1'\n[store]\nquota_byte = 1\n";
         let all: Vec<String> = Config::parse(text).unwrap_err().iter().map(ToString::to_string).collect();
         assert!(

@@ -224,7 +224,7 @@ fn check(common: &Common, seconds: u64, deep: bool) -> Result<ExitCode, String> 
             let findings: Vec<Value> = why
                 .lines()
                 .map(
-                    |line| json!({ "about": "configuration", "severity": "error", "what": line, "mend": "" }),
+                    |line| json!({ "about": "configuration", "severity": "error", "what": line, "fix": "" }),
                 )
                 .collect();
             print(&pretty(&json!({ "schema": 1, "healthy": false, "findings": findings })))?;

@@ -34,7 +34,7 @@ pub fn to_json(inventory: &Inventory) -> Value {
     let problems = inventory
         .problems
         .iter()
-        .map(|problem| json!({ "place": problem.place, "what": problem.what, "mend": problem.fix }));
+        .map(|problem| json!({ "place": problem.place, "what": problem.what, "fix": problem.fix }));
     let left_out = inventory.left_out.iter().map(
         |it| json!({ "reason": it.reason.as_str(), "place": it.place, "name": it.name, "count": it.count }),
     );

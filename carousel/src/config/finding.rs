@@ -36,8 +36,7 @@ pub struct Finding {
     pub severity: Severity,
     /// Fact that was found.
     pub what: String,
-    /// Fix; empty if there is none. `mend` in JSON.
-    #[serde(rename = "mend")]
+    /// Fix; empty if there is none.
     pub fix: String,
 }
 

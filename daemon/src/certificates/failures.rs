@@ -5,7 +5,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// Subject of a failure, by which a caller chooses the mend that it names.
+/// Subject of a failure, by which a caller chooses the fix that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     /// No trusted authority has signed the peer's certificate.

@@ -333,7 +333,7 @@ mod tests {
         let (worker, link) = (worker(&tested.server), link());
         assert_eq!(ask(&worker, &link, "GET", "/vod/1.m4s", &[]).await.0, 307, "nobody listens there");
         assert_eq!(counts(&tested), [("origin", 1)]);
-        // What the player alone can mend, or what it does not want, stays an answer of the box.
+        // Errors that only the player can correct, and responses that it does not need, stay responses of the box.
         let only = [("cache-control", "only-if-cached")];
         assert_eq!(ask(&worker, &link, "GET", "/vod/2.m4s", &only).await.0, 504);
     }

@@ -66,7 +66,7 @@ fn two_groups_on_one_port_do_not_mix_and_sources_are_told_apart() {
 }
 
 #[test]
-fn a_group_that_cannot_be_joined_is_named_with_its_mend() {
+fn a_group_that_cannot_be_joined_is_named_with_its_fix() {
     let bad = GroupSpec { interface: "nosuch0".into(), ..group("239.255.77.4:5", None) };
     let text = ReceiveSocket::open(
         &GroupSpec { address: format!("239.255.77.4:{}", port(0)).parse().unwrap(), ..bad },

@@ -141,7 +141,7 @@ fn to_json(pulled: &Pulled) -> serde_json::Value {
         .missing
         .iter()
         .take(SHOWN_IN_JSON)
-        .map(|it| json!({ "name": it.name, "reason": it.reason, "detail": it.detail, "mend": it.fix }));
+        .map(|it| json!({ "name": it.name, "reason": it.reason, "detail": it.detail, "fix": it.fix }));
     let counts = by_reason(pulled).into_iter().map(|(reason, all)| (reason.to_owned(), json!(all.len())));
     let not_carried = pulled.not_carried.iter();
     let not_carried = not_carried.map(|(reason, count)| (reason.as_str().to_owned(), json!(count)));
@@ -150,7 +150,7 @@ fn to_json(pulled: &Pulled) -> serde_json::Value {
         "missing_files": files.collect::<Vec<_>>(),
         "missing_by_reason": counts.collect::<serde_json::Map<_, _>>(),
         "not_carried_by_reason": not_carried.collect::<serde_json::Map<_, _>>(),
-        "failed": pulled.refusal.as_ref().map(|it| json!({ "reason": it.reason, "what": it.what, "mend": it.fix })),
+        "failed": pulled.refusal.as_ref().map(|it| json!({ "reason": it.reason, "what": it.what, "fix": it.fix })),
     });
     if let Some(list) = &pulled.list {
         let left_out: Vec<_> = list
@@ -221,7 +221,7 @@ mod tests {
         assert!(both.starts_with("2 of 3 sources"), "{both}");
         let value = to_json(&of("b", gone()));
         assert_eq!(
-            (&value["failed"]["reason"], &value["failed"]["mend"]),
+            (&value["failed"]["reason"], &value["failed"]["fix"]),
             (&json!("not_found"), &json!("correct the path"))
         );
     }

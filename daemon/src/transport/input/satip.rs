@@ -139,7 +139,8 @@ impl SatIp {
             let method = KEEP_ALIVE[self.keep_alive_by];
             match self.rtsp.ask(method, &self.stream_url, &[]) {
                 Ok(_) => return Ok(()),
-                // What it does not know, or not for a session; that the session is gone (454) no other request mends.
+                // Requests that the server does not know, or not for a session. No other request helps if the session is
+                // gone (454).
                 Err(RtspError::Refused { status: 400 | 404 | 405 | 455 | 500 | 501 | 551, .. })
                     if self.keep_alive_by + 1 < KEEP_ALIVE.len() =>
                 {

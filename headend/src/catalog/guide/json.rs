@@ -138,13 +138,13 @@ fn channel(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
 }
 
 fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
-    const MEND: &str =
+    const FIX: &str =
         "write it as {\"channel\": \"…\", \"start\": \"2026-11-21T20:00:00Z\", \"title\": \"…\"}";
     let entry = match serde_json::from_str::<Entry>(raw.get()) {
         Ok(entry) => entry,
         Err(err) => {
             let place = || format!("programme {number} at byte {at}");
-            into.problems.fault(place, || format!("{}: left out", in_words(&err)), MEND);
+            into.problems.fault(place, || format!("{}: left out", in_words(&err)), FIX);
             return;
         }
     };
@@ -167,7 +167,7 @@ fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
     }
     showing.titles = texts(Some(entry.title), MAX_TITLE_CHARS);
     if showing.titles.is_empty() {
-        into.problems.fault(|| showing.place(), || "it has no title: left out".to_owned(), MEND);
+        into.problems.fault(|| showing.place(), || "it has no title: left out".to_owned(), FIX);
         return;
     }
     showing.episode_titles = texts(entry.episode_title, MAX_TITLE_CHARS);

@@ -11,7 +11,7 @@ use carousel::ts::{PACKET_BYTES, Packetizer, Pid};
 use skycache::store::{EvictReason, Store, StoreConfig};
 use skycache::transport::{Feed, StreamOutput, StreamState, input::probe};
 
-use super::streams::mended;
+use super::streams::with_checksum;
 use crate::input::Input;
 
 /// What the store may hold: less than the input could ask for.
@@ -90,7 +90,7 @@ fn run(store: &Store, bytes: &[u8]) {
             1 => {
                 let mut input = Input::new(bytes);
                 let pid = input.short() & 0x1fff;
-                let Some(section) = mended(input.rest()) else { continue };
+                let Some(section) = with_checksum(input.rest()) else { continue };
                 let mut packetizer = Packetizer::new(Pid::new(pid));
                 packetizer.push(&section);
                 let mut packet = [0; PACKET_BYTES];

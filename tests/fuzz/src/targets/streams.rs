@@ -59,7 +59,7 @@ pub(super) fn transport_stream(bytes: &[u8]) {
 }
 
 /// The section with its length and CRC_32 put right, and its syntax bit as it is.
-pub(super) fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn with_checksum(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut section = bytes.get(..bytes.len().min(4092))?.to_vec();
     let length = u16::try_from(section.len() + 4 - 3).ok()?;
     let [high, low] = length.to_be_bytes();
@@ -72,7 +72,7 @@ pub(super) fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// One section, as it is and with the right CRC_32.
 pub(super) fn sections(bytes: &[u8]) {
-    for bytes in [Some(bytes.to_vec()), mended(bytes)].into_iter().flatten() {
+    for bytes in [Some(bytes.to_vec()), with_checksum(bytes)].into_iter().flatten() {
         let _ = read_time(&bytes);
         let Ok(section) = Section::parse(&bytes) else { continue };
         // What is written again is read as the same.
@@ -156,7 +156,7 @@ pub(super) fn dsm_cc(bytes: &[u8]) {
     while let Some((operation, bytes)) = input.record() {
         match operation & 3 {
             0 | 1 => {
-                let Some(bytes) = mended(bytes) else { continue };
+                let Some(bytes) = with_checksum(bytes) else { continue };
                 let Ok(section) = Section::parse(&bytes) else { continue };
                 if section.table_id != TABLE_SIGNED {
                     receiver.section(&section, &mut Room);

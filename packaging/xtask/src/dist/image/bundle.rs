@@ -1,8 +1,8 @@
 //! `skycache-VERSION-ARCH.raucb`: the signed update of a slot.
 //!
-//! What a box checks when it is too late to mend is checked here: names that RAUC takes for raw slots, versions that a kernel
-//! image's name can have, and that the bundle's own certificate verifies it. RAUC chooses a new salt for each bundle, so that two
-//! bundles of the same content are not the same bytes; root, hash tree and kernel image in them are.
+//! Conditions that a box could only reject are checked here: names that RAUC takes for raw slots, versions that fit the name of
+//! a kernel image, and that the bundle's own certificate verifies it. RAUC chooses a new salt for each bundle, so that two
+//! bundles of the same content differ in their bytes; root, hash tree and kernel image in them are equal.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
