@@ -4,7 +4,7 @@ use std::env;
 use std::process::Command;
 
 /// Sets `SKYCACHE_VERSION`: the version, with the commit in release builds. Builds for development do without, so that a commit
-/// builds nothing anew. `SKYCACHE_COMMIT` names it where there is no repository.
+/// builds nothing again. `SKYCACHE_COMMIT` names it where there is no repository.
 pub(crate) fn set() {
     println!("cargo:rerun-if-env-changed=SKYCACHE_COMMIT");
     let git = |arguments: &[&str]| {

@@ -68,7 +68,7 @@ limits! {
     /// FDT Instances of one session under reassembly at a time.
     pub const MAX_FDT_INSTANCES_OPEN: usize = 4, "instances" {
         why: "Senders interleave two at most; each costs up to 1 MiB.",
-        full: "The instance that received a packet longest ago is dropped; its next packet opens it anew.",
+        full: "The instance that received a packet longest ago is dropped; its next packet opens it again.",
         free: "When an instance is complete and another one needs the place.",
         test: "more_open_instances_than_the_limit_replace_the_one_fed_longest_ago",
     }
@@ -205,7 +205,7 @@ limits! {
     /// Memory of all sessions of a process, on whatever thread: descriptions, early packets, what is remembered of objects.
     pub const MAX_SESSIONS_BYTES: usize = 160 << 20, "bytes" {
         why: "A session of 131,072 objects with long names takes 100 MB, others a few.",
-        full: "On a thread that holds more than its part, the session that has brought least and holds something makes room; its next packet opens it anew.",
+        full: "On a thread that holds more than its part, the session that has brought least and holds something makes room; its next packet opens it again.",
         free: "At once.",
         test: "what_sessions_hold_together_is_bounded",
     }

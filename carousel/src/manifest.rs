@@ -120,7 +120,7 @@ pub enum Standing {
     Same,
     /// It does not go as far, and overlaps with the other or nearly does: it is late.
     Older,
-    /// It ends long before the other begins: its packager has begun anew, or it is very late.
+    /// It ends long before the other begins: its packager has restarted, or it is very late.
     FarBack,
     /// They cannot be compared.
     Unknown,

@@ -300,7 +300,7 @@ mod tests {
         };
         assert_eq!(at(0, BOOT_MS), (0, 60_000));
         assert_eq!(at(20_000, BOOT_MS + 20_000), (20_000, 40_000));
-        assert_eq!(at(70_000, BOOT_MS + 70_000), (70_000, -10_000), "it does not stay fresh for ever");
+        assert_eq!(at(70_000, BOOT_MS + 70_000), (70_000, -10_000), "it does not stay fresh forever");
         assert_eq!(at(80_000, TODAY_MS), (10_000, 50_000), "the date says");
     }
 }

@@ -76,7 +76,7 @@ struct Known {
 }
 
 /// For so many target durations after a live manifest has last advanced, versions that do not go as far are refused. What
-/// comes after that is the best there is: the service has begun anew with lower numbers, or its newer source has ended.
+/// comes after that is the best there is: the service has restarted with lower numbers, or its newer source has ended.
 const LATE_TARGETS: u64 = 3;
 
 carousel::reasons! {
@@ -300,7 +300,7 @@ impl Manifests {
     /// again. A manifest comes behind its segments, so that what came after the last one of the earlier run, `before`, is of this run.
     fn end_run(&self, store: &Store, key: &ObjectKey, before: &Known) {
         let Some(known) = self.known().peek(key).cloned() else { return };
-        let has_begun_anew = match known.facts.kind {
+        let has_restarted = match known.facts.kind {
             ManifestKind::Dash => known.start_ms.zip(before.start_ms).is_some_and(|(now, then)| now != then),
             _ => match known.facts.standing(&before.facts) {
                 Standing::FarBack => true,
@@ -309,7 +309,7 @@ impl Manifests {
                 Standing::Newer | Standing::Same | Standing::Unknown => false,
             },
         };
-        if !has_begun_anew || !known.is_carried {
+        if !has_restarted || !known.is_carried {
             return;
         }
         let (mut objects, folder) = (0_u64, key.as_str().rfind('/').map_or("", |at| &key.as_str()[..=at]));
@@ -325,7 +325,7 @@ impl Manifests {
                 objects += 1;
             }
         }
-        tracing::info!(manifest = %key, objects, "the packager has begun anew: segments of its earlier run are removed");
+        tracing::info!(manifest = %key, objects, "the packager has restarted: segments of its earlier run are removed");
     }
 
     /// Whether the manifest of this key lists a segment that has come with other bytes than under the same name before, behind the version
@@ -572,7 +572,7 @@ impl Manifests {
 
 impl Known {
     /// Whether this one, and not a version with these facts, is what players should get; `sent`: its session and version there.
-    /// One source that falls far back has begun anew; another that does is behind. So has a session that falls back in what it has sent
+    /// One source that falls far back has restarted; another that does is behind. So has a session that falls back in what it has sent
     /// later.
     fn is_ahead_of(&self, facts: &Manifest, is_carried: bool, sent: Option<Sent>, now: Instant) -> bool {
         let is_later = self
@@ -1108,7 +1108,7 @@ mod tests {
         assert!(comes(carousel, 102, 8000));
         assert!(!comes(origin, 101, 9000));
         assert!(comes(origin, 101, 9001));
-        // The packager begins anew: at once where its own numbers fall, after three targets where another's are higher.
+        // The packager restarts: at once where its own numbers fall, after three targets where another's are higher.
         assert!(comes(origin, 200, 20_000));
         assert!(!comes(carousel, 0, 20_100), "a source of its own numbers");
         assert!(comes(origin, 0, 20_200));

@@ -1,4 +1,4 @@
-//! System calls of the whole program: mapping of recordings, the limit of open files, files that are written anew and their
+//! System calls of the whole program: mapping of recordings, the limit of open files, files that are rewritten and their
 //! ownership, the machine's name.
 #![allow(unsafe_code)] // a mapping, limits, credentials for files
 
@@ -33,7 +33,7 @@ pub(crate) fn hostname() -> String {
     name.trim().to_owned()
 }
 
-/// Writes a file anew as a whole, and syncs it: after a power cut it has the old bytes or the new ones, and the new ones once
+/// Writes a file again as a whole, and syncs it: after a power cut it has the old bytes or the new ones, and the new ones once
 /// this has returned.
 ///
 /// # Errors

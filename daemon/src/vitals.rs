@@ -11,7 +11,7 @@
 //! notice one that hangs.
 //!
 //! A thread that others wait for and that has panicked leaves state behind of which nobody knows how much was written. The process
-//! ends at once, as it does in builds with `panic = "abort"`; the service manager starts it anew within a second, and the store
+//! ends at once, as it does in builds with `panic = "abort"`; the service manager restarts it within a second, and the store
 //! recovers as from any unclean stop.
 
 use std::io;
@@ -149,7 +149,7 @@ pub fn essential_task<T: Send + 'static>(
 }
 
 fn end(name: &str) -> ! {
-    tracing::error!(thread = name, "a thread has panicked: the process ends, to be started anew");
+    tracing::error!(thread = name, "a thread has panicked: the process ends, to be restarted");
     eprintln!("skycached: thread {name} has panicked");
     std::process::exit(PANICKED)
 }

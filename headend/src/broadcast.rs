@@ -350,7 +350,7 @@ impl Broadcast {
         lost
     }
 
-    /// Makes the announcement documents anew: the dates in them are never older than `carousel.refresh_s`.
+    /// Makes the announcement documents again: the dates in them are never older than `carousel.refresh_s`.
     ///
     /// # Errors
     /// A document that does not fit its session.
@@ -626,7 +626,7 @@ impl Broadcast {
     }
 
     /// Goes on in the place of another headend that has ended: with its numbers by session, and versions of signatures above those
-    /// that it may have used. Documents with a version or a date are made anew. Gives back how many objects keep their TOI.
+    /// that it may have used. Documents with a version or a date are made again. Gives back how many objects keep their TOI.
     ///
     /// # Errors
     /// An object that does not fit its session.

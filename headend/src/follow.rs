@@ -292,7 +292,7 @@ impl Following {
         }
     }
 
-    /// Makes the catalogue anew if something that it is made of has changed. `None` if the receiver is gone.
+    /// Makes the catalogue again if something that it is made of has changed. `None` if the receiver is gone.
     fn look_at_catalog(&mut self) -> Option<()> {
         let Some(catalog) = &mut self.catalog else { return Some(()) };
         let inventories: Vec<&Inventory> = self.sources.iter().map(|it| &it.known).collect();

@@ -83,7 +83,7 @@ impl Lanes {
         self.fresh.clear();
     }
 
-    /// Starts a unit's hard period anew: it is due at `due_ns`.
+    /// Starts a unit's hard period again: it is due at `due_ns`.
     pub fn set_timer(&mut self, id: ItemId, due_ns: u64) {
         self.due_ns.insert(id, due_ns);
         self.timers.push(Reverse((due_ns, id)));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_that_is_set_anew_or_removed_is_due_only_once() {
+    fn a_timer_that_is_set_again_or_removed_is_due_only_once() {
         let mut lanes = Lanes::new(1000, None);
         lanes.set_timer(1, 100);
         lanes.set_timer(1, 300);

@@ -244,7 +244,7 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
 }
 
 carousel::limits! {
-    /// Init segment or key that is held in memory, so that it stays on the air while its file is written anew.
+    /// Init segment or key that is held in memory, so that it stays on the air while its file is rewritten.
     const MAX_MEMORY_BYTES: u64 = 256 << 10, "bytes" {
         why: "Init segments have some kilobytes.",
         full: "The object is read from its file.",

@@ -7,7 +7,7 @@ packages=$1 work=$2
 here=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 rm -rf "$work/repeat"
 git clone -q "$here" "$work/repeat"
-# Tools are what they are; the programs are built anew.
+# Tools are what they are; the programs are built again.
 mkdir -p "$work/repeat/target/dist"
 cp -a "$here/target/dist/tools" "$work/repeat/target/dist/tools"
 (cd "$work/repeat" && cargo xtask dist ${REPEAT:-})

@@ -135,7 +135,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// Walks the directories anew, and hands out what has a name now.
+    /// Walks the directories again, and hands out what has a name now.
     pub(super) fn name_files(&mut self, storage: &mut S) {
         let walk = self.names.walk(self.gateway.as_ref());
         for (count, why) in [

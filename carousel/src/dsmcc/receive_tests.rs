@@ -512,7 +512,7 @@ fn blocks_of_another_version_are_kept_for_its_dii_and_counted() {
 }
 
 #[test]
-fn a_module_of_another_size_is_received_anew_although_its_version_is_the_same() {
+fn a_module_of_another_size_is_received_again_although_its_version_is_the_same() {
     let mut receiver = MemoryReceiver::default();
     send_info(&mut receiver, 7, 1, vec![plain(1, 200, "f")]);
     send_block(&mut receiver, (7, 1), 0, &[1; 100]);

@@ -13,9 +13,9 @@ limits! {
     /// Plans by which blocks of RaptorQ are coded, kept for the next block of their size.
     const MAX_PLAN_BYTES: usize = 4 << 20, "bytes" {
         why: "A plan has 35 bytes for each source symbol: 26 KB for a block of 1 MB, 2 MB for the largest that RFC 6330 knows.",
-        full: "The plan that was used longest ago is forgotten, and made anew when it is wanted.",
+        full: "The plan that was used longest ago is forgotten, and made again when it is wanted.",
         free: "At once, since the oldest gives way.",
-        test: "plans_beyond_the_limit_are_forgotten_and_made_anew",
+        test: "plans_beyond_the_limit_are_forgotten_and_made_again",
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plans_beyond_the_limit_are_forgotten_and_made_anew() {
+    fn plans_beyond_the_limit_are_forgotten_and_made_again() {
         let mut plans = Plans::default();
         let first = Arc::new(Plan::new(700).unwrap());
         plans.keep(Arc::clone(&first));

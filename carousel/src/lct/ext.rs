@@ -1,7 +1,7 @@
 //! LCT header extensions (RFC 5651 section 5.2): the walk over them, and those that we read or write.
 //!
 //! HET 0–127 are variable: `HET, HEL, …` with HEL in 32-bit words including the first; HET 128–255 are one word.
-//! Unknown ones are passed over and stay in [`super::LctHeader::extensions`]. HEL = 0 would loop for ever: malformed.
+//! Unknown ones are passed over and stay in [`super::LctHeader::extensions`]. HEL = 0 would loop forever: malformed.
 
 use crate::bytes::{Reader, WireError, Writer};
 use crate::time::WallTime;

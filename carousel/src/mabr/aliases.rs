@@ -25,7 +25,7 @@ limits! {
     const MAX_ALIASES: usize = 65_536, "names" {
         why: "One for each manifest; one for each object is what beginnings of names are for.",
         full: "Further names are left out and counted: their objects have the keys of their names.",
-        free: "When a configuration is replaced: names are collected anew.",
+        free: "When a configuration is replaced: names are collected again.",
         test: "aliases_beyond_the_limit_are_counted_and_leave_with_their_document",
     }
 }

@@ -203,11 +203,11 @@ impl Unwrap {
             Some(Wrapping::Rtp) => payload.len() > HEADER_BYTES && payload[0] >> 6 == 2,
             Some(Wrapping::Frame) => self.only_frames || frame_of(payload).is_some(),
         };
-        if goes_on { self.kind.unwrap_or(Wrapping::Packets) } else { self.wrapping_anew(payload) }
+        if goes_on { self.kind.unwrap_or(Wrapping::Packets) } else { self.wrapping_again(payload) }
     }
 
     #[cold]
-    fn wrapping_anew(&mut self, payload: &[u8]) -> Wrapping {
+    fn wrapping_again(&mut self, payload: &[u8]) -> Wrapping {
         let found = Wrapping::of(payload);
         let is_frame = found == Some(Wrapping::Frame);
         // A checksum of 8 bits makes a frame: a part of a packet has it by chance, two in a row have not.

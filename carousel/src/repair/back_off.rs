@@ -11,7 +11,7 @@ const RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// `fixedBackOffTime` and `randomBackOffTime`: a receiver waits for the one, and for a part of the other that it draws
-/// anew each time, so that a million of them spread over it.
+/// again each time, so that a million of them spread over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackOff {
     /// Waited always.
@@ -21,7 +21,7 @@ pub struct BackOff {
 }
 
 impl BackOff {
-    /// The wait before try number `attempt`, the first being 0. `random` is drawn anew for each.
+    /// The wait before try number `attempt`, the first being 0. `random` is drawn again for each.
     pub fn wait(&self, attempt: u32, random: u64) -> Duration {
         if attempt == 0 {
             return self.fixed + part(self.random, random);

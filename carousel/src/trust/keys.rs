@@ -138,7 +138,7 @@ pub struct Certificate {
     pub root: PublicKey,
     /// The online key.
     pub key: PublicKey,
-    /// Versions begin anew with a higher epoch: for a headend whose clock or versions ran ahead.
+    /// Versions restart with a higher epoch: for a headend whose clock or versions ran ahead.
     pub epoch: u32,
     /// Number of the certificate under its root.
     pub serial: u32,

@@ -15,12 +15,12 @@ limits! {
         why: "60 ms of 11 Mbit/s; networks that reorder shift packets by a few places.",
         full: "The missing packets are counted as lost, and what waits is handed on.",
         free: "When the missing packet arrives or is given up.",
-        test: "what_is_lost_for_good_holds_up_no_more_than_the_limit",
+        test: "what_is_lost_permanently_holds_up_no_more_than_the_limit",
     }
 }
 
 /// Packets in a row that come late where nothing came on time in between, before their sender is taken for one that has
-/// begun anew: repeats and delays have some on time among them.
+/// restarted: repeats and delays have some on time among them.
 const MAX_LATE_RUN: usize = 16;
 
 /// One RTP packet.
@@ -86,7 +86,7 @@ pub struct RtpCounts {
     pub reordered: u64,
     /// Packets that came twice, or too late.
     pub late: u64,
-    /// Times that another sender, or the same anew, took over.
+    /// Times that another sender, or the same again, took over.
     pub restarts: u64,
 }
 
@@ -117,7 +117,7 @@ impl Reorder {
         if ahead < 0 {
             self.counts.late += 1;
             self.late_run += 1;
-            // A sender that began anew with the same SSRC (dvblast and multicat always have 0) is far away, or behind for good.
+            // A sender that restarted with the same SSRC (dvblast and multicat always have 0) is far away, or behind for good.
             if ahead < -1000 || self.late_run > MAX_LATE_RUN {
                 self.counts.restarts += 1;
                 self.flush(&mut each);
@@ -208,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_for_good_holds_up_no_more_than_the_limit() {
+    fn what_is_lost_permanently_holds_up_no_more_than_the_limit() {
         let all: Vec<u16> = (0..500).filter(|it| *it != 100).collect();
         let (out, counts) = play(&all);
         assert_eq!((out, counts.lost), (all, 1));
     }
 
     #[test]
-    fn a_sender_that_begins_anew_is_followed() {
+    fn a_sender_that_restarts_is_followed() {
         let all: Vec<u16> = (20_000..20_100).chain(0..100).collect();
         let (out, counts) = play(&all);
         assert_eq!((out.len(), counts.restarts), (200, 1));

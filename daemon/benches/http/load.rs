@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Requests, and their form.
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
-    /// Each request asks for one of these, drawn anew: repeats make it likelier.
+    /// Each request asks for one of these, drawn again: repeats make it likelier.
     pub(crate) paths: Arc<Vec<(String, u64)>>,
     /// Bytes of a range drawn from the object.
     pub(crate) range: Option<u64>,

@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(of("exp=1001&kid=k1", "/vod/a"), Ok(()));
         assert_eq!(of("exp=1001&prefix=/vod/film/&ip=203.0.113.0/24&kid=k1", "/vod/film/a%20b.m4s"), Ok(()));
         assert_eq!(of("exp=1000&kid=k1", "/vod/a"), Err(AccessRefusal::Expired));
-        assert_eq!(of("kid=k1", "/vod/a"), Err(AccessRefusal::BadToken), "for ever is not meant");
+        assert_eq!(of("kid=k1", "/vod/a"), Err(AccessRefusal::BadToken), "forever is not meant");
         assert_eq!(of("exp=1001", "/vod/a"), Err(AccessRefusal::BadToken));
         assert_eq!(of("exp=1001&kid=k3", "/vod/a"), Err(AccessRefusal::UnknownKey));
         assert_eq!(of("exp=1001&kid=k2", "/vod/a"), Err(AccessRefusal::BadToken), "another's secret");

@@ -105,12 +105,12 @@ impl Consumer {
                     self.stats.note_lag(partition, count - number as u64 - 1);
                 }
             }
-            Fetched::Anew(first) => {
+            Fetched::Recreated(first) => {
                 if next.is_some() {
                     tracing::warn!(
                         partition,
                         first,
-                        "the purge topic was made anew: it is read from its beginning"
+                        "the purge topic was made again: it is read from its beginning"
                     );
                 }
                 self.place().advance(partition, first);

@@ -48,7 +48,7 @@ carousel::limits! {
     const MAX_TOKEN_BYTES: u64 = 4096, "bytes" {
         why: "A random token of 64 digits, and a line feed.",
         full: "The file is refused; an earlier token stays in force.",
-        free: "When the file is written anew.",
+        free: "When the file is rewritten.",
         test: "the_token_opens_everything_and_can_be_changed_while_it_runs",
     }
 }

@@ -72,7 +72,7 @@ carousel::limits! {
     const MAX_MESSAGES: usize = 32, "messages" {
         why: "A broken list has one for each entry, with the same cause.",
         full: "Further ones are counted by reason alone.",
-        free: "When the catalogue is made anew.",
+        free: "When the catalogue is made again.",
         test: "messages_are_bounded_and_all_are_counted",
     }
 }

@@ -118,7 +118,7 @@ pub fn read(table: &str, certificate: &Path, key: &Path) -> Result<Arc<Certified
                     "[{table}] certificate {certificate} and key {key} do not belong together; give the key that the certificate was made for, and the box's own certificate first in its file"
                 ),
                 rustls::Error::InvalidCertificate(_) => {
-                    format!("[{table}] certificate {certificate}: {}; make it anew", super::plain(&err))
+                    format!("[{table}] certificate {certificate}: {}; make it again", super::plain(&err))
                 }
                 _ => format!("[{table}] key {key}: it is of no kind that can be used; give one of RSA, ECDSA or Ed25519"),
             }

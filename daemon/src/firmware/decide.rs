@@ -408,8 +408,8 @@ pub(super) mod tests {
             memory.end(is_installed, "why");
             assert_eq!(refusal(&good, &BOX, &memory, None), Some(expected));
             // Another bundle of the same version is another matter.
-            let anew = Offer { sha256: Digest::of(b"anew"), ..good.clone() };
-            assert_eq!(refusal(&anew, &BOX, &memory, None), None);
+            let again = Offer { sha256: Digest::of(b"again"), ..good.clone() };
+            assert_eq!(refusal(&again, &BOX, &memory, None), None);
         }
     }
 

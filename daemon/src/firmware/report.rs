@@ -21,7 +21,7 @@ carousel::limits! {
     const MAX_BYTES: u64 = 64 * 1024, "bytes" {
         why: "A report has a few hundred for each image.",
         full: "The file counts as absent.",
-        free: "When the file is written anew.",
+        free: "When the file is rewritten.",
         test: "a_report_is_read_as_it_was_left_and_not_without_bound",
     }
 }

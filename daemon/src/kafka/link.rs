@@ -245,7 +245,7 @@ pub enum Fetched {
     /// Messages before this one were removed before they were read.
     Missed(i64),
     /// The topic is another one than before: it begins here.
-    Anew(i64),
+    Recreated(i64),
     /// The message at this place cannot be read.
     Unreadable,
 }
@@ -315,7 +315,7 @@ impl Follower {
         let client = self.connect().await?;
         let topic = &self.link.topic;
         let bound = async |at| within(topic, client.get_offset(at)).await;
-        let Some(offset) = offset else { return Ok(Fetched::Anew(bound(OffsetAt::Earliest).await?)) };
+        let Some(offset) = offset else { return Ok(Fetched::Recreated(bound(OffsetAt::Earliest).await?)) };
         let fetch = client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS);
         let Ok(fetched) = timeout(PATIENCE * 2, fetch).await else { return Err(LinkError::silent()) };
         match fetched {
@@ -335,7 +335,7 @@ impl Follower {
                 let (first, end) = (bound(OffsetAt::Earliest).await?, bound(OffsetAt::Latest).await?);
                 Ok(match offset {
                     _ if offset < first => Fetched::Missed(first),
-                    _ if offset > end => Fetched::Anew(first),
+                    _ if offset > end => Fetched::Recreated(first),
                     // The broker has changed its mind.
                     _ => Fetched::Messages(Vec::new()),
                 })
@@ -348,7 +348,7 @@ impl Follower {
     }
 }
 
-/// A client as the configuration says. Files are read anew, since passwords and certificates change.
+/// A client as the configuration says. Files are read again, since passwords and certificates change.
 fn builder(options: &Kafka) -> Result<ClientBuilder, LinkError> {
     let backoff = BackoffConfig {
         init_backoff: FIRST_PAUSE,

@@ -1,6 +1,6 @@
 //! The place of this box in the purge topic, and the purges that it has done: kept on disk.
 //!
-//! A file beside the objects, written anew as a whole and synced after each group of messages:
+//! A file beside the objects, rewritten as a whole and synced after each group of messages:
 //!
 //! ```json
 //! {"schema": 1, "topic": "cdn-purge", "offsets": {"0": 17}, "ids": ["p-16", "p-17"]}
@@ -46,7 +46,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Reads the place of a topic; without one, or of another topic, everything begins anew.
+    /// Reads the place of a topic; without one, or of another topic, everything restarts.
     pub fn open(store: &std::path::Path, topic: &str) -> Self {
         let file = store.join(FILE);
         let read: Option<Document> = match fs::read(&file) {

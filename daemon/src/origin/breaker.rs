@@ -29,7 +29,7 @@ carousel::limits! {
         why: "A box has a handful; an entry holds an authority and up to five URLs.",
         full: "The origin with the fewest failures is forgotten, and starts with none.",
         free: "When an origin answers.",
-        test: "a_success_in_between_starts_the_count_anew_and_the_table_is_bounded",
+        test: "a_success_in_between_starts_the_count_again_and_the_table_is_bounded",
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_in_between_starts_the_count_anew_and_the_table_is_bounded() {
+    fn a_success_in_between_starts_the_count_again_and_the_table_is_bounded() {
         let breakers = Breakers::default();
         let now = Instant::from_nanos(1);
         for _ in 0..4 {

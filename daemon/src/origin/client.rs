@@ -549,7 +549,7 @@ impl Client {
             return self.count(Err(OriginError::CircuitOpen));
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        // A caller that gives up in between counts as a failure: half-open circuits must not wait for it for ever.
+        // A caller that gives up in between counts as a failure: half-open circuits must not wait for it forever.
         let pending = Pending { breakers: &self.breakers, url, ended: Ended::Slow };
         let result = request.await;
         pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));
@@ -721,7 +721,7 @@ impl Client {
         self.count(result)
     }
 
-    /// Looks at origins that have failed every `interval`, for ever. Any answer to a HEAD of their root is health; only a
+    /// Looks at origins that have failed every `interval`, forever. Any answer to a HEAD of their root is health; only a
     /// request for an object can say more.
     pub async fn watch_health(&self, interval: Duration) {
         loop {

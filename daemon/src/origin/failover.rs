@@ -129,7 +129,7 @@ impl Client {
         ask: impl Fn(&Candidate, Turn) -> F,
     ) -> Result<Reply, OriginError> {
         let begun = clock::now();
-        // Slow answers of the first count, so that what is slow by nature is not asked for twice for ever.
+        // Slow answers of the first count, so that what is slow by nature is not asked for twice forever.
         let took = |candidate: &Candidate| {
             if std::ptr::eq(candidate, first) {
                 plan.group.took(clock::now().since(begun));

@@ -267,7 +267,7 @@ impl Filler {
         offset
     }
 
-    /// Ends, for ever and every so often, what came in ranges and nobody has asked for since.
+    /// Ends, repeatedly, what came in ranges and nobody has asked for since.
     pub async fn forget_idle(self: Arc<Self>) {
         loop {
             tokio::time::sleep(IDLE / 4).await;

@@ -20,7 +20,7 @@ carousel::limits! {
     /// Sessions that are followed at a time.
     pub(super) const MAX_SESSIONS: usize = 100_000, "sessions" {
         why: "Each takes some 200 bytes; a PoP of 100 Gbit/s has about 20,000 viewers at a time.",
-        full: "The session that began first is forgotten: its next report begins it anew.",
+        full: "The session that began first is forgotten: its next report begins it again.",
         free: "A session is forgotten ten minutes after its last report.",
         test: "sessions_that_are_silent_are_forgotten_and_there_are_only_so_many",
     }

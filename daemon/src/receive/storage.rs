@@ -331,7 +331,7 @@ impl SessionStorage<'_> {
     fn flight_of(&self, key: ObjectKey, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
         let other = self.context.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
         let goes_before = |flight: &Flight| match flight.is_carried() {
-            // Its sender has begun anew in the middle of it.
+            // Its sender has restarted in the middle of it.
             true => !flight.has_stalled(),
             false => flight.goes_before_carousel(),
         };

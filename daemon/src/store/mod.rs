@@ -303,7 +303,7 @@ impl Store {
         })
     }
 
-    /// A session offers an object anew that is held: of live the bytes of an earlier run may be those of this one.
+    /// A session offers an object again that is held: of live the bytes of an earlier run may be those of this one.
     pub fn offered(&self, key: &str, at: WallTime) {
         if let Some(object) = self.index().peek(key).filter(|it| it.is_live()) {
             object.offer(at);

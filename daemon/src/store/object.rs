@@ -202,7 +202,7 @@ pub struct StoredObject {
     is_live: AtomicBool,
     /// It has taken the place of other bytes under its key.
     has_changed: AtomicBool,
-    /// When a session last offered the same bytes anew, in milliseconds since 1970; 0: none has.
+    /// When a session last offered the same bytes again, in milliseconds since 1970; 0: none has.
     offered_ms: AtomicI64,
 }
 
@@ -268,7 +268,7 @@ impl StoredObject {
         }
     }
 
-    /// A session offers the same bytes anew: they are not received again.
+    /// A session offers the same bytes again: they are not received again.
     pub fn offer(&self, at: WallTime) {
         self.offered_ms.store(at.unix_ms(), Ordering::Relaxed);
     }

@@ -474,7 +474,7 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
     );
     assert_eq!(body_of(&store.get("h/large").unwrap()), body);
 
-    // Another object, or damage, begins anew.
+    // Another object, or damage, restarts.
     let other = SymbolMap::new(&Partition::new(&Oti::no_code(1_000_000, 500, 65_535)).unwrap());
     let partial = store.create_resumable(&identity, &other, Arrival::default()).unwrap();
     assert_eq!(other.received(), 0);

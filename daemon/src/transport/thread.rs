@@ -26,7 +26,7 @@ use crate::vitals::{self, Vitals};
 const LOOK: Duration = Duration::from_millis(1000);
 /// Between two attempts to open an input.
 const RETRY: Duration = Duration::from_secs(5);
-/// Without lock for so long, the tuner is tuned anew.
+/// Without lock for so long, the tuner is tuned again.
 const RETUNE: Duration = Duration::from_secs(5);
 /// Passes over a recording at most. It is read faster than the groups that it announces are joined, and read again while
 /// datagrams come for groups that are not joined.
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lock_that_is_lost_is_waited_for_then_sought_anew() {
+    fn lock_that_is_lost_is_waited_for_then_sought_again() {
         let mut lock = Lock::default();
         let mut look = |is_locked: bool, seconds: u64| {
             lock.look(is_locked, Instant::from_nanos(seconds * 1_000_000_000))

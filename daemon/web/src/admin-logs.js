@@ -78,7 +78,7 @@ export class Logs {
     if (this.held) return;
     try {
       const { lines, newest } = await admin.logs(this.newest, KEPT);
-      // A daemon that was started anew numbers from 1 on.
+      // A daemon that was restarted numbers from 1 on.
       const isNew = newest < this.newest;
       if (isNew) this.lines = [];
       this.newest = isNew ? 0 : newest;

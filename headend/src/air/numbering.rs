@@ -153,7 +153,7 @@ impl Air {
         }
     }
 
-    /// Goes on in the place of another sender that has ended: by name of the session, what it has told. All queues are made anew.
+    /// Goes on in the place of another sender that has ended: by name of the session, what it has told. All queues are made again.
     /// Gives back how many objects keep the TOI that they had.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl Air {
             let numbers = by_name.get(&self.session_name(index));
             told.extend(numbers.map(|_| index));
             self.go_on_in(index, numbers, &mut known, &mut resumed)?;
-            self.describe_anew(index, now_ns, wall, &known);
+            self.describe_again(index, now_ns, wall, &known);
         }
         self.fdt_look_ns = 0;
         let ids: Vec<ItemId> = self.items.keys().copied().collect();
@@ -295,7 +295,7 @@ impl Air {
 
     /// Gives the pages of a session's FDT new instances. Those that describe nothing new are sent when their time comes: receivers
     /// have the other sender's.
-    fn describe_anew(
+    fn describe_again(
         &mut self,
         index: SessionIndex,
         now_ns: u64,

@@ -17,7 +17,7 @@ use crate::releases;
 /// Validity of a document without offers: receivers that have begun with one come by it.
 const EMPTY_S: u64 = 7 * 86_400;
 
-/// What a bundle on the air is known by: one that is offered anew in another session or under another name is another object.
+/// What a bundle on the air is known by: one that is offered again in another session or under another name is another object.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Carried {
     sha256: [u8; 32],

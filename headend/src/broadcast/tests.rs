@@ -297,7 +297,7 @@ fn files_that_left_the_air_are_told_once_with_their_source() {
 }
 
 #[test]
-fn documents_are_sent_anew_when_they_change_or_when_all_are_asked_for() {
+fn documents_are_sent_again_when_they_change_or_when_all_are_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     package(folder.path(), &[1], false);
     let mut broadcast = open(config(&[folder.path()], ""), false, false).unwrap();
@@ -501,15 +501,15 @@ fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
     let first = carried(&broadcast);
     broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
     assert_eq!(carried(&broadcast), first);
-    // Its bytes are written anew: what was opened before could not be sent any more.
+    // Its bytes are rewritten: what was opened before could not be sent any more.
     fs::write(&one.path, [5; 70_000]).unwrap();
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(9);
     fs::File::options().write(true).open(&one.path).unwrap().set_modified(later).unwrap();
     broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
-    let anew = carried(&broadcast);
-    assert!(anew.len() == 1 && anew[0].0 != first[0].0, "{anew:?}");
+    let again = carried(&broadcast);
+    assert!(again.len() == 1 && again[0].0 != first[0].0, "{again:?}");
 
-    // Offered anew under another name, and in another session: another object each time, and no other.
+    // Offered again under another name, and in another session: another object each time, and no other.
     let renamed = folder.path().join("1.5 final.raucb");
     fs::rename(&one.path, &renamed).unwrap();
     let mut other = one.clone();

@@ -13,7 +13,7 @@ carousel::limits! {
     const MAX_IMAGE_BYTES: u64 = 1 << 20, "bytes" {
         why: "Logos have some kilobytes; they are repeated with the catalogue.",
         full: "The picture is left out and reported.",
-        free: "At once: the file is examined again when the catalogue is made anew.",
+        free: "At once: the file is examined again with the next catalogue.",
         test: "a_picture_that_is_too_large_is_left_out_until_it_is_made_smaller",
     }
 }

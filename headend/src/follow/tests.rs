@@ -218,7 +218,7 @@ fn the_end_of_the_thread_is_seen_behind_its_last_update() {
 }
 
 #[test]
-fn a_bundle_is_prepared_anew_when_its_file_or_its_offer_is_another() {
+fn a_bundle_is_prepared_again_when_its_file_or_its_offer_is_another() {
     use crate::releases::tests::{config, release};
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
@@ -250,7 +250,7 @@ fn a_bundle_is_prepared_anew_when_its_file_or_its_offer_is_another() {
     assert_eq!(look(&mut following, &updates), None, "nothing has changed");
     releases::set_share(&config, &one.id(), 5000, 50).unwrap();
     assert_eq!(look(&mut following, &updates), Some(vec!["same"]));
-    // Withdrawn and offered anew between two looks, with another file of the same name.
+    // Withdrawn and offered again between two looks, with another file of the same name.
     releases::withdraw(&config, &one.id()).unwrap();
     offer(b"two");
     assert_eq!(look(&mut following, &updates), Some(vec!["new"]));

@@ -47,7 +47,7 @@ struct Weather {
     delay_ms: u64,
     /// Of a hundred messages, so many take ten times as long.
     very_late: u64,
-    /// Of a million ticks of a node, in so many it stands still for a while, or dies and starts anew.
+    /// Of a million ticks of a node, in so many it stands still for a while, or dies and restarts.
     troubles: u64,
 }
 
@@ -368,7 +368,7 @@ fn a_write_without_an_answer_counts_from_its_start_once_it_is_seen_to_be_done() 
 }
 
 #[test]
-fn a_lease_that_vanishes_is_made_anew_only_when_its_holder_is_silent() {
+fn a_lease_that_vanishes_is_made_again_only_when_its_holder_is_silent() {
     let mut world = World::new(7, 3, CALM);
     world.until_sent_ms(|_| true);
     world.run_ms(700);

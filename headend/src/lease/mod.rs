@@ -35,7 +35,7 @@ const RESERVE_LOOK_NS: u64 = 10_000_000;
 const INLINE_OBJECTS: usize = 256;
 /// Objects that are told in the document in all.
 const INLINE_OBJECTS_OF_ALL: usize = 4096;
-/// A table is written anew after a second for each so many bytes.
+/// A table is rewritten after a second for each so many bytes.
 const TABLE_BYTES_A_SECOND: u64 = 64 << 10;
 /// Versions of signatures that are set aside: they count milliseconds.
 const VERSIONS_AHEAD: u64 = 60_000;
@@ -361,7 +361,7 @@ mod tests {
         for (now_ms, later_ms, age_ms) in [(20, 250, 350), (9000, 100, 450)] {
             let table = Table::found(&found, "s", now_ms, later_ms);
             assert_eq!(table.name.as_deref(), Some("tables/4-1"));
-            assert_ne!(table.changes, 0, "it is written anew");
+            assert_ne!(table.changes, 0, "it is rewritten");
             let mut state = State::clone(&found.state);
             (state.now_ms, state.sessions[0].table_later_ms) = (now_ms, table.later_ms);
             assert_eq!(content(&state, 0), Some(age_ms));

@@ -229,7 +229,7 @@ fn a_carousel_is_received_to_the_byte_and_its_control_messages_keep_their_interv
 }
 
 #[test]
-fn the_list_of_what_is_signed_is_signed_anew_when_half_its_life_is_over_and_when_it_changes() {
+fn the_list_of_what_is_signed_is_signed_again_when_half_its_life_is_over_and_when_it_changes() {
     let (root, online) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
     let now_s = WALL.unix_seconds();
     let certificate =

@@ -39,7 +39,7 @@ pub struct Carousel {
     /// Promise: every object comes round at least this often. What the link cannot carry so fast is refused by `plan`,
     /// and sent as well as it can be. 0 promises nothing.
     pub cycle_s: u64,
-    /// Interval at which the announcement documents are made anew although nothing has changed: their dates are never older.
+    /// Interval at which the announcement documents are made again although nothing has changed: their dates are never older.
     pub refresh_s: u64,
     /// Time for which caches may take an object for fresh after its last description; 0 says nothing.
     pub expiry_s: u32,

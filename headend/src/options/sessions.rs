@@ -163,7 +163,7 @@ pub struct Repair {
     pub reception_timeout_ms: u64,
     /// Wait before repair begins.
     pub fixed_back_off_ms: u64,
-    /// Further wait, drawn anew by each receiver between 0 and this.
+    /// Further wait, drawn again by each receiver between 0 and this.
     pub random_back_off_ms: u64,
 }
 

@@ -157,7 +157,7 @@ pub struct ObjectSource {
     pub length: u64,
     /// Of a file that grows: which bytes of it. `path` is then the name of the range (`carousel::query`).
     pub range: Option<Range<u64>>,
-    /// Modification time, nanoseconds since 1970; of a range, how often its file began anew.
+    /// Modification time, nanoseconds since 1970; of a range, how often its file restarted.
     pub modified_ns: i128,
     /// MIME type.
     pub content_type: &'static str,

@@ -42,7 +42,7 @@ carousel::limits! {
     const MAX_MANIFEST_BYTES: u64 = 16 << 20, "bytes" {
         why: "A day of 2-second segments in one playlist is 4 MB.",
         full: "The manifest is left out as `not_understood`; one that was read before stays in force.",
-        free: "When the file is written anew.",
+        free: "When the file is rewritten.",
         test: "long_manifests_and_deep_folders_are_left_out",
     }
 
@@ -135,7 +135,7 @@ struct Checked {
 struct Growing {
     /// Bytes that it had.
     length: u64,
-    /// Number of times that it became shorter: its packager began anew, and its ranges have other bytes.
+    /// Number of times that it became shorter: its packager restarted, and its ranges have other bytes.
     beginnings: i128,
 }
 

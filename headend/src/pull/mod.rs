@@ -303,7 +303,7 @@ async fn keep_following<T, F: Future<Output = Infallible> + 'static>(
         let wait = back_off(panics);
         stats.fail(&format!("source {source}"), Failed::new(PullFailure::Internal, why.clone()));
         eprintln!(
-            "headend: source {source}: following its origin has failed by a fault of this program ({why}); it begins anew in {} s; \
+            "headend: source {source}: following its origin has failed by a fault of this program ({why}); it restarts in {} s; \
              please report the message above",
             wait.as_secs()
         );

@@ -734,14 +734,14 @@ fn a_source_whose_task_panics_is_counted_told_and_followed_again() {
     };
     tasks.block_on(&runtime().unwrap(), async {
         let followed = keep_following("film", 0, again, follow, &stats);
-        let has_begun_anew = async {
+        let has_restarted = async {
             while runs.get() == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         tokio::select! {
             () = followed => panic!("it ends never"),
-            () = has_begun_anew => {}
+            () = has_restarted => {}
         }
     });
     assert_eq!((runs.get(), failed(&stats, PullFailure::Internal)), (1, 1));

@@ -158,7 +158,7 @@ fn a_stop_leaves_nothing_but_close_flags() {
 }
 
 #[test]
-fn documents_are_dated_anew_and_counters_logged_while_it_runs() {
+fn documents_are_dated_again_and_counters_logged_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     // A class that is sent seldom leaves the link idle in between: nothing but signalling is due.
     let mut transmission = transmission(folder.path(), &[1], "", End::Stopped { once: false });

@@ -421,7 +421,7 @@ fn what_is_no_regular_file_of_the_source_is_named_and_not_sent() {
     let mut story = Story::of(&folder.path().join("source"));
     story.headend_extra = "include_unreferenced = true\n".to_owned();
     story.start_daemon();
-    // A FIFO without a writer would hold this up for ever.
+    // A FIFO without a writer would hold this up forever.
     story.send_once();
     story.until("the media have come", Duration::from_secs(30), |story| story.held() > 3);
     assert!(!story.list().iter().any(|it| it["key"].as_str().is_some_and(|key| key.contains("secret"))));

@@ -154,7 +154,7 @@ fn an_update_arrives_over_losses_and_power_cuts_and_the_rest_comes_from_the_orig
     std::fs::copy(&newer, at_origin.join("1.5.raucb")).unwrap();
     let origin = Origin::start(&at_origin, "/firmware/");
     story.origin = Some(origin);
-    // Only what its sender has lost for good: no repair symbols.
+    // Only what its sender has lost permanently: no repair symbols.
     story.headend_extra += "overhead_percent = 3\n";
     story.start_daemon();
     story.start_headend(false);

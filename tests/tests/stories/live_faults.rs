@@ -314,7 +314,7 @@ impl Player {
                 number += 1;
             }
         }
-        // As hls.js does: what goes back begins anew.
+        // As hls.js does: what goes back restarts.
         if number + 1 < self.end {
             self.note(&format!("the playlist goes back from {} to {number}", self.end));
             self.next = None;

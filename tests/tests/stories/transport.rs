@@ -153,7 +153,7 @@ fn a_long_object_is_written_to_the_flash_once() {
 }
 
 #[test]
-fn a_file_that_changes_is_carried_anew_and_purged_ones_come_again() {
+fn a_file_that_changes_is_carried_again_and_purged_ones_come_again() {
     let folder = tempfile::tempdir().unwrap();
     media::many(folder.path(), 6, 60_000);
     let mut story = carrying(folder.path());

@@ -92,7 +92,7 @@ impl<B> Receiver<B> {
             self.stats.expired_instances += u64::from(has_expired && !has_no_expiry);
         }
         self.stats.unusable_files += unusable as u64;
-        // A sender that describes objects anew has not left, whatever flag it set before.
+        // A sender that describes objects again has not left, whatever flag it set before.
         self.closed = false;
         let complete = instance.complete;
         let mut new_files = Vec::new();

@@ -39,7 +39,7 @@ limits! {
     /// Complete segments of one session whose chunks are recognised when they are repeated.
     const MAX_JOINED: usize = 64, "segments" {
         why: "Two minutes of segments of two seconds; chunks are rarely repeated at all.",
-        full: "The oldest is forgotten: its chunks would begin a segment anew.",
+        full: "The oldest is forgotten: its chunks would begin a segment again.",
         free: "When a further segment is complete.",
         test: "a_repeated_chunk_is_no_new_segment_and_a_restart_is",
     }
@@ -76,7 +76,7 @@ reasons! {
         Incomplete = "incomplete",
         /// It made room for others.
         Displaced = "displaced",
-        /// Chunks contradict each other: the sender has begun anew under the same names.
+        /// Chunks contradict each other: the sender has restarted under the same names.
         Replaced = "replaced",
         /// It is longer than an object of unknown length may be.
         TooLong = "too_long",
@@ -125,7 +125,7 @@ struct Pass {
 /// Whether the object of the second TOI was sent behind that of the first.
 fn is_later(before: Toi, toi: Toi) -> bool {
     match (before.0, toi.0) {
-        // TOIs of 16 bits begin anew.
+        // TOIs of 16 bits restart.
         (before @ ..=0xffff, toi @ ..=0xffff) => (1..0x8000).contains(&(toi.wrapping_sub(before) & 0xffff)),
         (before, toi) => toi > before,
     }
@@ -204,7 +204,7 @@ impl Segment {
             return false;
         };
         match (last.0, next.0) {
-            // TOIs of 16 bits begin anew at 1: 0 is the FDT's.
+            // TOIs of 16 bits restart at 1: 0 is the FDT's.
             (0xffff, 1) => true,
             // GPAC's after 65,534; of another sender one chunk may be missing.
             (0xfffe, 1) => fragments.is_some() && self.bytes.boxes().map(|it| it.fragments) == fragments,
@@ -560,7 +560,7 @@ mod tests {
         Instant::from_nanos(ms * 1_000_000)
     }
 
-    /// A packager begins anew under the same names. Of its earlier run a receiver that was started in the middle of a segment has the end of
+    /// A packager restarts under the same names. Of its earlier run a receiver that was started in the middle of a segment has the end of
     /// that.
     #[test]
     fn ends_and_beginnings_of_two_runs_are_not_joined() {
@@ -793,7 +793,7 @@ mod tests {
             assert!(!joiner.chunk(at(10), file, bytes));
         }
         assert_eq!((joiner.open().count(), joiner.repeats()), (0, 3));
-        // The packager begins anew: the same name, other bytes, other TOIs.
+        // The packager restarts: the same name, other bytes, other TOIs.
         let again = chunks(2, 9);
         for (file, bytes) in objects("1.m4s", 500, &again, true) {
             joiner.chunk(at(20), &file, &bytes);

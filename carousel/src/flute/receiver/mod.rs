@@ -10,9 +10,9 @@
 //!
 //! The receiver places symbols and keeps count; it neither hashes nor inflates, because that must not hold up a
 //! receive thread. The owner of [`Event::Complete`] calls [`super::verify()`] and, if the bytes are wrong,
-//! [`Receiver::reject`]: then the next pass is received anew.
+//! [`Receiver::reject`]: then the next pass is received again.
 //!
-//! Nothing stays for ever: descriptions expire by their `Expires` (or by age, while the date is not known), objects in
+//! Nothing stays forever: descriptions expire by their `Expires` (or by age, while the date is not known), objects in
 //! flight with their description or after [`MAX_OBJECT_SILENCE`], and where a table is full, the entry that was heard
 //! longest ago makes room.
 
@@ -423,7 +423,7 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Gives up objects in flight whose storage `is_lost`; they are received anew after [`ReceiverConfig::refused_retry`].
+    /// Gives up objects in flight whose storage `is_lost`; they are received again after [`ReceiverConfig::refused_retry`].
     pub fn give_up(&mut self, now: Instant, mut is_lost: impl FnMut(&B) -> bool) {
         let mut index = 0;
         while let Some(object) = self.in_flight.get(index).filter(|_| self.events.len() < MAX_EVENTS) {

@@ -73,7 +73,7 @@ impl<B> Receiver<B> {
         trust.is_some_and(|(it, by)| !it.trust.is_current(by))
     }
 
-    /// Packets of an outdated object are dropped for a while; then it is looked whether it is described anew.
+    /// Packets of an outdated object are dropped for a while; then it is looked whether it is described again.
     pub(super) fn outdated(&mut self, now: Instant, toi: Toi, oti: &Oti) -> DropReason {
         let until = now + self.config.refused_retry;
         let coding = Some(Coding::of(oti));

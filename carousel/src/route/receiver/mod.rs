@@ -4,7 +4,7 @@
 //!                first packet         name known             length known, all bytes there
 //!  (unknown) ─────────────────▶ open ────────────▶ Begun ─────────────────────────────────▶ Complete
 //!                                 │                  │ grown()        or guessed: see below
-//!                                 └──────────────────┴──▶ Failed: silence, no name, no room, begun anew
+//!                                 └──────────────────┴──▶ Failed: silence, no name, no room, restarted
 //! ```
 //!
 //! Senders leave out the length of a live object when they learn of its end too late. A media segment in file mode has then
@@ -275,7 +275,7 @@ impl Receiver {
         let at = self.locate(now, tsi, toi, packet.lct.codepoint, length)?;
         match self.place(tsi, at, offset, payload, length) {
             Ok(()) => {}
-            // Not the same object: the sender has begun anew.
+            // Not the same object: the sender has restarted.
             Err(BytesDrop::Contradiction) => {
                 let file = self.remove(tsi, at).and_then(|object| object.file.filter(|_| object.is_begun));
                 if file.is_some() {

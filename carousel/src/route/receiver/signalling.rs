@@ -73,7 +73,7 @@ impl Receiver {
         }
     }
 
-    /// Takes over an S-TSID: the channels of this session are described anew, others are told.
+    /// Takes over an S-TSID: the channels of this session are described again, others are told.
     pub(super) fn described(&mut self, stsid: Stsid) {
         self.stats.left_out += stsid.left_out;
         let mut elsewhere = Vec::new();
@@ -91,7 +91,7 @@ impl Receiver {
         }
     }
 
-    /// Describes channels of this session anew: by the S-TSID of another session, for one that has no signalling of its own.
+    /// Describes channels of this session again: by the S-TSID of another session, for one that has no signalling of its own.
     pub fn describe(&mut self, channels: Vec<Channel>) {
         for described in channels {
             let tsi = described.tsi;

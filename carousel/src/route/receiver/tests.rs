@@ -333,7 +333,7 @@ fn a_repeat_is_received_and_dropped_and_other_bytes_are_a_new_object() {
     let (receiver, got) = receive(&air.packets);
     let bodies: Vec<_> = got.objects.into_iter().map(|it| it.1).collect();
     assert_eq!((bodies, receiver.stats().repeats), (vec![first.clone(), second, first], 2));
-    // A sender that begins anew in the middle of a segment.
+    // A sender that restarts in the middle of a segment.
     let mut air = Air::new();
     let (old, new) = (segment(3, 200, 1), segment(3, 200, 9));
     air.object(1, 8, &old, 1);

@@ -63,7 +63,7 @@ reasons! {
         Unnamed = "unnamed",
         /// It made room for others.
         Displaced = "displaced",
-        /// The sender has begun anew with its TOI.
+        /// The sender has restarted with its TOI.
         Replaced = "replaced",
         /// Its header fields or its transfer coding are damaged.
         BadEntity = "bad_entity",

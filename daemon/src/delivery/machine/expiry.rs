@@ -73,7 +73,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A key counts no more: sessions that it has described end, and what others sign of them is received anew.
+    /// A key counts no more: sessions that it has described end, and what others sign of them is received again.
     fn distrust(&mut self, now: Instant) {
         let generation = self.trust.generation();
         if std::mem::replace(&mut self.trust_generation, generation) == generation {

@@ -99,7 +99,7 @@ fn files_go_after_the_answer_and_a_power_cut_in_between_brings_nothing_back() {
     assert_eq!(purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard).objects, 2);
     let files = || file::count_below(&folder.path().join("cache").join(file::OBJECTS));
     assert_eq!((keys(&store).len(), files(), list.exists()), (1, 3, true));
-    // One of them is there anew when the power goes; the last line of a later purge is torn.
+    // One of them is there again when the power goes; the last line of a later purge is torn.
     put_keyed(&store, "h/b", "k", later(1000)).unwrap();
     let fresh = put(&store, "h/b", b"another body").unwrap();
     assert_eq!(fresh.meta().digest, Digest::of(b"another body"));

@@ -3,7 +3,7 @@
 //! CRIDs are `crid://<authority>/p<16 hex digits>` for programmes and `…/s<16 hex digits>` for series, the digits from the
 //! SHA-256 of what identifies them: a programme database's id where there is one, else titles, synopses and numbers. Of
 //! 262,144 programmes two have one CRID by chance once in 500 million guides. A season with a number is a group of its
-//! own: episode numbers begin anew in each.
+//! own: episode numbers restart in each.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

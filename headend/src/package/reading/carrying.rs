@@ -21,8 +21,8 @@ carousel::limits! {
     }
 }
 
-const PACKAGE_ANEW: &str = "package it anew; players get it from the origin meanwhile";
-const PUT_IT_THERE: &str = "put the file there, or package anew";
+const PACKAGE_AGAIN: &str = "package it again; players get it from the origin meanwhile";
+const PUT_IT_THERE: &str = "put the file there, or package again";
 const PULL_IT: &str = "`headend pull` fetches it, or says why it does not come and what to do";
 
 impl Reading<'_> {
@@ -43,7 +43,7 @@ impl Reading<'_> {
         if let Some((reason, what)) = self.fault(local, expected, role) {
             // The end of the writing is an event.
             if reason != Reason::BeingWritten {
-                self.problem(place, format!("{} {what}", local.path), PACKAGE_ANEW);
+                self.problem(place, format!("{} {what}", local.path), PACKAGE_AGAIN);
             }
             self.leave_out(reason, place, &local.path, 1);
             self.reported_files.extend(local.file.clone());
@@ -115,7 +115,7 @@ impl Reading<'_> {
                     "bytes {} to {} of {} are listed, and it has {length}",
                     range.start, range.end, local.path
                 );
-                self.problem(place, what, PACKAGE_ANEW);
+                self.problem(place, what, PACKAGE_AGAIN);
                 self.leave_out(Reason::Cut, place, &name, 1);
             } else {
                 // Packagers list ranges that they have not flushed yet.

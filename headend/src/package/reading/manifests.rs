@@ -87,7 +87,7 @@ impl Reading<'_> {
             (Ok(hls::Playlist::Media(new)), Some(Ok(hls::Playlist::Media(old)))) => {
                 let is_backwards = new.end_sequence < old.end_sequence
                     && !new.ended
-                    && !self.has_begun_anew(path, &new, &old);
+                    && !self.has_restarted(path, &new, &old);
                 let all_there = new.references.iter().filter(|it| !it.may_be_missing).all(|it| {
                     // A part that is a range is there with its segment.
                     let end =
@@ -110,7 +110,7 @@ impl Reading<'_> {
     /// Whether a playlist is of another run of its packager than the version that is carried: all segments that it lists have been written since
     /// that version, or it ends before that one began, which is not the newest any more. One that is cut, or comes late, lists segments that
     /// were there before.
-    fn has_begun_anew(&self, path: &str, new: &hls::Media, old: &hls::Media) -> bool {
+    fn has_restarted(&self, path: &str, new: &hls::Media, old: &hls::Media) -> bool {
         let Some(before) = self.memory.manifests.get(path) else { return false };
         let segments = |it: &hls::Media| {
             it.references.iter().filter(|it| it.role == Role::Segment && !it.is_part).count() as u64
@@ -144,7 +144,7 @@ impl Reading<'_> {
     }
 
     pub(super) fn not_understood(&mut self, uri: &str, why: String) {
-        let fix = "it is read again when it changes; if it is finished, package it anew";
+        let fix = "it is read again when it changes; if it is finished, package it again";
         self.problem(uri, why, fix);
         self.leave_out(Reason::NotUnderstood, uri, uri, 1);
         self.reported_files.insert(decode(uri));

@@ -83,7 +83,7 @@ fn what_is_missing_is_named_with_its_line() {
     assert_eq!(inventory.problems.len(), 1);
     assert_eq!(
         inventory.problems[0].to_string(),
-        "l.m3u8:7: 2.m4s is missing; put the file there, or package anew"
+        "l.m3u8:7: 2.m4s is missing; put the file there, or package again"
     );
 }
 
@@ -504,7 +504,7 @@ fn age(dir: &tempfile::TempDir, name: &str, seconds: u64) {
 
 /// FFmpeg's HLS muxer, killed and started again in its folder: its numbers begin at 0, and it writes a playlist every segment.
 #[test]
-fn a_playlist_of_a_packager_that_has_begun_anew_goes_back() {
+fn a_playlist_of_a_packager_that_has_restarted_goes_back() {
     let list = |from: usize, to: usize| {
         let list: String = (from..to).map(|at| format!("#EXTINF:2,\n{at}.ts\n")).collect();
         format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{from}\n{list}")

@@ -58,7 +58,7 @@ fn a_growing_file_is_carried_range_by_range_each_byte_once() {
 }
 
 #[test]
-fn a_file_that_begins_anew_has_other_bytes_in_the_same_ranges() {
+fn a_file_that_restarts_has_other_bytes_in_the_same_ranges() {
     let dir = folder(&[("l.m3u8", &single_file(2, "")), ("all.mp4", "init0123456789")]);
     let mut reader = following(&dir);
     let first = read_while_written(&mut reader, &dir, "all.mp4");

@@ -1,6 +1,6 @@
 //! Versions of the files that the folder has of a bucket, kept in a file beside them, so that a restart fetches only what has changed.
 //!
-//! The file has a line of JSON for each file that came or went. It is written anew when most of its lines count no longer. A
+//! The file has a line of JSON for each file that came or went. It is rewritten when most of its lines count no longer. A
 //! line that is missing or torn costs a request.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the file.
 const NAME: &str = ".bucket.jsonl";
-/// Lines that count no longer, before the file is written anew.
+/// Lines that count no longer, before the file is rewritten.
 const OLD_LINES: usize = 10_000;
 
 /// A file of the folder.
@@ -74,7 +74,7 @@ impl Held {
         files.retain(|name, version| bytes_of(name) == Some(version.bytes));
         let mut held = Self { path, journal: None, lines, files };
         // A torn line at its end would spoil the next.
-        held.write_anew()?;
+        held.rewrite()?;
         Ok(held)
     }
 
@@ -140,7 +140,7 @@ impl Held {
     fn note(&mut self, line: &Line) {
         self.lines += 1;
         if self.lines > 2 * self.files.len() + OLD_LINES {
-            let _ = self.write_anew();
+            let _ = self.rewrite();
             return;
         }
         if let (Some(journal), Ok(mut text)) = (&mut self.journal, serde_json::to_vec(line)) {
@@ -149,7 +149,7 @@ impl Held {
         }
     }
 
-    fn write_anew(&mut self) -> io::Result<()> {
+    fn rewrite(&mut self) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
         let mut writer = BufWriter::new(file.as_file_mut());

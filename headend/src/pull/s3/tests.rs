@@ -392,7 +392,7 @@ fn an_object_that_changes_while_it_comes_is_fetched_from_the_start() {
         let (found, stats) = fetched(&origin, "");
         assert!(found.unwrap() == expected, "{:?}", stats.newest_failure());
     }
-    // One that changes for ever is given up.
+    // One that changes forever is given up.
     let requests = AtomicUsize::new(0);
     let bytes = long(0);
     let origin = Origin::new(move |asked| {

@@ -117,7 +117,7 @@ impl Toolchain {
             // Fleets of servers have a broker.
             build.args(["--features", "skycache/kafka,skycache/otlp"]);
         }
-        // Nothing in the programs has a time; a variable that changes with each commit would only build C code anew.
+        // Nothing in the programs has a time; a variable that changes with each commit would only build C code again.
         for name in
             ["RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTUP_HOME", "CARGO_MANIFEST_DIR", "SOURCE_DATE_EPOCH"]
         {

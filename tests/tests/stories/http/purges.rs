@@ -58,7 +58,7 @@ fn what_an_origin_has_named_together_is_purged_together() {
         assert_eq!((response.header("surrogate-key"), response.header("cache-tag")), ("", ""), "{path}");
         assert_eq!(body(&story, path), format!("{} 1", &path[3..]), "held");
     }
-    // The same objects by a route for other caches: theirs are the fields that were not kept, so they are asked for anew.
+    // The same objects by a route for other caches: theirs are the fields that were not kept, so they are asked for again.
     let response = get(story.http, "/shield/news/a", &[]).unwrap();
     assert_eq!(
         (response.header("surrogate-key"), response.header("cache-tag")),

@@ -270,7 +270,7 @@ fn an_instance_without_expiry_holds_for_an_hour() {
 }
 
 #[test]
-fn an_object_of_another_description_is_received_anew_although_its_bytes_are_held() {
+fn an_object_of_another_description_is_received_again_although_its_bytes_are_held() {
     let oti = Oti::no_code(4, 4, 1);
     let mut bench = Bench::new();
     bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"4\"")));

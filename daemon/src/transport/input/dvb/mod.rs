@@ -135,7 +135,7 @@ impl<D: Device> Input for Adapter<D> {
     }
 
     fn retune(&mut self) -> Result<(), String> {
-        tracing::info!(frequency_khz = self.carrier.frequency_khz, "tuning anew");
+        tracing::info!(frequency_khz = self.carrier.frequency_khz, "tuning again");
         tune(&mut self.device, &self.carrier)
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Options {
     /// Image: the daemon of cargo's dev profile for this machine's processor, stripped, and light compression; for trials
     #[arg(long)]
     quick: bool,
-    /// Image: Debian packages as they were unpacked by the last build, instead of anew; for trials
+    /// Image: Debian packages as they were unpacked by the last build, instead of unpacked again; for trials
     #[arg(long)]
     keep_packages: bool,
     /// Image: version, as the loader sorts it and updates compare it
