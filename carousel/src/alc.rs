@@ -1,7 +1,7 @@
 //! Asynchronous Layered Coding (RFC 5775): an LCT header, a FEC Payload ID, encoding symbols, in one datagram.
 //!
-//! The payload ID's form depends on the FEC scheme, which FLUTE puts into the codepoint; ROUTE has its own. So a
-//! [`Packet`] keeps payload ID and symbols together as `body` until somebody knows.
+//! The payload ID's form depends on the FEC scheme, which FLUTE puts into the codepoint; ROUTE has its own. A [`Packet`] keeps
+//! payload ID and symbols together as `body` until the scheme is known.
 //!
 //! Packets of one object differ behind their header only, so that a [`Template`] of the last one spares reading most of them.
 

@@ -26,7 +26,7 @@ pub struct Mistake {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// The key, if it could be told.
+    /// The key, if it is known.
     pub key: String,
     /// Description of the mistake.
     pub what: String,
@@ -97,7 +97,7 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
         // What is missing cannot be blanked, nor what is no TOML.
         let Some(place) = place.filter(|_| !err.message().starts_with("missing field")) else { break };
         blank(&mut blanked, place.range);
-        // What is left must be TOML still: a mistake that blanking makes is none of the file.
+        // The text must still be TOML: a mistake that only the blanking causes is not reported.
         if Document::parse(blanked.as_str()).is_err() {
             break;
         }

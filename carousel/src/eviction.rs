@@ -1,7 +1,7 @@
 //! Eviction orders of a cache: least recently used, SIEVE and S3-FIFO, over the slots of an index.
 //!
-//! Every operation is O(1) on average. A policy never takes what may not go (somebody is being served from it): it looks
-//! at the next one, at most [`MOST_LOOKS`] times. What each is worth on the reference workload: `cargo xtask bench evict`.
+//! Every operation is O(1) on average. A policy never evicts an entry that is in use (being served): it looks at the next
+//! one, at most [`MOST_LOOKS`] times. Hit ratios on the reference workload: `cargo xtask bench evict`.
 //!
 //! The daemon's store evicts by it, and the headend's simulation foresees with it what a million stores will hold.
 
@@ -112,7 +112,8 @@ impl Links {
     }
 }
 
-/// Names of what left lately: who comes back while it is remembered goes to the main queue at once.
+/// Ghost entries: keys that were evicted recently. A key that is inserted again while it is one goes to the main queue at
+/// once.
 #[derive(Debug, Default)]
 struct Ghosts {
     names: HashSet<u64>,
@@ -199,7 +200,7 @@ impl Order {
                     if may_go(oldest) {
                         return Some(oldest);
                     }
-                    // Somebody uses it right now.
+                    // The entry is in use.
                     links.push(all, oldest);
                 }
                 None

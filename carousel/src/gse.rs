@@ -333,7 +333,7 @@ impl Deframer {
         if start {
             let data = packet.rest();
             let total = usize::from(u16::from_be_bytes(*data.first_chunk().ok_or(GseDrop::Length)?));
-            // The label's type is kept in front, for when the PDU is whole.
+            // The label's type is kept in front, until the PDU is complete.
             let mut bytes = vec![label as u8];
             bytes.extend_from_slice(data);
             let pdu = OpenPdu { bytes, total, begun_frame: self.frames };
@@ -587,7 +587,7 @@ mod tests {
         let mut deframer = Deframer::default();
         let mut open = Vec::new();
         for frame in &sent {
-            deframer.push(frame, |_| panic!("no packet is whole"));
+            deframer.push(frame, |_| panic!("no packet is complete"));
             open.push(deframer.open.len());
         }
         assert_eq!(open, [1, 1, 0, 0]);

@@ -130,7 +130,7 @@ pub enum Standing {
 const FAR_BACK_TARGETS: i64 = 10;
 
 impl Manifest {
-    /// Reads the facts of a manifest. `None`: it is none, or longer than [`MAX_MANIFEST_BYTES`].
+    /// Reads the facts of a manifest. `None`: the bytes are no manifest, or longer than [`MAX_MANIFEST_BYTES`].
     pub fn read(bytes: &[u8]) -> Option<Self> {
         match kind_of(bytes)? {
             Format::Hls(text) => Some(hls(&text)),
@@ -329,7 +329,7 @@ fn document_type(text: &[u8]) -> Option<usize> {
         match (quote, byte) {
             (Some(open), _) if open == byte => quote = None,
             (Some(_), _) => {}
-            // Comments and instructions: quotes in them are none.
+            // Quotes in comments and instructions do not count.
             (None, b'<') if is_inside && rest.starts_with(b"<!--") => {
                 at += behind(b"-->")?;
                 continue;

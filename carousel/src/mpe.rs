@@ -114,7 +114,7 @@ impl Reassembly {
         }
     }
 
-    /// Whether a datagram of several sections is whole now.
+    /// Whether a datagram of several sections is complete now.
     #[inline]
     fn take(&mut self, section: &Section<'_>) -> Result<bool, MpeDrop> {
         let flags = section.bytes[5];

@@ -200,6 +200,6 @@ mod tests {
         check::<crate::trust::TrustDrop>();
         check::<crate::dvbi::LeftOut>();
         check::<crate::dvbi::guide::LeftOut>();
-        check::<crate::dvbi::guide::Blemish>();
+        check::<crate::dvbi::guide::EventRepair>();
     }
 }

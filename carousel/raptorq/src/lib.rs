@@ -1,4 +1,4 @@
-//! RaptorQ (RFC 6330) for blocks of which little is missing.
+//! RaptorQ (RFC 6330), optimised for blocks with few losses.
 //!
 //! A decoder in the way of RFC 6330 section 5.4 eliminates a system of all symbols of a block for every block. Here the system
 //! of the source symbols is eliminated once for each K' ([`Plan`]), and a block with lost symbols is
@@ -211,7 +211,7 @@ impl Vectorized for Restoring<'_> {
     }
 }
 
-/// Makes repair symbols of one block. Holds its intermediate symbols, somewhat more than its bytes.
+/// Makes repair symbols of one block. Holds its intermediate symbols: K' + S + H symbols, a few per cent more than the block.
 #[derive(Debug)]
 pub struct Encoder {
     plan: Arc<Plan>,

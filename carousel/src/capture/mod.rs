@@ -74,7 +74,7 @@ impl<'a> Records<'a> {
     /// Starts at the head of a capture file.
     ///
     /// # Errors
-    /// If it is none.
+    /// If it is not a capture file of a known format.
     pub fn new(bytes: &'a [u8]) -> Result<Self, CaptureError> {
         if bytes.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]) {
             let format = Format::PcapNg { big_endian: false, interfaces: Vec::new() };

@@ -1,4 +1,4 @@
-//! The receiver's side of commands: each is done once, at a moment of its own, and remembered until it has expired.
+//! The receiver's side of commands: each is executed once, at a time of its own, and remembered until it has expired.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -68,9 +68,9 @@ pub struct Executor {
     salt: [u8; 16],
     /// Commands done, by root key and identifier, and when each expires.
     known: BTreeMap<String, u64>,
-    /// Commands for other groups, likewise: they are told of once, and are this receiver's when its groups change.
+    /// Commands for other groups, with their ends: each is reported once, and applies to this receiver when its groups change.
     others: BTreeMap<String, u64>,
-    /// Commands of the latest documents that had expired when they came, or have since: they are told of once.
+    /// Commands of the latest documents that were expired on arrival, or have expired since: each is reported once.
     past: BTreeSet<String>,
     waiting: Vec<Waiting>,
 }
@@ -93,7 +93,7 @@ impl Executor {
         Self { salt, ..Self::default() }
     }
 
-    /// Takes the commands of a genuine document of this root key. `each` is told of those that are not to be done.
+    /// Takes the commands of a genuine document of this root key. `each` gets those that are not to be executed.
     pub fn take(
         &mut self,
         now: Instant,

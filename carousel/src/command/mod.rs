@@ -13,11 +13,12 @@ use crate::xml::{self, Element, XmlError};
 
 pub use executor::{Executor, MAX_REMEMBERED, MAX_WAITING, Outcome, Receiver};
 
-/// Name of the document on the air.
+/// Name of the command document on the air.
 pub const URI: &str = "urn:skycache:commands";
-/// Its MIME type.
+/// MIME type of the command document.
 pub const CONTENT_TYPE: &str = "application/vnd.skycache.commands+xml";
-/// Service that it is signed for; a certificate that is limited to services signs commands only if it names this one.
+/// Service name under which the command document is signed; a certificate that is limited to services signs commands only if it
+/// names this one.
 pub const SERVICE: &str = "commands";
 /// Namespace of its elements.
 const COMMANDS_NAMESPACE: &str = "urn:skycache:commands:2026";
@@ -39,7 +40,7 @@ limits! {
 
     /// Groups that one command may name.
     pub const MAX_GROUPS: usize = 64, "groups" {
-        why: "A region or a model is one; who means more boxes than that means all.",
+        why: "A region or a model is one; a command for more boxes than that is one for all.",
         full: "The document is refused as a whole; `headend command` makes none with more.",
         free: "Holds for one command.",
         test: "what_is_no_list_of_commands_is_refused",
@@ -172,7 +173,7 @@ pub fn to_xml(commands: &[Command]) -> String {
 /// Reads the document. Commands whose action is not known here are left out: a newer headend may have more.
 ///
 /// # Errors
-/// If it is none.
+/// If the document is malformed.
 pub fn read(document: &[u8]) -> Result<Vec<Command>, XmlError> {
     let root = xml::parse(document)?;
     if root.name != "Commands" {

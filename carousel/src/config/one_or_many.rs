@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 /// Reads socket addresses.
 ///
 /// # Errors
-/// If one is none.
+/// If a value is not an address with a port.
 pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
     deserializer.deserialize_any(OneOrMany)
 }

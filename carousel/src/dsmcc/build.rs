@@ -1,9 +1,9 @@
 //! Assignment of objects to modules, with the changes between two versions. [`super::write`] makes sections of it.
 //!
-//! The builder knows where everything lies and what has changed, and holds no object's bytes: they are read when a block
-//! is written. What follows from that: small objects share a module, in the order in which they come; a module is
-//! compressed when that is worth while, and compressed again whenever it is sent; an object that is longer than a module
-//! may be is sent in parts, which [`Description`](super::Description) puts together again.
+//! The builder knows the place of each object and the changes, and holds no object's bytes: they are read when a block is
+//! written. Consequences: small objects share a module, in the order in which they come; a module is compressed when that
+//! is worth while, and compressed again whenever it is sent; an object that is longer than a module may be is sent in
+//! parts, which [`Description`](super::Description) puts together again.
 //!
 //! What changes, and nothing else, when an object does: the version of its module, and of the module with its directory
 //! (the digest stands there too); the DIIs of these two. The DSI and the IORs stay, since references match on the

@@ -10,7 +10,7 @@ use crate::reasons;
 pub trait ModuleStorage {
     /// A module under reassembly.
     type Buf: std::fmt::Debug;
-    /// A whole module.
+    /// A complete module.
     type Whole: AsRef<[u8]> + std::fmt::Debug;
 
     /// Room for a module of `bytes`; `None`: not now, it is asked again when the next block comes. `alone` says that it
@@ -18,9 +18,9 @@ pub trait ModuleStorage {
     fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Self::Buf>;
     /// Bytes of it; offset and length are within what was asked for.
     fn write(&mut self, buf: &mut Self::Buf, offset: u32, bytes: &[u8]);
-    /// It is whole. `None` if its bytes cannot be had back: it is received again.
+    /// The module is complete. `None` if its bytes cannot be read back: it is received again.
     fn close(&mut self, buf: Self::Buf) -> Option<Self::Whole>;
-    /// Whether a file of this name and description is of use, asked before its module is received.
+    /// Whether a file of this name and description is wanted; asked before its module is received.
     fn wants(&mut self, path: &str, description: &Description) -> bool;
 }
 

@@ -203,7 +203,7 @@ impl<S: ModuleStorage> Receiver<S> {
                     continue;
                 }
                 let description = if is_signed {
-                    // What the file says of itself nobody has signed.
+                    // The file's own description is not covered by a signature.
                     if description.digest.is_none() {
                         unsigned += 1;
                         continue;
@@ -320,7 +320,7 @@ impl<S: ModuleStorage> Receiver<S> {
         let (uri, path) = match super::names::path_of(&name) {
             Some(path) => ((path != name).then_some(name), path),
             None => {
-                // A URL with such a path is a name all the same, for whoever can use it.
+                // A URL with such a path is a valid name, too.
                 self.drop(CarouselDrop::BadName);
                 (name.contains("://").then_some(name), format!("module-{:04x}", chain[0].1))
             }

@@ -329,7 +329,7 @@ fn read_info(transaction: TransactionId, mut reader: Reader<'_>) -> Result<Downl
     Ok(DownloadInfo { transaction, download_id, block_size, modules })
 }
 
-/// User information of BIOP::ModuleInfo; `None` if it is none.
+/// User information of BIOP::ModuleInfo; `None` if the bytes are something else.
 fn biop_user_info(info: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader::new(info);
     reader.take(12, "timeouts").ok()?;

@@ -580,7 +580,7 @@ impl<S: ModuleStorage> Receiver<S> {
         true
     }
 
-    /// Whether anything of a module is of use. What has no name yet may be; directories always are.
+    /// Whether anything of a module is wanted. Objects without a name may be; directories always are.
     pub(super) fn wants(&mut self, module: ModuleKey, storage: &mut S) -> bool {
         let module_id = module.1;
         let Some(keys) = self.of_module.get(&module_id) else { return true };

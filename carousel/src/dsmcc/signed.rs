@@ -55,7 +55,7 @@ impl SignedList {
     /// Reads a list: all of `bytes`.
     ///
     /// # Errors
-    /// If it is none.
+    /// If the bytes are not a list.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         if reader.take(MAGIC.len(), "list of modules")? != MAGIC {

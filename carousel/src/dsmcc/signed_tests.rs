@@ -113,8 +113,8 @@ fn honest_body(name: &str, edition: u64) -> Vec<u8> {
     body(LENGTHS[at], if at == 0 && edition >= 6 { 2 } else { 1 })
 }
 
-/// A stranger's carousel of the same names: unsigned, or with a list that its own key has signed.
-fn strangers(shape: Shape) -> Vec<Vec<u8>> {
+/// An untrusted carousel of the same names: unsigned, or with a list that its own key has signed.
+fn untrusted(shape: Shape) -> Vec<Vec<u8>> {
     let studio = studio(shape, 9);
     let root = SecretKey::from_seed(&[7; 32]);
     let online = SecretKey::from_seed(&[8; 32]);
@@ -136,7 +136,7 @@ fn a_signed_carousel_is_received_in_any_shape_and_an_unsigned_one_is_not() {
     for shape in [Shape::Object, Shape::Data] {
         let [first, second] = editions(shape);
         let mut tested = Tested::new(Mode::Require);
-        for section in &strangers(shape) {
+        for section in &untrusted(shape) {
             tested.take(section, Mode::Require);
         }
         assert_eq!((tested.held.len(), tested.receiver.modules().count()), (0, 0), "{shape:?}");
@@ -153,7 +153,7 @@ fn a_signed_carousel_is_received_in_any_shape_and_an_unsigned_one_is_not() {
         // What was signed before does not come back.
         first.iter().for_each(|section| drop(tested.take(section, Mode::Require)));
         assert_eq!(tested.held[NAMES[0]], honest_body(NAMES[0], 6));
-        // Whoever signed it counts no more: all is forgotten but the counters.
+        // The signing key is no longer valid: everything but the counters is forgotten.
         let before: Vec<_> = tested.receiver.dropped().collect();
         tested.receiver.ask(Asked::List);
         assert_eq!(tested.receiver.modules().count(), 0);
@@ -165,7 +165,7 @@ fn a_signed_carousel_is_received_in_any_shape_and_an_unsigned_one_is_not() {
 fn a_carousel_that_turns_out_to_be_signed_takes_nothing_unsigned_any_more() {
     let [first, _] = editions(Shape::Object);
     let mut tested = Tested::new(Mode::Prefer);
-    let other = strangers(Shape::Object);
+    let other = untrusted(Shape::Object);
     other.iter().for_each(|section| drop(tested.take(section, Mode::Prefer)));
     assert_eq!(tested.held[NAMES[0]], body(LENGTHS[0], 9), "unsigned ones count while nothing is signed");
     first.iter().for_each(|section| drop(tested.take(section, Mode::Prefer)));
@@ -187,7 +187,7 @@ fn a_list_of_several_sections_is_put_together_between_others() {
         assert_eq!((push(&sections[at]), push(&other[at])), (None, None));
     }
     assert_eq!(push(&sections[1]).as_ref(), Some(&document));
-    // Strangers begin lists and never end them; one that is sent as a whole comes through.
+    // Untrusted senders begin lists and never end them; one that is sent as a whole comes through.
     for seed in 2..102_u8 {
         assert_eq!(push(&write_sections(&[seed; 9000]).unwrap()[1]), None);
     }
@@ -220,7 +220,7 @@ proptest! {
     fn nothing_forged_comes_out_of_a_carousel_at_any_interleaving(seed in any::<u64>(), is_data in any::<bool>(), count in 50_usize..400) {
         let shape = if is_data { Shape::Data } else { Shape::Object };
         let [first, second] = editions(shape);
-        let strangers = strangers(shape);
+        let untrusted = untrusted(shape);
         let mut tested = Tested::new(Mode::Require);
         let mut state = seed | 1;
         let mut random = |most: usize| {
@@ -235,7 +235,7 @@ proptest! {
             let (sections, number) = match which {
                 0 => (&first, &mut at[0]),
                 1 => (&second, &mut at[1]),
-                _ => (&strangers, &mut at[2]),
+                _ => (&untrusted, &mut at[2]),
             };
             // In order for a while, or anywhere: what is delayed.
             *number = if random(4) == 0 { random(sections.len()) } else { (*number + 1) % sections.len() };

@@ -16,7 +16,7 @@ pub(super) fn unpack<S: ModuleStorage>(
         return if right { Ok(Content::Plain(whole)) } else { Err(CarouselDrop::ModuleCrc) };
     };
     let inflated = inflate(whole.as_ref(), original_size).ok_or(CarouselDrop::Inflate)?;
-    // The CRC's scope is told differently by different books.
+    // Books differ on the scope of the CRC.
     if right || is_crc_right(&inflated) {
         Ok(Content::Inflated(inflated))
     } else {

@@ -249,7 +249,7 @@ impl Builder {
         if module.original_size.is_some() {
             head = compressed(&head).unwrap_or(head);
         }
-        // What has another size than was told changed while nobody looked: it would be wrong bytes.
+        // A different size means that the object changed after its description: its bytes would be wrong.
         Ok((head.len() == size as usize).then_some(Reading { id, version, size, head, body: None }))
     }
 

@@ -138,7 +138,7 @@ pub struct Service {
     pub guide_service: Option<String>,
     /// Youngest viewer's age, from r5.
     pub minimum_age: Option<u8>,
-    /// The ways it can be had.
+    /// Its instances.
     pub instances: Vec<Instance>,
 }
 
@@ -242,7 +242,7 @@ pub struct Instance {
     pub names: Vec<Text>,
     /// Attributes of its media.
     pub content: ContentAttributes,
-    /// When it can be had; empty: always.
+    /// Its availability; empty: always.
     pub availability: Vec<Period>,
     /// How.
     pub delivery: Delivery,
@@ -396,7 +396,7 @@ impl VideoAttributes {
     }
 }
 
-/// When something can be had.
+/// A period of availability.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct Period {
@@ -448,7 +448,7 @@ impl Period {
 }
 
 impl Instance {
-    /// Whether it can be had at `now`.
+    /// Whether it is available at `now`.
     pub fn is_available(&self, now: WallTime) -> bool {
         self.availability.is_empty() || self.availability.iter().any(|period| period.holds(now))
     }

@@ -22,7 +22,7 @@ limits! {
 
     /// Instances, pictures, genres and other repeated elements of one service.
     const MAX_OF_EACH: usize = 32, "elements" {
-        why: "A service has some five ways to be had.",
+        why: "A service has some five instances.",
         full: "Further ones are ignored.",
         free: "Holds for one service.",
         test: "a_hostile_list_is_bounded_and_a_lenient_one_is_read",

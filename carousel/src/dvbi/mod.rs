@@ -53,7 +53,7 @@ impl Text {
         Self { language: language.into(), text: text.into() }
     }
 
-    /// The text for who reads `language`: that one, else one of its primary subtag, else the first.
+    /// The text for a reader of `language`: in that language, else in one with its primary subtag, else the first.
     pub fn choose<'a>(texts: &'a [Self], language: &str) -> Option<&'a Self> {
         let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
         texts

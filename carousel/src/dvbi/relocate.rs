@@ -55,7 +55,7 @@ pub fn relocate(
                     return Err(XmlError::TooLarge("elements nested more than 64 deep"));
                 }
                 let name = start.local_name().as_ref().to_owned();
-                // A locator that has elements inside is none.
+                // An element with child elements is no locator.
                 if let Some(before) = locator.take() {
                     write(Event::Text(BytesText::new(&before)))?;
                 }

@@ -37,7 +37,7 @@ pub enum CodeError {
     Symbols(u32),
     /// Symbol length and alignment contradict each other, or the symbol length is 0.
     SymbolLength,
-    /// Sub-blocks are not spoken; nobody sends them.
+    /// Sub-blocks are not supported: no known sender uses them.
     SubBlocks,
     /// More than [`MAX_BLOCK_BYTES`].
     TooLarge,
@@ -415,7 +415,7 @@ mod tests {
                 all.swap(at, rng.below(at as u64 + 1) as usize);
             }
             all.truncate((k + code.surplus()) as usize);
-            // Raptor may need more now and then (RFC 5053 promises no bound); never does anybody get wrong bytes.
+            // Raptor may need more now and then (RFC 5053 promises no bound); the bytes are never wrong.
             let Some(lost) = code.decode(all) else {
                 prop_assert!(oti.encoding_id != EncodingId::RS_GF28);
                 return Ok(());

@@ -53,7 +53,7 @@ pub(super) fn plan(k: u32) -> Option<Arc<Plan>> {
     if let Some(plan) = plans().get(padded(k)?) {
         return Some(plan);
     }
-    // Nobody waits while it is made; who wants the same meanwhile makes it too.
+    // Plans are made outside the lock; two threads may make the same one at a time.
     let plan = Arc::new(Plan::new(k)?);
     plans().keep(Arc::clone(&plan));
     Some(plan)

@@ -1,13 +1,13 @@
 //! Reed–Solomon over GF(2^8) (RFC 5510 section 8).
 //!
-//! The systematic generator matrix is the inverse of the first k columns of a Vandermonde matrix times that matrix. Read as
-//! polynomials this says: the k source symbols are the values of a polynomial of degree below k at the first k points, and
-//! encoding symbol j is its value at point j. So encoding and decoding are the same thing, interpolation (Lagrange), from
-//! any k points to those that are wanted.
+//! The systematic generator matrix is the inverse of the first k columns of a Vandermonde matrix times that matrix. In terms of
+//! polynomials: the k source symbols are the values of a polynomial of degree below k at the first k points, and encoding
+//! symbol j is its value at point j. So encoding and decoding are the same operation: interpolation (Lagrange) from any k known
+//! points to the unknown ones.
 //!
-//! The points are 0, α^0, α^1 …, those of Rizzo's implementation, with which the RFC's abstract says its schemes are compatible and
-//! which zfec and the `flute` crate follow. Section 8.2 has α^0, α^1 … instead; the two codes cannot decode each other's
-//! repair symbols, and nobody is known to send the second (`findings/rfc5510-points.sh`).
+//! The points are 0, α^0, α^1 …, those of Rizzo's implementation, with which the RFC's abstract says its schemes are compatible
+//! and which zfec and the `flute` crate follow. Section 8.2 has α^0, α^1 … instead; the two codes cannot decode each other's
+//! repair symbols, and no known sender uses the second (`findings/rfc5510-points.sh`).
 
 /// x^8 + x^4 + x^3 + x^2 + 1 (RFC 5510 section 8.1).
 const POLYNOMIAL: u16 = 0x11d;

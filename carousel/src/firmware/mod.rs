@@ -139,14 +139,14 @@ impl Offer {
         self.groups.is_empty() || self.groups.iter().any(|it| groups.contains(it))
     }
 
-    /// Whether the receiver of this identity is in its share. Who is in a share is in every greater one.
+    /// Whether the receiver of this identity is in the rollout share. A receiver that is in a share is in every greater one.
     pub fn includes(&self, identity: &[u8]) -> bool {
         place(identity, &self.sha256) % u64::from(EVERYBODY) < u64::from(self.share)
     }
 
     /// The receiver's part of the dispersal: its moment after `repair_after_s`, in seconds.
     pub fn repair_delay_s(&self, identity: &[u8]) -> u64 {
-        // Not the number of the share: whoever is in a small share would be early.
+        // Not the number of the share, by which receivers of a small share would all be early.
         let number = place(identity, &self.sha256) / u64::from(EVERYBODY);
         self.repair_after_s + number % self.repair_within_s.max(1)
     }
@@ -209,7 +209,7 @@ pub fn to_xml(offers: &[Offer]) -> String {
 /// Reads the document.
 ///
 /// # Errors
-/// If it is none.
+/// If the document is malformed.
 pub fn read(document: &[u8]) -> Result<Vec<Offer>, XmlError> {
     let root = xml::parse(document)?;
     if root.name != "Firmware" {
@@ -389,7 +389,8 @@ mod tests {
         assert!(is_whole_day("04:00-04:00") && !is_whole_day("04:00-03:59"));
     }
 
-    /// Of 20,000 receivers, the parts that are in; who is in a share is in each greater one; another bundle begins with others.
+    /// Of 20,000 receivers, the parts that are in a share; each share contains the smaller ones; another bundle begins with
+    /// other receivers.
     #[test]
     fn shares_are_of_their_size_and_monotone() {
         let mut counts = [0_u32; 4];

@@ -57,7 +57,7 @@ pub struct AssembledFdt {
 }
 
 impl FdtAssembler {
-    /// Takes a packet of TOI 0. `Ok(Some(_))` when an instance became whole and is new.
+    /// Takes a packet of TOI 0. `Ok(Some(_))` when an instance is complete and new.
     ///
     /// # Errors
     /// [`DropReason`] if the packet brought nothing.

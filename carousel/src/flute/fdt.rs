@@ -85,7 +85,7 @@ pub struct File {
     pub ignored_query: IgnoredQuery,
     /// FEC OTI.
     pub oti: OtiAttributes,
-    /// Signer of the description, and with its SHA-256 the object; `None`: nobody who is trusted.
+    /// Signer of the description, and through its SHA-256 of the object; `None`: not signed by a trusted key.
     pub signed_by: Option<Arc<SignedBy>>,
     /// Attributes that we do not know, by local name.
     pub unknown: Vec<(String, String)>,
@@ -211,8 +211,8 @@ impl File {
         }
     }
 
-    /// Version of the object for caches: its TOI, since another version has another TOI. 0 for a TOI of more than 64 bits,
-    /// which no version is told by.
+    /// Version of the object for caches: its TOI, since another version has another TOI. 0 if the TOI exceeds 64 bits: no
+    /// version is derived.
     pub fn version(&self) -> u64 {
         u64::try_from(self.toi.0).unwrap_or(0)
     }

@@ -1,7 +1,7 @@
 //! Reading FDT Instances: one pass over the bytes, no tree, names matched without their prefix.
 //!
-//! A `File` that cannot be used (no name, no TOI, TOI 0, numbers that are none) is left out and counted, so that one
-//! bad entry does not hide the others.
+//! A `File` that cannot be used (no name, no TOI, TOI 0, malformed numbers) is left out and counted, so that one bad entry
+//! does not hide the others.
 
 use std::borrow::Cow;
 

@@ -65,8 +65,8 @@ impl Drop for Holding {
 }
 
 /// All sessions of one receiver thread or one recording, bounded in number by [`MAX_SESSIONS`] and in memory by
-/// [`MAX_SESSIONS_BYTES`]. The one that has brought least makes room for a new one; of several, the one that has been silent
-/// longest. So whoever opens sessions by the thousand displaces others of its kind, and no session that has brought objects.
+/// [`MAX_SESSIONS_BYTES`]. The session that has brought least makes room for a new one; of several, the one that has been
+/// silent longest. A sender that opens thousands of sessions displaces only such sessions, never one that has brought objects.
 #[derive(Debug)]
 pub struct Sessions<B> {
     sessions: Vec<(SessionKey, Receiver<B>)>,
@@ -272,9 +272,9 @@ mod tests {
         receiver.handle_packet(now, None, &packet, datagram, &mut crate::flute::MemoryStorage);
     }
 
-    /// An honest session and thousands of strangers' between any two of its packets.
+    /// An honest session and thousands of untrusted ones between any two of its packets.
     #[test]
-    fn strangers_sessions_displace_none_that_has_brought_objects() {
+    fn untrusted_sessions_displace_none_that_has_brought_objects() {
         let body = vec![7; 30_000];
         let mut sender = crate::flute::Sender::new(Tsi(1), crate::flute::SenderProfile::default(), 1, 1);
         let toi = sender.add(crate::flute::SendFile::of("http://h/a", &body)).unwrap();
@@ -294,7 +294,7 @@ mod tests {
             }
             for _ in 0..2 * MAX_SESSIONS as u64 {
                 time += 1;
-                // The stranger's session has a description, too.
+                // The untrusted session has a description, too.
                 receive(&mut sessions, time, at(time), &fdt);
             }
             assert!(sessions.len() <= MAX_SESSIONS);
@@ -304,7 +304,7 @@ mod tests {
             .any(|event| matches!(event, crate::flute::Event::Complete { .. }));
         assert!(is_complete, "and has all of its object");
         honest.brought(3000);
-        // One that has brought more, but is silent for good, is worth no more than the others.
+        // A session that has brought more, but stays silent, is worth no more than the others.
         let newest = at(time) + SPENT_SESSION_SILENCE;
         assert_eq!(sessions.get_mut(&key(0)).map(|it| it.worth(newest).0), Some(0));
         assert_eq!(sessions.get_mut(&key(0)).map(|it| it.worth(at(time)).0), Some(12));
@@ -365,7 +365,7 @@ mod tests {
         assert!(sessions.over_budget().is_none());
     }
 
-    /// The receiver that holds most makes room, and not whoever comes last.
+    /// The receiver that holds most makes room, not the one that came last.
     #[test]
     fn receivers_share_one_budget_and_a_small_one_loses_nothing() {
         let budget = SessionBudget::default();

@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(verify(&file(5000), &zipped).unwrap().digest, Digest::of(&[7; 5000]));
         assert_eq!(verify(&file(4999), &zipped), Err(VerifyError::TooLarge));
         assert_eq!(verify(&file(5001), &zipped), Err(VerifyError::LengthMismatch));
-        // As in HTTP, the length of the encoded bytes: the checksum of gzip tells what is whole.
+        // As in HTTP, the length of the encoded bytes: the checksum of gzip shows whether they are complete.
         let as_http = file(zipped.len() as u64);
         assert_eq!(verify(&as_http, &zipped).unwrap().digest, Digest::of(&[7; 5000]));
         let mut damaged = zipped.clone();

@@ -73,7 +73,7 @@ impl FragmentCount {
         }
     }
 
-    /// Number of the next one; `None` while nobody knows, or the number varies.
+    /// Number of the next one; `None` while it is not known, or the number varies.
     pub fn expected(&self) -> Option<u32> {
         self.last.filter(|_| !self.has_differed || self.same >= STEADY)
     }

@@ -50,7 +50,7 @@ struct Open {
     fed_at: u64,
 }
 
-/// Keeps fragments until their datagram is whole.
+/// Keeps fragments until their datagram is complete.
 #[derive(Debug, Default)]
 pub struct FragmentAssembler {
     /// Fed longest ago first; at most [`MAX_OPEN`].
@@ -70,7 +70,7 @@ impl FragmentAssembler {
         self.push(&parse_ip(packet)?)
     }
 
-    /// Takes an IP packet and gives its datagram: at once if it is whole, or when its last fragment has come.
+    /// Takes an IP packet and gives its datagram: at once if it is not fragmented, or when its last fragment has come.
     ///
     /// # Errors
     /// [`IpDrop::FragmentKept`] while others are missing; other reasons as for whole packets.

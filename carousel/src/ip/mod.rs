@@ -110,7 +110,7 @@ pub struct Fragment {
 /// The IP packet inside a captured frame.
 ///
 /// # Errors
-/// [`IpDrop`] if there is none.
+/// [`IpDrop`] if the frame contains no IP packet.
 pub fn unwrap_link(link: LinkType, frame: &[u8]) -> Result<&[u8], IpDrop> {
     let mut reader = Reader::new(frame);
     let ether_type = match link {
@@ -217,7 +217,7 @@ fn parse_v6(bytes: &[u8]) -> Result<IpPacket<'_>, IpDrop> {
             _ => break,
         }
     }
-    // An atomic fragment (RFC 6946) is whole.
+    // An atomic fragment (RFC 6946) is a complete datagram.
     let fragment = fragment.filter(|fragment| fragment.more || fragment.offset > 0);
     Ok(IpPacket {
         source: source.into(),

@@ -32,7 +32,7 @@ impl Default for JoinPolicy {
 }
 
 impl JoinPolicy {
-    /// Whether a session of this class is wanted. Classes that nobody has defined are not.
+    /// Whether a session of this class is wanted. Undefined classes are not.
     pub fn joins(&self, service_class: Option<&str>) -> bool {
         let Some(class) = service_class else { return true };
         match class.rsplit(':').next().unwrap_or_default().to_ascii_lowercase().as_str() {

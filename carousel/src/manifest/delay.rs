@@ -74,7 +74,7 @@ mod tests {
         // No more than half the window.
         let half = format!("PT{}.000S", WINDOW_S / 2);
         assert_eq!(delayed(&of("PT2S"), 8000, 8000), Some(of(&half)));
-        // The clock tells of segments: no update is waited for.
+        // Segments follow from the clock: no update is waited for.
         let clock = |delay: &str| mpd(&format!("suggestedPresentationDelay='{delay}'"), "");
         assert_eq!(delayed(&clock("PT2S"), 2000, 2000), Some(clock("PT2.500S")));
     }

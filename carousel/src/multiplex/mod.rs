@@ -51,7 +51,7 @@ pub enum Delivery<'a> {
     Carousel(Pid, &'a Section<'a>),
     /// An IP packet.
     Ip(Pid, &'a [u8]),
-    /// The content of this PID is over: the tables say something else of it.
+    /// The tables no longer announce this PID, or announce something else on it.
     Gone(Pid),
 }
 
@@ -296,7 +296,7 @@ impl Multiplex {
     #[inline]
     pub fn push(&mut self, bytes: &[u8; PACKET_BYTES], mut each: impl FnMut(Delivery<'_>)) {
         if bytes[1] & 0x40 != 0 && !self.demux.is_open(Pid::new(u16::from_be_bytes([bytes[1], bytes[2]]))) {
-            self.look_at_stranger(bytes);
+            self.examine_undeclared(bytes);
         }
         let Self { demux, tables, mpe } = self;
         demux.push(bytes, |pid, section| match section {
@@ -334,7 +334,7 @@ impl Multiplex {
 
     /// A payload unit begins on a PID that is not open: opens the PID if the unit may be a section that we read.
     #[cold]
-    fn look_at_stranger(&mut self, bytes: &[u8; PACKET_BYTES]) {
+    fn examine_undeclared(&mut self, bytes: &[u8; PACKET_BYTES]) {
         let Ok(packet) = Packet::parse(bytes) else { return };
         let Some((&pointer, rest)) = packet.payload.split_first() else { return };
         let Some(&[table_id, flags, ..]) = rest.get(usize::from(pointer)..) else { return };
@@ -528,13 +528,13 @@ mod tests {
     #[test]
     fn all_pids_at_once_are_bounded_and_counted() {
         let mut air = Air::default();
-        let strangers = 1_000;
+        let undeclared = 1_000;
         let all: Vec<_> =
-            (FIRST_FREE_PID..FIRST_FREE_PID + strangers).map(|pid| (pid, section(TABLE_DATA))).collect();
+            (FIRST_FREE_PID..FIRST_FREE_PID + undeclared).map(|pid| (pid, section(TABLE_DATA))).collect();
         let seen = air.play(&all);
         assert_eq!(seen.len(), MAX_UNDECLARED_PIDS);
         let refused: u64 = air.multiplex.tables().refused().iter().map(|it| it.1).sum();
-        assert_eq!(refused, u64::from(strangers) - MAX_UNDECLARED_PIDS as u64);
+        assert_eq!(refused, u64::from(undeclared) - MAX_UNDECLARED_PIDS as u64);
         // PIDs that have gone silent make room for those that are sent now.
         let late = 0x1800_u16;
         let seen: Vec<String> =

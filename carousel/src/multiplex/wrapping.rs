@@ -252,7 +252,7 @@ mod tests {
     use crate::ts::{null_packet, rtp};
     use proptest::prelude::*;
 
-    /// Packets that are told apart by their payload, which has sync bytes in it here and there.
+    /// Packets that are distinguished by their payload, which has sync bytes in it here and there.
     fn stream(count: usize) -> Vec<[u8; PACKET_BYTES]> {
         let mut state = 1_u32;
         let mut packet = |_| {

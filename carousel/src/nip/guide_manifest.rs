@@ -50,7 +50,7 @@ impl GuideManifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// Another root, no GuideSchedule, times or sizes that are none.
+    /// If there is another root, no GuideSchedule, or a malformed time or size.
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         let root = root(bytes, "NIPContentGuideManifest")?;
         let schedules = root.all("GuideSchedule").map(GuideSchedule::read);

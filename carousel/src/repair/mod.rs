@@ -1,5 +1,5 @@
-//! Unicast repair as arithmetic (TS 103 769 clause 9.2): when a receiver asks, and for which bytes. Who asks, and over
-//! what, is the daemon's; what a million of them come to, the headend's simulation: both use this.
+//! Decisions of unicast repair (TS 103 769 clause 9.2), as arithmetic: when a receiver requests, and which bytes. The
+//! daemon makes the requests; the headend's simulation adds up those of a million receivers. Both use this module.
 
 mod back_off;
 mod ranges;

@@ -18,7 +18,7 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// Reads the fields at the beginning of an object. `None` if they are not all there, or are none.
+    /// Reads the fields at the beginning of an object. `None` if they are incomplete or malformed.
     pub fn read(toi: Toi, bytes: &[u8]) -> Option<Self> {
         // A status line is no field.
         let status = bytes.starts_with(b"HTTP/").then(|| bytes.iter().position(|&byte| byte == b'\n'));

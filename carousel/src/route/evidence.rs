@@ -69,7 +69,7 @@ limits! {
     /// Sessions whose packets are remembered as those of FLUTE or ROUTE.
     const MAX_RECOGNIZED: usize = 4_096, "sessions" {
         why: "Eight times the sessions that are received; an entry takes 100 bytes.",
-        full: "Packets of further sessions are told by their source packet indicator alone.",
+        full: "Packets of further sessions are recognised by their source packet indicator alone.",
         free: "When the receiver ends.",
         test: "sessions_beyond_the_limit_are_told_by_each_packet",
     }
@@ -83,8 +83,8 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// Whether a packet is one of ROUTE: it has the source packet indicator, and its session is none of FLUTE whose sender
-    /// sets that too. Repair packets of ROUTE look like those of FLUTE; only a description tells.
+    /// Whether a packet is one of ROUTE: it has the source packet indicator, and its session is not a FLUTE session whose
+    /// sender sets that too. Repair packets of ROUTE look like those of FLUTE; only a description distinguishes them.
     #[inline]
     pub fn is_route(&mut self, source: IpAddr, destination: SocketAddr, packet: &Packet<'_>) -> bool {
         if packet.lct.psi & 2 == 0 {

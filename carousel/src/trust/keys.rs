@@ -99,7 +99,7 @@ impl fmt::Debug for KeyId {
 pub struct SecretKey(SigningKey);
 
 impl SecretKey {
-    /// The key of this seed. Whoever calls takes it from the system's random numbers.
+    /// The key of this seed. The caller takes it from the system's random numbers.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self(SigningKey::from_bytes(seed))
     }

@@ -1,4 +1,4 @@
-//! Authentic carousels: who signed a document, and whether it counts.
+//! Authentication of carousels: the signer of a document, and whether the document counts.
 //!
 //! ```text
 //! headend   root key (offline) ─ Certificate ─▶ online key ─ Sealer ─▶ document with its Seal ─▶ the air

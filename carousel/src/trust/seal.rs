@@ -38,7 +38,7 @@ const NAME_BYTES: usize = 255;
 /// Longest seal: a certificate with all its names and a full revocation list.
 const SEAL_TEXT_BYTES: usize = 8 << 10;
 
-/// Kind of a sealed document; a seal of one kind is none of another.
+/// Kind of a sealed document; a seal of one kind is not valid for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -126,7 +126,7 @@ pub fn open(document: &[u8]) -> Result<Option<Sealed>, WireError> {
         let (seal, document) = split(document)?;
         return Ok(Some(Sealed { seal: Seal::read(seal)?, digest: Digest::of(document) }));
     }
-    // What is no UTF-8 was written by somebody else.
+    // A document that is not UTF-8 is not one of ours.
     let Ok(document) = std::str::from_utf8(document) else { return Ok(None) };
     let illegal =
         |value: usize| WireError::Illegal { what: "signature", value: value as u64, clause: "seal" };
@@ -155,7 +155,7 @@ impl Seal {
     /// Reads a seal: all of `bytes`.
     ///
     /// # Errors
-    /// If they are none, or of a format that is not known.
+    /// If the bytes are not a seal, or of an unknown format.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let format = reader.u8("seal format")?;

@@ -72,11 +72,11 @@ limits! {
     }
 
     /// Root keys that sign what comes and are not trusted, for status.
-    const MAX_STRANGERS: usize = 8, "keys" {
+    const MAX_UNTRUSTED: usize = 8, "keys" {
         why: "An operator looks for one.",
         full: "The key heard longest ago makes room.",
         free: "When another key needs the place.",
-        test: "strangers_are_shown_and_bounded",
+        test: "untrusted_keys_are_shown_and_bounded",
     }
 
     /// Wrong signatures examined in a burst, over all sessions; 64 more each second.
@@ -221,7 +221,7 @@ pub(super) struct State {
     /// Digests of certificates that are genuine, oldest first.
     certificates: VecDeque<Digest>,
     /// Root keys that are not trusted, latest last.
-    strangers: VecDeque<PublicKey>,
+    untrusted: VecDeque<PublicKey>,
     accepted: u64,
     refused: [u64; TrustDrop::ALL.len()],
     wrong: u32,
@@ -235,12 +235,12 @@ pub(super) struct State {
 pub enum AnchorState {
     /// It stands in the configuration.
     Pinned,
-    /// The first that was met; nobody has confirmed it.
+    /// The first key that was seen, trusted until an operator decides.
     Enrolled,
-    /// The first that was met, confirmed by an operator.
+    /// The first key that was seen, confirmed by an operator.
     Confirmed,
-    /// It signs what comes, and is not trusted.
-    Stranger,
+    /// It signs documents that are received, and is not trusted.
+    Untrusted,
 }
 
 impl AnchorState {
@@ -250,7 +250,7 @@ impl AnchorState {
             Self::Pinned => "pinned",
             Self::Enrolled => "enrolled",
             Self::Confirmed => "confirmed",
-            Self::Stranger => "stranger",
+            Self::Untrusted => "untrusted",
         }
     }
 }
@@ -425,7 +425,7 @@ impl Trust {
             Err(_) => return Err(TrustDrop::Malformed),
         };
         self.judge_sealed(state, now, wall, document, &sealed).map_or_else(
-            // Of a key that nobody trusts it is worth what an unsigned one is.
+            // A signature by an untrusted key counts as none.
             |reason| if reason == TrustDrop::UnknownKey { unsigned(reason) } else { Err(reason) },
             |by| Ok(Some(by)),
         )
@@ -507,7 +507,7 @@ impl Trust {
         }
     }
 
-    /// An operator confirms an enrolled key. False if there is none of this name.
+    /// An operator confirms an enrolled key. False if no key has this name.
     pub fn confirm(&self, id: KeyId) -> bool {
         let mut state = self.state();
         let root = state.roots.get_mut(&id).filter(|root| root.enrolled.is_some());
@@ -516,7 +516,7 @@ impl Trust {
         is_there
     }
 
-    /// An operator takes an enrolled key back: the next one that signs may be enrolled. False if there is none of this name.
+    /// An operator takes an enrolled key back: the next one that signs may be enrolled. False if no key has this name.
     pub fn forget(&self, id: KeyId) -> bool {
         let mut state = self.state();
         let is_there = state.roots.get(&id).is_some_and(|root| root.enrolled.is_some());
@@ -537,9 +537,9 @@ impl Trust {
     pub fn report(&self) -> TrustReport {
         let state = self.state();
         let mut anchors: Vec<Anchor> = state.roots.values().filter_map(|root| state.anchor(root)).collect();
-        anchors.extend(state.strangers.iter().filter(|it| !state.roots.contains_key(&it.id())).map(|key| {
+        anchors.extend(state.untrusted.iter().filter(|it| !state.roots.contains_key(&it.id())).map(|key| {
             let (revoked, streams) = (Vec::new(), Vec::new());
-            let state = AnchorState::Stranger;
+            let state = AnchorState::Untrusted;
             Anchor { key: *key, state, latest: 0, revoked, revocation_number: None, streams }
         }));
         let Policy { mode, enrol, .. } = state.policy;
@@ -551,7 +551,7 @@ fn pinned(policy: &Policy) -> impl Iterator<Item = PublicKey> {
     policy.keys.iter().chain(policy.services.iter().flat_map(|it| &it.keys)).copied()
 }
 
-/// Whether a seal is valid at `wall`, or where nobody knows the date, at the time of the latest document of its root.
+/// Whether a seal is valid at `wall`, or while the date is not known, at the time of the latest document of its root.
 fn in_time(seal: &Seal, wall: Option<WallTime>, (epoch, latest): (u32, u64)) -> Result<(), TrustDrop> {
     let Seal { certificate, edition, .. } = seal;
     let date = wall.map(WallTime::unix_seconds);
@@ -595,10 +595,10 @@ impl State {
         if self.roots.contains_key(&key.id()) && pinned(&self.policy).any(|it| it == *key) {
             return Err(TrustDrop::WrongService);
         }
-        self.strangers.retain(|it| it != key);
-        self.strangers.push_back(*key);
-        if self.strangers.len() > MAX_STRANGERS {
-            self.strangers.pop_front();
+        self.untrusted.retain(|it| it != key);
+        self.untrusted.push_back(*key);
+        if self.untrusted.len() > MAX_UNTRUSTED {
+            self.untrusted.pop_front();
         }
         Err(TrustDrop::UnknownKey)
     }

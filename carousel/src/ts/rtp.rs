@@ -117,7 +117,8 @@ impl Reorder {
         if ahead < 0 {
             self.counts.late += 1;
             self.late_run += 1;
-            // A sender that restarted with the same SSRC (dvblast and multicat always have 0) is far away, or behind for good.
+            // A sender that restarted with the same SSRC (dvblast and multicat always have 0) is far away, or behind
+            // permanently.
             if ahead < -1000 || self.late_run > MAX_LATE_RUN {
                 self.counts.restarts += 1;
                 self.flush(&mut each);

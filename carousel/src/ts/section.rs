@@ -427,7 +427,7 @@ mod tests {
         let begin = [&[0][..], &third[..183]].concat();
         let both = [&third[183..184], &both].concat();
         assert_eq!(assemble(&run_on(&[&begin, &both])), (vec![third, second.clone()], vec![]));
-        // Where packets are missing, nobody knows where one begins.
+        // Behind missing packets the start of the next one is not known.
         let mut packets = run_on(&[&[&[0][..], &first].concat(), &second, &second]);
         packets.remove(1);
         assert_eq!(assemble(&packets), (vec![first], vec![]));

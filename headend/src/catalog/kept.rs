@@ -1,6 +1,6 @@
 //! Last good programme guides, and the parts of them that outlive a worse one.
 //!
-//! A grabber that fails leaves a file that is empty, cut, of other channels, or gone. None of that ends a guide that is
+//! A failing grabber leaves a file that is empty, cut, of other channels, or no file. None of that ends a guide that is
 //! still good: it stays until its last event is over. So does the schedule of a single channel that the new file lacks.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,7 +11,7 @@
 //! | `options/catalog.rs` | `[dvb_i]`, `[source.service]` |
 //! | `list.rs` | the service list: a service for each source, an instance for each way to have it |
 //! | `content.rs` | what the media are, in the terms of the classification schemes |
-//! | `titles.rs` | what can be had on demand, and box sets |
+//! | `titles.rs` | titles on demand, and box sets |
 //! | `images.rs` | logos: files that are carried, and URLs that are not |
 //! | `kept.rs` | guides as they were last read, and what stays of one when the next is worse |
 //! | `versions.rs` | what has changed since the last time |
@@ -148,11 +148,11 @@ impl Catalog {
         for events in whole.schedules.values_mut() {
             events.retain(|event| event.end > today && event.start < end);
         }
-        let blemishes = whole.tidy();
-        if !blemishes.is_empty() && dvb_i.guides.len() > 1 {
+        let repairs = whole.tidy();
+        if !repairs.is_empty() && dvb_i.guides.len() > 1 {
             problems.push(Problem {
                 place: "dvb_i.guides".to_owned(),
-                what: format!("{} events of different guides overlap", blemishes.len()),
+                what: format!("{} events of different guides overlap", repairs.len()),
                 fix: "let each guide have its own channels",
             });
         }
@@ -225,7 +225,7 @@ fn guide_documents(
     versions: &mut Versions,
     newest_s: u64,
 ) -> Vec<Announcement> {
-    // Who receives them answers every question by itself.
+    // Receivers of these files answer every question by themselves.
     let options = tva::Options { language: &dvb_i.language, is_full: true, ..tva::Options::default() };
     let services: Vec<&str> = guide.schedules.keys().map(String::as_str).collect();
     let today = midnight(now);

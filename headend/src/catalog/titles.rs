@@ -11,7 +11,7 @@ use crate::config::{Config, Source};
 use crate::options::DvbI;
 use crate::package::Inventory;
 
-/// Titles without a licence can be had from 2020 to 2099.
+/// Titles without a licence are available from 2020 to 2099.
 const ALWAYS_MS: (i64, i64) = (1_577_836_800_000, 4_070_908_800_000);
 
 /// The authority in the CRIDs: that of the list's tag URI.

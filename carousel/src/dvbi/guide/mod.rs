@@ -70,7 +70,7 @@ pub struct Guide {
     /// Events by service (`ContentGuideServiceRef`, else `UniqueIdentifier`), in order of time after
     /// [`Guide::tidy`].
     pub schedules: BTreeMap<String, Vec<Event>>,
-    /// Titles that can be had at any time.
+    /// Titles on demand.
     pub on_demand: Vec<OnDemand>,
     /// Series, seasons and box sets by their CRID.
     pub groups: BTreeMap<String, Group>,
@@ -160,7 +160,7 @@ pub struct Event {
     pub is_first_showing: bool,
 }
 
-/// One title that can be had at any time.
+/// One title on demand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnDemand {
     /// CRID of the programme.
@@ -171,7 +171,7 @@ pub struct OnDemand {
     pub locators: Vec<(String, String)>,
     /// Duration.
     pub duration_ms: i64,
-    /// From when on it can be had.
+    /// Start of its availability.
     pub start: WallTime,
     /// Until when.
     pub end: WallTime,
@@ -207,8 +207,8 @@ pub enum GroupKind {
 }
 
 reasons! {
-    /// Mistakes of events, and their treatment.
-    pub enum Blemish {
+    /// Repairs of mistakes in the events of a schedule.
+    pub enum EventRepair {
         /// The event overlaps the next one: it is cut.
         Overlaps = "overlaps",
         /// The event has no end: it ends where the next one begins, or is left out.
@@ -232,14 +232,14 @@ pub const NO_END: WallTime = WallTime::from_unix_ms(i64::MAX);
 impl Guide {
     /// Brings every schedule into order of time, without overlaps, gaps left as they are. Tells what it had to change, by
     /// service.
-    pub fn tidy(&mut self) -> Vec<(String, Blemish)> {
-        let mut blemishes = Vec::new();
+    pub fn tidy(&mut self) -> Vec<(String, EventRepair)> {
+        let mut repairs = Vec::new();
         for (service, events) in &mut self.schedules {
-            let mut tell = |blemish| blemishes.push((service.clone(), blemish));
+            let mut tell = |repair| repairs.push((service.clone(), repair));
             events.retain(|event| {
                 let is_known = self.programmes.contains_key(&event.programme);
                 if !is_known {
-                    tell(Blemish::NoProgramme);
+                    tell(EventRepair::NoProgramme);
                 }
                 is_known
             });
@@ -250,7 +250,7 @@ impl Guide {
             events.dedup_by(|later, earlier| {
                 let is_twice = later.start == earlier.start;
                 if is_twice {
-                    tell(Blemish::Twice);
+                    tell(EventRepair::Twice);
                 }
                 is_twice
             });
@@ -260,18 +260,18 @@ impl Guide {
                 let event = &mut events[at];
                 match next {
                     _ if event.end == NO_END => {
-                        tell(Blemish::Endless);
+                        tell(EventRepair::Endless);
                         event.end = next.unwrap_or(event.start);
                         is_reported = next.is_none();
                     }
                     Some(next) if event.end > next => {
-                        tell(Blemish::Overlaps);
+                        tell(EventRepair::Overlaps);
                         event.end = next;
                     }
                     _ => {}
                 }
                 if event.end.unix_ms().saturating_sub(event.start.unix_ms()) > MAX_EVENT_MS {
-                    tell(Blemish::TooLong);
+                    tell(EventRepair::TooLong);
                     event.end = event.start.plus_ms(MAX_EVENT_MS);
                 }
             }
@@ -281,13 +281,13 @@ impl Guide {
             events.retain(|event| {
                 let is_something = !is_empty(event);
                 if !is_something {
-                    tell(Blemish::Empty);
+                    tell(EventRepair::Empty);
                 }
                 is_something
             });
         }
         self.schedules.retain(|_, events| !events.is_empty());
-        blemishes
+        repairs
     }
 
     /// Takes the parts of another guide. What does not fit any more is left out and counted.
@@ -376,10 +376,10 @@ mod tests {
             end: WallTime::from_unix_ms(9000),
             is_first_showing: false,
         });
-        let blemishes: Vec<Blemish> = messy.tidy().into_iter().map(|(_, blemish)| blemish).collect();
+        let repairs: Vec<EventRepair> = messy.tidy().into_iter().map(|(_, repair)| repair).collect();
         assert_eq!(times(&messy), [(0, 200), (200, 300), (300, 500), (600, 600 + day)]);
-        use Blemish::{Empty, Endless, NoProgramme, Overlaps, TooLong, Twice};
-        assert_eq!(blemishes, [NoProgramme, Twice, Overlaps, Endless, TooLong, Empty]);
+        use EventRepair::{Empty, Endless, NoProgramme, Overlaps, TooLong, Twice};
+        assert_eq!(repairs, [NoProgramme, Twice, Overlaps, Endless, TooLong, Empty]);
         assert_eq!(messy.tidy(), []);
         // The last one has no end, and nothing follows: nothing can be said of it.
         let mut endless = guide(&[(0, -1)]);

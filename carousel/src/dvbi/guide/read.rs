@@ -1,9 +1,8 @@
 //! A guide from TV-Anytime documents: of any edition, with any prefix, by local names, read leniently.
 //!
-//! A document is read piece by piece (a day of 300 services has tens of megabytes); what one piece lacks is counted and
-//! costs only that piece. Descriptions of instances, reviews, purchases and segments are left out, and so is where a
-//! programme is both an episode and a member of a box set: it stays an episode. Groups may name each other in circles,
-//! since whoever asks for their members looks one level down.
+//! A document is read piece by piece (a day of 300 services has tens of megabytes); a faulty piece is counted and costs only
+//! itself. Descriptions of instances, reviews, purchases and segments are left out. A programme that is both an episode and a
+//! member of a box set stays an episode. Groups may name each other in circles, since members are looked up one level down.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -298,7 +297,7 @@ fn describe(programme: &mut Programme, about: &Element, language: &str) {
             None => push_text(&mut programme.synopses, synopsis, language, MAX_TEXT),
         }
     }
-    // The title again is what stands where nobody wrote a synopsis.
+    // Some broadcasters repeat the title in place of a synopsis.
     let stand_in = |text: &Text| Text::new(text.language.clone(), cut(&text.text, MAX_SYNOPSIS[1]));
     let titles: Vec<Text> = programme.titles.iter().map(stand_in).collect();
     programme.synopses.retain(|synopsis| !titles.contains(synopsis));

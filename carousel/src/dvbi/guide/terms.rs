@@ -79,7 +79,7 @@ impl Tva {
         matches!(self, Self::V2024 | Self::V2026)
     }
 
-    /// Whether a showing outside a schedule is told by a `BroadcastEvent`.
+    /// Whether a showing outside a schedule is described by a `BroadcastEvent`.
     pub(super) const fn has_broadcast_events(self) -> bool {
         matches!(self, Self::V2026)
     }

@@ -113,8 +113,8 @@ pub fn schedule(
     Some(writing.document(Some(programmes.collect()), None, Some(schedules)))
 }
 
-/// Programmes of services now and next. The groups that say which is which can be told for one service only; for several,
-/// the times say it. `None` if none of them is known.
+/// Programmes of services now and next. Groups that mark which is which exist for one service only; for several, the times
+/// show it. `None` if none of the services is known.
 pub fn now_next(guide: &Guide, services: &[&str], now: WallTime, options: &Options<'_>) -> Option<Element> {
     Writing { guide, options }.around(services, now, 0, 1)
 }
@@ -132,8 +132,8 @@ pub fn window(
     Writing { guide, options }.around(&[service], now, earlier.min(MAX_WINDOW), later.min(MAX_WINDOW))
 }
 
-/// All about a programme: from 2026 on with its showings to come, always with where it can be had on demand. `None` if
-/// it is not known.
+/// The full description of a programme: from 2026 on with its coming showings, always with its availability on demand.
+/// `None` if it is not known.
 pub fn programme(guide: &Guide, crid: &str, now: WallTime, options: &Options<'_>) -> Option<Element> {
     let writing = Writing { guide, options };
     let programme = guide.programmes.get(crid).filter(|programme| is_crid(&programme.crid))?;
@@ -263,7 +263,7 @@ pub fn box_set_lists(guide: &Guide, category: &str, options: &Options<'_>) -> Op
     Some(writing.document(None, Some(std::iter::once(root).chain(members).collect()), None))
 }
 
-/// Titles of a box set, and of the series that are in it, that can be had on demand. `None` if it is not known.
+/// Titles on demand of a box set, and of the series in it. `None` if it is not known.
 pub fn box_set_contents(
     guide: &Guide,
     box_set: &str,
@@ -470,7 +470,7 @@ impl<'a> Writing<'a> {
         })
     }
 
-    /// The title on demand of each programme that is not over and can be played; of several, the one that can be had
+    /// The title on demand of each programme that is not over and can be played; of several, the one that is available
     /// first.
     fn titles_to_have(&self, now: WallTime) -> BTreeMap<&'a str, &'a OnDemand> {
         let guide: &'a Guide = self.guide;

@@ -180,7 +180,8 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Objects of no bytes that no packet has contradicted for long enough, or for a turn of the carousel, are whole.
+    /// Completes zero-length objects once no packet has contradicted the length for the grace period, or for a cycle of the
+    /// carousel.
     fn take_for_empty<S: Storage<Buf = B>>(&mut self, now: Instant, storage: &mut S) {
         let repeats = self.stats.dropped(DropReason::Repeat);
         while let Some(first) = self.empty.front()

@@ -144,7 +144,7 @@ impl Track {
                 _ => (first, last, 1),
             };
             let start = self.again.0;
-            // A pass whose beginning is lost cannot be told from copies.
+            // A pass whose beginning is lost looks like copies of packets.
             if self.again.2 == NEW_PASS && start < self.lowest + NEW_PASS {
                 lost += self.settle_leap() + self.settle_before();
                 let before = Some((self.highest, self.heard));

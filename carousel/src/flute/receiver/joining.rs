@@ -104,14 +104,15 @@ pub enum Joined {
 /// Chunks of so many bytes are the same in two passes of one run only: shorter ones may be a `styp` box.
 const MEDIA_BYTES: usize = 128;
 
-/// What a chunk with a later TOI than those that follow it in the segment is of.
+/// Which run of the packager an out-of-order chunk belongs to: one whose TOI is later than those of the chunks behind it in the
+/// segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Run {
-    /// The segment's: it is no such chunk, or repeats the segment.
+    /// That of the segment: the chunk is in order, or repeats the segment.
     Same,
-    /// Another run's under the same name.
+    /// Another run under the same name.
     Other,
-    /// Of nobody knows which yet.
+    /// Not decided yet.
     Unknown,
 }
 
@@ -158,7 +159,7 @@ impl Segment {
         self.chunks.iter().any(|(at, before)| *at > offset && is_later(*before, toi))
     }
 
-    /// What a chunk is of. Of another run its bytes differ from those that are held; where none are held, the chunks behind it tell.
+    /// Decides the run of a chunk by comparing its bytes with those held; without any, by the chunks that follow.
     fn run_of(&mut self, name: &ChunkName<'_>, toi: Toi, bytes: &[u8]) -> Run {
         let chunk = (name.offset, toi);
         if let Some(pass) = &mut self.pass {
@@ -185,7 +186,7 @@ impl Segment {
                 Run::Same
             }
             Some(false) => Run::Other,
-            // It is whole without what is held.
+            // The last chunk needs no further evidence.
             _ if name.is_last || self.again.len() >= MAX_AGAIN => Run::Other,
             _ => Run::Unknown,
         }
@@ -216,12 +217,12 @@ impl Segment {
 /// A segment that is being joined.
 #[derive(Debug, Clone, Copy)]
 pub struct Unfinished<'a> {
-    /// Its description, as [`Joined::Begun`] told it.
+    /// Its description, as in [`Joined::Begun`].
     pub file: &'a Arc<File>,
     /// End of what has come without a gap: where the next chunk begins.
     pub end: u64,
-    /// A chunk behind that has come, or one of the next segment, and this one has not ended as
-    /// far as can be told: of a sender that keeps the order, that chunk is late or lost.
+    /// A later chunk has come, or one of the next segment, and as far as is known this segment has not ended: if the sender
+    /// keeps the order, the chunk at `end` is late or lost.
     pub is_passed: bool,
     /// It has as many fragments as the one before: it is complete if nothing more comes for [`END_SILENCE`].
     pub is_over: bool,
@@ -246,7 +247,7 @@ impl Joiner {
         ChunkName::split(&file.content_location).is_some()
     }
 
-    /// Takes a complete and verified chunk. False if it is none, or was taken before.
+    /// Takes a complete and verified chunk. False if the object is no chunk, or was taken before.
     pub fn chunk(&mut self, now: Instant, file: &File, bytes: &[u8]) -> bool {
         let Some(name) = ChunkName::split(&file.content_location) else { return false };
         if self.done.iter().any(|(object, tois)| object == name.object && tois.contains(&file.toi)) {
@@ -254,7 +255,7 @@ impl Joiner {
             return false;
         }
         if name.offset == 0 {
-            // Nothing more tells of which run the chunks of others are: they are of the newest.
+            // No further evidence comes for undecided chunks of other segments: they belong to the newest run.
             let is_undecided = |it: &Segment| !it.again.is_empty() && it.file.content_location != name.object;
             while let Some(at) = self.open.iter().position(is_undecided) {
                 let again = self.replace(at);
@@ -774,9 +775,9 @@ mod tests {
             let ends: Vec<End> = complete(&mut joiner).into_iter().map(|it| it.2).collect();
             (states, ends.contains(&End::Silence))
         };
-        assert_eq!(states(4, 5), ([(false, true); 3], true), "it is whole");
+        assert_eq!(states(4, 5), ([(false, true); 3], true), "it is complete");
         assert_eq!(states(4, 4), ([(true, false); 3], false), "its last chunk is lost");
-        assert_eq!(states(0, 5), ([(false, false), (false, false), (true, false)], false), "nobody knows");
+        assert_eq!(states(0, 5), ([(false, false), (false, false), (true, false)], false), "not known");
         assert_eq!(states(4, 1), ([(true, false); 3], false), "no fragment yet");
     }
 

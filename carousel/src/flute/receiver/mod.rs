@@ -257,8 +257,8 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Takes one packet of this session. `datagram` is the whole UDP payload of `packet`; `wall` is the date, or
-    /// `None` while nobody knows it (then nothing expires).
+    /// Takes one packet of this session. `datagram` is the whole UDP payload of `packet`; `wall` is the date, or `None` while
+    /// it is not known (then nothing expires).
     ///
     /// Events may follow; poll them after every batch.
     #[inline]
@@ -549,7 +549,7 @@ impl<B> Receiver<B> {
         if !object.stalled && !object.received.is_complete() {
             object.stalled = true;
             self.stats.lost += self.gaps.end(object.toi);
-            // Without a name nobody can do anything about it; it is told when it gets one.
+            // Without a name it cannot be repaired; the event follows when the object gets one.
             if object.file.is_some() {
                 self.events.push_back(Event::Stalled { toi: object.toi });
             }
@@ -631,9 +631,9 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Puts bytes that came another way (unicast repair) into an object in flight. Only whole symbols are used; what
-    /// is there already stays. Blocks that can be decoded with them are told of. Returns the number of symbols that were new, or `None`
-    /// if the object is not in flight.
+    /// Puts bytes that came another way (unicast repair) into an object in flight. Only complete symbols are used; bytes that
+    /// are there already stay. Blocks that can be decoded with them are reported as events. Returns the number of symbols that
+    /// were new, or `None` if the object is not in flight.
     pub fn repair<S: Storage<Buf = B>>(
         &mut self,
         toi: Toi,

@@ -15,7 +15,7 @@ pub struct OpenRequest<'a> {
     pub length: u64,
     /// Its description by the FDT; `None` if the object is opened by EXT_FTI before it has a name.
     pub file: Option<&'a Arc<File>>,
-    /// Symbols that have arrived; the receiver writes it, anybody may read it.
+    /// Symbols that have arrived; the receiver writes it, other threads may read it.
     pub received: &'a Arc<SymbolMap>,
 }
 

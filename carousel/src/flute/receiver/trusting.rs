@@ -1,4 +1,4 @@
-//! Trust in what describes a session: which FDT Instances count, and what follows from their signatures.
+//! Trust in the descriptions of a session: which FDT Instances count, and the effects of their signatures.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub struct SessionTrust {
 }
 
 impl<B> Receiver<B> {
-    /// Packets of objects without a description are kept early, so that nothing is opened for what nobody has signed.
+    /// Packets of objects without a description are kept early, so that nothing is opened without a signature.
     pub(super) fn needs_description(&self) -> bool {
         self.config.trust.as_ref().is_some_and(|it| it.mode == Mode::Require)
     }

@@ -90,7 +90,7 @@ pub struct ReceiverStats {
     pub bytes: u64,
     /// Packets with new symbols.
     pub stored: u64,
-    /// Packets of TOI 0 that were of use.
+    /// Packets of TOI 0 that were used.
     pub fdt: u64,
     /// Packets without payload.
     pub control: u64,

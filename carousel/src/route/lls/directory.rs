@@ -94,7 +94,7 @@ type ListKey = (IpAddr, SocketAddr, u8);
 
 #[derive(Debug)]
 struct List {
-    /// Serial number of its first table: who came first keeps what is claimed twice.
+    /// Serial number of its first table: where two services claim the same, the first keeps it.
     serial: u64,
     version: u8,
     heard: Instant,
@@ -277,7 +277,8 @@ impl ServiceDirectory {
         true
     }
 
-    /// Decides what is received. Who came first keeps an address or identifiers that are claimed twice. Whether anything has changed.
+    /// Decides what is received. Where two services claim an address or identifiers, the first keeps them. Returns whether
+    /// anything has changed.
     fn settle(&mut self) -> bool {
         let mut lists: Vec<&mut List> = self.lists.values_mut().collect();
         lists.sort_by_key(|it| it.serial);

@@ -141,7 +141,7 @@ pub struct Table {
     pub content: Content,
 }
 
-/// The tables of a datagram that was sent to a group of low-level signalling. `None` if it is none.
+/// The tables of a datagram that was sent to a group of low-level signalling. `None` if it contains none.
 pub fn tables(datagram: &[u8]) -> Option<Vec<Table>> {
     let mut reader = Reader::new(datagram);
     let [id, group_id, _count, version] = reader.array("LLS header").ok()?;

@@ -1,4 +1,4 @@
-//! Reassembly of one ROUTE session: packets in, named objects out, whole or while they grow.
+//! Reassembly of one ROUTE session: packets in, named objects out, complete or while they grow.
 //!
 //! ```text
 //!                first packet         name known             length known, all bytes there
@@ -81,7 +81,7 @@ limits! {
     /// Silence of a media object after which its packets, or the repair symbols that would replace them, are late.
     const LATE_SILENCE: Duration = Duration::from_millis(500), "s" {
         why: "Pieces of a live object come every 0.1 to 0.5 s, its repair symbols behind its last.",
-        full: "Whoever waits for the object hears that it may not come; it goes on if it does.",
+        full: "Readers of the object are warned that it may not come; if it does, reception continues.",
         free: "With the next packet of the object.",
         test: "packets_of_a_growing_object_are_late_when_those_behind_them_have_come",
     }
@@ -120,7 +120,7 @@ pub enum Event {
     Begun {
         /// Its channel.
         tsi: u64,
-        /// Its description; its length is not known, or not told.
+        /// Its description, without its length where that is not known.
         file: Arc<File>,
     },
     /// An object is complete.
@@ -185,9 +185,9 @@ pub struct GrowingState {
     pub toi: Toi,
     /// Bytes are missing before the last one that has come.
     pub has_gap: bool,
-    /// What is missing does not come any more, as far as can be told: a later byte has come and the channel has no repair symbols; or
-    /// nothing of it has come for [`LATE_SILENCE`], behind a later byte or the beginning of the next object; of one that may have ended,
-    /// for [`END_SILENCE`].
+    /// As far as is known, the missing bytes will not come any more: a later byte has come and the channel has no repair
+    /// symbols; or nothing of the object has come for [`LATE_SILENCE`], behind a later byte or the beginning of the next
+    /// object; if it may have ended, for [`END_SILENCE`].
     pub is_late: bool,
 }
 
@@ -293,7 +293,7 @@ impl Receiver {
                 return Err(RouteDrop::TooLong);
             }
             Err(drop) => {
-                // It may have told the length.
+                // It may contain the length.
                 self.advance(tsi, at);
                 return Err(RouteDrop::of(drop));
             }
@@ -404,7 +404,7 @@ impl Receiver {
         }
     }
 
-    /// Ends objects whose end nobody has marked, as far as that can be told.
+    /// Ends objects without a mark of their end, as far as the end can be decided.
     fn guess_ends(&mut self, tsi: u64, is_due: impl Fn(&Object) -> bool, end: End) {
         let Some(channel) = self.channels.get(&tsi) else { return };
         let expected = channel.fragments.expected();
@@ -512,7 +512,7 @@ impl Receiver {
         }
     }
 
-    /// Nothing more comes: objects without a mark of their end are complete if that can be told. Poll events afterwards.
+    /// End of input: objects without a mark of their end are complete if that can be decided. Poll events afterwards.
     pub fn end_silent(&mut self) {
         let tsis: Vec<u64> = self.channels.keys().copied().collect();
         for tsi in tsis {
@@ -566,7 +566,7 @@ impl Receiver {
         let missing = object.bytes.missing().iter().map(|it| it.end - it.start).sum::<u64>();
         self.stats.missing_bytes += missing;
         if object.codepoint.is_media {
-            // What comes of it from now on is told only if it becomes complete after all.
+            // Its further packets cause an event only if it becomes complete after all.
             self.done_with(tsi, object.toi, Done { length: 0, fingerprint: 0 });
         }
         self.failed(tsi, object.toi, object.file, why);

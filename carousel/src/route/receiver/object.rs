@@ -21,11 +21,11 @@ pub(super) struct Object {
     pub(super) entity: Option<(u64, bool)>,
     /// Evidence of its length.
     pub(super) end: Option<End>,
-    /// Bytes from its beginning that have been told.
+    /// Bytes from its beginning that have been reported.
     pub(super) reported_bytes: u64,
-    /// Whether [`super::Event::Begun`] was told.
+    /// Whether [`super::Event::Begun`] was reported.
     pub(super) is_begun: bool,
-    /// Its TOI was complete before: nothing is told until it proves to be other bytes.
+    /// Its TOI was complete before: nothing is reported until its bytes prove to be different.
     pub(super) is_again: bool,
     /// The next media object of the channel has begun.
     pub(super) next_has_begun: bool,

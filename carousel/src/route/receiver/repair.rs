@@ -142,7 +142,7 @@ impl Repair {
         self.blocks.is_empty()
     }
 
-    /// A block with enough symbols that nobody is at, once the length is known; it then counts as at work.
+    /// A block with enough symbols that is not being decoded, once the length is known; it is marked as being decoded.
     pub(super) fn ready(&mut self, flow: &Oti, bytes: &Growing) -> Option<u32> {
         let shape = Shape::new(flow, bytes.length()?)?;
         let found = self.blocks.iter_mut().find(|(sbn, block)| {

@@ -1,4 +1,4 @@
-//! Repair packets of a ROUTE session, and what their symbols bring back.
+//! Repair packets of a ROUTE session, and the source blocks that their symbols restore.
 
 use super::object::Object;
 use super::{Event, MAX_SESSION_BYTES, Receiver, RepairJob, RouteDrop, Verdict};

@@ -24,7 +24,7 @@ limits! {
     /// Documents of signalling packages that are remembered, to recognise repeats.
     pub(super) const MAX_DOCUMENTS: usize = 128, "documents" {
         why: "A package has up to 64 parts.",
-        full: "All are forgotten: repeats are told once more.",
+        full: "All are forgotten: repeats are reported once more.",
         free: "At once.",
         test: "documents_are_told_when_they_change",
     }
@@ -73,7 +73,7 @@ impl Receiver {
         }
     }
 
-    /// Takes over an S-TSID: the channels of this session are described again, others are told.
+    /// Takes over an S-TSID: the channels of this session are described again, those of other sessions are reported.
     pub(super) fn described(&mut self, stsid: Stsid) {
         self.stats.left_out += stsid.left_out;
         let mut elsewhere = Vec::new();

@@ -37,7 +37,7 @@ reasons! {
         RepairNotNeeded = "repair_not_needed",
         /// The session has too many channels.
         TooManyChannels = "too_many_channels",
-        /// Nobody polls events.
+        /// Events are not polled.
         EventsFull = "events_full",
     }
 }
@@ -89,7 +89,7 @@ pub struct RouteStats {
     pub control: u64,
     /// Packets dropped, in the order of [`RouteDrop::ALL`].
     pub dropped: [u64; RouteDrop::ALL.len()],
-    /// Complete objects, by what told their end, in the order of [`End::ALL`].
+    /// Complete objects, by the evidence of their end, in the order of [`End::ALL`].
     pub complete: [u64; End::ALL.len()],
     /// Complete objects that were the same as before.
     pub repeats: u64,

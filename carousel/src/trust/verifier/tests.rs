@@ -42,11 +42,11 @@ fn ask(trust: &Trust, bytes: &[u8]) -> Result<bool, TrustDrop> {
 
 #[test]
 fn each_mode_with_each_kind_of_document() {
-    let stranger = SecretKey::from_seed(&[8; 32]);
+    let untrusted = SecretKey::from_seed(&[8; 32]);
     let certificate =
-        Certificate::issue(&stranger, stranger.public(), (0, 1), (100, 10_000_000_000), Vec::new());
-    let stranger = Sealer::new(stranger, certificate, None, 0).unwrap();
-    let unknown = sign(&stranger, &stream(), &edition(1, 0), "");
+        Certificate::issue(&untrusted, untrusted.public(), (0, 1), (100, 10_000_000_000), Vec::new());
+    let untrusted = Sealer::new(untrusted, certificate, None, 0).unwrap();
+    let unknown = sign(&untrusted, &stream(), &edition(1, 0), "");
     let forged = forged();
     let rows = [
         (b"<FDT-Instance/>".to_vec(), [Err(TrustDrop::Unsigned), Ok(false), Ok(false)]),
@@ -228,11 +228,11 @@ fn the_first_key_is_enrolled_and_no_other_until_it_is_forgotten() {
     assert_eq!(ask(&trust, &document(1, 0)), Ok(true));
     let id = ROOT.public().id();
     assert_eq!(trust.report().anchors[0].state, AnchorState::Enrolled);
-    let stranger = SecretKey::from_seed(&[8; 32]);
+    let untrusted = SecretKey::from_seed(&[8; 32]);
     let certificate =
-        Certificate::issue(&stranger, stranger.public(), (0, 1), (100, 10_000_000_000), Vec::new());
-    let stranger = Sealer::new(stranger, certificate, None, 0).unwrap();
-    let theirs = sign(&stranger, &stream(), &edition(1, 0), "");
+        Certificate::issue(&untrusted, untrusted.public(), (0, 1), (100, 10_000_000_000), Vec::new());
+    let untrusted = Sealer::new(untrusted, certificate, None, 0).unwrap();
+    let theirs = sign(&untrusted, &stream(), &edition(1, 0), "");
     assert_eq!(ask(&trust, &theirs), Err(TrustDrop::UnknownKey));
     assert!(trust.confirm(id) && !trust.confirm(KeyId([0; 8])));
     let again = Trust::new(enrol);
@@ -258,20 +258,20 @@ fn roots_beyond_the_limit_are_not_enrolled() {
 }
 
 #[test]
-fn strangers_are_shown_and_bounded() {
+fn untrusted_keys_are_shown_and_bounded() {
     let trust = Trust::new(pinned_policy(Mode::Require));
-    for seed in 100..100 + 3 * MAX_STRANGERS {
+    for seed in 100..100 + 3 * MAX_UNTRUSTED {
         let secret = SecretKey::from_seed(&[seed as u8; 32]);
         let certificate = Certificate::issue(&secret, secret.public(), (0, 1), (0, u64::MAX), Vec::new());
-        let stranger = Sealer::new(secret.clone(), certificate, None, 0).unwrap();
-        let bytes = sign(&stranger, &stream(), &edition(1, 0), "");
+        let untrusted = Sealer::new(secret.clone(), certificate, None, 0).unwrap();
+        let bytes = sign(&untrusted, &stream(), &edition(1, 0), "");
         assert_eq!(ask(&trust, &bytes), Err(TrustDrop::UnknownKey));
         let anchors = trust.report().anchors;
         assert_eq!(
             anchors.last().map(|it| (it.key, it.state)),
-            Some((secret.public(), AnchorState::Stranger))
+            Some((secret.public(), AnchorState::Untrusted))
         );
-        assert!(anchors.len() <= 1 + MAX_STRANGERS);
+        assert!(anchors.len() <= 1 + MAX_UNTRUSTED);
     }
 }
 

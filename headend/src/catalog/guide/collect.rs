@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use carousel::Digest;
 use carousel::dvbi::Text;
 use carousel::dvbi::genre;
-use carousel::dvbi::guide::{Blemish, Event, Group, Guide, MAX_EVENTS, MAX_PROGRAMMES, Part, Programme};
+use carousel::dvbi::guide::{Event, EventRepair, Group, Guide, MAX_EVENTS, MAX_PROGRAMMES, Part, Programme};
 
 use super::Read;
 use super::problems::{Problems, quoted};
@@ -154,8 +154,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Terms for names of genres; what is none becomes a keyword. A receiver shows the first one, and can name those of
-    /// DVB's own scheme: they come first.
+    /// Terms for names of genres; a name without a term becomes a keyword. Receivers show the first term, and can name
+    /// those of DVB's own scheme: they come first.
     fn hrefs(&mut self, names: &[Text], keywords: &mut Vec<Text>) -> Vec<String> {
         let mut hrefs: Vec<String> = Vec::new();
         for name in names {
@@ -226,12 +226,12 @@ impl<'a> Collector<'a> {
     pub(super) fn finish(mut self) -> Read {
         self.tell_left_out();
         self.tell_unknown_genres();
-        let mut of_service: BTreeMap<(String, Blemish), u64> = BTreeMap::new();
-        for blemish in self.guide.tidy() {
-            *of_service.entry(blemish).or_default() += 1;
+        let mut of_service: BTreeMap<(String, EventRepair), u64> = BTreeMap::new();
+        for repair in self.guide.tidy() {
+            *of_service.entry(repair).or_default() += 1;
         }
-        for ((service, blemish), times) in of_service {
-            let (what, fix) = in_words(blemish);
+        for ((service, repair), times) in of_service {
+            let (what, fix) = in_words(repair);
             self.problems.tell(
                 || format!("service {}", quoted(&service)),
                 || format!("{times} × an entry {what}"),
@@ -323,22 +323,22 @@ impl<'a> Collector<'a> {
 }
 
 /// Words for a mistake of a schedule's entry and its consequence, and the fix.
-const fn in_words(blemish: Blemish) -> (&'static str, &'static str) {
-    match blemish {
-        Blemish::Overlaps => {
+const fn in_words(repair: EventRepair) -> (&'static str, &'static str) {
+    match repair {
+        EventRepair::Overlaps => {
             ("overlaps the next one: it ends where that begins", "let each end where the next one begins")
         }
-        Blemish::Endless => (
+        EventRepair::Endless => (
             "has no end: it ends where the next one begins, the last one is left out",
             "write the end of each programme",
         ),
-        Blemish::TooLong => ("is longer than a day: cut", "see that start and end are of one day"),
-        Blemish::Empty => {
+        EventRepair::TooLong => ("is longer than a day: cut", "see that start and end are of one day"),
+        EventRepair::Empty => {
             ("ends before it begins, or within a second: left out", "write an end that is behind the start")
         }
-        Blemish::Twice => ("begins with another one: left out", "write each showing once"),
-        Blemish::NoProgramme => ("is of no programme: left out", "write the programme too"),
-        Blemish::TooMany => {
+        EventRepair::Twice => ("begins with another one: left out", "write each showing once"),
+        EventRepair::NoProgramme => ("is of no programme: left out", "write the programme too"),
+        EventRepair::TooMany => {
             ("is one more than there is room for: left out", "shorten the guide to fewer days")
         }
     }

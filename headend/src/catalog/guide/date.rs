@@ -101,7 +101,7 @@ fn clock(text: &str) -> Option<(String, &str)> {
         };
         let is_separated = bytes.get(at).is_some_and(|byte| separators.contains(byte))
             && bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
-        // Behind a date alone, a blank and digits are an hour; behind an hour, `.5` is none of its minutes.
+        // Behind a date alone, a blank and digits are an hour; behind an hour, `.5` does not count as minutes.
         let from = at + usize::from(is_separated);
         let wanted = if digits.is_empty() { 4 } else { 2 };
         let field = bytes.get(from..from + wanted).filter(|field| field.iter().all(u8::is_ascii_digit));

@@ -1,4 +1,4 @@
-//! A guide in JSON, for who writes it with a script:
+//! A guide in JSON, written by a broadcaster's script:
 //!
 //! ```json
 //! {
@@ -102,7 +102,7 @@ struct CreditEntry {
     character: Option<String>,
 }
 
-/// What is wrong with an entry. Its place in the file is told elsewhere.
+/// The fault of an entry. Its place in the file is added elsewhere.
 fn in_words(err: &serde_json::Error) -> String {
     let text = err.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(before, _)| before);

@@ -10,15 +10,15 @@
 //! | `unpack.rs`, `crate::encoding` | gzip, xz, zip; every encoding of the Encoding Standard |
 //! | `pieces.rs`, `repair.rs` | XMLTV by its channels and programmes; what scripts write in place of XML |
 //! | `xmltv.rs` | the elements of a channel and of a programme |
-//! | `json.rs` | a form of our own for who writes guides with a script; its head has an example |
+//! | `json.rs` | a form of our own for guides written by scripts; its head has an example |
 //! | `date.rs`, `episode.rs`, `rating.rs` | what XMLTV leaves to its writers: times, episode numbers, ages |
 //! | `showing.rs` | one entry of either form, its texts cleaned and bounded |
 //! | `collect.rs` | entries become programmes, events and series; the CRIDs |
 //! | `problems.rs` | what is wrong, a few lines of each kind |
 //!
-//! A bad entry is a [`Problem`] with its line, and is left out; the others go out. A file that breaks off says so
-//! ([`Read::is_cut`]): most often it is still being written, and the guide of before is better than half of a new one. What
-//! can be had on demand is not in these files.
+//! A bad entry is a [`Problem`] with its line, and is left out; the others are sent. A file that breaks off is marked
+//! ([`Read::is_cut`]): most often it is still being written, and the earlier guide is better than half of a new one. Titles
+//! on demand are not in these files.
 
 mod collect;
 mod date;

@@ -22,7 +22,7 @@ impl Problems {
         Self { file, list: Vec::new(), of_kind: BTreeMap::new(), faults: 0 }
     }
 
-    /// Tells of a part that is left out because it cannot be read.
+    /// Reports a part that is left out because it cannot be read.
     pub(super) fn fault(
         &mut self,
         within: impl FnOnce() -> String,

@@ -32,7 +32,7 @@ const WORDS: &[(&str, u8)] = &[
     ("XXX", 18),
 ];
 
-/// Youngest viewer's age, 0 (anybody) to 18; `None` if the value is not understood.
+/// Youngest viewer's age, 0 (no limit) to 18; `None` if the value is not understood.
 pub(super) fn age(value: &str) -> Option<u8> {
     let value = value.trim();
     if let Some((_, age)) = WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {

@@ -1,7 +1,7 @@
 //! XML of one entry made well-formed, where a script has written it by joining strings.
 //!
-//! A lone `&` or `<`, entities of HTML, its markup in texts, tags that are not closed, control characters: what a reader
-//! would take them for is plain in each case. Anything else stays as it is, and is refused by the XML reader.
+//! A lone `&` or `<`, entities of HTML, its markup in texts, tags that are not closed, control characters: each has one
+//! plausible reading. Anything else stays as it is, and is refused by the XML reader.
 
 use std::collections::BTreeSet;
 

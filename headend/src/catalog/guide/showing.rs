@@ -98,7 +98,7 @@ pub(super) fn clean(text: &str, most_chars: usize) -> String {
     out
 }
 
-/// A language tag as RFC 5646 writes it; empty if it is none.
+/// A language tag as RFC 5646 writes it; empty if the text is not one.
 pub(super) fn language(tag: &str) -> String {
     let tag = tag.trim();
     let is_tag = tag.len() <= 35

@@ -234,7 +234,7 @@ fn episode_number(child: &Element, showing: &mut Showing) {
     let numbers = match child.attribute("system").unwrap_or("onscreen") {
         "xmltv_ns" => episode::xmltv_ns(&child.text),
         "onscreen" | "SxxExx" | "common" => episode::onscreen(&child.text),
-        // SH is a series in general: all its episodes that nobody has described.
+        // SH is a series in general: all its episodes without a description of their own.
         "dd_progid" if !child.text.is_empty() && !child.text.starts_with("SH") => {
             showing.id = Some(clean(&child.text, MAX_NAME_CHARS));
             return;

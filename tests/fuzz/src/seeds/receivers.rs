@@ -228,7 +228,7 @@ pub(crate) fn route() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Both honest sessions, alone and beside strangers, with every kind of origin.
+/// Both honest sessions, alone and beside untrusted ones, with every kind of origin.
 pub(crate) fn delivery() -> Vec<Vec<u8>> {
     let (flute, route) = (honest().packets.len(), honest_route().packets.len());
     let mut seeds = Vec::new();

@@ -308,22 +308,22 @@ fn held_alone() -> &'static [(String, Digest)] {
 
 /// Sequences of datagrams, time, requests, results and evictions.
 ///
-/// With the first bit of the first byte, strangers send everything that the input has, and the honest session runs beside
+/// With the first bit of the first byte, untrusted senders send everything that the input has, and the honest session runs beside
 /// them: at the end all of its objects are held.
 pub(super) fn delivery(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let mode = input.byte();
-    let has_strangers = mode & 1 == 1;
+    let has_untrusted = mode & 1 == 1;
     let mut shard = Shard::new(mode);
     let honest = crate::seeds::receivers::honest();
     let route = crate::seeds::receivers::honest_route();
     let mut beside = honest.packets.iter();
     while let Some((kind, bytes)) = input.record() {
-        // The upper bits choose the source; strangers are never the honest one.
-        let source = if has_strangers { HONEST + 1 + (kind >> 4) } else { HONEST + (kind >> 6) };
+        // The upper bits choose the source; untrusted ones are never the honest one.
+        let source = if has_untrusted { HONEST + 1 + (kind >> 4) } else { HONEST + (kind >> 6) };
         let mut input = Input::new(bytes);
         match kind & 7 {
-            operation::TIME if has_strangers => shard.pass(input.word() % 100),
+            operation::TIME if has_untrusted => shard.pass(input.word() % 100),
             operation::TIME => shard.pass(input.word()),
             operation::HONEST => {
                 if let Some(packet) = altered(&honest.packets, bytes) {
@@ -338,7 +338,7 @@ pub(super) fn delivery(bytes: &[u8]) {
                 match input.byte() % 5 {
                     0 => shard.delivery.handle_request(shard.now, object),
                     1 => shard.delivery.handle_verified(shard.now, object, Ok(())),
-                    2 if !has_strangers => {
+                    2 if !has_untrusted => {
                         shard.cache.evict(|name| name.len() % 2 == 0);
                         shard.delivery.handle_evictions();
                     }
@@ -358,18 +358,18 @@ pub(super) fn delivery(bytes: &[u8]) {
             }
             _ => shard.arrive(source, bytes),
         }
-        if has_strangers && let Some(packet) = beside.next() {
+        if has_untrusted && let Some(packet) = beside.next() {
             shard.arrive(HONEST, packet);
         }
         shard.assert_counted();
     }
-    if has_strangers {
+    if has_untrusted {
         for packet in beside {
             shard.arrive(HONEST, packet);
         }
         for (name, digest) in held_alone() {
             let held = shard.cache.digest([10, 0, 0, HONEST].into(), name);
-            assert_eq!(held, Some(*digest), "{name} is lost to strangers");
+            assert_eq!(held, Some(*digest), "{name} is lost to untrusted senders");
         }
     }
     for object in std::mem::take(&mut shard.waiting) {

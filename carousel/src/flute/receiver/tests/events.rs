@@ -122,7 +122,7 @@ fn repair_fills_only_whole_symbols_that_are_missing() {
     assert_eq!(
         bench.receiver.repair(Toi(5), 3500, &bytes[3500..5999], &mut bench.storage),
         Some(1),
-        "a part of a symbol is of no use"
+        "a part of a symbol is not used"
     );
     assert_eq!(bench.receiver.repair(Toi(5), 10_000, &bytes[10_000..], &mut bench.storage), Some(1));
     assert_eq!(bench.receiver.repair(Toi(5), u64::MAX, b"x", &mut bench.storage), Some(0));

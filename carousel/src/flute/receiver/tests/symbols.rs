@@ -135,8 +135,8 @@ fn fec_oti_that_contradicts_itself_opens_nothing() {
 
 #[test]
 fn a_code_that_we_would_not_dare_leaves_source_symbols_and_drops_repair_symbols() {
-    // Alignment that does not divide the symbol, sub-blocks, a block of a gigabyte: repair symbols are of no use, source
-    // symbols are what they always are.
+    // Alignment that does not divide the symbol, sub-blocks, a block of a gigabyte: repair symbols are not used, source
+    // symbols as always.
     for oti in [
         raptorq_oti(3000, 1001, 1, 1, 4),
         raptorq_oti(3000, 1000, 1, 2, 4),
