@@ -1,6 +1,6 @@
-//! `cargo xtask bench send`: what a Gbit costs `headend send`, beside bare loops that send the same datagrams, with a call for each and with
-//! buffers that the kernel splits; and how far the gaps between packets are from their rate. By the loopback interface, where a group that
-//! nobody has joined takes what there is of the network stack before the driver.
+//! `cargo xtask bench send`: cost of a Gbit in `headend send`, beside bare loops that send the same datagrams, with a call for
+//! each and with buffers that the kernel splits; and the deviation of the gaps between packets. Over the loopback interface, to
+//! a group without members: a packet passes the network stack up to the driver.
 
 use std::fs;
 use std::io::{self, IoSlice};

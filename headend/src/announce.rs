@@ -41,7 +41,7 @@ pub struct MediaSession {
     pub components: Vec<Component>,
     /// Most bits a second.
     pub maximum_bps: u64,
-    /// Bits a second on average, where that can be told.
+    /// Bits a second on average, where that is known.
     pub average_bps: Option<u64>,
 }
 

@@ -231,7 +231,7 @@ impl Config {
             let key = format!("source[{at}].ingest");
             let has_namesake = uploaded.iter().any(|(other, it)| other < at && it.name == source.name);
             if self.ingest.is_none() {
-                all.push(Mistake::of_value(&key, "nobody listens", "add [ingest] with listen"));
+                all.push(Mistake::of_value(&key, "no listener is configured", "add [ingest] with listen"));
             } else if source.name.is_empty() || source.name.contains('/') || has_namesake {
                 let fix = "give it a name of its own without a slash";
                 all.push(Mistake::of_value(&key, "its name is the beginning of a path", fix));

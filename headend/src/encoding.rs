@@ -87,7 +87,7 @@ fn encoding_of(bytes: &[u8]) -> Result<&'static Encoding, String> {
     match Encoding::for_label(name.as_bytes()) {
         Some(encoding) if encoding == UTF_16LE || encoding == UTF_16BE => Ok(UTF_8),
         Some(encoding) => Ok(encoding),
-        // Names of UTF-8 that are none: "unicode", "utf8mb4".
+        // Names for UTF-8 that are not registered: "unicode", "utf8mb4".
         None if name.to_ascii_lowercase().contains("utf") || name.eq_ignore_ascii_case("unicode") => {
             Ok(UTF_8)
         }

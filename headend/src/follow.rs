@@ -1,5 +1,5 @@
-//! Following of sources that change, in a thread of its own: reading packages, hashing files and making repair symbols
-//! takes seconds for a film, in which sending must go on.
+//! Following of sources that change, in a thread of its own: reading packages, hashing files and making repair symbols takes
+//! seconds for a film, and sending must not wait for it.
 //!
 //! ```text
 //! watch ─▶ inventory ─▶ changes ─▶ hash, repair symbols ─▶ Update ─▶ Broadcast::apply

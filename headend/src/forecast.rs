@@ -1,7 +1,7 @@
 //! Feasibility of a catalogue before it exists: the rate that it needs against the rate of the link.
 //!
-//! Numbers in, verdicts out. The plan of objects that exist is [`crate::plan`]'s; this is for those that somebody means to
-//! promise: so many titles of so many bytes, a ladder live, a cycle that receivers shall not wait longer than.
+//! Numbers in, verdicts out. The plan of objects that exist is [`crate::plan`]'s; this is for a catalogue that is only
+//! intended: so many titles of so many bytes, a ladder live, a cycle that receivers shall not wait longer than.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
 //! Multicast of other senders on its way into a multiplex: sessions of another encoder, or of a headend without transport
 //! streams.
 //!
-//! Packets keep their source and destination and go before packets of our own: their sender paces them. What the stream
-//! has no room for is dropped here and counted. The sockets are those of [`crate::line`].
+//! Packets keep their source and destination and go before packets of our own: their sender paces them. Packets for which
+//! the stream has no room are dropped here and counted. The sockets are those of [`crate::line`].
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

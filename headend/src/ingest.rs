@@ -5,10 +5,10 @@
 //! PUT /NAME/PATH ─▶ token ─▶ name of a source ─▶ path below its folder ─▶ PATH.tmp ── end of the body ──▶ PATH
 //! ```
 //!
-//! A file has its name when its body has come to its end, and not before: whatever breaks off, or lies about its length, is
-//! removed, and the file that was there stays. [`crate::follow`] sees what is being written by the temporary name, so that
-//! segments go on the air while they are uploaded. Of two packagers of one channel the first that begins a segment brings it;
-//! the other's takes its place only if the first breaks off. The newer manifest replaces the older.
+//! A file gets its name when its body is complete: a body that breaks off, or that differs from its `Content-Length`, is
+//! removed, and the earlier file stays. [`crate::follow`] sees the file by its temporary name while it is written, so that
+//! segments go on the air during the upload. Two packagers may upload one channel: each segment is taken from the packager that
+//! begins it first, and from the other only if the first breaks off. The newer manifest replaces the older.
 
 pub(crate) mod folder;
 pub(crate) mod ledger;
@@ -332,7 +332,7 @@ impl Shared {
             return Err(IngestRefusal::TooLong);
         }
         if said == Some(0) {
-            // A packager that looks whether somebody listens.
+            // Some packagers probe for a listener first.
             return Ok(StatusCode::OK);
         }
         let mut place = channel.folder.ledger.begin(path)?;
@@ -377,7 +377,7 @@ impl Shared {
         Err(IngestRefusal::Io)
     }
 
-    /// The body is whole: the file gets its name.
+    /// The body is complete: the file gets its name.
     fn keep(
         &self,
         channel: &Channel,

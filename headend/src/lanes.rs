@@ -7,8 +7,8 @@
 //!                  └ between  short and due while a long unit is being sent     ┘
 //! ```
 //!
-//! Units are numbers here. What they are, which of them is being sent and what goes before everything else is the caller's:
-//! [`crate::air`] sends packets of objects, [`crate::multiplex`] blocks of modules.
+//! Units are numbers here. Their meaning, the one that is being sent and whatever has priority over all units are the
+//! caller's: [`crate::air`] sends packets of objects, [`crate::multiplex`] blocks of modules.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};

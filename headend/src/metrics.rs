@@ -1,7 +1,7 @@
 //! `/metrics` of a running `headend send`, as OpenMetrics: the link, the objects on the air, the signing key, uploads, the process.
 //!
-//! Values are those of `headend status`, a second old at most. One thread serves them; who scrapes never waits for the thread that
-//! sends, nor does that wait for him.
+//! Values are those of `headend status`, at most a second old. One thread serves them: scrapers and the sending thread never
+//! block each other.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -89,7 +89,7 @@ async fn serve(registry: Rc<Registry>, stream: TcpStream) {
         let response = answer(&registry, request.method(), request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
-    // Who scrapes and goes away is no news.
+    // A scraper that disconnects is not an error.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(SILENCE)
@@ -207,7 +207,7 @@ impl Collector for Scrape {
         if let Some(ingest) = &self.ingest {
             let [stored, bytes, removed, redundant] = ingest.counts();
             writer.counter("ingest_stored_files", "Files that packagers have uploaded", stored)?;
-            writer.counter("ingest_stored_bytes", "Bytes of them", bytes)?;
+            writer.counter("ingest_stored_bytes", "Bytes of uploaded files", bytes)?;
             writer.counter("ingest_removed_files", "Files that packagers have removed", removed)?;
             let help = "Uploads that another packager had brought already";
             writer.counter("ingest_redundant_files", help, redundant)?;
@@ -221,7 +221,7 @@ impl Collector for Scrape {
                 "Files that were fetched from origins of pulled sources",
                 files,
             )?;
-            writer.counter("pulled_bytes", "Bytes of them", bytes)?;
+            writer.counter("pulled_bytes", "Bytes of pulled files", bytes)?;
             writer.counter("pulled_unchanged", "Manifests that had not changed", unchanged)?;
             writer.counter("pulled_removed_files", "Pulled files that left the window", removed)?;
             let help = "Requests to origins of pulled sources that failed";
@@ -229,7 +229,7 @@ impl Collector for Scrape {
             let (keys, left_out) = pulled.listed_keys();
             let help = "Keys in the newest lists of buckets that sources are pulled from";
             writer.gauge("pull_listed_keys", help, keys as f64)?;
-            let help = "Keys of them that are left out";
+            let help = "Keys of buckets that are not pulled, by reason";
             let mut family =
                 writer.0.encode_descriptor("pull_left_out_keys", help, None, MetricType::Gauge)?;
             for (reason, count) in left_out {

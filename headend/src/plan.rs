@@ -1,10 +1,10 @@
 //! Plan of a carousel: the period of each object, and the mean time that receivers wait for it.
 //!
 //! With request probability pᵢ and transmission time sᵢ the mean wait is least when object i comes round every
-//! √(sᵢ/pᵢ)·Σ√(pⱼsⱼ); it is then (Σ√(pᵢsᵢ))²/2, the bound (Vaidya and Hameed, "Scheduling data broadcast in
-//! asymmetric communication environments", 1999). Objects with a hard maximum period (announcement, manifests) and what
-//! is reserved for live are outside this: their share of the link is taken off first. Who would come round less often
-//! than the promised cycle comes round once a cycle, and the others share what is left.
+//! √(sᵢ/pᵢ)·Σ√(pⱼsⱼ); it is then (Σ√(pᵢsᵢ))²/2, the bound (Vaidya and Hameed, "Scheduling data broadcast in asymmetric
+//! communication environments", 1999). Objects with a hard maximum period (announcement, manifests) and the reserve for
+//! live are outside this: their share of the link is taken off first. Objects whose period would exceed the promised cycle
+//! are sent once a cycle, and the others share the rest.
 //!
 //! Pure: objects and rates in, times out. [`crate::schedule`] does on line what is worked out here; reading files and
 //! sending packets are other rooms' work.
@@ -141,7 +141,7 @@ pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
                 cycle_s = cycle_s.max(period);
                 period
             });
-            // Who tunes in during a transmission takes its rest now and its beginning in the next one.
+            // A receiver that tunes in during a transmission takes its rest now and its beginning in the next one.
             let quantile = |q: f64| (own + q * period_s).min(period_s.max(own));
             ObjectPlan {
                 uri: object.uri.clone(),

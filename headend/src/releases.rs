@@ -31,7 +31,7 @@ const FIRST_TSI: u64 = 100;
 pub struct Release {
     /// Its file.
     pub path: PathBuf,
-    /// What receivers are told.
+    /// The offer that receivers get.
     pub offer: Offer,
 }
 
@@ -185,7 +185,7 @@ pub fn url(base: &str, path: &Path) -> Result<String, String> {
     }
 }
 
-/// Offers that count at `date`, by identifier, and lines on files that are none.
+/// Offers in force at `date`, by identifier, and a line for each unusable file.
 pub fn read(config: &Config, date: u64) -> (Vec<Release>, Vec<String>) {
     let (mut releases, mut problems) = (Vec::new(), Vec::new());
     let Some(folder) = folder(config) else { return (releases, problems) };
@@ -275,7 +275,7 @@ pub fn add(config: &Config, mut release: Release, date: u64) -> Result<Release, 
 /// Changes the share of receivers that are in; gives the one before, and what is on offer now.
 ///
 /// # Errors
-/// If there is none of this identifier.
+/// If no offer has this identifier.
 pub fn set_share(config: &Config, id: &str, share: u16, date: u64) -> Result<(u16, Release), String> {
     let folder = folder(config).ok_or("nothing is signed, or there is no [firmware]")?;
     let (known, _) = read(config, date);
@@ -288,7 +288,7 @@ pub fn set_share(config: &Config, id: &str, share: u16, date: u64) -> Result<(u1
 /// Takes an offer back. Receivers that have installed it keep it.
 ///
 /// # Errors
-/// If there is none of this identifier.
+/// If no offer has this identifier.
 pub fn withdraw(config: &Config, id: &str) -> Result<(), String> {
     let folder = folder(config).ok_or("nothing is signed, or there is no [firmware]")?;
     let (known, _) = read(config, 0);

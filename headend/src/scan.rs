@@ -95,7 +95,7 @@ pub fn to_table(inventory: &Inventory) -> String {
     let _ =
         writeln!(out, "{} objects, {} ({manifests} manifests)", inventory.objects.len(), human_bytes(total));
     if let Some(rule) = inventory.ignored_query.to_field() {
-        let _ = writeln!(out, "one object whatever the query has for {rule}; receivers are told");
+        let _ = writeln!(out, "one object whatever the query has for {rule}; signalled to receivers");
     }
     for left_out in inventory.left_out.iter().filter(|it| it.reason == LeftOutReason::OldSegment) {
         let (count, plural) = (grouped(left_out.count), if left_out.count == 1 { "" } else { "s" });

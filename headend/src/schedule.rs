@@ -205,7 +205,7 @@ mod tests {
         // Objects begun and not done: which, bytes left, when begun. The last is on the air.
         let mut begun: Vec<(usize, u64, u64)> = Vec::new();
         let mut now_ns = begin_ns;
-        // Who comes at any moment waits as long on average as the last start is past on average.
+        // From any moment, the mean wait is the mean time since the last start.
         let (mut ages, mut longest_s, mut stretches) = (vec![0.0; objects.len()], 0.0, Vec::new());
         let age = |from: u64, to: u64, last: u64| {
             let [from, to] = [from, to].map(|at| (at - last) as f64 / 1e9);

@@ -112,7 +112,7 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
     let certificate = if is_new || *rotate {
         let is_revoked =
             |it: &&Certificate| list.as_ref().is_some_and(|list| list.revoked.contains(&it.key.id()));
-        // Whoever had a key that is revoked may have signed any version: the next epoch overcomes all of them.
+        // A revoked key may have signed any version: the next epoch overrides all of them.
         let epoch = certificates.iter().filter(is_revoked).map(|it| it.epoch + 1).max().unwrap_or(0);
         let epoch = certificates.iter().map(|it| it.epoch).max().unwrap_or(0).max(epoch);
         let serial = known.last().map_or(0, |(number, _)| *number) + 1;
@@ -387,7 +387,7 @@ mod tests {
         let empty = folder.path().join("empty");
         fs::create_dir(&empty).unwrap();
         assert!(told(&empty).contains("no online key") && told(&empty).contains(&make(&empty)));
-        // What is told makes what is asked for.
+        // The printed key is the one that is asked for.
         keygen(&request(&empty), NOW).unwrap();
         assert!(sealer(&config(&empty), NOW).is_ok());
         fs::remove_file(empty.join("online-1.key")).unwrap();

@@ -32,7 +32,7 @@ pub fn to_json(command: &Command) -> Value {
     })
 }
 
-/// A command of a file, or of another headend. `None`: it is none.
+/// A command of a file, or of another headend. `None`: it cannot be read.
 pub fn of_json(value: &Value) -> Option<Command> {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let number = |name: &str| value.get(name).and_then(Value::as_u64);
@@ -47,7 +47,7 @@ pub fn of_json(value: &Value) -> Option<Command> {
     command.groups.iter().all(|it| is_word(it)).then_some(command)
 }
 
-/// Commands that are in force at `date`, by identifier, and lines on files that are none.
+/// Commands in force at `date`, by identifier, and a line for each unusable file.
 pub fn read(folder: &Path, date: u64) -> (Vec<Command>, Vec<String>) {
     let (mut commands, mut problems) = (Vec::new(), Vec::new());
     // A link may lead to the folder; those in it are not followed.
@@ -124,7 +124,7 @@ pub fn add(folder: &Path, command: &Command, date: u64) -> Result<(), String> {
 /// Takes a command back. Receivers that have done it have done it.
 ///
 /// # Errors
-/// If there is none of this identifier.
+/// If no command has this identifier.
 pub fn cancel(folder: &Path, id: &str) -> Result<(), String> {
     let missing =
         || format!("{id}: no command of this identifier; `headend command list` shows those in force");

@@ -141,7 +141,7 @@ pub fn listen(config: &Path, state: State) -> io::Result<()> {
         for stream in listener.incoming() {
             match stream {
                 Ok(mut stream) => {
-                    // Who asks and goes away is no news.
+                    // A client that disconnects is not an error.
                     let _ = stream.set_write_timeout(Some(CLIENT_TIMEOUT));
                     let _ = stream.write_all(format!("{}\n", state.document()).as_bytes());
                 }

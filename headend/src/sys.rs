@@ -65,7 +65,7 @@ pub(crate) fn sleep_exactly() {
 /// Nanoseconds since the boot, those in which the machine was suspended included.
 pub(crate) fn boot_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one `timespec`, which is there and borrowed by nobody else.
+    // SAFETY: the kernel writes one `timespec`, which is there and not borrowed elsewhere.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
     assert_eq!(result, 0, "Linux has this clock since 2.6.39");
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
@@ -131,13 +131,13 @@ fn open_without_links(path: &Path, flags: i32) -> io::Result<File> {
         )
     };
     match i32::try_from(opened) {
-        // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows it.
+        // SAFETY: the kernel has just opened this descriptor for us, and it is used nowhere else.
         Ok(number @ 0..) => Ok(File::from(unsafe { OwnedFd::from_raw_fd(number) })),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// The same in two steps: who changes a folder into a link between them is not noticed.
+/// The same in two steps: a folder that is replaced by a link between them is not noticed.
 fn open_after_look(path: &Path, flags: i32) -> io::Result<File> {
     for part in path.ancestors().skip(1).filter(|part| !part.as_os_str().is_empty()) {
         if std::fs::symlink_metadata(part)?.is_symlink() {

@@ -177,7 +177,7 @@ impl Transmission {
     /// Sends until the end.
     ///
     /// # Errors
-    /// A datagram that cannot be sent, an object that does not fit its session, sources that nobody follows any more.
+    /// A datagram that cannot be sent, an object that does not fit its session, or sources that are no longer followed.
     pub fn run(
         &mut self,
         clocks: &dyn Clocks,
@@ -297,9 +297,9 @@ impl Transmission {
         observer: &mut dyn Observer,
     ) -> Result<(), String> {
         if let Some(updates) = updates {
-            // What is on the air would grow old, and nobody would know.
+            // Objects on the air would grow old unnoticed.
             let failed = |Ended| {
-                "the thread that follows the sources has failed by a fault of this program, told above; please report it, and \
+                "the thread that follows the sources has failed by a fault of this program, see above; please report it, and \
                  start `headend send` again, as its service does by itself"
             };
             if let Some(update) = updates.poll().map_err(failed)? {

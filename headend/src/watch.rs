@@ -21,7 +21,7 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
 use crate::package::tree::{self, FileOnDisk, Files, Folder, is_temporary};
 
-/// Without a change for so long, a file that nobody was seen to write is finished.
+/// A file whose writer was not seen counts as finished after this time without a change.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Without a change for so long, a file that is still open for writing is finished, too.
 const ABANDONED: Duration = Duration::from_secs(60);

@@ -8,9 +8,9 @@
 //! | parked | small objects of which a [`Part`] is sent; the next one follows after [`APART_NS`] | when they are due |
 //! | backlog | what the window had before the newest segments at a start | newest first |
 //!
-//! Within its own reserve no service waits for another. What a service does not use of its reserve is for the others; what
-//! none uses is the carousel's. An object that is not begun by its deadline is dropped: whoever plays at the live edge has
-//! passed it.
+//! Within its own reserve no service waits for another. The part of a reserve that its service does not use is for the others;
+//! the part that no service uses is the carousel's. An object that is not begun by its deadline is dropped: players at the live
+//! edge have passed it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};

@@ -826,7 +826,8 @@ impl Air {
         Part::ended(symbols - left, source, repair)
     }
 
-    /// Counts a transmission. Of what is parked the repair symbols do not count: who has lost nothing has it.
+    /// Counts a transmission. Repair symbols of parked objects do not count: receivers without losses have the object
+    /// already.
     fn complete(&mut self, job: &Job) {
         if let Some(item) = job.object().and_then(|id| self.items.get_mut(&id)) {
             item.completed += 1;

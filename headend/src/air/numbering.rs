@@ -1,6 +1,7 @@
-//! Numbers of sessions and objects, for a sender that takes the place of another: what is told to it, and how it goes on.
+//! Numbers of sessions and objects for a sender that takes the place of another: the state handed over, and how the successor
+//! uses it.
 //!
-//! | number | told as | who goes on |
+//! | number | handed over as | successor |
 //! |---|---|---|
 //! | TOI of an object | by key: a digest of name, content and FEC | gives it the same one; receivers go on with what they have |
 //! | next TOI, next FDT Instance ID | as they are; the caller adds a reserve | begins there with what the other did not tell |
@@ -153,8 +154,8 @@ impl Air {
         }
     }
 
-    /// Goes on in the place of another sender that has ended: by name of the session, what it has told. All queues are made again.
-    /// Gives back how many objects keep the TOI that they had.
+    /// Continues in the place of another sender that has ended; `known` is its state by name of the session. All queues are
+    /// rebuilt. Returns how many objects keep their TOI.
     ///
     /// # Errors
     /// [`SenderError`] if there are more objects than TOIs.
@@ -173,7 +174,7 @@ impl Air {
             let numbers = by_name.get(&self.session_name(index));
             told.extend(numbers.map(|_| index));
             self.go_on_in(index, numbers, &mut known, &mut resumed)?;
-            self.describe_again(index, now_ns, wall, &known);
+            self.describe_restored(index, now_ns, wall, &known);
         }
         self.fdt_look_ns = 0;
         let ids: Vec<ItemId> = self.items.keys().copied().collect();
@@ -193,7 +194,7 @@ impl Air {
             match item.object.repeat {
                 Repeat::Live(_) if item.completed > 0 => {}
                 Repeat::Live(timing) => {
-                    // Until a first start nobody could have sent it.
+                    // Before a first start it cannot have been sent.
                     let arrived_ns = item.arrived_ns.take().filter(|_| told.contains(&item.session));
                     self.queue_live_again(id, timing, arrived_ns, now_ns);
                 }
@@ -295,7 +296,7 @@ impl Air {
 
     /// Gives the pages of a session's FDT new instances. Those that describe nothing new are sent when their time comes: receivers
     /// have the other sender's.
-    fn describe_again(
+    fn describe_restored(
         &mut self,
         index: SessionIndex,
         now_ns: u64,

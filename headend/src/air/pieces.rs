@@ -1,6 +1,6 @@
 //! Objects that are sent while they are made, in pieces: chunks of a live segment.
 //!
-//! | protocol | a piece is | its end is told by | repair symbols |
+//! | protocol | a piece is | its end is signalled by | repair symbols |
 //! |---|---|---|---|
 //! | FLUTE | an object of its own, `URL#offset` (TS 103 769 Annex F) | `URL?isLast#offset` | of each piece |
 //! | ROUTE | a range of the segment's object | EXT_TOL on the last piece's packets, and the B flag | of the segment, behind its last piece |

@@ -70,7 +70,7 @@ impl RouteGroup {
                 content_location: file.content_location.clone(),
                 toi: file.toi,
                 content_type: file.content_type.clone(),
-                // Of what is still being made nobody knows the length.
+                // The length of an object that is still being made is not known.
                 content_length: file.content_length.filter(|&length| length > 0),
                 ..File::default()
             });
@@ -104,7 +104,7 @@ impl RouteGroup {
         Arc::clone(&self.packets)
     }
 
-    /// Writes a packet with bytes of an object, whose length is told if it is known.
+    /// Writes a packet with bytes of an object, and its length if it is known.
     pub(super) fn write_source(
         &self,
         id: (Tsi, Toi),

@@ -1,4 +1,5 @@
-//! `headend catalog`.
+//! `headend catalog`: writes the announcement and DVB-I documents to files ([`crate::announce`],
+//! [`crate::catalog`]).
 
 use std::path::Path;
 

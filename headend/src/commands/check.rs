@@ -1,4 +1,4 @@
-//! `headend check`.
+//! `headend check`: prints the findings of [`crate::check`] about a configuration.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `headend command`.
+//! `headend command`: gives, lists and cancels commands to receivers ([`crate::spool`]).
 
 use carousel::command::{Action, Command, MAX_GROUPS, SERVICE, is_everything, is_word};
 use carousel::time::WallTime;

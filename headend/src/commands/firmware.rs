@@ -1,4 +1,4 @@
-//! `headend firmware`.
+//! `headend firmware`: offers, lists and withdraws firmware bundles ([`crate::releases`]).
 
 use carousel::command::{MAX_GROUPS, is_word};
 use carousel::config::plain;
@@ -61,9 +61,7 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
             }
             match problems.len() {
                 0 => Ok(()),
-                count => {
-                    Err(format!("{count} of what is in the folder of offers is not sent, as told above"))
-                }
+                count => Err(format!("{count} entries of the folder of offers are not sent; see above")),
             }
         }
     }

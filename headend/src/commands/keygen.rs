@@ -1,4 +1,4 @@
-//! `headend keygen`.
+//! `headend keygen`: makes, renews and revokes keys ([`crate::signing`]).
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! `headend plan`.
+//! `headend plan`: prints the plan of a carousel ([`crate::plan`]), its forecast and simulation, or writes
+//! them as a report ([`crate::chart`]).
 
 use super::check::is_empty;
 use super::{Identity, open, pretty, print};

@@ -1,4 +1,4 @@
-//! `headend pull`.
+//! `headend pull`: fetches the packages of pulled sources once ([`crate::pull`]).
 
 use std::collections::BTreeMap;
 
@@ -45,16 +45,19 @@ pub(super) fn pull(config: &Config, is_json: bool) -> Result<(), String> {
     match missing().count() {
         0 => Ok(()),
         count => {
-            // Of these the origin says that it has not got them either.
+            // Files that the origin does not have either.
             let nowhere = missing().filter(|it| it.reason == PullFailure::NotFound.as_str()).count();
             let rest = match nowhere {
                 0 => "players get it from the origin".to_owned(),
-                all if all == count => "players get it nowhere, since the origin has not got it".to_owned(),
+                all if all == count => "the origin does not have them either: players get 404".to_owned(),
                 some => {
-                    format!("the origin has not got {} of these; players get the rest from it", grouped(some))
+                    format!(
+                        "the origin does not have {} of these; players get the rest from it",
+                        grouped(some)
+                    )
                 }
             };
-            Err(format!("{} of what is wanted did not come, as told above; {rest}", grouped(count)))
+            Err(format!("{} files could not be fetched; see above; {rest}", grouped(count)))
         }
     }
 }
@@ -74,7 +77,7 @@ pub(super) fn before(config: &Config) -> Result<(), String> {
     all_came(&pulled)
 }
 
-/// Fails if a source as a whole did not come. Of several, each has a line.
+/// Fails if a source could not be pulled at all. Each of several has a line.
 fn all_came(pulled: &[Pulled]) -> Result<(), String> {
     let told = |it: &Pulled| Some(format!("source {}: {}", it.source, it.refusal.as_ref()?));
     let refused: Vec<String> = pulled.iter().filter_map(told).collect();
@@ -85,7 +88,7 @@ fn all_came(pulled: &[Pulled]) -> Result<(), String> {
             for line in all {
                 eprintln!("headend: {line}");
             }
-            Err(format!("{} of {} sources did not come, as told above", all.len(), pulled.len()))
+            Err(format!("{} of {} sources could not be pulled; see above", all.len(), pulled.len()))
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `headend send` and `headend build`.
+//! `headend send` and `headend build`: run the transmission loop ([`crate::transmit`]) on sockets, or into a
+//! file.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -1,9 +1,10 @@
 //! Segments of a live source that are read while their packager writes them.
 //!
-//! A file counts as such if it is named like the segments of a rendition that is on the air, apart from its last number. Its
-//! bytes are taken up to the end of a movie fragment (`moof` and `mdat`), or of a packet of a transport stream; the rest when
-//! its writer has closed or renamed it. Anything else, and a file that is whole at the first look, is sent as a finished
-//! segment is. What was sent in pieces is compared with the finished file by its digest: if that is another, it is sent too.
+//! A file counts as such a segment if it is named like the segments of a rendition that is on the air, apart from its last
+//! number. Its bytes are taken up to the end of a movie fragment (`moof` and `mdat`), or of a packet of a transport stream;
+//! the rest when its writer has closed or renamed it. Any other file, and one that is complete when it is first seen, is sent
+//! as a finished segment is. The bytes sent in pieces are compared with the finished file by its digest: if it differs, the
+//! file is sent too.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;

@@ -126,7 +126,7 @@ mod tests {
         place.take(5).unwrap();
         place.stored("new");
         assert!(matches!(ledger.begin("more"), Err(IngestRefusal::Full)));
-        // What is replaced is there until its successor is whole.
+        // The replaced file is there until its successor is complete.
         let mut place = ledger.begin("old").unwrap();
         place.take(1).unwrap();
         assert!(matches!(place.take(1), Err(IngestRefusal::Full)));

@@ -111,7 +111,7 @@ impl Inspector {
                 route::Event::Begun { .. } | route::Event::Elsewhere(_) => {}
             }
         }
-        // Nobody reads them here.
+        // There are no readers here.
         if let Some(receiver) = self.live.routes.get_mut(&at) {
             receiver.grown(|_, _, _, _| ());
         }

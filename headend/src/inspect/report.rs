@@ -171,7 +171,7 @@ fn session_table(session: &SessionReport, out: &mut String) {
         route_table(channel, session.packets - session.route_packets, out);
     }
     for (reason, count) in &session.dropped {
-        let _ = writeln!(out, "  {count} packets of no use: {reason}");
+        let _ = writeln!(out, "  {count} packets dropped: {reason}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The decision who sends: pure. Time and answers of the store are arguments; the next request is the result.
+//! The decision which headend sends: pure. Time and answers of the store are arguments; the next request is the result.
 //!
 //! ```text
 //!            unchanged for the duration, released, or absent for the duration
@@ -66,7 +66,7 @@ pub struct Lease {
 pub enum Request {
     /// The lease, and the tag of its version.
     Read,
-    /// Writes it, if the version is still that of the tag; without one, if there is none.
+    /// Writes it, if the version is still that of the tag; without a tag, if there is no document.
     Write {
         /// What is written.
         lease: Lease,
@@ -129,7 +129,7 @@ pub struct Core {
     attempts: VecDeque<(u64, u64)>,
     /// Highest sequence that was attempted.
     sequence: u64,
-    /// Highest generation that was seen: a lease that somebody removes does not begin again.
+    /// Highest generation that was seen: after a removal of the lease, generations continue.
     generation: u64,
     next_ns: u64,
     /// While it holds the lease: until when it may send. May have passed.
@@ -297,7 +297,7 @@ impl Core {
             self.next_ns = now_ns;
             return;
         }
-        // A lease that vanished is nobody's, and its holder may not know yet.
+        // A lease that vanished has no holder, but the former holder may not know yet.
         if seen.lease.is_some() {
             self.held = None;
         }

@@ -86,7 +86,7 @@ carousel::reasons! {
 pub enum LeaseRole {
     /// It sends.
     Active,
-    /// Another one does, or nobody yet.
+    /// Another headend is active, or none yet.
     Standby,
 }
 
@@ -243,7 +243,7 @@ impl Shared {
         std::mem::take(&mut self.inner().written)
     }
 
-    /// Why no lease can be had of this store.
+    /// Why this store cannot keep a lease.
     pub(super) fn broken(&self) -> Option<String> {
         self.inner().broken.clone()
     }
@@ -382,7 +382,7 @@ async fn look_at(store: &SmallStore) -> StoreLook {
         Ok(None)
     };
     let looked: Result<Option<String>, StoreFailed> = looked.await;
-    // It is of use to nobody; that it stays is no news.
+    // Best effort: a leftover probe object is harmless.
     let _ = store.remove(&name, LOOK_PATIENCE).await;
     match looked {
         Ok(None) => StoreLook::Fine,
@@ -611,7 +611,7 @@ impl Keeper {
         let before = shared.generation.load(Ordering::Acquire);
         let now = self.core.generation().unwrap_or(0);
         if now != before {
-            // Nobody may send under one generation by the time of another.
+            // Times of one generation do not permit sending under another.
             shared.until_ns.store(0, Ordering::Release);
             let log = |what: String| eprintln!("headend: lease: {what}");
             if now > 0 {
@@ -636,7 +636,7 @@ impl Keeper {
                 Some(holder) => {
                     eprintln!("headend: lease: {} is on standby; {holder} is active", shared.node);
                 }
-                None => eprintln!("headend: lease: nobody is active"),
+                None => eprintln!("headend: lease: no headend is active"),
             }
         }
         if now == 0 {

@@ -31,9 +31,9 @@ use record::{SessionState, State, write_objects};
 const PUBLISH_NS: u64 = 200_000_000;
 /// Interval at which reserves are looked at while no object comes or goes.
 const RESERVE_LOOK_NS: u64 = 10_000_000;
-/// Objects of a session that are told in the document; those of longer sessions are in tables.
+/// Objects of a session that are listed in the document; those of longer sessions are in tables.
 const INLINE_OBJECTS: usize = 256;
-/// Objects that are told in the document in all.
+/// Objects that are listed in the document in all.
 const INLINE_OBJECTS_OF_ALL: usize = 4096;
 /// A table is rewritten after a second for each so many bytes.
 const TABLE_BYTES_A_SECOND: u64 = 64 << 10;

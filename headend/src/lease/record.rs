@@ -1,4 +1,4 @@
-//! The document in the store: who holds the lease, and what another headend needs to go on.
+//! The document in the store: the holder of the lease, and the state that another headend needs to continue.
 //!
 //! ```json
 //! { "format": 1, "holder": "a", "instance": 123, "generation": 7, "sequence": 90,
@@ -8,9 +8,9 @@
 //!   "commands": [ … ] }
 //! ```
 //!
-//! `toi`, `instance_id` and `versions` are reserves: whoever goes on begins there, and the holder does not go beyond before a larger
-//! one has been written. Objects of long sessions are in tables of their own, which are written once and never changed: the document
-//! alone says which count, and it is written only by who holds the lease.
+//! `toi`, `instance_id` and `versions` are reserves: a successor begins there, and the holder does not use numbers beyond them
+//! before it has written a larger reserve. Objects of long sessions are in tables of their own, which are written once and
+//! never changed: the document alone says which count, and only the holder of the lease writes it.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -106,8 +106,8 @@ impl SessionState {
 }
 
 impl State {
-    /// What a headend that goes on `later_ms` after this was told has to know, by name of the session. `table` gives the content
-    /// of a table.
+    /// The state for a headend that takes over `later_ms` after this was written, by name of the session. `table` gives the
+    /// content of a table.
     pub fn numbers<'a>(
         &self,
         later_ms: u64,

@@ -154,7 +154,7 @@ pub struct ServiceConfig {
     pub regions: Vec<String>,
     /// Youngest viewer's age.
     pub minimum_age: Option<u8>,
-    /// When it can be had; empty: always.
+    /// Period of availability; empty: always.
     pub available: Vec<AvailableConfig>,
     /// Its channel id in the guides, if that is not the source's name.
     pub guide: String,
@@ -163,7 +163,7 @@ pub struct ServiceConfig {
     pub dvb_s: Option<u16>,
     /// Titles on demand: box set that the title is in, its name.
     pub box_set: Option<Texts>,
-    /// Titles on demand: from when to when they can be had.
+    /// Titles on demand: start and end of their availability.
     pub licence: Option<(String, String)>,
 }
 

@@ -20,7 +20,7 @@ pub struct Forecast {
     /// Rungs of a title that `title_bytes` has; with more than one, fewer rungs are among what would work.
     #[serde(default = "one")]
     pub rungs: u64,
-    /// Promise: nobody waits longer than this for any title to come round.
+    /// Promise: the longest wait for any title to come round.
     #[serde(default)]
     pub promised_cycle_s: u64,
     /// Live: rates of the rungs that are carried all the time.

@@ -59,7 +59,7 @@ impl Ingest {
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = Mistakes::of("ingest");
         if self.token_file.is_none() && !self.listen.ip().is_loopback() {
-            let what = "anybody could upload".to_owned();
+            let what = "uploads would need no credential".to_owned();
             mistakes.add("listen", what, "give token_file, or listen on 127.0.0.1");
         }
         let values = [

@@ -8,6 +8,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
-    /// Address and port at which `send` answers `GET /metrics` and `/healthz`. Anybody who reaches it may read them.
+    /// Address and port at which `send` answers `GET /metrics` and `/healthz`, without a credential.
     pub listen: SocketAddr,
 }

@@ -68,7 +68,7 @@ impl Sessions {
     }
 }
 
-/// `[nip]`: who and where this stream is (TS 103 876 clauses 8.1.4.2 and 8.4.2).
+/// `[nip]`: name and place of this stream (TS 103 876 clauses 8.1.4.2 and 8.4.2).
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Nip {
@@ -157,7 +157,7 @@ impl Default for Nip {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Repair {
-    /// Whether receivers are told to repair from the sources' base URLs.
+    /// Whether the gateway configuration names the sources' base URLs for repair.
     pub enabled: bool,
     /// Silence after which an object counts as lost in part.
     pub reception_timeout_ms: u64,

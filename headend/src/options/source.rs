@@ -86,7 +86,8 @@ pub struct Source {
     #[serde(default)]
     pub follow_links_to: Vec<PathBuf>,
     /// Query parameters of its URIs that do not distinguish objects: `true` for all, `false` for none, or a list of names.
-    /// Left out: those that its manifests have, such as session identifiers and version hashes. Receivers are told.
+    /// Left out: those that its manifests have, such as session identifiers and version hashes. They are signalled to
+    /// receivers.
     #[serde(default)]
     pub ignore_query: Option<IgnoreQuery>,
     /// Its service in the catalogue for televisions.

@@ -1,8 +1,7 @@
 //! Faults of media files that no player can play: found before a cache takes them for complete.
 //!
-//! Only what can be said for certain is a fault: a file that is empty, ends in the middle of a box or packet, is another
-//! kind of file, or cannot be decoded from its start. Media that are encrypted as a whole, and formats that are not known
-//! here, are opaque and pass.
+//! Only certain faults count: a file that is empty, ends in the middle of a box or packet, is another kind of file, or
+//! cannot be decoded from its start. Encrypted media and unknown formats are opaque and pass.
 
 use std::fs::File;
 use std::io;

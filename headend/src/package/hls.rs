@@ -302,7 +302,7 @@ impl Reading<'_> {
             let of = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
             let mut pairs = around.query.split('&').filter_map(|pair| pair.split_once('='));
             let value = pairs.find(|(key, _)| of(key) == name).map(|(_, value)| of(value));
-            // Of a playlist that players open with a query of their own, nobody here knows the value: any stands for it
+            // Players open the playlist with a query of their own whose value is not known here: any value stands for it
             // where the query does not matter.
             let value = value.or_else(|| around.has_any_query.then(|| "any".to_owned()));
             return value.filter(|value| !value.is_empty()).map(|value| (name.clone(), value)).ok_or_else(

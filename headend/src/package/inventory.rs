@@ -200,7 +200,7 @@ carousel::reasons! {
 }
 
 impl LeftOutReason {
-    /// Whether a player misses it: a manifest promises it, and nobody else has it.
+    /// Whether players miss it: a manifest lists it, and no other source has it.
     pub const fn is_fault(self) -> bool {
         !matches!(self, Self::Elsewhere | Self::OldSegment | Self::BeingWritten | Self::QuerySelects)
     }

@@ -192,7 +192,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The file of this decoded name. Of two spellings of one text (Unicode normalisation forms), the one that is there:
-    /// macOS decomposes names of files, and whoever writes manifests may not.
+    /// macOS decomposes names of files, and manifests may not.
     fn file_of(&self, plain: String) -> Option<String> {
         if self.files.contains_key(&plain) {
             return Some(plain);

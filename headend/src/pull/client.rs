@@ -88,7 +88,8 @@ pub(super) enum Answer {
     Body {
         /// It is the rest of what was asked for from an offset on.
         continues: bool,
-        /// Bytes of the whole, where that is told of a part: it may have fewer than were asked for (RFC 9110 section 15.3.7).
+        /// Length of the complete file, where the response is a part of it: the part may be shorter than was requested (RFC
+        /// 9110 section 15.3.7).
         whole_bytes: Option<u64>,
         /// Validator of this version.
         validator: Option<Validator>,

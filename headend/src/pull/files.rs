@@ -251,7 +251,7 @@ impl Coming<'_> {
         self.temporary.as_file().try_clone()
     }
 
-    /// It is whole, and gets its name.
+    /// The file is complete, and gets its name.
     pub(super) fn keep(self) -> Result<(), Failed> {
         let bytes = self.bytes();
         self.temporary.persist(&self.target).map_err(|err| refused(err.error))?;

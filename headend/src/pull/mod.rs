@@ -278,8 +278,8 @@ fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, Strin
     }
 }
 
-/// Keeps a source followed. A task that ends by a panic is counted as `internal`, told, and replaced by a new one with pauses of
-/// 1 to 60 s: the folder has what was pulled.
+/// Keeps a source followed. A task that panics is counted as `internal`, logged, and replaced by a new one with pauses of 1 to
+/// 60 s: the folder keeps the files pulled so far.
 async fn keep_following<T, F: Future<Output = Infallible> + 'static>(
     source: &str,
     first: T,
@@ -1013,8 +1013,8 @@ fn until_next_round(
     [listing, retry].into_iter().flatten().fold(manifests, Duration::min)
 }
 
-/// Paths of manifests that were read: all of them may change. Of a bucket those of live presentations; its list tells of
-/// others.
+/// Paths of manifests that were read: all of them may change. Of a bucket those of live presentations; its list shows changes
+/// of the others.
 fn changing(inventory: &Inventory, is_listed: bool) -> Vec<String> {
     let manifests = inventory.objects.values().filter(|object| object.role == Role::Manifest);
     let is_live = |bytes: &[u8]| Manifest::read(bytes).is_some_and(|it| it.fresh_ms().is_some());

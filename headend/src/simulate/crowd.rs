@@ -1,8 +1,8 @@
 //! Simulation of a million receivers, pass by pass: the objects that each lacks, and the time of its request to an origin.
 //!
-//! Receivers are numbered in the order in which they come on, and dealt out to regions one by one; so "those who came
-//! between two passes" is a range of numbers, and a region's part of it is a count. Those who lack an object stand in
-//! groups: who lacks as much for the same reason, with the moments at which they will ask.
+//! Receivers are numbered in the order in which they come on, and dealt out to regions one by one; so the receivers that
+//! came between two passes are a range of numbers, and a region's part of them is a count. Receivers that lack an object
+//! form groups by the amount missing and the cause, with the moments at which they will ask.
 
 use std::time::Duration;
 
@@ -82,7 +82,8 @@ impl Crowd<'_> {
         (dark.sum::<f64>() / length).min(1.0)
     }
 
-    /// The moments at which `count` receivers ask, who lost something at `at_s`; and how many each stands for.
+    /// The moments at which `count` receivers that lost something at `at_s` ask; and how many receivers each moment stands
+    /// for.
     fn asks(&mut self, count: f64, at_s: f64, most_draws: u64) -> (Vec<f32>, f64) {
         if !self.repairs || count <= 0.0 {
             return (Vec::new(), 0.0);

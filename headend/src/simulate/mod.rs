@@ -5,11 +5,11 @@
 //!                                  └─▶ viewing: households' caches                            ─▶ hit ratio
 //! ```
 //!
-//! What decides is the product's own: [`crate::schedule::Schedule`] says what goes out, [`Protection`] and its block codes
-//! what may be lost, [`carousel::repair::BackOff`] when a receiver asks. Receivers of a region that lack the same are
-//! counted together, which is what makes a million of them a matter of seconds; `tests/` plays packets through the real
-//! receiver and finds the same losses. Left out: retries of an origin that fails (its capacity is what is asked for here),
-//! and players who ask for what their box has not got yet.
+//! The simulation runs the product's own code: [`crate::schedule::Schedule`] chooses the objects, [`Protection`] and its
+//! block codes give the losses, [`carousel::repair::BackOff`] the times of requests. Receivers of a region that lack the
+//! same are counted together, which is what makes a million of them a matter of seconds; `tests/` plays packets through the
+//! real receiver and finds the same losses. Left out: retries of an origin that fails (its capacity is the question here),
+//! and players that request objects before their box has them.
 
 mod catalogue;
 mod crowd;
@@ -35,7 +35,7 @@ use catalogue::{Catalogue, Cut};
 use crowd::{Crowd, Spread};
 use tally::Tally;
 
-/// Fewer than this many receivers are nobody.
+/// Fewer receivers than this count as 0.
 const IDLE: f64 = 1e-9;
 /// Points of the load curve in JSON and on the page.
 const CURVE_POINTS: usize = 240;
@@ -113,8 +113,8 @@ pub struct ViewingOutcome {
     pub prefix_s: [f64; 3],
 }
 
-/// Plays `config`'s simulation. The catalogue is that of `planned`, what sources have on the air, or else what forecasts
-/// promise. `progress` is told the simulated second.
+/// Plays `config`'s simulation. The catalogue is that of `planned`, the objects that sources have on the air, or else that
+/// of the forecasts. `progress` gets the simulated second.
 pub fn run(config: &Config, planned: Option<(&[Planned], &Taken)>, mut progress: impl FnMut(u64)) -> Report {
     let simulation = &config.simulation;
     let viewing = simulation.viewing.clone().unwrap_or_default();
@@ -172,7 +172,7 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
-    /// Plays it; also tells which object was whole when.
+    /// Plays it; also returns which object was complete at which time.
     fn run(&self, progress: &mut dyn FnMut(u64)) -> (Outcome, Vec<(f64, u32)>) {
         let (simulation, objects) = (&self.config.simulation, &self.catalogue.on_air);
         let wave = wave_symbols(self.config.link.rate_bps);

@@ -42,7 +42,7 @@ impl Tally {
         }
     }
 
-    /// A fade took `bytes` from receivers, who may ask for them for `window_s` from `from_s` on.
+    /// A fade took `bytes` from receivers, which may ask for them for `window_s` from `from_s` on.
     pub(super) fn faded(&mut self, bytes: f64, from_s: f64, window_s: f64) {
         let to_s = from_s + window_s.max(1e-3);
         let seconds = from_s as usize..(to_s.ceil() as usize).min(self.fair_bytes.len());
@@ -64,12 +64,13 @@ impl Tally {
         &self.load_bytes
     }
 
-    /// Those who have an object.
+    /// Receivers that have an object.
     pub(super) fn total(&self) -> f64 {
         self.times.iter().sum()
     }
 
-    /// Seconds after which the part `quantile` of all who asked have it; `all` counts those who never got it too.
+    /// Seconds after which the part `quantile` of all requesting receivers have it; `all` includes those that
+    /// never got it.
     pub(super) fn quantile(&self, quantile: f64, all: f64) -> Option<f64> {
         let mut left = all * quantile;
         for (at, count) in self.times.iter().enumerate() {

@@ -16,7 +16,7 @@ pub(super) struct Watched {
     pub(super) hit_bytes: u64,
 }
 
-/// A segment that somebody will ask for.
+/// A segment that will be requested.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Ask {
     at_s: f64,
@@ -32,7 +32,7 @@ struct Household {
     next: usize,
 }
 
-/// Plays `boxes` households over a recording of the carousel: which object was whole when, in order.
+/// Plays `boxes` households over a recording of the carousel: which object was complete at which time, in order.
 pub(super) fn watch(
     catalogue: &Catalogue,
     passes: &[(f64, u32)],
@@ -145,7 +145,7 @@ fn household(
             }
             asks.push(Ask { at_s: at_s + into_s, object });
         }
-        // Nobody begins another before this one is over.
+        // A household begins no other view before this one is over.
         at_s += ends_s;
     }
     asks

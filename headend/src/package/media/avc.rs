@@ -40,7 +40,7 @@ fn codec(entry: &str, [profile, constraints, level]: [u8; 3]) -> String {
     format!("{entry}.{profile:02X}{constraints:02X}{level:02X}")
 }
 
-/// Reads a parameter set; `None` if the unit is none, or ends before the picture's size.
+/// Reads a parameter set; `None` if the unit is something else, or ends before the picture's size.
 fn sequence(entry: &str, unit: &[u8]) -> Option<Video> {
     if unit.first()? & 0x1f != SEQUENCE_PARAMETER_SET {
         return None;

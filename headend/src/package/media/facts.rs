@@ -23,7 +23,7 @@ pub struct Video {
     pub width: u32,
     /// Lines of a frame, cropped.
     pub height: u32,
-    /// Width and height of a sample; 1, 1 where nobody says.
+    /// Width and height of a sample; 1, 1 where they are not signalled.
     pub sample_aspect: (u32, u32),
     /// Frames in so many seconds, reduced.
     pub frame_rate: Option<(u32, u32)>,
@@ -52,15 +52,14 @@ pub struct Colour {
     pub matrix: Option<u8>,
     /// Whether black is 0.
     pub is_full_range: Option<bool>,
-    /// The transfer that an SEI prefers to the one that old receivers are told
-    /// (`alternative_transfer_characteristics`).
+    /// The transfer that an SEI prefers to the one signalled for old receivers (`alternative_transfer_characteristics`).
     pub alternative_transfer: Option<u8>,
 }
 
 /// Dynamic range of pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dynamic {
-    /// Standard dynamic range, also where nobody says.
+    /// Standard dynamic range, also where it is not signalled.
     Sdr,
     /// SMPTE ST 2084.
     Pq,
@@ -122,9 +121,8 @@ pub struct Audio {
 
 /// Shapes that pictures are meant to have.
 const SHAPES: [(u32, u32); 3] = [(16, 9), (4, 3), (9, 16)];
-/// Tolerance of a picture's shape, in thousandths. 720 samples with the sample aspects of BT.601 are 2.3 % wider
-/// than the 702 that are meant; 1088 lines that nobody cropped are 0.7 % too high. The next shape of films, 1.85:1, is 4 %
-/// off 16:9.
+/// Tolerance of a picture's shape, in thousandths. 720 samples with the sample aspects of BT.601 are 2.3 % wider than the
+/// 702 that are meant; 1088 uncropped lines are 0.7 % too high. The next shape of films, 1.85:1, is 4 % off 16:9.
 const SHAPE_TOLERANCE: u64 = 25;
 
 impl Video {
@@ -179,7 +177,7 @@ impl Video {
         }
     }
 
-    /// Takes a frame rate, unless it is none: clocks of 90 kHz stand in its place where rates vary.
+    /// Takes a frame rate, unless it is a clock of 90 kHz, which stands in its place where rates vary.
     pub(super) fn set_frame_rate(&mut self, frames: u64, seconds: u64) {
         if seconds > 0 && (1..=300).contains(&(frames / seconds)) {
             self.frame_rate = Some(reduced(frames, seconds));
@@ -195,7 +193,7 @@ impl Video {
 }
 
 impl Colour {
-    /// Value of a code point: "unspecified" is none.
+    /// Value of a code point; `None` for "unspecified".
     pub(super) fn code_point(value: u8) -> Option<u8> {
         Some(value).filter(|&value| value != 2)
     }

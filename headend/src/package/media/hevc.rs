@@ -86,7 +86,7 @@ fn codec(entry: &str, profile: &[u8; PROFILE_BYTES]) -> String {
     codec
 }
 
-/// Reads a parameter set; `None` if the unit is none, or ends before the picture's size.
+/// Reads a parameter set; `None` if the unit is something else, or ends before the picture's size.
 fn sequence(entry: &str, unit: &[u8]) -> Option<Video> {
     if kind_of(unit)? != SEQUENCE_PARAMETER_SET {
         return None;

@@ -1,5 +1,5 @@
-//! Properties of a rendition, read from its media: codec, picture, colour, channels, languages. A service list
-//! signals it, and nobody types it in.
+//! Properties of a rendition, read from its media: codec, picture, colour, channels, languages. A service list signals
+//! them without a line of configuration.
 //!
 //! ```text
 //! file ─ at most 4 MB ─┬ boxes ─ mp4 ─┬ avc, hevc, av1, vp9: what is configured ─┐
@@ -18,9 +18,9 @@
 //! | `av1`, `vp9` | sequence headers and configurations | AV1 specification clause 5.5, VP codec ISO binding |
 //! | `audio` | configurations and frame headers | ISO/IEC 14496-3, ETSI TS 102 366 |
 //!
-//! Files come from packagers, and from whoever can put one into a followed folder: every length is compared with what
-//! is there, loops are bounded, nothing recurses. What is odd but can be read is read: a level that is too low for its
-//! picture is the packager's mistake, and hides nothing from the service list.
+//! Files come from packagers, and from anyone who can write to a followed folder: every length is compared with the
+//! bytes that are there, loops are bounded, nothing recurses. Odd but readable media are read: a level that is too low
+//! for its picture is the packager's mistake, and hides nothing from the service list.
 //!
 //! Left out: parameter sets that are only in the samples (`avc3`, `hev1` without any in the init segment: size and
 //! what the boxes say remain), MPEG-2 video, LATM, packed audio, DVB subtitles and teletext, media in a segment that is
@@ -93,8 +93,8 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// Reads an init segment, an MP4 file, a self-initialising segment or a segment of a transport stream; which of them is
-/// told by its bytes.
+/// Reads an init segment, an MP4 file, a self-initialising segment or a segment of a transport stream, recognised by its
+/// bytes.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -107,7 +107,8 @@ pub fn read(path: &Path) -> Result<Facts, Unreadable> {
     facts(&bytes)
 }
 
-/// Facts of the media of a rung: its init segment, or its first segment where there is none. `None` if they say nothing.
+/// Facts of the media of a rendition: its init segment, or its first segment where there is none. `None` if they contain
+/// none.
 pub fn facts_of(inventory: &Inventory, rung: &Rung) -> Option<Facts> {
     let mut objects =
         rung.inits.iter().chain(&rung.segments).filter_map(|path| inventory.objects.get(path.as_str()));
@@ -115,8 +116,8 @@ pub fn facts_of(inventory: &Inventory, rung: &Rung) -> Option<Facts> {
     read(&object.file).ok()
 }
 
-/// Offset of the `moov`; 0 if the file is none of boxes. Files that were not made for streaming have it behind
-/// gigabytes of media.
+/// Offset of the `moov`; 0 if the file has no boxes. Files that were not made for streaming have it behind gigabytes of
+/// media.
 fn start_of_description(file: &mut File) -> io::Result<u64> {
     let mut at = 0;
     for _ in 0..MAX_LEADING_BOXES {
@@ -141,7 +142,7 @@ fn start_of_description(file: &mut File) -> io::Result<u64> {
 fn facts(bytes: &[u8]) -> Result<Facts, Unreadable> {
     let is_boxes = boxes::head(bytes).is_some_and(|(kind, _)| boxes::is_top_level(kind));
     let mut facts = if is_boxes { mp4::read(bytes)? } else { ts::read(bytes)? };
-    // A picture whose size nobody says is of no use, and would divide by zero.
+    // A picture without a size is unusable, and would divide by zero.
     facts.video = facts.video.filter(|video| video.width > 0 && video.height > 0);
     if let Some(video) = &mut facts.video {
         // Mastering metadata go with HLG too, which they do not make HDR10.

@@ -85,7 +85,7 @@ struct Open {
     language: Option<String>,
     /// Its bytes, without the headers of PES packets.
     bytes: Vec<u8>,
-    /// Whether a PES packet has begun: what lies before is the end of one that nobody saw begin.
+    /// Whether a PES packet has begun: bytes before it are the end of one whose start was not seen.
     has_begun: bool,
 }
 

@@ -136,7 +136,7 @@ impl Reading<'_> {
         Some(name)
     }
 
-    /// A key beside the media. It is on the air for everybody: that is told.
+    /// A key beside the media. It is on the air for all receivers, which is reported.
     pub(super) fn carry_key(&mut self, place: &str, local: &Local) -> bool {
         if local.file.is_none() {
             // Keys belong on a key server: one that is not here is as it should be.

@@ -40,7 +40,7 @@ pub(super) struct Reading<'a> {
     inventory: Inventory,
     /// Files that are carried, by their path in the file system.
     carried_files: HashSet<String>,
-    /// Files that are left out for a reason that is told.
+    /// Files that are left out for a reason that is reported.
     reported_files: HashSet<String>,
     /// Manifests that another one refers to.
     referred: HashSet<String>,

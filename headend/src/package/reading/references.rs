@@ -33,7 +33,7 @@ impl Reading<'_> {
         self.local(&place, reference, referred)
     }
 
-    /// The local name that a reference leads to; what it leads to otherwise is told.
+    /// The local name that a reference leads to; a reference to anything else is reported.
     pub(super) fn local(&mut self, place: &str, reference: &str, referred: Referred) -> Option<Local> {
         match referred {
             Referred::Local(local) => {
@@ -72,7 +72,7 @@ impl Reading<'_> {
         }
     }
 
-    /// A reference to no web resource: what is a file of some machine is told, `data:`, `skd:` and such are as they should be.
+    /// A reference to no web resource: a file of some machine is reported; `data:`, `skd:` and such are legitimate.
     fn opaque(&mut self, place: &str, reference: &str) {
         let Some((scheme, _)) = reference.trim().split_once(':') else { return };
         let is_drive = scheme.len() == 1;

@@ -50,8 +50,8 @@ impl Reading<'_> {
         self.inventory.presentations = ranked.into_iter().map(|(_, it)| it).collect();
     }
 
-    /// Decides which query parameters the box may ignore. What is named with others is left to the origin: who asks so would not
-    /// find it.
+    /// Decides which query parameters the box may ignore. A parameter that occurs with several values is left to the origin: a
+    /// request would not find the object otherwise.
     pub(super) fn settle_queries(&mut self) {
         let mut names: BTreeSet<String> = self.query_names.difference(&self.selecting).cloned().collect();
         if names.len() > carousel::query::MAX_PARAMETERS {
@@ -64,7 +64,7 @@ impl Reading<'_> {
                 continue;
             }
             if !is_reported {
-                let what = "more query parameters than a box is told to ignore".to_owned();
+                let what = "more query parameters than can be signalled to boxes".to_owned();
                 self.problem(&queried.place, what, "set ignore_query of the source");
                 is_reported = true;
             }

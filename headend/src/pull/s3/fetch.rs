@@ -23,8 +23,8 @@ const PARTS: usize = 4;
 /// Bytes that make a response one that got on.
 const PROGRESS_BYTES: u64 = 64 << 10;
 
-/// Fetches an object and gives it its name. Gives back the version: an ETag without its quotes, empty if there is none; and
-/// its bytes.
+/// Fetches an object and gives it its name. Returns the version (an ETag without its quotes, empty if there is none), and its
+/// bytes.
 pub(in super::super) async fn fetch(
     bucket: &Arc<Bucket>,
     files: &Files,

@@ -100,8 +100,8 @@ pub(super) fn page(bytes: &[u8], prefix: &str) -> Result<Page, Failed> {
     Ok(Page { objects, next })
 }
 
-/// A key from a list that says that it is encoded, which was not asked for: as forms are, with `+` for a blank. What is no UTF-8 stays as it came: no
-/// request finds it, and it is told.
+/// A key from a list that says that it is encoded, which was not asked for: as forms are, with `+` for a blank. A key that is
+/// not UTF-8 stays as it came: no request finds it, and it is reported.
 fn decoded(raw: &str) -> String {
     let raw = raw.replace('+', " ");
     match percent_decode_str(&raw).decode_utf8() {

@@ -1,6 +1,6 @@
 //! Short objects of our own in a bucket: read, written if the version there is the one that was read, removed.
 //!
-//! A request is sent once and waited for as long as the caller says. Who writes and gets no answer does not know whether it was done.
+//! A request is sent once, with the caller's timeout. Without an answer it is not known whether a write was done.
 
 use std::time::Duration;
 
