@@ -54,7 +54,7 @@ impl Places {
         Self { most, taken: Mutex::default() }
     }
 
-    /// Takes a place for a client at `address`. False: there is none for it.
+    /// Takes a place for a client at `address`. False: it has no place left.
     pub fn take(&self, address: IpAddr) -> bool {
         let mut taken = self.taken();
         let network = network_of(address);

@@ -2,7 +2,7 @@
 //! measurements, are named in `packaging/xtask/src/clocks.rs`.
 //!
 //! The process has one [`Clocks`]: the system's, unless others were installed before the first call, as a test of the running
-//! daemon in virtual time does. State machines ask nobody; they take time as an argument.
+//! daemon in virtual time does. State machines do not read it; they take time as an argument.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -225,8 +225,7 @@ pub fn left_ms(since: WallTime, until: WallTime) -> i64 {
     SCALE.left_ms(monotonic_ms(), steady(), since, until)
 }
 
-/// A date that somebody else has given, as a steady time. What comes while the date is unknown stays a date: nothing of it
-/// expires until then.
+/// A date from outside, as a steady time. While the date is unknown it stays a date: nothing expires by it until then.
 pub fn steady_of(date: WallTime) -> WallTime {
     match trusted_wall() {
         Some(wall) => WallTime::from_unix_ms(date.unix_ms() + steady().unix_ms() - wall.unix_ms()),

@@ -189,7 +189,7 @@ fn utf8(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(from_utf16(&bytes, is_big)?.trim_start_matches('\u{feff}').as_bytes().to_vec()))
 }
 
-/// A text in UTF-16, byte order mark included; `None`: it is none.
+/// A text in UTF-16, byte order mark included; `None`: it is not UTF-16.
 pub fn from_utf16(bytes: &[u8], is_big: bool) -> Option<String> {
     let (pairs, []) = bytes.as_chunks::<2>() else { return None };
     let unit = |pair: &[u8; 2]| if is_big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) };

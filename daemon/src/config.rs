@@ -203,7 +203,7 @@ impl Config {
             }
             let same = |other: &Route| other.base == route.base && other.access != route.access;
             if let Some(other) = self.routes[..at].iter().position(same) {
-                let fix = "give both the same: who may not have an object by one path may not by another";
+                let fix = "give both the same: an object that is forbidden by one path must be forbidden by every path";
                 wrong(format!("route[{other}] has the same base and another rule"), fix);
             }
         }
@@ -361,7 +361,7 @@ impl Config {
     }
 }
 
-/// The `.toml` files of a folder by name; none, if there is none.
+/// The `.toml` files of a folder by name; none if the folder does not exist.
 fn dropped_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let is_toml = |path: &PathBuf| path.extension().is_some_and(|it| it == "toml");

@@ -1,7 +1,7 @@
 //! Listening sockets: those that a service manager hands over (`LISTEN_FDS`, sd_listen_fds(3)), else our own.
 //!
-//! A socket that stays with the manager refuses nobody while the daemon is restarted: who connects meanwhile waits in its
-//! queue. A socket is recognised by its address, so a unit and the configuration name the same one or the doctor says so.
+//! A socket that stays with the manager accepts connections during a restart of the daemon: they wait in its queue. A
+//! socket is recognised by its address; `skycached check` reports a unit and a configuration that differ.
 #![allow(unsafe_code)] // descriptors that were opened for us, by another program, are taken over
 
 use std::io;
@@ -28,7 +28,7 @@ impl Listening {
         let (mut handed, mut datagrams) = (Vec::new(), Vec::new());
         for number in sd_notify::listen_fds().map_err(failed)? {
             // SAFETY: LISTEN_PID is this process, so the manager opened the descriptor for it; this is called once, before
-            // anybody else could own it.
+            // anything else could own it.
             let owned = unsafe { OwnedFd::from_raw_fd(number) };
             let socket = socket2::Socket::from(owned);
             socket.set_nonblocking(true).map_err(failed)?;

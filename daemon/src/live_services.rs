@@ -1,8 +1,8 @@
 //! Reception of each live service: state, age of the newest segment, latency, segments that came after their playlist, after their
 //! deadline, or by repair.
 //!
-//! Pure: arrivals, what manifests list, and time are arguments. [`LiveServices::handle_timeout`] looks at deadlines once a second and
-//! gives the changes of state.
+//! Pure: arrivals, lists of manifests, and time are arguments. [`LiveServices::handle_timeout`] checks deadlines once a second
+//! and returns the changes of state.
 //!
 //! | state | when |
 //! |---|---|
@@ -98,7 +98,7 @@ pub struct LiveReport {
     pub segment_age: Option<Duration>,
     /// From the end of the newest segment that its manifests list, by their own dates, to now. Negative where a clock is wrong.
     pub latency_ms: Option<i64>,
-    /// Whether its manifests have dates, without which nobody knows the latency.
+    /// Whether its manifests have dates, without which the latency is not known.
     pub is_dated: bool,
     /// What has come, and what has not.
     pub counts: LiveCounts,
@@ -332,7 +332,7 @@ impl LiveServices {
             .map(|(name, it, state)| LiveReport {
                 service: name.clone(),
                 state,
-                // Of a change that nobody has looked at yet: since just now.
+                // A change that was not looked at yet is as of now.
                 since: if state == it.state { now.since(it.state_at) } else { Duration::ZERO },
                 target_ms: it.target_ms,
                 segment_age: it.segment_at.map(|at| now.since(at)),
@@ -454,7 +454,7 @@ mod tests {
             let wall = Some(WallTime::from_unix_ms(10_700));
             services.reports(at(ms), wall, |_| Some(at(0))).remove(0)
         };
-        // Nobody has looked at it since it was seen first.
+        // It was not looked at since it was seen first.
         assert_eq!((report(500).state, report(500).since), (LiveState::Joining, Duration::ZERO));
         services.arrived(at(600), "a", 2000, &key(1), WHOLE);
         assert_eq!(report(600).state, LiveState::Live);

@@ -1,7 +1,6 @@
 //! The newest lines of the daemon's log, for `GET /api/v1/logs` and the operator's page.
 //!
-//! They are what the log itself has: the level of `[log]` decides which, and playback tokens are left out of them. The log is one for
-//! the process, and so is this memory of it.
+//! They are those of the log itself: filtered by the level of `[log]`, without playback tokens. Process-wide, as the log is.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,7 +21,7 @@ carousel::limits! {
     /// Lines of the log that are kept in memory.
     pub const MAX_LOG_LINES: usize = 1000, "lines" {
         why: "A quiet day at level info; a line has 200 bytes on average, and 2 KiB at most.",
-        full: "The oldest line is forgotten; the log itself has it. Lines are numbered, so that whoever reads sees that some are gone.",
+        full: "The oldest line is forgotten; the log itself has it. Lines are numbered, so that readers see that some are gone.",
         free: "With every line.",
         test: "the_newest_lines_are_kept_and_numbered",
     }

@@ -111,8 +111,8 @@ type Reload = Box<dyn Fn(&str) -> Result<(), String>>;
 fn start_log(config: &Config) -> Result<Reload, String> {
     let filter = |level: &str| {
         let wrong = |err| format!("[log] level = {level:?}: {err}; give error, warn, info, debug or trace");
-        // Who has changed what is written down at every level; `skycache::audit=off` turns it off. The client of Kafka tells of
-        // each of its attempts; what of that matters is ours to say.
+        // The audit log is on at every level; `skycache::audit=off` turns it off. The Kafka client logs each of its attempts;
+        // this program logs those that matter.
         EnvFilter::builder().parse(format!("{}=info,rskafka=off,{level}", admin::AUDIT)).map_err(wrong)
     };
     let (layer, handle) = tracing_subscriber::reload::Layer::new(filter(&config.log.level)?);
@@ -130,7 +130,7 @@ fn start_log(config: &Config) -> Result<Reload, String> {
 }
 
 fn notify(states: &[NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
+    // Without systemd there is no receiver of these messages.
     let _ = sd_notify::notify(states);
 }
 
@@ -223,9 +223,7 @@ fn check(common: &Common, seconds: u64, deep: bool) -> Result<ExitCode, String> 
         Err(why) if common.json => {
             let findings: Vec<Value> = why
                 .lines()
-                .map(
-                    |line| json!({ "about": "configuration", "severity": "error", "what": line, "fix": "" }),
-                )
+                .map(|line| json!({ "about": "configuration", "severity": "error", "what": line, "fix": "" }))
                 .collect();
             print(&pretty(&json!({ "schema": 1, "healthy": false, "findings": findings })))?;
             return Ok(ExitCode::FAILURE);
@@ -333,7 +331,7 @@ fn firmware_status(paths: &slots::Paths, asking: &Asking) -> Result<Value, Strin
             (value, None)
         }
         (Ok(value), Err(err)) => (value, Some(err)),
-        // Who may not read the EFI partition sees the slots as root's last command has left them.
+        // Without the right to read the EFI partition, slots are shown as root's last command has left them.
         (Err(_), Ok(answer)) => (answer, None),
         (Err(why), Err(err)) if is_appliance => return Err(format!("{why}; {err}")),
         (Err(_), Err(err)) => {

@@ -122,7 +122,7 @@ pub struct Manifests {
     /// By the hash of a pattern and a session.
     sent: Mutex<LruCache<u64, SentUpTo>>,
     refused: Counts<LateManifest>,
-    /// Told of what the carousel brings.
+    /// Gets the objects of the carousel.
     services: Arc<Services>,
     live: LiveServices,
     /// A live manifest or an object of a live service has come.
@@ -249,8 +249,8 @@ impl Manifests {
         (!of_service.is_empty()).then_some(any)
     }
 
-    /// Publishes an object that has come, learns what it is, and tells those who wait for its service. Gives the object of its key:
-    /// of a live manifest perhaps the one held.
+    /// Publishes an object that has come, learns what it is, and wakes requests that wait for its service. Returns the object
+    /// of its key: of a live manifest perhaps the one held.
     ///
     /// # Errors
     /// Those of [`Store::publish_if`].
@@ -449,7 +449,7 @@ impl Manifests {
         &self.refused
     }
 
-    /// Reads the facts of a manifest of this key, and remembers them. `None`: it is none.
+    /// Reads the facts of a manifest of this key, and remembers them. `None`: it is no manifest.
     fn read(
         &self,
         key: &ObjectKey,
@@ -645,7 +645,7 @@ fn following(bytes: &[u8], manifest: &ObjectKey, key: &ObjectKey, count: usize) 
     out
 }
 
-/// The text of a manifest, whatever its content coding; `None`: it is none, or longer than [`MAX_MANIFEST_BYTES`].
+/// The text of a manifest, whatever its content coding; `None`: it is no manifest, or longer than [`MAX_MANIFEST_BYTES`].
 pub fn plain<'a>(bytes: &'a [u8], coding: Option<&str>) -> Option<Cow<'a, [u8]>> {
     let may_begin_so = |bytes: &[u8]| {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();

@@ -208,13 +208,13 @@ impl MetricWriter<'_> {
     /// Spans for the collector.
     fn traces(&mut self, stats: &TraceStats) -> fmt::Result {
         self.counter("traces_sent", "Spans that the collector has taken", stats.sent.load(Relaxed))?;
-        let dropped = ("traces_dropped", "Spans that did not get to the collector", "reason");
+        let dropped = ("traces_dropped", "Spans that did not reach the collector", "reason");
         self.family(dropped, stats.dropped.labelled())
     }
 
-    /// Kafka, and what players have said of themselves.
+    /// Kafka, and reports of players.
     fn kafka(&mut self, stats: &KafkaStats, qoe: Option<&Qoe>) -> fmt::Result {
-        self.family(("kafka_errors", "What Kafka did not do", "reason"), stats.errors.labelled())?;
+        self.family(("kafka_errors", "Failed Kafka operations", "reason"), stats.errors.labelled())?;
         self.family(("kafka_purges", "Messages of the purge topic", "outcome"), stats.purges.labelled())?;
         self.gauge("kafka_purge_lag", "Messages of the purge topic that are not done", stats.lag())?;
         self.counter(
@@ -229,11 +229,7 @@ impl MetricWriter<'_> {
         )?;
         let none = QoeStats::default();
         let rows = qoe.map_or(&none, |it| &it.stats);
-        self.counter(
-            "qoe_rows",
-            "Rows made of what players say of themselves (CMCD)",
-            rows.rows.load(Relaxed),
-        )?;
+        self.counter("qoe_rows", "Rows made from reports of players (CMCD)", rows.rows.load(Relaxed))?;
         self.counter("qoe_sent_rows", "Rows that the broker has taken", rows.sent.load(Relaxed))?;
         self.gauge("qoe_sessions", "Playback sessions that are followed", rows.sessions.load(Relaxed))?;
         let (waiting, bytes) = qoe.map_or((0, 0), |it| {
@@ -388,7 +384,7 @@ impl Collector for Scrape {
         self.players(&mut writer, &http)?;
         self.fills(&mut writer)?;
         self.refusals_and_manifests(&mut writer, &http)?;
-        let refused = ("access_refused", "Requests of players for what they may not have", "reason");
+        let refused = ("access_refused", "Requests of players that the access rules refuse", "reason");
         writer.family(refused, server.access().refused().labelled())?;
         writer.kafka(kafka, server.qoe().map(|it| &**it))?;
         writer.traces(traces)?;
@@ -423,10 +419,8 @@ impl Scrape {
             ("early", packets.early),
             ("dropped", packets.dropped.iter().sum()),
         ];
-        writer.family(
-            ("receive_packets", "Packets of sessions by what became of them", "result"),
-            results.into_iter(),
-        )?;
+        writer
+            .family(("receive_packets", "Packets of sessions, by result", "result"), results.into_iter())?;
         let route = &totals.route;
         let results = [
             ("stored", route.stored),
@@ -434,16 +428,13 @@ impl Scrape {
             ("control", route.control),
             ("dropped", route.dropped.iter().sum()),
         ];
-        writer.family(
-            ("route_packets", "Packets of ROUTE by what became of them", "result"),
-            results.into_iter(),
-        )?;
+        writer.family(("route_packets", "Packets of ROUTE, by result", "result"), results.into_iter())?;
         let dropped = RouteDrop::ALL.iter().map(|it| it.as_str()).zip(route.dropped);
         writer
             .family(("route_dropped_packets", "Packets of ROUTE received and not used", "reason"), dropped)?;
         let complete = End::ALL.iter().map(|it| it.as_str()).zip(route.complete);
         writer.family(
-            ("route_complete_objects", "Complete objects of ROUTE by what told their end", "end"),
+            ("route_complete_objects", "Complete objects of ROUTE by the evidence of their end", "end"),
             complete,
         )?;
         let failed = RouteFailure::ALL.iter().map(|it| it.as_str()).zip(route.failed);
@@ -482,7 +473,7 @@ impl Scrape {
             TrustDrop::ALL.iter().map(|it| it.as_str()).zip(refused),
         )?;
         writer.family(
-            ("commands", "Commands of the carousel by what became of them", "outcome"),
+            ("commands", "Commands of the carousel, by outcome", "outcome"),
             self.0.commands.outcomes().labelled(),
         )?;
         let (waiting, _) = self.0.commands.counts();
@@ -491,7 +482,7 @@ impl Scrape {
             self.0.updates.held().labelled(),
         )?;
         writer.family(
-            ("firmware_updates", "Firmware updates by what became of them", "outcome"),
+            ("firmware_updates", "Firmware updates, by outcome", "outcome"),
             self.0.updates.outcomes().labelled(),
         )?;
         let (received, length) = self.0.updates.progress();
@@ -538,9 +529,16 @@ impl Scrape {
             "Objects that were announced or begun",
             objects.entered,
         )?;
-        writer.counter("delivery_held_objects", "Objects of them that the cache holds", objects.held)?;
+        writer.counter(
+            "delivery_held_objects",
+            "Announced objects that the cache already holds",
+            objects.held,
+        )?;
         let gone = GoneReason::ALL.iter().map(|it| it.as_str()).zip(objects.gone);
-        writer.family(("delivery_gone_objects", "Objects of them that were given up", "reason"), gone)?;
+        writer.family(
+            ("delivery_gone_objects", "Announced or begun objects that were given up", "reason"),
+            gone,
+        )?;
         for (state, count) in State::ALL.iter().zip(objects.now) {
             let name = format!("delivery_objects_{state}");
             let help = format!("Objects in delivery. {}", state.help());
@@ -654,7 +652,7 @@ impl Scrape {
         writer.counter("repair_bytes", "Bytes fetched for missing ranges", bytes)?;
         writer.counter("repair_requests", "Requests for missing ranges", requests)?;
         let outcomes = RepairOutcome::ALL.iter().map(|it| it.as_str()).zip(totals.objects.repairs);
-        writer.family(("repair_objects", "Repairs by how they ended", "outcome"), outcomes)?;
+        writer.family(("repair_objects", "Repairs, by outcome", "outcome"), outcomes)?;
 
         writer.repairs(repairer.stats())?;
 
@@ -772,7 +770,7 @@ impl Scrape {
         writer.family(
             (
                 "http_manifests",
-                "Manifests that lead to the origin of a route, by what became of them",
+                "Manifests with URLs of the origin of a route, by result of the rewriting",
                 "result",
             ),
             manifests,
@@ -813,7 +811,7 @@ impl Scrape {
         writer.family(
             (
                 "live_broken_off_segments",
-                "Live segments that the carousel broke off while players read them, by how they ended",
+                "Live segments that the carousel broke off while players read them, by outcome",
                 "end",
             ),
             server.tails().labelled(),

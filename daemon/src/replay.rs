@@ -258,9 +258,9 @@ fn stream<'a>(
 }
 
 /// Replays `path`: a capture, or a file of transport stream packets. Every session in it is received, announced or not, and
-/// nothing in it has expired: a recording is somebody's choice already. `base` is the URL of files of carousels that do
-/// not say their own. `objects` of the summary has an entry for each version of an object, in the order in which they
-/// became whole; the cache keeps the last.
+/// nothing in it has expired: the operator has chosen the recording. `base` is the URL of files of carousels that do not
+/// name their own. `objects` of the summary has an entry for each version of an object, in the order in which they became
+/// complete; the cache keeps the last.
 ///
 /// # Errors
 /// A file that cannot be read or is no recording.

@@ -76,7 +76,7 @@ impl Listeners {
         };
         let operators = admin::listen(&config.admin, listening, certificates)?;
         for address in listening.left() {
-            tracing::warn!(%address, "a socket was handed over that the configuration does not name: nobody listens there");
+            tracing::warn!(%address, "a socket was handed over that the configuration does not name: it is not used");
         }
         Ok(Self { players, tls, operators })
     }

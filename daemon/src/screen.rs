@@ -129,7 +129,7 @@ pub fn status(status: &Value) -> String {
     for group in array(receive, "groups") {
         let state = if group["error"].is_null() { text(group, "why") } else { text(group, "error") };
         let is_idle = group["error"].is_null() && group["joined"] == false;
-        let idle = if is_idle { ", not joined: nobody asks for it" } else { "" };
+        let idle = if is_idle { ", not joined: not requested" } else { "" };
         out.row("group", &format!("{}:{} {state}{idle}", text(group, "group"), group["port"]));
     }
     for service in array(status, "services") {

@@ -1,7 +1,7 @@
 //! Services as players ask for them: which one a URL belongs to, when it was asked for last, and whether its groups are joined.
 //!
-//! The session thread writes which services there are and which of them are joined; responses note requests and read. A request costs
-//! a hash for each length of a beginning that services have, and no lock that anybody holds for long.
+//! The session thread writes the services and which of them are joined; responses note requests and read. A request costs a
+//! hash for each length of URL prefix that services have, and only short locks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -20,7 +20,7 @@ const JOINING: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Membership {
-    /// They are not: nobody asks for it.
+    /// They are not joined: the service is not requested.
     Left = 0,
     /// They are.
     Joined = 1,
@@ -120,7 +120,7 @@ pub struct Services {
     table: RwLock<Arc<Table>>,
     /// Manifests in the order of the list of channels, and whether the session thread knows them.
     order: Mutex<(Vec<ObjectKey>, bool)>,
-    /// Somebody has asked for a service that is not joined, and the session thread has not looked yet.
+    /// A service that is not joined was requested, and the session thread has not looked yet.
     has_news: AtomicBool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -131,7 +131,7 @@ impl fmt::Debug for Services {
     }
 }
 
-/// The folder of a URL as the beginning of keys; `None` if it is none of the web.
+/// The folder of a URL as the beginning of keys; `None` if it is not a web URL.
 fn beginning_of(url: &str) -> Option<String> {
     let url = url.split(['?', '#']).next().unwrap_or(url);
     let folder = &url[..=url.rfind('/')?];

@@ -29,7 +29,7 @@ carousel::limits! {
         why: "A network's have 200 KB; one may have 8 MiB.",
         full: "The longest documents make room: those of a network are short.",
         free: "When a document makes room or is forgotten.",
-        test: "long_documents_of_strangers_push_out_no_short_one",
+        test: "long_documents_of_untrusted_senders_push_out_no_short_one",
     }
 
     /// Time for which a signalling document is kept after it was last received.
@@ -52,7 +52,7 @@ pub struct Document {
     pub content_type: Option<String>,
     /// Its bytes, decoded.
     pub bytes: Vec<u8>,
-    /// Whether somebody who is trusted has signed it.
+    /// Whether it is signed by a trusted key.
     pub is_signed: bool,
 }
 
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn long_documents_of_strangers_push_out_no_short_one() {
+    fn long_documents_of_untrusted_senders_push_out_no_short_one() {
         let documents = Documents::default();
         let now = Instant::from_nanos(0);
         documents.keep(now, &key(0), document("network"));

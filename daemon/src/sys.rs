@@ -57,8 +57,8 @@ pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     unsafe { memmap2::Mmap::map(file) }
 }
 
-/// Does `work` as the owner of a folder as far as files are concerned, if we are root and it is somebody else's: what an
-/// operator looks at by hand must not leave files in the cache that the daemon's user may not touch.
+/// Does `work` with the owner of a folder as the owner of new files, if we are root and the folder belongs to another user:
+/// inspection by an operator must not leave files in the cache that the daemon's user may not touch.
 pub fn as_owner_of<T>(folder: &Path, work: impl FnOnce() -> T) -> T {
     use std::os::unix::fs::MetadataExt as _;
     struct Root;
@@ -93,7 +93,7 @@ mod tests {
     fn what_root_does_in_anothers_folder_is_the_others() {
         let folder = tempfile::tempdir().unwrap();
         if std::os::unix::fs::chown(folder.path(), Some(65_534), Some(65_534)).is_err() {
-            eprintln!("SKIPPED: not root, so nobody else's folder can be made");
+            eprintln!("SKIPPED: not root, so no other user's folder can be made");
             return;
         }
         let make = |name: &str| std::fs::write(folder.path().join(name), "").unwrap();

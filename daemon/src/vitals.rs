@@ -1,4 +1,4 @@
-//! Signs of life of the threads, and what becomes of one that panics.
+//! Signs of life of the threads, and the consequences of a panic.
 //!
 //! | thread | without a sign for 10 s | panics |
 //! |---|---|---|
@@ -10,9 +10,9 @@
 //! The service manager's watchdog is reset only while all threads of the first row give signs: reset by a timer, it would not
 //! notice one that hangs.
 //!
-//! A thread that others wait for and that has panicked leaves state behind of which nobody knows how much was written. The process
-//! ends at once, as it does in builds with `panic = "abort"`; the service manager restarts it within a second, and the store
-//! recovers as from any unclean stop.
+//! A thread that others wait for and that has panicked leaves state behind that may be half written. The process ends at once,
+//! as it does in builds with `panic = "abort"`; the service manager restarts it within a second, and the store recovers as from
+//! any unclean stop.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -121,7 +121,7 @@ impl Vitals {
     }
 }
 
-/// Starts a thread without which the daemon is none.
+/// Starts a thread without which the daemon cannot work.
 ///
 /// # Errors
 /// If no thread is available.

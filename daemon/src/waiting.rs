@@ -13,9 +13,9 @@ impl Flight {
         self.wait(offset, patience, |it| it.time_to_give_up(clock::now())).await
     }
 
-    /// As [`Flight::wait_for`], for those who can ask an origin instead.
+    /// As [`Flight::wait_for`], for readers that may use an origin instead.
     pub async fn wait_or_turn(&self, offset: u64, patience: Duration) -> bool {
-        self.wait(offset, patience, |it| it.time_to_turn(clock::now())).await
+        self.wait(offset, patience, |it| it.time_to_origin(clock::now())).await
     }
 
     async fn wait(

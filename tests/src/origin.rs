@@ -95,7 +95,7 @@ impl Origin {
     /// Serves `folder` under the URL path `prefix`, on a port of loopback that the system picks.
     ///
     /// # Panics
-    /// If no port or thread is to be had.
+    /// If no port or thread is available.
     pub fn start(folder: &Path, prefix: &str) -> Self {
         let shared = Arc::new(Shared {
             folder: folder.to_path_buf(),

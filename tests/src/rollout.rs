@@ -21,9 +21,9 @@ use headend::air::{Air, AirConfig, AirObject, Body, Repeat, air_bytes};
 use headend::plan::Class;
 use linksim::{Burst, Link, Profile, Rng};
 
-/// Symbols for which one stands.
+/// Real symbols per simulated symbol.
 pub const SCALE: u64 = 20;
-/// Of so many boxes one decodes.
+/// One in DECODED boxes runs the real decoder.
 pub const DECODED: usize = 25;
 /// Bytes of the bundle, as they are on the air.
 const BUNDLE_BYTES: u64 = 150_000_000;

@@ -44,7 +44,7 @@ carousel::reasons! {
         UnknownCountry = "unknown_country",
         /// It shows no playback token.
         NoToken = "no_token",
-        /// Its token is none, or was altered.
+        /// Its token is malformed, or was altered.
         BadToken = "bad_token",
         /// Its token is of a key that is not known (any more).
         UnknownKey = "unknown_key",
@@ -231,7 +231,7 @@ impl Access {
         now: u64,
     ) -> Result<(), AccessRefusal> {
         let rules = self.rules();
-        // A rule that is gone admits nobody: the configuration refuses that.
+        // A rule that is missing admits no client: the configuration refuses that.
         let rule = rules.iter().find(|it| it.name == rule);
         let checked = rule.map_or(Err(AccessRefusal::NotAllowed), |rule| rule.check(peer, path, token, now));
         checked.inspect_err(|why| {

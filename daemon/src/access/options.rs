@@ -6,7 +6,7 @@ use carousel::config::Mistake;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-/// `[[access]]`: who may have the objects of the routes that name it.
+/// `[[access]]`: which clients may have the objects of the routes that name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessRule {
@@ -18,7 +18,7 @@ pub struct AccessRule {
     pub allow: Vec<String>,
     /// Countries that are refused, by their codes of ISO 3166-1 (`DE`).
     pub deny_countries: Vec<String>,
-    /// Countries that alone are admitted; who is in none that is known is not. Empty: all.
+    /// Countries that alone are admitted; an address without a known country is not. Empty: all.
     pub allow_countries: Vec<String>,
     /// File in MaxMind's format (`.mmdb`) that knows countries. Read again when it changes.
     pub database: Option<PathBuf>,

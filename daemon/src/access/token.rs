@@ -1,4 +1,4 @@
-//! Playback tokens: who made a URL says until when, for which paths and for whose address it counts.
+//! Playback tokens: end, paths and client address for which a URL is valid, signed by the issuer of the URL.
 //!
 //! ```text
 //! sktoken = PAYLOAD "." base64url(HMAC-SHA256(secret, PAYLOAD))

@@ -81,7 +81,7 @@ async fn follow(consumer: Arc<Consumer>, mut follower: Follower) {
         // It waits for the disk.
         let done = tokio::task::spawn_blocking(move || own.take(partition, next, fetched)).await;
         if done.is_err() {
-            // A panic is counted by whoever reads the log; the messages are read again.
+            // A panic ends the thread's work on these messages; they are read again.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }

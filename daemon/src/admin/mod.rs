@@ -60,7 +60,7 @@ use crate::status::{flight_json, object_json};
 carousel::limits! {
     /// Connections of operators at a time, by the socket and by TCP each.
     const MAX_CONNECTIONS: usize = 64, "connections" {
-        why: "Operators and scrapers are a handful; who fills the one does not lock out the other.",
+        why: "Operators and scrapers are a handful; neither locks the other out.",
         full: "The connection is closed and counted as `places`.",
         free: "When a connection ends.",
         test: "there_are_as_many_admin_connections_as_places",
@@ -102,7 +102,7 @@ pub fn listen(
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    // A socket that nobody answers is left over from a crash; one that answers is another daemon's.
+    // A socket without a listener is left over from a crash; one with a listener is another daemon's.
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(format!(
             "{}: another skycached answers here; stop it, or give [admin] socket another path",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Unix socket of the admin interface. Who may open it may do everything.
+    /// Unix socket of the admin interface. Processes that may open it may do everything.
     pub socket: PathBuf,
     /// Permissions of the socket, in octal.
     pub socket_mode: String,

@@ -1,4 +1,4 @@
-//! Entrances for the targets of `tests/fuzz`, to what requests at the admin interface reach: nothing else calls them.
+//! Entry points for the targets of `tests/fuzz`: functions that requests at the admin interface reach.
 
 use std::net::IpAddr;
 

@@ -249,7 +249,7 @@ impl PurgeRequest {
         let begun = clock::now();
         let selections: Result<Vec<_>, _> = self.wanted.iter().map(|it| self.readings(it, parts)).collect();
         let selections = selections.map_err(NotDone::Wrong)?;
-        // Who has begun to receive it goes on; nobody else joins.
+        // Responses that have begun continue; no request joins them.
         for flight in parts.flights.list() {
             let Some(sent) = &flight.sent else { continue };
             let keys = Some(&sent.response.surrogate_keys);
@@ -360,7 +360,7 @@ struct Message {
     soft: bool,
     #[serde(default)]
     yes: bool,
-    /// For those who read the topic: when and by whom it was sent.
+    /// For readers of the topic: time and sender.
     #[serde(default, rename = "issued_at")]
     _issued_at: Option<Value>,
     #[serde(default, rename = "issued_by")]

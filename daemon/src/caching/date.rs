@@ -4,8 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use carousel::time::WallTime;
 
-/// Reads a date; `None` if it is none. Caches disagree about half-right dates, and a wrong one makes stale things fresh:
-/// only `GMT`, only the digits and separators of the grammar. The day of the week is not looked at.
+/// Reads a date; `None` if it is malformed. Caches disagree about half-right dates, and a wrong one makes stale things
+/// fresh: only `GMT`, only the digits and separators of the grammar. The day of the week is not looked at.
 pub fn parse(text: &str) -> Option<WallTime> {
     let text = text.trim();
     let fields: Vec<&str> = text.split(' ').collect();

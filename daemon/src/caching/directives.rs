@@ -26,7 +26,7 @@ pub struct Directives {
     pub must_revalidate: bool,
     /// Never used stale where many share.
     pub proxy_revalidate: bool,
-    /// Kept only by those who know its status, who then pass over `no-store`.
+    /// Kept only by caches that know its status, which then ignore `no-store`.
     pub must_understand: bool,
     /// Not to be transformed.
     pub no_transform: bool,
@@ -48,7 +48,7 @@ impl Directives {
         })
     }
 
-    /// `CDN-Cache-Control`: a Dictionary of Structured Fields (RFC 9651); one that is none does not count.
+    /// `CDN-Cache-Control`: a Dictionary of Structured Fields (RFC 9651); a malformed one does not count.
     fn targeted(response: &HeaderMap) -> Option<Self> {
         let lines: Vec<&str> =
             response.get_all("cdn-cache-control").iter().map(|it| it.to_str().ok()).collect::<Option<_>>()?;

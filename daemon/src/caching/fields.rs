@@ -1,4 +1,4 @@
-//! Header fields: which are passed on, which are kept, and how a 304 brings them up to date.
+//! Header fields: those that are passed on, those that are kept, and their update by a 304.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 

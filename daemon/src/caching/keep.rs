@@ -12,7 +12,7 @@ const HEURISTIC_SHARE: i64 = 10;
 const MAX_HEURISTIC_S: i64 = 86_400;
 /// Greatest age (RFC 9111 section 1.2.2): a cache that computes a greater one takes this one.
 const MAX_AGE_S: i64 = 1 << 31;
-/// A `Date` that is older than this tells of a clock that is wrong, the origin's or the box's: an apparent age needs clocks that
+/// A `Date` that is older than this shows that a clock is wrong, the origin's or the box's: an apparent age needs clocks that
 /// agree reasonably (section 4.2.3), and a cache that has kept a response for a day sends `Age`.
 const MAX_APPARENT_MS: i64 = 86_400_000;
 
@@ -29,7 +29,7 @@ carousel::reasons! {
         Vary = "vary",
         /// It sets a cookie, and the origin does not say how long it may be kept.
         SetCookie = "set_cookie",
-        /// Its status is none that is kept without being told how long.
+        /// Its status is not one that is kept without explicit freshness.
         Status = "status",
         /// Stale at once, and nothing to ask the origin about it with.
         Useless = "useless",
@@ -40,7 +40,7 @@ carousel::reasons! {
 }
 
 impl NotKept {
-    /// Whether the response is for nobody but the player that has asked; else those who wait for it now may have it.
+    /// Whether the response is only for the player that has requested it; otherwise requests that wait for it now may share it.
     pub const fn is_for_one(self) -> bool {
         !matches!(self, Self::Status | Self::Useless)
     }
@@ -147,7 +147,7 @@ fn explicit_s(directives: &Directives, exchange: &Exchange<'_>) -> Option<i64> {
     }
     let mut lines = exchange.response.get_all(header::EXPIRES).iter();
     let expires = lines.next()?;
-    // Two, or one that is none: in the past (section 5.3).
+    // Two dates, or a malformed one: in the past (section 5.3).
     let date = if lines.next().is_some() { None } else { expires.to_str().ok().and_then(parse_date) };
     Some(date.map_or(0, |expires| (expires.unix_ms() - dated(exchange).unix_ms()) / 1000))
 }

@@ -120,7 +120,7 @@ impl SurrogateKeys {
     }
 }
 
-/// Removes the fields that carry them: they are for caches, and may tell of an operator's database.
+/// Removes the fields that carry them: they are for caches, and may reveal an operator's database.
 pub fn strip_surrogate_keys(fields: &mut HeaderMap) {
     for field in SURROGATE_FIELDS {
         fields.remove(field);
@@ -142,7 +142,7 @@ mod tests {
         ]));
         for key in ["film-7", "season/2,x", "all", "tenant 1", "Ä"] {
             let in_latin1 = SurrogateHash::of(key);
-            // A field's bytes are Latin-1 here, and UTF-8 on the wire: the lossy reading of 0xc4 is no key that anybody asks for.
+            // A field's bytes are Latin-1 here, and UTF-8 on the wire: the lossy reading of 0xc4 would match no key.
             assert_eq!(keys.contains(in_latin1), key != "Ä", "{key}");
         }
         for key in ["film", "season/2", "tenant", "ALL", "", "*"] {

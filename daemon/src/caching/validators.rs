@@ -13,7 +13,7 @@ pub struct Validators {
     pub etag: Option<HeaderValue>,
     /// When it was last changed.
     pub last_modified: Option<WallTime>,
-    /// When its origin sent it: what counts for `If-Modified-Since` where nobody knows when it was changed (RFC 9111
+    /// When its origin sent it: the date for `If-Modified-Since` where the date of the last change is not known (RFC 9111
     /// section 4.3.2).
     pub dated: Option<WallTime>,
 }
@@ -65,7 +65,7 @@ impl Validators {
         is_same && (self.has_strong_tag() || (self.has_strong_date() && other.has_strong_date()))
     }
 
-    /// Value of `If-Range` (section 13.1.5): a strong entity tag, or, where there is none at all, a strong date.
+    /// Value of `If-Range` (section 13.1.5): a strong entity tag, or, where there is no entity tag, a strong date.
     pub fn if_range(&self) -> Option<HeaderValue> {
         if self.has_strong_tag() {
             return self.etag.clone();

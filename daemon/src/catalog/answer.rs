@@ -98,7 +98,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// Takes what is known, who asks, and when.
+    /// Takes the catalogue, the client and the time.
     pub(crate) fn new(
         snapshot: &'a Arc<Snapshot>,
         holdings: Holdings<'a>,
@@ -188,7 +188,7 @@ impl<'a> Asked<'a> {
         Ok(Answer::Document(JSON, serde_json::to_vec(&Rendering::of(&list)).unwrap_or_default()))
     }
 
-    /// A locator of a list: guides that the box has are asked of the box, media and pictures are where they can be had.
+    /// A locator of a list: guides that the box has are requested from the box, media and pictures from their own URLs.
     fn moved(&self, open: &[String], locator: &str) -> Option<String> {
         let endpoint = open.iter().rev().nth(1).and_then(|name| match name.as_str() {
             "ScheduleInfoEndpoint" => Some("schedule"),

@@ -13,11 +13,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// By the `Host` of a request. `None` if that is none.
+    /// By the `Host` of a request. `None` if it is not a valid authority.
     pub fn of(host: Option<&str>, is_tls: bool) -> Option<Self> {
         let host = host?;
         let authority: http::uri::Authority = host.parse().ok()?;
-        // Nobody who asks for a page has a name and a password in its host.
+        // A browser's `Host` has no user name and password.
         let is_plain = !authority.as_str().contains('@') && !authority.host().is_empty();
         let scheme = if is_tls { "https" } else { "http" };
         is_plain.then(|| Self { base: format!("{scheme}://{authority}") })

@@ -232,7 +232,7 @@ fn read_guides(
             format!("guide: {left_out} entries more than there is room for"),
         );
     }
-    // Days overlap by what runs over midnight: the same event twice is no blemish worth a message.
+    // Days overlap by what runs over midnight: the same event twice is not worth a message.
     whole.tidy();
     whole
 }

@@ -18,7 +18,7 @@ use super::{List, Snapshot};
 carousel::limits! {
     /// Titles that are shown of manifests without a service.
     pub(super) const MAX_FILES: usize = 500, "titles" {
-        why: "Nobody looks through more.",
+        why: "More cannot be browsed.",
         full: "The last by name are left out; of manifests four times as many are considered.",
         free: "When a manifest leaves the cache.",
         test: "titles_without_a_service_are_bounded",
@@ -222,7 +222,7 @@ impl Title {
         })
     }
 
-    /// Its name for who reads `language`.
+    /// Its name for a reader of `language`.
     pub fn name(&self, language: &str) -> &str {
         Text::choose(&self.names, language).map_or(self.id.as_str(), |it| it.text.as_str())
     }

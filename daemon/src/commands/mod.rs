@@ -1,7 +1,7 @@
 //! Commands that come with the carousel: what has come, what has become of it, and the file that remembers what was done.
 //!
-//! The session thread hands documents in; [`carousel::trust`] judges them and [`carousel::command::Executor`] decides what is due. What
-//! is due is written down before it is done: a box that loses power in between does it not at all, rather than twice.
+//! The session thread hands documents in; [`carousel::trust`] judges them and [`carousel::command::Executor`] decides what is
+//! due. Commands are executed at most once: each is recorded before its execution, so a power cut in between loses it.
 
 mod options;
 
@@ -136,7 +136,7 @@ impl Commands {
         self.state().show(root, command);
     }
 
-    /// Judges what has come. `told` is told of each command that is not done, and why.
+    /// Judges received commands. `told` gets each command that is not executed, and the reason.
     pub fn judge(
         &self,
         trust: &Trust,
@@ -194,7 +194,7 @@ impl Commands {
         }
     }
 
-    /// The next command that is due, with its root key, written down as done. What became of it is told with [`Commands::done`].
+    /// The next command that is due, with its root key, recorded as done. Its result is reported with [`Commands::done`].
     pub fn next_due(
         &self,
         now: Instant,
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_nobody_strangers_and_unconfirmed_keys_are_refused_and_counted() {
+    fn commands_of_no_key_untrusted_and_unconfirmed_keys_are_refused_and_counted() {
         let folder = tempfile::tempdir().unwrap();
         let commands = open(&folder);
         let forged =

@@ -10,7 +10,7 @@ use carousel::trust::Mode;
 pub struct SessionFilter {
     /// TSIs with their reception timeout; `None` in the list: every TSI.
     pub sessions: Vec<(Option<u64>, Option<Duration>)>,
-    /// Packets may be of ROUTE: they are told apart one by one. False: all are of FLUTE.
+    /// Packets may be of ROUTE: the protocol is recognised packet by packet. False: all are of FLUTE.
     pub has_route: bool,
     /// Requirements on signatures.
     pub trust: Mode,

@@ -76,8 +76,8 @@ impl<B> Default for Live<B> {
     }
 }
 
-/// A segment that is joined, and what is in flight of it.
-struct Told<'a, B> {
+/// State of one growing segment, as its readers are informed of it: whether its next bytes have stalled.
+struct GrowingUpdate<'a, B> {
     segment: Unfinished<'a>,
     buf: &'a B,
     /// Whether the chunk that comes next has stalled, if it has begun.
@@ -85,7 +85,7 @@ struct Told<'a, B> {
     has_stalled: bool,
 }
 
-impl<B> Told<'_, B> {
+impl<B> GrowingUpdate<'_, B> {
     fn name(&self) -> &str {
         &self.segment.file.content_location
     }
@@ -285,21 +285,21 @@ impl<S: ObjectStore> Delivery<S> {
         let Some(joiner) = self.live.joiners.get(&session) else { return };
         let growing = joiner.unfinished(now).filter_map(|segment| {
             let buf = self.live.growing.get(&ObjectRef { session, toi: segment.file.toi })?;
-            Some(Told { segment, buf, next: None, has_stalled: false })
+            Some(GrowingUpdate { segment, buf, next: None, has_stalled: false })
         });
-        let mut told: Vec<Told<'_, S::Buf>> = growing.collect();
-        if told.is_empty() {
+        let mut updates: Vec<GrowingUpdate<'_, S::Buf>> = growing.collect();
+        if updates.is_empty() {
             return;
         }
         // There may be many more chunks in flight than segments: each is looked at once.
-        told.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+        updates.sort_unstable_by(|one, other| one.name().cmp(other.name()));
         let in_flight =
             self.sessions.get(&session).into_iter().flat_map(carousel::flute::Receiver::in_flight);
         for chunk in in_flight {
             let name = chunk.file().and_then(|file| ChunkName::split(&file.content_location));
             if let Some(name) = name
-                && let Ok(at) = told.binary_search_by(|it| it.name().cmp(name.object))
-                && let Some(it) = told.get_mut(at)
+                && let Ok(at) = updates.binary_search_by(|it| it.name().cmp(name.object))
+                && let Some(it) = updates.get_mut(at)
             {
                 let is_stalled = self.is_stalled(session, chunk);
                 it.has_stalled |= is_stalled;
@@ -308,7 +308,7 @@ impl<S: ObjectStore> Delivery<S> {
                 }
             }
         }
-        for Told { segment, buf, next, has_stalled } in told {
+        for GrowingUpdate { segment, buf, next, has_stalled } in updates {
             let is_silent = now.since(segment.heard) >= self.options.reception_timeout.max(CHUNK_SILENCE);
             // Silence that lasts makes a segment complete that is over.
             let is_lost = segment.is_passed || (is_silent && !segment.is_over);
@@ -323,7 +323,7 @@ impl<S: ObjectStore> Delivery<S> {
         for it in receiver.growing(now) {
             let object = ObjectRef { session: session_of(at, it.tsi), toi: it.toi };
             if let Some(buf) = self.live.growing.get(&object) {
-                self.store.set_passed(buf, it.has_gap.then_some(now));
+                self.store.set_overtaken(buf, it.has_gap.then_some(now));
                 self.store.set_stalled(buf, it.is_late.then_some(now));
             }
         }
@@ -393,9 +393,9 @@ impl<S: ObjectStore> Delivery<S> {
         }
         let Some(mut buf) = self.live.growing.remove(&object) else { return };
         self.store.extend(&mut buf, 0, bytes);
-        // Whoever waits for it waits for its verification from now on.
+        // Its readers wait for its verification from now on.
         self.store.set_stalled(&buf, None);
-        self.store.set_passed(&buf, None);
+        self.store.set_overtaken(&buf, None);
         self.complete(now, object, file, buf, 0);
     }
 
@@ -499,7 +499,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Nothing more comes of any session: live objects without a mark of their end are complete if that can be told.
+    /// The end of all sessions: live objects without a mark of their end are complete if that can be decided.
     pub fn handle_end(&mut self, now: Instant) {
         let sessions: Vec<SessionKey> = self.live.joiners.keys().copied().collect();
         for session in sessions {

@@ -70,11 +70,12 @@ pub trait ObjectStore: std::fmt::Debug {
     fn progress(&self, buf: &Self::Buf);
     /// The carousel is likely to begin with the object again at `at`.
     fn expect(&self, buf: &Self::Buf, at: Option<Instant>);
-    /// Nothing brings more of the object since then: its packets have stopped, and no origin is asked. `None`: something does.
+    /// Nothing has brought more of the object since `since`: its packets have stopped, and no origin is asked. `None`:
+    /// something does.
     fn set_stalled(&self, buf: &Self::Buf, since: Option<Instant>);
-    /// What comes next of a growing object is passed by what lies behind since then: repair symbols may bring it at its end. `None`: it is
-    /// not.
-    fn set_passed(&self, _buf: &Self::Buf, _since: Option<Instant>) {}
+    /// Later bytes of a growing object have arrived since `since` while the next one is missing. Repair symbols may close the
+    /// gap at the end of the object. `None`: no gap.
+    fn set_overtaken(&self, _buf: &Self::Buf, _since: Option<Instant>) {}
     /// A client's request for the object was looked at: the next one counts again.
     fn request_seen(&self, buf: &Self::Buf);
 }

@@ -44,7 +44,7 @@ use crate::{clock, sys};
 
 /// Host by which players know the media; its origin is the demo's.
 const HOST: &str = "cdn.example.com";
-/// Nothing of the demo takes longer; who waits longer waits in vain.
+/// Upper bound of every step of the demo.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Time that the sender has to end when asked.
 const FAREWELL: Duration = Duration::from_secs(5);

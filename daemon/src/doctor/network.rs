@@ -85,7 +85,7 @@ fn the_interface(name: &str) -> Finding {
     if interface_index(name).is_err() {
         let all: Vec<String> = interfaces().into_iter().map(|it| it.name).collect();
         let nearest = format!("[receive] interface is one of {}", all.join(", "));
-        return Finding::new(Severity::Error, about, "there is none of this name", nearest);
+        return Finding::new(Severity::Error, about, "there is no interface of this name", nearest);
     }
     let flags = flags(name);
     if flags & libc::IFF_UP as u32 == 0 {
@@ -268,7 +268,7 @@ fn rp_filter(interface: &str) -> u64 {
     of("all").max(of(interface))
 }
 
-/// Devices on which somebody has joined `group`: users, and the protocol: `IGMP V3`, `MLD`.
+/// Devices on which a socket has joined `group`: users, and the protocol: `IGMP V3`, `MLD`.
 fn members(group: IpAddr) -> BTreeMap<String, (u64, String)> {
     match group {
         IpAddr::V4(v4) => members_v4(&fs::read_to_string("/proc/net/igmp").unwrap_or_default(), v4),

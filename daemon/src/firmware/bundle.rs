@@ -42,7 +42,7 @@ pub(super) struct Description {
 carousel::reasons! {
     /// Why a bundle is not installed. RAUC's own refusals come first.
     pub enum Refusal in "firmware_refused" by "reason" {
-        /// Nobody whom this box trusts has signed the bundle.
+        /// The bundle is not signed by a trusted key.
         Signature = "signature",
         /// The bundle is no bundle, or cut off: its end does not say where its signature is.
         Damaged = "damaged",

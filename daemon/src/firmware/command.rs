@@ -225,7 +225,7 @@ fn examine(paths: &Paths, bundle: &Path) -> Result<(Description, Option<(Refusal
 /// Whether this box would take a bundle. RAUC verifies its signature; the content is verified while it is installed.
 ///
 /// # Errors
-/// That the bundle cannot be read, or that there is no RAUC. A refusal is none.
+/// If the bundle cannot be read, or there is no RAUC. A refusal is not an error.
 pub fn check_bundle(paths: &Paths, bundle: &Path) -> Result<Value, String> {
     let (described, refusal) = examine(paths, bundle)?;
     let (reason, why) = refusal.map_or((None, None), |(reason, why)| (Some(reason.as_str()), Some(why)));
@@ -288,9 +288,9 @@ pub fn hand_over(paths: &Paths, bundle: &Path) -> Result<(), String> {
         }
         clock::sleep(LOOK_INTERVAL);
     }
-    // Nobody may take it later, when the bundle is another.
+    // The link must not be used later, when the bundle is another.
     let _ = std::fs::remove_file(&paths.request);
-    Err("nobody has taken the bundle; is firmware-update.path active?".to_owned())
+    Err("the bundle was not picked up; is firmware-update.path active?".to_owned())
 }
 
 /// Installs the bundle that was handed over, and leaves the answer.

@@ -7,8 +7,8 @@
 //!            held                 nothing               over: this very bundle is not tried again
 //! ```
 //!
-//! What is remembered is written down before anything is done because of it: a box that loses power during an installation
-//! knows at its next start that there was one.
+//! The memory is written before anything is done because of it: after a power cut during an installation, the next start
+//! knows of the installation.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -34,7 +34,7 @@ carousel::limits! {
 carousel::reasons! {
     /// Why an update that the carousel offers is not installed, or not yet.
     pub enum Hold in "firmware_held" by "reason" {
-        /// Nobody who is trusted has signed the list of offers.
+        /// The list of offers is not signed by a trusted key.
         Signature = "signature",
         /// The list of offers is older than one that has come.
         Replayed = "replayed",
@@ -76,7 +76,7 @@ carousel::reasons! {
         Window = "window",
         /// Players have asked for something a short time ago.
         Watched = "watched",
-        /// The daemon has started a short time ago, and does not know yet whether anybody watches.
+        /// The daemon has started a short time ago, and does not know yet whether there are viewers.
         JustStarted = "just_started",
         /// The program that installs cannot be started; that is tried again.
         Program = "program",

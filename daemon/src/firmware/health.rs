@@ -1,4 +1,4 @@
-//! Health of a start: the daemon is READY, and players get an answer.
+//! Health of a start: the daemon is READY, and answers players.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

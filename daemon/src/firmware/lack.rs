@@ -1,5 +1,5 @@
-//! Conditions under which a box takes updates: a program that installs, its hardware and version, and a key to trust. What is
-//! missing is said in the log, by `skycached firmware status`, and by `skycached check`.
+//! Conditions under which a box takes updates: an installer, its hardware and version, and a trusted key. Missing conditions
+//! are reported in the log, by `skycached firmware status`, and by `skycached check`.
 
 use super::options::FirmwareOptions;
 
@@ -39,7 +39,7 @@ pub enum Lack {
     Compatible,
     /// The running version is not known.
     Version,
-    /// Nobody's offers count.
+    /// No root key is pinned or confirmed: offers are ignored.
     Key,
 }
 
@@ -63,7 +63,7 @@ impl Lack {
             Self::Program => "no program is named that installs them",
             Self::Compatible => "the hardware of this box is not known",
             Self::Version => "the version that runs is not known",
-            Self::Key => "no root key is pinned or confirmed, so nobody's offers count",
+            Self::Key => "no root key is pinned or confirmed: offers are ignored",
         }
     }
 

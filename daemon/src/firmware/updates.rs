@@ -1,7 +1,7 @@
 //! Updates that are offered to this box: the offers in force, the update that it is at, and the file that remembers it.
 //!
 //! The session thread hands documents in and asks which sessions are wanted; [`carousel::trust`] judges the documents, and
-//! [`super::decide`] says what is to be done. What is remembered is on the disk before anything is done because of it.
+//! [`super::decide`] decides what is done. The memory is on the disk before anything is done because of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -134,7 +134,7 @@ impl Bundle {
     }
 }
 
-/// A step that somebody has to do who has the cache and the network.
+/// A step for the owner of the cache and the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Nothing.
@@ -718,7 +718,7 @@ impl Updates {
                 .collect()
         };
         let lacks = state.lacks.iter().map(|it| json!({ "what": it.what(), "fix": it.fix() }));
-        // It may go or come at any time, so it is looked at when somebody asks.
+        // It may appear or vanish at any time, so it is read for each request.
         let program = Some(&state.options.install).filter(|it| !it.is_empty());
         let program = program.and_then(|it| Program(it.clone()).is_ready().err());
         let lacks = lacks.chain(program.map(|why| json!({ "what": why, "fix": lack::PROGRAM_FIX })));

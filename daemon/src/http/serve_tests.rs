@@ -316,7 +316,7 @@ async fn what_the_link_loses_in_the_middle_of_a_live_segment_comes_from_the_orig
         };
         match origin.is_some() {
             // Repair symbols may bring it at the segment's end: an origin has it now.
-            true => flight.set_passed(Some(clock::now())),
+            true => flight.set_overtaken(Some(clock::now())),
             false => flight.set_stalled(Some(clock::now())),
         }
         let (bytes, end) =

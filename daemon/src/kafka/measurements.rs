@@ -9,10 +9,10 @@ use rskafka::record::Record;
 use super::link::{Link, record};
 use crate::qoe::{Batch, Qoe, QoeLoss};
 
-/// Bytes and rows of one batch: brokers take a megabyte unless they are told otherwise.
+/// Bytes and rows of one batch: brokers take a megabyte by default.
 const BATCH_BYTES: usize = 512 << 10;
 const BATCH_ROWS: usize = 2000;
-/// Interval at which rows that nobody has reported are looked for.
+/// Interval of the search for rows that were not reported.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Sends what is in the spool, until the runtime ends.

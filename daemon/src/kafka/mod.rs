@@ -1,4 +1,4 @@
-//! Kafka: purges for all boxes, what became of them, and measurements of players. Behind the feature `kafka`.
+//! Kafka: purges for all boxes, their results, and measurements of players. Behind the feature `kafka`.
 //!
 //! ```text
 //! cdn-purge ─▶ Follower (one for each partition) ─▶ admin::fleet ─▶ store

@@ -113,7 +113,7 @@ impl Kafka {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.brokers.is_empty() {
-            wrong("kafka.brokers", "there is none".to_owned(), "name at least one, such as \"kafka-1:9092\"");
+            wrong("kafka.brokers", "it is empty".to_owned(), "name at least one, such as \"kafka-1:9092\"");
         }
         for broker in &self.brokers {
             let is_good = broker.rsplit_once(':').is_some_and(|(host, port)| {

@@ -1,5 +1,5 @@
-//! A circuit breaker for each origin: who fails again and again is left alone for a while, so that players do not wait
-//! for its timeouts and a struggling origin is not beaten by a million boxes.
+//! A circuit breaker for each origin: after repeated failures an origin is not requested for [`OPEN`], so that players do
+//! not wait for its timeouts and a struggling origin is not loaded further.
 //!
 //! ```text
 //! closed ── FAILURES in a row ──▶ open ── OPEN ──▶ half open: one request ── fails ──▶ open
@@ -7,9 +7,9 @@
 //!    └─────────────────────────────────────────────────────┘
 //! ```
 //!
-//! An origin that has failed is looked at every few seconds ([`Breakers::troubled`]), so that the circuit opens before
-//! players have waited for five timeouts, and is half open as soon as the origin answers again. Origins that are well are
-//! left in peace: a million boxes that look at them every five seconds would be their heaviest load.
+//! An origin that has failed is probed every few seconds ([`Breakers::troubled`]), so that the circuit opens before
+//! players have waited for five timeouts, and is half open as soon as the origin answers again. Healthy origins are not
+//! probed: probes by a million boxes every five seconds would be their heaviest load.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,7 +42,7 @@ pub(super) enum Ended {
     Unreachable,
     /// It answered that it fails.
     ServerError,
-    /// It took too long, or nobody waited for it: that may be the resource's own way.
+    /// It took too long, or its client left: that may be normal for the resource.
     Slow,
 }
 

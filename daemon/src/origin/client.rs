@@ -66,11 +66,11 @@ carousel::limits! {
     }
 }
 
-/// A body for the box itself that comes slower than this, after the timeout, helps nobody and holds a place.
+/// A body for the box itself that comes slower than this, after the timeout, is given up: it holds a place.
 const MIN_BYTES_PER_S: u64 = 4096;
 /// Our name for origins.
 pub(super) const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
-/// Longest time to connect, whatever a route says: it ends attempts that nobody waits for any more.
+/// Longest time to connect, whatever a route says: it ends attempts without waiting requests.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
 /// Idle connections that hyper's pool keeps for each origin, for 30 s: as many as a box asks at once. Beyond, a
 /// connection closes after its response.
@@ -79,7 +79,7 @@ const MAX_IDLE: usize = 32;
 /// Why an origin gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginError {
-    /// The URL is none.
+    /// The URL is malformed.
     BadUrl,
     /// No connection, or TLS failed.
     Connect(String),
@@ -181,7 +181,7 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// When it was asked for.
     pub requested_at: WallTime,
-    /// Its end is told from a connection that breaks: by its length, by chunks, or by HTTP/2 (RFC 9112 section 6.3).
+    /// Its end can be distinguished from a broken connection: by its length, by chunks, or by HTTP/2 (RFC 9112 section 6.3).
     pub is_framed: bool,
     body: Incoming,
     between_bytes: Duration,
@@ -335,7 +335,7 @@ impl fmt::Display for BadBody {
 
 impl std::error::Error for BadBody {}
 
-/// Told of each interim response: its status and fields.
+/// Gets each interim response: its status and fields.
 pub type OnInterim = Arc<dyn Fn(u16, &HeaderMap) + Send + Sync>;
 
 /// Request to an origin on behalf of a player.
@@ -355,7 +355,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// A GET with these fields whose interim responses nobody gets.
+    /// A GET with these fields; interim responses are dropped.
     pub fn get(headers: HeaderMap, follows_redirects: bool) -> Self {
         let (method, body, trace) = (Method::GET, no_body(), Trace::default());
         Self { method, headers, body, on_interim: None, follows_redirects, trace }
@@ -419,7 +419,7 @@ impl Client {
         parents: &[ParentGroup],
         policy: Arc<AddressPolicy>,
     ) -> Self {
-        // Limits of routes end a request earlier; this ends what nobody waits for any more.
+        // Limits of routes end a request earlier; this ends requests without waiting clients.
         let connector = Connector { policy: Arc::clone(&policy), connect_timeout: MAX_CONNECT };
         let builder = hyper_rustls::HttpsConnectorBuilder::new();
         let builder = match builder.with_native_roots() {
@@ -855,7 +855,7 @@ fn ends_of(connection: &Connected) -> Option<(SocketAddr, SocketAddr)> {
     extras.get::<HttpInfo>().map(ends)
 }
 
-/// A request that somebody has been let make.
+/// A request that the breaker has permitted.
 struct Pending<'a> {
     breakers: &'a Breakers,
     url: &'a str,

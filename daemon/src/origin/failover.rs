@@ -64,7 +64,7 @@ impl Candidate {
     }
 }
 
-/// Whether nobody else need be asked: a refusal is an answer too.
+/// Whether no other member needs to be asked: a refusal is an answer, too.
 fn is_answer(result: &Result<Reply, OriginError>) -> bool {
     match result {
         Ok(reply) => Ended::of_status(reply.status.as_u16()) == Ended::Well,

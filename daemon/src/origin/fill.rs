@@ -5,8 +5,8 @@
 //!   └──── somebody does ──▶ waits for the head ──▶ the same, if the response is his to have; else he asks alone
 //! ```
 //!
-//! A slot lives until the response's head is there. From then on the object is in the table of flights, and after that in
-//! the cache: whoever looks there, and then here, finds it in one of the three.
+//! A slot lives until the response's head is there. From then on the object is in the table of flights, and after that in the
+//! cache: a lookup there, and then here, finds it in one of the three.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -111,9 +111,9 @@ pub struct Ask {
     pub announced: Option<Announced>,
     /// The carousel may bring it: an origin that fails is no object, and waiting is better.
     pub is_expected: bool,
-    /// Nobody has asked for it yet: only what is kept is received, and refusals are forgotten.
+    /// It is fetched without a request: only a response that is kept is received, and refusals are forgotten.
     pub prefetch: bool,
-    /// Redirects are followed, and refusals are no objects: nobody would read them.
+    /// Redirects are followed, and refusals are no objects: they have no reader.
     pub is_our_own: bool,
     /// Receiver of interim responses.
     pub on_interim: Option<OnInterim>,
@@ -129,7 +129,7 @@ pub struct Ask {
     pub surrogate_keys: SurrogateFields,
     /// Values of request fields that an origin may repeat to others.
     pub unusual: Vec<HeaderValue>,
-    /// The URL is spelled in another way than the key is made of: what an origin refuses so is not for those who spell it as the key.
+    /// The URL is spelled in another way than the key: a refusal is not shared with requests that are spelled as the key.
     pub is_respelled: bool,
     /// Address of the client that asks; `None`: the box itself does.
     pub client: Option<IpAddr>,
@@ -161,7 +161,7 @@ impl OwnFields {
     }
 }
 
-/// A response that is only for the one who asked.
+/// A response for this request only.
 #[derive(Debug)]
 pub struct Passed {
     /// Its end-to-end fields.
@@ -181,11 +181,11 @@ pub enum FillResult {
     Stored(Arc<StoredObject>),
     /// The origin fails, and what is held may be used stale.
     Stale,
-    /// A response for nobody else.
+    /// A response that is not shared.
     Passed(Box<Passed>),
     /// The origin refuses, with this status, what is wanted by us or expected of the carousel.
     Refused(u16),
-    /// The origin cannot be had.
+    /// The origin is not available.
     Failed(OriginError),
     /// It could not be begun.
     Busy,
@@ -193,7 +193,7 @@ pub enum FillResult {
     NoPlace(NoPlace),
     /// The cache has something newer by now: look again.
     Held,
-    /// Nobody has asked for it, and it is not worth having.
+    /// It was fetched without a request, and is not worth keeping.
     Declined(PrefetchEnd),
 }
 
@@ -250,7 +250,7 @@ impl PrefetchEnd {
     }
 }
 
-/// Result for those who have joined another's fetch.
+/// Result for requests that have joined another's fetch.
 #[derive(Debug, Clone)]
 enum JoinResult {
     Flight(Arc<Flight>),
@@ -289,7 +289,7 @@ struct Slot {
     /// Place of its spans.
     trace: Trace,
     join_result: OnceLock<JoinResult>,
-    /// For the one who began it.
+    /// For the request that began it.
     result: Mutex<Option<FillResult>>,
     changed: Notify,
 }
@@ -333,7 +333,7 @@ pub struct Filler {
     pub(super) client: Arc<Client>,
     pub(super) shared: FillContext,
     pub(super) options: FillOptions,
-    /// Fetches go on when whoever asked has left, so they run elsewhere than his connection.
+    /// Fetches continue after their client has left, so they run outside its connection.
     pub(super) runtime: Handle,
     slots: Mutex<Slots>,
     /// Places of fills whose response has not come.
@@ -411,7 +411,7 @@ impl Filler {
                     self.joined.fetch_add(1, Ordering::Relaxed);
                     ask.trace.joins(&slot.trace);
                     match slot.wait().await {
-                        // A refusal is for those who asked with the same fields.
+                        // A refusal is for requests with the same fields.
                         JoinResult::Flight(flight)
                             if (is_refusal(&flight) || may_repeat(&flight))
                                 && slot.headers != ask.headers => {}
@@ -548,7 +548,7 @@ impl Filler {
         std::array::from_fn(|at| self.prefetched[at].load(Ordering::Relaxed))
     }
 
-    /// Whether somebody has asked an origin for this name, and its response has not begun.
+    /// Whether an origin is being asked for this name, and its response has not begun.
     pub fn is_fetching(&self, key: &ObjectKey) -> bool {
         lock(&self.slots).by_key.contains_key(key)
     }
@@ -559,7 +559,7 @@ impl Filler {
         get(key).or_else(|| self.shared.store.other_places_of(key).iter().find_map(get))
     }
 
-    /// For one alone: nobody waits for it.
+    /// For one request alone: no other waits for it.
     async fn alone(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
         let client = ask.client.unwrap_or(OWN);
         if let Err(why) = self.take_place(client) {
@@ -588,8 +588,8 @@ impl Filler {
         self.client.is_left_alone(url)
     }
 
-    /// Notes an object of which a range has come that others cannot be put beside: who asks again fetches it whole, if it is
-    /// not long.
+    /// Notes an object of which a range has come that cannot be combined with others: the next request fetches it completely,
+    /// if it is not long.
     pub(super) fn fetch_whole(&self, key: &ObjectKey, length: u64) {
         if length <= MAX_WHOLE_BYTES {
             lock(&self.whole).put(key.clone(), clock::now());
@@ -629,8 +629,8 @@ impl Filler {
     }
 }
 
-/// Whether a response that another's request has begun is what a request with these fields would get. Those who waited for its
-/// head may have it, though it may not be kept.
+/// Whether the response to another request also answers a request with these fields. Requests that waited for its head may
+/// share it even if it may not be kept.
 fn selects(flight: &Flight, request: &HeaderMap) -> bool {
     flight.sent.as_ref().is_none_or(|sent| sent.response.suits(request))
 }

@@ -1,9 +1,10 @@
 //! The terrestrial path: one HTTP client for misses and for repair.
 //!
-//! [`Origins`] knows where a key's bytes are to be had; [`fill`] fetches an object once for all who wait, [`fetch`]
-//! turns an answer into what is kept, [`client`] has the requests themselves, [`addresses`] the addresses that they may go to,
-//! [`ranges`] those for parts, [`spans`] keeps objects of which only ranges were asked for, [`resumed`] fetches long ones over power cuts, [`kind`] tells media from manifests,
-//! [`parents`] which caches are asked before an origin, [`failover`] the requests to them, [`phase`] when a live one changes, [`icy`] reads what radio servers answer.
+//! [`Origins`] maps a cache key to its URL at an origin; [`fill`] fetches an object once for all requests, [`fetch`] turns an
+//! answer into a stored object, [`client`] makes the requests, [`addresses`] is their address policy, [`ranges`] requests
+//! parts, [`spans`] keeps objects of which only ranges were requested, [`resumed`] fetches long objects over power cuts,
+//! [`kind`] distinguishes media from manifests, [`parents`] are the caches asked before an origin, [`failover`] the requests to
+//! them, [`phase`] predicts changes of live manifests, [`icy`] reads responses of radio servers.
 
 mod addresses;
 mod breaker;
@@ -127,8 +128,8 @@ impl Origins {
         Some(format!("{}/{path}", rule.url.trim_end_matches('/')))
     }
 
-    /// The URL to ask for `key`, if somebody has named an origin for it: an `[[origin]]` rule, a `[[route]]`, or a
-    /// configuration from the air. Anything else would make the box an open proxy.
+    /// The URL to ask for `key`, if an origin is configured for it: by an `[[origin]]` rule, a `[[route]]`, or a configuration
+    /// from the air. Anything else would make the box an open proxy.
     pub fn url_for(&self, key: &ObjectKey) -> Option<String> {
         if let Some(url) = self.configured_url(key) {
             return Some(url);

@@ -129,7 +129,7 @@ pub enum Forwarded {
     /// No: none is sent, and those of the request are dropped.
     #[default]
     Off,
-    /// They name the player's connection; those of the request are dropped, since anybody can write them.
+    /// They name the player's connection; those of the request are dropped, since any client can write them.
     On,
     /// The player's connection is added to those of the request: a proxy in front of the box has written them.
     Trusted,
@@ -152,7 +152,7 @@ pub enum SetCookie {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SurrogateFields {
-    /// They are removed: nobody but caches has a use for them.
+    /// They are removed: only caches use them.
     #[default]
     Strip,
     /// They go on: behind the box are other caches that purge by them.
@@ -347,15 +347,15 @@ fn url_mistakes(url: &str, key: &str, wrong: &mut impl FnMut(String, String, &st
     }
 }
 
-/// What stands where an authority has its port, if it is none that can be connected to.
+/// The text in the place of an authority's port, if it is no valid port.
 fn impossible_port(authority: &str) -> Option<&str> {
     let host_and_port = authority.rsplit('@').next()?;
     let (_, port) = host_and_port.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'))?;
     (!port.is_empty() && port.parse::<u16>().map_or(true, |it| it == 0)).then_some(port)
 }
 
-/// The host of an authority that browsers take for an IPv4 address, since its last label is a number (WHATWG URL, host parsing), and
-/// that is none in the usual form.
+/// The host of an authority that browsers take for an IPv4 address, since its last label is a number (WHATWG URL, host
+/// parsing), if it is not one in the usual form.
 pub(crate) fn not_quite_ipv4(authority: &str) -> Option<&str> {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,

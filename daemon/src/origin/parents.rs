@@ -332,7 +332,7 @@ impl Parents {
         Some(Plan { candidates, group: Arc::clone(&group.state), hedge: group.options.hedge, timeout })
     }
 
-    /// URLs that tell of the health of members, with what is known of them.
+    /// URLs whose responses show the health of members, with the state of each.
     pub(super) fn health(&self) -> Vec<(String, Arc<MemberState>)> {
         let all = self.groups.values().filter(|group| group.options.enabled).flat_map(|group| {
             group.members.iter().map(|member| {

@@ -1,11 +1,11 @@
 //! The phase of a live manifest: the time of its next change, from when it was seen to change.
 //!
-//! Half of a target duration is a freshness that knows nothing of the origin: with it a playlist is asked for twice in each
+//! Half a target duration is a default that ignores the origin's rhythm: with it a playlist is requested twice in each
 //! duration. A live manifest changes once in the duration of a segment, though, and at an even pace. [`Phase`] keeps the bounds
-//! between which its last change lies. Each answer narrows them: what was confirmed had not changed yet, `Last-Modified` says
-//! when it did, and one duration later it changes again. Once they are a quarter of a duration apart, the manifest is asked
-//! for just after each change: once in a duration, and never more than half of one behind its origin. Until it has changed as foretold [`EVIDENCE`] times, and
-//! again after it has not, half a duration is its freshness.
+//! between which its last change lies. Each answer narrows them: a confirmed version had not changed yet, `Last-Modified` gives
+//! the time of the change, and one duration later the manifest changes again. Once the bounds are a quarter of a duration
+//! apart, the manifest is requested just after each change: once in a duration, and never more than half of one behind its
+//! origin. Until it has changed [`EVIDENCE`] times as predicted, and again after it has not, half a duration is its freshness.
 
 use std::num::NonZeroUsize;
 
@@ -26,7 +26,7 @@ carousel::limits! {
 /// Changes in time after which a manifest is taken to keep its pace.
 const EVIDENCE: u8 = 3;
 
-/// Part of a period by which a change may come earlier than foretold.
+/// Part of a period by which a change may come earlier than predicted.
 const DRIFT: i64 = 1024;
 
 /// Facts of a manifest that were learned by asking for it. Times are those of the even clock, in milliseconds.

@@ -1,8 +1,8 @@
 //! Sharing policy for responses made for one client: cookies, `Vary: User-Agent`, and the origins of scripts.
 //!
-//! `caching::judge` says what HTTP allows. An origin that hands out a session with a response that may be kept means the
-//! response, hardly the session (RFC 9111 section 7.3 leaves it to the cache): cookies go to the player alone whose request
-//! caused them, and a response with one is kept only if the origin says for how long.
+//! `caching::judge` says what HTTP allows. RFC 9111 section 7.3 leaves `Set-Cookie` to the cache: on a cacheable response
+//! it does not make the response private. The cookies go only to the player whose request caused them, and a response with
+//! one is kept only if the origin says for how long.
 
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
@@ -32,7 +32,7 @@ pub(super) fn shareable(
     if is_kept {
         take_own(fields, ask);
     } else if !matches!(&judged, Err(why) if why.is_for_one()) {
-        // Not even those who wait for the same response may have it.
+        // Requests that wait for the same response may not share it, either.
         judged = Err(NotKept::SetCookie);
     }
     judged
@@ -129,10 +129,10 @@ mod tests {
         let (judged, fields, mine) = of(Ask::default(), &[cookie, fresh], None);
         assert!(judged.is_ok());
         assert_eq!((text(&fields, "set-cookie"), text(&mine, "set-cookie")), (None, Some("s=1")));
-        // A freshness of ours is none that the origin has given.
+        // A freshness that the box assumes is not one that the origin has given.
         let (judged, fields, _) = of(Ask::default(), &[cookie], Some(3600));
         assert_eq!((judged.unwrap_err(), text(&fields, "set-cookie")), (NotKept::SetCookie, Some("s=1")));
-        // Nor may those who wait for a response that is not kept have it.
+        // Nor may requests that wait for a response that is not kept share it.
         assert_eq!(of(Ask::default(), &[cookie], None).0.unwrap_err(), NotKept::SetCookie);
         let private = of(Ask::default(), &[cookie, ("cache-control", "private")], None);
         assert_eq!(private.0.unwrap_err(), NotKept::Private);

@@ -107,7 +107,7 @@ impl Client {
     }
 }
 
-/// Waits while whoever takes the pieces is behind.
+/// Waits while the receiver of the pieces is behind.
 async fn hand_on(pieces: &mpsc::Sender<(u64, Bytes)>, offset: u64, piece: Bytes) -> Result<(), OriginError> {
     pieces.send((offset, piece)).await.map_err(|_| OriginError::Cut)
 }

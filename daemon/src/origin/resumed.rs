@@ -163,7 +163,7 @@ impl ResumedFetch {
         *lock(&self.version) = None;
     }
 
-    /// Asks for what is missing. `remember` is told which version it is of, before its bytes are kept.
+    /// Asks for what is missing. `remember` gets its version before its bytes are kept.
     ///
     /// # Errors
     /// [`Unfinished`]; another attempt goes on where this one has ended.

@@ -25,7 +25,7 @@ carousel::limits! {
     pub(super) const MAX_IN_RANGES: usize = 64, "flights" {
         why: "Each holds room on the disk for its whole object.",
         full: "The range is passed on and not kept.",
-        free: "When an object is complete, or nobody has asked for it for two minutes.",
+        free: "When an object is complete, or was not requested for two minutes.",
         test: "flights_in_ranges_are_bounded_and_a_place_comes_back",
     }
 }
@@ -33,7 +33,7 @@ carousel::limits! {
 /// Times that a range is asked for whose body breaks off.
 const ATTEMPTS: u32 = 3;
 
-/// Ranges of an object that nobody has asked for since are given up after this time: they hold room.
+/// Ranges of an object without requests are given up after this time: they hold room.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// Outcome of asking for a range.
@@ -162,8 +162,8 @@ impl Filler {
         SpanResult::Begun
     }
 
-    /// Asks for a range of the version that has come so far. Another version ends the flight: what has come of this one
-    /// helps nobody, and two are never mixed.
+    /// Asks for a range of the version that has come so far. Another version ends the flight: two versions are never mixed, and
+    /// the ranges of this one are useless.
     async fn ask_span(
         &self,
         flight: &Arc<Flight>,
@@ -267,7 +267,7 @@ impl Filler {
         offset
     }
 
-    /// Ends, repeatedly, what came in ranges and nobody has asked for since.
+    /// Repeatedly ends objects in ranges that are no longer requested.
     pub async fn forget_idle(self: Arc<Self>) {
         loop {
             tokio::time::sleep(IDLE / 4).await;

@@ -9,11 +9,11 @@ use super::fill::Ask;
 use crate::delivery::Flight;
 use crate::store::Partial;
 
-/// Interval at which it is looked whether anybody reads.
+/// Interval at which flights are checked for readers.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// A body of unknown length goes on for so long when its last reader has left: a player may come back, or another ask.
 const GRACE: Duration = Duration::from_secs(1);
-/// The same for one that nobody has read yet: a request may be about its head, or a refresh for others.
+/// The same for a flight that had no reader yet: a request may be about its head, or a refresh for others.
 const UNREAD_GRACE: Duration = Duration::from_secs(10);
 /// The same for one that is fetched ahead of players.
 const AHEAD_GRACE: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ pub(super) struct Watch<'a> {
     audience: Audience,
     partial: &'a Arc<Partial>,
     length: Option<u64>,
-    /// Since when nobody reads.
+    /// Time since which it has no reader.
     unread_since: Instant,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Watch<'a> {
         Self { audience, partial, length: flight.length, unread_since: Instant::now() }
     }
 
-    /// Whether nobody wants the rest of what has come up to `offset`.
+    /// Whether the bytes after `offset` are not wanted.
     pub(super) fn is_over(&mut self, offset: u64) -> bool {
         let (readers, was_read) = self.partial.readers_now_and_ever();
         if readers > 0 || self.audience == Audience::Own {
@@ -79,7 +79,7 @@ impl<'a> Watch<'a> {
         self.unread_since.elapsed() >= grace
     }
 
-    /// Waits until the byte before `end` of what passes may be written. False: nobody reads any more.
+    /// Waits until the byte before `end` of a pass-through body may be written. False: it has no reader any more.
     pub(super) async fn let_pass(&mut self, end: u64) -> bool {
         let begun = Instant::now();
         loop {
@@ -90,7 +90,7 @@ impl<'a> Watch<'a> {
                     return true;
                 }
                 Some(_) => {}
-                // What cannot be kept is of no use to those who come later.
+                // A body that cannot be kept cannot serve later requests.
                 None if self.audience != Audience::Players => return false,
                 None if self.unread_since.elapsed() >= GRACE && self.is_over(end) => return false,
                 None => {}

@@ -31,7 +31,7 @@ impl Asset {
         self.name.rsplit('/').next().unwrap_or(self.name).starts_with("admin")
     }
 
-    /// Its bytes, for who does not take gzip.
+    /// Its bytes, for clients that do not take gzip.
     pub(crate) fn plain(&self) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.gzip.len() * 4);
         // What the build has compressed can be read; a broken program would show nothing.
@@ -49,7 +49,7 @@ mod tests {
         let plain = |name: &str| find(name).unwrap_or_else(|| panic!("no {name}")).plain();
         let page = String::from_utf8(plain("index.html")).unwrap();
         assert!(page.contains("<!--titles-->") && page.contains("/-/main.js"));
-        // What a browser fetches before somebody plays: without Node the modules, each by itself.
+        // Files that a browser fetches before playback: without Node the modules, each by itself.
         let is_first = |it: &&Asset| {
             !matches!(it.name, "hls.js" | "dash.js" | "licences.txt")
                 && !it.is_for_operators()

@@ -1,4 +1,4 @@
-//! Common Media Client Data: what a player says of itself (CTA-5004, version 1; CTA-5004-B, version 2).
+//! Common Media Client Data: reports of players (CTA-5004, version 1; CTA-5004-B, version 2).
 //!
 //! Version 1 is a list of `key=value`, version 2 a dictionary of Structured Fields (RFC 9651 section 3.2) with inner lists
 //! (`bl=(2500;v 1800;a)`). One reader takes both, more leniently than RFC 9651: players send strings beyond ASCII and keys with

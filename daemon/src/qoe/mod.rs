@@ -1,4 +1,4 @@
-//! Quality of experience: what players say of themselves, as rows for a table of all boxes.
+//! Quality of experience: reports of players, as rows for a table of all boxes.
 //!
 //! ```text
 //! HTTP workers ─▶ Inbox ─▶ thread: report ─▶ session ─▶ row ─▶ Spool ─▶ Kafka
@@ -494,7 +494,7 @@ mod tests {
         );
         let lost: Vec<_> = stats.lost.labelled().filter(|it| it.1 > 0).collect();
         assert_eq!(lost, [("unreadable", 1), ("too_large", 1), ("repeat", 1), ("no_session", 1)]);
-        // Events without a session are nobody's.
+        // Events without a session are dropped.
         assert_eq!(stats.sessions.load(Relaxed), 2);
     }
 

@@ -71,7 +71,7 @@ pub(super) struct Derived {
 struct Session {
     heard_ms: i64,
     mode: Mode,
-    /// When it was to begin; `None`: it has begun, or nobody knows.
+    /// When it was to begin; `None`: it has begun, or that is not known.
     starts_at_ms: Option<i64>,
     has_started: bool,
     /// It sends states, so that flags do not count.
@@ -190,7 +190,7 @@ impl Session {
             false => report.flag("bs") && self.has_started,
         };
         if self.has_durations {
-            // Durations come when a stall is over: who sends them is not measured otherwise.
+            // Durations come when a stall is over: for players that send them nothing else is measured.
             (derived.stall_count, derived.stall_ms) = (durations, sum);
             if durations > 0 {
                 derived.basis = "reported";
@@ -309,7 +309,7 @@ mod tests {
             ],
         );
         assert_eq!(sums(&all), (Some(900), 2, 1200));
-        // Of a session that already plays nobody knows how it began.
+        // The start of a session that already plays is not known.
         assert_eq!(sums(&derive(Mode::Request, &[(0, "bl=4000"), (10, "bl=5000")])), (None, 0, 0));
     }
 

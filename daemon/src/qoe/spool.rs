@@ -95,7 +95,7 @@ impl Spool {
             let path = spool.path(number);
             // Segments before the position have been taken.
             let content = if number < at { Vec::new() } else { fs::read(&path)? };
-            // A row that was being written when the power went is none.
+            // A row that was cut by a power cut does not count.
             let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
             if whole == 0 {
                 fs::remove_file(&path)?;
@@ -233,7 +233,7 @@ impl Spool {
                 }
             }
             if batch.rows.is_empty() {
-                // Somebody has cut the file.
+                // The file was cut from outside.
                 self.drop_first();
                 self.writer = None;
                 continue;

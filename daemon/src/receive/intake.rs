@@ -141,7 +141,7 @@ impl Intake {
         self.give_out(None);
     }
 
-    /// Does what somebody else asks of an object.
+    /// Executes a request of another thread for an object.
     pub fn object_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Request(object) => self.delivery.handle_request(now, object),

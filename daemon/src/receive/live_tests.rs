@@ -202,7 +202,7 @@ fn a_gap_that_only_repair_symbols_can_fill_turns_players_to_origins_and_is_lost_
     let flight = world.context.flights.get("h/003.m4s").expect("it is on its way");
     let begin = world.now;
     let after = |ms: u64| begin + Duration::from_millis(ms);
-    assert_eq!(flight.time_to_turn(after(300)), Some(Duration::ZERO));
+    assert_eq!(flight.time_to_origin(after(300)), Some(Duration::ZERO));
     assert!(!flight.is_lost(after(900)), "repair symbols may come");
     world.intake.tick(after(600));
     assert_eq!((flight.is_lost(after(899)), flight.is_lost(after(900))), (false, true));

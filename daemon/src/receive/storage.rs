@@ -259,9 +259,9 @@ impl ObjectStore for CacheStorage {
         }
     }
 
-    fn set_passed(&self, buf: &ObjectSpace, since: Option<Instant>) {
+    fn set_overtaken(&self, buf: &ObjectSpace, since: Option<Instant>) {
         if let Some(flight) = buf.flight() {
-            flight.set_passed(since);
+            flight.set_overtaken(since);
         }
     }
 
@@ -280,7 +280,7 @@ impl ObjectSpace {
         }
     }
 
-    /// Ends the flight of an object that was given up, for those who read it.
+    /// Ends the flight of an object that was given up, for its readers.
     pub(super) fn give_up(&mut self, reason: FailReason) {
         match self {
             Self::File(FileSpace { seen, .. }) | Self::Live(LiveSpace { seen, .. }) => seen.end(reason),
@@ -437,7 +437,7 @@ impl Storage for SessionStorage<'_> {
                     target.copy_from_slice(bytes);
                 }
             }
-            // Nobody places symbols in it.
+            // No symbols are placed in it.
             ObjectSpace::Live(_) => {}
             ObjectSpace::File(space) => {
                 self.writes.write(&space.partial, space.seen.flight.as_ref(), offset, bytes);

@@ -6,9 +6,9 @@
 //! still in the processor's cache, and a run is written with one call, over whole pages that need no clearing. Measured
 //! by `cargo xtask bench receive`; the figures are in `store/DESIGN.md`.
 //!
-//! Until its run is written, a symbol is hidden from readers by the [`ReadLimit`](carousel::fec::ReadLimit). A run is written when the next
-//! symbol does not join it, when it is full, when its object is whole, and at the end of every batch: nothing waits for
-//! another packet.
+//! Until its run is written, a symbol is hidden from readers by the [`ReadLimit`](carousel::fec::ReadLimit). A run is written
+//! when the next symbol does not join it, when it is full, when its object is complete, and at the end of every batch: nothing
+//! waits for another packet.
 
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ impl WriteBehind {
         run.bytes.extend_from_slice(bytes);
     }
 
-    /// Writes what there is of an object that is whole.
+    /// Writes the rest of a complete object.
     pub(super) fn flush_one(&mut self, partial: &Arc<Partial>) {
         if let Some(at) = self.runs.iter().position(|run| Arc::ptr_eq(&run.partial, partial)) {
             let mut run = self.runs.swap_remove(at);
@@ -129,7 +129,7 @@ impl WriteBehind {
         }
     }
 
-    /// Writes everything: the batch is over. Nobody is kept alive by a run after that.
+    /// Writes everything: the batch is over. Runs keep no object alive after that.
     pub(super) fn flush(&mut self) {
         for mut run in self.runs.drain(..) {
             run.flush();

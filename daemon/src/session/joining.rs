@@ -4,11 +4,11 @@
 //!
 //! | precedence | service | why |
 //! |---|---|---|
-//! | 1 | joined, and asked for within [`WATCHED`] | somebody watches it: nothing displaces it |
-//! | 2 | not joined, and asked for within [`WAITED`] | somebody waits for it |
-//! | 3 | joined, and asked for within the grace time | somebody may come back |
+//! | 1 | joined, and asked for within [`WATCHED`] | it is being watched: nothing displaces it |
+//! | 2 | not joined, and asked for within [`WAITED`] | a player waits for it |
+//! | 3 | joined, and asked for within the grace time | a player may come back |
 //! | 4 | `all` | as they are listed |
-//! | 5 | neighbours of 1 to 3 | somebody may zap there, those of the service asked for last first |
+//! | 5 | neighbours of 1 to 3 | likely next channels; those of the service asked for last come first |
 //!
 //! A service for which the limit leaves no room is refused; smaller ones behind it may still fit.
 
@@ -59,7 +59,7 @@ carousel::reasons! {
 carousel::reasons! {
     /// Why the groups of a service were left.
     pub enum LeaveReason in "services_left" by "reason" {
-        /// Nobody has asked for it, or for a neighbour, for the grace time.
+        /// Neither it nor a neighbour was requested during the grace time.
         Unasked = "unasked",
         /// Another service that is asked for needs its share of `[receive] joined_bps`.
         Displaced = "displaced",
@@ -93,7 +93,7 @@ struct Service {
     candidate: Candidate,
     /// The last request.
     asked_at: Option<Instant>,
-    /// It was left since: whoever asked for it waits no more.
+    /// It was left since: its players wait no more.
     is_over: bool,
     /// Rate that its sessions were seen to take.
     measured_bps: Option<u64>,
@@ -160,7 +160,7 @@ impl Joining {
         self.decide(now);
     }
 
-    /// A player has asked for something of a service at `at`. A request that is told again changes nothing.
+    /// A player has asked for something of a service at `at`. A repeated report changes nothing.
     pub(super) fn asked(&mut self, now: Instant, id: &str, at: Instant) {
         let Some(service) = self.services.iter_mut().find(|it| it.candidate.id == id) else { return };
         if service.asked_at < Some(at) {
@@ -169,15 +169,15 @@ impl Joining {
         }
     }
 
-    /// Takes the measured rate of the sessions of a service, in bits a second. It counts for the next decision: nobody is thrown
-    /// out for a peak.
+    /// Takes the measured rate of the sessions of a service, in bits a second. It counts for the next decision: a peak
+    /// displaces no joined service.
     pub(super) fn measured(&mut self, id: &str, bps: u64) {
         if let Some(service) = self.services.iter_mut().find(|it| it.candidate.id == id) {
             service.measured_bps = Some(bps);
         }
     }
 
-    /// Leaves what nobody has asked for, and joins what there is room for now. Early or extra calls do nothing.
+    /// Leaves services without requests, and joins those for which there is room now. Early or extra calls do nothing.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.decide(now);
     }
@@ -187,7 +187,7 @@ impl Joining {
         self.events.pop_front()
     }
 
-    /// Whether the groups of a service are to be joined; those of services that nobody has named are.
+    /// Whether the groups of a service are to be joined; those of undeclared services are.
     pub(super) fn is_joined(&self, id: &str) -> bool {
         self.services.iter().find(|it| it.candidate.id == id).is_none_or(|it| it.joined.is_some())
     }

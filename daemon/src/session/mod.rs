@@ -67,7 +67,7 @@ pub struct GroupState {
     pub group: GroupSpec,
     /// Why it is listened to: `static`, `bootstrap`, `configuration`.
     pub why: &'static str,
-    /// Whether it is joined, or tried to: not if it has only services that nobody wants.
+    /// Whether it is joined, or being joined: not if it has only unwanted services.
     pub is_wanted: bool,
     /// Why it is not being received.
     pub error: Option<String>,
@@ -161,9 +161,9 @@ pub struct SessionContext {
     pub names: Arc<Names>,
     /// Gets the documents.
     pub documents: Arc<Documents>,
-    /// Told of base URLs.
+    /// Gets base URLs.
     pub origins: Arc<Origins>,
-    /// Told of repair parameters.
+    /// Gets repair parameters.
     pub rules: Arc<RuleBook>,
     /// Asked what is asked of sessions.
     pub trust: Arc<Trust>,
@@ -171,7 +171,7 @@ pub struct SessionContext {
     pub commands: Arc<Commands>,
     /// Gets the documents of firmware; asked for the sessions of bundles.
     pub updates: Arc<Updates>,
-    /// Told which services there are; asked what players ask for.
+    /// Gets the services; gives the requests of players.
     pub services: Arc<Services>,
     /// Asked what players read.
     pub flights: Arc<Flights>,
@@ -324,7 +324,7 @@ impl Control {
     }
 
     /// Joins all groups again if their interface has gone, come back, or become another one: memberships end with their
-    /// interface and nobody tells their sockets. Sessions go on.
+    /// interface, without an error on their sockets. Sessions continue.
     fn rejoin(&mut self) {
         if !self.options.receive.multicast {
             return;
@@ -351,7 +351,7 @@ impl Control {
 
     fn document(&mut self, document: Document) {
         if document.name == carousel::command::URI {
-            // Signed as what it is, whoever described it.
+            // Signed for its own kind, independent of the description.
             self.context.commands.offer(document.bytes);
             return;
         }
@@ -498,7 +498,7 @@ impl Control {
         for shard in &self.shards {
             shard.send(Command::Expect(Arc::clone(&expected)));
         }
-        // Nobody asks for firmware: those bundles that concern the box are joined.
+        // Firmware is not requested by players: the bundles that concern the box are joined.
         let is_joined = |it: &SessionSpec| {
             it.service.is_empty()
                 || it.origin == SessionOrigin::Firmware
@@ -532,7 +532,7 @@ impl Control {
         *self.groups.groups.lock().unwrap_or_else(PoisonError::into_inner) = states;
     }
 
-    /// Tells the policy, and those who answer requests, which services there are.
+    /// Publishes the services to the policy and to responses.
     fn candidates(&mut self) {
         let mut announced = self.directory.services();
         announced.extend(self.atsc.services());
@@ -683,7 +683,7 @@ fn wanted<'a>(
     let mut groups: Vec<(GroupSpec, SessionFilter, &'static str)> = Vec::new();
     for spec in sessions {
         let is_route = spec.protocol == Protocol::Route;
-        // What nobody has declared is told packet by packet.
+        // The protocol of undeclared sessions is recognised packet by packet.
         let has_route = is_route || spec.origin == SessionOrigin::Static;
         let group = GroupSpec { address: spec.address, source: spec.source, interface: interface.to_owned() };
         let timeout = spec.repair.as_ref().map(|it| it.reception_timeout_ms).filter(|ms| *ms > 0);

@@ -63,7 +63,7 @@ pub struct Receive {
     pub join: Join,
     /// Neighbours on each side that `neighbours` joins.
     pub neighbours: usize,
-    /// Grace time: groups are left when nobody has asked for their service for so long.
+    /// Grace time: groups are left when their service was not requested for so long.
     pub leave_after_ms: u64,
     /// Bits a second of all services whose groups are joined; 0: no limit. Each counts with the greatest rate that its sessions were
     /// seen to take within 6 s, before that with what is configured or announced: services that take turns on a link, as those of a
@@ -212,7 +212,7 @@ impl SessionOptions {
                 wrong(format!("{address} is no multicast group"), usual);
             } else if is_of_the_link(address.ip()) {
                 let what = format!(
-                    "{address} is of the block for control of the local network, which nobody forwards"
+                    "{address} is of the block for control of the local network, which routers do not forward"
                 );
                 wrong(what, usual);
             } else if lls[..at].contains(address) {

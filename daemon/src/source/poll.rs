@@ -55,7 +55,7 @@ impl Poll {
         sys::epoll_add(&self.epoll, socket.as_raw_fd(), token)
     }
 
-    /// Waits until something is readable, somebody wakes it, or `timeout` has passed; gives the tokens of sockets.
+    /// Waits until something is readable, [`Waker`] is used, or `timeout` has passed; gives the tokens of sockets.
     ///
     /// # Errors
     /// Those of the system.

@@ -86,8 +86,9 @@ fn join(socket: &Socket, group: &GroupSpec) -> io::Result<()> {
         }
         (_, Some(source)) => sys::join_source_group(socket, address, source, index)?,
     }
-    // Without this the kernel hands every socket on a port the packets of every group that anybody has joined. Old kernels do
-    // not know it for IPv6, emulators for neither; there the bound address keeps other groups out, though not other sources.
+    // Without this the kernel hands every socket on a port the packets of every group that any process has joined. Old
+    // kernels do not know it for IPv6, emulators for neither; there the bound address keeps other groups out, though not
+    // other sources.
     let own_alone = match address {
         IpAddr::V4(_) => socket.set_multicast_all_v4(false),
         IpAddr::V6(_) => socket.set_multicast_all_v6(false),

@@ -240,7 +240,7 @@ fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
 
 /// An epoll instance.
 pub(super) fn epoll() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; the new descriptor is owned by nobody else.
+    // SAFETY: no pointers; the new descriptor has no other owner.
     unsafe { Ok(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?)) }
 }
 
@@ -255,7 +255,7 @@ pub(super) fn epoll_add(epoll: &OwnedFd, socket: RawFd, token: u64) -> io::Resul
 /// Waits at most `timeout_ms`; gives the tokens of what is readable.
 pub(super) fn epoll_wait(epoll: &OwnedFd, tokens: &mut Vec<u64>, timeout_ms: i32) -> io::Result<()> {
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
-    // SAFETY: `events` has room for as many events as the call is told.
+    // SAFETY: `events` has room for the number of events that is passed.
     let result =
         unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), events.len() as i32, timeout_ms) };
     tokens.clear();
@@ -269,6 +269,6 @@ pub(super) fn epoll_wait(epoll: &OwnedFd, tokens: &mut Vec<u64>, timeout_ms: i32
 
 /// An event counter that wakes an epoll.
 pub(super) fn eventfd() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; the new descriptor is owned by nobody else.
+    // SAFETY: no pointers; the new descriptor has no other owner.
     unsafe { Ok(OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?)) }
 }

@@ -6,8 +6,8 @@
 //!                        └──▶ lost: nobody reads it any more, its room is free at once, delivery opens it again later
 //! ```
 //!
-//! Invariants: what an object has reserved is at most a page, a quarter of what has come, and [`STEP_BYTES`] more than that; a
-//! reservation of something lost is 0; nothing that is complete is lost.
+//! Invariants: an object has reserved at most a page, a quarter of its received bytes, and [`STEP_BYTES`] more than those; the
+//! reservation of a lost object is 0; complete objects are not lost.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,7 +35,7 @@ pub struct Arrival {
     pub placement: Placement,
     /// A trusted key has signed its description.
     pub is_signed: bool,
-    /// It was evicted for room: it takes free room, and evicts nobody in turn.
+    /// It was evicted for room: it takes free room, and evicts nothing in turn.
     pub returns: bool,
 }
 

@@ -16,7 +16,7 @@ pub struct Audit {
     /// Bodies whose digest differs from their header (2), or that cannot be read.
     pub wrong_bytes: u64,
     /// Files below `objects` that belong to no object of the index (1, 4).
-    pub strangers: u64,
+    pub orphan_files: u64,
     /// Bytes beyond the quota (5).
     pub over_quota_bytes: u64,
     /// Partials without a map, or maps without a partial (7).
@@ -28,7 +28,7 @@ impl Audit {
     pub const fn is_sound(&self) -> bool {
         self.wrong_length == 0
             && self.wrong_bytes == 0
-            && self.strangers == 0
+            && self.orphan_files == 0
             && self.over_quota_bytes == 0
             && self.torn_partials == 0
     }
@@ -41,7 +41,7 @@ impl fmt::Display for Audit {
         for (count, what) in [
             (self.wrong_length, "of another length than their header says (invariant 1)"),
             (self.wrong_bytes, "of other bytes than their header says (invariant 2)"),
-            (self.strangers, "files that are no object (invariants 1 and 4)"),
+            (self.orphan_files, "files that are no object (invariants 1 and 4)"),
             (self.over_quota_bytes, "bytes over the quota (invariant 5)"),
             (self.torn_partials, "incomplete objects without a map (invariant 7)"),
         ] {
@@ -74,7 +74,7 @@ impl Store {
         }
         let files = file::count_below(&self.path().join(file::OBJECTS));
         let wrong = audit.wrong_length + audit.wrong_bytes;
-        audit.strangers = files.saturating_sub(audit.objects - wrong);
+        audit.orphan_files = files.saturating_sub(audit.objects - wrong);
         audit.over_quota_bytes = self.usage().bytes.saturating_sub(self.usage().quota_bytes);
         audit.torn_partials = resume::torn(self.path());
         audit

@@ -88,7 +88,7 @@ carousel::reasons! {
         Stale = "stale",
         /// A newer version took its name, or it went to the other tier.
         Replaced = "replaced",
-        /// Somebody asked for it.
+        /// An operator or a command asked for it.
         Purged = "purged",
         /// Its bytes are not what its header says.
         Corrupt = "corrupt",

@@ -40,7 +40,7 @@ pub(super) fn lock_folder(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether another process has the lock of a folder. A folder without a lock is nobody's.
+/// Whether another process has the lock of a folder. A folder without a lock has no owner.
 pub(super) fn is_locked(folder: &Path) -> io::Result<bool> {
     fs::read_dir(folder)?;
     let lock = match File::open(folder.join("lock")) {
@@ -104,7 +104,7 @@ pub(super) fn in_memory() -> io::Result<File> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is fresh and nobody else's.
+    // SAFETY: the descriptor is fresh and has no other owner.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 

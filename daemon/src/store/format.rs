@@ -141,7 +141,7 @@ pub struct ObjectMeta {
     pub response: Option<Box<ResponseMeta>>,
     /// Query parameters under whose values a request means this object.
     pub ignored_query: IgnoredQuery,
-    /// Its signer: root key, online key and service, as text. `None`: nobody who was trusted.
+    /// Its signer: root key, online key and service, as text. `None`: not signed by a trusted key.
     pub signed_by: Option<Arc<str>>,
 }
 

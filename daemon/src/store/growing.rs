@@ -1,12 +1,12 @@
-//! Bodies of unknown length: they reserve room as they grow, evict nobody, and become pass-through where they may not stay.
+//! Bodies of unknown length: they reserve room as they grow, evict nothing, and become pass-through where they may not stay.
 //!
 //! ```text
 //! memory ── more than fits there ──▶ disk, in free room ── quota, reserve or write budget ──▶ passing: a ring of the last bytes
 //!    └──────── end: room as of any object of that length ────────┴── end: published                └── end: kept nowhere
 //! ```
 //!
-//! Invariants: what is before [`Growth::passing_from`] stays readable for as long as the body comes; behind it only the last
-//! [`RING_BYTES`] are, and the writer waits for those who read ([`super::Partial::slowest`]).
+//! Invariants: bytes before [`Growth::passing_from`] stay readable for as long as the body comes; behind it only the last
+//! [`RING_BYTES`] are, and the writer waits for readers ([`super::Partial::slowest`]).
 
 use std::fs::File;
 use std::io;
@@ -49,7 +49,7 @@ struct Rooms {
 pub(super) struct Growth {
     store: Store,
     placement: Placement,
-    /// The disk is of no use to what is not kept.
+    /// Bodies that are not kept do not go to the disk.
     keep: bool,
     rooms: Mutex<Rooms>,
     /// Its file on the disk, once it has outgrown memory.

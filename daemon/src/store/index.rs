@@ -16,11 +16,11 @@ use super::{EvictReason, StoredObject, Tier};
 /// Evictable classes, first evicted first.
 const LEAVING: [Class; 3] = [Class::Low, Class::Medium, Class::High];
 
-/// Target durations for which a live manifest is no stale object, whatever its FDT says: one is stale within seconds, and players need
-/// it until the next version is whole, which may be lost.
+/// Live manifests are evicted as stale only after so many target durations, whatever their FDT says: they are stale within
+/// seconds, and players need them until the next version is complete, which may be lost.
 const LIVE_TARGETS: u64 = 10;
 
-/// Until when a live manifest goes only in its turn, in milliseconds since 1970; `None`: it is none.
+/// Time until which a live manifest is evicted only in its turn, in milliseconds since 1970; `None`: it is no live manifest.
 fn kept_until_ms(object: &StoredObject) -> Option<i64> {
     let kept_ms = i64::try_from(object.live()?.target_ms.saturating_mul(LIVE_TARGETS)).unwrap_or(i64::MAX);
     Some(object.meta.received_at.unix_ms().saturating_add(kept_ms))

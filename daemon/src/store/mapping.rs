@@ -33,7 +33,7 @@ impl Mapping {
         if file.metadata()?.len() < length as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // SAFETY: by the type's invariant nobody writes to the file while the map exists.
+        // SAFETY: by the type's invariant the file is not written to while the map exists.
         let map = unsafe { memmap2::MmapOptions::new().len(length).map(file)? };
         Ok(Self { guard: Guard::new(&map), map, file: file.try_clone()?.into() })
     }

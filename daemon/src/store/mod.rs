@@ -78,7 +78,7 @@ use index::Index;
 /// Divisor of the quota: partials together take at most this share, so that a sender of objects that never complete cannot
 /// empty the cache. A single partial may be larger.
 const PARTIAL_SHARE: u64 = 2;
-/// Divisor of the quota: what short objects may take beyond that, which come whole with their first packets.
+/// Divisor of the quota: room beyond it for short objects, which are complete with their first packets.
 const SHORT_SHARE: u64 = 8;
 /// Divisor of the quota: undescribed objects together take at most this share.
 pub const UNNAMED_SHARE: u64 = 16;
@@ -95,7 +95,7 @@ enum Claim {
     Named,
     /// No description has arrived.
     Unnamed,
-    /// It evicts nobody: an origin sends it and nobody knows how long it is, or it was itself evicted for room.
+    /// It evicts nothing: it comes from an origin with an unknown length, or was itself evicted for room.
     Free,
 }
 
@@ -270,7 +270,7 @@ impl Store {
         self.index().peek(key).is_some()
     }
 
-    /// Whether the object of this key was signed by somebody who was trusted.
+    /// Whether the object of this key was signed by a trusted key.
     pub fn is_signed(&self, key: &str) -> bool {
         self.index().peek(key).is_some_and(|object| object.meta.signed_by.is_some())
     }
@@ -591,7 +591,7 @@ impl Store {
         self.publish_with(frozen, meta, |_| {})
     }
 
-    /// As [`Store::publish`]; `before` is called with the object before anybody else can see it.
+    /// As [`Store::publish`]; `before` is called with the object before it is visible to others.
     ///
     /// # Errors
     /// As for [`Store::publish`].
@@ -740,7 +740,7 @@ impl Store {
         self.index().changes()
     }
 
-    /// Whether the disk takes objects, as far as anybody knows: not for some seconds after a write has failed.
+    /// Whether the disk takes objects, as far as is known: not for some seconds after a write has failed.
     pub fn takes_writes(&self) -> bool {
         self.0.root.disk.is_usable()
     }

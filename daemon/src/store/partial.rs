@@ -155,7 +155,7 @@ impl Partial {
         self.growth.as_ref().and_then(Growth::moved).unwrap_or(&self.file)
     }
 
-    /// Somebody reads it from `offset` on, until the value is dropped.
+    /// Registers a reader at `offset`, until the value is dropped.
     pub fn reader(self: &Arc<Self>, offset: u64) -> Reader {
         let mut readers = self.readers();
         readers.next += 1;
@@ -165,7 +165,7 @@ impl Partial {
         Reader { partial: Arc::clone(self), number }
     }
 
-    /// Offset of the reader that is furthest behind; `None`: nobody does.
+    /// Offset of the reader that is furthest behind; `None`: it has no reader.
     pub fn slowest(&self) -> Option<u64> {
         self.readers().offsets.values().min().copied()
     }
@@ -200,8 +200,8 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Whether bytes that were to be written are not in it, since its room was needed for others or a write failed. Nobody
-    /// reads it from then on.
+    /// Whether bytes that were to be written are missing, since its room was needed for others or a write failed. It is
+    /// not read from then on.
     pub fn is_lost(&self) -> bool {
         self.is_torn.load(Ordering::Acquire) || self.arriving.as_ref().is_some_and(Arriving::is_lost)
     }

@@ -1,4 +1,4 @@
-//! Purges: removal of one object or of many, at once for players, and for good across power cuts.
+//! Purges: removal of one object or of many, at once for players, and permanently across power cuts.
 //!
 //! A purge takes objects out of the index, or makes them stale there, writes down what has to be done to their files (`purged` in the
 //! store's folder, synced), and only then is acknowledged. The keeper does it afterwards: it renames the list to `purging`, unlinks
@@ -17,7 +17,7 @@
 //! Nothing but names and surrogate keys of all objects is looked at: for 100,000 objects that takes a few milliseconds, in steps
 //! between which others look things up.
 //!
-//! The last purges are remembered, so that an object that was asked for before one and becomes whole after it is not kept either.
+//! The last purges are remembered, so that an object that was requested before one and is complete after it is not kept either.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -39,7 +39,7 @@ use crate::clock;
 carousel::limits! {
     /// Purges whose selection is remembered for what is still being fetched.
     const MAX_RECENT: usize = 256, "purges" {
-        why: "Each takes some 100 bytes, and every object that becomes whole is compared with all of them.",
+        why: "Each takes some 100 bytes, and every complete object is compared with all of them.",
         full: "The oldest is forgotten, and nothing that was asked for before it is kept.",
         free: "With the next purge.",
         test: "what_was_asked_for_before_a_forgotten_purge_is_not_kept",
@@ -172,7 +172,7 @@ impl Store {
     /// Purges what is `wanted`: each entry has the readings of one name, of which the first counts that means anything held.
     /// Objects in memory and on flash are gone for players at once; open readers keep theirs. Waits for the disk.
     pub fn purge(&self, wanted: &[Vec<Selection>], mode: PurgeMode) -> Purged {
-        // Before the index is looked through: what becomes whole meanwhile is seen by one of both.
+        // Before the index is looked through: an object that is published meanwhile is seen by one of both.
         for selection in wanted.iter().flatten() {
             self.remember_purge(selection.clone());
         }
@@ -218,7 +218,7 @@ impl Store {
         recent.purges.push_back((clock::steady(), selection));
     }
 
-    /// Whether an object that has just become whole was purged since it was asked for at `asked_at`.
+    /// Whether an object that is now complete was purged since it was requested at `asked_at`.
     pub fn is_purged(&self, meta: &ObjectMeta, asked_at: WallTime) -> bool {
         let recent = lock(&self.0.purges.recent);
         recent.forgotten.is_some_and(|at| asked_at <= at)
@@ -309,7 +309,7 @@ impl Store {
                 Pending::Rewrite(object) => self.rewrite(object),
             }
         }
-        // Only what is done for good leaves the list.
+        // Only finished entries leave the list.
         let mut done = file::sync_all(self.path()).and_then(|()| fs::remove_file(&doing));
         if is_left && done.is_ok() {
             // Held, so that no purge adds to the list what goes with it.

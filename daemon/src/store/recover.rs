@@ -69,7 +69,7 @@ pub(super) fn recover(root: &Arc<Root>, config: &StoreConfig) -> io::Result<(Ind
         }
     };
     for mut meta in metas {
-        // It came when the date was not known: how old it is now nobody knows.
+        // The date was not known when it came: its age is unknown.
         if clock::is_unknown(meta.received_at) {
             meta.received_at = clock::steady();
             meta.expires = meta.response.as_ref().map(|_| meta.received_at).or(meta.expires);

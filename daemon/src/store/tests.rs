@@ -496,9 +496,9 @@ fn an_audit_names_what_is_wrong_by_its_invariant() {
     };
     flip(&paths[0]);
     std::fs::OpenOptions::new().write(true).open(&paths[1]).unwrap().set_len(10).unwrap();
-    std::fs::write(paths[2].with_file_name("stranger"), b"x").unwrap();
+    std::fs::write(paths[2].with_file_name("untrusted"), b"x").unwrap();
     let audit = store.audit();
-    assert_eq!((audit.objects, audit.wrong_bytes, audit.wrong_length, audit.strangers), (4, 1, 1, 1));
+    assert_eq!((audit.objects, audit.wrong_bytes, audit.wrong_length, audit.orphan_files), (4, 1, 1, 1));
     assert!(audit.to_string().contains("1 of other bytes than their header says (invariant 2)"), "{audit}");
     assert_eq!(store.usage().objects, 2, "what is wrong is evicted");
 }

@@ -1,4 +1,5 @@
-//! The way of spans to the collector: in batches, by one task. What cannot be sent is tried again a few times, then dropped and counted.
+//! Export of spans to the collector: in batches, by one task. A batch that cannot be sent is retried a few times, then dropped
+//! and counted.
 
 use std::fs;
 use std::sync::Arc;

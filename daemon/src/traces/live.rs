@@ -49,7 +49,7 @@ pub struct Trace {
     why: Option<&'static str>,
 }
 
-/// What an open span and those who add to it share.
+/// State shared by an open span and its contributors.
 #[derive(Debug)]
 struct Node {
     tracer: Arc<Tracer>,

@@ -8,10 +8,10 @@
 //!   └ GET              CLIENT    one for each attempt at a parent or an origin, to the last byte; its id is in `traceparent`
 //! ```
 //!
-//! Whether a request is traced is decided when it begins ([`Tracer::begin`]): by a trusted client's `traceparent`, which is followed as it
-//! says, and otherwise by chance. What is answered from the cache without asking anybody is traced only if a trusted client's trace
-//! goes through it. Spans wait in a bounded queue for the task of `export.rs`, which sends them; nothing waits for a collector, and what it does
-//! not take is dropped and counted.
+//! Whether a request is traced is decided when it begins ([`Tracer::begin`]): by a trusted client's `traceparent`, whose
+//! decision is followed, and otherwise by chance. A response from the cache that needs no other request is traced only as part
+//! of a trusted client's trace. Spans wait in a bounded queue for the task of `export.rs`, which sends them; nothing waits for
+//! a collector, and spans that it does not take are dropped and counted.
 //!
 //! Without the feature nothing here has a size or does anything.
 
@@ -62,7 +62,7 @@ carousel::reasons! {
     }
 }
 
-/// A method as attributes have it: those that anybody makes up are one word.
+/// A method as attributes have it: unregistered methods are one word.
 pub fn known(method: &Method) -> &str {
     match method.as_str() {
         "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => {

@@ -50,7 +50,7 @@ impl Traces {
         });
         let usual = "give the collector's URL for OTLP over HTTP, such as \"http://127.0.0.1:4318\"";
         match url {
-            None if self.endpoint.is_empty() => wrong("traces.endpoint", "there is none".to_owned(), usual),
+            None if self.endpoint.is_empty() => wrong("traces.endpoint", "it is empty".to_owned(), usual),
             None => wrong("traces.endpoint", format!("{:?} is no such URL", self.endpoint), usual),
             Some(url) if url.authority().is_some_and(|it| it.as_str().contains('@')) => {
                 let fix = "put `authorization: Basic …` into a file, and name it in headers_file";
@@ -74,7 +74,7 @@ impl Traces {
             );
         }
         if self.service_name.is_empty() {
-            wrong("traces.service_name", "there is none".to_owned(), "leave it out, or give one");
+            wrong("traces.service_name", "it is empty".to_owned(), "leave it out, or give one");
         }
         all
     }

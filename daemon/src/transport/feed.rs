@@ -439,7 +439,7 @@ impl Feed {
     }
 }
 
-/// Takes the datagram out of an IP packet, or of the last of its fragments; false if there is none.
+/// Takes the datagram out of an IP packet, or of the last of its fragments; false if there is no datagram.
 fn hand_on(packet: &[u8], fragments: &mut FragmentAssembler, output: &mut dyn StreamOutput) -> bool {
     let Ok(datagram) = fragments.datagram(packet) else { return false };
     output.datagram(datagram.source, datagram.destination, datagram.payload);

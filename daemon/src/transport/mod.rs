@@ -7,9 +7,8 @@
 //!                  └ IP packets (MPE, GSE) ─ batches ─▶ the shards that have their groups
 //! ```
 //!
-//! What travels as IP goes the way of all IP: the same sessions, receivers, repair. What travels as modules is put together
-//! here and published when whole; there is no way to ask for part of a module, so that players wait for it, or for the
-//! origin.
+//! IP datagrams go the way of all IP: the same sessions, receivers, repair. Modules are put together here and published
+//! when complete; part of a module cannot be requested, so players wait for the module, or for the origin.
 //!
 //! | file | what |
 //! |---|---|

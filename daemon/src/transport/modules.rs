@@ -77,7 +77,7 @@ pub(super) enum Buffer {
     },
 }
 
-/// A module that is whole.
+/// A complete module.
 #[derive(Debug)]
 pub(super) enum Whole {
     Memory(BoundedBytes),
@@ -94,7 +94,8 @@ pub(super) struct ModuleFile {
 }
 
 impl ModuleFile {
-    /// The body as it lies in the file, if it is just these bytes of the module and nobody has it yet: it need not be copied.
+    /// The body as it lies in the file, if it consists of just these bytes of the module and was not taken yet: it need not
+    /// be copied.
     pub(super) fn take(&self, range: &std::ops::Range<usize>) -> Option<&Frozen> {
         let is_body =
             self.before > 0 && range.start == self.before && range.len() == self.frozen.as_slice().len();

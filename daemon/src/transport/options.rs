@@ -301,7 +301,7 @@ impl Carrier {
         self.lnb.high_mhz > 0 && self.frequency_khz >= self.lnb.switch_mhz * 1000
     }
 
-    /// Frequency behind the LNB; `None` if that is none.
+    /// Frequency behind the LNB; `None` if the LNB does not cover it.
     pub const fn intermediate_khz(&self) -> Option<u32> {
         let oscillator_khz = if self.is_high_band() { self.lnb.high_mhz } else { self.lnb.low_mhz } * 1000;
         // C band LNBs have their oscillator above.

@@ -22,7 +22,7 @@ pub struct CarouselState {
     pub whole: usize,
     /// Files in the cache.
     pub files: usize,
-    /// Root key, online key and service of the one who signed what it consists of.
+    /// Root key, online key and service of the signer of its module list.
     pub signed_by: Option<std::sync::Arc<str>>,
 }
 

@@ -26,7 +26,7 @@ use crate::vitals::{self, Vitals};
 const LOOK: Duration = Duration::from_millis(1000);
 /// Between two attempts to open an input.
 const RETRY: Duration = Duration::from_secs(5);
-/// Without lock for so long, the tuner is tuned again.
+/// Time without lock after which the tuner is tuned again.
 const RETUNE: Duration = Duration::from_secs(5);
 /// Passes over a recording at most. It is read faster than the groups that it announces are joined, and read again while
 /// datagrams come for groups that are not joined.

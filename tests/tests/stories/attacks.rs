@@ -177,7 +177,7 @@ fn the_admin_port_takes_a_client_certificate_of_its_authority_and_no_other() {
             "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
         ));
     }
-    for (name, authority) in [("box", "ours"), ("operator", "ours"), ("stranger", "theirs")] {
+    for (name, authority) in [("box", "ours"), ("operator", "ours"), ("untrusted", "theirs")] {
         openssl(&format!("req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"));
         // Version 3, which clients of TLS want.
         std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1").unwrap();
@@ -206,7 +206,7 @@ fn the_admin_port_takes_a_client_certificate_of_its_authority_and_no_other() {
     };
     assert_eq!(asked("GET", "/api/v1/status", Some("operator")), "200");
     assert_eq!(asked("POST", "/api/v1/ban?pattern=none/x", Some("operator")), "200");
-    for who in [None, Some("stranger")] {
+    for who in [None, Some("untrusted")] {
         assert_eq!(asked("GET", "/metrics", who), "000", "{who:?} gets no connection");
     }
     assert!(story.metric("admin_refused_total{reason=\"credential\"}") >= 2);
@@ -217,7 +217,7 @@ fn the_admin_port_takes_a_client_certificate_of_its_authority_and_no_other() {
 
 /// Announcements of a thousand times what there is room for, before, between and behind the honest ones.
 #[test]
-fn strangers_that_announce_more_than_there_is_room_for_evict_nothing() {
+fn untrusted_senders_that_announce_more_than_there_is_room_for_evict_nothing() {
     let mut story = Story::new();
     let folder = tempfile::tempdir().unwrap();
     media::many(folder.path(), 60, 100_000);

@@ -1,5 +1,5 @@
 //! Firmware updates over the carousel with both programs and a fake installer: offers that concern the box and others, rollout
-//! shares, losses and a power cut during reception, an installer that refuses, a stranger, and a box without the carousel. No
+//! shares, losses and a power cut during reception, an installer that refuses, an untrusted sender, and a box without the carousel. No
 //! faster test has the files and sockets of both sides.
 
 use std::io::{Read as _, Write as _};
@@ -172,7 +172,7 @@ fn an_update_arrives_over_losses_and_power_cuts_and_the_rest_comes_from_the_orig
 }
 
 #[test]
-fn what_the_installer_refuses_is_not_tried_again_and_a_stranger_offers_nothing() {
+fn what_the_installer_refuses_is_not_tried_again_and_an_untrusted_key_offers_nothing() {
     let plain = Story::new();
     let script = format!(
         "echo tried >> {}; echo \"refused (signature): nobody\" >&2; exit 1",
@@ -204,7 +204,7 @@ fn what_the_installer_refuses_is_not_tried_again_and_a_stranger_offers_nothing()
         let status = story.status().unwrap_or_default();
         status["trust"]["refused"]["unknown_key"].as_u64().unwrap_or(0)
     };
-    story.until("a stranger", PATIENCE, |story| refused(story) > 0);
+    story.until("an untrusted key", PATIENCE, |story| refused(story) > 0);
     assert_eq!(offered(&story)["update"], Value::Null);
     assert_eq!(std::fs::read_to_string(story.dir().join("tried")).unwrap(), "tried\n");
 }

@@ -1,4 +1,4 @@
-//! A signed carousel with both programs: keys made by the command line, a box that requires them, a stranger beside it, rotation,
+//! A signed carousel with both programs: keys made by the command line, a box that requires them, an untrusted sender beside it, rotation,
 //! revocation, restarts. No faster test has the files of both sides.
 
 use std::path::Path;
@@ -33,7 +33,7 @@ fn a_box_that_requires_signatures_takes_the_signed_carousel_and_no_other() {
     let root = made["root"]["key"].as_str().unwrap();
     story.daemon_extra = format!("[trust]\nkeys = [\"{root}\"]\n");
     story.start_daemon();
-    // A stranger with the same groups and names.
+    // An untrusted sender with the same groups and names.
     story.start_headend(false);
     story.until("refusals", PATIENCE, |story| refused(story, "unsigned") > 0);
     story.headend.take().unwrap().stop();
@@ -143,7 +143,7 @@ fn a_command_is_done_once_by_the_boxes_that_it_is_for() {
     assert_eq!(std::fs::read_to_string(&rebooted).unwrap(), "b\n");
 }
 
-/// A DSM-CC carousel whose list of modules is signed, and a stranger's in the same stream.
+/// A DSM-CC carousel whose list of modules is signed, and an untrusted one in the same stream.
 #[test]
 fn a_box_that_requires_signatures_takes_a_signed_carousel_of_modules_and_no_other() {
     let mut story = Story::new();

@@ -46,8 +46,8 @@ impl<S: ObjectStore> Delivery<S> {
         self.enter(now, object, file, State::Arriving);
     }
 
-    /// Packets of a stalled object come again. An origin that was not asked yet is not: what closes an object before its end (a packet
-    /// that was overtaken, or is of somebody else) costs no request.
+    /// Packets of a stalled object have resumed. Cancels a repair that has not been sent: a single out-of-order or foreign
+    /// close packet must not cause a request.
     pub(super) fn resumed(&mut self, now: Instant, object: ObjectRef) {
         let Some(found) = self.objects.get(&object) else { return };
         let task = found.repair.as_ref();

@@ -281,7 +281,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Sets whether anything brings more of an object, for those who wait for it. An origin that has failed does not, until bytes of it
+    /// Sets whether anything brings more of an object, for its readers. A repair that has failed does not, until bytes of it
     /// come.
     pub(super) fn tell_stalled(&mut self, now: Instant, object: ObjectRef) {
         let receiver = self.sessions.get(&object.session);

@@ -54,9 +54,9 @@ carousel::reasons! {
 /// End of a flight.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// Whole, verified, in the cache.
+    /// Complete, verified, in the cache.
     Whole(Arc<StoredObject>),
-    /// Every byte was there for those who waited; it may not be kept (`no-store`). Its length.
+    /// Complete for the requests that waited; it may not be kept (`no-store`). Its length.
     Passed(u64),
     /// It will not come this way.
     Failed(FailReason),
@@ -100,7 +100,7 @@ pub struct Sent {
     pub received_at: WallTime,
     /// When it is stale.
     pub expires: WallTime,
-    /// Whoever asks while it comes may have it: it is kept, and fresh.
+    /// Requests that come during the transfer may share it: it is kept, and fresh.
     pub is_shared: bool,
     /// It may repeat what only the client has sent for whom it is fetched.
     pub may_repeat: bool,
@@ -115,7 +115,7 @@ pub struct Flight {
     pub content_type: Option<String>,
     /// Bytes of the object as players get them; `None` while an origin has not said.
     pub length: Option<u64>,
-    /// Whether the transported bytes are the object's: encoded objects cannot be served before they are whole.
+    /// Whether the transported bytes are the object's: encoded objects cannot be served before they are complete.
     pub is_identity: bool,
     /// Head of an origin's response, if one sends it.
     pub sent: Option<Sent>,
@@ -130,10 +130,10 @@ pub struct Flight {
     is_requested: AtomicBool,
     /// Object of a carousel that it is, if its length is not known yet.
     grows_as: Option<ObjectRef>,
-    /// Since when nothing brings more of it, on the daemon's clock; 0: something does.
+    /// Time since which nothing brings more of it, on the daemon's clock; 0: something does.
     stalled_ns: AtomicU64,
-    /// Since when what comes next is passed by what lies behind it, on the daemon's clock; 0: it is not.
-    passed_ns: AtomicU64,
+    /// Start of the current gap at the read position, on the daemon's clock; 0: no gap.
+    overtaken_ns: AtomicU64,
     /// The carousel sends it once.
     is_sent_once: AtomicBool,
     /// When the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
@@ -177,7 +177,7 @@ impl Flight {
         self.next_pass_ns.store(at.map_or(0, Instant::as_nanos), Ordering::Relaxed);
     }
 
-    /// Time until the carousel is likely to begin with it again. `None` if nobody knows, or it should have come.
+    /// Time until the carousel is likely to begin with it again. `None` if that is not known, or should have happened.
     pub fn next_pass(&self, now: Instant) -> Option<Duration> {
         let at = Instant::from_nanos(self.next_pass_ns.load(Ordering::Relaxed));
         (at > now).then(|| at.since(now))
@@ -188,10 +188,10 @@ impl Flight {
         self.set_since(&self.stalled_ns, since);
     }
 
-    /// What comes next of it is passed by what lies behind since then, or since an earlier time; repair symbols may bring it at its
-    /// end, an origin sooner. `None`: it is not.
-    pub fn set_passed(&self, since: Option<Instant>) {
-        self.set_since(&self.passed_ns, since);
+    /// Later bytes have arrived since `since` while the next one is missing. Repair symbols may close the gap at the end of the
+    /// object, an origin sooner. The first call of a gap counts. `None`: no gap.
+    pub fn set_overtaken(&self, since: Option<Instant>) {
+        self.set_since(&self.overtaken_ns, since);
     }
 
     fn set_since(&self, at: &AtomicU64, since: Option<Instant>) {
@@ -202,7 +202,7 @@ impl Flight {
         }
     }
 
-    /// The carousel sends it once: whoever waits for it does so for no longer than something brings more of it.
+    /// The carousel sends it once: readers wait for no longer than something brings more of it.
     pub fn set_sent_once(&self) {
         self.is_sent_once.store(true, Ordering::Relaxed);
     }
@@ -221,16 +221,17 @@ impl Flight {
         Some(LATE_PACKETS.saturating_sub(now.since(Instant::from_nanos(since))))
     }
 
-    /// As [`Self::time_to_loss`], for those who wait for it: of what comes round again they wait for the next pass.
+    /// As [`Self::time_to_loss`], for readers: of a repeated object they wait for the next pass.
     pub fn time_to_give_up(&self, now: Instant) -> Option<Duration> {
         self.is_sent_once.load(Ordering::Relaxed).then(|| self.time_to_loss(now)).flatten()
     }
 
-    /// As [`Self::time_to_give_up`], for those who can ask an origin instead: they wait for no repair symbols.
-    pub fn time_to_turn(&self, now: Instant) -> Option<Duration> {
-        let since = self.passed_ns.load(Ordering::Relaxed);
-        let passed = (since != 0).then(|| LATE_PACKETS.saturating_sub(now.since(Instant::from_nanos(since))));
-        passed.into_iter().chain(self.time_to_give_up(now)).min()
+    /// Time until a reader that may use an origin should switch to it: it does not wait for repair symbols.
+    pub fn time_to_origin(&self, now: Instant) -> Option<Duration> {
+        let since = self.overtaken_ns.load(Ordering::Relaxed);
+        let overtaken =
+            (since != 0).then(|| LATE_PACKETS.saturating_sub(now.since(Instant::from_nanos(since))));
+        overtaken.into_iter().chain(self.time_to_give_up(now)).min()
     }
 
     /// Whether nothing will bring the rest of it, as far as can be known.
@@ -311,14 +312,14 @@ impl Flight {
             is_requested: AtomicBool::new(false),
             grows_as: None,
             stalled_ns: AtomicU64::new(0),
-            passed_ns: AtomicU64::new(0),
+            overtaken_ns: AtomicU64::new(0),
             is_sent_once: AtomicBool::new(false),
             next_pass_ns: AtomicU64::new(0),
             at_offer: AtomicU64::new(0),
         }
     }
 
-    /// Whether somebody who asks now, with these fields, may have it.
+    /// Whether a request with these fields may share it now.
     pub fn suits(&self, request: &HeaderMap) -> bool {
         self.sent.as_ref().is_none_or(|sent| sent.is_shared && sent.response.suits(request))
     }
@@ -398,7 +399,7 @@ impl Flight {
         self.is_requested.store(false, Ordering::Relaxed);
     }
 
-    /// Something arrived. Cheap while nobody waits.
+    /// Bytes have arrived. Cheap without waiting readers.
     pub fn progress(&self) {
         self.changed.notify(usize::MAX);
     }
@@ -431,7 +432,7 @@ impl Flight {
         Ok(out)
     }
 
-    /// Whether nobody fetches the byte at `offset` any more, of an object that comes in ranges.
+    /// Whether the byte at `offset`, of an object that comes in ranges, is no longer being fetched.
     pub fn is_given_up(&self, offset: u64) -> bool {
         self.spans().is_some_and(|spans| !spans.is_expected(offset))
     }

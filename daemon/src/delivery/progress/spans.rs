@@ -20,7 +20,7 @@ carousel::limits! {
 struct Lists {
     /// Ranges that are in the file, in order, none touching another.
     arrived: Vec<Range<u64>>,
-    /// Ranges that somebody is fetching.
+    /// Ranges that are being fetched.
     fetched: Vec<Range<u64>>,
 }
 
@@ -30,7 +30,7 @@ pub struct Spans {
     lists: Mutex<Lists>,
     /// URL of the rest.
     url: String,
-    /// When somebody has last asked for a part of it, on the daemon's clock.
+    /// Time of the last client request for a part of it, on the daemon's clock.
     touched_ns: AtomicU64,
     is_finished: AtomicBool,
 }
@@ -51,17 +51,17 @@ impl Spans {
         &self.url
     }
 
-    /// Somebody asks for a part of it.
+    /// Records a client request.
     pub fn touch(&self, now: Instant) {
         self.touched_ns.store(now.as_nanos(), Ordering::Relaxed);
     }
 
-    /// When somebody has last.
+    /// Time of the last client request.
     pub fn touched(&self) -> Instant {
         Instant::from_nanos(self.touched_ns.load(Ordering::Relaxed))
     }
 
-    /// True for the first caller, who publishes it.
+    /// True for the first caller, which publishes it.
     pub fn finish(&self) -> bool {
         !self.is_finished.swap(true, Ordering::AcqRel)
     }
@@ -83,8 +83,8 @@ impl Spans {
         length == 0 || lists.arrived.first().is_some_and(|it| it.start == 0 && it.end >= length)
     }
 
-    /// The first part of `range` that has neither arrived nor is being fetched; from here on it is. `None`: there is none, or
-    /// there are so many that nobody can look after more.
+    /// The first part of `range` that has neither arrived nor is being fetched; it now counts as being fetched. `None`: there
+    /// is none, or the table is full (`MAX_SPANS`).
     pub fn claim(&self, range: Range<u64>) -> Option<Range<u64>> {
         let mut lists = self.lists();
         let mut start = range.start;

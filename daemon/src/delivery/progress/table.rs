@@ -16,11 +16,11 @@ use crate::bounded::BoundedMap;
 use crate::store::Store;
 
 carousel::limits! {
-    /// Objects that players can be served from before they are whole.
+    /// Incomplete objects from which players can be served.
     pub(super) const MAX_FLIGHTS: usize = 16_384, "objects" {
         why: "All sessions' objects in flight, and some hundred fills from origins.",
-        full: "An object of the carousel is served when it is whole; a fill is passed through and not kept.",
-        free: "When an object is whole or given up.",
+        full: "An object of the carousel is served when it is complete; a fill is passed through and not kept.",
+        free: "When an object is complete or given up.",
         test: "objects_in_flight_beyond_the_limit_are_refused_and_counted_until_one_ends",
     }
 
@@ -137,7 +137,7 @@ impl Flights {
         Some(())
     }
 
-    /// Takes a flight out of the table that goes on for those who have it: nobody else may join it.
+    /// Removes a flight from the table. Its readers keep it; new requests do not join it.
     pub fn withdraw(&self, flight: &Arc<Flight>) {
         let mut tables = self.tables();
         if tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight)) {

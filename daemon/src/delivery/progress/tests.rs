@@ -123,14 +123,14 @@ fn who_can_ask_an_origin_waits_for_no_repair_symbols() {
     let flight = of_symbols(&open(&folder), "h/a", 1);
     let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     flight.set_sent_once();
-    assert_eq!(flight.time_to_turn(at(5000)), None);
-    flight.set_passed(Some(at(1000)));
-    flight.set_passed(Some(at(1200)));
-    assert_eq!(flight.time_to_turn(at(1100)), Some(Duration::from_millis(200)));
+    assert_eq!(flight.time_to_origin(at(5000)), None);
+    flight.set_overtaken(Some(at(1000)));
+    flight.set_overtaken(Some(at(1200)));
+    assert_eq!(flight.time_to_origin(at(1100)), Some(Duration::from_millis(200)));
     assert_eq!((flight.time_to_give_up(at(1300)), flight.is_lost(at(1300))), (None, false));
-    flight.set_passed(None);
+    flight.set_overtaken(None);
     flight.set_stalled(Some(at(1300)));
-    assert_eq!(flight.time_to_turn(at(1300)), Some(Duration::from_millis(300)), "nor for what is lost");
+    assert_eq!(flight.time_to_origin(at(1300)), Some(Duration::from_millis(300)), "nor for what is lost");
 }
 
 #[test]

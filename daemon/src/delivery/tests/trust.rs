@@ -82,7 +82,7 @@ enum Attack {
     /// Without a signature.
     Unsigned,
     /// Signed by a key that nobody trusts.
-    Stranger,
+    Untrusted,
     /// The honest FDT with bytes changed, and the attacker's bytes under its TOIs.
     Forged,
     /// An older version of the honest carousel.
@@ -111,12 +111,12 @@ proptest! {
         }).collect();
         let mut streams: Vec<(std::net::SocketAddr, Vec<Vec<u8>>)> = Vec::new();
         for (at, (kind, is_spoofed)) in attacks.iter().enumerate() {
-            let attack = [Attack::Unsigned, Attack::Stranger, Attack::Forged, Attack::Replayed, Attack::Truncated]
+            let attack = [Attack::Unsigned, Attack::Untrusted, Attack::Forged, Attack::Replayed, Attack::Truncated]
                 [usize::from(*kind)];
             let theirs = bodies(0x80, at as u8);
             let packets = match attack {
                 Attack::Unsigned => packets_of(None, 1, START, &theirs),
-                Attack::Stranger => packets_of(Some(sealer(8, 9, &[])), 201, START.plus_ms(999_999), &theirs),
+                Attack::Untrusted => packets_of(Some(sealer(8, 9, &[])), 201, START.plus_ms(999_999), &theirs),
                 Attack::Forged => {
                     let is_fdt = |it: &&Vec<u8>| carousel::alc::Packet::parse(it).unwrap().lct.toi == Some(Toi::FDT);
                     let mut packets: Vec<_> = versions[2].iter().filter(is_fdt).cloned().collect();
@@ -187,7 +187,7 @@ fn arrive_undated(world: &mut World, from: std::net::SocketAddr, packet: &[u8]) 
 }
 
 #[test]
-fn strangers_reserve_nothing() {
+fn untrusted_senders_reserve_nothing() {
     let (mut world, trust) = world(1, Mode::Require);
     let theirs = packets_of(None, 1, START, &bodies(0x80, 1));
     for packet in theirs.iter().skip(1).chain(&theirs) {

@@ -265,10 +265,11 @@ fn an_encoded_object_is_held_as_clients_get_it_and_no_bomb_is() {
     assert_eq!((tested.rejected, tested.kept.0.lock().unwrap().len()), (4, 0));
 }
 
-/// A stranger that announces far more than there is room for and sends a packet of each, then one that sends what it
+/// An untrusted sender that announces far more than there is room for and sends a packet of each, then one that sends what it
 /// announces and never ends it.
 #[test]
-fn strangers_that_announce_huge_objects_evict_nothing_and_what_they_send_costs_nobody_for_good() {
+fn untrusted_senders_that_announce_huge_objects_evict_nothing_and_what_they_send_costs_no_object_permanently()
+{
     let mut tested = Box::small();
     let names: Vec<String> = (0..14).map(|at| format!("http://h/{at}")).collect();
     let body = |at: usize| vec![at as u8 + 1; 120_000];
@@ -276,20 +277,20 @@ fn strangers_that_announce_huge_objects_evict_nothing_and_what_they_send_costs_n
     let files: Vec<(&str, Option<&str>, &[u8])> =
         names.iter().zip(&bodies).map(|(name, body)| (name.as_str(), None, body.as_slice())).collect();
     let (fdt, objects) = session(&files);
-    let stranger = std::net::IpAddr::from([10, 0, 0, 99]);
+    let untrusted = std::net::IpAddr::from([10, 0, 0, 99]);
     let evil_names: Vec<String> = (0..16).map(|at| format!("http://evil/{at}")).collect();
     let large = vec![9; 1_000_000];
     let evil: Vec<(&str, Option<&str>, &[u8])> =
         evil_names.iter().map(|name| (name.as_str(), None, large.as_slice())).collect();
     let (evil_fdt, evil_objects) = session(&evil);
     fdt.iter().for_each(|it| tested.take(it));
-    evil_fdt.iter().for_each(|it| tested.take_from(stranger, it));
+    evil_fdt.iter().for_each(|it| tested.take_from(untrusted, it));
     let held = |tested: &Box| {
         (0..names.len()).filter(|at| tested.context.store.contains(&format!("h/{at}"))).count()
     };
     // The honest session, and a packet of another huge object between any two of its objects.
     for (at, packets) in objects.iter().enumerate() {
-        tested.take_from(stranger, &evil_objects[at][at]);
+        tested.take_from(untrusted, &evil_objects[at][at]);
         packets.iter().for_each(|it| tested.take(it));
         tested.finish();
     }
@@ -298,14 +299,14 @@ fn strangers_that_announce_huge_objects_evict_nothing_and_what_they_send_costs_n
     // Now it sends: what comes takes room, but no more than half of the quota.
     for packets in &evil_objects {
         for packet in &packets[..packets.len() - 100] {
-            tested.take_from(stranger, packet);
+            tested.take_from(untrusted, packet);
         }
     }
     let usage = tested.context.store.usage();
     assert!(usage.partial_bytes <= (1 << 20) + 8192, "{usage:?}");
     assert!((6..names.len()).contains(&held(&tested)), "{} are left", held(&tested));
     // It ends. What it began is let go in time, and what was evicted for it comes again.
-    tested.intake.close_sessions(tested.now, |key| key.source != stranger);
+    tested.intake.close_sessions(tested.now, |key| key.source != untrusted);
     tested.pass(Duration::from_secs(1));
     assert_eq!(tested.context.store.usage().partial_bytes, 0);
     for _ in 0..2 {

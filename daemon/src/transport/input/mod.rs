@@ -48,7 +48,7 @@ pub trait Input {
     /// Why nothing more will come, and the fix.
     fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String>;
 
-    /// Only these PIDs are of use.
+    /// Only these PIDs are needed.
     ///
     /// # Errors
     /// If the tuner refuses them.
@@ -79,7 +79,7 @@ pub trait Input {
 /// Opens the input of a stream.
 ///
 /// # Errors
-/// One line that says what cannot be had, and the fix.
+/// One line that says what is not available, and the fix.
 pub fn open(
     stream: &TransportStream,
     interface: &str,

@@ -1,4 +1,4 @@
-//! Entrances for the targets of `tests/fuzz`, to what SAT>IP servers send: nothing else calls them.
+//! Entry points for the targets of `tests/fuzz`: readers of responses of SAT>IP servers.
 
 use super::Signal;
 use super::rtsp::{RtspError, answer};

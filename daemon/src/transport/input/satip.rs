@@ -160,7 +160,7 @@ impl Input for SatIp {
         }
         for turn in 0..TURN {
             match self.packets.recv_from(&mut self.buffer) {
-                // Anybody can send to an open port.
+                // Any host can send to an open port.
                 Ok((length, from)) if self.sources.contains(&from.ip()) => {
                     self.unwrap.datagram(&self.buffer[..length], each);
                 }

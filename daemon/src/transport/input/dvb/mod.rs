@@ -60,7 +60,8 @@ pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), Str
         device.pause(DISEQC_PAUSE);
     }
     device.set_tone(is_high)?;
-    let intermediate_khz = carrier.intermediate_khz().ok_or("the frequency is none of this LNB")?;
+    let intermediate_khz =
+        carrier.intermediate_khz().ok_or("the frequency is outside the range of this LNB")?;
     let is_s2 = carrier.system != System::DvbS;
     let modulation = match carrier.modulation {
         None | Some(Modulation::Qpsk) => property::QPSK,
@@ -90,7 +91,7 @@ pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), Str
         (property::INVERSION, property::INVERSION_AUTO),
     ];
     if is_s2 {
-        // Demodulators find the modulation by the PL header; QPSK and 8PSK are what older drivers want to be told.
+        // Demodulators find the modulation by the PL header; older drivers require QPSK or 8PSK.
         properties.push((property::MODULATION, modulation));
         properties.push((property::ROLLOFF, roll_off));
         properties.push((property::PILOT, pilots));
