@@ -53,7 +53,7 @@ counts() {
 }
 
 bundle later skycache-x86_64 1.5 ours
-bundle stranger skycache-x86_64 1.5 theirs
+bundle untrusted skycache-x86_64 1.5 theirs
 bundle hardware skycache-aarch64 1.5 ours
 bundle older skycache-x86_64 1.3 ours
 bundle same skycache-x86_64 1.4 ours
@@ -65,7 +65,7 @@ cp "$work/later.raucb" "$work/signature.raucb"
 printf 'XX' | dd of="$work/signature.raucb" bs=1 seek=$((size - 400)) conv=notrunc status=none
 
 says later accepted
-says stranger signature
+says untrusted signature
 says hardware compatible
 says older downgrade
 says same same
@@ -74,7 +74,7 @@ says half damaged
 says end damaged
 # By where the bytes are, the signature has no form or is a wrong one.
 says signature 'damaged\|signature'
-counts stranger signature
+counts untrusted signature
 counts hardware compatible
 counts half damaged
 rm /etc/rauc/keyring.pem

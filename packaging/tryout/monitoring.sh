@@ -125,7 +125,7 @@ start alertmanager prometheus-alertmanager --config.file="$configs/alertmanager.
 start prometheus prometheus --config.file="$work/prometheus.yaml" --storage.tsdb.path="$work/tsdb" --web.listen-address=127.0.0.1:9090
 for url in 9090/-/ready 9093/-/ready 9115/-/healthy 8081/healthz; do
     for _ in $(seq 120); do curl -sf -o /dev/null "http://127.0.0.1:$url" && break; sleep 0.5; done
-    curl -sf -o /dev/null "http://127.0.0.1:$url" || { tail -n 3 "$work"/*.log; die "nobody answers on $url"; }
+    curl -sf -o /dev/null "http://127.0.0.1:$url" || { tail -n 3 "$work"/*.log; die "no answer on $url"; }
 done
 players() { while :; do curl -s -o /dev/null "http://127.0.0.1:8080$1$(date +%s%N)"; sleep "$2"; done; }
 
