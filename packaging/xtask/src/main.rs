@@ -15,6 +15,8 @@ mod monitoring;
 mod reference;
 mod test;
 mod tryout;
+#[cfg(test)]
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

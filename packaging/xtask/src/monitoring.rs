@@ -103,7 +103,7 @@ fn selectors(text: &str) -> Vec<(String, Vec<Matcher>)> {
         let (word, after) = rest.split_at(end);
         rest = after;
         let is_metric = word.starts_with("skycache_") || word.contains(":skycache_");
-        // `name: word` of YAML ends in a colon; a path or a file's name goes on with a dot or a dash.
+        // `name: word` of YAML ends in a colon; a path or a file's name continues with a dot or a dash.
         if !is_metric || word.ends_with(':') || after.starts_with(['.', '-', '/']) {
             continue;
         }
