@@ -94,7 +94,7 @@ pub fn load<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Mistake>> {
             break;
         }
         mistakes.push(mistake);
-        // What is missing cannot be blanked, nor what is no TOML.
+        // Missing keys cannot be blanked, nor text that is not TOML.
         let Some(place) = place.filter(|_| !err.message().starts_with("missing field")) else { break };
         blank(&mut blanked, place.range);
         // The text must still be TOML: a mistake that only the blanking causes is not reported.
@@ -373,7 +373,7 @@ pub fn locate(texts: &[impl AsRef<str>], path: &str) -> Option<(usize, usize, us
                 span = table.span().or(span);
                 next = Some(table);
             }
-            // Of several texts that have a key the last counts.
+            // The last of several texts that have a key counts.
             if let Some(span) = span
                 && best.is_none_or(|(best, ..)| best <= depth)
             {
@@ -473,7 +473,7 @@ fn address_of(key: &str) -> SocketAddr {
     }
 }
 
-/// What a text lacks to be an address with its port, and the fix, if it nearly is one.
+/// The missing part of an incomplete address with a port, and the fix; `None` if the text is nothing like one.
 fn nearly_an_address(text: &str, key: &str) -> Option<(String, String)> {
     let example = address_of(key);
     let port_of = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);

@@ -312,7 +312,7 @@ mod tests {
             lost += u32::from(order.evict(|_| true).unwrap() < 100);
         }
         assert!(lost <= 1, "{lost} of the working set left for a scan, which has its tenth");
-        // What left the small queue and comes back is not a scan any more.
+        // A key that left the small queue and is inserted again is not part of a scan any more.
         order.insert(300, 198, 1);
         assert!(order.links.0[300].is_main);
     }

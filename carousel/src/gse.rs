@@ -146,7 +146,7 @@ pub fn kbch_bits(code_rate: &str) -> Option<usize> {
 pub struct Encapsulator {
     profile: FrameProfile,
     data: Vec<u8>,
-    /// The PDU that goes on in the next frame: its bytes from protocol type on, how many are out, its fragment id.
+    /// The PDU that continues in the next frame: its bytes from protocol type on, how many are out, its fragment id.
     rest: Option<(Vec<u8>, usize, u8)>,
     fragment_id: u8,
 }

@@ -287,7 +287,7 @@ limits! {
         why: "A DII describes some 15 to 100 modules; 16 bits of module id cannot tell more modules apart.",
         full: "The quarter of the DIIs that were repeated longest ago makes room, with its modules: `too_many_infos`.",
         free: "When a DII is no longer repeated and another one needs the place.",
-        test: "a_carousel_that_changes_its_download_id_for_ever_is_received_to_the_last",
+        test: "a_carousel_that_changes_its_download_id_forever_is_received_to_the_last",
     }
 
     /// Modules of one carousel.
@@ -295,7 +295,7 @@ limits! {
         why: "16 bits of module id cannot tell more apart; a module costs about 200 bytes.",
         full: "As for DIIs; a module is dropped as `too_many_modules` if there is no other DII.",
         free: "When a DII no longer lists a module, or is no longer repeated.",
-        test: "a_carousel_that_changes_its_download_id_for_ever_is_received_to_the_last",
+        test: "a_carousel_that_changes_its_download_id_forever_is_received_to_the_last",
     }
 
     /// Modules of one carousel under reassembly at a time.

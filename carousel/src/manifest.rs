@@ -613,7 +613,7 @@ struct Mpd<'a> {
     longest_ms: Option<u64>,
     /// `mediaPresentationDuration`.
     total_ms: Option<u64>,
-    /// Of the Period that was begun last.
+    /// The Period that was begun last.
     period_ms: Option<u64>,
     has_period: bool,
     /// The date at which the Period that was begun last begins.
@@ -736,7 +736,7 @@ impl Mpd<'_> {
     fn end(&mut self, name: &[u8]) -> Option<()> {
         if let Some(text) = self.base.take() {
             let level = self.levels.last_mut()?;
-            // Of several the first: the others are alternatives.
+            // Only the first counts: the others are alternatives.
             if !level.has_base {
                 level.base = resolve(&level.base, &text);
                 level.has_base = true;

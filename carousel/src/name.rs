@@ -187,7 +187,7 @@ impl ObjectKey {
         Self::from_name(&format!("http://{host}/{rest}"), None).ok()
     }
 
-    /// Of a normalised absolute URI.
+    /// The key of a normalised absolute URI.
     fn of_absolute(uri: &str) -> Result<Self, NameError> {
         let split = Split::of(uri);
         if split.authority.is_none() {
@@ -199,7 +199,7 @@ impl ObjectKey {
         Ok(Self(uri[scheme.map_or(0, |scheme| scheme.len() + "://".len())..].into()))
     }
 
-    /// Of a relative name that nothing says the base of.
+    /// The key of a relative name without a known base.
     fn of_relative(name: &str) -> Result<Self, NameError> {
         let trimmed = name.trim_start_matches(['/', '\\']);
         if trimmed.len() < name.len() && Split::of(trimmed).scheme.is_some() {

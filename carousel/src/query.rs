@@ -125,7 +125,7 @@ impl IgnoredQuery {
                 let except = rest.trim_start_matches("=?1").trim_start().strip_prefix(',').map(str::trim);
                 let names =
                     except.and_then(|it| it.strip_prefix("except=(")?.strip_suffix(')')).and_then(strings);
-                // Of exceptions we know the directives only.
+                // Only the directives are known as exceptions.
                 match names {
                     Some(names) if names.iter().all(|it| DIRECTIVES.contains(&it.as_str())) => Self::All,
                     _ => Self::Nothing,

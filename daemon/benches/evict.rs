@@ -1,8 +1,8 @@
 //! `cargo xtask bench evict`: what each order of leaving is worth on the reference workload, from one seed.
 //!
 //! 200 titles of 60 segments, watched from their beginning, two thirds given up in the first quarter; a carousel that brings
-//! every segment of the prefixes again and again; promotion that nobody watches. The cache holds a twelfth of the
-//! titles. What passes on the carousel and is held is no use, as in `skycached`.
+//! every segment of the prefixes again and again; promotion that is not watched. The cache holds a twelfth of the titles.
+//! Repeats on the carousel of objects that are held do not count as uses, as in `skycached`.
 
 use std::collections::HashMap;
 use std::time::Instant;

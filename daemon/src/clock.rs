@@ -167,7 +167,7 @@ impl Scale {
         WallTime::from_unix_ms(self.base_ms.load(Ordering::Acquire).saturating_add(monotonic_ms))
     }
 
-    /// When the monotonic clock was 0, if `since` is a date of an earlier run and that of this one cannot be trusted.
+    /// Date of the monotonic clock's 0, if `since` is a date of an earlier run and that of this one cannot be trusted.
     fn start_for(&self, monotonic_ms: i64, since: WallTime) -> Option<i64> {
         let base_ms = self.base_ms.load(Ordering::Acquire);
         let is_known = base_ms == NONE_MS || base_ms.saturating_add(monotonic_ms) >= EARLIEST_DATE.unix_ms();

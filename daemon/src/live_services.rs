@@ -100,7 +100,7 @@ pub struct LiveReport {
     pub latency_ms: Option<i64>,
     /// Whether its manifests have dates, without which the latency is not known.
     pub is_dated: bool,
-    /// What has come, and what has not.
+    /// Counters of segments.
     pub counts: LiveCounts,
 }
 
@@ -136,7 +136,7 @@ pub struct LiveChange {
 #[derive(Debug)]
 struct Awaited {
     key: ObjectKey,
-    /// When it was listed first, and last.
+    /// Time of its first listing, and of its last.
     listed_at: Instant,
     last_at: Instant,
     /// Its deadline has passed, and is counted.

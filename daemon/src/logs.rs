@@ -77,7 +77,7 @@ impl Line {
 struct Text {
     message: String,
     fields: Vec<(&'static str, String)>,
-    /// Of the fields.
+    /// Text of the fields.
     bytes: usize,
 }
 
@@ -167,7 +167,7 @@ pub fn recorder() -> Recorder {
 
 impl<S: Subscriber> Layer<S> for Recorder {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // What is written to the text may log something itself: nothing is locked meanwhile.
+        // Writing the text may log something itself: nothing is locked meanwhile.
         let mut text = Text::default();
         event.record(&mut text);
         self.0.push(*event.metadata().level(), event.metadata().target(), text);
@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of the lines that `log` writes.
+    /// Fate of the lines that `log` writes.
     fn logged(log: impl FnOnce()) -> &'static Lines {
         let lines: &'static Lines = Box::leak(Box::new(Lines::new()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(Recorder(lines)), log);

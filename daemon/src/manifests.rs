@@ -51,7 +51,8 @@ carousel::limits! {
     }
 }
 
-/// By what a session has sent a version. Within one session versions (TOIs) rise; those of two cannot be compared.
+/// The session and version in which a manifest was sent: within one session versions (TOIs) rise; those of two cannot be
+/// compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sent {
     session: SessionKey,
@@ -62,7 +63,7 @@ struct Sent {
 struct Known {
     facts: Manifest,
     patterns: HashSet<u64>,
-    /// Of partial segments that are objects of their own; these are among the others too.
+    /// Patterns of partial segments that are objects of their own; these are among the others too.
     parts: HashSet<u64>,
     /// The carousel has brought it, not an origin.
     is_carried: bool,
@@ -71,7 +72,7 @@ struct Known {
     received_at: WallTime,
     /// [`Manifest::start_ms`] of the last version that has it: the one with which a packager ends has none.
     start_ms: Option<i64>,
-    /// When a version came that went further than the one before.
+    /// Arrival of a version that went further than the one before.
     advanced_at: Instant,
 }
 
@@ -117,7 +118,7 @@ struct SentUpTo {
 #[derive(Debug)]
 pub struct Manifests {
     known: Mutex<LruCache<ObjectKey, Arc<Known>>>,
-    /// When the carousel last brought a live object of this pattern.
+    /// Time at which the carousel last brought a live object of this pattern.
     arrivals: Mutex<LruCache<u64, Instant>>,
     /// By the hash of a pattern and a session.
     sent: Mutex<LruCache<u64, SentUpTo>>,
@@ -172,7 +173,7 @@ impl Manifests {
         }
     }
 
-    /// Since when the groups of each service are joined, by its name.
+    /// Time since which the groups of each service are joined, by its name.
     pub(crate) fn joined_at(&self) -> impl Fn(&str) -> Option<Instant> + use<> {
         let services = self.services.all();
         move |name| match services.iter().find(|it| it.id == name) {
@@ -949,7 +950,7 @@ mod tests {
         it.put(two, "h/a.m3u8", list(4).as_bytes(), 70_000, 5101);
         assert_eq!(it.state(), (Some(5), vec![1, 2, 3, 4, 5]));
         assert_eq!(it.manifests.refused().labelled().collect::<Vec<_>>(), [("carousel", 1), ("origin", 0)]);
-        // One session that sends the same segments again, with an older playlist: another headend goes on with its numbers.
+        // One session that sends the same segments again, with an older playlist: another headend continues with its numbers.
         it.put(one, "h/s4.ts", b"first run", 60, 5200);
         it.put(one, "h/a.m3u8", list(4).as_bytes(), 61, 5201);
         assert_eq!(it.state(), (Some(4), vec![1, 2, 3, 4, 5]));
@@ -1021,7 +1022,7 @@ mod tests {
         let has_some = |bytes: &[u8], here: &str| has_some(bytes, &key("h/a.m3u8"), &|it| it == here);
         assert!(has_some(LIVE, "h/v/s9.ts") && !has_some(LIVE, "h/v/s7.ts"));
         assert!(has_some(b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n", ""), "nothing is listed");
-        // Of a long list only the end is looked at.
+        // Only the end of a long list is looked at.
         let long: String = (0..20).map(|number| format!("#EXTINF:4,\nv/s{number}.ts\n")).collect();
         let long = format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n{long}");
         let missing = manifests.missing(long.as_bytes(), &key("h/a.m3u8"), &|it| it.as_str() == "h/v/s12.ts");

@@ -304,7 +304,7 @@ impl MetricWriter<'_> {
                     .encode(family.encode_family(&[("stream", from.as_str())])?)?;
             }
         }
-        let help = "What of transport streams was not used";
+        let help = "Packets, sections and objects of transport streams that were not used";
         let mut family = self.0.encode_descriptor("transport_dropped", help, None, counter)?;
         for (from, state) in streams {
             let full = [("shard_full", state.shard_full)];

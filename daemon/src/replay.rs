@@ -55,7 +55,7 @@ impl FinishSink for Collected {
         self.objects.push(sent(object, object_json(stored)));
     }
     fn document(&mut self, document: Document) {
-        // What describes sessions is no object: those of ROUTE have their own names in their package.
+        // Descriptions of sessions are not objects: those of ROUTE have their own names in their package.
         let kind = document.content_type.as_deref();
         if kind == Some(LLS_TYPE) || kind == Some(STSID_TYPE) || kind == Some(USBD_TYPE) {
             self.documents.push(document);
@@ -193,7 +193,7 @@ impl Replay<'_> {
         }
     }
 
-    /// What ATSC signalling says of names and channels is in force.
+    /// Names and channels of the ATSC signalling are in force.
     fn follow_atsc(&mut self, now: Instant) {
         let Directories { atsc, .. } = &self.directories;
         self.context.names.set_bases(atsc.bases());

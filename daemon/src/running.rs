@@ -170,7 +170,7 @@ impl Shared {
         Repairer::new(config.repair.concurrent_fetches, context)
     }
 
-    /// What players say of themselves, if that is passed on.
+    /// Reports of players, if they are passed on.
     ///
     /// # Errors
     /// One line: what failed, and what to do.
@@ -236,7 +236,7 @@ impl Daemon {
         if config.traces.is_some() && !traces::HAS_TRACES {
             return Err(traces::MISSING.to_owned());
         }
-        // What can be refused comes first, so that a second daemon on the same cache or port changes nothing.
+        // Steps that can fail come first, so that a second daemon on the same cache or port changes nothing.
         let access = Arc::new(Access::new(&config.access).map_err(|why| format!("[[access]] {why}"))?);
         let certificates = Arc::<Certificates>::default();
         let Listeners { players, tls, operators } = Listeners::open(&config, &mut listening, &certificates)?;

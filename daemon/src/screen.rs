@@ -274,7 +274,7 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
     );
 }
 
-/// What a listener presents, and for how long.
+/// Certificate of a listener, and its remaining life.
 fn certificate_line(certificate: &Value) -> String {
     let of = format!("[{}] {}", text(certificate, "listener"), text(certificate, "file"));
     let until = text(certificate, "not_after");
@@ -445,7 +445,7 @@ pub fn select(objects: &mut Value, listing: &Listing) {
             Sort::Size => number(b, "length").cmp(&number(a, "length")),
             Sort::Uses => number(b, "uses").cmp(&number(a, "uses")),
             Sort::Received => text(b, "received_at").cmp(text(a, "received_at")),
-            // What never expires comes last.
+            // Objects that never expire come last.
             Sort::Expires => {
                 let of =
                     |it: &Value| it["expires"].as_str().map_or((1, String::new()), |at| (0, at.to_owned()));

@@ -53,7 +53,7 @@ impl Service {
         Self { id, asked_at, joined_at, membership: AtomicU8::new(Membership::Left as u8) }
     }
 
-    /// When a player asked for something of it last.
+    /// Time of the last request of a player for it.
     pub fn asked_at(&self) -> Option<Instant> {
         load(&self.asked_at)
     }
@@ -75,7 +75,7 @@ impl Service {
         self.membership.store(membership as u8, Ordering::Relaxed);
     }
 
-    /// Since when its groups are joined.
+    /// Time since which its groups are joined.
     pub fn joined_at(&self) -> Option<Instant> {
         load(&self.joined_at).filter(|_| self.membership() == Membership::Joined)
     }
@@ -140,7 +140,7 @@ fn beginning_of(url: &str) -> Option<String> {
 }
 
 impl Services {
-    /// Whom to wake when a service is asked for that is not joined.
+    /// Wakes the session thread when a service is requested that is not joined.
     pub fn wake_by(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
     }
@@ -306,7 +306,7 @@ mod tests {
         services.set_order(vec![asked.clone()]);
         services.set_order(vec![asked.clone()]);
         assert!(services.looking() && !services.looking() && services.order() == [asked]);
-        // What is known of a service that stays is kept.
+        // The state of a service that stays is kept.
         services.set(&[spec("one", &["http://h/one/a.mpd"], &[], &[]), spec("two", &[], &[], &[])]);
         assert_eq!(services.all()[0].membership(), Membership::Refused);
     }

@@ -3,9 +3,9 @@
 //! | thread | without a sign for 10 s | panics |
 //! |---|---|---|
 //! | receive, session, transport stream, runtime | stalled: `/healthz` says so, and the watchdog is not reset | the process ends |
-//! | HTTP worker | the same | its connection ends, and the worker goes on; a panic of the worker itself ends the process |
+//! | HTTP worker | the same | its connection ends, and the worker continues; a panic of the worker itself ends the process |
 //! | store keeper, memory of signatures, access log | shown: it may wait for a disk, and a slow disk does not stop the daemon | the process ends |
-//! | finishing worker | shown, for the same reason | its object is given up, and the worker goes on |
+//! | finishing worker | shown, for the same reason | its object is given up, and the worker continues |
 //!
 //! The service manager's watchdog is reset only while all threads of the first row give signs: reset by a timer, it would not
 //! notice one that hangs.
@@ -43,7 +43,7 @@ impl Sign {
         self.last_ns.store(now.as_nanos(), Relaxed);
     }
 
-    /// Does one piece of work of a thread that goes on whatever becomes of it. `None`: it has panicked, which is counted.
+    /// Does one piece of work of a thread that continues whatever becomes of it. `None`: it has panicked, which is counted.
     pub fn survive<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(work)).ok();
         if done.is_none() {
@@ -52,7 +52,7 @@ impl Sign {
         done
     }
 
-    /// Counts a panic after which the thread goes on.
+    /// Counts a panic after which the thread continues.
     pub fn survived(&self) {
         self.panics.fetch_add(1, Relaxed);
         tracing::error!(thread = self.name, "a thread has panicked; it goes on with its next work");

@@ -255,7 +255,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Stops or goes on with a process that we started.
+/// Stops or continues a process that we started.
 fn signal(child: &Child, name: &str) {
     assert!(done("kill", &[name, &child.id().to_string()]), "kill {name}");
 }

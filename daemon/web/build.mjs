@@ -1,6 +1,6 @@
 // Bundles the page: node build.mjs OUTDIR
 //
-// main.js is the page, admin.js the operator's; hls.js and dash.js are the players, modules that the page loads when somebody plays. licences.txt has
+// main.js is the page, admin.js the operator's; hls.js and dash.js are the players, modules that the page loads for playback. licences.txt has
 // the licence of every package that went into them. What is written depends on nothing but the sources and the packages.
 
 import { readFile, mkdir, writeFile, readdir } from "node:fs/promises";
@@ -19,7 +19,7 @@ if (!out) {
 /** Browsers of televisions of about 2020: webOS 5 is Chromium 68. Older ones know no dynamic import. */
 const TARGET = ["chrome68", "firefox68", "safari14.1"];
 
-/** hls.js as it is published, whole: its light build has no alternate audio. */
+/** hls.js as it is published, the full build: its light build has no alternate audio. */
 const HLS = join(packages, "hls.js/dist/hls.mjs");
 /** What its own bundler has put into it, as its package.json says no longer. */
 const INSIDE_HLS = ["eventemitter3", "url-toolkit"];
@@ -39,7 +39,7 @@ async function bundle(name, options) {
     format: "esm",
     target: TARGET,
     charset: "utf8",
-    legalComments: "none", // licences.txt has them whole
+    legalComments: "none", // licences.txt has them in full
     logLevel: "warning",
     absWorkingDir: here,
     outfile: join(out, name),

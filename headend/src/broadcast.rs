@@ -363,7 +363,7 @@ impl Broadcast {
         let address = self.config.media_address(index);
         let base = self.config.sources[index].base.clone();
         let own_manifests = manifests_of(inventory, &base);
-        // What is repeated takes what the plan gives it.
+        // Repeated objects take their share of the plan.
         let is_live = self.config.sources[index].reserved_bps.is_some();
         let overhead = protection(&self.config, index, false).overhead;
         for presentation in &inventory.presentations {
@@ -447,7 +447,7 @@ impl Broadcast {
             let is_segment = |id: &ItemId| self.air.object(*id).is_some_and(|object| object.repeat.is_live());
             let pieces = self.pieces(index);
             let behind = items.chain(pieces).filter(|id| self.air.is_pending(*id)).filter(is_segment);
-            // What a start left for later is not waited for: players begin at the newest segments.
+            // Objects that a start has postponed are not waited for: players begin at the newest segments.
             let behind: Vec<ItemId> = behind.filter(|id| !self.air.is_backlog(*id)).collect();
             let has_earlier = self.held.iter().any(|held| held.source == index);
             if !behind.is_empty() || has_earlier {
@@ -648,8 +648,8 @@ impl Broadcast {
         self.air.go_on(now_ns, wall, numbers).map_err(|err| err.to_string())
     }
 
-    /// Of manifests that are held back, the newest alone is to be sent; an earlier one would take receivers back behind what the
-    /// other headend has sent.
+    /// Only the newest of the manifests that are held back is to be sent; an earlier one would take receivers back behind those
+    /// that the other headend has sent.
     fn forget_old_manifests(&mut self) {
         let mut newest = VecDeque::new();
         for held in std::mem::take(&mut self.held) {

@@ -166,7 +166,7 @@ impl Config {
         all
     }
 
-    /// What another headend could not go on with, so that it does not go with `[lease]`.
+    /// Settings that another headend could not continue with, so that they exclude `[lease]`.
     fn mistakes_of_lease(&self) -> Vec<Mistake> {
         if self.lease.is_none() {
             return Vec::new();
@@ -288,7 +288,7 @@ impl Config {
         of_link.or_else(|| self.nip.carrier.as_ref().map(|it| it.fec.as_str()))
     }
 
-    /// What a command of this program has behind it to read this configuration, ` -c FILE`, for messages.
+    /// Arguments with which a command of this program reads this configuration, ` -c FILE`, for messages.
     pub fn flag(&self) -> String {
         self.file.as_ref().map_or_else(String::new, |it| format!(" -c {}", it.display()))
     }

@@ -174,7 +174,7 @@ mod tests {
     fn manifests_in_utf8_are_not_copied() {
         assert!(matches!(of_manifest("#EXTM3U é".as_bytes()), Ok(Cow::Borrowed("#EXTM3U é"))));
         assert_eq!(of_manifest(b"#EXTM3U \xe9").unwrap(), "#EXTM3U é");
-        // What is declared counts for what is no UTF-8 only.
+        // The declaration counts only for text that is not UTF-8.
         let xml = "<?xml version='1.0' encoding='ISO-8859-1'?><MPD/><!-- é -->";
         assert_eq!(of_manifest(xml.as_bytes()).unwrap(), xml);
         let wide: Vec<u8> = "#EXTM3U".bytes().flat_map(|byte| [byte, 0]).collect();

@@ -118,12 +118,12 @@ struct Followed {
     is_unsettled: bool,
     /// Something has changed since the last reading.
     has_changed: bool,
-    /// When it was last read, and until when it is not to be read again for a change.
+    /// Time of the last reading, and time before which a change causes no other.
     read_ns: Option<u64>,
     free_ns: u64,
     /// Its segments that are being written.
     growth: Growth,
-    /// Since when objects are kept although their file is unusable.
+    /// Time since which objects are kept although their file is unusable.
     kept: HashMap<String, u64>,
 }
 
@@ -135,7 +135,7 @@ impl Followed {
                 known.objects.values().map(|it| (it.file.as_path(), it.modified_ns)).collect();
             watch.finish(|it| files.get(it.file.as_path()) == Some(&it.modified_ns));
         }
-        // What changed before the watch began is found by the first reading.
+        // Changes before the watch began are found by the first reading.
         let mut growth = Growth::default();
         growth.learn(&known);
         Self {
@@ -230,7 +230,8 @@ impl OfferedBundle {
     }
 }
 
-/// What differs as soon as a file is another, was written, or may be read or not: what it is sent by, and the time of its change.
+/// Facts that differ as soon as a file is replaced, was written, or its permissions have changed: its identity, and the time of
+/// its change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
     body: Body,
@@ -368,7 +369,7 @@ impl Following {
         changes
             .added
             .extend(back.into_iter().filter(|object| !changes.added.contains(object)).collect::<Vec<_>>());
-        // What is replaced stays on the air until its successor is ready.
+        // A replaced object stays on the air until its successor is ready.
         changes.removed.retain(|path| !inventory.objects.contains_key(path));
         if changes.added.is_empty() && changes.removed.is_empty() {
             return Some(());

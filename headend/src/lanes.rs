@@ -108,7 +108,7 @@ impl Lanes {
         None
     }
 
-    /// When the next hard period is over; it may be that of a unit that is gone.
+    /// End of the next hard period; it may be that of a unit that is gone.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.timers.peek().map(|&Reverse((due_ns, _))| due_ns)
     }

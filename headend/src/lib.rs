@@ -20,7 +20,7 @@
 //! | [`follow`], `watch` | the thread that follows changes; file events |
 //! | [`mod@line`], [`pace`], [`sink`] | framing for the link, pacing, output |
 //! | [`transmit`] | the loop around all of it, for `send` and `build` |
-//! | [`lease`] | of several headends with one carousel, the one that sends, and what the others need to go on |
+//! | [`lease`] | of several headends with one carousel, the one that sends, and what the others need to continue |
 //! | [`forecast`], [`simulate`], [`chart`] | feasibility, a simulated audience, the plan as a page |
 //! | [`scan`], [`inspect`] | reports on a package, and on a recording or a link |
 //! | [`check`], [`mod@status`], [`metrics`] | what would keep a configuration off the air; what is on the air now, for `headend status` and Prometheus |

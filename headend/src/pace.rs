@@ -33,7 +33,7 @@ impl Pacer {
         self.busy_until_ns = start + bytes as u64 * 8_000_000_000 / self.rate_bps;
     }
 
-    /// When the link will be free.
+    /// Time at which the link will be free.
     pub const fn busy_until_ns(&self) -> u64 {
         self.busy_until_ns
     }

@@ -119,7 +119,7 @@ pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
         + taken.fdt_bps / rate;
     let live_share = taken.live_bps as f64 / rate;
     let firmware_share = taken.firmware_bps as f64 / rate;
-    // What is left for the schedule; a link that signalling alone overfills is reported, not divided by zero.
+    // Rate left for the schedule; a link that signalling alone overfills is reported, not divided by zero.
     let left = (1.0 - signalling - live_share - firmware_share).max(0.001);
     let scheduled: Vec<&Planned> = objects.iter().filter(|object| object.max_period_s.is_none()).collect();
     let total_weight: f64 = scheduled.iter().map(|object| object.weight).sum();

@@ -71,7 +71,7 @@ pub(crate) fn read_source(source: &Source, is_live: bool) -> Result<Inventory, S
     let failed = |err: package::PackageError| err.to_string();
     let mut reader = Reader::new(&source.path, options(source)).map_err(failed)?;
     let mut inventory = if is_live {
-        // What a packager is writing right now is taken when it has been closed.
+        // A file that is being written is taken when it has been closed.
         let io =
             |err: std::io::Error| format!("{}: {}", source.path.display(), carousel::config::plain(&err));
         let watch = Watch::start(reader.root(), reader.links_to()).map_err(io)?;
@@ -207,7 +207,7 @@ pub(crate) const fn is_signalling(object: &ObjectSource) -> bool {
 /// Hashes an object of source number `index` and makes its repair symbols: seconds for a film. `None` if it vanished.
 pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> Option<Prepared> {
     let (body, digest, md5) = match &object.bytes {
-        // What its segments were taken from, whatever the file has become.
+        // The bytes that its segments were taken from, whatever the file has become.
         Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),
         None if is_in_memory(object) => {
             let bytes = match &object.range {
@@ -293,7 +293,7 @@ pub(crate) fn protection(config: &Config, source: usize, is_signalling: bool) ->
     }
     let source = &config.sources[source];
     let of_class = config.fec.protection(source.class);
-    // What is sent once has to outlast a burst by itself.
+    // An object that is sent once has to outlast a burst by itself.
     let is_protected = of_class.id != EncodingId::NO_CODE;
     let burst_packets = if source.reserved_bps.is_some() && is_protected { LIVE_BURST_PACKETS } else { 0 };
     Protection { burst_packets, ..of_class }

@@ -442,7 +442,7 @@ pub(crate) mod tests {
         ] {
             let url = url(base, &Path::new("/srv/x y").join(name)).unwrap();
             assert_eq!(url, format!("{base}{end}"));
-            // What receivers make of it: the same object, asked for by the same URL.
+            // Receivers take it for the same object, with the same URL.
             assert_eq!(carousel::name::resolve("", &url).as_ref(), Ok(&url));
             let key = carousel::name::ObjectKey::from_name(&url, None).unwrap();
             assert_eq!(key.as_str(), &url["https://".len()..]);

@@ -32,7 +32,7 @@ pub struct State {
 }
 
 impl State {
-    /// Of a transmission with a lease, or without.
+    /// State of a transmission with a lease, or without.
     pub fn of(lease: Option<LeaseStatus>) -> Self {
         Self { document: Arc::default(), lease }
     }

@@ -88,7 +88,7 @@ pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
 /// # Errors
 /// Those of the system; `InvalidInput` for what is no regular file.
 pub(crate) fn open_source_file(path: &Path) -> io::Result<File> {
-    // Of a regular file, O_NONBLOCK changes nothing.
+    // O_NONBLOCK changes nothing for a regular file.
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
     let file = match open_without_links(path, flags) {
         // Before Linux 5.6, and where a seccomp filter does not know it.

@@ -37,13 +37,13 @@ const BATCH_PACKETS: usize = 128;
 const LOG_INTERVAL_NS: u64 = 10_000_000_000;
 /// Packets between two reports of progress: counting objects looks at all of them.
 const PROGRESS_PACKETS: u64 = 1024;
-/// Time between two reports of a transmission that goes on, however few packets it sends.
+/// Time between two reports of a transmission that continues, however few packets it sends.
 const PROGRESS_INTERVAL_NS: u64 = 1_000_000_000;
 
-/// When a transmission ends.
+/// End condition of a transmission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// When the stop flag is set, with close flags.
+    /// The stop flag is set; with close flags.
     Stopped {
         /// Or after every object was sent once.
         once: bool,
@@ -124,7 +124,7 @@ pub struct Transmission {
     line: Line,
     end: End,
     pacer: Pacer,
-    /// Of several headends with one carousel: the right to send.
+    /// The right to send, of several headends with one carousel.
     lease: Option<Lease>,
     followed: Followed,
     datagrams: u64,
@@ -134,7 +134,7 @@ pub struct Transmission {
     next_progress_ns: u64,
 }
 
-/// What follows a batch.
+/// Action after a batch.
 enum Next {
     /// Another.
     Goes,
@@ -194,7 +194,7 @@ impl Transmission {
                 return output.flush();
             }
             if stop.load(Ordering::Relaxed) {
-                // Another headend goes on with these sessions: they are not closed.
+                // Another headend continues with these sessions: they are not closed.
                 if let Some(lease) = &mut self.lease {
                     output.flush()?;
                     lease.leave(now_ns, clocks.wall(), &self.broadcast, |duration| clocks.sleep(duration));
@@ -209,7 +209,7 @@ impl Transmission {
             if let Some(lease) = &mut self.lease
                 && !lease.tend(now_ns, clocks.wall(), &mut self.broadcast)?
             {
-                // What waits there is sent while the lease that it was made under counts, or dropped.
+                // Packets that wait there are sent while the lease under which they were made counts, or dropped.
                 output.flush()?;
                 clocks.sleep(STANDBY_SLEEP);
                 continue;

@@ -90,7 +90,7 @@ impl Watch {
         };
         watch.walk_all()?;
         if watch.events.is_some() {
-            // What happened between the first walk and its watches.
+            // Changes between the first walk and its watches.
             watch.walk_all()?;
         }
         Ok(watch)
@@ -290,7 +290,7 @@ impl Watch {
                 }
                 _ => {}
             }
-            // Of what was written long ago there is nothing to wait for.
+            // A file that was written long ago is not waited for.
             let is_finished = !self.files.contains_key(&path) && is_older(&file, SETTLE);
             if !is_finished {
                 let is_written = self.pending.get(&path).is_some_and(|it| it.is_written);
@@ -355,7 +355,7 @@ fn is_remote_in(path: &Path, mounts: &str) -> bool {
         let point = left.split(' ').nth(4)?.replace("\\040", " ");
         path.starts_with(&point).then(|| (point.len(), right.split(' ').next().unwrap_or_default()))
     });
-    // Of two on one point the later one is seen.
+    // Of two mounts on one point the later one is seen.
     let kind = mounted.max_by_key(|(length, _)| *length).map_or("", |(_, kind)| kind);
     REMOTE.iter().any(|remote| kind.starts_with(remote))
 }

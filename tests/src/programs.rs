@@ -158,7 +158,7 @@ impl Program {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits for its end; `None` if it goes on for longer than `timeout`.
+    /// Waits for its end; `None` if it continues for longer than `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
         let until = Instant::now() + timeout;
         loop {

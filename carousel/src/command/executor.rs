@@ -45,7 +45,7 @@ reasons! {
         OtherGroup = "other_group",
         /// It had expired when it came, or before its moment.
         Expired = "expired",
-        /// So many are remembered that no further one can be.
+        /// The memory is full: no further command can be remembered.
         Full = "full",
         /// Its document cannot be read.
         Malformed = "malformed",
@@ -88,7 +88,7 @@ fn key(root: &str, id: &str) -> String {
 }
 
 impl Executor {
-    /// Of a receiver with this salt, which it draws once.
+    /// For a receiver with this salt, which it draws once.
     pub fn new(salt: [u8; 16]) -> Self {
         Self { salt, ..Self::default() }
     }
@@ -119,7 +119,7 @@ impl Executor {
         }
         self.known.retain(|_, until| *until > receiver.date);
         self.others.retain(|_, until| *until > receiver.date);
-        // What the document names no more was cancelled.
+        // Commands that the document no longer names are cancelled.
         self.waiting.retain(|it| it.root != root || commands.iter().any(|of| of.id == it.command.id));
         for command in commands {
             let is_waiting = self.waiting.iter().any(|it| it.root == root && it.command.id == command.id);

@@ -138,7 +138,7 @@ impl Command {
 /// Whether a text is an identifier, or a name of a group or system.
 pub fn is_word(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    // What begins with a hyphen would be an option of the program that gets it.
+    // A target that begins with a hyphen would be an option of the program that gets it.
     (1..=WORD_BYTES).contains(&text.len()) && text.chars().all(is_plain) && !text.starts_with('-')
 }
 

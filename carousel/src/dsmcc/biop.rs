@@ -61,7 +61,7 @@ pub struct ObjectLocation {
 pub struct Ior {
     /// Its kind.
     pub kind: Kind,
-    /// Where; `None` if it is in another service.
+    /// Its place; `None` if it is in another service.
     pub location: Option<ObjectLocation>,
     /// transactionId of the module's DII, by the Tap.
     pub transaction: Option<TransactionId>,

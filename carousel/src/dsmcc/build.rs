@@ -5,9 +5,9 @@
 //! is worth while, and compressed again whenever it is sent; an object that is longer than a module may be is sent in
 //! parts, which [`Description`](super::Description) puts together again.
 //!
-//! What changes, and nothing else, when an object does: the version of its module, and of the module with its directory
-//! (the digest stands there too); the DIIs of these two. The DSI and the IORs stay, since references match on the
-//! identification bits alone (TS 102 809 Annex B.2.8).
+//! A change of an object changes only the version of its module and that of the module with its directory (which contains
+//! the digest), and the DIIs of these two. The DSI and the IORs stay, since references match on the identification bits
+//! alone (TS 102 809 Annex B.2.8).
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -210,7 +210,7 @@ impl<S: ModuleStorage> Receiver<S> {
                     }
                     description.clone()
                 } else {
-                    // What the file says of itself counts over what its directory says.
+                    // The file's own description takes precedence over that in its directory.
                     let own = Description::read(&file.descriptors, path);
                     Description {
                         uri: own.uri.or_else(|| description.uri.clone()),

@@ -379,7 +379,7 @@ fn count_of(receiver: &MemoryReceiver, why: CarouselDrop) -> u64 {
 }
 
 #[test]
-fn a_carousel_that_changes_its_download_id_for_ever_is_received_to_the_last() {
+fn a_carousel_that_changes_its_download_id_forever_is_received_to_the_last() {
     let mut receiver = MemoryReceiver::default();
     let versions = MAX_DOWNLOAD_INFOS as u32 + 100;
     for version in 0..2500 {

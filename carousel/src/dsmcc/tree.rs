@@ -1,7 +1,7 @@
 //! Directory tree of a carousel that is built, with the directories that have changed.
 //!
 //! Names that no directory can hold are made holdable: a path is for people and other receivers, the URI stands in the
-//! file's description. An empty segment becomes `~`, a long one is cut and gets a hash; a directory that is full goes on
+//! file's description. An empty segment becomes `~`, a long one is cut and gets a hash; a directory that is full continues
 //! in directories `~2`, `~3` and so on inside it, for which a quarter of its room is kept: with 512 bindings, 65,536 names
 //! are never deeper than one level more.
 
@@ -26,9 +26,9 @@ pub(super) enum Child {
 #[derive(Debug, Default)]
 struct Directory {
     children: BTreeMap<String, Child>,
-    /// Directories in which it goes on.
+    /// Directories in which it continues.
     further: Vec<usize>,
-    /// The directory that goes on in this one.
+    /// The directory that continues in this one.
     goes_on: Option<usize>,
     /// Module and key.
     home: Option<(u16, u16)>,
@@ -38,7 +38,7 @@ struct Directory {
 #[derive(Debug)]
 pub(super) struct Tree {
     directories: Vec<Directory>,
-    /// Places of names of a directory that are in one in which it goes on.
+    /// Places of names of a directory that are in one in which it continues.
     elsewhere: HashMap<(usize, String), usize>,
     dirty: BTreeSet<usize>,
     most_bindings: usize,
@@ -99,7 +99,7 @@ impl Tree {
         }
     }
 
-    /// The directory itself if it has the name or room for it, else one in which it goes on.
+    /// The directory itself if it has the name or room for it, else one in which it continues.
     fn with_room(&mut self, at: usize, name: &str, path: &mut Vec<String>) -> usize {
         let directory = &self.directories[at];
         let kept = self.most_bindings / 4;
@@ -183,7 +183,7 @@ impl Tree {
 fn holdable(segment: &str) -> String {
     match segment {
         "" | "." | ".." => format!("~{segment}"),
-        // Not to be taken for a directory that goes on.
+        // Not to be taken for a directory that continues.
         segment if segment.starts_with('~') && segment.len() < MAX_NAME_BYTES => format!("~{segment}"),
         segment if segment.len() > MAX_NAME_BYTES => {
             format!("{}~{}", cut(segment, 200), &Digest::of(segment.as_bytes()).to_hex()[..16])

@@ -76,7 +76,7 @@ mod tests {
         assert!(plans.bytes() > MAX_PLAN_BYTES * 3 / 4 && plans.get(first.symbols()).is_none());
         plans.keep(first);
         assert!(plans.get(padded(700).unwrap()).is_some() && plans.bytes() <= MAX_PLAN_BYTES);
-        // What was used last stays.
+        // The plan that was used last stays.
         assert!(plans.get(large.last().unwrap().symbols()).is_some());
     }
 

@@ -62,7 +62,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Of `02:00-05:00`; the same time twice is the whole day.
+    /// The window of a text such as `02:00-05:00`; the same time twice is the whole day.
     pub fn parse(text: &str) -> Option<Self> {
         let minute = |text: &str| {
             let (hours, minutes) = text.split_once(':')?;
@@ -119,13 +119,13 @@ pub struct Offer {
     pub share: u16,
     /// Receivers that belong to one of these groups; none: all.
     pub groups: Vec<String>,
-    /// When it is installed; `None`: at any time.
+    /// Window of the installation; `None`: at any time.
     pub window: Option<Window>,
     /// Session that carries it; `None`: only an origin has it.
     pub session: Option<(SocketAddr, u64)>,
     /// Address that the session comes from; `None`: any.
     pub source: Option<IpAddr>,
-    /// What is missing is left to the carousel for so long.
+    /// Time for which missing bytes are left to the carousel.
     pub repair_after_s: u64,
     /// Then receivers choose a moment within so many seconds at which they ask the origin for it.
     pub repair_within_s: u64,

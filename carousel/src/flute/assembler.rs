@@ -39,7 +39,7 @@ pub struct FdtAssembler {
 struct Seen {
     instance_id: u32,
     fingerprint: u64,
-    /// When it came last.
+    /// Time of the last packet.
     at: Instant,
 }
 
@@ -110,7 +110,7 @@ impl FdtAssembler {
         Ok(Some(AssembledFdt { version: fdt.version, instance_id: fdt.instance_id, encoding, bytes }))
     }
 
-    /// When an instance of this ID came last.
+    /// Time of the last packet of an instance of this ID.
     pub fn heard(&self, instance_id: u32) -> Option<Instant> {
         self.seen.iter().find(|it| it.instance_id == instance_id).map(|it| it.at)
     }

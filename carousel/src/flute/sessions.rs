@@ -252,7 +252,7 @@ mod tests {
             let open = |_: &SessionKey| ReceiverConfig::default();
             let receiver = sessions.get_or_open(key(number), open, |key, _| displaced.push(key.tsi.0));
             receiver.handle_packet(at(number), None, &packet, &close, &mut Refuses);
-            // The first goes on and is never the one that makes room.
+            // The first continues and is never the one that makes room.
             let first = sessions.get_or_open(key(0), open, |_, _| unreachable!("it is open"));
             first.handle_packet(at(number), None, &packet, &close, &mut Refuses);
             assert!(sessions.len() <= MAX_SESSIONS);

@@ -316,10 +316,10 @@ mod tests {
             assert!(given <= MAX_INFLATED_BYTES, "nothing beyond the limit is given out");
         }
         assert_eq!(decode_to(&Encoding::Gzip, &most, None, &mut |_| true), Ok(Some(MAX_INFLATED_BYTES)));
-        // What was announced is stricter.
+        // The announced length is stricter.
         assert_eq!(decode(&Encoding::Gzip, &zeros(1 << 20), Some((1 << 20) - 1)), Err(VerifyError::TooLarge));
         assert_eq!(decode(&Encoding::Gzip, &zeros(1 << 20), Some(1 << 20)).unwrap().unwrap().len(), 1 << 20);
-        // What the caller takes is stricter still.
+        // The caller's limit is stricter still.
         let file = File { encoding: Encoding::Gzip, ..File::default() };
         assert_eq!(verify_up_to(&file, &zeros(1001), 1000), Err(VerifyError::TooLarge));
         assert!(verify_up_to(&file, &zeros(1000), 1000).is_ok());

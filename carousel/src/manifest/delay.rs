@@ -9,7 +9,7 @@ use quick_xml::reader::Reader;
 use super::duration_ms;
 use super::timeline::with_attribute;
 
-/// What a player needs beyond segment and update: the request, and what the segment takes to the box.
+/// Time that a player needs beyond segment and update: the request, and the transfer of the segment to the box.
 const MARGIN_MS: u64 = 500;
 
 /// A live MPD whose suggested delay is at least what a player needs that never stands still: one segment, which is on its way; with a

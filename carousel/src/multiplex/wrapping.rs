@@ -87,7 +87,8 @@ struct Seen {
     alc: u64,
 }
 
-/// Tells streams from packets of ALC among the datagrams of unknown addresses, each by what else went to the same address.
+/// Distinguishes streams from packets of ALC among the datagrams of unknown addresses, by the other datagrams to the same
+/// address.
 #[derive(Debug, Default)]
 pub struct Recognizer {
     seen: HashMap<SocketAddr, Seen>,

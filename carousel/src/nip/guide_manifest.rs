@@ -40,7 +40,7 @@ pub struct GuideSession {
 }
 
 impl GuideSchedule {
-    /// When it ends.
+    /// Its end.
     pub fn end(&self) -> WallTime {
         self.start.plus_ms(i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX))
     }

@@ -25,7 +25,7 @@ pub struct Codepoint {
 }
 
 impl Codepoint {
-    /// New init segment; the timeline goes on.
+    /// New init segment; the timeline continues.
     pub const INIT_NEW: u8 = 6;
     /// Init segment that was sent before.
     pub const INIT_AGAIN: u8 = 7;

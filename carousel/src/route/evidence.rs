@@ -75,7 +75,7 @@ limits! {
     }
 }
 
-/// Tells packets of ROUTE from those of FLUTE where nothing declares the protocol.
+/// Distinguishes packets of ROUTE from those of FLUTE where the protocol is not declared.
 #[derive(Debug, Default)]
 pub struct Recognizer {
     /// Sessions of FLUTE whose senders set the source packet indicator, which only ROUTE demands.

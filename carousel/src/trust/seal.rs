@@ -72,9 +72,9 @@ pub struct Edition {
     pub floor: u64,
     /// A newer version replaces the older one of the same page.
     pub page: u32,
-    /// When it was signed.
+    /// Time of the signature.
     pub issued: u64,
-    /// Until when it is valid.
+    /// End of its validity.
     pub until: u64,
 }
 
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_document_says_by_whom_and_for_what() {
+    fn a_sealed_document_says_its_signer_and_purpose() {
         let sealed = sealed();
         let Sealed { seal, digest } = open(sealed.as_bytes()).unwrap().unwrap();
         assert_eq!(digest, Digest::of(DOCUMENT.as_bytes()));

@@ -37,7 +37,7 @@ reasons! {
         Replayed = "replayed",
         /// Its signature, or that of its certificate, is not of its key.
         BadSignature = "bad_signature",
-        /// So many documents with wrong signatures came that no more are examined for now.
+        /// Too many documents with wrong signatures came: further ones are not examined for now.
         Budget = "budget",
         /// It names an object without its SHA-256.
         NoDigest = "no_digest",

@@ -95,7 +95,7 @@ impl PacketSearch {
         if self.held.is_empty() { self.skip } else { self.stride - self.held.len() }
     }
 
-    /// Whether packets go on in `piece` from where the last one ended, or begin with it.
+    /// Whether packets continue in `piece` from where the last one ended, or begin with it.
     pub(crate) fn goes_on(&self, piece: &[u8]) -> bool {
         self.stride > 0
             && (piece.is_empty()
@@ -151,7 +151,7 @@ impl PacketSearch {
         }
     }
 
-    /// Gives up what goes on in a piece that never came.
+    /// Gives up what continues in a piece that never came.
     fn lose(&mut self) {
         if self.stride > 0 && !self.held.is_empty() {
             self.pieces = 1;
@@ -167,7 +167,7 @@ impl PacketSearch {
         self.skip = 0;
     }
 
-    /// Takes a piece in which packets go on.
+    /// Takes a piece in which packets continue.
     fn go_on(&mut self, piece: &[u8], each: &mut dyn FnMut(&[u8; PACKET_BYTES])) {
         let (own, rest) = piece.split_at(self.ahead().min(piece.len()));
         if self.held.is_empty() {

@@ -91,7 +91,7 @@ impl<T> Watched<T> {
                 seen.1 = Arc::new(value);
                 tracing::info!(%file, "read again");
             }
-            Err(why) => tracing::error!(%file, why, "what was read before stays in force"),
+            Err(why) => tracing::error!(%file, why, "the content that was read before stays in force"),
         }
     }
 }

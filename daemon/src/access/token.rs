@@ -86,7 +86,7 @@ impl Keys {
         let id = value("kid").ok_or(bad)?;
         let (_, key) = self.0.iter().find(|(own, _)| own == id).ok_or(AccessRefusal::UnknownKey)?;
         hmac::verify(key, payload.as_bytes(), &mac).map_err(|_| bad)?;
-        // What follows was said by who has the secret.
+        // The payload is from a holder of the secret.
         let until: u64 = value("exp").and_then(|it| it.parse().ok()).ok_or(bad)?;
         if now >= until {
             return Err(AccessRefusal::Expired);
@@ -147,8 +147,8 @@ mod tests {
                 "{path}"
             );
         }
-        let for_ever = token(&format!("exp={}&kid=k1", u64::MAX), SECRET);
-        assert_eq!(keys.check(&for_ever, "/", peer, u64::MAX), Err(AccessRefusal::Expired), "without a date");
+        let forever = token(&format!("exp={}&kid=k1", u64::MAX), SECRET);
+        assert_eq!(keys.check(&forever, "/", peer, u64::MAX), Err(AccessRefusal::Expired), "without a date");
         let good = token("exp=1001&kid=k1", SECRET);
         for at in 0..good.len() {
             let mut bytes = good.clone().into_bytes();

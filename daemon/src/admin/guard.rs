@@ -83,7 +83,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Whose rate is counted together: a user, an address, a network of IPv6.
+/// Client of a rate limit: a user, an address, a network of IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Client {
     User(Option<u32>),
@@ -473,7 +473,7 @@ mod tests {
         assert_eq!(last.retry_after_s, Some(1));
         let right = head("GET", "/metrics", &[("authorization", "Bearer 0123456789abcdef0123")]);
         assert_eq!(why(&guard, &other, &right), Ok("token"));
-        // What looks through the index costs as much as ten requests.
+        // A search of the index costs as much as ten requests.
         let many = tcp("10.0.0.11", false);
         let admitted = (0..1000).take_while(|_| guard.admit(&many, &right, 10.0, NOW).is_ok()).count();
         assert_eq!(admitted, 100);

@@ -14,7 +14,7 @@ use super::purge::{self, PurgeRequest};
 pub struct Probe(Guard);
 
 impl Probe {
-    /// Of this configuration.
+    /// An interface with this configuration.
     ///
     /// # Errors
     /// If its token cannot be read.

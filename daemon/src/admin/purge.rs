@@ -257,7 +257,7 @@ impl PurgeRequest {
                 parts.flights.withdraw(&flight);
             }
         }
-        // Of the readings of each name the one that is held: the answer says which one that was.
+        // For each name, the reading that is held: the answer shows which one that was.
         let held: Vec<Option<ObjectKey>> = selections
             .iter()
             .map(|readings| {
@@ -396,7 +396,7 @@ pub(super) struct Done {
     /// Time that it took.
     pub(super) took: Duration,
     key: Option<ObjectKey>,
-    /// Of several names those that nothing was held by.
+    /// Names under which no object was held.
     missing: Vec<String>,
 }
 

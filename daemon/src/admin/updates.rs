@@ -101,7 +101,7 @@ struct Runner {
     polls: Patience,
     poll: Option<JoinHandle<bool>>,
     reports: VecDeque<Value>,
-    /// Since when the first of them waits.
+    /// Time since which the first of them waits.
     reports_since: Option<Instant>,
     sending: Option<JoinHandle<bool>>,
     sends: Patience,

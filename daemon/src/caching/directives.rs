@@ -39,7 +39,7 @@ pub struct Directives {
 }
 
 impl Directives {
-    /// Of a response: those for caches of a delivery network, if there are any that can be read, else those for all.
+    /// Directives of a response: those for caches of a delivery network, if there are readable ones, else those for all.
     pub fn of(response: &HeaderMap) -> Self {
         Self::targeted(response).unwrap_or_else(|| {
             let mut directives = Self::default();
@@ -77,7 +77,7 @@ impl Directives {
 
     fn take(&mut self, name: &str, value: Option<&str>) {
         let seconds = || Some(value.and_then(seconds).unwrap_or(0));
-        // Of two that disagree the first counts (section 4.2.1).
+        // The first of two that disagree counts (section 4.2.1).
         match name {
             "max-age" => self.max_age_s = self.max_age_s.or_else(seconds),
             "s-maxage" => self.s_maxage_s = self.s_maxage_s.or_else(seconds),
@@ -120,7 +120,7 @@ pub struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    /// Of a request.
+    /// Directives of a request.
     pub fn of(request: &HeaderMap) -> Self {
         let mut directives = Self::default();
         each(request, "cache-control", |name, _| match name {

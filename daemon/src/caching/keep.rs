@@ -55,9 +55,9 @@ pub struct Exchange<'a> {
     pub status: u16,
     /// Fields of the response.
     pub response: &'a HeaderMap,
-    /// When the request was sent.
+    /// Time at which the request was sent.
     pub requested_at: WallTime,
-    /// When the response's head came.
+    /// Time at which the response's head came.
     pub received_at: WallTime,
     /// The date then, which may have been set since the times above began to run.
     pub date: WallTime,
@@ -68,11 +68,11 @@ pub struct Exchange<'a> {
 /// Terms on which a response is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
-    /// When it is stale.
+    /// End of its freshness.
     pub expires: WallTime,
     /// Its age when it came, in seconds (section 4.2.3).
     pub initial_age_s: u32,
-    /// Of a response whose origin has not said how long it is fresh: its age in seconds by `Age` alone, whatever the clocks.
+    /// Age in seconds of a response without a freshness of its origin: by `Age` alone, independent of the clocks.
     pub implicit_age_s: Option<u32>,
     /// Fields that it was selected by.
     pub selecting: Selecting,
@@ -164,14 +164,14 @@ fn implicit_ms(exchange: &Exchange<'_>) -> i64 {
     })
 }
 
-/// When the origin made the response, as it says; else when it came.
+/// Time at which the origin made the response, by its `Date`; else of its arrival.
 fn dated(exchange: &Exchange<'_>) -> WallTime {
     text(exchange.response, header::DATE).and_then(parse_date).unwrap_or(exchange.date)
 }
 
 /// Section 4.2.3: the corrected initial age.
 fn initial_age_s(exchange: &Exchange<'_>) -> i64 {
-    // Of two opinions about the date the kinder one: a clock that is ahead makes nothing old.
+    // The earlier of two dates: a clock that is ahead makes nothing old.
     let date = exchange.received_at.min(exchange.date);
     let apparent_ms = Some(date.unix_ms() - dated(exchange).unix_ms()).filter(|ms| *ms <= MAX_APPARENT_MS);
     let delay_ms = exchange.received_at.unix_ms() - exchange.requested_at.unix_ms();

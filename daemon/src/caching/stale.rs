@@ -19,8 +19,8 @@ pub struct Staleness {
 const STALE_TARGETS: u64 = 3;
 
 impl Staleness {
-    /// Of a response with these fields that became stale at `expires`. `live_target_ms`: it is a live manifest with segments
-    /// of this duration.
+    /// Rules for a response with these fields that became stale at `expires`. `live_target_ms`: it is a live manifest with
+    /// segments of this duration.
     pub fn of(response: &HeaderMap, expires: WallTime, now: WallTime, live_target_ms: Option<u64>) -> Self {
         let directives = Directives::of(response);
         // An `s-maxage` says what `proxy-revalidate` says (section 5.2.2.10).

@@ -31,7 +31,7 @@ carousel::limits! {
 pub struct SurrogateHash([u8; HASH_BYTES]);
 
 impl SurrogateHash {
-    /// Of a key, exactly as the origin spells it.
+    /// Hash of a key, exactly as the origin spells it.
     pub fn of(key: &str) -> Self {
         let digest = Digest::of(key.as_bytes()).0;
         Self([digest[0], digest[1], digest[2]])

@@ -11,7 +11,7 @@ use super::{directives::split, parse_date, text};
 pub struct Validators {
     /// The entity tag, with its quotes and its `W/`.
     pub etag: Option<HeaderValue>,
-    /// When it was last changed.
+    /// Time of its last change.
     pub last_modified: Option<WallTime>,
     /// When its origin sent it: the date for `If-Modified-Since` where the date of the last change is not known (RFC 9111
     /// section 4.3.2).
@@ -30,7 +30,7 @@ pub enum Precondition {
 }
 
 impl Validators {
-    /// Of a response.
+    /// Validators of a response.
     pub fn of(response: &HeaderMap) -> Self {
         Self {
             etag: response.get(header::ETAG).cloned(),

@@ -20,7 +20,7 @@ fn decoded(raw: &str) -> String {
 }
 
 impl Pairs {
-    /// Of the text behind the `?`.
+    /// Pairs of the text behind the `?`.
     pub(crate) fn of(query: Option<&str>) -> Self {
         let pairs = query.unwrap_or_default().split('&').filter(|it| !it.is_empty()).take(MAX_PAIRS);
         Self(

@@ -187,7 +187,7 @@ impl Title {
         let is = |key: &&&String, ending: &str| {
             key.split('?').next().unwrap_or_default().to_ascii_lowercase().ends_with(ending)
         };
-        // Of several playlists in one folder one leads to the others, most often the one with the shortest name.
+        // One of several playlists in a folder leads to the others, most often the one with the shortest name.
         let likeliest = |ending: &str| {
             let all = keys.iter().filter(|key| is(key, ending));
             let of_name =
@@ -289,7 +289,7 @@ impl Title {
             .collect();
         let (current, next) = guide.now_next(&self.guide_id, now);
         let event = |it: Option<&Event>| it.map(|it| event_json(guide, it, language, shows));
-        // What is broadcast goes on, so a share of it says nothing.
+        // A broadcast has no end, so a share of it says nothing.
         let held = self.manifest(now).filter(|_| !self.is_broadcast()).and_then(held);
         json!({
             "id": self.id, "number": self.number, "name": by_language(&self.names, language),

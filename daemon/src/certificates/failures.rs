@@ -25,7 +25,7 @@ pub fn failure_of(err: &(dyn StdError + 'static)) -> Option<(About, String)> {
     if let Some(err) = err.downcast_ref::<Error>() {
         return Some((about(err), plain(err)));
     }
-    // What an I/O error is made of is not its source.
+    // The inner error of an I/O error is not its source.
     let inner = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let inner = inner.and_then(|it| failure_of(it));
     inner.or_else(|| err.source().and_then(failure_of))
@@ -54,7 +54,7 @@ pub fn plain(err: &Error) -> String {
     let words = match err {
         Error::InconsistentKeys(_) => "certificate and key do not belong together",
         Error::InvalidCertificate(err) => return of_certificate(err),
-        Error::InvalidMessage(_) => "what answers speaks no TLS",
+        Error::InvalidMessage(_) => "the server speaks no TLS",
         Error::AlertReceived(alert) => match alert {
             AlertDescription::CertificateRequired => "the peer asks for a client certificate",
             AlertDescription::UnknownCA

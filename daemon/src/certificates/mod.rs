@@ -30,7 +30,7 @@ const DAY_MS: i64 = 86_400_000;
 /// The chain that a listener presents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// Of the listener's own certificate (RFC 4514).
+    /// Subject of the listener's own certificate (RFC 4514).
     pub subject: String,
     /// Host names and addresses of the listener's own certificate.
     pub names: Vec<String>,
@@ -97,7 +97,7 @@ struct Entry {
     certificate: Result<Certificate, String>,
 }
 
-/// What each listener presents now.
+/// Certificates that each listener presents now.
 #[derive(Debug, Default)]
 pub struct Certificates(Mutex<Vec<Entry>>);
 

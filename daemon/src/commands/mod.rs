@@ -66,7 +66,7 @@ struct State {
 }
 
 impl Commands {
-    /// Of the box whose store is in `folder`, with what it remembers. A box without memory draws its salt.
+    /// Commands of the box whose store is in `folder`, with its memory. A box without memory draws its salt.
     ///
     /// # Errors
     /// If there is no randomness.

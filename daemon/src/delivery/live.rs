@@ -46,7 +46,7 @@ pub(super) struct Live<B> {
     /// Receivers that may have grown in this batch.
     touched_routes: Vec<RouteKey>,
     touched_joiners: Vec<SessionKey>,
-    /// When the last of them was.
+    /// Time of the last of them.
     touched_at: Instant,
     /// Documents of signalling packages: each is an object of its own.
     pub(super) documents: u64,

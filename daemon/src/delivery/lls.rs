@@ -40,7 +40,7 @@ const REPEAT: Duration = Duration::from_secs(4);
 /// Sender, group, and the first two bytes of the table: its kind and its group of services.
 type TableKey = (SocketAddr, SocketAddr, [u8; 2]);
 
-/// What has been passed on.
+/// Tables that have been passed on.
 #[derive(Debug, Default)]
 pub(super) struct LlsTables {
     seen: HashMap<TableKey, (u64, Instant)>,

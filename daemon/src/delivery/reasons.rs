@@ -19,7 +19,7 @@ carousel::reasons! {
         NoRoom = "no_room",
         /// The sender put another object in its place.
         Replaced = "replaced",
-        /// A live object: parts of it are missing, or nothing tells that it has ended, and the sender has gone on.
+        /// A live object: parts of it are missing, or nothing tells that it has ended, and the sender has continued.
         Incomplete = "incomplete",
         /// Its session was closed here: forgotten after silence, displaced, or no longer listened to.
         SessionEnded = "session_ended",
@@ -29,7 +29,7 @@ carousel::reasons! {
 }
 
 impl GoneReason {
-    /// Of an object that the receiver gave up; `None` if it is held already.
+    /// The reason for an object that the receiver gave up; `None` if it is held already.
     pub(super) const fn of(reason: AbandonReason) -> Option<Self> {
         Some(match reason {
             AbandonReason::NeverDescribed => Self::NeverDescribed,

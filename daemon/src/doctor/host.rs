@@ -141,7 +141,7 @@ fn audit(store: &Store, about: &str) -> Finding {
     if audit.is_sound() {
         return Finding::fine(about, audit.to_string());
     }
-    let fix = "what was wrong was evicted and comes again; if it recurs, the flash is worn: replace it";
+    let fix = "wrong objects were evicted and come again; if it recurs, the flash is worn: replace it";
     Finding::new(Severity::Warning, about, audit.to_string(), fix)
 }
 

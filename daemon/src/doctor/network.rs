@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::session::Receive;
 use crate::source::{Batch, GroupSpec, PacketSocket, ReceiveSocket, interface_index};
 
-/// What to do about a group that nothing needs.
+/// Fix for a group that is not needed.
 const NO_CAROUSEL: &str = "where there is no carousel, [receive] announcement = [] leaves it out";
 /// The protocol that can ask for one source of a group.
 const IGMP_V3: &str = "IGMP V3";
@@ -177,7 +177,7 @@ impl Joined {
                 Some(Self { about, is_optional, socket, device })
             }
             Err(err) => {
-                // Of an interface that is not there one finding is enough.
+                // One finding is enough for a missing interface.
                 let is_reported =
                     |it: &Finding| it.severity == Severity::Error && it.about.starts_with("interface ");
                 if is_optional {
@@ -426,7 +426,7 @@ mod tests {
             found.into_iter().map(|it| it.severity).max()
         };
         assert_eq!((looked(true), looked(false)), (Some(Severity::Fine), Some(Severity::Warning)));
-        // What cannot be joined does not make a PoP unhealthy.
+        // A group that cannot be joined does not make a PoP unhealthy.
         let spec = GroupSpec {
             address: "224.0.23.14:3937".parse().unwrap(),
             source: None,

@@ -272,7 +272,7 @@ pub fn install(paths: &Paths, bundle: &Path) -> Result<Value, String> {
 pub fn hand_over(paths: &Paths, bundle: &Path) -> Result<(), String> {
     let failed = |path: &Path, err: std::io::Error| format!("{}: {err}", path.display());
     let answer = paths.run.join(ANSWER);
-    // Of this request, not of one before; the folder is root's.
+    // The result of this request, not of an earlier one; the folder is root's.
     let id = format!("{}-{}", std::process::id(), clock::wall().unix_ms());
     let request = json!({ "schema": 1, "id": id, "bundle": bundle.display().to_string() });
     crate::sys::replace(&paths.request, request.to_string().as_bytes())

@@ -153,15 +153,15 @@ pub(super) enum Phase {
 /// The update that the box is at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Release {
-    /// Of the bundle.
+    /// Digest of the bundle.
     pub sha256: String,
     /// Its version.
     pub version: String,
     /// Its name.
     pub url: String,
-    /// When its offer ends.
+    /// End of its offer.
     pub until: u64,
-    /// When it was met; `None`: the box had no date.
+    /// Time at which it was seen first; `None`: the box had no date.
     pub since: Option<u64>,
     /// Phase.
     pub phase: Phase,
@@ -177,7 +177,7 @@ pub(super) struct Release {
 /// A bundle that is not tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Over {
-    /// Of the bundle.
+    /// Digest of the bundle.
     pub sha256: String,
     /// Its version.
     pub version: String,
@@ -253,7 +253,7 @@ pub(super) fn choose<'a>(
     (chosen, held)
 }
 
-/// What becomes of an update that was begun before, as far as the running version tells.
+/// Result of an update that was begun before, as far as the running version shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It goes on as it is.
@@ -289,7 +289,7 @@ pub(super) fn fate(
     }
 }
 
-/// What is to be done about the update that is followed.
+/// The next step of the update that is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Nothing but waiting.
@@ -299,7 +299,7 @@ pub(super) enum Action {
         /// Its time has come.
         asks_origin: bool,
     },
-    /// What came is not what was offered: it is removed, and not tried again.
+    /// The received bundle is not the one offered: it is removed, and not tried again.
     Discard(Hold),
     /// To hand it to the installer.
     Install,
@@ -321,7 +321,7 @@ pub(super) fn next(
                 let at = release.since?.saturating_add(offer.repair_delay_s(identity));
                 Some(date >= at)
             };
-            // Of what no session carries an origin is the only place.
+            // An origin is the only source of bundles that no session carries.
             let waits = offer.session.is_some() && !moment.date.and_then(is_late).unwrap_or(false);
             Action::Receive { asks_origin: !waits }
         }

@@ -13,7 +13,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// What the configuration says counts over what the files of the system say.
+    /// The configuration takes precedence over the files of the system.
     #[must_use]
     pub fn or_as_configured(self, options: &FirmwareOptions) -> Self {
         let counts = |said: &str, own: Option<String>| match said {
@@ -27,7 +27,7 @@ impl Own {
     }
 }
 
-/// What to do about a program that is named and cannot be started.
+/// The fix for a program that is named and cannot be started.
 pub const PROGRAM_FIX: &str = "name a program in [firmware] install that is there and executable";
 
 /// Something without which a box takes no updates.
@@ -57,7 +57,7 @@ impl Lack {
         checks.into_iter().filter_map(|(is_missing, it)| is_missing.then_some(it)).collect()
     }
 
-    /// What is missing.
+    /// The missing condition.
     pub const fn what(self) -> &'static str {
         match self {
             Self::Program => "no program is named that installs them",
@@ -67,7 +67,7 @@ impl Lack {
         }
     }
 
-    /// What to do about it.
+    /// The fix.
     pub const fn fix(self) -> &'static str {
         match self {
             Self::Program => "set [firmware] install",

@@ -66,7 +66,7 @@ carousel::reasons! {
         CutOff = "cut_off",
         /// It was installed, and the old version runs again.
         RolledBack = "rolled_back",
-        /// What came was not what had been offered.
+        /// The received bundle was not the one offered.
         Discarded = "discarded",
         /// Its offer ended, was withdrawn, or another took its place.
         Dropped = "dropped",
@@ -96,7 +96,7 @@ struct State {
     own: Option<(String, String)>,
     /// The same as far as each is known, for what is said of it.
     known: Own,
-    /// What is missing for updates to be taken, as it was said last.
+    /// Missing conditions for updates, as they were reported last.
     lacks: Vec<Lack>,
     documents: Vec<Vec<u8>>,
     /// Offers in force, by root key.
@@ -139,15 +139,15 @@ impl Bundle {
 pub enum Step {
     /// Nothing.
     Rest,
-    /// What is missing of this object is to be asked of an origin.
+    /// The missing bytes of this object are to be requested from an origin.
     Ask(Bundle),
     /// This object is to be written to [`Updates::bundle_path`] and given to the installer.
     Install(Bundle),
 }
 
 impl Updates {
-    /// Of the box whose store is in `folder`, with what it remembers. A box without memory draws its identity. `own` is its
-    /// hardware and version as files of the system say it.
+    /// Updates of the box whose store is in `folder`, with its memory. A box without memory draws its identity. `own` is its
+    /// hardware and version as files of the system give them.
     ///
     /// # Errors
     /// If there is no randomness.
@@ -262,7 +262,7 @@ impl Updates {
         state.identity.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) % of_s.max(1)
     }
 
-    /// What is to be reported to the operator since the last call.
+    /// Reports to the operator since the last call.
     pub fn take_reports(&self) -> Vec<Value> {
         std::mem::take(&mut self.state().reports)
     }
@@ -474,7 +474,7 @@ impl Updates {
                 let is_renamed = same.url != release.url;
                 let is_dated = release.since.is_none() && date.is_some();
                 if is_renamed {
-                    // What has come under the old name is let go; the new one is kept from eviction.
+                    // The object under the old name is no longer pinned; the new one is kept from eviction.
                     state.unwanted.push(std::mem::replace(&mut release.url, same.url.clone()));
                     release.origin_version = None;
                 }
@@ -511,7 +511,7 @@ impl Updates {
         } else {
             state.memory.release = None;
         }
-        // What is in the cache was looked for under another name.
+        // The cache was searched under another name.
         false
     }
 
@@ -595,7 +595,7 @@ impl Updates {
         self.hold(state, &sha256, Hold::Program);
     }
 
-    /// What came does not have the bytes that were offered, as was seen when it was written for the installer.
+    /// The received bytes are not those offered, as was seen when they were written for the installer.
     pub fn discard(&self, why: Hold) {
         let mut state = self.state();
         if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
@@ -605,7 +605,7 @@ impl Updates {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It cannot go on for now.
+    /// It cannot continue for now.
     pub fn wait(&self, why: Hold) {
         let mut state = self.state();
         if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
@@ -697,7 +697,7 @@ impl Updates {
                 Some(Holding::Whole { length, .. }) => length,
                 None => 0,
             };
-            // What is here as a whole does not arrive any more, whatever it waits for.
+            // A complete bundle counts as received, whatever it waits for.
             let phase = match (it.phase, state.holding) {
                 (Phase::Receiving, Some(Holding::Whole { .. })) => json!("received"),
                 (phase, _) => json!(phase),

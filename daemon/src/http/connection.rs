@@ -258,7 +258,7 @@ async fn http1<W: Channel + 'static>(
             biased;
             come = poll_fn(|cx| wire.poll_understood(cx, understand)) => come,
             () = &mut idle => {
-                // Set anew here alone: requests are many, and this is once a minute.
+                // Reset only here: requests are many, and this is once a minute.
                 let idle_for = idle_since.elapsed();
                 let keep = if worker.server.is_crowded(link.peer) { KEEP_ALIVE } else { PAUSE };
                 if is_last || idle_for >= keep {

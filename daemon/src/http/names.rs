@@ -1,8 +1,8 @@
 //! The names of the box: by which `Host` the page and its live data may be asked for.
 //!
-//! The owner of any name can let it lead to the box (DNS rebinding); a page of that name, open in a browser of the
-//! household, could then read what the box shows and what it is doing. Such a name is one of the public DNS. Addresses, names without a
-//! dot and those below the special-use domains cannot be had there. With TLS the certificate decides.
+//! The owner of any public name can point it at the box (DNS rebinding); a page of that name, open in a browser of the
+//! household, could then read what the box shows. Addresses, names without a dot and names below the special-use domains cannot
+//! be registered there, so they are served. With TLS the certificate decides.
 
 use std::net::IpAddr;
 

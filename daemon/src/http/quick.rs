@@ -153,7 +153,7 @@ impl Reply {
     /// Sends it. Borrowed: the future of a parked connection has room for it once, not three times.
     ///
     /// # Errors
-    /// If it was cut: the connection is of no use any more.
+    /// If the response was cut: the connection cannot be used any more.
     pub(super) async fn send(&mut self, wire: &mut impl Channel) -> io::Result<()> {
         let Self { head, body } = self;
         let mut head = head.as_slice();

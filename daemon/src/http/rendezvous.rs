@@ -250,7 +250,7 @@ impl HttpServer {
         Some(Ok(AtGateway { target, url: format!("{scheme}://{key}") }))
     }
 
-    /// The redirect of a player whose object the box cannot serve, if `url` is where it is to be had.
+    /// The redirect of a player whose object the box cannot serve, if `url` has it.
     pub(super) fn sent_back(&self, url: Option<&str>, why: &Missing) -> Option<Response<PlayerBody>> {
         let options = self.config.rendezvous.as_ref()?;
         let is_final = matches!(
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_box_lacks_is_to_be_had_at_the_host_and_no_other() {
+    async fn what_the_box_lacks_is_at_the_host_and_no_other() {
         // A route does not map the URL to the box again.
         let base = "https://cdn.example.com/".to_owned();
         let route = Route { path: "/cdn/".to_owned(), base, rewrite: true, ..Route::default() };

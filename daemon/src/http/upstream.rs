@@ -8,7 +8,7 @@ use super::serve::Asked;
 use crate::origin::Forwarded;
 use crate::origin::loop_id;
 
-/// Names that say for whom a request is made.
+/// Names of the client of a request.
 const FORWARDED: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",

@@ -33,8 +33,8 @@ struct FileSlice {
     view: View,
 }
 
-/// `Content-Length` lines in what a client sends, as hyper does not show all of them. Lines of a body that look so count too:
-/// a chunked request after one on the same connection is refused without need, and its client connects anew.
+/// `Content-Length` lines in the bytes of a client, as hyper does not show all of them. Lines of a body that look so count
+/// too: a chunked request after one on the same connection is refused without need, and its client connects again.
 #[derive(Debug, Default)]
 pub(super) struct Lengths {
     /// Bytes of the name that the current line has; `None`: the line is another one.

@@ -295,7 +295,7 @@ async fn serve(
     worker.write_log(Gatherer::flush);
 }
 
-/// Accepts for ever.
+/// Accepts connections until the process ends.
 async fn accept(
     worker: &Worker,
     number: usize,
@@ -349,7 +349,7 @@ fn open_quic(server: &HttpServer, tls: &Secured) -> Result<Vec<super::http3::Lis
     Ok(listeners)
 }
 
-/// Accepts QUIC connections for ever.
+/// Accepts QUIC connections until the process ends.
 #[cfg(feature = "http3")]
 async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Listener, others: &Others) {
     let server = &worker.server;

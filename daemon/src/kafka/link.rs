@@ -191,7 +191,7 @@ impl Link {
         self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
 
-    /// Says that it goes on, if it did not.
+    /// Says that it continues, if it did not.
     pub(super) fn succeeded(&mut self) {
         self.pause = PAUSE;
         if self.said.take().is_some() {
@@ -325,7 +325,8 @@ impl Follower {
                 let next = messages.last().map_or(offset, |it| it.0 + 1);
                 let left = messages.len() as u64 + u64::try_from(end - next).unwrap_or(0);
                 self.link.stats.note_lag(self.partition, left);
-                // What is there holds no messages (the end of a transaction): the broker answers at once, again and again.
+                // The records there hold no messages (the end of a transaction): the broker answers at once, again and
+                // again.
                 if messages.is_empty() && end > offset {
                     tokio::time::sleep(PAUSE).await;
                 }

@@ -46,7 +46,7 @@ pub async fn send(qoe: Arc<Qoe>, mut link: Link) {
             }
             Err(error) if error.is_too_large() => {
                 if batch.rows.len() == 1 {
-                    // What the broker never takes must not hold up the rest.
+                    // A row that the broker never takes must not hold up the rest.
                     tracing::warn!("a measurement is larger than the broker takes: it is dropped");
                     qoe.stats.lost.add(QoeLoss::Refused);
                     qoe.spool().take(&batch);

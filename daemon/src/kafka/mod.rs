@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each box takes every message of the purge topic, so it needs no consumer group, whose members would share them: it keeps its
-//! place in each partition itself ([`Place`]), and goes on from there. Brokers that are away, topics that are not there, and messages
+//! place in each partition itself ([`Place`]), and continues from there. Brokers that are away, topics that are not there, and messages
 //! that cannot be read are counted, logged once while they last, and never stop anything.
 
 mod options;

@@ -315,7 +315,7 @@ impl AddressPolicy {
             let (host, port) = host_and_port(&url.parse().ok()?)?;
             Some(Allowed::Host { name: host, with_subdomains: false, ports: Ports::Of(port) })
         });
-        // What cannot be read was a mistake of the configuration, which is not in force then.
+        // An unreadable entry was a mistake of the configuration, which is not in force then.
         let allowed = named.chain(allowed.iter().filter_map(|it| it.parse().ok())).collect();
         let rules = Arc::new(Rules { allowed, listeners });
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;

@@ -46,7 +46,7 @@ carousel::limits! {
         why: "Origins redirect once or twice: to https, to a shard.",
         full: "The request fails as `redirect`.",
         free: "Holds for one request.",
-        test: "an_origin_that_redirects_for_ever_is_counted_as_redirect",
+        test: "an_origin_that_redirects_forever_is_counted_as_redirect",
     }
 
     /// Header fields of a response of an origin.
@@ -179,7 +179,7 @@ pub struct Reply {
     pub status: StatusCode,
     /// Headers.
     pub headers: HeaderMap,
-    /// When it was asked for.
+    /// Time of the request.
     pub requested_at: WallTime,
     /// Its end can be distinguished from a broken connection: by its length, by chunks, or by HTTP/2 (RFC 9112 section 6.3).
     pub is_framed: bool,
@@ -206,7 +206,7 @@ impl Reply {
         self.parent.is_some()
     }
 
-    /// Tells the parent's record how the body has ended.
+    /// Records for the parent how the body has ended.
     fn ended(&self, is_whole: bool) {
         let Some((member, url)) = &self.parent else { return };
         if is_whole {
@@ -390,9 +390,9 @@ pub struct Client {
 /// Time limits.
 #[derive(Debug)]
 struct Times {
-    /// Of what the box asks for itself.
+    /// Timeouts for requests of the box itself.
     own: Limits,
-    /// Of what players ask.
+    /// Timeouts for requests of players.
     players: Table,
 }
 
@@ -440,8 +440,9 @@ impl Client {
                 .pool_idle_timeout(Duration::from_secs(30))
                 .pool_max_idle_per_host(max_idle)
                 .http1_max_headers(MAX_HEADERS)
-                // What a proxy has to correct (RFC 9112 section 5.1) and may join (section 5.2). Lines that are no fields stay a failure: hyper
-                // would leave out a Cache-Control or Transfer-Encoding with a control character, and with it what it says.
+                // Header lines that a proxy has to correct (RFC 9112 section 5.1) and may join (section 5.2). Lines that are no
+                // fields stay a failure: hyper would leave out a Cache-Control or Transfer-Encoding with a control character,
+                // and its meaning with it.
                 .http1_allow_spaces_after_header_name_in_responses(true)
                 .http1_allow_obsolete_multiline_headers_in_responses(true)
                 .build(connector.clone())
@@ -569,7 +570,7 @@ impl Client {
             let location = reply.headers.get(LOCATION).and_then(|it| it.to_str().ok());
             let Some(next) = location.and_then(|it| join(&uri, it)) else { return Ok(reply) };
             if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
-                // What is for one host is not for another.
+                // A field for one host is not for another.
                 for name in [AUTHORIZATION, COOKIE, HOST] {
                     question.headers.remove(name);
                 }

@@ -48,7 +48,7 @@ pub(super) struct Answer {
     /// Its end is told from a connection that breaks.
     pub(super) is_framed: bool,
     pub(super) expected: Option<Digest>,
-    /// For whom it is fetched.
+    /// The requester: a client, a refresh or a prefetch.
     pub(super) audience: Audience,
     /// See [`Keep::implicit_age_s`].
     pub(super) implicit_age_s: Option<u32>,

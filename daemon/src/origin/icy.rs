@@ -48,7 +48,7 @@ pub(super) struct Stream<T> {
 /// The first bytes of a connection.
 #[derive(Debug)]
 enum First {
-    /// So many of [`THEIRS`] have come.
+    /// Number of bytes of [`THEIRS`] that have come.
     Awaited(usize),
     /// To be read before anything else.
     Held {
@@ -104,7 +104,7 @@ impl<T: Read + Unpin> Read for Stream<T> {
                     ready!(Pin::new(&mut this.inner).poll_read(cx, own.unfilled()))?;
                     let new = own.filled();
                     this.first = if new.is_empty() || !THEIRS[known..].starts_with(new) {
-                        // Of an end there may be nothing to give: the next read sees it again.
+                        // An end may give nothing: the next read sees it again.
                         match known + new.len() {
                             0 => First::Over,
                             _ => First::held([&THEIRS[..known], new]),

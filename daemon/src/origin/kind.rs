@@ -13,7 +13,7 @@ pub(super) enum MediaKind {
     Other,
 }
 
-/// Of an object of this key and type.
+/// Kind of an object of this key and type.
 pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKind {
     const SEGMENTS: [&str; 12] =
         ["m4s", "mp4", "m4v", "m4a", "cmfv", "cmfa", "cmft", "ts", "aac", "ac3", "webm", "vtt"];

@@ -72,7 +72,7 @@ struct Configured {
 #[derive(Debug)]
 pub struct Origins {
     configured: RwLock<Arc<Configured>>,
-    /// How often the configuration was taken over.
+    /// Number of configurations taken over.
     generation: AtomicU64,
     /// `BaseURL`s of received configurations, as prefix of keys and URL.
     signalled: RwLock<Vec<(String, String)>>,

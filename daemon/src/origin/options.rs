@@ -33,7 +33,7 @@ pub struct Route {
     /// Methods beside GET and HEAD that are passed on to the origin.
     #[serde(default = "Route::default_methods")]
     pub methods: Vec<String>,
-    /// The only request fields that go on to the origin beside the usual ones: names, or `*` for all. Without it all go on that
+    /// The only request fields that go on to the origin beside the usual ones: names, or `*` for all. Without it all are passed on that
     /// do not change which request the origin believes to have got, and a response that repeats the value of an unusual one
     /// is not kept.
     #[serde(default)]
@@ -155,7 +155,7 @@ pub enum SurrogateFields {
     /// They are removed: only caches use them.
     #[default]
     Strip,
-    /// They go on: behind the box are other caches that purge by them.
+    /// They are passed on: behind the box are other caches that purge by them.
     Pass,
 }
 

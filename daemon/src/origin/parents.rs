@@ -52,7 +52,7 @@ const FIRST_LEFT_OUT: Duration = Duration::from_secs(1);
 const MAX_LEFT_OUT: Duration = Duration::from_secs(256);
 /// Greatest weight of a member that a configuration may have: each unit costs a hash for each request.
 const MAX_WEIGHT: u32 = 100;
-/// When a second parent is asked while the first one is silent: where nothing is known yet, and the limits of what is.
+/// Delay until a second parent is asked while the first one is silent: its default, and its limits.
 const HEDGE_AT_FIRST: Duration = Duration::from_secs(1);
 const HEDGE_LEAST: Duration = Duration::from_millis(20);
 /// Responses from which the 95th percentile says something.
@@ -184,7 +184,7 @@ impl MemberState {
 #[derive(Debug, Default)]
 pub(super) struct GroupState {
     latency: Mutex<Latency>,
-    /// Of requests beyond those that players make: a group that fails must not get twice the load.
+    /// Budget of requests beyond those that players make: a failing group must not get twice the load.
     budget: Mutex<RetryBudget>,
     pub(super) hedged: AtomicU64,
     pub(super) failed_over: AtomicU64,
@@ -710,7 +710,7 @@ mod tests {
         let both = Parents::new(std::slice::from_ref(&options), &[below, above], &Parents::default());
         assert!(both.plan("https://origin.example/films/own/a", Instant::from_nanos(0)).is_none());
         assert!(both.plan("https://origin.example/films/a", Instant::from_nanos(0)).is_some());
-        // What is known outlives a reload.
+        // Measurements outlive a reload.
         let before = parents(&options);
         before.groups["shields"].members[1].state.looked(false);
         before.groups["shields"].members[1].state.looked(false);

@@ -50,7 +50,7 @@ struct Phase {
     latest_ms: i64,
     sequence: Option<u64>,
     digest: Option<Digest>,
-    /// When it was last asked for.
+    /// Time of the last request.
     seen_ms: i64,
     /// Changes that came when they were expected.
     evidence: u8,
@@ -109,7 +109,7 @@ impl Phase {
         }
     }
 
-    /// When it is to be asked for again.
+    /// Time of the next request.
     fn next_ms(&self, now_ms: i64, period_ms: i64) -> i64 {
         let unsure_ms = self.latest_ms - self.earliest_ms;
         let after_ms = if self.evidence < EVIDENCE {

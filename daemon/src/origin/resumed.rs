@@ -1,5 +1,5 @@
 //! Fetch of a long object whose digest is known beforehand: what has come is kept over cuts of the connection and of the power, and the
-//! fetch goes on behind it.
+//! fetch continues behind it.
 //!
 //! ```text
 //! attempt ─ what a checkpoint has saved ─ Range, If-Range ─┬ 206: the rest ────┐
@@ -110,8 +110,8 @@ impl Drop for Flying<'_> {
 }
 
 impl ResumedFetch {
-    /// Of the object of this name, length and digest; `version`: as [`ResumedFetch::version`] said of the part that an earlier run
-    /// has left.
+    /// Fetch of the object of this name, length and digest; `version`: as [`ResumedFetch::version`] gave it for the part that
+    /// an earlier run has left.
     pub fn new(key: ObjectKey, url: String, digest: Digest, length: u64, version: Option<String>) -> Self {
         Self { key, url, digest, length, version: Mutex::new(version), held: Mutex::default() }
     }
@@ -166,7 +166,7 @@ impl ResumedFetch {
     /// Asks for what is missing. `remember` gets its version before its bytes are kept.
     ///
     /// # Errors
-    /// [`Unfinished`]; another attempt goes on where this one has ended.
+    /// [`Unfinished`]; another attempt continues where this one has ended.
     pub async fn attempt(
         self: Arc<Self>,
         filler: &Filler,
@@ -224,7 +224,7 @@ impl ResumedFetch {
         let reply = filler.client.ask(&self.url, question).await.map_err(Unfinished::Origin)?;
         match reply.status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(reply),
-            // What is here is longer than what the origin has.
+            // The bytes here are more than the origin has.
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.give_up_part();
                 Err(Unfinished::Other)
@@ -324,7 +324,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What tells the version of a response from others, if anything does.
+/// The version of a response, if it has a validator.
 fn version_of(fields: &HeaderMap) -> Option<String> {
     Validators::of(fields).if_range()?.to_str().ok().map(str::to_owned)
 }

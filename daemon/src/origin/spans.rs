@@ -57,7 +57,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Of a 206. `None`: it is not one part of a known length, or contradicts itself (RFC 9110 section 14.4).
+    /// Range of a 206. `None`: it is not one part of a known length, or contradicts itself (RFC 9110 section 14.4).
     pub(super) fn of(fields: &HeaderMap) -> Option<Self> {
         let range = caching::text(fields, header::CONTENT_RANGE)?;
         let length: u64 = range.rsplit_once('/')?.1.trim().parse().ok()?;

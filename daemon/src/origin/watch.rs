@@ -11,7 +11,7 @@ use crate::store::Partial;
 
 /// Interval at which flights are checked for readers.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
-/// A body of unknown length goes on for so long when its last reader has left: a player may come back, or another ask.
+/// A body of unknown length continues for so long when its last reader has left: a player may come back, or another ask.
 const GRACE: Duration = Duration::from_secs(1);
 /// The same for a flight that had no reader yet: a request may be about its head, or a refresh for others.
 const UNREAD_GRACE: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that a reader of what passes may be behind: what the ring holds, less what is being written.
 const BEHIND_BYTES: u64 = 512 << 10;
 
-/// For whom something is fetched.
+/// The requester of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
     /// Players have asked.

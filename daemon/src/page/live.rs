@@ -149,7 +149,7 @@ impl Live {
         self.send(|| event);
     }
 
-    /// Tells all viewers that the catalogue has changed.
+    /// Informs all viewers that the catalogue has changed.
     pub fn publish_titles(&self, version: u64) {
         self.send(|| event("titles", &json!({ "version": version })));
     }

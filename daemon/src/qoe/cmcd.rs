@@ -57,7 +57,7 @@ impl Report {
             let (member, after) = split_member(rest);
             match read_member(member.trim_matches([' ', '\t'])) {
                 Some((key, value)) if report.members.len() < MAX_MEMBERS => {
-                    // Of a key that comes twice the last one counts (RFC 9651 section 4.2.2).
+                    // The last value of a repeated key counts (RFC 9651 section 4.2.2).
                     report.members.retain(|(name, _)| *name != key);
                     report.members.push((key, value));
                 }

@@ -125,9 +125,9 @@ pub enum Incoming {
     Events {
         /// One report a line.
         body: Bytes,
-        /// Of the player.
+        /// `User-Agent` of the player.
         user_agent: String,
-        /// When it came.
+        /// Time at which it came.
         at: WallTime,
     },
 }
@@ -135,7 +135,7 @@ pub enum Incoming {
 /// A request with a report.
 #[derive(Debug)]
 pub struct Measured {
-    /// When its response ended.
+    /// End of its response.
     pub at: WallTime,
     /// The report, decoded.
     pub report: String,
@@ -423,7 +423,7 @@ impl RowBuilder {
     }
 }
 
-/// When it happened: as the player says, if its clock is about ours.
+/// Time of the event: by the player's clock, if that is about ours.
 fn happened_at(report: &Report, received_at: WallTime) -> WallTime {
     let received_ms = received_at.unix_ms();
     let said = report.number("ts").map(|it| it.round() as i64);

@@ -186,7 +186,7 @@ impl Session {
         let basis = if self.has_states { "states" } else { "flags" };
         let begins = match self.has_states {
             true => is_stalled && self.stalled_at_ms.is_none(),
-            // Of a start that is not over it is no news that the buffer is empty.
+            // During a start an empty buffer is normal.
             false => report.flag("bs") && self.has_started,
         };
         if self.has_durations {

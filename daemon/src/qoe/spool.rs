@@ -6,9 +6,9 @@
 //! qoe/position           "0000000000000007 0000000000001234": what stands before it has been taken
 //! ```
 //!
-//! When the segments are as large as they may be, the oldest goes, and its rows that were not taken are counted. Nothing is synced:
-//! a process that ends loses nothing, a power cut the rows of the last seconds. What was taken and not noted comes twice: rows have an
-//! identity for that.
+//! When the segments reach their size limit, the oldest is removed, and its rows that were not taken are counted. Nothing is
+//! synced: a process that ends loses nothing, a power cut the rows of the last seconds. Rows that were taken but not recorded
+//! as such come twice: they have an identity for that.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -39,7 +39,7 @@ pub struct Spool {
     /// The oldest first.
     segments: VecDeque<Segment>,
     writer: Option<File>,
-    /// Of the oldest segment: bytes and rows taken.
+    /// Bytes and rows of the oldest segment that were taken.
     taken: (u64, u64),
     position: Option<File>,
     /// Rows dropped because there were too many, or the disk took none.
@@ -150,7 +150,7 @@ impl Spool {
             }
             Err(_) => {
                 self.dropped += rows;
-                // What is torn ends with its segment.
+                // A torn row ends with its segment.
                 if let (Some(writer), Some(last)) = (self.writer.take(), self.segments.back()) {
                     let _ = writer.set_len(last.bytes);
                 }

@@ -18,7 +18,7 @@ pub enum Command {
     Change(GroupSpec, SessionFilter),
     /// Stop receiving a group.
     Close(GroupSpec),
-    /// Close a group's socket; its sessions go on with the next one.
+    /// Close a group's socket; its sessions continue with the next one.
     Leave(GroupSpec),
     /// Groups that are received when they come inside transport streams: these and no others.
     Expect(Arc<HashMap<SocketAddr, SessionFilter>>),

@@ -281,7 +281,7 @@ fn a_segment_that_was_begun_in_chunks_may_come_whole() {
         world.intake.tick(world.now);
         assert_eq!(flight.is_lost(world.now + Duration::from_millis(300)), silence_ms > 2_000);
         world.receive(&chunk_packets(&mut sender, "", &segment));
-        // What still comes in chunks goes on.
+        // What still comes in chunks continues.
         assert_eq!(world.held("h/9.m4s"), (silence_ms > 2_000).then_some(segment));
         assert!(world.context.stats.totals().reconcile());
     }

@@ -230,7 +230,7 @@ impl Shard {
                     is_other_trust |= listening.filter.trust != filter.trust;
                     listening.filter = filter.clone();
                 }
-                // What was accepted by another rule is received again.
+                // Objects that were accepted by another rule are received again.
                 if is_other_trust {
                     self.intake.close_sessions(clock::now(), |key| key.destination != group.address);
                 }

@@ -19,7 +19,7 @@ pub struct ReceiveStats {
     objects: AtomicU64,
     repaired: AtomicU64,
     shards: Mutex<BTreeMap<usize, ShardStats>>,
-    /// When a shard last said that more datagrams had come; 0: at the start.
+    /// Time at which a shard last reported more datagrams; 0: at the start.
     last_packet_ns: AtomicU64,
 }
 

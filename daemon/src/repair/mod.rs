@@ -180,7 +180,7 @@ impl Repairer {
             if received.is_complete() {
                 return Ok(());
             }
-            // Of a byte range that is an object of its own, or a chunk of a segment, the origin has the file.
+            // For a byte range that is an object of its own, or a chunk of a segment, the origin has the file.
             let ranges: Vec<Range<u64>> =
                 ranges.iter().map(|range| range.start + start..range.end + start).collect();
             self.stats.requests.fetch_add(1, Ordering::Relaxed);
@@ -194,7 +194,7 @@ impl Repairer {
                         self.send(object, Command::Repair(object, offset, piece)).await;
                     }
                 }
-                // What came before a failure is used as well.
+                // Bytes that came before a failure are used as well.
                 if let Some((offset, piece)) = gather.finish() {
                     self.send(object, Command::Repair(object, offset, piece)).await;
                 }

@@ -94,7 +94,7 @@ impl Threads {
         for shard in shards {
             shard.stop();
         }
-        // What the shards have given to it is finished.
+        // Work that the shards have given to it is finished.
         drop(finishing);
         drop(keeper);
         drop(trust_keeper);

@@ -7,9 +7,9 @@ use crate::source::interface_index;
 /// Identification of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Interface {
-    /// Of an interface with a name: one that goes and comes back gets another.
+    /// Index of an interface with a name: one that goes and comes back gets another.
     Index(u32),
-    /// Of an interface chosen by its address, or by the system's routes: the address.
+    /// Address of an interface that was chosen by its address, or by the system's routes.
     Address(IpAddr),
 }
 

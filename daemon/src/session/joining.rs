@@ -27,7 +27,7 @@ pub(super) const WAITED: Duration = Duration::from_secs(10);
 /// The policy of a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct JoinOptions {
-    /// Of each side, for [`Join::Neighbours`].
+    /// Number on each side, for [`Join::Neighbours`].
     pub(super) neighbours: usize,
     /// Grace time.
     pub(super) leave_after: Duration,

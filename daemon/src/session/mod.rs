@@ -78,7 +78,7 @@ pub struct GroupState {
 pub struct ServiceState {
     /// Its identifier.
     pub id: String,
-    /// When its groups are joined.
+    /// Condition for joining its groups.
     pub join: Join,
     /// Whether they are.
     pub membership: Membership,
@@ -108,7 +108,7 @@ pub struct AtscState {
     pub times: Vec<(IpAddr, SystemTime)>,
     /// Tables received.
     pub tables: u64,
-    /// What is not received, in the order of [`ServiceDrop::ALL`].
+    /// Services that are not received, in the order of [`ServiceDrop::ALL`].
     pub left_out: [u64; ServiceDrop::ALL.len()],
 }
 
@@ -280,7 +280,7 @@ struct Control {
     unsigned_lls: Counts<ServiceDrop>,
     /// A signed configuration has come.
     is_signed: bool,
-    /// Of the sessions of firmware that were applied last.
+    /// Sessions of firmware that were applied last.
     updates_generation: u64,
     shards: Vec<ShardSender>,
     context: SessionContext,
@@ -482,7 +482,7 @@ impl Control {
         }
         self.candidates();
         let mode = |spec: &SessionSpec| mode_of(&self.context.trust, &self.exceptions, spec);
-        // Of what comes inside transport streams nothing is left out: it is there anyway.
+        // Services inside transport streams are never left out: they are received anyway.
         let interface = &self.options.receive.interface;
         let mut all = self.sessions();
         all.extend(bundles.iter().cloned());
@@ -563,7 +563,7 @@ impl Control {
         let Self { context: SessionContext { services, flights, .. }, joining, .. } = self;
         let is_reordered = services.looking();
         let now = clock::now();
-        // What is being read is asked for, however long it takes.
+        // An object counts as requested for as long as it is read.
         for flight in flights.list().into_iter().filter(|it| it.is_carried()) {
             if flight.partial().readers_now_and_ever().0 > 0 {
                 services.asked(&flight.key, now);
@@ -632,7 +632,7 @@ impl Control {
         *self.groups.services.lock().unwrap_or_else(PoisonError::into_inner) = states.collect();
     }
 
-    /// Tells the policy what the sessions of services take.
+    /// Gives the policy the rates of the sessions of services.
     fn measure(&mut self) {
         let services = self.context.services.all();
         if services.is_empty() {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::joining::JoinOptions;
 use crate::trust::Asked;
 
-/// When the groups of a service are joined.
+/// Condition for joining the groups of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Join {
@@ -58,8 +58,8 @@ pub struct Receive {
     pub threads: usize,
     /// Socket buffer asked of the kernel, for each group.
     pub socket_buffer_bytes: usize,
-    /// When the groups of services are joined: `all` from the start, `on_demand` when a player asks for the service, `neighbours`
-    /// also when one asks for a service beside it in the list of channels.
+    /// Condition for joining the groups of services: `all` from the start, `on_demand` when a player asks for the service,
+    /// `neighbours` also when one asks for a service beside it in the list of channels.
     pub join: Join,
     /// Neighbours on each side that `neighbours` joins.
     pub neighbours: usize,
@@ -133,7 +133,7 @@ pub struct ServiceOptions {
     /// URLs below which players ask for it, beside those of the gateway configuration.
     #[serde(default)]
     pub urls: Vec<String>,
-    /// When its groups are joined. Left out: what `[receive] join` says.
+    /// Condition for joining its groups. Left out: that of `[receive] join`.
     #[serde(default)]
     pub join: Option<Join>,
     /// Bits a second that it takes. Left out: as announced.
@@ -171,7 +171,7 @@ impl SessionOptions {
         }
     }
 
-    /// When the groups of a service are joined, and the bits a second that are configured for it.
+    /// Condition for joining the groups of a service, and the bits a second that are configured for it.
     pub(super) fn policy_of(&self, service: &str) -> (Join, Option<u64>) {
         let own = self.services.iter().find(|it| it.id == service);
         (own.and_then(|it| it.join).unwrap_or(self.receive.join), own.and_then(|it| it.rate_bps))

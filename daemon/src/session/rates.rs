@@ -12,7 +12,7 @@ const WINDOW: Duration = Duration::from_secs(6);
 struct Rate {
     began: Instant,
     bytes: u64,
-    /// Of the windows since the service was joined.
+    /// Highest rate of a window since the service was joined.
     highest_bps: Option<u64>,
 }
 

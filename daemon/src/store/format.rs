@@ -128,9 +128,9 @@ pub struct ObjectMeta {
     pub digest: Digest,
     /// TOI that brought it; 0 if it came from an origin.
     pub version: u64,
-    /// When it became complete.
+    /// Time of its completion.
     pub received_at: WallTime,
-    /// When it becomes stale, if known.
+    /// End of its freshness, if known.
     pub expires: Option<WallTime>,
     /// Class, by which it is evicted.
     pub class: Class,

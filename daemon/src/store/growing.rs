@@ -112,7 +112,7 @@ impl Growth {
     }
 
     fn memory_room(&self, end: u64, reserved_bytes: u64) -> Option<(Room, u64)> {
-        // What belongs to memory has no other place to go to.
+        // A body for memory has no other place.
         let most = if self.placement.is_short_lived { u64::MAX } else { MEMORY_BYTES };
         let step = MEMORY_STEP_BYTES.max(end - reserved_bytes);
         (end <= most).then(|| self.store.growing_room(step)).flatten().map(|room| (room, step))

@@ -620,7 +620,7 @@ impl Store {
         let root = &self.0.root;
         let path = file::object_path(&root.folder, meta.key.as_str());
         let names = self.names();
-        // What replaces it may be there already.
+        // Its replacement may be there already.
         if self.is_purged(&meta, meta.received_at) {
             return Err(StoreError::Purged);
         }

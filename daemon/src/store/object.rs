@@ -196,13 +196,13 @@ pub struct StoredObject {
     has_left: AtomicBool,
     /// When all its pages were last seen in memory, on the daemon's clock.
     warm_ns: AtomicU64,
-    /// Of a live manifest.
+    /// State of a live manifest.
     live: OnceLock<Option<LiveFacts>>,
     /// It belongs to a live service, and is never promoted to the disk.
     is_live: AtomicBool,
     /// It has taken the place of other bytes under its key.
     has_changed: AtomicBool,
-    /// When a session last offered the same bytes again, in milliseconds since 1970; 0: none has.
+    /// Time at which a session last offered the same bytes again, in milliseconds since 1970; 0: never.
     offered_ms: AtomicI64,
 }
 
@@ -273,7 +273,7 @@ impl StoredObject {
         self.offered_ms.store(at.unix_ms(), Ordering::Relaxed);
     }
 
-    /// When it came, or was last offered.
+    /// Time at which it came, or was last offered.
     pub fn last_offered(&self) -> WallTime {
         self.meta.received_at.max(WallTime::from_unix_ms(self.offered_ms.load(Ordering::Relaxed)))
     }

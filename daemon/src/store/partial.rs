@@ -61,10 +61,10 @@ pub struct Partial {
     arriving: Option<Arriving>,
     /// A write failed: bytes that should be in the file are not.
     is_torn: AtomicBool,
-    /// Of a body of unknown length.
+    /// State of a body of unknown length.
     growth: Option<Growth>,
     readers: Mutex<Readers>,
-    /// A reader has come, gone, or gone on.
+    /// A reader has come, gone, or continued.
     read_on: Event,
 }
 
@@ -176,7 +176,7 @@ impl Partial {
         (readers.offsets.len(), readers.next > 0)
     }
 
-    /// Completes when a reader comes, goes, or goes on. Look after this call and before waiting.
+    /// Completes when a reader comes, goes, or continues. Look after this call and before waiting.
     pub fn listen_readers(&self) -> EventListener {
         self.read_on.listen()
     }

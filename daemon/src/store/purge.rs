@@ -125,7 +125,7 @@ pub struct Purged {
 pub(super) struct Purges {
     /// The last ones, the oldest first.
     recent: Mutex<Recent>,
-    /// What has to be done to files.
+    /// Pending changes of files.
     pending: Mutex<Vec<Pending>>,
     /// Held by who does it.
     doing: Mutex<()>,
@@ -133,7 +133,7 @@ pub(super) struct Purges {
     done: [AtomicU64; Selection::KINDS.len()],
 }
 
-/// What has to be done to the file of an object.
+/// Pending change of the file of an object.
 #[derive(Debug)]
 enum Pending {
     Unlink(Arc<StoredObject>),
@@ -159,7 +159,7 @@ impl Pending {
 #[derive(Debug, Default)]
 struct Recent {
     purges: VecDeque<(WallTime, Selection)>,
-    /// When the newest was made of those that are forgotten.
+    /// Time of the newest of the forgotten purges.
     forgotten: Option<WallTime>,
 }
 
@@ -327,7 +327,7 @@ impl Store {
     fn rewrite(&self, object: &Arc<StoredObject>) {
         let names = self.names();
         let key = object.meta.key.as_str();
-        // What has taken its place is fresh.
+        // Its replacement is fresh.
         if !self.index().peek(key).is_some_and(|now| Arc::ptr_eq(now, object)) {
             return;
         }

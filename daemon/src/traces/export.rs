@@ -57,7 +57,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LAST: Duration = Duration::from_secs(2);
 /// Bytes of an answer that are read.
 const ANSWER_BYTES: usize = 64 << 10;
-/// What the box calls itself.
+/// Name of the box.
 const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 
 /// The task that sends spans.
@@ -282,14 +282,14 @@ impl Exporter {
             None => self.client.insert(client(&self.options)?).clone(),
         };
         let answer = post(&client, &self.options, body).await?;
-        // What is no such answer says nothing of spans that were not taken.
+        // Another answer says nothing of spans that were not taken.
         let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|it| it.partial_success);
         let rejected = partial.map(|it| (it.error_message, u64::try_from(it.rejected_spans).unwrap_or(0)));
         Ok(rejected.unwrap_or_default())
     }
 }
 
-/// What the traces are of.
+/// Resource of the traces.
 fn resource(options: &Traces) -> ResourceAttributesWithSchema {
     let resource = Resource::builder_empty()
         .with_service_name(options.service_name.clone())

@@ -25,7 +25,7 @@ use crate::access::without_tokens;
 
 /// The field that says which trace a request belongs to (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
-/// What tracing systems add to it.
+/// Additions of other tracing systems.
 const TRACESTATE: &str = "tracestate";
 /// Bytes of a text in a span: URLs are cut.
 const TEXT_BYTES: usize = 1024;

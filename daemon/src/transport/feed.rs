@@ -361,7 +361,7 @@ impl Feed {
         let (mode, generation) = (self.trust.mode_of(""), self.trust.generation());
         let was = std::mem::replace(&mut self.mode, mode);
         if was != mode {
-            // What was received under another rule is received again.
+            // Objects that were received under another rule are received again.
             for carousel in std::mem::take(&mut self.carousels).into_values() {
                 carousel.count_dropped(&mut self.dropped_before);
             }

@@ -161,7 +161,7 @@ impl ModuleStorage for Modules {
         match buf {
             Buffer::Memory(bounded) => bounded.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes),
             Buffer::File { partial, before, .. } => {
-                // What fails here fails the digest later.
+                // A failure here makes the digest fail later.
                 if let Err(err) = partial.write_before(*before, u64::from(offset), bytes) {
                     tracing::debug!(%err, "writing a block failed");
                 }

@@ -84,7 +84,7 @@ impl TransportThread {
         Ok(threads)
     }
 
-    /// Makes the threads those of `streams`: what is the same goes on.
+    /// Makes the threads those of `streams`: what is the same continues.
     ///
     /// # Errors
     /// If a thread cannot be created.

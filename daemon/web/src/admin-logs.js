@@ -22,11 +22,11 @@ export class Logs {
     this.failed = failed;
     /** Oldest first. @type {LogLine[]} */
     this.lines = [];
-    /** The number of the newest line that the box has told of. */
+    /** Number of the newest line that the box has reported. */
     this.newest = 0;
     this.held = false;
-    /** What the box said instead of lines. */
-    this.trouble = "";
+    /** Error of the box, in place of lines. */
+    this.error = "";
     this.asked = false;
     /** The lines that the table has now. */
     this.drawn = "";
@@ -83,13 +83,13 @@ export class Logs {
       if (isNew) this.lines = [];
       this.newest = isNew ? 0 : newest;
       this.lines = [...this.lines, ...(isNew ? [] : lines)].slice(-KEPT);
-      this.trouble = "";
+      this.error = "";
       this.asked = true;
       this.draw();
       if (isNew) await this.look();
     } catch (error) {
       if (error instanceof admin.Declined) {
-        this.trouble = error.message;
+        this.error = error.message;
         this.draw();
       } else this.failed(error);
     }
@@ -100,11 +100,11 @@ export class Logs {
     const wanted = this.field.value.trim().toLowerCase();
     const found = this.lines.filter((it) => LEVELS.indexOf(it.level) <= worst && `${it.part} ${it.text}`.toLowerCase().includes(wanted));
     this.table.hidden = found.length === 0;
-    this.status.classList.toggle("bad", this.trouble !== "");
+    this.status.classList.toggle("bad", this.error !== "");
     setText(
       this.status,
-      this.trouble
-        ? t("logs.trouble", { said: this.trouble })
+      this.error
+        ? t("logs.error", { said: this.error })
         : !this.asked
           ? ""
           : found.length === 0
@@ -113,7 +113,7 @@ export class Logs {
     );
     const shown = found.slice(-MAX_SHOWN).reverse();
     const key = shown.map((it) => it.number).join();
-    // Rows that somebody reads or marks are left as they are while nothing is new.
+    // Rows that are being read or selected stay as they are while nothing is new.
     if (this.drawn === key) return;
     this.drawn = key;
     refill(

@@ -1,11 +1,11 @@
 // @ts-check
-// Answers of the daemon, looked at before anybody believes them. Names, logos and addresses come from the air: what is not
+// Answers of the daemon, checked before use. Names, logos and addresses come from the air: what is not
 // of the promised kind becomes nothing, and an address is kept only if it is a path of this box.
 
 /** @typedef {import("./types").Title} Title */
 /** @typedef {import("./types").Programme} Programme */
 
-/** Longest text that is kept; nobody reads more, and layout of it takes time. */
+/** Longest text that is kept: layout of longer text takes time. */
 const MAX_TEXT = 4000;
 const KINDS = new Set(["linear", "radio", "ondemand", "data", "other", "file"]);
 

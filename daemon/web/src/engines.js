@@ -1,6 +1,6 @@
 // @ts-check
-// The three ways to play: dash.js, hls.js, and the browser by itself. The first two are loaded when somebody plays, and only
-// builds with Node have them. Both are told that the server is in the same house: begin with good pictures, no workers (the
+// The three ways to play: dash.js, hls.js, and the browser by itself. The first two are loaded for playback, and only
+// builds with Node have them. Both are configured for a server in the same house: begin with good pictures, no workers (the
 // page's policy allows no blob: scripts), nothing on the console.
 
 import { rate, t } from "./i18n.js";

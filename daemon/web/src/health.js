@@ -83,7 +83,7 @@ export class Health {
     if (this.element.dataset.key === key) return;
     this.element.dataset.key = key;
     this.element.hidden = worst === null;
-    document.documentElement.classList.toggle("told", worst !== null);
+    document.documentElement.classList.toggle("has-warning", worst !== null);
     this.element.className = worst?.[2] ? "health bad" : "health";
     this.element.dataset.state = worst?.[0] ?? "";
     if (worst) refill(this.element, icon("warning"), document.createTextNode(worst[1]));

@@ -222,7 +222,7 @@ export function pick(texts) {
 }
 
 /**
- * Writes a text from the air: as text, in its language, in its direction, cut where nobody reads on.
+ * Writes a text from the air: as text, in its language, in its direction, cut at a readable length.
  * @param {HTMLElement} element
  * @param {{text: string, lang: string}} picked
  * @param {number} [longest]

@@ -295,7 +295,7 @@ impl Live {
         self.parked.push_back((now_ns.saturating_add(APART_NS), turn, job));
     }
 
-    /// When the next of them is due.
+    /// Time at which the next of them is due.
     pub(super) fn next_due_ns(&self) -> Option<u64> {
         self.parked.front().map(|(due_ns, _, _)| *due_ns)
     }

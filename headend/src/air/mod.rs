@@ -62,18 +62,18 @@ struct Item {
     object: AirObject,
     air_bytes: u64,
     repair: SharedRepair,
-    /// Of an object of a ROUTE session.
+    /// State of an object of a ROUTE session.
     route: Option<RouteObject>,
-    /// Of a piece of an object of a ROUTE session, whose name and TOI belong to another item.
+    /// State of a piece of an object of a ROUTE session, whose name and TOI belong to another item.
     place: Option<Place>,
-    /// Of what is sent: it tells the object to another sender.
+    /// Key by which another sender recognises the object.
     key: ObjectKey,
     starts: u64,
-    /// When the last one began.
+    /// Start of its last transmission.
     started_ns: u64,
     /// Transmissions to the last symbol.
     completed: u64,
-    /// Of a live object that came while another sender is on the air: when.
+    /// Arrival of a live object while another sender is on the air.
     arrived_ns: Option<u64>,
 }
 
@@ -156,7 +156,7 @@ pub struct Air {
     /// Objects put on and taken off the air.
     generation: u64,
     config: AirConfig,
-    /// When the sessions' FDTs are next looked at, and when all are renewed.
+    /// Next check of the sessions' FDTs, and next renewal of all.
     fdt_look_ns: u64,
     fdt_renewal_ns: u64,
     /// Time in which every page of every session's FDT is repeated once.

@@ -3,10 +3,10 @@
 //!
 //! | number | handed over as | successor |
 //! |---|---|---|
-//! | TOI of an object | by key: a digest of name, content and FEC | gives it the same one; receivers go on with what they have |
+//! | TOI of an object | by key: a digest of name, content and FEC | gives it the same one; receivers continue with what they have |
 //! | next TOI, next FDT Instance ID | as they are; the caller adds a reserve | begins there with what the other did not tell |
 //! | version of ROUTE's signalling | as it is; the caller adds a reserve | begins there |
-//! | object on the air | TOI, and symbols that were sent | goes on behind them |
+//! | object on the air | TOI, and symbols that were sent | continues behind them |
 //! | last start of a repeated object | time since | puts it at its place in the schedule |
 //! | live object sent to its end | a mark | does not send it again |
 //! | live object that was not sent | not at all | sends it by the deadline from its own coming, or drops it as late |
@@ -53,13 +53,13 @@ pub struct KnownObject {
     pub key: ObjectKey,
     /// Its TOI.
     pub toi: u64,
-    /// When its last transmission began; `None`: there was none.
+    /// Start of its last transmission; `None`: there was none.
     pub started_ms: Option<u64>,
     /// Whether it was sent to its end.
     pub is_complete: bool,
 }
 
-/// What another sender has used of a session.
+/// Numbers that another sender has used of a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers {
     /// A TOI above all of its own.
@@ -145,7 +145,7 @@ impl Air {
         self.arrived = waiting.map(|(id, _)| *id).collect();
     }
 
-    /// Tells the time while another sender is on the air: deadlines of what has come begin now. To be called often.
+    /// Advances the time while another sender is on the air: deadlines of objects that have come begin now. To be called often.
     pub fn wait(&mut self, now_ns: u64) {
         for id in std::mem::take(&mut self.arrived) {
             if let Some(item) = self.items.get_mut(&id) {
@@ -416,7 +416,7 @@ mod tests {
         all
     }
 
-    /// What one sender tells the next one, with a reserve of ten.
+    /// State that one sender hands to the next one, with a reserve of ten.
     fn told(air: &Air, now_ms: u64) -> HashMap<String, Numbers> {
         let all = air.numbers().into_iter().enumerate().map(|(index, it)| {
             let objects = air.known_objects(index).into_iter().map(|mut known| {
@@ -502,7 +502,7 @@ mod tests {
             assert_eq!(second.take_dropped().contains(&late), !is_first_start);
             assert_eq!(second.stats().live_dropped.get(LiveDrop::Late), u64::from(!is_first_start));
         }
-        // What is left of its time counts.
+        // The rest of its time counts.
         let (mut first, mut second) = (air(1), air(70_000));
         first.add(0, object("sent", 14_000, live)).unwrap();
         second.stand_by();

@@ -104,7 +104,7 @@ impl Air {
         }
     }
 
-    /// When the next session is opened.
+    /// Time at which the next session is opened.
     pub(super) fn next_opening_ns(&self) -> Option<u64> {
         let at = |opening: Opening| if let Opening::At(at_ns) = opening { Some(at_ns) } else { None };
         let openings = self.sessions.iter().filter_map(|session| at(session.opening));

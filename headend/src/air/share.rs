@@ -71,7 +71,7 @@ impl Share {
         self.reserve.spend(bytes);
     }
 
-    /// When the next packet may go.
+    /// Time at which the next packet may be sent.
     pub(super) fn next_due_ns(&self) -> Option<u64> {
         (!self.is_empty()).then(|| self.reserve.due_ns()).flatten()
     }

@@ -48,7 +48,7 @@ impl Air {
         let length = item.object.body.length();
         let place = item.place.unwrap_or(Place { start: 0, length: Some(length) });
         let mut offset = 0;
-        // What leads is repeated until the media begin; what is live is sent once.
+        // Leading objects are repeated until the media begin; live objects are sent once.
         let is_last = self.config.once && item.object.max_period_ms().is_none();
         let last_ever = (is_last || item.object.repeat.is_live()) && *left == 0;
         let read = match (step.source, repair) {

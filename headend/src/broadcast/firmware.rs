@@ -17,7 +17,7 @@ use crate::releases;
 /// Validity of a document without offers: receivers that have begun with one come by it.
 const EMPTY_S: u64 = 7 * 86_400;
 
-/// What a bundle on the air is known by: one that is offered again in another session or under another name is another object.
+/// Identity of a bundle on the air: one that is offered again in another session or under another name is another object.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Carried {
     sha256: [u8; 32],
@@ -25,14 +25,14 @@ struct Carried {
     url: String,
 }
 
-/// What is on the air.
+/// The bundle on the air.
 #[derive(Debug, Default)]
 pub(super) struct Bundles {
     items: BTreeMap<Carried, ItemId>,
     /// Sessions by TSI: one that has ended is used again.
     sessions: HashMap<u64, SessionIndex>,
     document: Option<ItemId>,
-    /// What it offers.
+    /// Its offer.
     offers: Vec<Offer>,
 }
 

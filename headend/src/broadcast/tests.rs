@@ -495,7 +495,7 @@ fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
     assert_eq!(offers(&broadcast), Some(Vec::new()), "receivers that have begun come by its end");
     assert!(carried(&broadcast).is_empty());
 
-    // The file is as it was offered again; then it is touched, and the same transmission goes on.
+    // The file is as it was offered again; then it is touched, and the same transmission continues.
     fs::write(&one.path, [5; 70_000]).unwrap();
     broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
     let first = carried(&broadcast);

@@ -59,7 +59,9 @@ impl Known {
     /// Guide that stays, or that comes in its place.
     fn replaced_by(self, path: &Path, read: Result<Read, GuideError>, now: WallTime) -> Self {
         let last = last_end(&self.guide, now);
-        let stays = |last: WallTime| format!("what was read before stays on the air until {}", last.to_xml());
+        let stays = |last: WallTime| {
+            format!("the guide that was read before stays on the air until {}", last.to_xml())
+        };
         let mut read = match (read, last) {
             (Ok(read), Some(last)) if read.is_cut => {
                 return self.stay(read.problems, read.faults, path, stays(last));
@@ -106,7 +108,7 @@ impl Known {
     }
 }
 
-/// When the last event ends that is not over.
+/// End of the last event that is not over.
 fn last_end(guide: &Guide, now: WallTime) -> Option<WallTime> {
     guide.schedules.keys().filter_map(|service| last_end_of(guide, service, now)).max()
 }

@@ -59,7 +59,7 @@ pub struct Catalog {
     made_of: Option<Vec<String>>,
 }
 
-/// When a file was written, and how long it is.
+/// Modification time and length of a file.
 type Stamp = Option<(SystemTime, u64)>;
 
 fn stamp(path: &std::path::Path) -> Stamp {

@@ -33,7 +33,7 @@ fn seconds(time: SystemTime) -> u64 {
     since.as_secs().saturating_sub(EPOCH_S)
 }
 
-/// When the newest of the files was written, in seconds since 2020: configuration, manifests, guides, pictures.
+/// Modification time of the newest of the files, in seconds since 2020: configuration, manifests, guides, pictures.
 pub(super) fn newest_s(config: &Config, inventories: &[&Inventory], images: &Images) -> u64 {
     let modified = |path: &std::path::Path| std::fs::metadata(path).and_then(|it| it.modified()).ok();
     let dvb_i = &config.catalog;

@@ -71,7 +71,7 @@ pub(super) fn command(order: Order) -> Result<(), String> {
     }
 }
 
-/// Of several headends with a lease, the one on the air sends its own commands.
+/// With a lease, the headend on the air sends its own commands.
 fn warn_on_standby(config: &Config) {
     let Some(file) = config.file.as_ref().filter(|_| config.lease.is_some()) else { return };
     let lease = crate::status::ask(file).map(|status| status["lease"].clone()).unwrap_or_default();

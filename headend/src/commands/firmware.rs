@@ -137,7 +137,7 @@ fn given(offering: &Offering, base: &str, date: u64) -> Result<Release, String> 
     Ok(Release { path, offer })
 }
 
-/// What a change of the share means to receivers (`decide` and `updates` of the daemon's firmware).
+/// Effect of a change of the share on receivers (`decide` and `updates` of the daemon's firmware).
 const fn share_note(before: u16, now: u16) -> &'static str {
     if now < before {
         "receivers that are out now drop what they have of it; those that have installed it keep it, and an installation \

@@ -16,7 +16,7 @@ pub(super) fn plan(arguments: &cli::Plan) -> Result<(), String> {
     let mut config = Config::load(&arguments.config)?;
     config.simulation.receivers = arguments.receivers.unwrap_or(config.simulation.receivers);
     config.simulation.seed = arguments.seed.unwrap_or(config.simulation.seed);
-    // What tables and headers of a transport stream take is no longer there.
+    // The overhead of a transport stream's tables and headers is taken off already.
     let rate_bps = config.payload_rate_bps();
     let asked = forecast::feasibility(&config.forecasts, rate_bps, config.receiver.cache_bytes);
     let empty = config.sources.iter().filter(|it| it.pull.is_some() && is_empty(&it.path));

@@ -164,7 +164,7 @@ impl Growth {
                 continue;
             }
             let Some(like) = pattern(path).and_then(|pattern| self.patterns.get(&pattern)) else { continue };
-            // What is on the air under this name stays until its successor is finished.
+            // The object on the air under this name stays until its successor is finished.
             if decode(like) == path || known.objects.contains_key(&encode(path)) {
                 continue;
             }

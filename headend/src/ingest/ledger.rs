@@ -34,7 +34,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Ledger {
-    /// Of a folder as it is now.
+    /// The ledger of a folder as it is now.
     pub(crate) fn of(root: &Path, max_files: usize, max_bytes: u64) -> io::Result<Self> {
         let (found, _) = tree::walk(Folder::root(root, &[])?, &mut Vec::new())?;
         let files: HashMap<String, u64> = found.into_iter().map(|(path, file)| (path, file.length)).collect();

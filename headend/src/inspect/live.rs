@@ -229,7 +229,7 @@ impl Inspector {
         let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
         for at in routes {
             let Some(receiver) = self.live.routes.get_mut(&at) else { continue };
-            // What has no mark of its end may still be complete; of the rest the bytes are reported.
+            // An object without a mark of its end may still be complete; of the others the bytes are reported.
             receiver.end_silent();
             self.route_events(at, seconds)?;
             let Some(receiver) = self.live.routes.get(&at) else { continue };

@@ -68,14 +68,14 @@ pub enum Request {
     Read,
     /// Writes it, if the version is still that of the tag; without a tag, if there is no document.
     Write {
-        /// What is written.
+        /// The document that is written.
         lease: Lease,
         /// Tag of the version that is written over.
         over: Option<String>,
     },
 }
 
-/// What is to be done.
+/// The next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Ask the store; its answer goes to [`Core::answered`].
@@ -122,7 +122,7 @@ pub struct Core {
     timing: Timing,
     me: Holder,
     seen: Option<Seen>,
-    /// What the store has is not known: after a start, and after a write without an outcome.
+    /// The content of the store is not known: after a start, and after a write without an outcome.
     must_read: bool,
     asked: Option<Asked>,
     /// Sequence and start of attempts to write without an outcome.
@@ -180,7 +180,7 @@ impl Core {
         self.held.map(|held| held.renewed_ns)
     }
 
-    /// When the version that was seen last came.
+    /// Arrival of the version that was seen last.
     pub fn seen_since_ns(&self) -> Option<u64> {
         self.seen.as_ref().map(|it| it.since_ns)
     }
@@ -190,7 +190,7 @@ impl Core {
         self.seen.as_ref()?.lease.as_ref()
     }
 
-    /// How often this process became the holder.
+    /// Number of times that this process became the holder.
     pub const fn takeovers(&self) -> u64 {
         self.takeovers
     }
@@ -209,7 +209,7 @@ impl Core {
         self.next_ns = self.next_ns.min(now_ns);
     }
 
-    /// What is to be done now. A request counts as asked.
+    /// The next action. A request counts as sent.
     pub fn next(&mut self, now_ns: u64) -> Next {
         if self.asked.is_some() {
             return Next::Wait { until_ns: u64::MAX };
@@ -269,7 +269,7 @@ impl Core {
                     self.attempts.pop_front();
                 }
                 self.must_read = true;
-                // What took its time is asked at once, what failed at once only after a pause.
+                // A slow request is followed by the next one at once, a failed one only after a pause.
                 let pause_ns = self.timing.renewal_ns / 4;
                 self.next_ns = now_ns.max(started_ns.saturating_add(pause_ns));
             }

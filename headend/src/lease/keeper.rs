@@ -72,7 +72,7 @@ carousel::reasons! {
         Timeout = "timeout",
         /// The store refuses the request, or has failed.
         Refused = "refused",
-        /// What is in the store is no lease, is of a newer headend, or is too long.
+        /// The document in the store is no lease, is of a newer headend, or is too long.
         Unreadable = "unreadable",
         /// A table of objects could not be read, written or removed.
         Table = "table",
@@ -100,7 +100,7 @@ impl LeaseRole {
     }
 }
 
-/// What is known of a lease, for `headend status` and metrics.
+/// State of a lease, for `headend status` and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseView {
     /// Role of this headend.
@@ -113,7 +113,7 @@ pub struct LeaseView {
     pub generation: u64,
     /// Time since the start of the renewal that counts; of a standby since the version that it has seen came.
     pub since_renewal_ms: Option<u64>,
-    /// How often this process took over.
+    /// Number of takeovers by this process.
     pub takeovers: u64,
     /// Failures by reason.
     pub failures: Vec<(&'static str, u64)>,
@@ -124,7 +124,7 @@ pub struct LeaseView {
 pub(super) struct Found {
     pub(super) generation: u64,
     pub(super) state: Arc<State>,
-    /// When it was read.
+    /// Time of the read.
     pub(super) read_ns: u64,
     pub(super) tables: Arc<HashMap<String, String>>,
 }
@@ -151,9 +151,9 @@ pub(super) struct Upload {
 pub(super) struct Shared {
     /// Generation of the lease that is held; 0: none.
     generation: AtomicU64,
-    /// Generation in whose place the thread that sends has gone on; 0: none.
+    /// Generation in whose place the thread that sends has continued; 0: none.
     adopted: AtomicU64,
-    /// Until when packets may be sent.
+    /// End of the permission to send packets.
     until_ns: AtomicU64,
     is_leaving: AtomicBool,
     has_left: AtomicBool,
@@ -402,7 +402,7 @@ struct Keeper {
     shared: Arc<Shared>,
     core: Core,
     patience: Duration,
-    /// Of the document that was read or written last.
+    /// The document that was read or written last.
     state: Arc<State>,
     state_ns: u64,
     /// Tables that the document names.
@@ -604,7 +604,7 @@ impl Keeper {
         });
     }
 
-    /// Tells the thread that sends, and the log.
+    /// Informs the sending thread, and writes the log.
     fn tell(&mut self) {
         let shared = &self.shared;
         let mut inner = shared.inner();

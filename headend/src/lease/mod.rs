@@ -48,7 +48,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
-    /// Generation in whose place it has gone on.
+    /// Generation in whose place it has continued.
     adopted: Option<u64>,
     /// Whether queues are empty, as another headend is on the air.
     is_standby: bool,
@@ -84,7 +84,7 @@ struct Table {
 pub struct LeaseStatus(Arc<Shared>);
 
 impl LeaseStatus {
-    /// What is known now.
+    /// The present state.
     pub fn view(&self) -> LeaseView {
         self.0.view()
     }
@@ -107,10 +107,10 @@ impl Table {
         let has_table =
             |it: &&SessionState| it.table.as_ref().is_some_and(|it| found.tables.contains_key(it));
         let Some(state) = state.filter(has_table) else { return Self::default() };
-        // Of this moment by the clock of the other one.
+        // This moment by the other headend's clock.
         let other_ms = found.state.now_ms.saturating_add(later_ms);
         Self {
-            // What is on the air has changed: TOIs have been given.
+            // The objects on the air have changed: TOIs have been given.
             changes: u64::MAX,
             name: state.table.clone(),
             later_ms: state.table_later_ms.saturating_add(now_ms.wrapping_sub(other_ms).cast_signed()),
@@ -191,7 +191,7 @@ impl Lease {
             broadcast.air.stand_by();
             self.is_standby = true;
             self.adopt(None);
-            // What the output has left is dropped before anything else may be sent.
+            // Packets that the output still has are dropped before anything else may be sent.
             return Ok(());
         }
         broadcast.air.wait(now_ns);

@@ -33,7 +33,7 @@ const SIGNALLING_AHEAD: u8 = 16;
 /// FDT Instance IDs have 20 bits.
 const INSTANCE_MASK: u32 = 0xf_ffff;
 
-/// What the holder has used, and what it has set aside.
+/// Numbers that the holder has used, and those that it has set aside.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Monotonic time of the holder, which the times of objects are of.
@@ -81,7 +81,7 @@ const fn is_zero(it: &i64) -> bool {
 }
 
 impl SessionState {
-    /// Of the numbers of a session, with a reserve; without its objects.
+    /// The numbers of a session, with a reserve; without its objects.
     pub fn of(numbers: SessionNumbers) -> Self {
         let pages = u32::try_from(numbers.pages).unwrap_or(INSTANCE_MASK / 8);
         let ahead = INSTANCES_AHEAD + 4 * pages.min(INSTANCE_MASK / 16);

@@ -41,7 +41,7 @@ impl Repeat {
     }
 }
 
-/// When a live object is wanted.
+/// Timing of a live object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveTiming {
     /// Number of its service, each of which has a queue.
@@ -96,7 +96,7 @@ pub struct AirObject {
     pub body: Body,
     /// Class.
     pub class: Class,
-    /// When it is sent again.
+    /// Its repetition.
     pub repeat: Repeat,
     /// Its FEC scheme.
     pub protection: Protection,

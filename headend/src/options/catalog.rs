@@ -115,7 +115,7 @@ impl RegionConfig {
             countries: self.countries.clone(),
             names: self.names.as_ref().map(|it| it.texts(language)).unwrap_or_default(),
             postcodes: self.postcodes.clone(),
-            // Of regions with others inside a person chooses one of those.
+            // Of a region with inner regions, a viewer chooses an inner one.
             is_selectable: self.regions.is_empty(),
             regions: self.regions.iter().map(|it| it.region(language)).collect(),
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mistakes, S3, S3Location};
 
 /// `[lease]`: of several headends with this configuration one is active, and the others are on standby. The active one is who holds
-/// a lease in a bucket, below whose prefix it also keeps what another one needs to go on. It does not go with `[multiplex]`,
+/// a lease in a bucket, below whose prefix it also keeps what another one needs to continue. It does not go with `[multiplex]`,
 /// `chunk_ms`, `protocol = "route"` or `carousel.profile = "bits16"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +26,7 @@ pub struct Lease {
     /// Interval at which the lease is renewed, and at which standbys look at it.
     #[serde(default = "Lease::default_renewal_ms")]
     pub renewal_ms: u64,
-    /// How the bucket is reached, as `[source.s3]`.
+    /// Access to the bucket, as `[source.s3]`.
     #[serde(default)]
     pub s3: Option<S3>,
 }

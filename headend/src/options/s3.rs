@@ -67,7 +67,7 @@ impl S3 {
             let parsed = url::Url::parse(endpoint).ok();
             let is_url =
                 parsed.as_ref().is_some_and(|it| matches!(it.scheme(), "http" | "https") && it.has_host());
-            // What it says may be a secret.
+            // Its value may be a secret.
             if has_credentials(endpoint) {
                 let what = "it has a user or password".to_owned();
                 all.push(("endpoint", what, "give credentials in credentials_file, and the URL without"));

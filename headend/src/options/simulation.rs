@@ -82,7 +82,7 @@ impl Simulation {
 pub struct Fade {
     /// Regions, from 0.
     pub regions: Vec<usize>,
-    /// When it begins.
+    /// Its start.
     pub begin_s: u64,
     /// Duration.
     pub lasts_s: u64,
@@ -140,7 +140,7 @@ impl Viewing {
         0.0
     }
 
-    /// When a view is over that draws `part` (0 to 1) of the title's `duration_s`.
+    /// End of a view that draws `part` (0 to 1) of the title's `duration_s`.
     pub(crate) fn ends_after(&self, part: f64, duration_s: f64) -> f64 {
         let (mut from_s, mut from_part) = (0.0, 0.0);
         let end = (duration_s, 1.0);

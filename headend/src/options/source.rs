@@ -263,7 +263,7 @@ impl Source {
             None => {
                 let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
                 let is_http = path.starts_with("http://") || path.starts_with("https://");
-                // What it says may be a secret.
+                // Its value may be a secret.
                 if has_credentials(url) {
                     let what = "it has a user or password".to_owned();
                     wrong("pull", what, "give pull_authorization_file, and the URL without");

@@ -155,7 +155,7 @@ pub struct ObjectSource {
     pub file: PathBuf,
     /// Bytes.
     pub length: u64,
-    /// Of a file that grows: which bytes of it. `path` is then the name of the range (`carousel::query`).
+    /// Byte range of a growing file. `path` is then the name of the range (`carousel::query`).
     pub range: Option<Range<u64>>,
     /// Modification time, nanoseconds since 1970; of a range, how often its file restarted.
     pub modified_ns: i128,
@@ -163,7 +163,7 @@ pub struct ObjectSource {
     pub content_type: &'static str,
     /// Role of the object.
     pub role: Role,
-    /// Of a manifest: the bytes that were read, so that what is sent is what its segments were taken from.
+    /// Content of a manifest: the bytes that were read, so that the manifest sent matches its segments.
     pub bytes: Option<Arc<[u8]>>,
 }
 

@@ -164,7 +164,7 @@ pub(super) fn http() -> Http {
     connector.enforce_http(false);
     connector.set_connect_timeout(Some(SILENCE));
     let builder = hyper_rustls::HttpsConnectorBuilder::new();
-    // Without certificates of the system https fails, which requests tell; http goes on.
+    // Without certificates of the system https fails, which requests tell; http continues.
     let builder = match builder.with_native_roots() {
         Ok(builder) => builder,
         Err(_) => hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(

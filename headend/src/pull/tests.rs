@@ -51,7 +51,7 @@ impl Origin {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let [at_once, most] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
         let highest = Arc::clone(&most);
-        // A client that has its response may ask again before this thread goes on.
+        // A client that has its response may ask again before this thread continues.
         let answer: Arc<Answering> = Arc::new(move |asked: &Asked| {
             highest.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             let reply = answer(asked);

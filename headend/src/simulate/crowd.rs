@@ -27,7 +27,8 @@ struct Group {
     range: [u64; 2],
     count: f64,
     missing: f64,
-    /// When they ask an origin, in order; empty: never (they do not know of it). Each stands for `each` receivers.
+    /// Times of their requests to an origin, in order; empty: none (they do not know of it). Each stands for `each`
+    /// receivers.
     asks_s: Vec<f32>,
     each: f64,
 }
@@ -159,7 +160,7 @@ impl Crowd<'_> {
         }
         let all = f64::from(loss.symbols);
         let is_new = group.missing >= all;
-        // What the fade takes of this pass; a little of it the repair symbols make good.
+        // Loss of this pass by the fade; repair symbols recover a little of it.
         let in_the_dark = (all * dark).ceil();
         if in_the_dark > f64::from(loss.spare) {
             let missing = if is_new { in_the_dark } else { (group.missing * dark).ceil() };

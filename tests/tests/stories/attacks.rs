@@ -348,7 +348,7 @@ fn what_an_origin_repeats_of_a_players_field_is_for_that_player_alone() {
     }
     assert_eq!((origin.asked("/open").len(), origin.asked("/token.m4s").len()), (1, 1));
     assert_eq!(origin.asked("/token.m4s")[0].field("x-token"), "first-player");
-    // With a list nothing else goes on.
+    // With a list nothing else is passed on.
     assert_eq!(body("/strict/page2", &evil), "<script src=//good.example/x>");
     assert!(story.metric("http_unpassed_fields_total") >= 1);
 }

@@ -21,7 +21,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// `None`: it cannot be had, and the story is skipped.
+    /// `None`: it is not available, and the story is skipped.
     pub(super) fn start() -> Option<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("buckets");
         let python = python_with_packages(&folder)?;

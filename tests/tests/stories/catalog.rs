@@ -294,7 +294,12 @@ fn a_guide_that_changes_reaches_the_box_and_one_that_is_broken_does_no_harm() {
     let guide = story.dir().join("guide.xml");
     std::fs::write(&guide, "<tv><programme").unwrap();
     story.until("the headend tells of it", PATIENCE, |story| {
-        story.headend.as_ref().unwrap().log().contains("what was read before stays on the air until")
+        story
+            .headend
+            .as_ref()
+            .unwrap()
+            .log()
+            .contains("the guide that was read before stays on the air until")
     });
     assert_eq!(now_title(&story).as_deref(), Some("The morning & <more>"));
     // Overlaps, endless ones, an unknown genre, no title: what can be used is used.

@@ -40,7 +40,7 @@ struct Broker {
 }
 
 impl Broker {
-    /// librdkafka's mock cluster, or Tansu at this address; `None`: it cannot be had, and the story is skipped.
+    /// librdkafka's mock cluster, or Tansu at this address; `None`: it is not available, and the story is skipped.
     fn start(tansu_at: Option<&str>) -> Option<Self> {
         if !has_kafka() {
             return None;
@@ -183,7 +183,7 @@ fn purges_of_the_fleet_are_done_once_and_say_what_became_of_them() {
     assert!(results.iter().all(|it| it["node"] == "edge-1" && it["offset"].is_u64()), "{results:?}");
     let why = results.iter().find(|it| it["id"] == "p-3").unwrap();
     assert!(why["error"].as_str().unwrap().contains("matches everything"), "{why}");
-    // A box that was away goes on where it was, and does nothing twice.
+    // A box that was away continues where it was, and does nothing twice.
     let ended = story.daemon.take().unwrap().stop();
     assert!(ended.contains("client=\"kafka\""), "{ended}");
     broker.purge(&[r#"{"id":"p-5","prefix":"nothing.example/"}"#, r#"{"id":"p-6","surrogate_key":"show"}"#]);

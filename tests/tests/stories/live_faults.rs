@@ -38,7 +38,7 @@ const AFTER: Duration = Duration::from_secs(14);
 /// How the packager names its segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A playlist that goes on where the earlier run ended (`append_list`).
+    /// A playlist that continues where the earlier run ended (`append_list`).
     HlsAppended,
     /// A playlist that begins at 0 with each run.
     Hls,
@@ -115,7 +115,7 @@ struct Packager {
 }
 
 impl Packager {
-    /// Numbers go on behind `before` if they do; its clock is ahead by `ahead_ms`.
+    /// Numbers continue behind `before` if they do; its clock is ahead by `ahead_ms`.
     fn start(folder: &Path, kind: Kind, run: u64, before: u64, ahead_ms: i64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (folder, stopped) = (folder.to_owned(), Arc::clone(&stop));
@@ -279,7 +279,7 @@ impl Player {
         }
     }
 
-    /// The segments that can be had now: first and end, and those of them that the playlist marks.
+    /// The segments that are available now: first and end, and those of them that the playlist marks.
     fn range(&mut self) -> Option<(u64, u64, Vec<u64>)> {
         if self.kind == Kind::Dash {
             let text = self.manifest("live.mpd")?;

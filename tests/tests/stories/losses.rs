@@ -143,7 +143,7 @@ fn an_origin_that_trickles_is_counted_as_too_slow() {
 }
 
 #[test]
-fn an_origin_that_redirects_for_ever_is_counted_as_redirect() {
+fn an_origin_that_redirects_forever_is_counted_as_redirect() {
     an_origin_fails(19, Fault::RedirectLoop, Some("redirect"));
 }
 

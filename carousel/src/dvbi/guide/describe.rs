@@ -228,7 +228,7 @@ impl<'a> Writing<'a> {
     }
 
     /// A name whole in GivenName while it fits: which part of it the family's is, a guide does not say. What is too long
-    /// goes on in FamilyName.
+    /// continues in FamilyName.
     fn name(&self, element: &str, name: &str) -> Element {
         let whole = cut(name, 2 * MAX_NAME);
         let part = |name: &str, text: &str| Element::new(MPEG7, name).with_text(cut(text, MAX_NAME));

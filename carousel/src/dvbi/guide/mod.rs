@@ -42,7 +42,7 @@ limits! {
 
     /// One event.
     pub const MAX_EVENT_MS: i64 = 24 * 3_600_000, "ms" {
-        why: "What lasts longer is an error in the guide, or a channel without programmes.",
+        why: "A longer event is an error in the guide, or a channel without programmes.",
         full: "The event ends earlier; counted as `too_long`.",
         free: "Holds for one event.",
         test: "what_overlaps_has_no_end_or_comes_twice_is_brought_into_order",
@@ -173,7 +173,7 @@ pub struct OnDemand {
     pub duration_ms: i64,
     /// Start of its availability.
     pub start: WallTime,
-    /// Until when.
+    /// End of its availability.
     pub end: WallTime,
 }
 

@@ -24,7 +24,7 @@ limits! {
     /// CRID, service identifier, or genre.
     const MAX_ID_BYTES: usize = 256, "bytes" {
         why: "CRIDs on air have some 60.",
-        full: "What it identifies is left out as `no_crid`, or ignored.",
+        full: "The entry that it identifies is left out as `no_crid`, or ignored.",
         free: "Holds for one identifier.",
         test: "hostile_documents_are_bounded",
     }
@@ -287,7 +287,7 @@ fn describe(programme: &mut Programme, about: &Element, language: &str) {
         let there = programme.synopses.iter().position(|text| text.language.eq_ignore_ascii_case(own));
         let length = |text: &str| text.chars().count();
         match there {
-            // Of the lengths of one text the longest says the most.
+            // The longest of several lengths of one text is the most informative.
             Some(at) => {
                 let line = cut(&synopsis.text, MAX_TEXT);
                 if length(&line) > length(&programme.synopses[at].text) {

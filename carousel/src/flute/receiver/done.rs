@@ -19,7 +19,7 @@ pub(super) struct Done {
     pub(super) reason: DropReason,
     /// Layout of its packets, to notice which of them are lost.
     pub(super) coding: Option<Coding>,
-    /// When its last turn on the carousel began, and when a packet of it was seen last.
+    /// Start of its last cycle on the carousel, and time of the last packet seen.
     pub(super) turn_began: Instant,
     pub(super) last_seen: Instant,
 }

@@ -67,16 +67,16 @@ struct Track {
     since_leap: u32,
     /// The sender leaps about in this block: nothing can be said of it.
     is_scattered: bool,
-    /// Of lower symbols it is not known whether they were heard: the first pass was joined here.
+    /// It is not known whether lower symbols were received: the first pass was joined here.
     joined: u32,
     /// The lowest symbol heard in this pass.
     lowest: u32,
     /// The first and the last of the packets, and how many, that had nothing but symbols heard before.
     again: (u32, u32, u32),
-    /// The highest ESI and `heard` of the pass before, until this one has come as far: if the sender goes on behind it instead, the packets that
+    /// The highest ESI and `heard` of the pass before, until this one has come as far: if the sender continues behind it instead, the packets that
     /// seemed to begin a pass were copies.
     before: Option<(u32, u64)>,
-    /// When it was heard last, in packets.
+    /// Packet count at its last packet.
     at: u64,
 }
 

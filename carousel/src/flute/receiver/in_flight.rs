@@ -24,7 +24,7 @@ pub struct InFlight<B> {
     pub(super) received: Arc<SymbolMap>,
     pub(super) buf: B,
     pub(super) last_packet: Instant,
-    /// When this pass of it began.
+    /// Start of the current pass.
     pub(super) turn_began: Instant,
     pub(super) repaired_symbols: u64,
     pub(super) stalled: bool,
@@ -57,7 +57,7 @@ impl<B> InFlight<B> {
         self.buf
     }
 
-    /// When its last packet came.
+    /// Time of the last packet.
     pub const fn last_packet(&self) -> Instant {
         self.last_packet
     }

@@ -56,7 +56,7 @@ limits! {
     const MAX_AGAIN: usize = 256, "chunks" {
         why: "A segment of ten seconds in chunks of 40 ms; the first one that has media tells.",
         full: "They are taken for another run: the segment is given up as `replaced`.",
-        free: "When one of them tells, another segment begins, or the segment ends.",
+        free: "When one of them decides, another segment begins, or the segment ends.",
         test: "the_second_pass_of_a_segment_under_new_tois_fills_its_gap",
     }
 
@@ -226,7 +226,7 @@ pub struct Unfinished<'a> {
     pub is_passed: bool,
     /// It has as many fragments as the one before: it is complete if nothing more comes for [`END_SILENCE`].
     pub is_over: bool,
-    /// When its last chunk came.
+    /// Time of its last chunk.
     pub heard: Instant,
 }
 
@@ -489,7 +489,7 @@ impl Joiner {
         self.open.iter().map(|it| (&it.file, it.bytes.held_bytes()))
     }
 
-    /// How far the segments that are being joined have come.
+    /// Progress of the segments that are being joined.
     pub fn unfinished(&self, now: Instant) -> impl Iterator<Item = Unfinished<'_>> {
         let expected = self.fragments.expected();
         self.open.iter().map(move |it| {

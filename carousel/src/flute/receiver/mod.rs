@@ -219,7 +219,7 @@ pub struct Receiver<B> {
     /// The longest time between two turns of something held; it shrinks slowly when things come round faster.
     period: Option<Duration>,
     next_done_scan: Instant,
-    /// Of objects that proved right.
+    /// Bytes of verified objects.
     brought_bytes: u64,
     stats: ReceiverStats,
 }
@@ -530,7 +530,7 @@ impl<B> Receiver<B> {
         if packet.lct.close_object
             && let Some(toi) = packet.lct.toi
             && let Some(&index) = self.index.get(&toi)
-            // What is being decoded needs no more packets; if it cannot be, time tells.
+            // A block that is being decoded needs no more packets; if decoding fails, the timeout follows.
             && !self.in_flight[index].needs_no_more()
         {
             self.stall(index);
@@ -762,8 +762,8 @@ impl<B> Receiver<B> {
             .filter(|file| !self.index.contains_key(&file.toi) && self.done.get(file.toi).is_none())
     }
 
-    /// When the carousel is likely to begin with an object in flight again: its last turn and the longest time between two
-    /// turns of what is held. `None` while nothing has come round, or when it is over its time.
+    /// Time at which the carousel is likely to begin with an object in flight again: its last cycle, plus the longest time
+    /// between two cycles of held objects. `None` while no cycle was seen, or after that time.
     pub fn next_pass(&self, toi: Toi) -> Option<Instant> {
         let next = self.object(toi)?.turn_began + self.period?;
         (next >= self.last_heard).then_some(next)
@@ -779,7 +779,7 @@ impl<B> Receiver<B> {
         &self.stats
     }
 
-    /// When the last packet came.
+    /// Time of the last packet.
     pub const fn last_heard(&self) -> Instant {
         self.last_heard
     }

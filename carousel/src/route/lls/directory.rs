@@ -487,7 +487,7 @@ impl ServiceDirectory {
         self.tables
     }
 
-    /// What is not received.
+    /// Services and tables that are not received.
     pub const fn left_out(&self) -> &Counts<ServiceDrop> {
         &self.left_out
     }

@@ -137,7 +137,7 @@ pub struct Table {
     pub group_id: u8,
     /// LLS_table_version.
     pub version: u8,
-    /// What it says.
+    /// Its content.
     pub content: Content,
 }
 

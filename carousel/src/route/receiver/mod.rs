@@ -394,7 +394,7 @@ impl Receiver {
         }
     }
 
-    /// Tells that an object has begun, once.
+    /// Reports once that an object has begun.
     fn begin(&mut self, tsi: u64, at: usize) {
         let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
         let is_shown = object.codepoint.is_media && !object.is_again && object.body_at().is_some();
@@ -616,7 +616,7 @@ impl Receiver {
         &self.stats
     }
 
-    /// When the last packet came.
+    /// Time of the last packet.
     pub const fn last_heard(&self) -> Instant {
         self.last_heard
     }

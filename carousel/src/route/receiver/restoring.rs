@@ -30,7 +30,7 @@ impl Receiver {
         if !is_open && channel.done.contains_key(&source_toi) {
             return Err(RouteDrop::RepairNotNeeded);
         }
-        // Of an object of which nothing has come, all that is known is that it is protected.
+        // Before the first packet of an object, only its protection is known.
         let is_listed =
             channel.source.as_ref().is_some_and(|it| it.files.iter().any(|file| file.toi == source_toi));
         let codepoint = if is_listed { Codepoint::INIT_AGAIN } else { Codepoint::MEDIA_FILE };

@@ -21,7 +21,7 @@ reasons! {
     pub enum RouteDrop in "route_dropped_packets" by "reason" {
         /// Its bytes were there already.
         Duplicate = "duplicate",
-        /// Of a long object that is complete and comes round again.
+        /// It repeats a long object that is complete.
         Repeat = "repeat",
         /// It has no TSI, no start_offset, or a malformed extension.
         Malformed = "malformed",
@@ -43,7 +43,7 @@ reasons! {
 }
 
 impl RouteDrop {
-    /// Of bytes that were not taken.
+    /// Reason for bytes that were not taken.
     pub(super) const fn of(drop: BytesDrop) -> Self {
         match drop {
             BytesDrop::Duplicate => Self::Duplicate,

@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(updates, [first, second]);
         let mut out = Vec::new();
         write_updates(&mut out, &updates).unwrap();
-        // What stands behind the loop is private data.
+        // Bytes behind the loop are private data.
         assert_eq!(out, bytes[..16]);
         assert!(read_updates(&bytes[..9]).is_err());
     }

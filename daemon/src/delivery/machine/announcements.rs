@@ -89,7 +89,8 @@ impl<S: ObjectStore> Delivery<S> {
         let unseen: Vec<Toi> = receiver.into_iter().flat_map(|it| it.unseen().map(|file| file.toi)).collect();
         for toi in unseen {
             let object = ObjectRef { session, toi };
-            // What is not in the table is held, or signalling: look_up has said so when it was described.
+            // An object that is not in the table is held, or signalling: look_up has reported it with its
+            // description.
             let found = self.objects.get(&object);
             let is_unseen = found.is_some_and(|it| it.state == State::Announced);
             let file = found.and_then(|it| it.file.clone());

@@ -120,7 +120,7 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// A complete object is in the cache (or was handed on as signalling), or proved wrong.
     pub fn handle_verified(&mut self, now: Instant, object: ObjectRef, result: Result<(), RejectReason>) {
-        // Of a version that was replaced meanwhile nothing is left to do.
+        // For a version that was replaced meanwhile nothing is left to do.
         if self.objects.state(&object) != Some(State::Verifying) {
             return;
         }
@@ -165,7 +165,7 @@ impl<S: ObjectStore> Delivery<S> {
     /// Makes large objects in flight survive a power cut; by itself every [`CHECKPOINT`].
     pub fn checkpoint(&mut self, now: Instant) {
         self.next_checkpoint = now + CHECKPOINT;
-        // What has arrived must be in the files.
+        // The bytes that have arrived must be in the files.
         self.store.flush();
         for (_, receiver) in self.sessions.iter() {
             for object in receiver.in_flight() {

@@ -47,7 +47,7 @@ impl<S: ObjectStore> Delivery<S> {
                 self.end_repair(object, Some(RepairOutcome::Repaired));
                 self.leave_held(object);
             }
-            // What came was what decoding needs.
+            // The bytes were those that decoding needs.
             Ok(()) if is_being_decoded => {
                 task.phase = Phase::Decoding;
                 self.repairs.set_timer(object, task, now + DECODING);
@@ -123,7 +123,7 @@ impl<S: ObjectStore> Delivery<S> {
                         false if attempt == 0 => requests(in_flight.needed(), length),
                         false => Vec::new(),
                     };
-                    // What decoding needs was not enough, or is there and has not been decoded.
+                    // The bytes for decoding were not enough, or are there and have not been decoded.
                     if ranges.is_empty() && !only_holes {
                         ranges = requests(received.missing(), length);
                     }
@@ -270,7 +270,7 @@ impl<S: ObjectStore> Delivery<S> {
         });
         match (is_stalled, described) {
             (Some(is_stalled), _) => {
-                // What a client has waited for was repaired while its packets came.
+                // An object with a waiting client was repaired while its packets came.
                 let state = if is_stalled { State::Stalled } else { State::Arriving };
                 self.objects.set(now, &object, state);
                 self.tell_stalled(now, object);

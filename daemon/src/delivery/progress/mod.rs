@@ -96,13 +96,13 @@ enum Arrival {
 pub struct Sent {
     /// Its response.
     pub response: ResponseMeta,
-    /// When its head came.
+    /// Time at which its head came.
     pub received_at: WallTime,
-    /// When it is stale.
+    /// End of its freshness.
     pub expires: WallTime,
     /// Requests that come during the transfer may share it: it is kept, and fresh.
     pub is_shared: bool,
-    /// It may repeat what only the client has sent for whom it is fetched.
+    /// It may repeat fields that only the requesting client has sent.
     pub may_repeat: bool,
 }
 
@@ -136,7 +136,7 @@ pub struct Flight {
     overtaken_ns: AtomicU64,
     /// The carousel sends it once.
     is_sent_once: AtomicBool,
-    /// When the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
+    /// Time at which the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
     next_pass_ns: AtomicU64,
     /// Bytes, plus one, that had arrived from the origin when the carousel last offered the object; 0: it has not yet.
     at_offer: AtomicU64,
@@ -152,7 +152,7 @@ impl Flight {
         before == 0 || now > before - 1 + half
     }
 
-    /// Of a carousel object.
+    /// The flight of a carousel object.
     pub fn of_symbols(
         key: ObjectKey,
         carried: Carried,
@@ -239,8 +239,8 @@ impl Flight {
         self.time_to_loss(now) == Some(Duration::ZERO)
     }
 
-    /// Of an object that an origin sends from its first byte on. `has_digest`: an FDT has said what its digest must be,
-    /// so it is withheld like a carousel's until that is checked.
+    /// The flight of an object that an origin sends from its first byte on. `has_digest`: an FDT has given its digest, so its
+    /// end is withheld like that of a carousel's object until the digest is checked.
     pub fn of_prefix(
         key: ObjectKey,
         content_type: Option<String>,
@@ -254,7 +254,7 @@ impl Flight {
         Self { withholds_last: has_digest, sent: Some(sent), ..flight }
     }
 
-    /// Of a carousel object whose length is not known yet, from its first byte on.
+    /// The flight of a carousel object whose length is not known yet, from its first byte on.
     pub fn of_growing(
         key: ObjectKey,
         content_type: Option<String>,
@@ -275,7 +275,7 @@ impl Flight {
         self.sent.is_none()
     }
 
-    /// Of an object of `length` bytes of which an origin sends what is asked for.
+    /// The flight of an object of `length` bytes of which an origin sends the requested ranges.
     pub fn of_spans(
         key: ObjectKey,
         content_type: Option<String>,
@@ -355,8 +355,8 @@ impl Flight {
 
     /// End of the bytes that are there from `offset` on; `offset` if that byte is not.
     ///
-    /// Of a carousel object the last byte counts as missing until the object is verified and published: a player never
-    /// gets all bytes of something that then proves wrong. Of a signed one all count as missing until then.
+    /// The last byte of a carousel object counts as missing until the object is verified and published: a player never gets all
+    /// bytes of an object that then proves wrong. All bytes of a signed object count as missing until then.
     pub fn available_from(&self, offset: u64) -> u64 {
         if self.withholds_all {
             return offset;

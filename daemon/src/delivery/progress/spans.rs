@@ -36,7 +36,7 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Of an object at `url`, asked for at `now`.
+    /// Ranges of an object at `url`, requested at `now`.
     pub fn new(url: &str, now: Instant) -> Self {
         Self {
             lists: Mutex::default(),

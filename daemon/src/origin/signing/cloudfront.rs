@@ -178,7 +178,7 @@ mod tests {
                 "{HOST}/a%20b/seg-1.m4s?Expires=1369353900&Signature=Qe~3km265u2mN6yYreocwUIFke46Sgv5QsKi4lu1gmigBewqYOjdkviPN5-WKrmk3tIVzYzYqcqslA-eL3RWHxgmIZ0urYrYcViLyRg7u4HYUZc0YZLWaoft6sV3W4f6Ty1yJHZd-sjUSyuv4kxlVYNcvNgewOhKfxLof~AjmNOC8PABbFXNfukQpWHH5TxR6j1lZZtPaBVNWh5zctB6wOXhTR8HRpEMQSM0yohBjFr9OmLWY1ijHNJrA21pPr1Vt3lAghDsovP8UInDeQi23vOnYAkJm1xn2Ih-KKho0Ayh25yy4Y8g30PB2FgQS9BI5Tsim1Y~j3Gh2U6Dtrp9LA__&Key-Pair-Id=K2JCJMDEHXQW5F&Hash-Algorithm=SHA256"
             )
         );
-        // What a player puts there for CloudFront is no part of the URL.
+        // Parameters of CloudFront from a player are not part of the URL.
         assert_eq!(
             of(&canned, "/v/i.mpd?Expires=1&x=1&Signature=a=&y=%2F&Policy=&Key-Pair-Id&Hash-Algorithm=SHA1"),
             format!(

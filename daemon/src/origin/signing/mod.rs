@@ -1,7 +1,7 @@
 //! Signed requests to origins: presigned URLs of S3 (AWS Signature Version 4), tokens of Bunny CDN, signed URLs of CloudFront.
 //!
-//! A request is signed at the last moment, when it is known whom it goes to: the cache key, circuit breakers, logs and parents have
-//! the URL without a signature. What was signed counts for [`SIGNED_FOR_S`]: long enough for clocks that differ a little.
+//! A request is signed at the last moment, when its receiver is known: the cache key, circuit breakers, logs and parents have
+//! the URL without a signature. Signed URLs are valid for [`SIGNED_FOR_S`]: long enough for clocks that differ a little.
 //!
 //! | form | what is added |
 //! |---|---|
@@ -53,8 +53,8 @@ pub struct Signing {
     /// Id of the public key, for `cloudfront`.
     #[serde(default)]
     pub key_pair_id: String,
-    /// What a signature of `cloudfront` is good for, with `*` and `?`, such as `https://d111111abcdef8.cloudfront.net/vod/*`: a custom policy,
-    /// whose signature does for many requests. Left out: for the one URL that is asked for.
+    /// URLs that a signature of `cloudfront` covers, with `*` and `?`, such as `https://d111111abcdef8.cloudfront.net/vod/*`: a
+    /// custom policy, whose signature serves many requests. Left out: the requested URL only.
     #[serde(default)]
     pub resource: Option<String>,
     /// The only addresses that CloudFront takes the signature from: an IPv4 address or network, the box's own as CloudFront sees it.
@@ -189,7 +189,7 @@ impl std::fmt::Debug for Signers {
 }
 
 impl Signers {
-    /// Of the configuration.
+    /// Signers of the configuration.
     pub(super) fn new(routes: &[Route]) -> Self {
         let of = |route: &Route| Some((route.sign.clone()?, cloudfront::Kept::default()));
         Self { routes: ByBase::new(routes, of), secrets: Mutex::default() }

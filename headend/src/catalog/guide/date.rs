@@ -55,7 +55,7 @@ pub(super) fn parse(text: &str) -> Option<(WallTime, bool)> {
     }
     let (year, month, day) = (field(0, 4)?, field(4, 6)?, field(6, 8)?);
     let (hour, minute, second) = (field(8, 10)?, field(10, 12)?, field(12, 14)?);
-    // What the clock says, as if it were UTC.
+    // Time of the clock, as if it were UTC.
     let time =
         WallTime::from_xml(&format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))?;
     let zone = zone.trim();
@@ -161,7 +161,7 @@ fn offset_min(zone: &str, clock: WallTime) -> Option<i64> {
 /// The same of a name in the system's time zone database; `None` where it has no such name.
 fn named_offset_min(name: &str, clock: WallTime) -> Option<i64> {
     let zone = jiff::tz::TimeZone::get(name).ok()?;
-    // What the clock shows, as a date without a zone.
+    // Time of the clock, as a date without a zone.
     let shown = jiff::Timestamp::from_millisecond(clock.unix_ms()).ok()?;
     let shown = jiff::tz::TimeZone::UTC.to_datetime(shown);
     let time = zone.to_ambiguous_timestamp(shown).compatible().ok()?;

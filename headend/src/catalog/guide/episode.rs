@@ -48,7 +48,7 @@ pub(super) fn onscreen(text: &str) -> Numbers {
                 season = season.or(bare);
                 episode = episode.or(Some(number));
             }
-            // How many there are.
+            // Number of episodes.
             "/" | "of" | "von" | "sur" | "de" | "di" => {}
             _ => bare = bare.or(Some(number)),
         }

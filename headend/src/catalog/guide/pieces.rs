@@ -29,7 +29,7 @@ pub(super) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Of a document whose root is `<tv>`.
+    /// Pieces of a document whose root is `<tv>`.
     pub(super) fn new(text: &'a str) -> Option<Self> {
         let at = behind_prolog(text)?;
         let root = &text[at..];

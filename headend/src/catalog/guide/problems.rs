@@ -33,7 +33,7 @@ impl Problems {
         self.tell(within, what, fix);
     }
 
-    /// Tells one more; `within` is the place in the file, empty for the file itself. What has one `fix` is of one kind.
+    /// Adds one more; `within` is the place in the file, empty for the file itself. Problems with one `fix` are of one kind.
     pub(super) fn tell(
         &mut self,
         within: impl FnOnce() -> String,

@@ -12,7 +12,7 @@ carousel::limits! {
     /// Packings inside each other.
     const MAX_LAYERS: usize = 4, "layers" {
         why: "A web server may compress what is compressed already: two are seen.",
-        full: "What is inside is refused as neither XMLTV nor JSON.",
+        full: "The content is refused as neither XMLTV nor JSON.",
         free: "Holds for one file.",
         test: "every_packing_and_one_in_another",
     }

@@ -57,7 +57,7 @@ fn element(piece: &Piece<'_>, number: u64, namespaces: &str, into: &mut Collecto
             root.children.pop().ok_or_else(|| XmlError::Missing { what: "element", within: "tv".into() })
         }),
     };
-    // What is still being written is not there yet.
+    // A part that is still being written is not there yet.
     let why = match parse(piece.text) {
         _ if !piece.is_closed => None,
         Ok(element) => return Some(element),

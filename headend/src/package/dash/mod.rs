@@ -39,7 +39,7 @@ const ROUNDING_MS: i64 = 1000;
 pub(super) struct Mpd {
     pub(super) live: bool,
     pub(super) duration_s: Option<f64>,
-    /// When the run of a live one began, by the clock of its file's time. Of a packager whose clock is behind that it is too early.
+    /// Start of a live run, by the clock of its file's time. With a packager whose clock is behind, it is too early.
     pub(super) began: Option<WallTime>,
     pub(super) representations: Vec<Representation>,
     /// BaseURLs that are percent-encoded as a whole, so that players take them for the name of a file.
@@ -144,7 +144,7 @@ pub(super) struct ParseContext<'a> {
     /// The MPD's own URI.
     pub(super) uri: &'a str,
     pub(super) now: WallTime,
-    /// When the MPD was written, by its file's time.
+    /// Time at which the MPD was written, by its file's time.
     pub(super) written: Option<WallTime>,
     /// Nearness of a URI to the source's base: which alternative of several BaseURLs is read.
     pub(super) nearness: &'a dyn Fn(&str) -> Nearness,
@@ -405,7 +405,7 @@ fn base_of(base: &str, element: &Element, around: &ParseContext<'_>) -> Result<S
     for url in element.all("BaseURL").take(MAX_BASE_URLS) {
         alternatives.push(join(base, &url.text)?);
     }
-    // Of equals the first, as players take it.
+    // The first of equals, as players take it.
     let nearest = alternatives.iter().rev().max_by_key(|uri| (around.nearness)(uri));
     Ok(nearest.map_or_else(|| base.to_owned(), Clone::clone))
 }

@@ -53,7 +53,7 @@ carousel::limits! {
     /// Bytes of a media file that are read for what it says of itself.
     const MAX_READ_BYTES: u64 = 4 << 20, "bytes" {
         why: "Of a transport stream it is a second; a `moov` of a film has some megabytes.",
-        full: "What lies behind is not considered.",
+        full: "Bytes behind it are not considered.",
         free: "Holds for one file.",
         test: "media_are_read_up_to_a_bound",
     }

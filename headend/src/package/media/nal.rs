@@ -6,7 +6,7 @@ carousel::limits! {
     /// Parameter set or SEI message that is read.
     const MAX_PAYLOAD_BYTES: usize = 4096, "bytes" {
         why: "The longest that encoders write, with all HRD schedules and scaling lists, has a quarter of it.",
-        full: "What lies behind is not considered.",
+        full: "Bytes behind it are not considered.",
         free: "Holds for one unit.",
         test: "emulation_prevention_is_taken_out",
     }
@@ -64,7 +64,7 @@ pub(super) fn supplement(video: &mut Video, payload: &[u8]) {
     }
 }
 
-/// A number that goes on while its bytes are 255.
+/// A number that continues while its bytes are 255.
 fn count(rest: &mut &[u8]) -> Option<usize> {
     let mut sum = 0;
     loop {

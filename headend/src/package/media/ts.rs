@@ -14,7 +14,7 @@ carousel::limits! {
     /// Bytes of a video stream that are looked at for the parameter sets of its first picture.
     const MAX_VIDEO_BYTES: usize = 1 << 20, "bytes" {
         why: "They come at the beginning of a segment.",
-        full: "What lies behind is not considered.",
+        full: "Bytes behind it are not considered.",
         free: "Holds for one file.",
         test: "streams_of_a_segment_are_read_up_to_a_bound",
     }
@@ -22,7 +22,7 @@ carousel::limits! {
     /// Bytes of an audio stream that are looked at: its first frame and what may lie before it.
     const MAX_AUDIO_BYTES: usize = 16 << 10, "bytes" {
         why: "A frame of AC-3 has up to 4 KB.",
-        full: "What lies behind is not considered.",
+        full: "Bytes behind it are not considered.",
         free: "Holds for one file.",
         test: "streams_of_a_segment_are_read_up_to_a_bound",
     }
@@ -205,7 +205,7 @@ mod tests {
         for (kind, most) in [(Kind::Avc, MAX_VIDEO_BYTES), (Kind::Adts, MAX_AUDIO_BYTES)] {
             let pid = Pid::PAT;
             let mut open = Open { kind, pid, language: None, bytes: Vec::new(), has_begun: false };
-            // A packet that begins a PES packet, and such that go on.
+            // A packet that begins a PES packet, and such that continue.
             let mut packet = [0xff; PACKET_BYTES];
             packet[..4].copy_from_slice(&[0x47, 0x40, 0, 0x10]);
             packet[4..13].copy_from_slice(&[0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0]);

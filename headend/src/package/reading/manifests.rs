@@ -164,7 +164,7 @@ impl Reading<'_> {
         let mut object = found.object(uri, Role::Manifest);
         object.content_type = content_type;
         object.length = bytes.len() as u64;
-        // What is on the air stays as it is while a newer version is held back.
+        // The version on the air stays as it is while a newer one is held back.
         if let Some(good) = self.memory.manifests.get(file) {
             object.modified_ns = good.modified_ns;
         }

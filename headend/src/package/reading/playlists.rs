@@ -305,7 +305,7 @@ fn rung_of(playlist: &str, offer: &hls::Offer, media: &hls::Media) -> Rung {
     }
 }
 
-/// What the file of a reference must be.
+/// Required kind of the file of a reference.
 fn expected_of(reference: &hls::Reference, kind: TrackKind) -> Expected {
     let is_segment = reference.role == Role::Segment;
     let is_entire = reference.range.is_none();

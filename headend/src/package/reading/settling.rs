@@ -105,7 +105,7 @@ impl Reading<'_> {
             if self.carried_files.contains(path) || self.reported_files.contains(path) {
                 continue;
             }
-            // What earlier runs, or the window's past, left of a live presentation.
+            // Files that earlier runs, or the window's past, left of a live presentation.
             let pattern = if live.is_empty() { None } else { numbered(path) };
             let of = pattern.and_then(|pattern| live.iter().find(|(_, names)| names.contains(&pattern)));
             if let Some((manifest, _)) = of {

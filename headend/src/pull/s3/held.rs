@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_versions_does_not_grow_for_ever() {
+    fn the_file_of_versions_does_not_grow_forever() {
         let folder = tempfile::tempdir().unwrap();
         let mut held = Held::open(folder.path(), |_| Some(1)).unwrap();
         for at in 0..2 * OLD_LINES {

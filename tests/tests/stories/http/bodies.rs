@@ -19,7 +19,7 @@ fn what_dribbles_is_fetched_once_and_who_joins_in_the_middle_is_streamed_to_at_o
     let story = before(&origin, "");
     let http = story.http;
     let play = move || get(http, "/o/long.m4s", &[]).unwrap();
-    // The first one leaves at once, and it goes on.
+    // The first one leaves at once, and it continues.
     let mut first = TcpStream::connect(http).unwrap();
     first.write_all(b"GET /o/long.m4s HTTP/1.1\r\nHost: box\r\n\r\n").unwrap();
     let mut byte = [0; 1];

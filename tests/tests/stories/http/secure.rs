@@ -158,7 +158,7 @@ fn floods_of_http2_frames_end_their_own_connection() {
         assert!(floods() > before, "{pause:?}");
         check();
     }
-    // A head that goes on and on.
+    // A head without an end.
     let before = floods();
     let mut frames = http2(secure, &certificate);
     frames.write(1, 0x1, 1, &get_of("/o/1.m4s")).unwrap();
@@ -171,7 +171,7 @@ fn floods_of_http2_frames_end_their_own_connection() {
     assert!(count < 2000 || code.is_some(), "it is not read to its end");
     assert!(floods() > before || story.metric("http_refused_requests_total{reason=\"bad_frames\"}") > 0);
     check();
-    // More requests at a time than there may be: those beyond are refused one by one, and the connection goes on.
+    // More requests at a time than there may be: those beyond are refused one by one, and the connection continues.
     let mut frames = http2(secure, &certificate);
     for number in 0..200_u32 {
         frames.write(1, 0x5, number * 2 + 1, &get_of("/o/slow")).unwrap();

@@ -44,7 +44,7 @@ pub(super) trait Device {
     fn pause(&mut self, time: Duration);
 }
 
-/// Tells a device to receive a carrier.
+/// Tunes a device to a carrier.
 pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), String> {
     let is_18_v = matches!(carrier.polarization, Polarization::Horizontal | Polarization::Left);
     let is_high = carrier.is_high_band();
@@ -120,7 +120,7 @@ pub(super) fn open(adapter: u32, frontend: u32, carrier: Carrier) -> Result<Adap
 impl<D: Device> Input for Adapter<D> {
     fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String> {
         let length = self.device.read(&mut self.buffer, PATIENCE)?;
-        // After an overflow the stream may go on inside a packet.
+        // After an overflow the stream may continue inside a packet.
         for packet in Packets::new(&self.buffer[..length]).into_iter().flatten() {
             each(Unit::Packet(packet));
         }
