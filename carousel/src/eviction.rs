@@ -144,7 +144,7 @@ impl Order {
         Self { links: Links::default(), kind }
     }
 
-    /// Puts in a slot that is not in it. `name` tells the object again when it comes back.
+    /// Inserts a slot that is not in the order. `name` identifies the object when it is inserted again.
     pub fn insert(&mut self, slot: Slot, name: u64, bytes: u64) {
         *self.links.at(slot) = Node { name, bytes, ..EMPTY };
         match &mut self.kind {

@@ -172,7 +172,7 @@ limits! {
 
     /// Time that an incomplete object is kept after its last packet, whatever its FDT entry says.
     pub const MAX_OBJECT_SILENCE: Duration = Duration::from_secs(36 * 3600), "s" {
-        why: "A carousel may come round once a day.",
+        why: "A cycle of a carousel may take a day.",
         full: "The object is abandoned as `silent`.",
         free: "At once.",
         test: "what_never_expires_is_given_up_after_a_day_and_a_half",
@@ -188,7 +188,7 @@ limits! {
 
     /// Silence after which any session is removed.
     pub const MAX_SESSION_SILENCE: Duration = Duration::from_secs(36 * 3600), "s" {
-        why: "A carousel may come round once a day.",
+        why: "A cycle of a carousel may take a day.",
         full: "The session is removed with its objects in flight.",
         free: "At once; the session is opened again by its next packet.",
         test: "ten_thousand_sessions_come_and_go_and_the_last_is_served_like_the_first",

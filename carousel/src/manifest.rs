@@ -113,7 +113,7 @@ pub struct Manifest {
 
 /// One version of a live manifest beside another of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum VersionOrder {
     /// It goes further.
     Newer,
     /// It goes as far.
@@ -121,7 +121,7 @@ pub enum Standing {
     /// It does not go as far, and overlaps with the other or nearly does: it is late.
     Older,
     /// It ends long before the other begins: its packager has restarted, or it is very late.
-    FarBack,
+    MuchOlder,
     /// They cannot be compared.
     Unknown,
 }
@@ -141,17 +141,17 @@ impl Manifest {
 
     /// Order of this version and `other`, by media sequence numbers and parts (HLS second edition, sections 4.4.3.2 and
     /// 6.2.2: they never decrease) or by `MPD@publishTime` (ISO/IEC 23009-1 clause 5.3.1.2).
-    pub fn standing(&self, other: &Self) -> Standing {
+    pub fn compare_version(&self, other: &Self) -> VersionOrder {
         let by = |order: std::cmp::Ordering, is_far_back: bool| match order {
-            std::cmp::Ordering::Greater => Standing::Newer,
-            std::cmp::Ordering::Equal => Standing::Same,
-            std::cmp::Ordering::Less if is_far_back => Standing::FarBack,
-            std::cmp::Ordering::Less => Standing::Older,
+            std::cmp::Ordering::Greater => VersionOrder::Newer,
+            std::cmp::Ordering::Equal => VersionOrder::Same,
+            std::cmp::Ordering::Less if is_far_back => VersionOrder::MuchOlder,
+            std::cmp::Ordering::Less => VersionOrder::Older,
         };
         match (self.kind, other.kind) {
             (ManifestKind::HlsMedia, ManifestKind::HlsMedia) => {
                 let (Some(own), Some(others)) = (self.reach(), other.reach()) else {
-                    return Standing::Unknown;
+                    return VersionOrder::Unknown;
                 };
                 let first = other.first_sequence.unwrap_or(0);
                 let window = others.0.saturating_sub(first);
@@ -159,12 +159,12 @@ impl Manifest {
             }
             (ManifestKind::Dash, ManifestKind::Dash) => {
                 let (Some(own), Some(others)) = (self.publish_time_ms, other.publish_time_ms) else {
-                    return Standing::Unknown;
+                    return VersionOrder::Unknown;
                 };
                 let target_ms = i64::try_from(self.target_ms).unwrap_or(i64::MAX);
                 by(own.cmp(&others), others.saturating_sub(own) >= target_ms.saturating_mul(FAR_BACK_TARGETS))
             }
-            _ => Standing::Unknown,
+            _ => VersionOrder::Unknown,
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use carousel::flute::SessionKey;
-use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest, ManifestKind, Standing};
+use carousel::manifest::{self, MAX_MANIFEST_BYTES, Manifest, ManifestKind, VersionOrder};
 use carousel::name::ObjectKey;
 use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
@@ -303,11 +303,11 @@ impl Manifests {
         let Some(known) = self.known().peek(key).cloned() else { return };
         let has_restarted = match known.facts.kind {
             ManifestKind::Dash => known.start_ms.zip(before.start_ms).is_some_and(|(now, then)| now != then),
-            _ => match known.facts.standing(&before.facts) {
-                Standing::FarBack => true,
+            _ => match known.facts.compare_version(&before.facts) {
+                VersionOrder::MuchOlder => true,
                 // Another sender that is behind lists the same segments.
-                Standing::Older => self.lists_changed(store, key, before),
-                Standing::Newer | Standing::Same | Standing::Unknown => false,
+                VersionOrder::Older => self.lists_changed(store, key, before),
+                VersionOrder::Newer | VersionOrder::Same | VersionOrder::Unknown => false,
             },
         };
         if !has_restarted || !known.is_carried {
@@ -484,7 +484,7 @@ impl Manifests {
             patterns.len() < MAX_PATTERNS
         });
         let mut known = self.known();
-        let same = known.peek(key).filter(|it| facts.standing(&it.facts) == Standing::Same);
+        let same = known.peek(key).filter(|it| facts.compare_version(&it.facts) == VersionOrder::Same);
         let advanced_at = same.map_or(now, |it| it.advanced_at);
         let start_ms = facts.start_ms.or_else(|| known.peek(key)?.start_ms);
         known.put(
@@ -580,10 +580,10 @@ impl Known {
             .sent
             .zip(sent)
             .is_some_and(|(held, new)| new.session == held.session && new.version > held.version);
-        let is_behind = match facts.standing(&self.facts) {
-            Standing::Older => !is_later,
-            Standing::FarBack => is_carried != self.is_carried,
-            Standing::Newer | Standing::Same | Standing::Unknown => false,
+        let is_behind = match facts.compare_version(&self.facts) {
+            VersionOrder::Older => !is_later,
+            VersionOrder::MuchOlder => is_carried != self.is_carried,
+            VersionOrder::Newer | VersionOrder::Same | VersionOrder::Unknown => false,
         };
         let late = Duration::from_millis(LATE_TARGETS * self.facts.target_ms);
         is_behind && now.since(self.advanced_at) <= late
@@ -717,7 +717,7 @@ fn numbered_after(manifest: &Arc<StoredObject>, key: &ObjectKey) -> Vec<String> 
     number.map_or_else(Vec::new, |number| names_after(key.as_str(), number))
 }
 
-/// Where `name` has another number than `other`, if that is all that differs.
+/// The place where `name` has another number than `other`, if that is the only difference.
 fn one_number_of(name: &str, other: &str) -> Option<Range<usize>> {
     let is_digit = |it: &u8| it.is_ascii_digit();
     let same = |(a, b): &(u8, u8)| a == b;

@@ -22,7 +22,7 @@ fn files(receiver: &mut MemoryReceiver) -> Vec<(String, Vec<u8>)> {
     out
 }
 
-/// Paths with their content of an object carousel that somebody else made.
+/// Paths with their content of an object carousel of another sender.
 fn foreign(name: &str, pid: u16) -> Option<Vec<(String, Vec<u8>)>> {
     let path = format!("{}/../../shared/captures/dsmcc/{name}", env!("CARGO_MANIFEST_DIR"));
     let Ok(bytes) = std::fs::read(path) else {

@@ -146,7 +146,7 @@ pub fn write_sections(document: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
         let value = document.len() as u64;
         return Err(WireError::Illegal { what: "signed list", value, clause: "MAX_LIST_SECTIONS" });
     }
-    // What tells two lists apart of which sections come between each other.
+    // Digest by which two lists whose sections are interleaved are distinguished.
     let Digest([high, low, version, ..]) = Digest::of(document);
     let piece = |(number, piece): (usize, &&[u8])| {
         let head = SectionHead {

@@ -120,7 +120,7 @@ fn untrusted(shape: Shape) -> Vec<Vec<u8>> {
     let online = SecretKey::from_seed(&[8; 32]);
     let certificate = Certificate::issue(&root, online.public(), (0, 1), (0, 1 << 40), Vec::new());
     let own = Sealer::new(online, certificate, None, 0).unwrap();
-    // A genuine certificate with a signature of somebody else.
+    // A genuine certificate with a signature by another key.
     let mut forged = signed(&studio, &sealer(2, (0, 1)), 9);
     for section in &mut forged {
         let Some(signature) = Section::parse(section).ok().map(|it| it.body.len() - 150) else { continue };

@@ -196,7 +196,7 @@ fn a_hostile_list_is_bounded_and_a_lenient_one_is_read() {
         [(LeftOut::NoIdentity, 1), (LeftOut::Twice, 1), (LeftOut::TooMany, 5)].map(|(a, b)| (a, b))
     );
     assert_eq!(list.services[0].names[0].text, "<b>0");
-    // No namespace, no version, no language, a channel number that is none.
+    // No namespace, no version, no language, a malformed channel number.
     let lenient = b"<ServiceList><Name>n</Name><LCNTableList><LCNTable><LCN channelNumber='x' serviceRef='a'/></LCNTable></LCNTableList>\
         <Service><UniqueIdentifier>a</UniqueIdentifier><ServiceInstance priority='-1'><DASHDeliveryParameters/></ServiceInstance>\
         <ServiceName>n</ServiceName></Service></ServiceList>";

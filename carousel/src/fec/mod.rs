@@ -53,7 +53,7 @@ impl EncodingId {
     /// Compact FEC, RFC 5445.
     pub const COMPACT_FEC: Self = Self(130);
 
-    /// Whether we can tell the scheme's payload ID and OTI apart from the bytes.
+    /// Whether the scheme's payload ID and OTI can be read from the bytes.
     pub const fn is_known(self) -> bool {
         matches!(self.0, 0 | 1 | 2 | 5 | 6 | 128 | 129 | 130)
     }

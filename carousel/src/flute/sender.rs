@@ -243,9 +243,9 @@ impl Sender {
         (self.next_toi, self.next_instance_id)
     }
 
-    /// Goes on where another sender of the same session has ended, before anything was sent: `first` are a TOI and an FDT Instance
-    /// ID above all that it has used, `known` gives the TOI that it had for an object. All others get new ones, and every page of
-    /// the FDT a new instance. Gives back the new TOIs by the old ones.
+    /// Continues where another sender of the same session has ended, before anything was sent: `first` are a TOI and an FDT
+    /// Instance ID above all that it has used, `known` gives the TOI that it had for an object. All others get new ones, and
+    /// every page of the FDT a new instance. Returns the new TOIs by the old ones.
     ///
     /// # Errors
     /// [`SenderError`] if there are more objects than TOIs; the session is without objects then.

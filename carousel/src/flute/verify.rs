@@ -121,8 +121,8 @@ fn check(
     Ok(Examined { digest, length, checked, is_encoded: decoded.is_some() })
 }
 
-/// Decoded length as a sender gives it. By HTTP's meaning of the word `Content-Length` is that of the encoded bytes, and some
-/// senders write so; gzip and zlib tell by their own checksums whether all is there.
+/// Decoded length as a sender gives it. In HTTP `Content-Length` is the length of the encoded bytes, and some senders write
+/// so; the checksums of gzip and zlib show whether the bytes are complete.
 fn decoded_length(encoding: &Encoding, transported: &[u8], content_length: Option<u64>) -> Option<u64> {
     let has_checksum = matches!(encoding, Encoding::Gzip | Encoding::Zlib);
     content_length.filter(|&length| !has_checksum || length != transported.len() as u64)
@@ -158,7 +158,7 @@ fn decode_up_to(
         Encoding::Identity => return Ok(None),
         Encoding::Gzip => inflate(MultiGzDecoder::new(bytes), most, each),
         Encoding::Zlib => inflate(ZlibDecoder::new(bytes), most, each),
-        // HTTP means zlib by "deflate", RFC 6726 raw deflate; zlib's header and checksum tell them apart.
+        // HTTP means zlib by "deflate", RFC 6726 raw deflate; zlib's header and checksum distinguish them.
         Encoding::Deflate => match inflate(ZlibDecoder::new(bytes), most, &mut |_| true) {
             Err(VerifyError::BadEncoding) => inflate(DeflateDecoder::new(bytes), most, each),
             Err(err) => Err(err),

@@ -1,8 +1,8 @@
 //! Bytes of an object whose length is not known yet.
 //!
-//! Live objects are sent while they are made: a ROUTE object gets its length with its last packets, a segment in FLUTE
-//! chunks with its last chunk, or never. [`Growing`] takes ranges of bytes in any order, holds no more than has come, and
-//! tells how far the object reaches without a gap. [`Boxes`] tells whether what is there ends where a segment may end.
+//! Live objects are sent while they are made: a ROUTE object gets its length with its last packets, a segment in FLUTE chunks
+//! with its last chunk, or never. [`Growing`] takes ranges of bytes in any order, holds no more than has come, and gives the
+//! length of the beginning without a gap. [`Boxes`] shows whether the received bytes end where a segment may end.
 
 mod boxes;
 

@@ -23,8 +23,8 @@ limits! {
         test: "a_datagram_of_too_many_fragments_is_dropped_and_the_next_is_complete",
     }
 
-    /// Fragments of other datagrams after which an incomplete one is dropped. Identifications of 16 bits come round: a
-    /// fragment must not be joined with one of a datagram 65,536 later.
+    /// Fragments of other datagrams after which an incomplete one is dropped. Identifications of 16 bits repeat: a fragment
+    /// must not be joined with one of a datagram 65,536 later.
     const MAX_FRAGMENT_AGE: u64 = 4_096, "fragments" {
         why: "Fragments of one datagram follow each other; a reordering link shifts them by tens.",
         full: "The datagram is dropped: `fragment_expired`.",

@@ -1,9 +1,9 @@
 //! DVB-MABR session configuration (ETSI TS 103 769 V1.2.1 clause 10).
 //!
-//! A `MulticastGatewayConfiguration` tells a gateway which transport sessions exist, what they carry and how losses are
-//! repaired. Parsed by local name in whatever edition of the namespace; elements and attributes that are not known
-//! here are kept in `unknown` and written again. What the sessions mean for a receiver is [`Directory`]'s business,
-//! what their object names mean for players [`Aliases`]'.
+//! A `MulticastGatewayConfiguration` lists for a gateway the transport sessions, their content and the repair of
+//! losses. Parsed by local name in whatever edition of the namespace; elements and attributes that are not known here
+//! are kept in `unknown` and written again. The meaning of sessions for a receiver is [`Directory`]'s, the meaning of
+//! object names for players [`Aliases`]'.
 
 mod aliases;
 mod directory;

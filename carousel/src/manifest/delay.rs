@@ -1,7 +1,8 @@
 //! Presentation delay of live MPDs: how far behind the live edge players begin.
 //!
-//! A packager that writes one segment as `MPD@suggestedPresentationDelay` (FFmpeg does) makes players begin where the next segment is
-//! just being made: dash.js and Shaka Player stand still for some seconds after the start until they have fallen back far enough.
+//! A packager that writes one segment as `MPD@suggestedPresentationDelay` (FFmpeg does) makes players begin where the next
+//! segment is just being made: dash.js and Shaka Player stall for some seconds after the start until they have fallen back far
+//! enough.
 
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
@@ -12,7 +13,7 @@ use super::timeline::with_attribute;
 /// Time that a player needs beyond segment and update: the request, and the transfer of the segment to the box.
 const MARGIN_MS: u64 = 500;
 
-/// A live MPD whose suggested delay is at least what a player needs that never stands still: one segment, which is on its way; with a
+/// A live MPD whose suggested delay is at least the time without stalls: one segment, which is being sent; with a
 /// `SegmentTimeline` one update as well, after which the segment is known; and half a second. Never more than half the window.
 ///
 /// `segment_ms`: duration of its segments; `update_ms`: `MPD@minimumUpdatePeriod`, with which a player learns of segments.

@@ -116,21 +116,21 @@ fn versions_of_a_playlist_stand_by_their_sequences_and_parts() {
         Manifest::read(text.as_bytes()).unwrap()
     };
     let held = of(100, 5, 1);
-    for (other, standing) in [
-        (of(101, 5, 0), Standing::Newer),
-        (of(101, 4, 2), Standing::Newer),
-        (of(98, 7, 1), Standing::Same),
-        (of(100, 5, 0), Standing::Older),
-        (of(96, 5, 0), Standing::Older),
-        (of(91, 5, 0), Standing::Older),
-        (of(90, 5, 0), Standing::FarBack),
-        (of(0, 1, 0), Standing::FarBack),
-        (of(0, 0, 0), Standing::FarBack),
+    for (other, order) in [
+        (of(101, 5, 0), VersionOrder::Newer),
+        (of(101, 4, 2), VersionOrder::Newer),
+        (of(98, 7, 1), VersionOrder::Same),
+        (of(100, 5, 0), VersionOrder::Older),
+        (of(96, 5, 0), VersionOrder::Older),
+        (of(91, 5, 0), VersionOrder::Older),
+        (of(90, 5, 0), VersionOrder::MuchOlder),
+        (of(0, 1, 0), VersionOrder::MuchOlder),
+        (of(0, 0, 0), VersionOrder::MuchOlder),
     ] {
-        assert_eq!(other.standing(&held), standing, "{other:?}");
+        assert_eq!(other.compare_version(&held), order, "{other:?}");
     }
     let variants = Manifest::read(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n").unwrap();
-    assert_eq!(variants.standing(&held), Standing::Unknown);
+    assert_eq!(variants.compare_version(&held), VersionOrder::Unknown);
 }
 
 #[test]
@@ -141,16 +141,16 @@ fn versions_of_an_mpd_stand_by_their_publish_times() {
     };
     let held = of("publishTime=\"2026-11-29T10:00:30.5Z\"");
     assert_eq!(held.publish_time_ms, Some(1_795_946_430_500));
-    for (time, standing) in [
-        ("publishTime=\"2026-11-29T10:00:31Z\"", Standing::Newer),
-        ("publishTime=\"2026-11-29T11:00:30.500+01:00\"", Standing::Same),
-        ("publishTime=\"2026-11-29T10:00:30Z\"", Standing::Older),
-        ("publishTime=\"2026-11-29T10:00:10.501Z\"", Standing::Older),
-        ("publishTime=\"2026-11-29T10:00:10.5Z\"", Standing::FarBack),
-        ("", Standing::Unknown),
-        ("publishTime=\"soon\"", Standing::Unknown),
+    for (time, order) in [
+        ("publishTime=\"2026-11-29T10:00:31Z\"", VersionOrder::Newer),
+        ("publishTime=\"2026-11-29T11:00:30.500+01:00\"", VersionOrder::Same),
+        ("publishTime=\"2026-11-29T10:00:30Z\"", VersionOrder::Older),
+        ("publishTime=\"2026-11-29T10:00:10.501Z\"", VersionOrder::Older),
+        ("publishTime=\"2026-11-29T10:00:10.5Z\"", VersionOrder::MuchOlder),
+        ("", VersionOrder::Unknown),
+        ("publishTime=\"soon\"", VersionOrder::Unknown),
     ] {
-        assert_eq!(of(time).standing(&held), standing, "{time}");
+        assert_eq!(of(time).compare_version(&held), order, "{time}");
     }
 }
 

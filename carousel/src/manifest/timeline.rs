@@ -16,8 +16,9 @@ struct Entry {
     segments: u64,
 }
 
-/// An MPD with so many segments less at the end of each of these timelines, numbered from 0 in the order of the text. A timeline whose
-/// end only the clock tells (`@r` below 0) stays as it is, and so does one of more entries than are read. `None`: it cannot be read.
+/// An MPD with so many segments less at the end of each of these timelines, numbered from 0 in the order of the text. A
+/// timeline whose end follows from the clock (`@r` below 0) stays as it is, and so does one of more entries than are read.
+/// `None`: it cannot be read.
 pub fn shortened(text: &str, cuts: &[(usize, u64)]) -> Option<String> {
     let timelines = timelines(text)?;
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();

@@ -54,7 +54,7 @@ impl Wrapping {
     /// That of a datagram by itself; `None` if it holds no stream that is known by one datagram.
     ///
     /// A packet of ALC may look like a baseband frame: with TSI and TOI of 16 bits, bytes 4 to 13 of one object in 256 have
-    /// the right CRC-8. [`Recognizer`] tells them apart by what else goes to the same address.
+    /// the right CRC-8. [`Recognizer`] distinguishes them by the other datagrams to the same address.
     pub fn of(payload: &[u8]) -> Option<Self> {
         if are_packets(payload) {
             return Some(Self::Packets);
@@ -95,7 +95,7 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// Way in which the next datagram to `destination` holds a stream; `None` if it is of none, as far as its bytes tell.
+    /// Way in which the next datagram to `destination` holds a stream; `None` if it holds none, as far as its bytes show.
     ///
     /// A datagram that is a packet of ALC by its header and a baseband frame by its checksum is what the majority of the
     /// address's datagrams are that look like one of the two; with as many of each it is a packet.

@@ -1,4 +1,4 @@
-//! Traces on the wire that tell ROUTE from FLUTE.
+//! Evidence on the wire that distinguishes ROUTE from FLUTE.
 //!
 //! The standards say that the two cannot be told apart on the wire, only by `TransportProtocol`; senders do leave
 //! traces, though, and a laboratory without a configuration has nothing else. [`evidence`] collects them, and

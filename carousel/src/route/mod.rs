@@ -7,8 +7,8 @@
 //! object ─ Sender ─ datagram
 //! ```
 //!
-//! [`Receiver`] is the state machine of one session: one source, group and port with all its channels (TSIs). An object has
-//! no length until EXT_TOL, EXT_FTI or the B flag tell it, and sometimes nothing does: `DESIGN.md` beside this file.
+//! [`Receiver`] is the state machine of one session: one source, group and port with all its channels (TSIs). The length of
+//! an object comes with EXT_TOL, EXT_FTI or the B flag, and sometimes never: `DESIGN.md` beside this file.
 
 mod codepoint;
 mod entity;

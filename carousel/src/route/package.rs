@@ -42,7 +42,7 @@ pub struct Part {
     pub body: Range<usize>,
 }
 
-/// Undoes the compression of a package, which its first bytes tell. `None` if it is damaged or too large.
+/// Undoes the compression of a package, recognised by its first bytes. `None` if it is damaged or too large.
 pub fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Some(bytes.to_vec()).filter(|it| it.len() as u64 <= MAX_PACKAGE_BYTES);

@@ -112,7 +112,7 @@ pub struct Packet<'a> {
     pub discontinuity: bool,
     /// Programme clock reference, in units of 27 MHz.
     pub pcr: Option<u64>,
-    /// Whether it has a payload; the counter stands still where it has none.
+    /// Whether it has a payload; without one the counter does not change.
     pub has_payload: bool,
     /// The payload.
     pub payload: &'a [u8],

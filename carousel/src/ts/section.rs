@@ -200,7 +200,8 @@ pub struct SectionAssembler {
     bytes: Vec<u8>,
     position: Position,
     continuity: Option<u8>,
-    /// Payload of the last packet, to tell a repeat of it from a counter that stands still, and from 15 lost packets.
+    /// Payload of the last packet, to distinguish a repeat of it from a counter that does not change, and from 15 lost
+    /// packets.
     last: Vec<u8>,
 }
 

@@ -33,8 +33,7 @@ fn alignment(bytes: &[u8]) -> Option<(usize, usize)> {
         .find_map(|at| STRIDES.iter().find(|&&stride| fits(at, stride)).map(|&stride| (at, stride)))
 }
 
-/// Sync bytes in a row that tell a datagram of a stream from one of anything else: one of 40 million of those has them by
-/// chance.
+/// Sync bytes in a row by which a datagram of a stream is recognised: one of 40 million others has them by chance.
 const CERTAIN_DATAGRAM: usize = 4;
 
 /// Whether there are packets in a datagram, wherever the first one begins.
@@ -59,7 +58,7 @@ limits! {
     const MAX_HELD_BYTES: usize = 16 << 10, "bytes" {
         why: "Four sync bytes in a row are found in 800 bytes of a stream, ten datagrams are ample.",
         full: "The datagrams held are dropped as `unaligned`.",
-        free: "At once: the search goes on with the next datagram.",
+        free: "At once: the search continues with the next datagram.",
         test: "what_is_no_stream_is_counted_and_forgotten",
     }
 }
@@ -69,7 +68,7 @@ limits! {
 pub struct PacketSearch {
     /// Distance between packets; 0: not known yet.
     stride: usize,
-    /// The beginning of a packet; what was looked through in vain where the distance is not known.
+    /// The beginning of a packet; where the distance is not known, bytes that were searched without success.
     held: Vec<u8>,
     /// Bytes to pass over before the next packet, if nothing is held.
     skip: usize,

@@ -144,7 +144,7 @@ impl<'a> Writing<'a> {
         let texts = self.texts(synopses, MAX_SYNOPSIS[2]);
         for (language, line) in &texts {
             for (at, name) in NAMES.iter().enumerate() {
-                // A long one tells only what the medium one leaves out.
+                // A long one adds only the part that the medium one leaves out.
                 let is_more = at < 2 || line.encode_utf16().count() > MAX_SYNOPSIS[1];
                 if profile.synopses[at] && is_more {
                     let line = cut(line, MAX_SYNOPSIS[at]);

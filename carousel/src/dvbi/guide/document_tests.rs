@@ -304,7 +304,7 @@ fn a_schedule_reaches_as_far_as_its_events() {
         attributes(table(&document, "ProgramInformationTable"), "programId"),
         ["crid://a/6", "crid://a/7"]
     );
-    // A window beyond the last event keeps its own bounds, and is turned round by nobody.
+    // A window beyond the last event keeps its own bounds, in their order.
     let document = schedule(&guide, &[SERVICE], hour(90), hour(80), &Options::default()).unwrap();
     let empty = &table(&document, "ProgramLocationTable")[0];
     assert_eq!((empty.attribute("start"), empty.children.len()), (empty.attribute("end"), 0));

@@ -230,7 +230,7 @@ reasons! {
 pub const NO_END: WallTime = WallTime::from_unix_ms(i64::MAX);
 
 impl Guide {
-    /// Brings every schedule into order of time, without overlaps, gaps left as they are. Tells what it had to change, by
+    /// Brings every schedule into order of time, without overlaps, gaps left as they are. Returns the repairs, by
     /// service.
     pub fn tidy(&mut self) -> Vec<(String, EventRepair)> {
         let mut repairs = Vec::new();

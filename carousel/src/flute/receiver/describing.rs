@@ -64,7 +64,7 @@ impl<B> Receiver<B> {
         storage: &mut S,
     ) -> Verdict {
         self.empty.iter_mut().for_each(|it| it.fdt_packets = it.fdt_packets.saturating_add(1));
-        self.take_for_empty(now, storage);
+        self.complete_empty(now, storage);
         let assembled = match self.assembler.push(now, packet) {
             Ok(Some(assembled)) => assembled,
             Ok(None) => return Verdict::Fdt,
@@ -147,7 +147,7 @@ impl<B> Receiver<B> {
             } else if self.empty.iter().all(|known| known.toi != toi) {
                 let repeats = self.stats.dropped(DropReason::Repeat);
                 self.empty.push_back(Empty { toi, since: now, repeats, fdt_packets: 0 });
-                self.take_for_empty(now, storage);
+                self.complete_empty(now, storage);
             }
             return;
         }
@@ -182,7 +182,7 @@ impl<B> Receiver<B> {
 
     /// Completes zero-length objects once no packet has contradicted the length for the grace period, or for a cycle of the
     /// carousel.
-    fn take_for_empty<S: Storage<Buf = B>>(&mut self, now: Instant, storage: &mut S) {
+    fn complete_empty<S: Storage<Buf = B>>(&mut self, now: Instant, storage: &mut S) {
         let repeats = self.stats.dropped(DropReason::Repeat);
         while let Some(first) = self.empty.front()
             && (first.is_certain(now, repeats) || self.empty.len() > MAX_EMPTY)

@@ -141,7 +141,7 @@ impl DoneTable {
 
     /// Forgets TOIs that have not been seen since `before` and that `is_described` does not know. Tables shrink.
     pub(super) fn expire(&mut self, before: Instant, is_described: impl Fn(Toi) -> bool) {
-        // Packets like the last one are not looked up, so that its time stands still.
+        // Packets like the last one are not looked up, so its time is not updated.
         let last = self.last.as_ref().map(|it| it.toi);
         self.done.retain(|&toi, done| done.last_seen >= before || last == Some(toi) || is_described(toi));
         let done = &self.done;

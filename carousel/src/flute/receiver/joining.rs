@@ -52,9 +52,9 @@ limits! {
         test: "the_last_segment_of_a_session_ends_by_its_fragments",
     }
 
-    /// Chunks of one segment that wait until the bytes of one of them tell whether they repeat it or are of another run.
+    /// Chunks of one segment that wait until the bytes of one of them show whether they repeat it or are of another run.
     const MAX_AGAIN: usize = 256, "chunks" {
-        why: "A segment of ten seconds in chunks of 40 ms; the first one that has media tells.",
+        why: "A segment of ten seconds in chunks of 40 ms; the first one that has media decides.",
         full: "They are taken for another run: the segment is given up as `replaced`.",
         free: "When one of them decides, another segment begins, or the segment ends.",
         test: "the_second_pass_of_a_segment_under_new_tois_fills_its_gap",
@@ -72,7 +72,7 @@ limits! {
 reasons! {
     /// Why a segment was not joined.
     pub enum JoinFailure {
-        /// Chunks are missing, or nothing tells that it has ended.
+        /// Chunks are missing, or there is no evidence of its end.
         Incomplete = "incomplete",
         /// It made room for others.
         Displaced = "displaced",
@@ -354,7 +354,7 @@ impl Joiner {
         bytes: &[u8],
     ) -> Result<(), BytesDrop> {
         let Some(segment) = self.open.get_mut(at) else { return Ok(()) };
-        // Zero bytes with `isLast` tell the end, too.
+        // Zero bytes with `isLast` mark the end, too.
         if !bytes.is_empty() {
             segment.bytes.insert(offset, bytes)?;
         }
@@ -619,7 +619,7 @@ mod tests {
             let done = complete(&mut joiner);
             assert_eq!(done, [("1.m4s".to_owned(), other.concat(), End::LastChunk)], "{held:?}");
         }
-        // One that nothing tells from the end that is held, until the next segment begins.
+        // A chunk that agrees with the end that is held, until the next segment begins.
         let (mut joiner, longer) = (Joiner::default(), chunks(9, 1));
         for (file, bytes) in &objects("1.m4s", 10, &longer, true)[8..] {
             joiner.chunk(at(0), file, bytes);
@@ -632,7 +632,7 @@ mod tests {
         let done: Vec<(String, End)> =
             complete(&mut joiner).into_iter().map(|(name, _, end)| (name, end)).collect();
         assert_eq!(done, [("1.m4s".to_owned(), End::NextObject), ("2.m4s".to_owned(), End::LastChunk)]);
-        // Chunks that tell nothing are bounded.
+        // Undecided chunks are bounded.
         let mut joiner = Joiner::default();
         let chunk = |toi: u128, offset: usize| File {
             content_location: format!("3.m4s#{offset}"),

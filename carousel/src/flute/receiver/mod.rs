@@ -216,7 +216,7 @@ pub struct Receiver<B> {
     last_heard: Instant,
     silent: bool,
     gaps: Gaps,
-    /// The longest time between two turns of something held; it shrinks slowly when things come round faster.
+    /// The longest time between two cycles of a held object; it shrinks slowly when cycles get shorter.
     period: Option<Duration>,
     next_done_scan: Instant,
     /// Bytes of verified objects.
@@ -360,7 +360,7 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Opens the object of `packet` at `self.current`. `Ok(false)` if nothing tells yet how long it is.
+    /// Opens the object of `packet` at `self.current`. `Ok(false)` if its length is not known yet.
     fn open<S: Storage<Buf = B>>(
         &mut self,
         now: Instant,
@@ -716,8 +716,7 @@ impl<B> Receiver<B> {
         self.done.remove(toi);
     }
 
-    /// Objects that were handed out have left the cache: those of which `holds` says no are received again when they
-    /// come round.
+    /// Objects that were handed out have left the cache: those that `holds` denies are received again with the next cycle.
     pub fn forget_unless(&mut self, mut holds: impl FnMut(&Arc<File>) -> bool) {
         let table = &self.table;
         self.done.retain(|toi| table.get(toi).is_none_or(&mut holds));

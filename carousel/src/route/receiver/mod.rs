@@ -88,7 +88,7 @@ limits! {
 
     /// Silence after which an incomplete object that is carouselled is given up.
     const MAX_OBJECT_SILENCE: Duration = Duration::from_secs(600), "s" {
-        why: "Carousels of applications come round within minutes.",
+        why: "A cycle of a carousel of applications takes minutes.",
         full: "The object is given up as `incomplete`.",
         free: "At once.",
         test: "the_last_segment_ends_by_its_fragments_or_fails",
@@ -384,7 +384,7 @@ impl Receiver {
             self.complete(tsi, at, None);
         } else {
             self.begin(tsi, at);
-            self.look_at_repair(tsi, at);
+            self.check_repair(tsi, at);
             if self.channels.get(&tsi).and_then(|it| it.objects.get(at)).is_some_and(|it| it.next_has_begun) {
                 self.guess_ends(tsi, |object| object.next_has_begun, End::NextObject);
             }
@@ -673,7 +673,7 @@ impl Receiver {
     }
 }
 
-/// The length of the object that a packet tells: EXT_TOL, or the first 48 bits of EXT_FTI.
+/// The length of the object in a packet: EXT_TOL, or the first 48 bits of EXT_FTI.
 fn length_of(packet: &Packet<'_>) -> Result<Option<u64>, RouteDrop> {
     for extension in Extensions::new(packet.lct.extensions).flatten() {
         if matches!(extension.het, het::TOL_24 | het::TOL_48) {

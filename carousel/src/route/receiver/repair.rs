@@ -17,7 +17,7 @@ use crate::route::{LENGTH_BYTES, protected_oti};
 limits! {
     /// Repair symbols kept of an object whose length is not known.
     const MAX_EARLY_REPAIR: usize = 512, "symbols" {
-        why: "A fifth of a segment of 3 MB; longer ones tell their length first.",
+        why: "A fifth of a segment of 3 MB; longer ones have their length first.",
         full: "Further symbols are dropped as `repair_not_needed`.",
         free: "When the length is known, or the object ends.",
         test: "floods_of_repair_symbols_are_bounded",

@@ -46,7 +46,7 @@ impl Receiver {
         let before = object.repair.held_bytes();
         object.repair.take(&oti, packet.body, &object.bytes, object.bytes.length())?;
         self.open_bytes += object.repair.held_bytes() - before;
-        self.look_at_repair(of, at);
+        self.check_repair(of, at);
         if self.open_bytes > MAX_SESSION_BYTES {
             self.make_room();
         }
@@ -61,7 +61,7 @@ impl Receiver {
             .find_map(|flow| flow.oti)
     }
 
-    pub(super) fn look_at_repair(&mut self, tsi: u64, at: usize) {
+    pub(super) fn check_repair(&mut self, tsi: u64, at: usize) {
         let has_repair = |it: &Object| !it.repair.is_empty() && it.bytes.length().is_some();
         if !self.channels.get(&tsi).and_then(|it| it.objects.get(at)).is_some_and(has_repair) {
             return;

@@ -78,7 +78,7 @@ impl Air {
         self.sender.signalling(|packet| packets.push(packet.to_vec())).unwrap();
     }
 
-    /// All packets of an object; its length is told in the last `marked` of them.
+    /// All packets of an object; its length is in the last `marked` of them.
     fn object(&mut self, toi: u128, codepoint: u8, body: &[u8], marked: usize) {
         let count = body.len().div_ceil(PAYLOAD_BYTES);
         for (at, payload) in body.chunks(PAYLOAD_BYTES).enumerate() {
@@ -509,7 +509,7 @@ fn floods_of_repair_symbols_are_bounded() {
     }
     assert!(kept < 150 && got.objects.is_empty(), "{kept}");
     assert!(receiver.stats().recovery_failed <= u64::from(8_u32));
-    // Of an object whose length nobody has told: the extension is taken out.
+    // An object without a signalled length: the extension is taken out.
     let mut kept = 0;
     for esi in 0..2_000_u32 {
         let mut out = Vec::new();
@@ -559,7 +559,7 @@ fn floods_of_objects_channels_and_events_are_bounded() {
     }
     let held: u64 = receiver.channels.values().flat_map(|it| &it.objects).map(Object::held_bytes).sum();
     assert_eq!(held, receiver.open_bytes);
-    // Nobody polls.
+    // Events are not polled.
     for toi in 0..2 * MAX_EVENTS as u128 {
         sender.write_source((10, Toi(20_000 + toi)), 8, 0, Some(5), &[1; 5], &mut out).unwrap();
         receiver.handle_packet(at(5_000), &Packet::parse(&out).unwrap(), out.len());

@@ -57,7 +57,7 @@ impl RouteDrop {
 reasons! {
     /// Why an object of a ROUTE session was given up.
     pub enum RouteFailure in "route_failed_objects" by "reason" {
-        /// Bytes are missing, or nothing tells that it has ended.
+        /// Bytes are missing, or there is no evidence of its end.
         Incomplete = "incomplete",
         /// Nothing has given it a name.
         Unnamed = "unnamed",

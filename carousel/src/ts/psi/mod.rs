@@ -108,7 +108,7 @@ impl Stream {
         Reader::new(find(&self.descriptors, descriptor::DATA_BROADCAST_ID)?).u16("data_broadcast_id").ok()
     }
 
-    /// Makers whose receivers find system software updates in it, as the PMT tells (TS 102 006 clause 7.1); empty if it is no such
+    /// Makers whose receivers find system software updates in it, by the PMT (TS 102 006 clause 7.1); empty if it is no such
     /// stream, or one whose descriptor cannot be read.
     pub fn software_updates(&self) -> Vec<SoftwareUpdate> {
         let ids = descriptor::descriptors(&self.descriptors)

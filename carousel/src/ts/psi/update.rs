@@ -82,9 +82,9 @@ pub enum UpdateType {
     Proprietary,
     /// 1: a two-layer data carousel in this stream, without a notification table (simple profile).
     Carousel,
-    /// 2: a notification table (UNT) in this stream tells more (enhanced profile).
+    /// 2: a notification table (UNT) in this stream has details (enhanced profile).
     Notified,
-    /// 3: over a return channel, as a notification table tells.
+    /// 3: over a return channel, by a notification table.
     ReturnChannel,
     /// 4 to 15.
     Reserved(u8),
@@ -113,7 +113,7 @@ impl UpdateType {
     }
 }
 
-/// One maker's updates in a stream, as its PMT tells.
+/// One maker's updates in a stream, by its PMT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SoftwareUpdate {
     /// Maker of the receivers.
@@ -165,7 +165,7 @@ pub fn write_updates(out: &mut Vec<u8>, updates: &[SoftwareUpdate]) -> Result<()
     })
 }
 
-/// A service with updates, as a linkage of the NIT tells.
+/// A service with updates, by a linkage of the NIT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateLink {
     /// transport_stream_id, original_network_id and service_id.

@@ -3,7 +3,7 @@
 use super::symbols::coded;
 use super::*;
 
-/// A carousel of `count` objects over a lossy link until all are whole: passes needed.
+/// A carousel of `count` objects over a lossy link until all are complete: passes needed.
 fn lossy_delivery(seed: u64, loss: f64, count: usize) -> u32 {
     let bodies: Vec<Vec<u8>> = (0..count).map(|at| body(at as u8, 500 + at * 3777 % 60_000)).collect();
     let mut sender =

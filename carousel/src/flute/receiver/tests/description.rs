@@ -74,7 +74,7 @@ fn a_session_restarted_without_a_close_flag_never_mixes_two_objects() {
     assert!(bench.whole().is_empty());
     bench.feed_all(&new_data[..10]);
     assert_eq!(bench.whole(), [("live/9.m4s".to_owned(), new)]);
-    // And again after the object was whole.
+    // And again after the object was complete.
     bench.feed_all(&old_fdt);
     bench.feed_all(&old_data);
     assert_eq!(bench.whole(), [("live/1.m4s".to_owned(), old)]);
@@ -103,7 +103,7 @@ fn fdts_that_lie_about_lengths() {
     bench.feed(&by_hand(1, Some(&oti), 0, 1, b"efgh", |_| {}));
     let Some(Event::Complete { file, buf, .. }) = bench.events().pop() else { panic!("complete") };
     assert!(verify(&file, &buf).is_err());
-    // Lengths that nobody can hold.
+    // Lengths beyond any storage.
     for length in ["18446744073709551615", "17179869185"] {
         bench.feed(&fdt_by_hand(2, &describe(2, "y", &format!("Content-Length=\"{length}\" FEC-OTI-Encoding-Symbol-Length=\"4\" FEC-OTI-Maximum-Source-Block-Length=\"4\""))));
         assert_eq!(

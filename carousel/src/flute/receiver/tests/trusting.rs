@@ -39,7 +39,7 @@ fn nothing_is_opened_for_what_nobody_has_signed() {
     assert!(bench.storage.opened.is_empty() && bench.events().is_empty());
     assert_eq!(bench.drops(DropReason::FdtUntrusted), 1);
     assert_eq!(trust.report().refused[TrustDrop::Unsigned as usize], 1);
-    // The honest session uses the same TOI; what was kept early of both is told apart by the digest.
+    // The honest session uses the same TOI; early packets of both are distinguished by the digest.
     let bytes = body(2, 5000);
     let (fdt, data) = with_object(signed(SenderProfile::default(), 5), "http://h/x", &bytes);
     let (mut bench, _) = self::bench(Mode::Require);
