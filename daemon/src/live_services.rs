@@ -200,7 +200,7 @@ impl Service {
     }
 
     /// Counts deadlines that have passed, and forgets what playlists have ceased to list.
-    fn look_at_deadlines(&mut self, now: Instant) {
+    fn check_deadlines(&mut self, now: Instant) {
         let target = self.target();
         for it in &mut self.awaited {
             if !it.is_missed && now.since(it.listed_at) > target {
@@ -308,7 +308,7 @@ impl LiveServices {
         services.retain(|_, it| now.since(it.last_at) < FORGOTTEN);
         let mut changes = Vec::new();
         for (name, it) in services.iter_mut() {
-            it.look_at_deadlines(now);
+            it.check_deadlines(now);
             let state = it.state_at(now, joined_at(name));
             if state != it.state {
                 changes.push(LiveChange { service: name.clone(), from: it.state, to: state });

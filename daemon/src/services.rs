@@ -145,8 +145,8 @@ impl Services {
         let _ = self.wake.set(Box::new(wake));
     }
 
-    /// Takes over the services there are. What is known of those that stay is kept. A beginning or pattern that several of them
-    /// have tells none of them.
+    /// Takes over the services there are. The state of those that stay is kept. A prefix or pattern of several services
+    /// identifies none of them.
     pub fn set(&self, specs: &[ServiceSpec]) {
         let before = self.table();
         let mut table = Table::default();

@@ -34,7 +34,7 @@ carousel::limits! {
 
     /// Time for which a signalling document is kept after it was last received.
     pub const MAX_DOCUMENT_AGE: Duration = Duration::from_secs(36 * 3600), "s" {
-        why: "Senders repeat theirs every few seconds; a carousel may come round once a day.",
+        why: "Senders repeat theirs every few seconds; a cycle of a carousel may take a day.",
         full: "The document is removed when the next one is kept.",
         free: "At once; the next repetition is kept again.",
         test: "documents_make_room_for_others_and_are_forgotten",

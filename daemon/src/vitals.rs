@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use carousel::time::Instant;
 
-/// A watched thread that has given no sign for so long stands still. Each gives one a second or more.
+/// A watched thread without a sign of life for so long is stalled. Each gives one a second or more.
 const STANDSTILL: Duration = Duration::from_secs(10);
 /// Exit status of a process one of whose threads has panicked: that of an internal error (sysexits.h).
 const PANICKED: i32 = 70;
@@ -43,7 +43,7 @@ impl Sign {
         self.last_ns.store(now.as_nanos(), Relaxed);
     }
 
-    /// Does one piece of work of a thread that continues whatever becomes of it. `None`: it has panicked, which is counted.
+    /// Does one piece of work of a thread that continues in any case. `None`: the work has panicked, which is counted.
     pub fn survive<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(work)).ok();
         if done.is_none() {
@@ -55,7 +55,7 @@ impl Sign {
     /// Counts a panic after which the thread continues.
     pub fn survived(&self) {
         self.panics.fetch_add(1, Relaxed);
-        tracing::error!(thread = self.name, "a thread has panicked; it goes on with its next work");
+        tracing::error!(thread = self.name, "a thread has panicked; it continues with its next work");
     }
 }
 
@@ -99,7 +99,7 @@ impl Vitals {
         sign
     }
 
-    /// Names of the threads that stand still.
+    /// Names of the stalled threads.
     pub fn standing_still(&self, now: Instant) -> Vec<String> {
         self.threads(now).into_iter().filter(|it| it.is_stalled).map(|it| it.name).collect()
     }

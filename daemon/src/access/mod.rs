@@ -89,7 +89,7 @@ impl<T> Watched<T> {
         match read {
             Ok(value) => {
                 seen.1 = Arc::new(value);
-                tracing::info!(%file, "read again");
+                tracing::info!(%file, "an access file has changed and was read again");
             }
             Err(why) => tracing::error!(%file, why, "the content that was read before stays in force"),
         }

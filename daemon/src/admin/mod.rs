@@ -242,7 +242,7 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(std::time::Duration::from_secs(30))
         .serve_connection(TokioIo::new(stream), service);
-    // An operator's client that breaks off is no news.
+    // An operator's client that disconnects is not an error.
     let _ = connection.await;
 }
 
@@ -339,7 +339,7 @@ impl Admins {
     fn failing(&self) -> Vec<String> {
         let groups = self.parts.groups.all().into_iter().filter_map(|it| it.error);
         let stalled = self.parts.vitals.standing_still(clock::now());
-        groups.chain(stalled.into_iter().map(|name| format!("thread {name} stands still"))).collect()
+        groups.chain(stalled.into_iter().map(|name| format!("thread {name} is stalled"))).collect()
     }
 
     /// Objects in the cache, and those on their way.

@@ -1,5 +1,5 @@
-//! Firmware updates that are offered: reception is watched, an origin asked, the bundle handed to the installer, and what became
-//! of it reported. What is done when is decided in [`crate::firmware`].
+//! Firmware updates that are offered: watches reception, asks an origin, hands the bundle to the installer, and reports the
+//! result. The decisions are those of [`crate::firmware`].
 
 use std::collections::VecDeque;
 use std::io::Write as _;

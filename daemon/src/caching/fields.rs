@@ -22,7 +22,7 @@ const HOP_BY_HOP: [&str; 12] = [
 const OF_THE_BYTES: [HeaderName; 4] =
     [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::CONTENT_TYPE];
 
-/// The fields that go on to the next hop: without those of this connection, and without those that `Connection` names.
+/// The fields that are passed to the next hop: without those of this connection, and without those that `Connection` names.
 pub fn end_to_end(fields: &HeaderMap) -> HeaderMap {
     let named: Vec<String> = fields
         .get_all(header::CONNECTION)

@@ -36,7 +36,7 @@ struct Messages {
 }
 
 impl Messages {
-    fn tell(&mut self, why: LeftOut, count: u64, text: String) {
+    fn report(&mut self, why: LeftOut, count: u64, text: String) {
         self.counts[why as usize] += count;
         if self.texts.len() < MAX_MESSAGES {
             self.texts.push(text);
@@ -73,7 +73,7 @@ pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut Seen) -> 
     let mut messages = Messages::default();
     if keys.len() > MAX_LISTS {
         let text = format!("{} service lists are on the air, {MAX_LISTS} are read", keys.len());
-        messages.tell(LeftOut::TooManyLists, (keys.len() - MAX_LISTS) as u64, text);
+        messages.report(LeftOut::TooManyLists, (keys.len() - MAX_LISTS) as u64, text);
         keys.truncate(MAX_LISTS);
     }
     let lists: Vec<(String, &Arc<StoredObject>)> =
@@ -94,7 +94,7 @@ pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut Seen) -> 
         candidates.documents.iter().filter(|(key, _)| is_guide(key)).collect();
     if files.len() > MAX_GUIDE_FILES {
         let text = format!("{} files of guides are here, {MAX_GUIDE_FILES} are read", files.len());
-        messages.tell(LeftOut::TooManyGuideFiles, (files.len() - MAX_GUIDE_FILES) as u64, text);
+        messages.report(LeftOut::TooManyGuideFiles, (files.len() - MAX_GUIDE_FILES) as u64, text);
         files.truncate(MAX_GUIDE_FILES);
     }
     parts.extend(files.iter().map(|(key, object)| ((*key).clone(), object.meta().digest)));
@@ -176,19 +176,19 @@ fn too_long(what: &str, key: &str, object: &StoredObject) -> String {
 fn read_list(key: &str, object: &Arc<StoredObject>, messages: &mut Messages) -> Option<List> {
     let name = ObjectKey::from_kept(key).ok()?;
     let Some(bytes) = bytes_of(object) else {
-        messages.tell(LeftOut::TooLong, 1, too_long("service list", key, object));
+        messages.report(LeftOut::TooLong, 1, too_long("service list", key, object));
         return None;
     };
     match ServiceList::parse(&bytes) {
         Ok((list, left_out)) => {
             for (why, count) in left_out {
                 let text = format!("service list {key}: {count} entries left out ({})", why.as_str());
-                messages.tell(LeftOut::Entry, count, text);
+                messages.report(LeftOut::Entry, count, text);
             }
             Some(List { key: name, list })
         }
         Err(err) => {
-            messages.tell(LeftOut::Malformed, 1, format!("service list {key}: {err}"));
+            messages.report(LeftOut::Malformed, 1, format!("service list {key}: {err}"));
             None
         }
     }
@@ -206,7 +206,7 @@ fn read_guides(
         let digest = object.meta().digest;
         if known.get(*key).is_none_or(|(before, _)| *before != digest) {
             let Some(bytes) = bytes_of(object) else {
-                messages.tell(LeftOut::TooLong, 1, too_long("guide", key, object));
+                messages.report(LeftOut::TooLong, 1, too_long("guide", key, object));
                 continue;
             };
             // Manifests and other documents of the folder are no guides.
@@ -216,7 +216,7 @@ fn read_guides(
                 }
                 Err(carousel::xml::XmlError::Missing { .. }) => continue,
                 Err(err) => {
-                    messages.tell(LeftOut::Malformed, 1, format!("guide {key}: {err}"));
+                    messages.report(LeftOut::Malformed, 1, format!("guide {key}: {err}"));
                     continue;
                 }
             }
@@ -226,7 +226,7 @@ fn read_guides(
         }
     }
     if left_out > 0 {
-        messages.tell(
+        messages.report(
             LeftOut::NoRoom,
             left_out,
             format!("guide: {left_out} entries more than there is room for"),
@@ -245,7 +245,7 @@ mod tests {
     fn messages_are_bounded_and_all_are_counted() {
         let mut messages = Messages::default();
         for number in 0..MAX_MESSAGES + 5 {
-            messages.tell(LeftOut::Entry, 1, number.to_string());
+            messages.report(LeftOut::Entry, 1, number.to_string());
         }
         assert_eq!(messages.texts.len(), MAX_MESSAGES);
         assert_eq!(messages.counts[LeftOut::Entry as usize], MAX_MESSAGES as u64 + 5);

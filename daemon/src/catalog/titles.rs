@@ -258,7 +258,8 @@ impl Title {
         }
     }
 
-    /// Members that tell it from others: id, number, name, logo. `shows` says whether the box has a picture, or can get it.
+    /// Members that distinguish it from others: id, number, name, logo. `shows` says whether the box has a picture, or can
+    /// get it.
     pub(super) fn head_json(&self, shows: &impl Fn(&ObjectKey) -> bool) -> Value {
         json!({
             "id": self.id, "number": self.number, "name": by_language(&self.names, language_of(self)),

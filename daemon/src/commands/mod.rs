@@ -59,7 +59,7 @@ struct State {
     /// As of which of an operator's decisions about keys they were judged.
     decisions: u64,
     executor: Executor,
-    /// The date as far as the latest genuine document tells.
+    /// The date by the latest genuine document.
     date: u64,
     /// Messages that are shown, with their root keys.
     messages: Vec<(String, Command)>,
@@ -212,7 +212,7 @@ impl Commands {
         Some((root, command, why))
     }
 
-    /// Counts what became of a command.
+    /// Counts the outcome of a command.
     pub fn done(&self, outcome: Outcome) {
         self.outcomes.add(outcome);
     }
@@ -238,7 +238,7 @@ impl State {
         all
     }
 
-    /// The date of the system; while that is not known, as far as documents tell.
+    /// The date of the system; while that is not known, the date by documents.
     fn date_at(&self, wall: Option<WallTime>) -> u64 {
         wall.map_or(self.date, WallTime::unix_seconds)
     }

@@ -281,7 +281,7 @@ impl<S: ObjectStore> Delivery<S> {
     }
 
     /// Says of the segments that are joined from chunks of a session whether anything brings the chunk that comes next.
-    fn tell_joined(&self, now: Instant, session: SessionKey) {
+    fn report_joined(&self, now: Instant, session: SessionKey) {
         let Some(joiner) = self.live.joiners.get(&session) else { return };
         let growing = joiner.unfinished(now).filter_map(|segment| {
             let buf = self.live.growing.get(&ObjectRef { session, toi: segment.file.toi })?;
@@ -318,7 +318,7 @@ impl<S: ObjectStore> Delivery<S> {
     }
 
     /// Says of the objects of a session of ROUTE whether their next packets are late.
-    fn tell_growing(&self, now: Instant, at: RouteKey) {
+    fn report_growing(&self, now: Instant, at: RouteKey) {
         let Some(receiver) = self.live.routes.get(&at) else { return };
         for it in receiver.growing(now) {
             let object = ObjectRef { session: session_of(at, it.tsi), toi: it.toi };
@@ -434,11 +434,11 @@ impl<S: ObjectStore> Delivery<S> {
         }
         for &at in &touched_routes {
             if let Some(receiver) = self.live.routes.get(&at) {
-                self.tell_growing(receiver.last_heard(), at);
+                self.report_growing(receiver.last_heard(), at);
             }
         }
         for &session in &touched_joiners {
-            self.tell_joined(touched_at, session);
+            self.report_joined(touched_at, session);
         }
         // Their memory is used again.
         self.live.touched_routes = touched_routes;
@@ -454,7 +454,7 @@ impl<S: ObjectStore> Delivery<S> {
             receiver.handle_timeout(now);
             let is_spent = now.since(receiver.last_heard()) >= SPENT_SESSION_SILENCE;
             self.route_events(now, at);
-            self.tell_growing(now, at);
+            self.report_growing(now, at);
             if is_spent {
                 self.counters.sessions_expired += 1;
                 self.end_route(now, at);
@@ -466,7 +466,7 @@ impl<S: ObjectStore> Delivery<S> {
                 joiner.handle_timeout(now);
             }
             self.joined(now, session);
-            self.tell_joined(now, session);
+            self.report_joined(now, session);
         }
     }
 

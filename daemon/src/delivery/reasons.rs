@@ -19,7 +19,7 @@ carousel::reasons! {
         NoRoom = "no_room",
         /// The sender put another object in its place.
         Replaced = "replaced",
-        /// A live object: parts of it are missing, or nothing tells that it has ended, and the sender has continued.
+        /// A live object: parts of it are missing, or there is no evidence of its end, and its sender has moved on.
         Incomplete = "incomplete",
         /// Its session was closed here: forgotten after silence, displaced, or no longer listened to.
         SessionEnded = "session_ended",

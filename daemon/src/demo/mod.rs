@@ -180,7 +180,7 @@ struct Stage {
 
 impl Stage {
     fn new(folder: &Path, listen: SocketAddr) -> Self {
-        // Demos of one machine do not hear each other.
+        // Demos of one machine do not receive each other's packets.
         let [.., a, b] = std::process::id().to_be_bytes();
         let groups = (1..=5).map(|last| SocketAddrV4::new(Ipv4Addr::new(239, a, b, last), 49_001)).collect();
         let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
@@ -298,8 +298,8 @@ async fn broadcast(mut channel: Channel, mut next_s: u64) -> Result<(), String> 
     }
 }
 
-/// Makes what is there at the beginning: films, posters, the guide, and the first segments of the channel, which goes on at the
-/// second that is returned.
+/// Makes the initial files: films, posters, the guide, and the first segments of the channel, which continues at the second
+/// that is returned.
 fn produce(stage: &Stage) -> Result<(Channel, u64, Vec<Film>), String> {
     let failed = |err: io::Error| format!("{}: {err}", stage.folder.display());
     let origin = stage.at("origin");

@@ -23,7 +23,7 @@ fn look(stream: &TransportStream, config: &Config, is_running: bool, listen: Dur
     let about = format!("stream {}", stream.from);
     let is_tuner = matches!(stream.from, From::Dvb { .. } | From::SatIp { .. });
     if is_tuner && is_running {
-        let what = "the running daemon has the tuner; `skycached status` tells its signal";
+        let what = "the running daemon has the tuner; `skycached status` shows its signal";
         return vec![Finding::fine(about, what)];
     }
     let opened = input::open(stream, &config.receive.interface, config.receive.socket_buffer_bytes);
@@ -99,7 +99,7 @@ impl Content {
                 From::Udp(_) | From::Frames(_) => {
                     "see what is said of the interface; `tcpdump` shows what comes"
                 }
-                _ => "`skycached status` tells the signal while the daemon runs",
+                _ => "`skycached status` shows the signal while the daemon runs",
             };
             return vec![warning("nothing comes".to_owned(), fix)];
         }

@@ -256,7 +256,7 @@ pub(super) fn choose<'a>(
 /// Result of an update that was begun before, as far as the running version shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It goes on as it is.
+    /// The update continues.
     Open,
     /// Its version runs.
     Done,

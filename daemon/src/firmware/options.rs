@@ -25,7 +25,7 @@ pub struct FirmwareOptions {
     pub url: String,
     /// Interval at which `url` is asked for, in seconds; each box begins at a moment of its own.
     pub url_interval_s: u64,
-    /// URL to which what becomes of updates is sent with `POST`, as JSON. Left out: nothing is sent.
+    /// URL to which results of updates are sent with `POST`, as JSON. Left out: nothing is sent.
     pub report_url: String,
     /// Seconds over which boxes are dispersed when they report.
     pub report_within_s: u64,

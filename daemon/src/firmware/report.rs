@@ -26,7 +26,7 @@ carousel::limits! {
     }
 }
 
-/// Bundles by what became of them, since the box was made.
+/// Bundles by result, since the box was made.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counters {
     /// Slots that were written and armed.

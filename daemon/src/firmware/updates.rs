@@ -241,7 +241,7 @@ impl Updates {
         &self.held
     }
 
-    /// Counters of updates by what became of them.
+    /// Counters of updates, by outcome.
     pub const fn outcomes(&self) -> &Counts<UpdateOutcome> {
         &self.outcomes
     }
@@ -442,7 +442,7 @@ impl Updates {
         (step, holds)
     }
 
-    /// Settles what the remembered update has come to, as the running version tells.
+    /// Settles the outcome of the remembered update, by the running version.
     fn settle(&self, state: &mut State, version: &str, date: Option<u64>) {
         let Some(release) = &state.memory.release else { return };
         match decide::fate(release, version, state.is_installing, date, &self.boot) {

@@ -390,7 +390,7 @@ fn an_update_that_is_offered_under_another_url_is_kept_under_that_one() {
     updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
     let moved = Offer { url: "https://other.example.com/1.5.raucb".to_owned(), ..offer("1.5") };
     offered(&updates, 6, std::slice::from_ref(&moved));
-    // What is whole under the old name is not what is installed.
+    // A complete object under the old name is not the installed one.
     assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
     assert_eq!(
         (updates.remembered(), updates.wanted().unwrap().url),

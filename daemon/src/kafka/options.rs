@@ -18,7 +18,7 @@ pub struct Kafka {
     pub node: String,
     /// Topic of purges; this box takes all of its messages. Empty: none.
     pub purge_topic: String,
-    /// Topic to which this box says what became of purges. Empty: none.
+    /// Topic to which this box sends the results of purges. Empty: none.
     pub results_topic: String,
     /// Topic to which measurements of players (CMCD) are written, one row a message. Empty: none are made.
     pub qoe_topic: String,

@@ -21,7 +21,7 @@ carousel::limits! {
     /// Ids of purges that are remembered.
     pub(super) const MAX_IDS: usize = 10_000, "ids" {
         why: "Each takes up to 128 bytes; a sender that repeats a message does so within minutes.",
-        full: "The oldest is forgotten: a message with it would be done again, which does no harm.",
+        full: "The oldest is forgotten: a message with it would be done again, which changes nothing.",
         free: "With the next purge.",
         test: "a_place_is_kept_and_ids_are_remembered",
     }
@@ -73,7 +73,7 @@ impl Place {
         self.document.offsets.get(&partition).copied()
     }
 
-    /// Goes on with another message.
+    /// Continues with another message.
     pub fn advance(&mut self, partition: i32, next: i64) {
         self.document.offsets.insert(partition, next);
     }

@@ -7,7 +7,7 @@
 //!    └─────────────────────────────────────────────────────┘
 //! ```
 //!
-//! An origin that has failed is probed every few seconds ([`Breakers::troubled`]), so that the circuit opens before
+//! An origin that has failed is probed every few seconds ([`Breakers::failing`]), so that the circuit opens before
 //! players have waited for five timeouts, and is half open as soon as the origin answers again. Healthy origins are not
 //! probed: probes by a million boxes every five seconds would be their heaviest load.
 
@@ -142,7 +142,7 @@ impl Breakers {
     }
 
     /// URLs of origins that have failed and not been well since: those to look at.
-    pub(super) fn troubled(&self) -> Vec<String> {
+    pub(super) fn failing(&self) -> Vec<String> {
         let scheme = |circuit: &Circuit| if circuit.is_tls { "https" } else { "http" };
         self.circuits().iter().map(|(name, circuit)| format!("{}://{name}/", scheme(circuit))).collect()
     }
@@ -191,7 +191,7 @@ mod tests {
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
         breakers.note("https://cdn:8443/film/1.m4s", Ended::Unreachable, at(1));
         breakers.note("http://well/film/1.m4s", Ended::Well, at(1));
-        assert_eq!(breakers.troubled(), ["https://cdn:8443/"]);
+        assert_eq!(breakers.failing(), ["https://cdn:8443/"]);
         for look in 0..4 {
             breakers.looked("https://cdn:8443/", Ended::Unreachable, at(5 + 5 * look));
         }
@@ -204,7 +204,7 @@ mod tests {
             breakers.admits("https://cdn:8443/x", at(25)) && !breakers.admits("https://cdn:8443/x", at(25))
         );
         breakers.note("https://cdn:8443/x", Ended::Well, at(26));
-        assert!(breakers.troubled().is_empty());
+        assert!(breakers.failing().is_empty());
     }
 
     #[test]

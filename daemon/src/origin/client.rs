@@ -727,7 +727,7 @@ impl Client {
     pub async fn watch_health(&self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
-            for url in self.breakers.troubled() {
+            for url in self.breakers.failing() {
                 let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(no_body()) else {
                     continue;
                 };
@@ -740,7 +740,7 @@ impl Client {
                 self.breakers.looked(&url, ended, clock::now());
                 tracing::debug!(url, ?ended, "health of an origin that failed");
             }
-            self.look_at_parents().await;
+            self.check_parents().await;
         }
     }
 

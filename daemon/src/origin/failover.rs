@@ -52,7 +52,7 @@ impl Turn {
 }
 
 impl Candidate {
-    /// Notes what it has answered; what becomes of the body is noted when it has come.
+    /// Records its answer; the result of the body is recorded at its end.
     fn note(&self, result: &mut Result<Reply, OriginError>) {
         if let Some(member) = &self.member {
             member.requests.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +222,7 @@ impl Client {
     }
 
     /// Looks at the health of every parent once, all at a time.
-    pub(super) async fn look_at_parents(&self) {
+    pub(super) async fn check_parents(&self) {
         let mut looks = tokio::task::JoinSet::new();
         for (url, member) in self.parents().health() {
             let (client, limit) = (self.pool().clone(), self.own_limit());

@@ -103,7 +103,8 @@ async fn what_was_purged_since_it_was_asked_for_is_not_kept() {
     assert!(!tested.context.store.contains("h/a.m4s"));
 }
 
-/// An origin that has 8 bytes of one version, and sends `second` to whoever does not ask for the first four.
+/// An origin that has 8 bytes of one version, and sends `second` to requests that do not ask for the first
+/// four.
 fn in_parts(second: String) -> String {
     origin(move |head| {
         if head.contains("range: bytes=0-3") {

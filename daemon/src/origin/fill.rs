@@ -388,7 +388,7 @@ impl Filler {
         })
     }
 
-    /// Fetches `url` as `key`, or joins who does so already. Goes on when the first who asked has left.
+    /// Fetches `url` as `key`, or joins a fetch of it. Continues when the client that began it has left.
     pub async fn fill(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
         let may_be_stale = || ask.held.as_ref().is_some_and(|held| held.staleness(clock::steady()).if_error);
         if is_remembered(&self.failing, key, FAILING_FOR) && may_be_stale() {
@@ -397,7 +397,7 @@ impl Filler {
         if is_remembered(&self.unshared, key, UNSHARED_FOR) {
             return self.alone(key, url, ask).await;
         }
-        // Each slot that is waited for in vain was another's response; there are as many as a name has.
+        // The response of each slot that was waited for without success was another; there are as many as a name has.
         for _ in 0..MAX_FILLS_OF_A_NAME {
             match self.turn(key, &ask) {
                 Turn::Done(result) => return result,

@@ -33,9 +33,9 @@ pub struct Route {
     /// Methods beside GET and HEAD that are passed on to the origin.
     #[serde(default = "Route::default_methods")]
     pub methods: Vec<String>,
-    /// The only request fields that go on to the origin beside the usual ones: names, or `*` for all. Without it all are passed on that
-    /// do not change which request the origin believes to have got, and a response that repeats the value of an unusual one
-    /// is not kept.
+    /// The only request fields that are passed to the origin beside the usual ones: names, or `*` for all. Without it all
+    /// fields are passed that do not change the origin's reading of the request (method, URL), and a response that repeats the
+    /// value of an unusual one is not kept.
     #[serde(default)]
     pub request_fields: Option<Vec<String>>,
     /// Query parameters that are no part of the cache key: `true` for all, or their names.

@@ -70,14 +70,14 @@ pub struct ParentGroup {
     /// Ask the next member too if the first one is silent for longer than 95 of 100 responses took.
     #[serde(default = "yes")]
     pub hedge: bool,
-    /// Time for which a member may be silent before the request goes on to the next one or the origin. Blocking playlist
+    /// Time for which a member may be silent before the request is passed to the next one or the origin. Blocking playlist
     /// reloads may take as long as the route gives origins.
     #[serde(default = "ParentGroup::default_timeout_ms")]
     pub timeout_ms: u64,
     /// Ask the origin of the route when no member answers.
     #[serde(default = "yes")]
     pub origin_last: bool,
-    /// Path of each member that tells whether it is well: any answer below 500.
+    /// Path of each member whose response shows its health: any answer below 500 is good.
     #[serde(default = "ParentGroup::default_health_path")]
     pub health_path: String,
     /// The caches.

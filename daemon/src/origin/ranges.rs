@@ -130,7 +130,7 @@ fn boundary_of(content_type: &str) -> Option<String> {
     (!boundary.is_empty() && boundary.len() <= 200).then(|| boundary.to_owned())
 }
 
-/// Parts with their offsets; a part that lies about its length ends the walk.
+/// Parts with their offsets; a part whose length is wrong ends the walk.
 fn parse_multipart(all: &Bytes, boundary: &str) -> Vec<(u64, Bytes)> {
     let delimiter = format!("--{boundary}");
     let find = |from: usize, needle: &[u8]| {

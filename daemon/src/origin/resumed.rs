@@ -7,8 +7,8 @@
 //!                                                                                         └ wrong: all of it is dropped
 //! ```
 //!
-//! Bytes of two versions never make one object: `If-Range` says which version they are of, and where an origin has no validator the
-//! digest tells in the end. A checkpoint never claims bytes that are not on the disk.
+//! Bytes of two versions never make one object: `If-Range` names their version, and where an origin has no validator the digest
+//! decides in the end. A checkpoint never claims bytes that are not on the disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -128,7 +128,7 @@ impl Filler {
         for span in claimed {
             let is_first = span.start == range.start;
             let (filler, flight, fields) = (Arc::clone(self), Arc::clone(flight), fields.clone());
-            // Goes on when the player has left.
+            // Continues when the player has left.
             let begun = self.runtime.spawn(async move { filler.begin_span(flight, span, fields).await });
             if is_first {
                 first = Some(begun);

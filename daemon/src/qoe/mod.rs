@@ -41,7 +41,7 @@ use session::{Sessions, whole};
 carousel::limits! {
     /// Reports of workers that wait for the thread.
     const MAX_WAITING: usize = 16_384, "reports" {
-        why: "Each takes about 1 KB; at 10,000 a second a disk may stand still for over a second.",
+        why: "Each takes about 1 KB; at 10,000 a second a disk may block for over a second.",
         full: "The report is dropped as `busy`; an event's POST is answered with 503.",
         free: "When the thread has written it.",
         test: "what_finds_no_room_is_counted",

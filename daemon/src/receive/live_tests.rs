@@ -24,7 +24,7 @@ const PAYLOAD_BYTES: usize = 500;
 const MEDIA: u64 = 10;
 const REPAIR: u64 = 11;
 
-/// Nobody waits for signalling.
+/// There is no reader of signalling.
 struct Ignored;
 
 impl FinishSink for Ignored {

@@ -336,7 +336,7 @@ impl SessionStorage<'_> {
             false => flight.goes_before_carousel(),
         };
         if other.is_some_and(|flight| goes_before(&flight)) {
-            // Soon it will be held. An origin that trickles gives way at the next offer, after `refused_retry`.
+            // Soon it will be held. An origin that trickles makes room at the next offer, after `refused_retry`.
             return Err(Refusal::NoRoom);
         }
         let object = ObjectRef { session: self.session, toi: file.toi };

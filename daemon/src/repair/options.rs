@@ -15,7 +15,7 @@ pub struct Repair {
     /// Further wait, drawn again each time between 0 and this, where the sender does not say.
     pub random_back_off_ms: u64,
     /// An object that no player waits for and that the carousel brings again within this time is left to the carousel.
-    /// How often things come round is learned from repeats of what is held. 0: origins are asked regardless.
+    /// The length of a cycle is learned from repeats of held objects. 0: origins are asked regardless.
     pub carousel_wait_ms: u64,
     /// Origins that have failed are looked at this often, so that no player has to find out; 0: never.
     pub health_check_interval_ms: u64,

@@ -388,12 +388,12 @@ mod tests {
         assert_eq!(tested.0.refusal("c"), Some(JoinRefusal::LimitAsked));
         assert_eq!(tested.asked(3, "c"), "ab");
         assert_eq!(tested.events(), ["+a asked", "+b asked", "!c limit_asked"], "said once");
-        // Nobody asks for a any more: its grace time gives way to who waits.
+        // Service a is no longer requested: its grace time ends for the waiting players.
         assert_eq!(tested.asked(5, "b"), "ab");
         assert_eq!(tested.later(6), "bc");
         assert_eq!(tested.events(), ["-a displaced", "+c asked"].map(str::to_owned));
         assert_eq!(tested.0.refusal("c"), None);
-        // The session thread tells all last requests each second, also that one.
+        // The session thread reports all last requests each second, also that one.
         tested.0.asked(at(7), "a", at(0));
         assert_eq!((tested.later(7), tested.0.refusal("a")), ("bc".to_owned(), None));
         // Both are watched: a player of a third one changes nothing, however often it asks.

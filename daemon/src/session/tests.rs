@@ -290,7 +290,7 @@ fn services_of_low_level_signalling_are_expected_and_go_with_their_table() {
     let receive = Receive { multicast: false, announcement: Vec::new(), lls: groups, ..Receive::default() };
     let mut tested = start_with(receive.clone());
     assert_eq!(tested.expected(), [9, 4937]);
-    // The same table on a group that is none of low-level signalling says nothing.
+    // The same table on a group that is not one of low-level signalling says nothing.
     tested.commands.document(atsc_document("239.1.1.8:4937", LLS_TYPE, &service_list(&[6])));
     tested.commands.document(atsc_document(lls, LLS_TYPE, &service_list(&[5])));
     assert_eq!(tested.expected(), [5, 9, 4937]);

@@ -126,8 +126,8 @@ impl Shares {
         self.0.push(Arc::downgrade(share));
     }
 
-    /// Takes the room of the least that gives way to `other`: of the lowest rank, the one that was written to longest ago. Gives
-    /// the bytes.
+    /// Takes the room of the least object that ranks below `other`: of the lowest rank, the one that was written to longest
+    /// ago. Returns the bytes.
     pub(super) fn take_from_least(&self, other: &Share) -> Option<u64> {
         let now = clock::now();
         let all = self.0.iter().filter_map(Weak::upgrade);

@@ -118,7 +118,7 @@ impl Growth {
         (end <= most).then(|| self.store.growing_room(step)).flatten().map(|room| (room, step))
     }
 
-    /// Goes on in a file on the disk, if there is free room for it.
+    /// Continues in a file on the disk, if there is free room for it.
     fn move_to_disk(&self, memory: &File, written: u64, end: u64, rooms: &mut Rooms) -> bool {
         if !self.keep || self.placement.is_short_lived {
             return false;

@@ -35,7 +35,7 @@ carousel::limits! {
     /// Spans that wait for the collector.
     pub(super) const MAX_QUEUE: usize = 4096, "spans" {
         why: "Each takes about a kilobyte; a second of a busy edge at the default share has fewer.",
-        full: "The span is dropped, and counted as queue_full; its request goes on.",
+        full: "The span is dropped, and counted as queue_full; its request is served.",
         free: "When the collector has taken a batch, or it was given up.",
         test: "spans_that_nobody_takes_are_dropped_and_counted",
     }

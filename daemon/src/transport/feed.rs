@@ -119,8 +119,8 @@ impl Carousel {
     }
 }
 
-/// Looks (a second each) at a carousel whose base the tables do not tell, before it does without: the SDT comes every two
-/// seconds.
+/// Searches (a second each) for the base of a carousel that is not in the tables, before it is used without: the SDT comes
+/// every two seconds.
 const MOST_LOOKS: u32 = 5;
 
 /// See the module head.
@@ -241,7 +241,7 @@ impl Feed {
             }
         });
         if self.multiplex.tables().generation() != self.tables_generation {
-            self.look_at_updates();
+            self.check_updates();
         }
         if let Some(pid) = changed {
             self.take_files(pid, output);
@@ -251,7 +251,7 @@ impl Feed {
     /// Finds the carousels whose updates are for receivers of other makers, and forgets what has come of them: a PMT may follow the
     /// carousel that it describes.
     #[cold]
-    fn look_at_updates(&mut self) {
+    fn check_updates(&mut self) {
         self.tables_generation = self.multiplex.tables().generation();
         let Some(makers) = &self.software_updates else { return };
         let mut foreign = BTreeSet::new();
@@ -341,7 +341,7 @@ impl Feed {
 
     /// Looks at what time has done, once a second: what the cache has lost comes again.
     pub fn tick(&mut self) {
-        self.look_at_trust();
+        self.check_trust();
         for carousel in self.carousels.values_mut().filter(|it| it.modules.base.is_none()) {
             carousel.looks += 1;
         }
@@ -357,7 +357,7 @@ impl Feed {
     }
 
     /// Takes over changed keys and modes.
-    fn look_at_trust(&mut self) {
+    fn check_trust(&mut self) {
         let (mode, generation) = (self.trust.mode_of(""), self.trust.generation());
         let was = std::mem::replace(&mut self.mode, mode);
         if was != mode {
@@ -459,7 +459,7 @@ fn dvb_url(tables: &Tables, pid: Pid) -> Option<String> {
     Some(format!("dvb://{onid:x}.{tsid:x}.{service_id:x}{tag}/"))
 }
 
-/// The same where no table tells the network.
+/// The same without a network in the tables.
 fn bare_url(tables: &Tables, pid: Pid) -> String {
     let tsid = tables.transport_stream_id.unwrap_or(0);
     let service_id = tables.component(pid).and_then(|it| it.service_id).unwrap_or(0);

@@ -228,7 +228,7 @@ impl Turn<'_> {
                 input.want(&wanted)?;
                 pids = wanted;
             }
-            self.look_at_signal(input, now, &mut lock)?;
+            self.check_signal(input, now, &mut lock)?;
             self.state.shard_full = self.forward.lost();
             self.feed.report(self.state);
             if let Some(unwrap) = input.unwrap() {
@@ -240,7 +240,7 @@ impl Turn<'_> {
     }
 
     /// Does what the signal asks for.
-    fn look_at_signal(&mut self, input: &mut dyn Input, now: Instant, lock: &mut Lock) -> Result<(), String> {
+    fn check_signal(&mut self, input: &mut dyn Input, now: Instant, lock: &mut Lock) -> Result<(), String> {
         self.state.signal = input.signal();
         let Some(signal) = self.state.signal else { return Ok(()) };
         match lock.look(signal.locked, now) {

@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(500);
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(1800);
 
 impl<S: ObjectStore> Delivery<S> {
-    /// Objects have left the cache: they are received again when they come round.
+    /// Objects have left the cache: they are received again with the next cycle.
     pub fn handle_evictions(&mut self) {
         let store = &self.store;
         for (key, receiver) in self.sessions.iter_mut() {

@@ -367,7 +367,7 @@ impl<S: ObjectStore> Delivery<S> {
                     self.store.expect(object.buf(), receiver.next_pass(toi));
                 }
                 self.start_repair(now, at(toi), Kind::Ranges, None);
-                self.tell_stalled(now, at(toi));
+                self.report_stalled(now, at(toi));
             }
             Event::Resumed { toi } => self.resumed(now, at(toi)),
             Event::Replaced { toi, file, buf } => {

@@ -59,7 +59,7 @@ impl<S: ObjectStore> Delivery<S> {
         if self.objects.state(&object) == Some(State::Stalled) {
             self.objects.set(now, &object, State::Arriving);
         }
-        self.tell_stalled(now, object);
+        self.report_stalled(now, object);
     }
 
     pub(in crate::delivery) fn complete(

@@ -163,7 +163,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
         self.repairs.tasks += 1;
         found.repair = Some(Task::new(kind, needed_by));
-        self.tell_stalled(now, object);
+        self.report_stalled(now, object);
         let next_pass = match kind {
             Kind::Ranges => self.sessions.get_mut(&object.session).and_then(|it| it.next_pass(object.toi)),
             Kind::Unseen => None,
@@ -253,7 +253,7 @@ impl<S: ObjectStore> Delivery<S> {
             self.stop_repair(now, object, Some(RepairOutcome::OriginFailed));
         } else {
             self.schedule(now, object);
-            self.tell_stalled(now, object);
+            self.report_stalled(now, object);
         }
     }
 
@@ -261,7 +261,7 @@ impl<S: ObjectStore> Delivery<S> {
     pub(super) fn stop_repair(&mut self, now: Instant, object: ObjectRef, outcome: Option<RepairOutcome>) {
         self.end_repair(object, outcome);
         if self.objects.state(&object) != Some(State::Repairing) {
-            self.tell_stalled(now, object);
+            self.report_stalled(now, object);
             return;
         }
         let receiver = self.sessions.get_mut(&object.session);
@@ -273,7 +273,7 @@ impl<S: ObjectStore> Delivery<S> {
                 // An object with a waiting client was repaired while its packets came.
                 let state = if is_stalled { State::Stalled } else { State::Arriving };
                 self.objects.set(now, &object, state);
-                self.tell_stalled(now, object);
+                self.report_stalled(now, object);
             }
             (None, true) => self.objects.set(now, &object, State::Announced),
             // It expired while an origin was asked.
@@ -283,7 +283,7 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// Sets whether anything brings more of an object, for its readers. A repair that has failed does not, until bytes of it
     /// come.
-    pub(super) fn tell_stalled(&mut self, now: Instant, object: ObjectRef) {
+    pub(super) fn report_stalled(&mut self, now: Instant, object: ObjectRef) {
         let receiver = self.sessions.get(&object.session);
         if let Some(in_flight) = receiver.and_then(|it| it.object(object.toi)) {
             let is_stalled = self.is_stalled(object.session, in_flight);

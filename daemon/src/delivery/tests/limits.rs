@@ -152,7 +152,7 @@ fn repairs_that_end_before_they_get_a_slot_leave_nothing_behind() {
         world.send_fdt(true);
         let packet = world.first_packet(toi);
         world.arrive(&packet);
-        // Nobody has a slot for it, and the carousel brings the rest.
+        // There is no slot for it, and the carousel brings the rest.
         world.pass_alone(Duration::from_secs(10));
         assert!(world.delivery.has_repairs(), "{at}");
         world.deliver_only(toi);

@@ -76,12 +76,12 @@ fn bodies(kind: u8, version: u8) -> Vec<(&'static str, Vec<u8>)> {
     NAMES.iter().enumerate().map(|(at, name)| (*name, body(at).collect())).collect()
 }
 
-/// Whoever sends; all but the first are attackers.
+/// The senders; all but the first are attackers.
 #[derive(Debug, Clone, Copy)]
 enum Attack {
     /// Without a signature.
     Unsigned,
-    /// Signed by a key that nobody trusts.
+    /// Signed by an untrusted key.
     Untrusted,
     /// The honest FDT with bytes changed, and the attacker's bytes under its TOIs.
     Forged,

@@ -36,7 +36,7 @@ const TURN: usize = 256;
 /// with the session will do.
 const KEEP_ALIVE: [&str; 3] = ["OPTIONS", "GET_PARAMETER", "PLAY"];
 
-/// Assumptions about a DVB-S2 carrier that the configuration does not tell.
+/// Assumptions about a DVB-S2 carrier that is not fully configured.
 #[derive(Debug, Clone, Copy)]
 struct Assumed {
     modulation: &'static str,
@@ -263,7 +263,7 @@ fn port_pair(own: std::net::IpAddr) -> Result<(UdpSocket, UdpSocket), String> {
     Err("no two ports that follow each other are free".to_owned())
 }
 
-/// The queries that there are for a carrier: one if the configuration tells everything.
+/// The queries for a carrier: one if it is fully configured.
 fn queries(carrier: &Carrier) -> Vec<String> {
     let mut queries = Vec::with_capacity(ASSUMED.len());
     for attempt in 0..ASSUMED.len() {

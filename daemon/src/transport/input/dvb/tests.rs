@@ -2,7 +2,7 @@ use super::*;
 use std::mem::{offset_of, size_of};
 use std::process::Command;
 
-/// Writes down what it is told.
+/// Records the calls.
 #[derive(Default)]
 struct Notebook {
     told: Vec<String>,
