@@ -625,8 +625,8 @@ impl Broadcast {
         &self.in_force
     }
 
-    /// Goes on in the place of another headend that has ended: with its numbers by session, and versions of signatures above those
-    /// that it may have used. Documents with a version or a date are made again. Gives back how many objects keep their TOI.
+    /// Continues in the place of another headend that has ended: with its numbers by session, and versions of signatures above
+    /// those that it may have used. Documents with a version or a date are made again. Returns how many objects keep their TOI.
     ///
     /// # Errors
     /// An object that does not fit its session.

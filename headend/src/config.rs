@@ -35,13 +35,13 @@ pub struct Config {
     /// Description of this NIP stream in the announcement channel.
     #[serde(default)]
     pub nip: Nip,
-    /// Catalogue for televisions: with this table the catalogue goes on the air.
+    /// Catalogue for televisions: with this table the catalogue is sent.
     #[serde(default)]
     pub dvb_i: Option<DvbI>,
     /// Settings of the carousel.
     #[serde(default)]
     pub carousel: Carousel,
-    /// Signing of the carousel: with this table receivers can tell it from others'.
+    /// Signing of the carousel: with this table receivers can distinguish it from others.
     #[serde(default)]
     pub signing: Option<Signing>,
     /// Firmware updates for receivers, as `headend firmware` offers them. Needs `[signing]`.

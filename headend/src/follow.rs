@@ -283,9 +283,9 @@ impl Following {
             }
             if is_rescan {
                 since_rescan = Duration::ZERO;
-                if self.look_at_catalog().is_none()
-                    || self.look_at_commands().is_none()
-                    || self.look_at_firmware().is_none()
+                if self.check_catalog().is_none()
+                    || self.check_commands().is_none()
+                    || self.check_firmware().is_none()
                 {
                     return;
                 }
@@ -294,7 +294,7 @@ impl Following {
     }
 
     /// Makes the catalogue again if something that it is made of has changed. `None` if the receiver is gone.
-    fn look_at_catalog(&mut self) -> Option<()> {
+    fn check_catalog(&mut self) -> Option<()> {
         let Some(catalog) = &mut self.catalog else { return Some(()) };
         let inventories: Vec<&Inventory> = self.sources.iter().map(|it| &it.known).collect();
         let now = self.clocks.wall();
@@ -306,7 +306,7 @@ impl Following {
     }
 
     /// Reports commands to receivers that are new, have expired or were cancelled. `None` if the receiver is gone.
-    fn look_at_commands(&mut self) -> Option<()> {
+    fn check_commands(&mut self) -> Option<()> {
         let Some(folder) = spool::folder(&self.config) else { return Some(()) };
         let (commands, _) = spool::read(&folder, self.clocks.wall().unix_seconds());
         if commands == self.commands {
@@ -317,7 +317,7 @@ impl Following {
     }
 
     /// Reports firmware that is newly on offer, whose offer or file changed, or that is withdrawn. `None` if the receiver is gone.
-    fn look_at_firmware(&mut self) -> Option<()> {
+    fn check_firmware(&mut self) -> Option<()> {
         if releases::folder(&self.config).is_none() {
             return Some(());
         }

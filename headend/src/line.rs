@@ -357,7 +357,7 @@ impl Ts {
             groups.read(self.mux.forward())?;
         }
         if let Some(to) = self.to.filter(|to| to.rtp) {
-            // 90 kHz; the source is the port, which is all that tells two streams of one host apart.
+            // 90 kHz; the source is the port, which alone distinguishes two streams of one host.
             let timestamp = (u128::from(now_ns) * 9 / 100_000) as u32;
             rtp::write_header(out, self.sequence, timestamp, u32::from(to.address.port()));
         }

@@ -49,7 +49,7 @@ pub struct Taken {
     pub live_bps: u64,
     /// Kept for firmware that is on offer.
     pub firmware_bps: u64,
-    /// Every object comes round at least this often.
+    /// Every object is repeated at least this often.
     pub cycle_s: Option<f64>,
 }
 
@@ -168,9 +168,9 @@ pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
     }
 }
 
-/// The factor by which √(sᵢ/pᵢ) becomes a period, when those that would come round less often than `cycle_s` come round
-/// once a cycle and the others share what that leaves. Objects are taken out in the order of their √(sᵢ/pᵢ), longest first,
-/// until the rest keeps the cycle by itself.
+/// The factor by which √(sᵢ/pᵢ) becomes a period, when objects whose period would exceed `cycle_s` are sent once a cycle
+/// and the others share the rest. Objects are taken out in the order of their √(sᵢ/pᵢ), longest first, until the rest keeps
+/// the cycle by itself.
 fn stretch(scheduled: &[&Planned], total_weight: f64, rate: f64, left: f64, cycle_s: Option<f64>) -> f64 {
     let own = |object: &Planned| object.air_bytes as f64 * 8.0 / rate;
     let probability = |object: &Planned| object.weight / total_weight;

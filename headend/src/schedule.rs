@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Identifies an object to the schedule.
 pub type ItemId = u64;
 
-/// Bits of the mantissa that tell buckets apart: 16 buckets an octave, so that what a bucket takes for equal differs by
-/// less than 7 %, and what is chosen is within 7 % of the most urgent. Sizes from a byte to a terabyte and weights over
-/// six decades then take fewer than 1000 buckets; a real catalogue takes some fifty.
+/// Bits of the mantissa that distinguish buckets: 16 buckets an octave, so that members of a bucket differ by less than 7
+/// %, and the choice is within 7 % of the most urgent. Sizes from a byte to a terabyte and weights over six decades then
+/// take fewer than 1000 buckets; a real catalogue takes some fifty.
 const MANTISSA_BITS: u32 = 4;
 
 /// Objects of nearly the same worth a byte.

@@ -4,7 +4,7 @@
 //! | number | handed over as | successor |
 //! |---|---|---|
 //! | TOI of an object | by key: a digest of name, content and FEC | gives it the same one; receivers continue with what they have |
-//! | next TOI, next FDT Instance ID | as they are; the caller adds a reserve | begins there with what the other did not tell |
+//! | next TOI, next FDT Instance ID | as they are; the caller adds a reserve | begins there with objects that were not handed over |
 //! | version of ROUTE's signalling | as it is; the caller adds a reserve | begins there |
 //! | object on the air | TOI, and symbols that were sent | continues behind them |
 //! | last start of a repeated object | time since | puts it at its place in the schedule |
@@ -38,7 +38,7 @@ pub struct SessionNumbers {
     pub pages: usize,
     /// Objects that are described.
     pub objects: usize,
-    /// Grows with what [`Air::known_objects`] would tell.
+    /// Grows with each change of the result of [`Air::known_objects`].
     pub changes: u64,
     /// Version of the signalling, of a session of ROUTE.
     pub version: Option<u8>,
@@ -319,7 +319,7 @@ impl Air {
         self.urgent.extend(pages.map(|page| Job::Fdt { session: index, page, next: 0 }));
     }
 
-    /// Goes on with an object behind the symbols that were sent.
+    /// Continues with an object behind the symbols that were sent.
     fn resume(&mut self, id: ItemId, sent: u64, now_ns: u64) {
         let is_share = self.items.get(&id).is_some_and(|it| it.object.repeat == Repeat::Share);
         let is_scheduled =

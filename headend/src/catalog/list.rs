@@ -45,7 +45,7 @@ impl Known {
     fn facts(&mut self, inventory: &Inventory, presentation: &Presentation) -> Vec<Facts> {
         let mut all = Vec::new();
         for rung in &presentation.rungs {
-            // Without an init segment the first one tells; of a live channel any does.
+            // Without an init segment the first segment is read; of a live channel any.
             let init = rung.inits.first().cloned().unwrap_or_else(|| format!("{}?", rung.id));
             let name = format!("{}/{init}", inventory.root.display());
             if self.facts.len() >= MAX_KNOWN {

@@ -232,7 +232,7 @@ impl Growing {
         }
     }
 
-    /// The last bytes. If all have been sent, some are repeated: a piece has to tell that it is the last.
+    /// The last bytes. If all have been sent, some are repeated: the end has to be marked on a piece.
     fn rest(&mut self, length: u64, symbol_bytes: u64) -> Step {
         let start =
             if length == self.taken_bytes { length.saturating_sub(symbol_bytes) } else { self.taken_bytes };

@@ -235,7 +235,7 @@ fn a_bundle_is_prepared_again_when_its_file_or_its_offer_is_another() {
     };
     /// What a look reports of each bundle.
     fn look(following: &mut Following, updates: &Receiver<Update>) -> Option<Vec<&'static str>> {
-        following.look_at_firmware().unwrap();
+        following.check_firmware().unwrap();
         let Ok(Update::Firmware(all)) = updates.try_recv() else { return None };
         let kinds = all.into_iter().map(|it| match it.bundle {
             Bundle::Same => "same",

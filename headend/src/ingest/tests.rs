@@ -108,7 +108,7 @@ fn what_breaks_off_or_lies_about_its_length_leaves_what_was_there() {
     assert_eq!(headend.refused(IngestRefusal::BrokenOff), 4);
     assert_eq!(headend.names("one"), ["1.m4s"], "nothing is left over");
     assert_eq!(headend.file("one/1.m4s").unwrap(), b"good");
-    // What is longer than it says is a request of its own, which is none.
+    // Bytes beyond the length are a request of their own, and a malformed one.
     let long = [&head("PUT", "/one/2.m4s", "Content-Length: 3")[..], b"abcdef"].concat();
     headend.send(&long);
     assert_eq!(headend.file("one/2.m4s").unwrap(), b"abc");

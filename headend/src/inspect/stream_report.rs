@@ -83,7 +83,7 @@ fn dropped(stream: &StreamReport) -> BTreeMap<&'static str, u64> {
     counts(sum.into_iter())
 }
 
-/// System software updates of a stream, as its PMT tells.
+/// System software updates of a stream, by its PMT.
 fn updates_json(updates: &[SoftwareUpdate]) -> Value {
     let one = |it: &SoftwareUpdate| {
         json!({ "oui": it.oui.to_string(), "update_type": it.update_type.bits(), "version": it.version,
@@ -92,7 +92,7 @@ fn updates_json(updates: &[SoftwareUpdate]) -> Value {
     updates.iter().map(one).collect()
 }
 
-/// Services with system software updates, as the NIT tells.
+/// Services with system software updates, by the NIT.
 fn links_json(links: &[UpdateLink]) -> Value {
     let maker =
         |(oui, selector): &(Oui, Vec<u8>)| json!({ "oui": oui.to_string(), "selector": to_hex(selector) });

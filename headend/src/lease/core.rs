@@ -98,7 +98,7 @@ pub enum Answer {
     Written(String),
     /// To a write: the version is another one (412).
     Refused,
-    /// There was none, or none that tells whether a write was done.
+    /// There was no answer, or none that shows whether a write was done.
     Lost,
 }
 
@@ -196,7 +196,7 @@ impl Core {
     }
 
     /// Brings the next request forward: there is news to write.
-    pub fn hurry(&mut self, now_ns: u64) {
+    pub fn expedite(&mut self, now_ns: u64) {
         if self.held.is_some() {
             self.next_ns = self.next_ns.min(now_ns);
         }

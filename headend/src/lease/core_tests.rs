@@ -154,7 +154,7 @@ impl World {
                 }
                 Message::Answer(answer) => {
                     let it = &mut self.nodes[node];
-                    // Who stands still finds it later: until then it is in a socket.
+                    // A node that stands still finds it later: until then it is in a socket.
                     if it.paused_until_ns > now_ns && !it.is_dead {
                         self.messages.push((it.paused_until_ns, node, number, Message::Answer(answer)));
                     } else if it.waits.is_some_and(|(_, waited)| waited == number) && !it.is_dead {
@@ -238,7 +238,7 @@ fn never_do_two_send_whatever_the_network_clocks_and_pauses_do() {
         };
         let mut world = World::new(seed, 2 + (seed % 2) as usize, weather);
         world.run_ms(20_000);
-        // Nothing is stuck: in calm weather somebody sends again, however the nodes ended.
+        // Nothing is stuck: in calm weather a node sends again, however the nodes ended.
         world.weather = CALM;
         world.nodes.iter_mut().for_each(|it| it.paused_until_ns = it.paused_until_ns.min(world.now_ns + MS));
         let wait_ms = world.until_sent_ms(|_| true);

@@ -441,7 +441,7 @@ impl Keeper {
                 Next::Ask(request) => {
                     let answer = self.ask(request).await;
                     self.core.answered(boot_ns(), answer);
-                    self.tell();
+                    self.notify();
                     self.fetch_tables(&done);
                     continue;
                 }
@@ -468,7 +468,7 @@ impl Keeper {
     }
 
     /// Whether the store can have a lease; waits until it answers.
-    async fn look_until_fine(&mut self) -> bool {
+    async fn wait_for_usable_store(&mut self) -> bool {
         loop {
             match look_at(&self.store).await {
                 StoreLook::Fine => return true,
@@ -605,7 +605,7 @@ impl Keeper {
     }
 
     /// Informs the sending thread, and writes the log.
-    fn tell(&mut self) {
+    fn notify(&mut self) {
         let shared = &self.shared;
         let mut inner = shared.inner();
         let before = shared.generation.load(Ordering::Acquire);

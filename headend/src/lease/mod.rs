@@ -212,7 +212,7 @@ impl Lease {
             eprintln!("headend: lease: the first to be active: begins with {all} objects");
         } else {
             eprintln!(
-                "headend: lease: goes on with {known} of {all} objects under the TOIs that receivers know"
+                "headend: lease: continues with {known} of {all} objects under the TOIs that receivers know"
             );
         }
         self.is_standby = false;
@@ -318,8 +318,8 @@ impl Lease {
         self.shared.publish(self.number, self.adopted.unwrap_or(0), state, is_urgent);
     }
 
-    /// Sends nothing any more, and gives the lease back with the last state: another headend goes on at once. What waits in the
-    /// output counts as sent: it has to be flushed before.
+    /// Stops sending, and gives the lease back with the last state: another headend continues at once. Packets in the output
+    /// count as sent: it has to be flushed before.
     pub fn leave(&mut self, now_ns: u64, wall: WallTime, broadcast: &Broadcast, sleep: impl Fn(Duration)) {
         if self.adopted.is_some() && self.shared.held() == self.adopted {
             self.publish(now_ns, wall, broadcast, false);

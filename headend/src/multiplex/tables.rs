@@ -70,7 +70,7 @@ impl Table {
     }
 }
 
-/// The tables of a configuration. The version tells one start from the next.
+/// The tables of a configuration. The version distinguishes one start from the next.
 pub(super) fn tables(
     config: &Config,
     multiplex: &Multiplex,

@@ -55,7 +55,7 @@ pub struct LiveTiming {
 impl LiveTiming {
     /// Segments that players stay behind the newest one (RFC 8216bis, Section 6.3.3).
     const SEGMENTS_BEHIND: u64 = 3;
-    /// Duration of a segment where nothing tells it.
+    /// Duration of a segment where it is not known.
     const USUAL_SEGMENT_MS: u64 = 2000;
 
     /// An object of a service whose segments are so long.

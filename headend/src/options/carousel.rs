@@ -36,8 +36,8 @@ pub struct Carousel {
     pub fdt_lifetime_s: u32,
     /// Interval at which followed directories are read again.
     pub rescan_interval_ms: u64,
-    /// Promise: every object comes round at least this often. What the link cannot carry so fast is refused by `plan`,
-    /// and sent as well as it can be. 0 promises nothing.
+    /// Promise: every object is repeated at least this often. A cycle that the link cannot carry is refused by `plan`, and
+    /// sent as well as it can be. 0 promises nothing.
     pub cycle_s: u64,
     /// Interval at which the announcement documents are made again although nothing has changed: their dates are never older.
     pub refresh_s: u64,

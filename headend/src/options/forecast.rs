@@ -14,13 +14,13 @@ pub struct Forecast {
     /// Bytes of one title, all rungs that are carried.
     #[serde(default)]
     pub title_bytes: u64,
-    /// Its playing time, to tell prefixes in minutes.
+    /// Its playing time, to give prefixes in minutes.
     #[serde(default)]
     pub title_duration_s: u64,
     /// Rungs of a title that `title_bytes` has; with more than one, fewer rungs are among what would work.
     #[serde(default = "one")]
     pub rungs: u64,
-    /// Promise: the longest wait for any title to come round.
+    /// Promise: the longest wait for any title.
     #[serde(default)]
     pub promised_cycle_s: u64,
     /// Live: rates of the rungs that are carried all the time.

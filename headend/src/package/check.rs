@@ -16,7 +16,7 @@ use crate::sys::open_source_file;
 
 /// Bytes of a file that are looked at: the first `moof`, or the first picture of a transport stream.
 const HEAD_BYTES: usize = 64 << 10;
-/// Bytes that tell what kind of file it is.
+/// Bytes by which the kind of a file is recognised.
 const KIND_BYTES: usize = 1024;
 
 carousel::limits! {

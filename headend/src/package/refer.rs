@@ -122,7 +122,7 @@ impl<'a> Resolver<'a> {
         if self.has_base {
             return None;
         }
-        // Without a base, the longest end of the path that is a file here tells which one the manifest has in mind.
+        // Without a base, the longest end of the path that is a file here is the one that the manifest means.
         let path = name.split('?').next()?;
         let mut at = path.find('/')? + 1;
         loop {
@@ -272,7 +272,7 @@ impl<'a> Resolver<'a> {
             let what = format!("{plain} is missing; {other} is there, which is another name in capitals");
             return Some((
                 what,
-                "spell the name as the file's: players and most servers tell capitals apart",
+                "spell the name as the file's: players and most servers distinguish capitals",
             ));
         }
         let (folder, name) = plain.rsplit_once('/').unwrap_or(("", &plain));

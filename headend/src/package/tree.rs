@@ -2,7 +2,7 @@
 //! lead out of the source.
 //!
 //! Paths found have no symbolic links: a link is followed here, once, and its target is judged. `sys::open_source_file` then
-//! refuses a path that has got one, so what is sent is what was judged.
+//! refuses a path with a new link, so the file sent is the one that was judged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;

@@ -68,7 +68,7 @@ impl Validator {
         value.filter(|_| !etag.is_empty()).map(Self::Etag)
     }
 
-    /// Whether it tells versions apart byte by byte, as `If-Range` needs (RFC 9110 section 13.1.5). A date may be that of two
+    /// Whether it distinguishes versions byte by byte, as `If-Range` needs (RFC 9110 section 13.1.5). A date may be that of two
     /// versions.
     fn is_strong(&self) -> bool {
         matches!(self, Self::Etag(value) if !value.as_bytes().starts_with(b"W/"))
@@ -164,7 +164,7 @@ pub(super) fn http() -> Http {
     connector.enforce_http(false);
     connector.set_connect_timeout(Some(SILENCE));
     let builder = hyper_rustls::HttpsConnectorBuilder::new();
-    // Without certificates of the system https fails, which requests tell; http continues.
+    // Without certificates of the system https fails, which requests report; http works.
     let builder = match builder.with_native_roots() {
         Ok(builder) => builder,
         Err(_) => hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(
@@ -209,7 +209,8 @@ impl Client {
         let mut redirected_by: Option<StatusCode> = None;
         for _ in 0..=MAX_REDIRECTS {
             let uri: Uri = url.parse().map_err(|_| PullFailure::BadPath)?;
-            // What this machine tells itself alone would go on the air: redirects do not lead there, now or by an earlier one.
+            // A response that this machine gives only to itself would be sent: redirects do not lead there, now or by an
+            // earlier one.
             if !is_same_authority(&self.own, &url)
                 && leads_inward(&url).await
                 && !leads_inward(&self.own).await
@@ -350,7 +351,7 @@ async fn leads_inward(url: &str) -> bool {
     })
 }
 
-/// The innermost cause of an error, which tells most, in words of the field.
+/// The innermost cause of an error, which is the most specific, in words of the field.
 pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = err;
     loop {

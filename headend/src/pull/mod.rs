@@ -426,7 +426,7 @@ async fn look_into(bucket: &Bucket, key: &str) -> Result<Page, Failed> {
     Ok(page)
 }
 
-/// What a first page tells: keys that are left out are neither sent nor counted as manifests.
+/// Results of a first page: keys that are left out are neither sent nor counted as manifests.
 fn judge(page: &Page, source: &Source, prefix: &str, shown: &str) -> Probed {
     let (mut list, mut manifests) = (BucketList::default(), 0);
     for object in &page.objects {
@@ -768,7 +768,7 @@ impl Puller {
                 Ok(())
             }
             Err(failed) => {
-                // Only whole lists tell what is gone.
+                // Only complete lists show which keys are gone.
                 listing.number -= 1;
                 listing.failed += 1;
                 listing.due = now + back_off(listing.failed);

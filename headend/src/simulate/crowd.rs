@@ -196,7 +196,7 @@ impl Crowd<'_> {
 
     /// `count` members of a group have the object at `at_s`.
     fn completed(&self, group: &Group, count: f64, at_s: f64, tally: &mut Tally) {
-        // They came evenly over the group's range; a few steps tell enough of their waits.
+        // They came evenly over the group's range; a few steps represent their waits well enough.
         const STEPS: u64 = 8;
         let [from, upto] = group.range.map(|number| number as f64);
         for step in 0..STEPS {

@@ -104,7 +104,7 @@ impl<'a> Collector<'a> {
     fn ask(&mut self, channel: &str) -> Option<&mut Asked> {
         if !self.asked.contains_key(channel) {
             if self.asked.len() >= MAX_CHANNELS {
-                self.problems.tell(
+                self.problems.report(
                     String::new,
                     || format!("channel {} is one more than {MAX_CHANNELS}: left out", quoted(channel)),
                     "split the guide by channels",
@@ -222,17 +222,17 @@ impl<'a> Collector<'a> {
         format!("crid://{}/{kind}{short:016x}", self.authority)
     }
 
-    /// Brings the guide into order and tells what was wrong.
+    /// Brings the guide into order and reports its faults.
     pub(super) fn finish(mut self) -> Read {
-        self.tell_left_out();
-        self.tell_unknown_genres();
+        self.report_left_out();
+        self.report_unknown_genres();
         let mut of_service: BTreeMap<(String, EventRepair), u64> = BTreeMap::new();
         for repair in self.guide.tidy() {
             *of_service.entry(repair).or_default() += 1;
         }
         for ((service, repair), times) in of_service {
             let (what, fix) = in_words(repair);
-            self.problems.tell(
+            self.problems.report(
                 || format!("service {}", quoted(&service)),
                 || format!("{times} × an entry {what}"),
                 fix,
@@ -258,7 +258,7 @@ impl<'a> Collector<'a> {
         groups.retain(|crid, _| parts.contains(crid.as_str()));
     }
 
-    fn tell_left_out(&mut self) {
+    fn report_left_out(&mut self) {
         let mut unasked: Vec<_> = self.asked.iter().filter(|(_, asked)| asked.service.is_none()).collect();
         unasked.sort_by_key(|(id, asked)| (std::cmp::Reverse(asked.programmes), id.as_str()));
         if !unasked.is_empty() {
@@ -270,18 +270,22 @@ impl<'a> Collector<'a> {
                 unasked.len(),
                 ids.join(", ")
             );
-            self.problems.tell(String::new, || what, "name the channel at its service, if it is on the air");
+            self.problems.report(
+                String::new,
+                || what,
+                "name the channel at its service, if it is on the air",
+            );
         }
         let (zoneless, no_room) = (self.zoneless, self.no_room);
         if zoneless > 0 {
-            self.problems.tell(
+            self.problems.report(
                 String::new,
                 || format!("{zoneless} times have no zone: taken as UTC"),
                 "write the zone behind each time, such as +0000",
             );
         }
         if no_room > 0 {
-            self.problems.tell(
+            self.problems.report(
                 String::new,
                 || format!("{no_room} entries are more than a guide has room for: left out"),
                 "split the guide by channels, or shorten it to fewer days",
@@ -304,7 +308,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn tell_unknown_genres(&mut self) {
+    fn report_unknown_genres(&mut self) {
         let genres = std::mem::take(&mut self.genres);
         let mut unknown: Vec<(u64, String)> = genres
             .into_iter()
@@ -312,7 +316,7 @@ impl<'a> Collector<'a> {
             .collect();
         unknown.sort_by(|(a_times, a), (b_times, b)| b_times.cmp(a_times).then_with(|| a.cmp(b)));
         for (times, name) in unknown {
-            self.problems.tell(
+            self.problems.report(
                 String::new,
                 || format!("unknown genre {} ({times} programmes): kept as keyword", quoted(&name)),
                 "known ones are the names and hrefs of DVB ContentSubject, TV-Anytime ContentCS and FormatCS, and usual \

@@ -129,7 +129,7 @@ fn channel(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
             let names = channel.names.or(channel.name);
             into.channel(channel.id.trim(), texts(names, MAX_NAME_CHARS));
         }
-        Err(err) => into.problems.tell(
+        Err(err) => into.problems.report(
             || format!("channel {number} at byte {at}"),
             || format!("{}: left out", in_words(&err)),
             "write it as {\"id\": \"…\", \"name\": \"…\"}",
@@ -158,7 +158,7 @@ fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
         (None, Some(s)) if (0.0..=MAX_DURATION_S).contains(&s) => {
             showing.end = start.plus_ms((s * 1000.0) as i64);
         }
-        (None, Some(s)) => into.problems.tell(
+        (None, Some(s)) => into.problems.report(
             || showing.place(),
             || format!("duration_s {s} is no length of a programme"),
             "write the duration in seconds",
@@ -187,7 +187,7 @@ fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
     });
     for credit in entry.credits.into_iter().flat_map(|credits| credits.0) {
         let Some(role) = role(&credit.role) else {
-            into.problems.tell(
+            into.problems.report(
                 || showing.place(),
                 || format!("role {} is not known: left out", quoted(&credit.role)),
                 "known roles are actor, director, writer, producer, presenter, commentator, composer, editor, guest",

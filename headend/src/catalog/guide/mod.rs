@@ -138,8 +138,8 @@ impl fmt::Display for GuideError {
 
 impl std::error::Error for GuideError {}
 
-/// Reads a guide. `authority` is the DNS name in the CRIDs; `services` tells the service that shows a channel of the file,
-/// and what it does not know is left out.
+/// Reads a guide. `authority` is the DNS name in the CRIDs; `services` gives the service that shows a channel of the file;
+/// channels without a service are left out.
 ///
 /// A programme that is shown twice has one CRID: it is made of the authority and a digest of what identifies the programme,
 /// so that it is the same tomorrow and on another machine.
@@ -172,7 +172,7 @@ fn read_bytes(bytes: Vec<u8>, mut collector: Collector<'_>) -> Result<Read, Refu
     let encoding::Decoded { text, wrong, encoding } = encoding::decode(bytes).map_err(Refusal::Encoding)?;
     if let Some((count, line)) = wrong {
         let shown = text.lines().nth(usize::try_from(line - 1).unwrap_or(0)).unwrap_or_default();
-        collector.problems.tell(
+        collector.problems.report(
             || format!("line {line}"),
             || format!("{count} bytes are no {encoding}, the first in {}", quoted(shown.trim())),
             "they are read as Windows-1252; name the encoding in the XML declaration, or write UTF-8",

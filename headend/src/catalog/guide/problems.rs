@@ -30,11 +30,11 @@ impl Problems {
         fix: &'static str,
     ) {
         self.faults += 1;
-        self.tell(within, what, fix);
+        self.report(within, what, fix);
     }
 
     /// Adds one more; `within` is the place in the file, empty for the file itself. Problems with one `fix` are of one kind.
-    pub(super) fn tell(
+    pub(super) fn report(
         &mut self,
         within: impl FnOnce() -> String,
         what: impl FnOnce() -> String,

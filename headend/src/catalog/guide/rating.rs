@@ -1,6 +1,6 @@
 //! The age that a rating asks for. Most systems have it in their values; the others are those of `WORDS`.
 
-/// Ratings that do not say their age, or mean another one than they say. 8 is what the BBFC tells parents of PG; of the
+/// Ratings that do not name their age, or mean another one than they name. 8 is the BBFC's guidance for PG; of the
 /// American systems' ages for guidance none is official.
 const WORDS: &[(&str, u8)] = &[
     ("U", 0),

@@ -377,7 +377,7 @@ fn what_is_wrong_in_one_programme_leaves_the_others() {
         assert_eq!(titles(&read), ["First", right, "Third"]);
         assert!(has_problem(&read, &["guide, line 6, programme 2", "repaired", kind]), "{:?}", read.problems);
     }
-    // What nobody could mean.
+    // Values without a plausible meaning.
     for title in ["<a b=>x", "x</title><icon src=x/>", "x</title><desc lang='a' lang='b'>y</desc>"] {
         let read = read_text(three(title)).unwrap();
         if read.faults > 0 {

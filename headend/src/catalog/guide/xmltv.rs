@@ -1,8 +1,8 @@
 //! XMLTV, as `xmltv.dtd` has it and as grabbers write it.
 //!
-//! Read are channels with their names, and of programmes what a content guide has room for: times, titles, synopses,
-//! credits, categories, keywords, year, picture, episode numbers, ratings, first showing. Left out are technical
-//! particulars (video, audio, subtitles: the service list tells them), reviews, star ratings, lengths, VCR times.
+//! Read are channels with their names, and of programmes the parts for which a content guide has room: times, titles,
+//! synopses, credits, categories, keywords, year, picture, episode numbers, ratings, first showing. Left out are technical
+//! particulars (video, audio, subtitles: they are in the service list), reviews, star ratings, lengths, VCR times.
 //!
 //! The file is read by its channels and programmes (`pieces.rs`), so that each has its line, and what is wrong in one does
 //! not take the others with it: one that is not well-formed is repaired (`repair.rs`) or left out. Document type
@@ -72,7 +72,7 @@ fn element(piece: &Piece<'_>, number: u64, namespaces: &str, into: &mut Collecto
         Ok(element) if piece.is_closed => {
             let repairs: Vec<&str> = repairs.into_iter().collect();
             let what = || format!("not well-formed XML ({}): repaired", repairs.join(", "));
-            into.problems.tell(place, what, "write texts by an XML library, or escape & and < in them");
+            into.problems.report(place, what, "write texts by an XML library, or escape & and < in them");
             Some(element)
         }
         _ => {
@@ -222,7 +222,7 @@ fn age(rating: &Element, showing: &mut Showing, into: &mut Collector<'_>) {
     }
     match rating::age(value) {
         Some(age) => showing.minimum_age = showing.minimum_age.max(Some(age)),
-        None => into.problems.tell(
+        None => into.problems.report(
             || showing.place(),
             || format!("rating {} of {} has no age that is known: left out", quoted(value), quoted(system)),
             "write the age in years",

@@ -106,7 +106,7 @@ fn sounds_and_texts_are_what_ffprobe_says() {
     }
 }
 
-/// The same bytes with another name for a box, so that nobody finds it.
+/// The same bytes with another name for a box, so that it is not found.
 fn without(name: &str, kind: &[u8; 4]) -> Vec<u8> {
     let mut bytes = bytes_of(name);
     let at = bytes.windows(4).position(|four| four == kind).unwrap();

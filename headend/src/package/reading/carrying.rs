@@ -26,7 +26,7 @@ const PUT_IT_THERE: &str = "put the file there, or package again";
 const PULL_IT: &str = "`headend pull` fetches it, or says why it does not come and what to do";
 
 impl Reading<'_> {
-    /// Takes the file into the inventory if it is there and has no fault; tells what is wrong otherwise.
+    /// Takes the file into the inventory if it is there and has no fault; reports the fault otherwise.
     pub(super) fn carry_or_tell(
         &mut self,
         place: &str,

@@ -28,7 +28,7 @@ use super::tree::{FileOnDisk, Files};
 use super::{Inventory, Memory, Options, Role};
 use crate::sys::open_source_file;
 
-/// Bytes of a file without an extension that tell whether it is a manifest.
+/// Bytes by which a file without an extension is recognised as a manifest.
 const SNIFF_BYTES: usize = 256;
 
 pub(super) struct Reading<'a> {

@@ -258,7 +258,7 @@ fn queries_do_not_make_objects_but_those_that_select() {
     assert_eq!(paths(&inventory), ["1.m4s", "2.m4s", "init.mp4", "l.m3u8"]);
     assert_eq!(inventory.ignored_query, IgnoredQuery::Names(vec!["lang".into(), "session".into()]));
     assert_eq!(reasons(&inventory), [("query_selects", "3.m4s")]);
-    // A parameter that selects in one place may do so in all: nobody would find 4.m4s under its name without it.
+    // A parameter that selects in one place may do so in all: 4.m4s would not be found under its name without it.
     let others = ["4.m4s?start=0&session=a", "5.m4s"];
     let list = media(&[&["1.m4s?session=a", "3.m4s?start=0", "3.m4s?start=4"][..], &others].concat());
     std::fs::write(dir.path().join("l.m3u8"), &list).unwrap();

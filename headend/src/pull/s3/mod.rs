@@ -419,7 +419,7 @@ async fn refusal_text(response: Response<Incoming>) -> Vec<u8> {
     bytes
 }
 
-/// Whether an ETag tells versions apart byte by byte.
+/// Whether an ETag distinguishes versions byte by byte.
 pub(super) fn is_strong(etag: &HeaderValue) -> bool {
     !etag.is_empty() && !etag.as_bytes().starts_with(b"W/")
 }
