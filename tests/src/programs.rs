@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 static DIR: OnceLock<PathBuf> = OnceLock::new();
 
-/// Folder of the programs: `SKYCACHE_BIN_DIR`, or beside whoever runs; built first if they are
-/// not up to date.
+/// Folder of the programs: `SKYCACHE_BIN_DIR`, or that of the running one; built first if they are not up to date.
 ///
 /// # Panics
 /// If they cannot be built.

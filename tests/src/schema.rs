@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::programs::{find, have};
 
-/// Folder of the schemas; `None` where it or `xmllint` is absent, which is told as a skipped test.
+/// Folder of the schemas; `None` where it or `xmllint` is absent, which is reported as a skipped test.
 pub fn folder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/schemas/dvb-i/xsd");
     if !folder.is_dir() {

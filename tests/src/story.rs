@@ -262,7 +262,7 @@ impl Story {
     /// What the admin socket answers to a GET of `target`, with its head.
     ///
     /// # Panics
-    /// If nobody answers.
+    /// If there is no answer.
     pub fn admin_answers(&self, target: &str) -> String {
         let mut admin = UnixStream::connect(self.dir().join("admin.sock")).expect("admin.sock");
         write!(admin, "GET {target} HTTP/1.0\r\n\r\n").expect("a request");
@@ -413,7 +413,7 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// An address of this machine with a TCP port that nobody has.
+/// An address of this machine with a free TCP port.
 ///
 /// # Panics
 /// If there is none.

@@ -89,7 +89,7 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
     std::fs::create_dir_all(&work).map_err(|err| format!("{}: {err}", work.display()))?;
     let default = [Place::Deb, Place::Boot, Place::Memory, Place::Feeds, Place::Monitoring];
     let places = if arguments.places.is_empty() { &default[..] } else { &arguments.places };
-    // A network of its own: packages are tried where nobody else listens or sends.
+    // A network of its own: packages are tried without other listeners and senders.
     let script = |name: &str| {
         let mut command = Command::new("unshare");
         let prepare =

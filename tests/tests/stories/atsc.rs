@@ -130,7 +130,7 @@ fn packets_of(number: u32, main: SocketAddrV4, sound: SocketAddrV4) -> Packets {
     packets
 }
 
-/// A broadcaster that repeats what it is told to, until it is dropped.
+/// A broadcaster that repeats its input, until it is dropped.
 struct Broadcaster {
     packets: Arc<Mutex<Packets>>,
     stop: Arc<std::sync::atomic::AtomicBool>,

@@ -119,7 +119,7 @@ fn the_admin_port_takes_commands_only_with_the_token_and_writes_down_who_gave_th
     };
     assert!(by_url(true).status.success(), "{}", String::from_utf8_lossy(&by_url(true).stderr));
     assert!(String::from_utf8_lossy(&by_url(false).stderr).contains("token"));
-    // Who guesses is slowed down, and the socket serves its owner meanwhile.
+    // A client that guesses is slowed down, and the socket serves its owner meanwhile.
     let mut slowed = None;
     for number in 0..200 {
         let (status, response) =
@@ -333,7 +333,7 @@ fn what_an_origin_repeats_of_a_players_field_is_for_that_player_alone() {
     assert_eq!(get(story.http, "/o/field", &evil).unwrap().header("x-seen"), "evil.example");
     assert_eq!(get(story.http, "/o/field", &[]).unwrap().header("x-seen"), "good.example");
     assert_eq!(story.metric("origin_not_kept_total{reason=\"repeats\"}"), 2);
-    // Nor does one who comes while the origin thinks about the other's request.
+    // Nor does one that comes while the origin is silent about the other's request.
     let http = story.http;
     let first = std::thread::spawn(move || get(http, "/o/slow", &[("X-Link", "evil.example")]).unwrap().body);
     while origin.asked("/slow").is_empty() {

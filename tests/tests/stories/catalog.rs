@@ -273,7 +273,7 @@ fn a_television_finds_everything_at_the_box() {
     assert!(String::from_utf8_lossy(&playlist.body).contains(&format!("{base}/cdn.example.com/vod/film/")));
     let html = String::from_utf8_lossy(&page(&story, "/").body).into_owned();
     assert!(html.contains("News") && !html.contains("<more>"), "{html}");
-    // Whoever names the box otherwise gets locators with that name.
+    // A client that names the box otherwise gets locators with that name.
     let other = get(story.http, "/dvb-i/service-list.xml", &[("host", "living-room.local:8080")]).unwrap();
     assert!(String::from_utf8_lossy(&other.body).contains("http://living-room.local:8080/"));
     assert_eq!(get(story.http, "/dvb-i/service-list.xml", &[("host", "a\"b")]).unwrap().status, 400);
@@ -328,7 +328,7 @@ fn a_guide_that_changes_reaches_the_box_and_one_that_is_broken_does_no_harm() {
     assert_eq!(list(&story), version);
 }
 
-/// A story that carries a list of somebody else.
+/// A story that carries another provider's list.
 fn with_foreign_list(list: &[u8]) -> Story {
     let folder = tempfile_folder();
     std::fs::write(folder.path().join("list.xml"), list).unwrap();

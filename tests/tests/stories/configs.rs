@@ -174,7 +174,7 @@ fn headends_pass_their_check() {
     }
 }
 
-/// `tests/sandbox/unit.py` with a unit of `sysroot`; none, and told, where nobody may make a sandbox.
+/// `tests/sandbox/unit.py` with a unit of `sysroot`; `None`, with a message, where a sandbox is not permitted.
 fn sandbox(unit: &str, name: &str) -> Option<std::process::Command> {
     let may =
         std::process::Command::new("unshare").args(["--mount", "--net", "--pid", "--fork", "true"]).output();

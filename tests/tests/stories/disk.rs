@@ -22,7 +22,7 @@ impl SmallDisk {
             .then(|| Self(at.to_path_buf()))
     }
 
-    /// ext4 on a loop device: it can be made read-only under those who write, as the kernel does when it finds errors.
+    /// ext4 on a loop device: it can be made read-only under its writers, as the kernel does when it finds errors.
     fn ext4(at: &Path) -> Option<Self> {
         std::fs::create_dir_all(at).ok()?;
         let image = at.with_extension("img");

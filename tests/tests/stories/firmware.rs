@@ -190,7 +190,7 @@ fn what_the_installer_refuses_is_not_tried_again_and_an_untrusted_key_offers_not
     story.start_daemon();
     story.until("it is still held", PATIENCE, |story| count(story, "held", "failed_before") == 1);
     assert_eq!(std::fs::read_to_string(story.dir().join("tried")).unwrap(), "tried\n");
-    // Somebody else's keys, and an offer that would concern the box.
+    // Another operator's keys, and an offer that would concern the box.
     story.headend.take().unwrap().stop();
     let others = story.dir().join("others");
     let mut keygen = program("headend");

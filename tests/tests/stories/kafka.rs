@@ -293,7 +293,7 @@ fn play(story: &Story) {
     assert!(nobody.starts_with("http/1.1 204"), "{nobody}");
 }
 
-/// Rows that [`play`] makes: three requests, six events, two of nobody.
+/// Rows that [`play`] makes: three requests, six events, two without a session.
 const ROWS: usize = 11;
 
 #[test]

@@ -1,5 +1,5 @@
-//! Live: from a packager that writes to a player that reads. No faster ring shows that file events, the link, the cache and
-//! a response in chunks work on a segment that nobody has whole yet, nor how long that takes.
+//! Live: from a packager that writes to a player that reads. No faster ring shows that file events, the link, the cache and a
+//! response in chunks work on a segment that is still incomplete everywhere, nor how long that takes.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -31,7 +31,7 @@ struct Packager {
     began: Instant,
     first: u64,
     next: u64,
-    /// A segment gets its name when it is whole.
+    /// A segment gets its name when it is complete.
     renames: bool,
     /// From its third fragment on a segment waits for this, and is then written at once.
     goes_on: Option<mpsc::Receiver<()>>,
@@ -117,7 +117,7 @@ fn play(extra: &str, loss: Option<(u64, f64)>, segments: u64) -> (Vec<f64>, u64)
     story.start_daemon();
     story.start_headend(false);
     let playlist = Story::path_of("live.m3u8");
-    // And the gateway configuration, by which a name that nobody has announced yet is expected.
+    // And the gateway configuration, by which a name that is not announced yet is expected.
     story.until("the playlist is there, and the service is on the air", PATIENCE, |story| {
         let is_there = get(story.http, &playlist, &[]).is_ok_and(|it| it.status == 200);
         is_there
@@ -153,7 +153,7 @@ fn play(extra: &str, loss: Option<(u64, f64)>, segments: u64) -> (Vec<f64>, u64)
             whole += u64::from(response.whole);
             was_growing += u64::from(response.header("content-length").is_empty());
         }
-        // Whoever waits for the end of a segment learns its length.
+        // A player that waits for the end of a segment learns its length.
         assert!(was_growing > 0, "none of {segments} came while it grew");
         (late_ms, whole)
     });
@@ -176,7 +176,7 @@ fn a_player_reads_a_segment_while_it_is_written() {
     }
 }
 
-/// A segment is whole or it is cut, and never wrong; most are whole by their repair symbols.
+/// A segment is complete or it is cut, and never wrong; most are complete by their repair symbols.
 fn lossy(protocol: &str, seed: u64) {
     let (late_ms, whole) = play(&format!("protocol = \"{protocol}\""), Some((seed, 0.02)), 10);
     let late = percentiles(late_ms);
@@ -291,7 +291,7 @@ fn a_segment_that_is_cut_with_its_sender_is_continued_from_the_origin() {
         newest(story).is_some()
             && story.status().is_some_and(|it| it["receive"]["sessions"].as_array().map_or(0, Vec::len) > 2)
     });
-    // One that comes whole, so that the box knows the names of what grows.
+    // One that comes as a whole, so that the box knows the names of growing ones.
     packager.segment(FRAGMENT_TIME);
     story.until("the next one has come", PATIENCE, |story| newest(story) == Some(3));
     let (go_on, goes_on) = mpsc::channel();
@@ -309,7 +309,7 @@ fn a_segment_that_is_cut_with_its_sender_is_continued_from_the_origin() {
             }
         })
         .unwrap();
-        // Until its first fragment is there, nobody has it.
+        // Until its first fragment is there, no program has it.
         if response.status == 200 || began.elapsed() > PATIENCE {
             break response;
         }
@@ -334,7 +334,7 @@ const PART_TIME: Duration = Duration::from_millis(250);
 /// at the next one.
 struct PartPackager {
     folder: PathBuf,
-    /// Segments that are whole, and parts of the next one.
+    /// Complete segments, and parts of the next one.
     whole: u64,
     parts: u64,
 }

@@ -199,7 +199,7 @@ fn a_channel_begins_from_the_origin_and_goes_on_by_satellite() {
     println!("with an origin: the first segment after {first:.1?}, {by_origin} of 8 from the origin");
     assert!((1..8).contains(&by_origin), "{by_origin}");
     assert_eq!(joined(&story), [true, false]);
-    // The other channel comes from the origin as long as somebody watches the first one.
+    // The other channel comes from the origin as long as the first one is watched.
     let (is_over, http) = (Arc::new(AtomicBool::new(false)), story.http);
     let over = Arc::clone(&is_over);
     let watching = std::thread::spawn(move || {

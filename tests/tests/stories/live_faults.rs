@@ -30,7 +30,7 @@ const WINDOW: u64 = 6;
 const BEHIND: u64 = 3;
 /// Two segments, and what starting a process in a debug build on a busy machine takes.
 const RECOVERY: Duration = Duration::from_secs(4 + 3);
-/// A stall that is no fault of anybody's: a player at the edge has nothing in its buffer.
+/// A stall without a fault: a player at the edge has nothing in its buffer.
 const JITTER: Duration = Duration::from_millis(700);
 /// Observed behind the return.
 const AFTER: Duration = Duration::from_secs(14);
@@ -585,7 +585,7 @@ fn run(plan: &Plan) -> Result<String, String> {
         stalls.push((played.until.unwrap_or(began), left));
     }
     let stood: Duration = stalls.iter().map(|(from, to)| *to - *from).sum();
-    // Who has played everything up to the edge waits a little for each next segment.
+    // A player that has played everything up to the edge waits a little for each next segment.
     let last = stalls.iter().rfind(|(from, to)| *to - *from > JITTER);
     let recovered = last.map_or(Duration::ZERO, |(_, to)| to.saturating_duration_since(returned));
     let is_held =
@@ -638,7 +638,7 @@ fn run(plan: &Plan) -> Result<String, String> {
     ))
 }
 
-/// Runs plans, some at a time; all that fail are told.
+/// Runs plans, some at a time; all failures are reported.
 fn all(plans: Vec<Plan>) {
     let jobs = std::env::var("FAULT_JOBS").ok().and_then(|it| it.parse().ok()).unwrap_or(2);
     let (plans, failed) = (Mutex::new(VecDeque::from(plans)), Mutex::new(Vec::new()));

@@ -163,7 +163,7 @@ fn delays(story: &Story, folder: &Path, channel: &Channel, until: SystemTime) ->
         for entry in std::fs::read_dir(folder.join(channel.name)).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
             let is_segment = name.ends_with(".ts") || name.ends_with(".m4s");
-            // Of one rung: who waits for all of them one after the other measures the others.
+            // Of one rung: requests for all of them in turn would measure the others.
             let is_first_rung = name.starts_with("1-") || name.starts_with("chunk-stream0-");
             if !is_segment || !is_first_rung || !seen.insert(entry.file_name()) {
                 continue;

@@ -60,7 +60,7 @@ fn without_an_origin_nothing_incomplete_is_served_and_the_next_passes_fill_what_
     story.until_complete(PATIENCE);
     let all = story.compare();
     assert_eq!((all.exact, all.hits), (everything(), everything()), "{all}");
-    // What was whole was not received again: each object came exactly once.
+    // A complete object was not received again: each object came exactly once.
     let status = story.status().unwrap();
     let received = status["receive"]["objects"].as_u64().unwrap();
     assert!(received == everything(), "{stored} first, {received} in all: {status:#}");
@@ -170,7 +170,7 @@ fn an_origin_whose_tls_fails_is_no_connection() {
 #[test]
 fn a_player_who_waits_for_an_incomplete_object_does_not_wait_for_the_back_off() {
     let mut story = Story::new().with_origin().with_link(22, Profile::burst(0.10));
-    // A million boxes would take a minute; nobody who watches does.
+    // A million boxes would take a minute; a viewer does not wait for that.
     story.headend_extra = "[repair]\nrandom_back_off_ms = 60_000\n".to_owned();
     let origin = story.origin.as_ref().unwrap();
     origin.set_delay(Duration::from_millis(50));
@@ -212,6 +212,6 @@ fn an_origin_that_comes_back_repairs_what_it_could_not_before() {
     story.origin.as_ref().unwrap().set_fault(Fault::None);
     story.until_complete(Duration::from_secs(240));
     let log = story.daemon.as_ref().unwrap().log();
-    // The origin of the configuration, and the one that the air names, which does not exist: each is told of once.
+    // The origin of the configuration, and the one that the air names, which does not exist: each is logged once.
     assert!((1..=2).contains(&log.matches("the circuit is open").count()), "{log}");
 }

@@ -1,4 +1,4 @@
-//! Mistakes that people make, with what they are told: one message for each, with its place and what to do.
+//! Mistakes of users, and the messages about them: one message for each, with its place and the fix.
 //!
 //! Only the programs themselves say what a person sees, which is why these are no unit tests.
 

@@ -16,7 +16,7 @@ pub(super) fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("browsers")
 }
 
-/// The npm packages of `tests/browsers`, below `target`. `None`, and told, where there is no Node or no registry.
+/// The npm packages of `tests/browsers`, below `target`. `None`, with a message, where there is no Node or no registry.
 pub(super) fn modules() -> Option<&'static Path> {
     static MODULES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let modules = MODULES.get_or_init(|| {

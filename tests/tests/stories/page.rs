@@ -20,8 +20,8 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The sources of the page with the packages that check and try it, below `target`. `None`, and told, where there is no Node
-/// or no registry.
+/// The sources of the page with the packages that check and try it, below `target`. `None`, with a message, where there is
+/// no Node or no registry.
 fn page() -> Option<&'static Path> {
     static PAGE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let page = PAGE.get_or_init(|| {
@@ -241,7 +241,7 @@ fn an_operator_reads_charts_and_purges_behind_the_admin_interface() {
     ] {
         assert_eq!(get(story.http, path, &[]).unwrap().status, 404, "{path}");
     }
-    // Somebody plays meanwhile, so that every chart has something to show.
+    // A player plays meanwhile, so that every chart has something to show.
     let stop = std::sync::atomic::AtomicBool::new(false);
     let output = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -285,7 +285,7 @@ fn the_guide_and_the_search_answer_pages_of_what_is_asked() {
     assert_eq!(films["titles"][1]["minimum_age"], 16);
     let shown = json(&story, "/-/titles.json?kind=linear").unwrap();
     assert_eq!((shown["total"].as_u64(), &shown["titles"][0]["held"]), (Some(1), &Value::Null));
-    // What is purged while nobody sends is missing from the share.
+    // Objects that are purged while the headend is silent are missing from the share.
     let segments: Vec<String> = story
         .list()
         .iter()
@@ -323,7 +323,7 @@ fn viewers_are_bounded_and_do_not_keep_the_daemon_from_ending() {
     let viewers: Vec<_> = (0..VIEWERS * 3 / 4).map(|_| watch()).collect();
     assert!(viewers.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200")), "{:?}", viewers[0].1);
     assert!(watch().1.starts_with("HTTP/1.1 503"));
-    // Who leaves makes room, within the second in which something is told.
+    // A viewer that leaves makes room, within the second in which something is sent.
     drop(viewers.into_iter().next());
     story.until("there is room again", Duration::from_secs(10), |_| watch().1.starts_with("HTTP/1.1 200"));
     let begin = std::time::Instant::now();

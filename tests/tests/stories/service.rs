@@ -56,7 +56,7 @@ fn a_restart_refuses_nobody_and_the_manager_hears_of_everything() {
     story.daemon.as_ref().unwrap().signal("TERM");
     assert!(said(&manager, "STOPPING=1"));
     assert!(story.daemon.as_mut().unwrap().wait(Duration::from_secs(15)).is_some());
-    // Nobody listens now, and nobody is refused: the socket is the manager's.
+    // The daemon does not listen now, and no connection is refused: the socket is the manager's.
     let http = story.http;
     let waiting = std::thread::spawn(move || get(http, "/", &[]).unwrap().status);
     std::thread::sleep(Duration::from_millis(300));

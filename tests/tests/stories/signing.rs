@@ -132,7 +132,7 @@ fn a_command_is_done_once_by_the_boxes_that_it_is_for() {
     command(&story, &["cancel", "words"]);
     story.until("no message", PATIENCE, |story| messages(story) == serde_json::json!([]));
     assert_eq!(command(&story, &["list"])["commands"].as_array().unwrap().len(), 3);
-    // Somebody else's keys.
+    // Another operator's keys.
     story.headend.take().unwrap().stop();
     let others = story.dir().join("others");
     keygen(&others, &[]);

@@ -8,8 +8,8 @@
 //! )
 //! ```
 //!
-//! Left out: signatures. Who runs a repository signs its index with keys of their own (`apk mkndx --sign-key`); a single
-//! package is installed with `apk add --allow-untrusted`.
+//! Left out: signatures. The operator of a repository signs its index with keys of their own (`apk mkndx --sign-key`); a
+//! single package is installed with `apk add --allow-untrusted`.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

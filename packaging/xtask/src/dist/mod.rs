@@ -79,7 +79,7 @@ pub(crate) struct Release {
     written: std::cell::RefCell<Vec<(String, String)>>,
 }
 
-/// What git prints of a repository; nothing where there is none.
+/// Output of git about a repository; empty without one.
 fn git(workspace: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("git").arg("-C").arg(workspace).args(arguments).output();
     let output = output.map_err(|err| format!("git: {err}"))?;

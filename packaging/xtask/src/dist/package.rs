@@ -20,7 +20,7 @@ pub(crate) struct Package {
     pub(crate) tree: Tree,
     /// Scripts of the package system by their name there.
     pub(crate) scripts: Vec<(&'static str, String)>,
-    /// Paths that belong to whoever runs the machine once they are there.
+    /// Paths that belong to the machine's operator once they are there.
     pub(crate) conffiles: Vec<String>,
 }
 
@@ -191,7 +191,8 @@ impl Package {
         );
         tree.add_file("etc/group", 0o644, "root:x:0:\nskycache:x:65532:\n");
         tree.add_file("etc/nsswitch.conf", 0o644, "hosts: files dns\n");
-        // What is mounted over them belongs to whoever mounts it; without a mount they are there all the same.
+        // File systems that are mounted over them belong to the operator; without a mount the folders are
+        // there all the same.
         for folder in ["var/cache/skycache", "run/skycache", "tmp"] {
             tree.add_empty_folder(folder, 0o1777);
         }

@@ -1,8 +1,8 @@
 //! Provenance of packages: an in-toto statement (v1) with SLSA provenance (v1) about everything that a run has written.
 //!
-//! It names the commit, what cargo and npm were locked to, and the toolchains. It says nothing of the machine and the time, so
-//! that whoever builds the commit again can compare it byte for byte. It is not signed here: sign the file as the repository's
-//! index is signed.
+//! It names the commit, the locked packages of cargo and npm, and the toolchains. It says nothing of the machine and the time,
+//! so that another build of the commit can be compared with it byte for byte. It is not signed here: sign the file as the
+//! repository's index is signed.
 
 use carousel::digest::Digest;
 use serde_json::{Value, json};

@@ -24,7 +24,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Adds everything below a folder of `sysroot/`. Scripts are told by their first two bytes.
+    /// Adds everything below a folder of `sysroot/`. Scripts are recognised by their first two bytes.
     pub(crate) fn add_folder(&mut self, folder: &Path) -> Result<(), String> {
         self.walk(folder, "")
     }

@@ -263,12 +263,12 @@ fn shell(folder: &Path, bin: &Path) -> Result<Option<std::process::ExitStatus>, 
 /// Ends what is left of a page's processes.
 fn end_group(child: &mut Child) {
     let group = format!("-{}", child.id());
-    // Nobody left to end is what is wanted.
+    // No process left to end is the wanted state.
     let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
     let _ = child.wait();
 }
 
-/// The shell with a network of its own, where the system gives one: default ports and groups are then nobody else's.
+/// The shell with a network of its own, where the system gives one: default ports and groups are then its own.
 fn network() -> (&'static str, Vec<&'static str>) {
     const SCRIPT: &str = "ip link set lo up && exec bash .doc/all.sh";
     for arguments in [&["--net"][..], &["--user", "--map-root-user", "--net"]] {

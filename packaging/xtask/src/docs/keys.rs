@@ -132,7 +132,7 @@ fn plain(text: &str) -> String {
 fn serde(attributes: &[Attribute], name: &str) -> Option<String> {
     let mut found = None;
     for attribute in attributes.iter().filter(|it| it.path().is_ident("serde")) {
-        // What is of another form is none of ours.
+        // Attributes of another form are not ours.
         let _ = attribute.parse_nested_meta(|meta| {
             let value =
                 meta.value().and_then(syn::parse::ParseBuffer::parse::<syn::LitStr>).map(|it| it.value());

@@ -12,7 +12,7 @@ use skycache_tests::programs::program;
 
 use crate::workspace;
 
-/// What keeps a document from its schema, if anything. A schema that is none panics.
+/// Errors of a document against its schema. An invalid schema panics.
 fn complaint(name: &str, document: &Value) -> Option<String> {
     let path = workspace().join("docs/schema").join(format!("{name}.json"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));

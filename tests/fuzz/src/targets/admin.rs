@@ -43,7 +43,7 @@ fn head(bytes: &[u8]) -> Option<Parts> {
     Some(request.body(()).ok()?.into_parts().0)
 }
 
-/// Sequences of requests of several clients: nobody is let in without the right, and nobody more often than its rate.
+/// Sequences of requests of several clients: none is let in without the right, and none more often than its rate.
 pub(super) fn admin(bytes: &[u8]) {
     std::thread_local! {
         static PROBES: [Probe; 2] = [with_token(), Probe::new(&Admin::default()).unwrap_or_else(|err| panic!("{err}"))];
@@ -92,7 +92,7 @@ pub(super) fn admin(bytes: &[u8]) {
     });
 }
 
-/// An instant by which every client's allowance is whole again.
+/// An instant by which every client's allowance is full again.
 fn next_begin() -> Instant {
     use std::sync::atomic::{AtomicU64, Ordering};
     static RUNS: AtomicU64 = AtomicU64::new(1);

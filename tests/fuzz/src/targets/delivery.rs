@@ -288,7 +288,7 @@ fn destination() -> SocketAddr {
 /// The source of the honest sessions.
 const HONEST: u8 = 1;
 
-/// What is held of the honest session when nobody else sends.
+/// Bytes held of the honest session without other senders.
 fn held_alone() -> &'static [(String, Digest)] {
     static HELD: OnceLock<Vec<(String, Digest)>> = OnceLock::new();
     HELD.get_or_init(|| {

@@ -139,7 +139,7 @@ impl Flute {
                         self.receiver.reject(file.toi);
                         continue;
                     }
-                    // Of a description that nobody has altered, nothing but the honest bytes is verified.
+                    // With an unaltered description, only the honest bytes are verified.
                     let honest = self
                         .bodies
                         .iter()

@@ -221,7 +221,7 @@ fn manifests_are_turned_to_the_box_and_compressed_for_those_who_take_it() {
             text.push_str(&format!("#EXTINF:4,\nhttp://{base}/v/{number}.m4s\n"));
         }
         let kind = ("Content-Type", "application/vnd.apple.mpegurl");
-        // Stale at once, and nothing to ask about it with; and one that nobody may keep.
+        // Stale at once, and without a validator; and one that must not be kept.
         let says = match asked.path.as_str() {
             "/never-kept.m3u8" => ("Cache-Control", "max-age=0"),
             "/no-store.m3u8" => ("Cache-Control", "no-store"),

@@ -160,7 +160,7 @@ fn what_is_left_of_a_body_is_no_request() {
         let head = format!("POST {path} HTTP/1.1\r\nHost: b\r\nContent-Length: {length}\r\n\r\nhello");
         stream.write_all(head.as_bytes()).unwrap();
         sleep(Duration::from_millis(200));
-        // By then it may have been told that nobody listens.
+        // By then it may have got a refused connection.
         let _ = stream.write_all(smuggled.as_bytes());
         stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let mut all = Vec::new();

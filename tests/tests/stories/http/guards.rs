@@ -17,7 +17,7 @@ fn what_is_purged_is_not_served_from_memory() {
     for _ in 0..8 {
         assert_eq!(fetch(story.http, "/o/x", &[]).body[0], 1);
     }
-    // Who is in the middle of it holds it in memory.
+    // A client in the middle of it holds it in memory.
     let mut reader = connect(story.http);
     reader.write_all(b"GET /o/x HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
     assert!(reader.read(&mut [0; 100]).unwrap() > 0);

@@ -60,7 +60,7 @@ fn each_object_comes_from_its_own_parent_and_from_another_one_when_that_fails() 
     assert!(["one", "two"].contains(&std::str::from_utf8(&range.body[..3]).unwrap()));
     let failed_over = story.metric("parent_failovers_total{group=\"shields\"}");
     assert_eq!(failed_over, 2);
-    // One goes away: its objects come from the other one, and nobody sees an error.
+    // One goes away: its objects come from the other one, without an error at a player.
     gone[0].store(true, Ordering::Relaxed);
     for number in 100..130 {
         assert_eq!(body(&story, &format!("/o/{number}.m4s")), format!("two /o/{number}.m4s"));

@@ -121,7 +121,7 @@ fn tiers() -> Option<(Story, Story, Scripted, Scripted)> {
 fn a_miss_is_one_trace_from_the_player_to_the_origin() {
     let Some((edge, shield, origin, collector)) = tiers() else { return };
     let path = "/o/film/1.m4s";
-    // Nobody trusts this player: its trace is neither followed nor passed on.
+    // This player is not trusted: its trace is neither followed nor passed on.
     let fields = [("traceparent", PLAYERS), ("tracestate", "x=y")];
     let response = get(edge.http, &format!("{path}?x=secret"), &fields).unwrap();
     assert_eq!(response.body, b"media");
@@ -158,7 +158,7 @@ fn a_miss_is_one_trace_from_the_player_to_the_origin() {
     assert_eq!([client.said("skycache.why"), client.said("skycache.attempt")], ["parent", "1"]);
     let text = format!("{:?}", spans.iter().map(|it| &it.span).collect::<Vec<_>>());
     assert!(!text.contains("secret"), "{text}");
-    // A hit asks nobody, and is traced only for a client that is trusted.
+    // A hit makes no request, and is traced only for a client that is trusted.
     assert_eq!(get(edge.http, &format!("{path}?x=secret"), &[]).unwrap().body, b"media");
     for _ in 0..2 {
         assert_eq!(

@@ -140,7 +140,7 @@ fn an_update_that_is_handed_over_is_installed_by_root_and_tried_at_once() {
     assert!(script.contains("take /usr/lib/skycache/appliance.toml $to/00-appliance.toml root:skycache 640"));
 }
 
-/// A port that is open is documented, and nobody logs in.
+/// Open ports are documented, and there is no login.
 #[test]
 fn what_is_open_is_documented() {
     let rules = lines("root/etc/nftables.conf");
