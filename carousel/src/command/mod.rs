@@ -93,7 +93,7 @@ actions! {
     Pin = "pin",
     /// Keep it no longer than others.
     Unpin = "unpin",
-    /// Take an object for stale: it is asked for anew.
+    /// Take an object for stale: it is fetched again.
     Refresh = "refresh",
     /// Show viewers a text for as long as the command is in force.
     Message = "message",

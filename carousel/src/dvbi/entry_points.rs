@@ -145,7 +145,7 @@ impl Query {
     /// providers.
     ///
     /// # Errors
-    /// One line about what cannot be understood, for the one who asked.
+    /// One line about the part that is not understood, for the client.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut query = Self::default();
         for (name, value) in pairs {

@@ -16,9 +16,9 @@
 //! | `genre/` | genres by name, from the classification schemes | 6.10.5 |
 //! | `relocate.rs` | a list with other locators, all else as it was sent | |
 //!
-//! What is read is what the page, the content guide and a receiver need; the rest of a list that somebody else sends is
-//! passed on by `relocate` untouched. The text of the standard was not at hand: schemas, on-air lists and a public
-//! validator's checks were.
+//! Read are the parts that the page, the content guide and a receiver need; the rest of a foreign list is passed on by
+//! `relocate` untouched. The text of the standard was not at hand: schemas, on-air lists and a public validator's
+//! checks were.
 
 mod edition;
 pub mod entry_points;

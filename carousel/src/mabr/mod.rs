@@ -111,7 +111,7 @@ pub struct TransportSession {
     pub unknown_attributes: Vec<Attribute>,
 }
 
-/// The protocol of a session. FLUTE and ROUTE cannot be told apart on the wire by the standard; this says it.
+/// The protocol of a session. FLUTE and ROUTE cannot be distinguished on the wire by the standard; this names it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Protocol {
     /// `…MulticastTransportProtocolCS:2019:FLUTE`.

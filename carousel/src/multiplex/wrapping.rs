@@ -363,7 +363,7 @@ mod tests {
             let all = [&all[..], &all[..2]].concat();
             assert_eq!(unwrap(datagrams.iter().map(Vec::as_slice)).0, all, "padded with {fill}");
         }
-        // Its packet is handed on, to be counted by whoever parses it.
+        // Its packet is handed on, to be counted by its parser.
         let mut damaged = all.concat();
         damaged[PACKET_BYTES * 10] = 0;
         assert_eq!(unwrap(damaged.chunks(1316)).0.len(), 56);

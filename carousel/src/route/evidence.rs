@@ -1,8 +1,8 @@
 //! Evidence on the wire that distinguishes ROUTE from FLUTE.
 //!
-//! The standards say that the two cannot be told apart on the wire, only by `TransportProtocol`; senders do leave
-//! traces, though, and a laboratory without a configuration has nothing else. [`evidence`] collects them, and
-//! [`Recognizer`] decides packet by packet: GPAC puts packets of FLUTE into sessions of ROUTE.
+//! By the standards the two cannot be distinguished on the wire, only by `TransportProtocol`; senders do leave evidence,
+//! though, and a laboratory without a configuration has nothing else. [`evidence`] collects it, and [`Recognizer`]
+//! decides packet by packet: GPAC puts packets of FLUTE into sessions of ROUTE.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};

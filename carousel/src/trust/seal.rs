@@ -120,7 +120,7 @@ pub fn unsealed(document: &[u8]) -> Option<&[u8]> {
 /// Takes the seal out of a document; `None` if it has none.
 ///
 /// # Errors
-/// If there is more than one place for a seal, or what stands there is none.
+/// If there is more than one place for a seal, or its content is not a seal.
 pub fn open(document: &[u8]) -> Result<Option<Sealed>, WireError> {
     if document.starts_with(MAGIC) {
         let (seal, document) = split(document)?;

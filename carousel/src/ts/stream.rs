@@ -41,7 +41,7 @@ pub(crate) fn has_run(bytes: &[u8]) -> bool {
     run(bytes).is_some()
 }
 
-/// Offset of the first packet of a run that is none by chance, and distance to the next.
+/// Offset of the first packet of a run that is too long for chance, and distance to the next.
 fn run(bytes: &[u8]) -> Option<(usize, usize)> {
     let of = |stride: usize| {
         let span = (CERTAIN_DATAGRAM - 1) * stride;

@@ -415,7 +415,7 @@ impl Verb {
 /// Pins or unpins an object; gives back its key.
 ///
 /// # Errors
-/// The name is none, or no object of this name is held.
+/// If the name is malformed, or no object of this name is held.
 fn set_pinned(parts: &Parts, verb: Verb, name: &str) -> Result<ObjectKey, NotDone> {
     // A URL is as good as the key that it has, and that by which a player asks for it is as good as either.
     let key = ObjectKey::from_name(name, None)
@@ -436,7 +436,7 @@ fn refusal(not_done: &NotDone) -> Response<Full<Bytes>> {
     }
 }
 
-/// A path as a log shows it whose writer nobody knows.
+/// A path of an unknown client as the log shows it.
 fn shortened(path: &str) -> &str {
     cut(path, MAX_LOGGED_PATH)
 }

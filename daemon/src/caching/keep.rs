@@ -182,7 +182,7 @@ fn initial_age_s(exchange: &Exchange<'_>) -> i64 {
 /// `Age`: the first of several; what is no number is passed over (section 5.1).
 fn age_value_s(response: &HeaderMap) -> i64 {
     let first = text(response, header::AGE).and_then(|line| line.split(',').next()).map_or("", str::trim);
-    // A parameter is none of the grammar, but its number is what was meant.
+    // A parameter is not in the grammar, but its number is what was meant.
     let digits = first.split(';').next().unwrap_or("").trim_end();
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return 0;

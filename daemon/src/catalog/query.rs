@@ -47,7 +47,7 @@ impl Pairs {
     /// A number.
     ///
     /// # Errors
-    /// One line about its mistake, for the one who asked.
+    /// One line about its mistake, for the client.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, String> {
         let text = self.get(name);
         text.map(|it| it.parse().map_err(|_| format!("{name}={it:?} is no number"))).transpose()

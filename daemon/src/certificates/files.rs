@@ -232,7 +232,7 @@ mod tests {
             why("cert.pem", "other-key.pem"),
             "[http.tls] certificate cert.pem and key other-key.pem do not belong together; give the key that the certificate was made for, and the box's own certificate first in its file"
         );
-        // The two exchanged, and a key that is none.
+        // The two exchanged, and a malformed key.
         assert_eq!(
             why("cert.pem", "cert.pem"),
             "[http.tls] key cert.pem: it has no private key, or one with a passphrase; give a PEM file without"

@@ -108,7 +108,7 @@ pub enum OriginError {
 carousel::reasons! {
     /// Why a request to an origin came to nothing.
     pub enum OriginFailure in "origin_failures" by "reason" {
-        /// The URL is none.
+        /// The URL is malformed.
         BadUrl = "bad_url",
         /// No connection, or TLS failed.
         Connect = "connect",
@@ -136,7 +136,7 @@ carousel::reasons! {
 }
 
 impl OriginError {
-    /// Whether the configuration or the request is wrong, not the origin: whoever looks for it must see it.
+    /// Whether the configuration or the request is wrong, not the origin: an operator must see it.
     pub const fn is_a_mistake(&self) -> bool {
         matches!(self, Self::BadUrl | Self::Address(_) | Self::RequestBody)
     }

@@ -122,7 +122,7 @@ pub fn to_table(report: &Report) -> String {
     if report.not_extracted > 0 {
         let _ = writeln!(
             out,
-            "{} objects were not extracted: {} are written already; remove some and begin anew",
+            "{} objects were not extracted: {} are written already; remove some and start again",
             report.not_extracted,
             human_bytes(MAX_EXTRACTED_BYTES)
         );

@@ -423,7 +423,7 @@ enum Done {
 
 impl Keeper {
     async fn run(mut self, mut to_upload: Receiver<Upload>) {
-        if !self.look_until_fine().await {
+        if !self.wait_for_usable_store().await {
             return;
         }
         let (done, mut results) = channel(MAX_TABLE_REQUESTS);
@@ -449,7 +449,7 @@ impl Keeper {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = shared.news.notified() => self.core.hurry(boot_ns()),
+                () = shared.news.notified() => self.core.expedite(boot_ns()),
                 Some(upload) = to_upload.recv(), if self.table_requests.available_permits() > 0 => {
                     self.write_table(upload, &done);
                 }

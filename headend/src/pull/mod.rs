@@ -962,7 +962,7 @@ impl Puller {
         self.validators.retain(|path, _| is_used(path));
         self.failed_manifests.retain(|path, _| is_used(path));
         self.files.keep_redirects(is_used);
-        // What is not live stays as it is, with files that are no use.
+        // Files of presentations that are not live stay, even unused ones.
         if !inventory.is_live() || self.listing.as_ref().is_some_and(|it| it.takes_all) {
             return;
         }

@@ -242,7 +242,7 @@ mod tests {
     use crate::time::{Instant, WallTime};
     use linksim::{Link, Profile};
 
-    /// One pass of one object over a link; the bytes if it became whole, and the receiver.
+    /// One pass of one object over a link; the bytes if it is complete, and the receiver.
     fn one_pass(
         protection: &Protection,
         body: &[u8],
