@@ -174,18 +174,18 @@ impl<S: Subscriber> Layer<S> for Recorder {
     }
 }
 
+/// Fate of the lines that `log` writes.
+#[cfg(test)]
+pub(crate) fn logged(log: impl FnOnce()) -> &'static Lines {
+    use tracing_subscriber::prelude::*;
+    let lines: &'static Lines = Box::leak(Box::new(Lines::new()));
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(Recorder(lines)), log);
+    lines
+}
+
 #[cfg(test)]
 mod tests {
-    use tracing_subscriber::prelude::*;
-
     use super::*;
-
-    /// Fate of the lines that `log` writes.
-    fn logged(log: impl FnOnce()) -> &'static Lines {
-        let lines: &'static Lines = Box::leak(Box::new(Lines::new()));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(Recorder(lines)), log);
-        lines
-    }
 
     #[test]
     fn the_newest_lines_are_kept_and_numbered() {

@@ -265,11 +265,7 @@ impl Runner {
         self.poll = Some(tokio::spawn(async move {
             let document = fetch(&parts, &options.url).await;
             if let Err(why) = &document {
-                tracing::warn!(
-                    url = without_secrets(&options.url),
-                    why,
-                    "the list of firmware cannot be fetched"
-                );
+                warn(&options.url, why, "the list of firmware cannot be fetched");
             }
             document.map(|it| parts.updates.offer(it)).is_ok()
         }));
@@ -305,15 +301,16 @@ impl Runner {
         self.sending = Some(tokio::spawn(async move {
             let sent = post(&parts, &options.report_url, &report).await;
             if let Err(why) = &sent {
-                tracing::warn!(
-                    url = without_secrets(&options.report_url),
-                    why,
-                    "a firmware update cannot be reported"
-                );
+                warn(&options.report_url, why, "a firmware update cannot be reported");
             }
             sent.is_ok()
         }));
     }
+}
+
+/// Logs a request that failed. The query of a URL may be what opens it.
+fn warn(url: &str, why: &str, what: &'static str) {
+    tracing::warn!(url = without_secrets(url), why, "{what}");
 }
 
 /// The result of a task that has ended.
@@ -468,6 +465,15 @@ mod tests {
             queue(&mut reports, number.into());
         }
         assert_eq!((reports.len(), reports[0].as_u64()), (MAX_REPORTS, Some(1)));
+    }
+
+    #[test]
+    fn queries_of_urls_are_not_logged() {
+        let lines = crate::logs::logged(|| warn("https://h/offers.xml?token=secret", "timeout", "it failed"));
+        let (kept, _) = lines.since(0, tracing::Level::WARN, usize::MAX);
+        assert_eq!(kept.len(), 1);
+        let line = kept[0].to_json();
+        assert_eq!(line["fields"]["url"], "https://h/offers.xml", "{line}");
     }
 
     #[test]
