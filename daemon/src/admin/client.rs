@@ -110,7 +110,7 @@ impl Access {
             .is_some_and(|it| it.is_parse() || it.is_incomplete_message());
         if is_no_http {
             return format!(
-                "{self}: what answers speaks no HTTP; give https://HOST:PORT where [admin.tls] is set"
+                "{self}: the server speaks no HTTP; give https://HOST:PORT where [admin.tls] is set"
             );
         }
         let mut cause: &dyn std::error::Error = err;

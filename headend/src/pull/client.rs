@@ -362,7 +362,7 @@ pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String
             Some(http) if http.is_incomplete_message() => {
                 return "the origin has ended the connection without an answer".to_owned();
             }
-            Some(http) if http.is_parse() => return "what answers at this port speaks no HTTP".to_owned(),
+            Some(http) if http.is_parse() => return "the server at this port speaks no HTTP".to_owned(),
             _ => {}
         }
         // What is inside an error of the system is not its source.
