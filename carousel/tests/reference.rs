@@ -60,7 +60,6 @@ const NO_LIMITS: [&str; 89] = [
     "daemon::http::http3::listener MAX_WAITING",
     "daemon::http::prefetch MAX_MANIFESTS",
     "daemon::http::shown MAX_TEXT_BYTES",
-    "daemon::kafka::link MAX_PAUSE",
     "daemon::logs MAX_TEXT_BYTES",
     "daemon::origin::client MAX_CONNECT",
     "daemon::origin::client MAX_IDLE",
@@ -104,8 +103,11 @@ const NO_LIMITS: [&str; 89] = [
     "headend::pull MAX_BACK_OFF_S",
     "headend::pull MAX_READINGS",
     "headend::transmit MAX_SLEEP",
+    "kafka::link MAX_PAUSE",
 ];
 const CRATES: [&str; 3] = ["carousel", "headend", "daemon"];
+/// Connections to Kafka, which both programs have.
+const KAFKA: &str = "daemon/kafka";
 const PAGE: &str = "docs/reference/limits.md";
 
 #[derive(Debug, Clone, PartialEq)]
@@ -502,6 +504,7 @@ fn page() -> String {
     for name in CRATES {
         sources(&root.join(name).join("src"), name, &mut all);
     }
+    sources(&root.join(KAFKA).join("src"), "kafka", &mut all);
     let (mut limits, mut reasons) = (Vec::new(), Vec::new());
     for (module, source) in all.iter().filter(|(module, _)| module != "carousel::reason") {
         for body in bodies(source, "limits") {
@@ -609,6 +612,7 @@ fn every_limit_is_in_the_table() {
     for name in CRATES {
         sources(&workspace().join(name).join("src"), name, &mut all);
     }
+    sources(&workspace().join(KAFKA).join("src"), "kafka", &mut all);
     let mut outside = Vec::new();
     for (module, source) in &all {
         let inside: String = bodies(source, "limits").concat();

@@ -214,9 +214,9 @@ impl MetricWriter<'_> {
 
     /// Kafka, and reports of players.
     fn kafka(&mut self, stats: &KafkaStats, qoe: Option<&Qoe>) -> fmt::Result {
-        self.family(("kafka_errors", "Failed Kafka operations", "reason"), stats.errors.labelled())?;
+        self.family(("kafka_errors", "Failed Kafka operations", "reason"), stats.links.errors.labelled())?;
         self.family(("kafka_purges", "Messages of the purge topic", "outcome"), stats.purges.labelled())?;
-        self.gauge("kafka_purge_lag", "Messages of the purge topic that are not done", stats.lag())?;
+        self.gauge("kafka_purge_lag", "Messages of the purge topic that are not done", stats.links.lag())?;
         self.counter(
             "kafka_results",
             "Results of purges that the broker has taken",

@@ -383,7 +383,7 @@ fn join_fleet(options: &Arc<kafka::Kafka>, parts: &Arc<Parts>) {
         vitals::essential_task("purges", purges);
     }
     if let Some(qoe) = parts.server.qoe() {
-        let link = kafka::Link::new(options, &options.qoe_topic, &parts.kafka);
+        let link = kafka::link(options, &options.qoe_topic, &parts.kafka);
         vitals::essential_task("measurements", kafka::send_measurements(Arc::clone(qoe), link));
     }
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::AUDIT;
 use super::purge::{NotDone, PurgeRequest};
 use crate::clock;
-use crate::kafka::{Fetched, Follower, Kafka, KafkaError, KafkaStats, Link, Place, PurgeOutcome, Results};
+use crate::kafka::{self, Fetched, Follower, Kafka, KafkaError, KafkaStats, Place, PurgeOutcome, Results};
 use crate::status::Parts;
 use crate::vitals;
 
@@ -23,13 +23,13 @@ const MAX_LINES: u64 = 20;
 /// Follows the purge topic, until the runtime ends.
 pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>) {
     let results = (!options.results_topic.is_empty()).then(|| {
-        let link = Link::new(&options, &options.results_topic, &stats);
+        let link = kafka::link(&options, &options.results_topic, &stats);
         let (results, send) = Results::new(link, &stats);
         vitals::essential_task("purge-results", send);
         results
     });
     let place = Place::open(parts.store.path(), &options.purge_topic);
-    let mut link = Link::new(&options, &options.purge_topic, &stats);
+    let mut link = kafka::link(&options, &options.purge_topic, &stats);
     let consumer = Arc::new(Consumer {
         parts,
         node: options.node(),
@@ -102,7 +102,7 @@ impl Consumer {
                     // Before: a message that makes us panic must not come again and again.
                     self.place().advance(partition, offset + 1);
                     self.message(partition, offset, &value);
-                    self.stats.note_lag(partition, count - number as u64 - 1);
+                    self.stats.links.note_lag(partition, count - number as u64 - 1);
                 }
             }
             Fetched::Recreated(first) => {
@@ -116,7 +116,7 @@ impl Consumer {
                 self.place().advance(partition, first);
             }
             Fetched::Missed(first) => {
-                self.stats.errors.add(KafkaError::Missed);
+                self.stats.links.errors.add(KafkaError::Missed);
                 let fix = "keep messages of the topic for longer than a box is ever away";
                 tracing::error!(
                     partition,

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use rskafka::record::Record;
+use skycache_kafka::Link;
+use skycache_kafka::link::Record;
 
-use super::link::{Link, record};
+use super::around::record;
 use crate::qoe::{Batch, Qoe, QoeLoss};
 
 /// Bytes and rows of one batch: brokers take a megabyte by default.

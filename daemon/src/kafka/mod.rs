@@ -14,50 +14,34 @@ mod options;
 mod place;
 
 #[cfg(feature = "kafka")]
-mod link;
+mod around;
 #[cfg(feature = "kafka")]
 mod measurements;
 #[cfg(feature = "kafka")]
 mod results;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
 
 use carousel::reason::Counts;
 
-pub use options::{Compression, Kafka, KafkaSasl, KafkaTls, Mechanism};
+pub use options::Kafka;
 pub use place::Place;
+pub use skycache_kafka::{Compression, KafkaError, KafkaSasl, KafkaTls, LinkStats, Mechanism};
 
 #[cfg(feature = "kafka")]
-pub use link::{Fetched, Follower, Link};
+pub use around::link;
 #[cfg(feature = "kafka")]
 pub use measurements::send as send_measurements;
 #[cfg(feature = "kafka")]
 pub use results::Results;
+#[cfg(feature = "kafka")]
+pub use skycache_kafka::{Fetched, Follower, Link};
 
 /// Whether this program speaks Kafka's protocol.
 pub const HAS_KAFKA: bool = cfg!(feature = "kafka");
 /// Message of a program without it of a configuration with `[kafka]`.
 pub const MISSING: &str = "[kafka]: this program is built without Kafka; fix: install the package for servers, or build with --features kafka";
-
-carousel::reasons! {
-    /// Why Kafka did not do what it was asked.
-    pub enum KafkaError in "kafka_errors" by "reason" {
-        /// No broker answers, or the connection broke off.
-        Unreachable = "unreachable",
-        /// Brokers refuse the name, the password or the certificate, or the box cannot read its own.
-        Credentials = "credentials",
-        /// The topic is not there, or this box may not use it.
-        NoTopic = "no_topic",
-        /// A broker answers with another error.
-        Broker = "broker",
-        /// A message on the topic cannot be read: it is passed over.
-        Unreadable = "unreadable",
-        /// Purges were removed from the topic before this box had read them: everything held was made stale.
-        Missed = "missed",
-    }
-}
 
 carousel::reasons! {
     /// Outcome of a message of the purge topic.
@@ -78,26 +62,12 @@ carousel::reasons! {
 /// Counters.
 #[derive(Debug, Default)]
 pub struct KafkaStats {
-    /// Failures.
-    pub errors: Counts<KafkaError>,
+    /// Failures of links, and what is left to read.
+    pub links: Arc<LinkStats>,
     /// Messages of the purge topic.
     pub purges: Counts<PurgeOutcome>,
     /// Results written.
     pub results_sent: AtomicU64,
     /// Results dropped, since too many waited.
     pub results_dropped: AtomicU64,
-    /// Messages of the purge topic that are not done, by partition.
-    lag: Mutex<BTreeMap<i32, u64>>,
-}
-
-impl KafkaStats {
-    /// Messages that are not done.
-    pub fn lag(&self) -> u64 {
-        self.lag.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
-    }
-
-    /// Notes how many messages of a partition are not done.
-    pub fn note_lag(&self, partition: i32, messages: u64) {
-        self.lag.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, messages);
-    }
 }

@@ -1,10 +1,11 @@
 //! Options of Kafka: `[kafka]` of the configuration.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use carousel::config::Mistake;
 use serde::{Deserialize, Serialize};
+use skycache_kafka::options::topic_mistake;
+use skycache_kafka::{Brokers, Compression, KafkaSasl, KafkaTls};
 
 use crate::qoe::COLUMNS;
 
@@ -34,57 +35,6 @@ pub struct Kafka {
     pub sasl: Option<KafkaSasl>,
 }
 
-/// Compression of messages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// The least work.
-    Lz4,
-    /// The fewest bytes.
-    #[default]
-    Zstd,
-}
-
-/// `[kafka.tls]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KafkaTls {
-    /// Authorities of the brokers' certificates, PEM. None: those of the system.
-    pub ca: Option<PathBuf>,
-    /// Certificate chain of this box, PEM, where brokers ask for one.
-    pub certificate: Option<PathBuf>,
-    /// Its private key, PEM.
-    pub key: Option<PathBuf>,
-}
-
-/// `[kafka.sasl]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct KafkaSasl {
-    /// `scram-sha-512`, `scram-sha-256`, or `plain`, which wants TLS.
-    pub mechanism: Mechanism,
-    /// The name.
-    pub user: String,
-    /// File with the password. Read again for each connection.
-    pub password_file: PathBuf,
-}
-
-/// Proof of name and password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// RFC 7677.
-    #[serde(rename = "scram-sha-256")]
-    ScramSha256,
-    /// As RFC 7677, with SHA-512.
-    #[serde(rename = "scram-sha-512")]
-    ScramSha512,
-}
-
 impl Default for Kafka {
     fn default() -> Self {
         Self {
@@ -108,40 +58,30 @@ impl Kafka {
         if self.node.is_empty() { crate::sys::hostname() } else { self.node.clone() }
     }
 
+    /// The connection that it describes.
+    pub fn connection(&self) -> Brokers {
+        Brokers {
+            table: "kafka".to_owned(),
+            brokers: self.brokers.clone(),
+            client_id: format!("skycache-{}", self.node()),
+            compression: self.compression,
+            tls: self.tls.clone(),
+            sasl: self.sasl.clone(),
+        }
+    }
+
     /// Every mistake.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut all = Vec::new();
+        let mut all = self.connection().mistakes("kafka");
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
-        if self.brokers.is_empty() {
-            wrong("kafka.brokers", "it is empty".to_owned(), "name at least one, such as \"kafka-1:9092\"");
-        }
-        for broker in &self.brokers {
-            let is_good = broker.rsplit_once(':').is_some_and(|(host, port)| {
-                let is_host = !host.is_empty() && !host.contains(['/', ' ']);
-                is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
-            });
-            if !is_good {
-                wrong(
-                    "kafka.brokers",
-                    format!("{broker:?} is no host with a port"),
-                    "give it as \"kafka-1:9092\"",
-                );
-            }
-        }
         let topics = [
             ("kafka.purge_topic", &self.purge_topic),
             ("kafka.results_topic", &self.results_topic),
             ("kafka.qoe_topic", &self.qoe_topic),
         ];
         for (at, (key, topic)) in topics.iter().enumerate() {
-            // Kafka's own rule for names.
-            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            if topic.len() > 249 || !topic.bytes().all(is_name) || matches!(topic.as_str(), "." | "..") {
-                wrong(
-                    key,
-                    format!("{topic:?} is no name of a topic"),
-                    "letters, digits, '.', '_' and '-', at most 249",
-                );
+            if let Some((what, fix)) = topic_mistake(topic) {
+                wrong(key, what, fix);
             }
             if !topic.is_empty() && topics[..at].iter().any(|(_, other)| other == topic) {
                 wrong(key, format!("{topic:?} is there twice"), "give each a topic of its own");
@@ -164,15 +104,6 @@ impl Kafka {
         for name in self.qoe_columns.keys().filter(|name| !COLUMNS.iter().any(|it| it.0 == name.as_str())) {
             let fix = format!("the columns are {}", COLUMNS.map(|it| it.0).join(", "));
             wrong("kafka.qoe_columns", format!("{name} is no column"), &fix);
-        }
-        if let Some(tls) = &self.tls
-            && tls.certificate.is_some() != tls.key.is_some()
-        {
-            wrong("kafka.tls.key", "certificate and key go together".to_owned(), "give both, or neither");
-        }
-        if self.sasl.as_ref().is_some_and(|sasl| sasl.mechanism == Mechanism::Plain) && self.tls.is_none() {
-            let fix = "add [kafka.tls], or use scram-sha-512";
-            wrong("kafka.sasl.mechanism", "plain sends the password for all to read".to_owned(), fix);
         }
         all
     }

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use skycache_kafka::Link;
 use tokio::sync::mpsc;
 
 use super::KafkaStats;
-use super::link::{Link, record};
+use super::around::record;
 
 carousel::limits! {
     /// Results that wait for the broker.
@@ -72,12 +73,12 @@ async fn send(mut link: Link, mut results: mpsc::Receiver<(String, Vec<u8>)>, st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::Kafka;
+    use crate::kafka::{Kafka, link};
 
     #[tokio::test]
     async fn results_that_nobody_takes_are_dropped_and_counted() {
         let stats = Arc::<KafkaStats>::default();
-        let link = Link::new(&Arc::new(Kafka::default()), "cdn-purge-results", &stats);
+        let link = link(&Kafka::default(), "cdn-purge-results", &stats);
         let (results, _send) = Results::new(link, &stats);
         for _ in 0..MAX_RESULTS + 3 {
             results.offer("a", Vec::new());

@@ -12,7 +12,7 @@ use syn::{Attribute, Expr, Fields, Item, ItemEnum, ItemStruct, Lit, Meta, Type};
 use crate::workspace;
 
 /// Sources of the daemon's tables.
-const DAEMON: [&str; 16] = [
+const DAEMON: [&str; 17] = [
     "daemon/src/config.rs",
     "daemon/src/session/options.rs",
     "daemon/src/transport/options.rs",
@@ -28,6 +28,7 @@ const DAEMON: [&str; 16] = [
     "daemon/src/firmware/options.rs",
     "daemon/src/access/options.rs",
     "daemon/src/kafka/options.rs",
+    "daemon/kafka/src/options.rs",
     "daemon/src/traces/options.rs",
 ];
 const HEADEND: [&str; 2] = ["headend/src/config.rs", "headend/src/options"];

@@ -1,25 +1,25 @@
 //! Connections to brokers: made when they are needed, given up when they fail, with one line of the log for each change.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use carousel::time::WallTime;
 use rskafka::BackoffConfig;
 use rskafka::chrono::DateTime;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
 use rskafka::client::partition::{Compression as Codec, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
-use rskafka::record::Record;
-use rustls::sign::SingleCertAndKey;
+pub use rskafka::record::Record;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::time::timeout;
 
-use super::options::{Compression, Kafka, KafkaTls, Mechanism};
-use super::{KafkaError, KafkaStats};
-use crate::{certificates, clock};
-
-/// Table of the configuration with TLS.
-const TLS: &str = "kafka.tls";
+use crate::options::{Brokers, Compression, KafkaTls, Mechanism};
+use crate::{KafkaError, LinkStats};
 
 /// Time that one request may take with all its attempts; a broker that is beginning answers within that.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,23 +38,65 @@ const FETCH_BYTES: i32 = 1 << 20;
 /// Fetches at one place that cannot be read before it is passed over.
 const READ_ATTEMPTS: u32 = 3;
 
+/// News of a link, for the log.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// It does not do what it should: once when that begins, and again from time to time.
+    Failed {
+        /// The reason.
+        why: KafkaError,
+        /// What and how to fix it.
+        line: &'a str,
+    },
+    /// It goes on.
+    Answers,
+    /// A message cannot be read, and is passed over.
+    Unreadable {
+        /// Number of its partition.
+        partition: i32,
+        /// Its place.
+        offset: Option<i64>,
+        /// What the library says.
+        line: &'a str,
+    },
+}
+
+/// What the program around a link does for it: its log, and reading of PEM files with messages that fit it.
+pub trait Surroundings: fmt::Debug + Send + Sync {
+    /// Logs news of a topic.
+    fn log(&self, topic: &str, notice: &Notice<'_>);
+    /// Reads certificates that a table of the configuration names, one at least.
+    ///
+    /// # Errors
+    /// One line with the fix.
+    fn chain(&self, table: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String>;
+    /// Reads a chain and its private key.
+    ///
+    /// # Errors
+    /// One line with the fix.
+    fn pair(&self, table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String>;
+    /// An error of TLS, in plain words.
+    fn plain(&self, err: &rustls::Error) -> String;
+}
+
 /// Failure of a request.
 #[derive(Debug)]
-pub(super) struct LinkError {
+pub struct LinkError {
     why: KafkaError,
     line: String,
     is_too_large: bool,
 }
 
 impl LinkError {
-    fn no_topic(topic: &str) -> Self {
-        let fix = "create it, or name another in [kafka]; it is looked for every few seconds";
+    fn no_topic(place: &Place) -> Self {
+        let Place { topic, table } = place;
+        let fix = format!("create it, or name another in [{table}]; it is looked for every few seconds");
         Self::new(KafkaError::NoTopic, format!("there is no topic {topic}: {fix}"))
     }
 
-    fn of(err: &Error, topic: &str) -> Self {
+    fn of(err: &Error, place: &Place) -> Self {
         if let Error::ServerError { protocol_error: ProtocolError::UnknownTopicOrPartition, .. } = err {
-            return Self::no_topic(topic);
+            return Self::no_topic(place);
         }
         // Behind several layers that only say that there were several attempts.
         let mut line = err.to_string();
@@ -93,8 +135,13 @@ impl LinkError {
         Self::new(KafkaError::Unreachable, "the broker does not answer".to_owned())
     }
 
+    /// The reason.
+    pub fn why(&self) -> KafkaError {
+        self.why
+    }
+
     /// Whether messages are larger than the broker takes.
-    pub(super) fn is_too_large(&self) -> bool {
+    pub fn is_too_large(&self) -> bool {
         self.is_too_large
     }
 
@@ -103,12 +150,26 @@ impl LinkError {
     }
 }
 
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+/// A topic, and the table of the configuration that names it.
+#[derive(Debug, Clone)]
+struct Place {
+    topic: String,
+    table: String,
+}
+
 /// One user of the brokers: its connection, and what was last said of it.
 #[derive(Debug)]
 pub struct Link {
-    options: Arc<Kafka>,
-    stats: Arc<KafkaStats>,
-    topic: String,
+    options: Arc<Brokers>,
+    around: Arc<dyn Surroundings>,
+    stats: Arc<LinkStats>,
+    place: Place,
     client: Option<Arc<Client>>,
     partitions: Vec<PartitionClient>,
     /// The error that was last logged, and failed attempts since.
@@ -118,11 +179,17 @@ pub struct Link {
 
 impl Link {
     /// For one topic. Nothing is connected yet.
-    pub fn new(options: &Arc<Kafka>, topic: &str, stats: &Arc<KafkaStats>) -> Self {
+    pub fn new(
+        options: &Arc<Brokers>,
+        topic: &str,
+        stats: &Arc<LinkStats>,
+        around: &Arc<dyn Surroundings>,
+    ) -> Self {
         Self {
             options: Arc::clone(options),
+            around: Arc::clone(around),
             stats: Arc::clone(stats),
-            topic: topic.to_owned(),
+            place: Place { topic: topic.to_owned(), table: options.table.clone() },
             client: None,
             partitions: Vec::new(),
             said: None,
@@ -131,7 +198,10 @@ impl Link {
     }
 
     /// Writes messages to the partition of this number, counted round.
-    pub(super) async fn produce(&mut self, number: u64, records: Vec<Record>) -> Result<(), LinkError> {
+    ///
+    /// # Errors
+    /// Why they were not taken.
+    pub async fn produce(&mut self, number: u64, records: Vec<Record>) -> Result<(), LinkError> {
         self.connect().await?;
         let at = usize::try_from(number % self.partitions.len().max(1) as u64).unwrap_or(0);
         let codec = match self.options.compression {
@@ -140,7 +210,7 @@ impl Link {
             Compression::Zstd => Codec::Zstd,
         };
         let sent = self.partitions[at].produce(records, codec);
-        within(&self.topic, sent).await.map(|_| ())
+        within(&self.place, sent).await.map(|_| ())
     }
 
     /// Connects, and finds the partitions of the topic.
@@ -151,8 +221,8 @@ impl Link {
         let (client, numbers) = self.partition_numbers().await?;
         let mut partitions = Vec::new();
         for number in numbers {
-            let made = client.partition_client(&self.topic, number, UnknownTopicHandling::Error);
-            partitions.push(within(&self.topic, made).await?);
+            let made = client.partition_client(&self.place.topic, number, UnknownTopicHandling::Error);
+            partitions.push(within(&self.place, made).await?);
         }
         self.partitions = partitions;
         Ok(())
@@ -162,27 +232,27 @@ impl Link {
         let client = match &self.client {
             Some(client) => Arc::clone(client),
             None => {
-                let client = Arc::new(within(&self.topic, builder(&self.options)?.build()).await?);
+                let client =
+                    Arc::new(within(&self.place, builder(&self.options, &*self.around)?.build()).await?);
                 self.client = Some(Arc::clone(&client));
                 client
             }
         };
-        let topics = within(&self.topic, client.list_topics()).await?;
-        let topic = topics.into_iter().find(|it| it.name == self.topic && !it.partitions.is_empty());
-        let topic = topic.ok_or_else(|| LinkError::no_topic(&self.topic))?;
+        let topics = within(&self.place, client.list_topics()).await?;
+        let topic = topics.into_iter().find(|it| it.name == self.place.topic && !it.partitions.is_empty());
+        let topic = topic.ok_or_else(|| LinkError::no_topic(&self.place))?;
         Ok((client, topic.partitions.into_iter().collect()))
     }
 
     /// Counts and logs an error, lets the connection go, and waits before the next attempt.
-    pub(super) async fn failed(&mut self, error: &LinkError) {
+    pub async fn failed(&mut self, error: &LinkError) {
         self.stats.errors.add(error.why);
         self.client = None;
         self.partitions.clear();
         let count = match &self.said {
             Some((why, count)) if *why == error.why && *count < REMIND_AFTER => count + 1,
             _ => {
-                let (topic, reason) = (&self.topic, error.why.as_str());
-                tracing::error!(topic, reason, "Kafka: {}", error.line);
+                self.around.log(&self.place.topic, &Notice::Failed { why: error.why, line: &error.line });
                 0
             }
         };
@@ -192,30 +262,39 @@ impl Link {
     }
 
     /// Says that it continues, if it did not.
-    pub(super) fn succeeded(&mut self) {
+    pub fn succeeded(&mut self) {
         self.pause = PAUSE;
         if self.said.take().is_some() {
-            tracing::info!(topic = self.topic, "Kafka answers again");
+            self.around.log(&self.place.topic, &Notice::Answers);
         }
     }
 
     /// A reader of each partition. Waits for as long as there is no topic.
     pub async fn followers(&mut self) -> Vec<Follower> {
         loop {
-            match self.partition_numbers().await {
-                Ok((_, numbers)) => {
+            match self.try_followers().await {
+                Ok(followers) => {
                     self.succeeded();
-                    let follower = |partition| Follower {
-                        link: Self::new(&self.options, &self.topic, &self.stats),
-                        partition,
-                        client: None,
-                        attempts: 0,
-                    };
-                    return numbers.into_iter().map(follower).collect();
+                    return followers;
                 }
                 Err(error) => self.failed(&error).await,
             }
         }
+    }
+
+    /// A reader of each partition.
+    ///
+    /// # Errors
+    /// No broker answers, or there is no topic.
+    pub async fn try_followers(&mut self) -> Result<Vec<Follower>, LinkError> {
+        let (_, numbers) = self.partition_numbers().await?;
+        let follower = |partition| Follower {
+            link: Self::new(&self.options, &self.place.topic, &self.stats, &self.around),
+            partition,
+            client: None,
+            attempts: 0,
+        };
+        Ok(numbers.into_iter().map(follower).collect())
     }
 
     /// The partitions that there are now, if the brokers say.
@@ -230,9 +309,9 @@ impl Link {
     }
 }
 
-async fn within<T>(topic: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, LinkError> {
+async fn within<T>(place: &Place, work: impl Future<Output = Result<T, Error>>) -> Result<T, LinkError> {
     match timeout(PATIENCE * 2, work).await {
-        Ok(done) => done.map_err(|err| LinkError::of(&err, topic)),
+        Ok(done) => done.map_err(|err| LinkError::of(&err, place)),
         Err(_) => Err(LinkError::silent()),
     }
 }
@@ -264,39 +343,58 @@ impl Follower {
     /// Messages from `offset` on; `None`: from the first that there is. Waits for as long as it takes.
     pub async fn fetch(&mut self, offset: Option<i64>) -> Fetched {
         loop {
-            match self.try_fetch(offset).await {
-                Ok(fetched) => {
-                    self.link.succeeded();
-                    self.attempts = 0;
-                    return fetched;
-                }
-                Err(error) => {
-                    self.client = None;
-                    // The broker answers, but not with what can be read.
-                    self.attempts = if error.why == KafkaError::Broker { self.attempts + 1 } else { 0 };
-                    if self.attempts >= READ_ATTEMPTS && self.has_more(offset).await {
-                        self.attempts = 0;
-                        self.link.stats.errors.add(KafkaError::Unreadable);
-                        let (topic, partition) = (&self.link.topic, self.partition);
-                        tracing::error!(
-                            topic,
-                            partition,
-                            offset,
-                            "Kafka: a message cannot be read, and is passed over: {}",
-                            error.line
-                        );
-                        return Fetched::Unreadable;
-                    }
-                    self.link.failed(&error).await;
-                }
+            match self.fetch_once(offset).await {
+                Ok(fetched) => return fetched,
+                Err(error) => self.failed(&error).await,
             }
         }
+    }
+
+    /// As `fetch`, without another attempt.
+    ///
+    /// # Errors
+    /// Why there is nothing; hand it to [`Follower::failed`] before the next attempt.
+    pub async fn fetch_once(&mut self, offset: Option<i64>) -> Result<Fetched, LinkError> {
+        match self.try_fetch(offset).await {
+            Ok(fetched) => {
+                self.link.succeeded();
+                self.attempts = 0;
+                Ok(fetched)
+            }
+            Err(error) => {
+                self.client = None;
+                // The broker answers, but not with what can be read.
+                self.attempts = if error.why == KafkaError::Broker { self.attempts + 1 } else { 0 };
+                if self.attempts >= READ_ATTEMPTS && self.has_more(offset).await {
+                    self.attempts = 0;
+                    self.link.stats.errors.add(KafkaError::Unreadable);
+                    let notice = Notice::Unreadable { partition: self.partition, offset, line: &error.line };
+                    self.link.around.log(&self.link.place.topic, &notice);
+                    return Ok(Fetched::Unreadable);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts and logs an error, and waits before the next attempt.
+    pub async fn failed(&mut self, error: &LinkError) {
+        self.link.failed(error).await;
+    }
+
+    /// The place behind the newest message.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub async fn end(&mut self) -> Result<i64, LinkError> {
+        let client = self.connect().await?;
+        within(&self.link.place, client.get_offset(OffsetAt::Latest)).await
     }
 
     async fn has_more(&mut self, offset: Option<i64>) -> bool {
         let Some(offset) = offset else { return false };
         let Ok(client) = self.connect().await else { return false };
-        let end = within(&self.link.topic, client.get_offset(OffsetAt::Latest)).await;
+        let end = within(&self.link.place, client.get_offset(OffsetAt::Latest)).await;
         end.is_ok_and(|end| offset < end)
     }
 
@@ -305,16 +403,17 @@ impl Follower {
             return Ok(Arc::clone(client));
         }
         let (client, _) = self.link.partition_numbers().await?;
-        let made = client.partition_client(&self.link.topic, self.partition, UnknownTopicHandling::Error);
-        let client = Arc::new(within(&self.link.topic, made).await?);
+        let made =
+            client.partition_client(&self.link.place.topic, self.partition, UnknownTopicHandling::Error);
+        let client = Arc::new(within(&self.link.place, made).await?);
         self.client = Some(Arc::clone(&client));
         Ok(client)
     }
 
     async fn try_fetch(&mut self, offset: Option<i64>) -> Result<Fetched, LinkError> {
         let client = self.connect().await?;
-        let topic = &self.link.topic;
-        let bound = async |at| within(topic, client.get_offset(at)).await;
+        let place = &self.link.place;
+        let bound = async |at| within(place, client.get_offset(at)).await;
         let Some(offset) = offset else { return Ok(Fetched::Recreated(bound(OffsetAt::Earliest).await?)) };
         let fetch = client.fetch_records(offset, 1..FETCH_BYTES, FETCH_WAIT_MS);
         let Ok(fetched) = timeout(PATIENCE * 2, fetch).await else { return Err(LinkError::silent()) };
@@ -344,13 +443,13 @@ impl Follower {
             Err(Error::Request(RequestError::ReadError(err))) => {
                 Err(LinkError::new(KafkaError::Broker, err.to_string()))
             }
-            Err(err) => Err(LinkError::of(&err, topic)),
+            Err(err) => Err(LinkError::of(&err, place)),
         }
     }
 }
 
 /// A client as the configuration says. Files are read again, since passwords and certificates change.
-fn builder(options: &Kafka) -> Result<ClientBuilder, LinkError> {
+fn builder(options: &Brokers, around: &dyn Surroundings) -> Result<ClientBuilder, LinkError> {
     let backoff = BackoffConfig {
         init_backoff: FIRST_PAUSE,
         max_backoff: Duration::from_secs(1),
@@ -358,15 +457,16 @@ fn builder(options: &Kafka) -> Result<ClientBuilder, LinkError> {
         deadline: Some(PATIENCE),
     };
     let mut builder = ClientBuilder::new(options.brokers.clone())
-        .client_id(format!("skycache-{}", options.node()))
+        .client_id(options.client_id.as_str())
         .backoff_config(backoff);
     if let Some(tls) = &options.tls {
-        builder = builder.tls_config(Arc::new(tls_config(tls).map_err(LinkError::credentials)?));
+        builder = builder
+            .tls_config(Arc::new(tls_config(&options.table, tls, around).map_err(LinkError::credentials)?));
     }
     if let Some(sasl) = &options.sasl {
-        let file = sasl.password_file.display();
+        let (table, file) = (&options.table, sasl.password_file.display());
         let password = fs::read_to_string(&sasl.password_file)
-            .map_err(|err| LinkError::credentials(format!("[kafka.sasl] password_file = {file}: {err}")))?;
+            .map_err(|err| LinkError::credentials(format!("[{table}.sasl] password_file = {file}: {err}")))?;
         let credentials =
             Credentials::new(sasl.user.clone(), password.trim_end_matches(['\r', '\n']).to_owned());
         builder = builder.sasl_config(match sasl.mechanism {
@@ -378,12 +478,21 @@ fn builder(options: &Kafka) -> Result<ClientBuilder, LinkError> {
     Ok(builder)
 }
 
-fn tls_config(options: &KafkaTls) -> Result<rustls::ClientConfig, String> {
+/// TLS as the configuration says.
+///
+/// # Errors
+/// One line with the fix.
+pub fn tls_config(
+    table: &str,
+    options: &KafkaTls,
+    around: &dyn Surroundings,
+) -> Result<rustls::ClientConfig, String> {
+    let table = format!("{table}.tls");
     let mut roots = rustls::RootCertStore::empty();
     match &options.ca {
         Some(file) => {
-            for certificate in certificates::chain(TLS, file)? {
-                let failed = |err| format!("[{TLS}] ca {}: {}", file.display(), certificates::plain(&err));
+            for certificate in around.chain(&table, file)? {
+                let failed = |err| format!("[{table}] ca {}: {}", file.display(), around.plain(&err));
                 roots.add(certificate).map_err(failed)?;
             }
         }
@@ -393,7 +502,7 @@ fn tls_config(options: &KafkaTls) -> Result<rustls::ClientConfig, String> {
         }
     }
     if roots.is_empty() {
-        return Err("no certificate authorities: give [kafka.tls] ca".to_owned());
+        return Err(format!("no certificate authorities: give [{table}] ca"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -403,42 +512,12 @@ fn tls_config(options: &KafkaTls) -> Result<rustls::ClientConfig, String> {
     let (Some(certificate), Some(key)) = (&options.certificate, &options.key) else {
         return Ok(config.with_no_client_auth());
     };
-    let own = Arc::unwrap_or_clone(certificates::read(TLS, certificate, key)?);
+    let own = Arc::unwrap_or_clone(around.pair(&table, certificate, key)?);
     Ok(config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))))
 }
 
-/// A message of now.
-pub(super) fn record(key: Option<Vec<u8>>, value: Vec<u8>) -> Record {
-    let timestamp = DateTime::from_timestamp_millis(clock::wall().unix_ms()).unwrap_or_default();
+/// A message of this time.
+pub fn record(key: Option<Vec<u8>>, value: Vec<u8>, now: WallTime) -> Record {
+    let timestamp = DateTime::from_timestamp_millis(now.unix_ms()).unwrap_or_default();
     Record { key, value: Some(value), headers: BTreeMap::new(), timestamp }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::certificates::tests::make;
-
-    #[test]
-    fn files_of_tls_that_cannot_be_used_are_named_with_their_fix() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| Some(folder.path().join(name));
-        let is_made = |certificate, key| make(folder.path(), certificate, key, &[]);
-        if !is_made("ca.pem", "ca.key") || !is_made("own.pem", "own.key") {
-            return;
-        }
-        let of = |ca: &str, certificate: &str, key: &str| {
-            let (ca, certificate, key) = (path(ca), path(certificate), path(key));
-            tls_config(&KafkaTls { ca, certificate, key }).map(|_| ())
-        };
-        assert_eq!(of("ca.pem", "own.pem", "own.key"), Ok(()));
-        for (files, said) in [
-            (("none.pem", "own.pem", "own.key"), "there is no such file"),
-            (("own.key", "own.pem", "own.key"), "it has no certificate; give a PEM file"),
-            (("ca.pem", "own.pem", "ca.key"), "do not belong together; give the key"),
-            (("ca.pem", "own.pem", "own.pem"), "it has no private key"),
-        ] {
-            let why = of(files.0, files.1, files.2).unwrap_err();
-            assert!(why.starts_with("[kafka.tls] ") && why.contains(said), "{files:?}: {why}");
-        }
-    }
 }
