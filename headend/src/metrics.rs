@@ -23,13 +23,14 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use skycache_kafka::KafkaError;
 use tokio::net::TcpStream;
 
 use crate::air::LiveDrop;
 use crate::ingest::IngestStats;
 use crate::lease::LeaseFailure;
 use crate::listen;
-use crate::pull::PullStats;
+use crate::pull::{EventOutcome, EventStats, PullStats};
 use crate::status::State;
 
 carousel::limits! {
@@ -235,6 +236,7 @@ impl Collector for Scrape {
             for (reason, count) in left_out {
                 ConstGauge::new(count as f64).encode(family.encode_family(&[("reason", reason)])?)?;
             }
+            writer.events(&pulled.events().into_values().collect::<Vec<_>>())?;
         }
         writer.process()
     }
@@ -259,6 +261,29 @@ impl MetricWriter<'_> {
             ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
         }
         Ok(())
+    }
+
+    /// Events of buckets, of all sources together.
+    fn events(&mut self, all: &[Arc<EventStats>]) -> fmt::Result {
+        let sum = |of: &dyn Fn(&EventStats) -> u64| all.iter().map(|it| of(it)).sum::<u64>();
+        let help = "Events of buckets, and messages that are none, by what became of them";
+        let mut family = self.0.encode_descriptor("pull_events", help, None, MetricType::Counter)?;
+        for (at, outcome) in EventOutcome::ALL.iter().enumerate() {
+            let count = sum(&|it| it.outcomes().nth(at).map_or(0, |it| it.1));
+            ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome.as_str())])?)?;
+        }
+        let help = "What Kafka did not do for events of buckets";
+        let errors = KafkaError::ALL.iter().enumerate().map(|(at, why)| {
+            let count = sum(&|it| it.errors().nth(at).map_or(0, |it| it.1));
+            (why.as_str(), count)
+        });
+        self.by_reason("pull_event_errors", help, errors)?;
+        let help = "Topics with events of buckets that are not read: buckets are listed instead";
+        self.gauge("pull_event_topics_away", help, sum(&|it| u64::from(!it.is_connected())) as f64)?;
+        let help = "Messages of topics with events of buckets that are not read yet";
+        self.gauge("pull_event_lag", help, sum(&EventStats::lag) as f64)?;
+        let help = "Keys that events have told of and that wait to be looked at";
+        self.gauge("pull_pending_keys", help, sum(&|it| it.pending() as u64) as f64)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::lease::{LeaseStatus, LeaseView};
 use crate::line::LineStats;
+use crate::pull::{EventStats, PullStats};
 use crate::signing;
 use crate::units::{human_bps, human_bytes, human_seconds};
 
@@ -29,12 +30,13 @@ const DOCUMENT_BYTES: u64 = 1 << 20;
 pub struct State {
     document: Arc<Mutex<Value>>,
     lease: Option<LeaseStatus>,
+    pulled: Option<Arc<PullStats>>,
 }
 
 impl State {
-    /// State of a transmission with a lease, or without.
-    pub fn of(lease: Option<LeaseStatus>) -> Self {
-        Self { document: Arc::default(), lease }
+    /// State of a transmission with a lease, or without, and with sources that are pulled, or without.
+    pub fn of(lease: Option<LeaseStatus>, pulled: Option<Arc<PullStats>>) -> Self {
+        Self { document: Arc::default(), lease, pulled }
     }
 
     /// Takes over the counters.
@@ -72,13 +74,15 @@ impl State {
     pub(crate) fn signed_sample() -> Self {
         let source = json!({ "name": "", "class": "medium" });
         let document = json!({ "signing": { "until_s": 0 }, "sources": [source] });
-        Self { document: Arc::new(Mutex::new(document)), lease: Some(LeaseStatus::sample()) }
+        Self { document: Arc::new(Mutex::new(document)), lease: Some(LeaseStatus::sample()), pulled: None }
     }
 
-    /// The document as of the last update; the lease as of now.
+    /// The document as of the last update; the lease and events as of now.
     pub fn document(&self) -> Value {
         let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner).clone();
         document["lease"] = self.lease.as_ref().map_or(Value::Null, |lease| lease_to_json(&lease.view()));
+        let events = self.pulled.as_ref().map(|it| it.events()).unwrap_or_default();
+        document["events"] = events.iter().map(|(source, it)| events_to_json(source, it)).collect();
         document
     }
 }
@@ -93,6 +97,42 @@ fn lease_to_json(lease: &LeaseView) -> Value {
         "takeovers": lease.takeovers,
         "failures": lease.failures.iter().copied().collect::<BTreeMap<_, _>>(),
     })
+}
+
+fn events_to_json(source: &str, events: &EventStats) -> Value {
+    json!({
+        "source": source,
+        "topic": events.topic(),
+        "connected": events.is_connected(),
+        "outcomes": events.outcomes().collect::<BTreeMap<_, _>>(),
+        "errors": events.errors().collect::<BTreeMap<_, _>>(),
+        "lag": events.lag(),
+        "pending": events.pending(),
+    })
+}
+
+fn events_to_text(events: &Value) -> String {
+    let text = |name: &str| events[name].as_str().unwrap_or_default();
+    let number = |name: &str| events[name].as_u64().unwrap_or(0);
+    let state = match events["connected"].as_bool() {
+        Some(true) => "",
+        _ => " is away: the bucket is listed instead",
+    };
+    let mut out = format!("events     {}: topic {}{state}", text("source"), text("topic"));
+    for (member, what) in [("lag", "messages not read"), ("pending", "keys waiting")] {
+        if number(member) > 0 {
+            out.push_str(&format!("; {} {what}", number(member)));
+        }
+    }
+    for member in ["outcomes", "errors"] {
+        for (why, count) in events[member].as_object().into_iter().flatten() {
+            if let Some(count) = count.as_u64().filter(|count| *count > 0) {
+                out.push_str(&format!("; {count} {why}"));
+            }
+        }
+    }
+    out.push('\n');
+    out
 }
 
 fn lease_to_text(lease: &Value) -> String {
@@ -217,6 +257,9 @@ pub fn to_table(status: &Value) -> String {
     for source in status["sources"].as_array().into_iter().flatten() {
         let text = |name: &str| source[name].as_str().unwrap_or_default();
         out.push_str(&format!("source     {} ({}): {}\n", text("name"), text("class"), text("base")));
+    }
+    for events in status["events"].as_array().into_iter().flatten() {
+        out.push_str(&events_to_text(events));
     }
     out
 }

@@ -56,7 +56,8 @@ def produce(address, topic):
 
     failed = []
     # What another program's producer does: its own compression, and batches.
-    producer = Producer({"bootstrap.servers": address, "compression.type": "lz4", "linger.ms": 20})
+    producer = Producer({"bootstrap.servers": address, "compression.type": "lz4", "linger.ms": 20,
+                         "message.max.bytes": 20 << 20})
     for line in sys.stdin.buffer.read().split(b"\n")[:-1]:
         producer.produce(topic, line, on_delivery=lambda err, _: err and failed.append(err))
     if producer.flush(20) or failed:

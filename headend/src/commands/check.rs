@@ -71,6 +71,13 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
             Probed::Wrong { what, fix } => Finding::new(Severity::Error, about, what, fix),
         }
     }));
+    found.extend(pull::probe_events(&config).into_iter().map(|(name, probed)| {
+        let about = format!("events of {name}");
+        match probed {
+            Probed::Fine(what) => Finding::fine(about, what),
+            Probed::Wrong { what, fix } => Finding::new(Severity::Error, about, what, fix),
+        }
+    }));
     found.extend(config.lease.as_ref().map(|options| match lease::look(options) {
         StoreLook::Fine => {
             let what =

@@ -69,7 +69,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
     if let Some(status) = lease.as_ref().map(Lease::status) {
         sink.only_while(move || status.may_send());
     }
-    let state = State::of(lease.as_ref().map(Lease::status));
+    let state = State::of(lease.as_ref().map(Lease::status), pulled.clone());
     state.update(&config, objects, &LineStats::default(), Duration::ZERO);
     if let Some(metrics) = config.metrics.as_ref().filter(|_| !once) {
         let uploads = ingest.as_ref().map(|it| Arc::clone(it.stats()));

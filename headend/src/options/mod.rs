@@ -4,6 +4,7 @@
 
 pub mod carousel;
 pub mod catalog;
+mod events;
 pub mod fec;
 pub mod firmware;
 pub mod forecast;
@@ -20,6 +21,7 @@ pub mod source;
 
 pub use self::carousel::{Carousel, Profile};
 pub use catalog::{DvbI, ServiceConfig, tag_of};
+pub use events::Events;
 pub use fec::{Code, Fec, FecClasses};
 pub use firmware::Firmware;
 pub use forecast::Forecast;

@@ -7,7 +7,7 @@ use carousel::config::Mistake;
 use carousel::query::{IgnoredQuery, MAX_PARAMETERS};
 use serde::{Deserialize, Serialize};
 
-use super::{S3, S3Location, ServiceConfig, settle_url, tag_of};
+use super::{Events, S3, S3Location, ServiceConfig, settle_url, tag_of};
 
 /// Durations of pieces of a segment.
 const CHUNK_MS: RangeInclusive<u64> = 20..=5000;
@@ -72,6 +72,9 @@ pub struct Source {
     /// Of `pull` from a bucket: its store, and credentials.
     #[serde(default)]
     pub s3: Option<S3>,
+    /// Of `pull` from a bucket: events of what changes in it, by Kafka.
+    #[serde(default)]
+    pub events: Option<Events>,
     /// Only the first so many seconds of media are carried; the rest comes from the origin. Segments of a rung are taken
     /// to be of equal length.
     #[serde(default)]
@@ -151,6 +154,9 @@ impl Source {
         if let Some(s3) = &mut self.s3 {
             s3.complete(folder);
         }
+        if let Some(events) = &mut self.events {
+            events.complete(folder);
+        }
         for path in self.follow_links_to.iter_mut().filter(|it| it.is_relative()) {
             *path = folder.join(&*path);
         }
@@ -205,9 +211,15 @@ impl Source {
             }
             None => {}
         }
+        if self.events.is_some() && self.bucket().is_none() {
+            let fix = "give pull = \"s3://bucket/prefix/\", or leave [source.events] out";
+            wrong("events", "they are of buckets, and none is pulled".to_owned(), fix);
+        }
         if self.prefix_s == Some(0) {
             wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");
         }
+        let prefix = format!("source[{at}].events");
+        all.extend(self.events.iter().flat_map(|it| it.mistakes(&prefix)));
         all
     }
 

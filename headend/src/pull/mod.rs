@@ -14,8 +14,10 @@
 //! A bucket ([`s3`]) is listed page by page, and what is wanted of a page is fetched before the next is asked for: no list is
 //! held, however long. Wanted are manifests, files of which the folder has another version, and with `include_unreferenced`
 //! all. What manifests name is fetched as above, without regard to the list. Files that two lists in succession lack are removed.
+//! Between lists, [`events`] of the store tell of keys to look at.
 
 mod client;
+mod events;
 mod files;
 mod s3;
 mod stats;
@@ -42,6 +44,8 @@ use crate::options::S3Location;
 use crate::options::has_manifest_name;
 use crate::package::{Inventory, LeftOutReason, Options, PackageError, Reader, Role, decode, encode};
 use client::{Answer, Body, Client, Validator};
+use events::Events;
+pub use events::{EventOutcome, EventStats, try_read as try_read_event};
 use files::{Base, Files};
 use s3::credentials::{Environment, environment};
 use s3::held::Held;
@@ -170,6 +174,10 @@ impl Missing {
 /// # Errors
 /// A line for each source: a folder that cannot be made, a file with credentials that cannot be read. Or no thread.
 pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
+    if !events::HAS_KAFKA && config.sources.iter().any(|it| it.events.is_some()) {
+        let (what, fix) = events::MISSING;
+        return Err(format!("{what}; {fix}"));
+    }
     let stats = Arc::new(PullStats::default());
     let pullers = pullers(config, &stats)?;
     if pullers.is_empty() {
@@ -351,6 +359,29 @@ pub fn probe(config: &Config) -> Vec<(String, OriginKind, Probed)> {
     sources.into_iter().zip(looked).map(told).collect()
 }
 
+/// Asks the brokers of all sources with events for their topics. Gives the source, and what is there.
+pub fn probe_events(config: &Config) -> Vec<(String, Probed)> {
+    let sources = config.sources.iter().filter_map(|it| Some((it.name.clone(), it.events.clone()?)));
+    sources.map(|(name, options)| (name, look_at_topic(&options))).collect()
+}
+
+#[cfg(feature = "kafka")]
+fn look_at_topic(options: &crate::options::Events) -> Probed {
+    let silent = |_| Err(("no broker answers".to_owned(), "correct `brokers`; look at firewalls"));
+    let look = async { tokio::time::timeout(PROBE, events::probe(options)).await.unwrap_or_else(silent) };
+    match runtime().map(|runtime| runtime.block_on(look)) {
+        Ok(Ok(partitions)) => Probed::Fine(format!("topic {} with {partitions} partitions", options.topic)),
+        Ok(Err((what, fix))) => Probed::Wrong { what, fix },
+        Err(err) => Probed::Wrong { what: plain(&err), fix: "look at the limits of this user" },
+    }
+}
+
+#[cfg(not(feature = "kafka"))]
+fn look_at_topic(_: &crate::options::Events) -> Probed {
+    let (what, fix) = events::MISSING;
+    Probed::Wrong { what: what.to_owned(), fix }
+}
+
 async fn look_at_all(sources: &[&Source]) -> Vec<Result<Probed, Failed>> {
     let mut looks = Vec::new();
     for source in sources {
@@ -517,8 +548,10 @@ struct Listing {
     held: Held,
     /// Lists that have begun.
     number: u32,
-    /// Time of the next one.
+    /// Time of the next one; with events see [`Puller::list_due`].
     due: Instant,
+    /// Time of the newest one that came to its end.
+    listed_at: Option<Instant>,
     /// Interval of lists.
     every: Duration,
     /// Lists in succession that failed.
@@ -544,6 +577,8 @@ struct Puller {
     files: Arc<Files>,
     /// Of a bucket.
     listing: Option<Listing>,
+    /// Of a bucket whose store tells of changes.
+    events: Option<Events>,
     options: Options,
     /// Of manifests that have come, by path.
     validators: HashMap<String, Validator>,
@@ -568,6 +603,13 @@ impl Puller {
             Failed::new(PullFailure::Io, format!("{}: {}", source.path.display(), plain(&err)))
         };
         let options = Options { ignored_query: source.ignored_query(), ..Options::default() };
+        let events = match source.events.as_ref().zip(source.bucket()) {
+            Some((options, location)) => {
+                let stats = stats.events_of(&source.name, &options.topic);
+                Some(Events::open(&source.name, &location, options, &folder.root, stats).map_err(failed)?)
+            }
+            None => None,
+        };
         let (origin, base, manifest, listing, options) = match source.bucket() {
             Some(location) => {
                 let bytes_of = |name: &str| fs::metadata(folder.root.join(name)).ok().map(|it| it.len());
@@ -576,6 +618,7 @@ impl Puller {
                     held: Held::open(&folder.root, bytes_of).map_err(failed)?,
                     number: 0,
                     due: Instant::now(),
+                    listed_at: None,
                     every: Duration::from_secs(s3.list_every_s.max(1)),
                     failed: 0,
                     takes_all: source.include_unreferenced,
@@ -613,6 +656,7 @@ impl Puller {
             origin,
             files: Arc::new(Files { base, manifest, moved: Default::default(), folder, stats }),
             listing,
+            events,
             options,
             validators: HashMap::new(),
             failing: HashMap::new(),
@@ -625,6 +669,9 @@ impl Puller {
 
     async fn follow(mut self) -> Infallible {
         let mut failed_rounds = 0_u32;
+        // Ends with this future.
+        #[cfg(feature = "kafka")]
+        let _reading = self.start_reading();
         loop {
             let round = self.round().await;
             let wait = match &round.inventory {
@@ -638,14 +685,14 @@ impl Puller {
                     back_off(failed_rounds)
                 }
             };
-            tokio::time::sleep(wait).await;
+            self.rest(wait).await;
         }
     }
 
     /// Lists the bucket if that is due, looks at the manifests, and fetches what is missing.
     async fn round(&mut self) -> Round {
         let mut round = Round { inventory: None, missing: Vec::new(), refusal: None };
-        if self.listing.as_ref().is_some_and(|it| it.due <= Instant::now()) {
+        if self.list_due().is_some_and(|due| due <= Instant::now()) {
             round.refusal = self.list().await.err();
         }
         let mut due = self.manifests.clone();
@@ -748,13 +795,16 @@ impl Puller {
         let Origin::Bucket(bucket) = self.origin.clone() else { return Ok(()) };
         let Some(listing) = &mut self.listing else { return Ok(()) };
         listing.number += 1;
+        if let Some(events) = &self.events {
+            events.list_begins();
+        }
         let result = self.list_pages(&bucket).await;
         let Some(listing) = &mut self.listing else { return Ok(()) };
         let now = Instant::now();
         let shown = bucket.location().shown(&bucket.location().prefix);
         match result {
             Ok(list) => {
-                (listing.failed, listing.due) = (0, now + listing.every);
+                (listing.failed, listing.due, listing.listed_at) = (0, now + listing.every, Some(now));
                 let gone = listing.held.gone(listing.number);
                 let is_empty = list.keys == 0;
                 self.files.stats.listed(&self.source, list);
@@ -992,7 +1042,7 @@ impl Puller {
     fn look_again(&self, inventory: &Inventory) -> Duration {
         let live = inventory.objects.values().filter(|object| object.role == Role::Manifest);
         let fresh_ms = live.filter_map(|object| Manifest::read(object.bytes.as_deref()?)?.fresh_ms()).min();
-        let listing = self.listing.as_ref().map(|it| it.due);
+        let listing = self.list_due();
         let retry = self.failing.values().map(|it| it.again).min();
         until_next_round(Instant::now(), fresh_ms, listing, retry)
     }

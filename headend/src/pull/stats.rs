@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
 
 use carousel::config::without_numbers;
 use carousel::reason::Counts;
 
+use super::events::EventStats;
 use crate::options::Source;
 
 pub use super::s3::listing::KeyLeftOut;
@@ -193,6 +194,8 @@ pub struct PullStats {
     newest_failure: Mutex<Option<String>>,
     /// Newest complete list of each bucket, by the name of its source.
     lists: Mutex<BTreeMap<String, BucketList>>,
+    /// Events of each bucket that has them, by the name of its source.
+    events: Mutex<BTreeMap<String, Arc<EventStats>>>,
 }
 
 /// What a complete list of a bucket had.
@@ -253,6 +256,18 @@ impl PullStats {
     /// Newest complete list of each bucket, by the name of its source.
     pub fn lists(&self) -> MutexGuard<'_, BTreeMap<String, BucketList>> {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events of each bucket that has them, by the name of its source.
+    pub fn events(&self) -> BTreeMap<String, Arc<EventStats>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counters of a source's events; the same after its following has started again.
+    pub(super) fn events_of(&self, source: &str, topic: &str) -> Arc<EventStats> {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(EventStats::of(topic));
+        Arc::clone(events.entry(source.to_owned()).or_insert_with(new))
     }
 
     /// Keys of the newest lists of all buckets, and those of them that are left out, by reason.

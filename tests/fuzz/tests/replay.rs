@@ -97,5 +97,6 @@ targets! {
     package = "package",
     media = "media",
     guide = "guide",
+    bucket_events = "bucket-events",
     configuration = "configuration",
 }

@@ -41,11 +41,20 @@ impl Store {
     }
 
     /// Runs a command of `store.py`.
-    fn run(&mut self, words: &[&str]) {
+    pub(super) fn run(&mut self, words: &[&str]) {
+        assert_eq!(self.ask(words), "done\n", "{words:?}");
+    }
+
+    fn ask(&mut self, words: &[&str]) -> String {
         writeln!(self.input, "{}", words.join("\t")).unwrap();
         let mut answer = String::new();
         self.output.read_line(&mut answer).unwrap();
-        assert_eq!(answer, "done\n", "{words:?}");
+        answer
+    }
+
+    /// Events since the last call, as the store has written them.
+    pub(super) fn events(&mut self) -> Vec<String> {
+        serde_json::from_str(&self.ask(&["events"])).unwrap()
     }
 }
 

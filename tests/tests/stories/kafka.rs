@@ -33,15 +33,15 @@ fn script() -> PathBuf {
 }
 
 /// A broker that others wrote, and clients of it.
-struct Broker {
+pub(super) struct Broker {
     python: PathBuf,
-    address: String,
+    pub(super) address: String,
     child: Option<Child>,
 }
 
 impl Broker {
     /// librdkafka's mock cluster, or Tansu at this address; `None`: it is not available, and the story is skipped.
-    fn start(tansu_at: Option<&str>) -> Option<Self> {
+    pub(super) fn start(tansu_at: Option<&str>) -> Option<Self> {
         if !has_kafka() {
             return None;
         }
@@ -70,7 +70,7 @@ impl Broker {
     }
 
     /// What a client prints that reads `input`.
-    fn client(&self, verb: &str, arguments: &[&str], input: &str) -> String {
+    pub(super) fn client(&self, verb: &str, arguments: &[&str], input: &str) -> String {
         let output =
             fed(&mut self.command(&[&[verb, self.address.as_str()], arguments].concat()), input.as_bytes());
         assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));

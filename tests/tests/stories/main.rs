@@ -5,6 +5,7 @@ mod atsc;
 mod attacks;
 mod bad_input;
 mod basic;
+mod bucket_events;
 mod buckets;
 mod captures;
 mod catalog;

@@ -118,7 +118,7 @@ pub(in super::super) fn bare(etag: &str) -> &str {
 }
 
 /// The path that an object has below the source's folder, by what its key has behind the prefix.
-fn place(rest: &str) -> Result<&str, KeyLeftOut> {
+pub(in super::super) fn place(rest: &str) -> Result<&str, KeyLeftOut> {
     let is_unsafe = |name: &str| {
         matches!(name, "" | "." | "..") || name.contains('\\') || name.chars().any(char::is_control)
     };

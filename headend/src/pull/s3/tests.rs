@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::events::amazon;
 use super::super::stats::{KeyLeftOut, PullStats};
 use super::super::tests::{Asked, Origin, Reply, failed, playlist, refusal, segment, with_puller};
 use super::super::{OriginKind, Probed, Puller, complete, probe};
@@ -120,6 +121,9 @@ impl Store {
         assert!(query["X-Amz-Credential"].starts_with(KEY) && !asked.headers.contains_key("authorization"));
         let path = percent_encoding::percent_decode_str(url.path()).decode_utf8().unwrap();
         let Some(key) = path.strip_prefix("/vod/") else { return Reply::of(404, error("NoSuchBucket")) };
+        if key == "film/denied.m3u8" {
+            return Reply::of(403, error("AccessDenied"));
+        }
         let objects = self.objects.lock().unwrap();
         if query.contains_key("list-type") {
             return Reply::of(200, self.list(&objects, &query));
@@ -298,6 +302,67 @@ fn one_manifest_is_taken_alone_and_all_files_where_that_is_said() {
     assert_eq!(files("s3://vod/a/", ""), "1.ts 2.ts one.m3u8 two.m3u8");
     let all = files("s3://vod/a/", "include_unreferenced = true");
     assert_eq!(all, "1.ts 2.ts 3.ts empty.ts one.m3u8 two.m3u8");
+}
+
+#[test]
+fn a_key_that_an_event_tells_of_is_looked_at_without_a_list() {
+    let (store, origin) = store(0);
+    store.put("film/index.m3u8", playlist(&["0.ts", "1.ts", "late.ts"], true), "m");
+    for at in 0..2 {
+        store.put(&format!("film/{at}.ts"), segment(at, 4), &format!("s{at}"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("pulled");
+    let events = "[source.events]\nbrokers = ['127.0.0.1:9']\ntopic = 's3'";
+    let config = config(dir.path(), &origin.url, "s3://vod/film/", events);
+    let stats = Arc::new(PullStats::default());
+    with_puller(&config, &stats, async |puller| {
+        assert_eq!(puller.round().await.missing, ["late.ts"]);
+        let mut number = 0;
+        // What became of an event, requests for it, and whether the next round came early.
+        let mut event = async |name: &str, key: &str, etag: &str| {
+            number += 1;
+            let before: BTreeMap<_, _> = stats.events()["pulled"].outcomes().collect();
+            let (asked, began) = (gets(&origin), Instant::now());
+            let text = amazon(name, "vod", &format!("film/{key}"), etag, &format!("{number:016X}"));
+            puller.events.as_ref().unwrap().take(number, &text);
+            puller.rest(Duration::from_millis(500)).await;
+            let is_early = began.elapsed() < Duration::from_millis(400);
+            let all = stats.events();
+            let became = all["pulled"].outcomes().find(|(why, count)| before[why] < *count);
+            (became.unwrap().0, gets(&origin) - asked, is_early)
+        };
+        store.put("film/0.ts", segment(7, 4), "s0b");
+        assert_eq!(event("ObjectCreated:Put", "0.ts", "s0b").await, ("fetched", 2, true));
+        assert_eq!(fs::read(root.join("0.ts")).unwrap(), segment(7, 4));
+        // The second event of an upload in parts, one of tags, one that says no version.
+        let complete = "s3:ObjectCreated:CompleteMultipartUpload";
+        assert_eq!(event(complete, "0.ts", "s0b").await, ("unchanged", 0, false));
+        assert_eq!(event("ObjectCreated:Copy", "0.ts", "").await, ("unchanged", 1, false));
+        assert_eq!(event("ObjectCreated:Put", "unnamed.ts", "u").await, ("unneeded", 0, false));
+        // A file that a manifest names, and that is there at last.
+        store.put("film/late.ts", segment(9, 4), "l");
+        assert_eq!(event("ObjectCreated:Post", "late.ts", "l").await, ("fetched", 2, true));
+        // A version was removed, not the object; then the object.
+        assert_eq!(event("ObjectRemoved:Delete", "1.ts", "").await, ("unchanged", 1, false));
+        store.objects.lock().unwrap().remove("film/1.ts");
+        assert_eq!(event("ObjectRemoved:DeleteMarkerCreated", "1.ts", "").await, ("removed", 1, true));
+        assert!(!root.join("1.ts").exists());
+        assert_eq!(event("ObjectCreated:Put", "none.m3u8", "x").await, ("absent", 1, false));
+        assert_eq!(event("ObjectRemoved:Delete", "none.m3u8", "").await, ("absent", 0, false));
+        store.put("film/two+%.m3u8", playlist(&["0.ts", "more.ts"], true), "m2");
+        store.put("film/more.ts", segment(4, 4), "more");
+        assert_eq!(event("ObjectCreated:Put", "two%2B%25.m3u8", "m2").await, ("fetched", 2, true));
+        assert_eq!(lists(&origin), 1);
+        let due = |puller: &Puller| puller.list_due().unwrap().duration_since(Instant::now()).as_secs();
+        assert_eq!(event("ObjectCreated:Put", "denied.m3u8", "d").await, ("failed", 1, false));
+        puller.round().await;
+        assert!(root.join("more.ts").exists(), "the new manifest names it");
+        assert!((1..=60).contains(&due(puller)), "the topic is not read: {}", due(puller));
+        assert_eq!(lists(&origin), 1);
+        let place = fs::read_to_string(root.join(".events.json")).unwrap();
+        assert_eq!(place, format!(r#"{{"schema":1,"topic":"s3","offsets":{{"0":{}}}}}"#, number + 1));
+    });
 }
 
 #[test]

@@ -70,8 +70,8 @@ fn linked(
     command.args(["--prefix", "none", "--no-dedupe", "--format", "{p}"]);
     if !has_default_features {
         command.arg("--no-default-features");
-    } else if package == "skycache" {
-        command.args(["--features", "kafka,otlp"]);
+    } else {
+        command.args(["--features", if package == "skycache" { "kafka,otlp" } else { "kafka" }]);
     }
     let lines = output(&mut command)?;
     let pair = |line: &str| {

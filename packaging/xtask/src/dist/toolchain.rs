@@ -115,7 +115,7 @@ impl Toolchain {
             }
         } else {
             // Fleets of servers have a broker.
-            build.args(["--features", "skycache/kafka,skycache/otlp"]);
+            build.args(["--features", "skycache/kafka,skycache/otlp,skycache-headend/kafka"]);
         }
         // Nothing in the programs has a time; a variable that changes with each commit would only build C code again.
         for name in

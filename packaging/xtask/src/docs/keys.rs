@@ -31,7 +31,7 @@ const DAEMON: [&str; 17] = [
     "daemon/kafka/src/options.rs",
     "daemon/src/traces/options.rs",
 ];
-const HEADEND: [&str; 2] = ["headend/src/config.rs", "headend/src/options"];
+const HEADEND: [&str; 3] = ["headend/src/config.rs", "headend/src/options", "daemon/kafka/src/options.rs"];
 /// Types that both take from the formats.
 const SHARED: [&str; 3] =
     ["carousel/src/eviction.rs", "carousel/src/dvbi/list.rs", "carousel/src/dvbi/edition.rs"];
@@ -48,7 +48,7 @@ const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 10000000\n[link.dvb_s2]\nmodula
 [multiplex]\n[nip.carrier]\nfrequency_10khz = 1\npolarization = 'x'\nmodulation = 'x'\nroll_off = '0.20'\nsymbol_rate_ksps = 1\nfec = '3/4'\n\
 [[nip.service_lists]]\nname = 'x'\nuri = 'x'\n[dvb_i]\n[[dvb_i.regions]]\nid = 'x'\ncountries = ['LUX']\n[[dvb_i.lcn]]\nregions = ['x']\nchannels = { x = 1 }\n\
 [fec.high]\ncode = 'raptorq'\n[fec.medium]\ncode = 'raptorq'\n[fec.low]\ncode = 'raptorq'\n[[forecast]]\nname = 'x'\n[simulation.viewing]\n[[simulation.fade]]\nregions = [0]\nbegin_s = 0\nlasts_s = 1\n\
-[ingest]\nlisten = '127.0.0.1:1'\n[[source]]\npath = '/y'\nbase = 'http://h/y/'\npull = 's3://bucket/'\n[source.s3]\n[source.service]\n[[source.service.available]]\n\
+[ingest]\nlisten = '127.0.0.1:1'\n[[source]]\npath = '/y'\nbase = 'http://h/y/'\npull = 's3://bucket/'\n[source.s3]\n[source.events]\nbrokers = ['x:1']\ntopic = 'x'\n[source.events.tls]\n[source.events.sasl]\nmechanism = 'scram-sha-512'\nuser = 'x'\npassword_file = 'x'\n[source.service]\n[[source.service.available]]\n\
 [[source]]\npath = '/x'\nbase = 'http://h/x/'\nname = 'x'\ningest = true\n[signing]\nkeys = 'x'\n[firmware]\nbase = 'http://h/'\n";
 
 /// Name and text of both pages.
@@ -263,7 +263,7 @@ fn is_sample(path: &str, key: &str) -> bool {
         (path, key),
         ("link", "rate_bps")
             | ("access", "name")
-            | ("kafka", "brokers")
+            | ("kafka" | "source.events", "brokers")
             | ("traces", "endpoint")
             | ("source", "name" | "service_id" | "ingest" | "pull")
             | ("dvb_i", "base" | "id" | "regions")

@@ -42,6 +42,21 @@ pub(crate) fn guide() -> Vec<Vec<u8>> {
     seeds
 }
 
+pub(crate) fn bucket_events() -> Vec<Vec<u8>> {
+    let record = r#"{"eventVersion":"2.1","eventSource":"minio:s3","eventTime":"2026-11-29T06:31:07.120Z","eventName":"s3:ObjectCreated:Put","s3":{"bucket":{"name":"films"},"object":{"key":"vod%2Fa+b.ts","size":3,"eTag":"e-2","versionId":"v","sequencer":"0055AED6DCD90281E5"}}}"#;
+    let ceph = record.replace("minio:s3", "ceph:s3").replace("s3:ObjectCreated:Put", "ObjectRemoved:Delete");
+    let amazon = format!("{{\"Records\":[{record},{ceph}]}}");
+    let bridge = r#"{"detail-type":"Object Created","time":"2026-11-29T06:31:07Z","detail":{"bucket":{"name":"films"},"object":{"key":"a+b","etag":"e","sequencer":"617f08299329d189"}}}"#;
+    let quoted = format!("{amazon:?}");
+    vec![
+        format!("{{\"Type\":\"Notification\",\"Message\":{quoted}}}").into_bytes(),
+        format!("{{\"Records\":[{{\"body\":{quoted}}},{{\"Sns\":{{\"Message\":{quoted}}}}}]}}").into_bytes(),
+        br#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"films"}"#.to_vec(),
+        bridge.as_bytes().to_vec(),
+        amazon.into_bytes(),
+    ]
+}
+
 pub(crate) fn configuration() -> Vec<Vec<u8>> {
     let paths = [
         "configs/edge.toml",

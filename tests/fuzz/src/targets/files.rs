@@ -83,6 +83,10 @@ pub(super) fn guide(bytes: &[u8]) {
     }
 }
 
+pub(super) fn bucket_events(bytes: &[u8]) {
+    assert!(headend::pull::try_read_event(bytes) > 0, "a message is an event or has a reason");
+}
+
 pub(super) fn configuration(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(config) = skycache::config::Config::parse(text) {

@@ -1,0 +1,194 @@
+//! Looks at the keys that events have told of. What the store says then counts, and not the event: so it does no harm that events
+//! come late, twice or in another order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::super::client::Validator;
+use super::super::s3::listing::bare;
+use super::super::s3::{Bucket, Conditions, Got};
+use super::super::stats::{Failed, PullFailure};
+use super::super::{MAX_FETCHES, Origin, Puller};
+use super::EventOutcome;
+use super::message::Happened;
+use super::pending::Waiting;
+use crate::options::has_manifest_name;
+use crate::package::encode;
+
+/// Time in which further events of a burst are gathered.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// What the store has of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum There {
+    /// The version that the folder has.
+    Same,
+    Other,
+    Nothing,
+}
+
+impl Puller {
+    /// Time of the next list of the bucket.
+    pub(in crate::pull) fn list_due(&self) -> Option<Instant> {
+        let listing = self.listing.as_ref()?;
+        Some(match (&self.events, listing.listed_at) {
+            (Some(events), Some(at)) if listing.failed == 0 => at + events.list_every(listing.every),
+            _ => listing.due,
+        })
+    }
+
+    /// Begins to read events, until what it gives is dropped.
+    #[cfg(feature = "kafka")]
+    pub(in crate::pull) fn start_reading(&self) -> Option<JoinSet<()>> {
+        let (events, listing) = (self.events.as_ref()?, self.listing.as_ref()?);
+        Some(events.start(listing.every))
+    }
+
+    /// Waits for the next round, which comes early if an event has changed something.
+    pub(in crate::pull) async fn rest(&mut self, wait: Duration) {
+        let Some(shared) = self.events.as_ref().map(|it| Arc::clone(&it.shared)) else {
+            return tokio::time::sleep(wait).await;
+        };
+        let until = Instant::now() + wait;
+        loop {
+            let until = self.list_due().map_or(until, |due| due.min(until));
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                () = shared.woken.notified() => {}
+            }
+            tokio::time::sleep(GATHER).await;
+            if self.look_at_pending().await {
+                return;
+            }
+        }
+    }
+
+    /// Looks at the keys that wait; whether something has changed in the folder.
+    async fn look_at_pending(&mut self) -> bool {
+        let Some(shared) = self.events.as_ref().map(|it| Arc::clone(&it.shared)) else { return false };
+        let batch = shared.batch();
+        let mut is_changed = false;
+        let count = |outcome| shared.count(outcome);
+        let mut changed: Vec<String> = Vec::new();
+        for (name, happened, looked) in self.ask(batch.keys, count).await {
+            match looked {
+                Ok(There::Same) => count(EventOutcome::Unchanged),
+                Ok(There::Other) => changed.push(encode(&name)),
+                Ok(There::Nothing) => {
+                    let is_held = self.listing.as_ref().is_some_and(|it| it.held.get(&name).is_some());
+                    if happened == Happened::Removed && is_held {
+                        self.remove(&name);
+                        count(EventOutcome::Removed);
+                        is_changed = true;
+                    } else {
+                        count(EventOutcome::Absent);
+                    }
+                }
+                Err(failed) => {
+                    let url = self.files.url_of(&encode(&name)).unwrap_or(name);
+                    self.files.stats.fail(&url, failed);
+                    count(EventOutcome::Failed);
+                    shared.want_list();
+                }
+            }
+        }
+        // Manifests last: what they name is there, or is fetched at once.
+        let (manifests, media): (Vec<String>, Vec<String>) =
+            changed.iter().cloned().partition(|path| has_manifest_name(path));
+        self.fetch_all(media, &BTreeMap::new()).await;
+        self.fetch_all(manifests, &BTreeMap::new()).await;
+        for path in &changed {
+            is_changed = true;
+            if self.failing.contains_key(path) {
+                count(EventOutcome::Failed);
+                shared.want_list();
+            } else {
+                count(EventOutcome::Fetched);
+            }
+        }
+        if let Some(Err(err)) = self.events.as_mut().map(|it| it.place.write(&batch.offsets)) {
+            self.files.stats.fail(&self.files.shown(), Failed::from(err));
+        }
+        is_changed
+    }
+
+    /// Asks the store for those keys that concern the source. The others are counted.
+    async fn ask(
+        &self,
+        keys: BTreeMap<String, Waiting>,
+        count: impl Fn(EventOutcome),
+    ) -> Vec<(String, Happened, Result<There, Failed>)> {
+        let (Origin::Bucket(bucket), Some(listing)) = (&self.origin, &self.listing) else {
+            return Vec::new();
+        };
+        let mut asked = Vec::new();
+        for (key, waiting) in keys {
+            let name = key[bucket.location().prefix.len()..].to_owned();
+            let held = listing.held.get(&name).map(|it| it.etag.clone());
+            let is_manifest =
+                || has_manifest_name(&name) && self.files.manifest.as_deref().is_none_or(|it| it == name);
+            let is_wanted = || {
+                (listing.takes_all && self.files.manifest.is_none())
+                    || is_manifest()
+                    || self.failing.contains_key(&encode(&name))
+            };
+            match (waiting.happened, &held) {
+                (Happened::Created, Some(etag)) if waiting.etag.as_ref() == Some(etag) => {
+                    count(EventOutcome::Unchanged);
+                }
+                (Happened::Created, None) if !is_wanted() => count(EventOutcome::Unneeded),
+                (Happened::Removed, None) => count(EventOutcome::Absent),
+                (happened, _) => asked.push((name, key, held, happened)),
+            }
+        }
+        let mut asked = asked.into_iter();
+        let (mut running, mut all) = (JoinSet::new(), Vec::new());
+        loop {
+            while running.len() < MAX_FETCHES
+                && let Some((name, key, held, happened)) = asked.next()
+            {
+                let bucket = Arc::clone(bucket);
+                running.spawn_local(async move {
+                    let looked = look(&bucket, &key, held.as_deref()).await;
+                    (name, happened, looked)
+                });
+            }
+            match running.join_next().await {
+                None => return all,
+                Some(Ok(looked)) => all.push(looked),
+                Some(Err(_)) => {
+                    count(EventOutcome::Failed);
+                    if let Some(events) = &self.events {
+                        events.shared.want_list();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Asks for the first byte of an object, if it is not the version that is held.
+async fn look(bucket: &Bucket, key: &str, held: Option<&str>) -> Result<There, Failed> {
+    let known = held.filter(|etag| !etag.is_empty()).and_then(Validator::of_bare);
+    let if_none_match = match &known {
+        Some(Validator::Etag(value)) => Some(value),
+        _ => None,
+    };
+    let conditions = Conditions { range: Some(0..1), if_none_match, ..Conditions::default() };
+    match bucket.get(key, &conditions).await {
+        Ok(Got::Unchanged) => Ok(There::Same),
+        // Some stores ignore the condition of a range.
+        Ok(Got::Whole { etag: Some(etag), .. } | Got::Part { etag: Some(etag), .. })
+            if held.is_some_and(|held| etag.to_str().is_ok_and(|it| bare(it) == held)) =>
+        {
+            Ok(There::Same)
+        }
+        Ok(_) => Ok(There::Other),
+        Err(failed) if failed.why == PullFailure::NotFound => Ok(There::Nothing),
+        Err(failed) => Err(failed),
+    }
+}

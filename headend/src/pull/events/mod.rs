@@ -1,0 +1,444 @@
+//! Events of a bucket, which its store writes to a topic of Kafka: what they tell of is looked at at once, and not only when the
+//! bucket is listed.
+//!
+//! ```text
+//! topic ─ reader (one for each partition) ─▶ Shared: pending keys ─▶ Puller::rest: look at each, fetch, remove
+//!                                                     │ what may have been missed
+//!                                                     └▶ a listing, at the short interval
+//! ```
+//!
+//! | module | content |
+//! |---|---|
+//! | `message` | events in messages, in all their forms |
+//! | `pending` | keys that wait, events that came twice |
+//! | `place` | places in the topic, kept over restarts |
+//! | `looks` | keys that are looked at |
+//! | `reader` | the connection; behind the feature `kafka` |
+//!
+//! Listings go on, at a long interval while events come: whatever no event has told is found by them.
+
+// Without the connection nothing comes to what takes events.
+#![cfg_attr(not(feature = "kafka"), allow(dead_code))]
+
+mod looks;
+mod message;
+mod pending;
+mod place;
+#[cfg(feature = "kafka")]
+mod reader;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use carousel::reason::Counts;
+use skycache_kafka::{KafkaError, LinkStats};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::s3::listing::place as place_of;
+use crate::options::{Events as Options, S3Location};
+#[cfg(test)]
+pub(super) use message::tests::amazon;
+pub use message::try_read;
+use pending::{Pending, Waiting};
+use place::Place;
+#[cfg(feature = "kafka")]
+pub(super) use reader::probe;
+
+/// Whether this program speaks Kafka's protocol.
+pub(super) const HAS_KAFKA: bool = cfg!(feature = "kafka");
+/// What a program without it says of `[source.events]`, and the fix.
+pub(super) const MISSING: (&str, &str) = (
+    "[source.events]: this program is built without Kafka",
+    "install the package for servers, build with --features kafka, or leave [source.events] out",
+);
+/// Interval at which messages that are passed over for one reason are told.
+const TELL: Duration = Duration::from_secs(300);
+
+carousel::reasons! {
+    /// What became of an event of a bucket, or of a message that is none.
+    pub enum EventOutcome {
+        /// The object is new, or another version, and was fetched.
+        Fetched = "fetched",
+        /// The folder has the object in this version.
+        Unchanged = "unchanged",
+        /// The object is gone, and so is its file.
+        Removed = "removed",
+        /// The store has no such object any more, or the folder had none.
+        Absent = "absent",
+        /// No manifest names the object.
+        Unneeded = "unneeded",
+        /// The object could not be looked at or fetched: the bucket is listed.
+        Failed = "failed",
+        /// The event came before, or is older than one that came.
+        Repeated = "repeated",
+        /// A newer or older event of a key that waits: it is looked at once.
+        Merged = "merged",
+        /// Too many keys waited: a listing of the bucket takes their place.
+        Replaced = "replaced",
+        /// It is of another bucket.
+        OtherBucket = "other_bucket",
+        /// Its key is below another prefix.
+        OtherPrefix = "other_prefix",
+        /// Its key is left out, as it is of a list: a folder, a hidden file, no plain path.
+        LeftOut = "left_out",
+        /// It concerns tags, rights or readers, and not content.
+        OtherEvent = "other_event",
+        /// A store tries whether it may write to the topic.
+        Test = "test",
+        /// The message is no JSON: the bucket is listed.
+        NoJson = "no_json",
+        /// The message, or a record of it, is no event of a bucket.
+        NoEvent = "no_event",
+        /// The message is longer than 1 MiB: the bucket is listed.
+        TooLong = "too_long",
+        /// The event has no key that an object can have: the bucket is listed.
+        BadKey = "bad_key",
+    }
+}
+
+impl EventOutcome {
+    /// Whether what was passed over may have told of a change.
+    const fn may_hide_a_change(self) -> bool {
+        matches!(self, Self::NoJson | Self::TooLong | Self::BadKey)
+    }
+
+    /// What to do about a message that is passed over; empty: nothing.
+    const fn fix(self) -> &'static str {
+        match self {
+            Self::NoJson | Self::NoEvent => {
+                "have the store write events to a topic of their own, as JSON in the form of S3"
+            }
+            Self::TooLong | Self::BadKey => "look at what writes to the topic: no store writes such events",
+            _ => "",
+        }
+    }
+}
+
+/// Counters of the events of one source.
+#[derive(Debug, Default)]
+pub struct EventStats {
+    topic: String,
+    outcomes: Counts<EventOutcome>,
+    /// Failures of connections; messages that are not read.
+    links: Arc<LinkStats>,
+    pending: AtomicUsize,
+    is_connected: AtomicBool,
+}
+
+impl EventStats {
+    pub(super) fn of(topic: &str) -> Self {
+        Self { topic: topic.to_owned(), ..Self::default() }
+    }
+
+    /// Name of the topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Events and messages, by what became of them.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.outcomes.labelled()
+    }
+
+    /// Failures of connections and of reading, by reason.
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.links.errors.labelled()
+    }
+
+    /// Messages of the topic that are not read.
+    pub fn lag(&self) -> u64 {
+        self.links.lag()
+    }
+
+    /// Keys that wait to be looked at.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Whether all partitions of the topic are read.
+    pub fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Relaxed)
+    }
+}
+
+/// Events of one source.
+pub(super) struct Events {
+    /// Interval of listings while events come.
+    list_every: Duration,
+    shared: Arc<Shared>,
+    place: Place,
+    #[cfg(feature = "kafka")]
+    options: Options,
+}
+
+/// What the readers of a topic and the follower of its source share.
+struct Shared {
+    source: String,
+    location: S3Location,
+    stats: Arc<EventStats>,
+    state: Mutex<State>,
+    /// Keys wait, or a listing may be due earlier or later.
+    woken: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Pending,
+    /// The next message of each partition.
+    offsets: BTreeMap<i32, i64>,
+    /// Whether the reader of each partition is connected.
+    connected: BTreeMap<i32, bool>,
+    /// Something may have been missed since the newest listing began.
+    is_list_wanted: bool,
+    /// When it was last told that a message was passed over.
+    told: BTreeMap<EventOutcome, Instant>,
+}
+
+/// Keys to look at, and the places in the topic when that is done.
+struct Batch {
+    keys: BTreeMap<String, Waiting>,
+    offsets: BTreeMap<i32, i64>,
+}
+
+impl Events {
+    /// # Errors
+    /// A file with places that cannot be read.
+    pub(super) fn open(
+        source: &str,
+        location: &S3Location,
+        options: &Options,
+        root: &Path,
+        stats: Arc<EventStats>,
+    ) -> io::Result<Self> {
+        let place = Place::open(root, &options.topic)?;
+        let state = State { offsets: place.offsets().clone(), ..State::default() };
+        let shared = Shared {
+            source: source.to_owned(),
+            location: location.clone(),
+            stats,
+            state: Mutex::new(state),
+            woken: Notify::new(),
+        };
+        Ok(Self {
+            list_every: Duration::from_secs(options.list_every_s.max(1)),
+            shared: Arc::new(shared),
+            place,
+            #[cfg(feature = "kafka")]
+            options: options.clone(),
+        })
+    }
+
+    /// Begins to read the topic, until what it gives is dropped.
+    #[cfg(feature = "kafka")]
+    pub(super) fn start(&self, short: Duration) -> tokio::task::JoinSet<()> {
+        let mut reading = tokio::task::JoinSet::new();
+        reading.spawn_local(reader::read(Arc::clone(&self.shared), self.options.clone(), short));
+        reading
+    }
+
+    /// Interval of listings now.
+    pub(super) fn list_every(&self, short: Duration) -> Duration {
+        let state = self.shared.state();
+        if state.is_list_wanted || !state.is_connected() { short } else { self.list_every.max(short) }
+    }
+
+    /// Takes a message, as if it had been read.
+    #[cfg(test)]
+    pub(super) fn take(&self, offset: i64, message: &str) {
+        self.shared.take(0, offset, message.as_bytes());
+    }
+
+    /// A listing begins: it finds what may have been missed until now.
+    pub(super) fn list_begins(&self) {
+        self.shared.state().is_list_wanted = false;
+    }
+}
+
+impl State {
+    fn is_connected(&self) -> bool {
+        !self.connected.is_empty() && self.connected.values().all(|it| *it)
+    }
+}
+
+impl Shared {
+    /// Each change is complete in itself, so a panic elsewhere leaves it usable.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, outcome: EventOutcome) {
+        self.stats.outcomes.add(outcome);
+    }
+
+    /// The bucket is listed after the short interval: something may have been missed.
+    fn want_list(&self) {
+        self.state().is_list_wanted = true;
+        self.woken.notify_one();
+    }
+
+    /// Takes the events of a message.
+    fn take(&self, partition: i32, offset: i64, value: &[u8]) {
+        let now = Instant::now();
+        for read in message::read(value) {
+            match read {
+                Ok(event) => self.take_event(&event, now),
+                Err(why) => {
+                    self.count(why);
+                    if why.may_hide_a_change() {
+                        self.want_list();
+                    }
+                    self.tell(why, partition, offset, now);
+                }
+            }
+        }
+        self.state().offsets.insert(partition, offset + 1);
+    }
+
+    fn take_event(&self, event: &message::Event, now: Instant) {
+        if event.bucket != self.location.bucket {
+            return self.count(EventOutcome::OtherBucket);
+        }
+        let below: Vec<&String> =
+            event.keys.iter().filter(|key| key.starts_with(&self.location.prefix)).collect();
+        if below.is_empty() {
+            return self.count(EventOutcome::OtherPrefix);
+        }
+        let is_path = |key: &&&String| place_of(&key[self.location.prefix.len()..]).is_ok();
+        let keys: Vec<&String> = below.iter().filter(is_path).copied().collect();
+        if keys.is_empty() {
+            return self.count(EventOutcome::LeftOut);
+        }
+        let mut state = self.state();
+        for key in keys {
+            match state.pending.take(key, event, now) {
+                Some(outcome) => {
+                    self.count(outcome);
+                    if outcome == EventOutcome::Replaced {
+                        state.is_list_wanted = true;
+                        self.woken.notify_one();
+                    }
+                }
+                None => self.woken.notify_one(),
+            }
+        }
+        self.stats.pending.store(state.pending.len(), Ordering::Relaxed);
+    }
+
+    /// Tells of a message that is passed over, once in a while for each reason.
+    fn tell(&self, why: EventOutcome, partition: i32, offset: i64, now: Instant) {
+        if why.fix().is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        if state.told.get(&why).is_some_and(|at| now.duration_since(*at) < TELL) {
+            return;
+        }
+        state.told.insert(why, now);
+        let (source, topic) = (&self.source, &self.stats.topic);
+        eprintln!(
+            "headend: source {source}: topic {topic}, partition {partition}, offset {offset} is passed over, and others of its kind are \
+             counted: {why}; {} fix: {}",
+            if why.may_hide_a_change() { "the bucket is listed, should it have been an event;" } else { "" },
+            why.fix()
+        );
+    }
+
+    /// A reader is connected to its partition, or no longer.
+    fn note_connected(&self, partition: i32, is_connected: bool) {
+        let mut state = self.state();
+        if state.connected.insert(partition, is_connected) != Some(is_connected) {
+            self.stats.is_connected.store(state.is_connected(), Ordering::Relaxed);
+            self.woken.notify_one();
+        }
+    }
+
+    /// Keys to look at.
+    fn batch(&self) -> Batch {
+        let mut state = self.state();
+        self.stats.pending.store(0, Ordering::Relaxed);
+        Batch { keys: state.pending.drain(), offsets: state.offsets.clone() }
+    }
+
+    /// Messages were removed from the topic before they were read.
+    fn missed(&self, partition: i32, first: i64) {
+        self.stats.links.errors.add(KafkaError::Missed);
+        let (source, topic) = (&self.source, &self.stats.topic);
+        eprintln!(
+            "headend: source {source}: events of topic {topic}, partition {partition}, were removed before they were read, up to offset \
+             {first}: the bucket is listed; fix: keep messages of the topic for longer than this headend is ever away"
+        );
+        self.want_list();
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// State of a source at `s3://films/vod/`.
+    pub(super) fn shared() -> Shared {
+        Shared {
+            source: "vod".to_owned(),
+            location: S3Location::of("s3://films/vod/").unwrap().unwrap(),
+            stats: Arc::default(),
+            state: Mutex::default(),
+            woken: Notify::new(),
+        }
+    }
+
+    #[test]
+    fn events_of_the_prefix_wait_and_others_are_counted() {
+        let shared = shared();
+        let put = |bucket: &str, key: &str| amazon("ObjectCreated:Put", bucket, key, "e", "01");
+        for (offset, text) in [
+            put("films", "vod%2Fa%2Fmaster.m3u8"),
+            put("films", "vod/a/master.m3u8"),
+            put("films", "vodka/a.ts"),
+            put("other", "vod/a.ts"),
+            put("films", "vod/a/"),
+            put("films", "vod/../a.ts"),
+            "{}".to_owned(),
+        ]
+        .iter()
+        .enumerate()
+        {
+            shared.take(3, offset as i64, text.as_bytes());
+        }
+        let counted: Vec<_> = shared.stats.outcomes().filter(|it| it.1 > 0).collect();
+        assert_eq!(
+            counted,
+            [("repeated", 1), ("other_bucket", 1), ("other_prefix", 1), ("left_out", 2), ("no_event", 1)]
+        );
+        assert!(!shared.state().is_list_wanted, "none of them hides a change");
+        assert_eq!(shared.stats.pending(), 1);
+        let batch = shared.batch();
+        assert_eq!(batch.keys.into_keys().collect::<Vec<_>>(), ["vod/a/master.m3u8"]);
+        assert_eq!((batch.offsets, shared.stats.pending()), (BTreeMap::from([(3, 7)]), 0));
+        shared.take(3, 7, b"\0");
+        assert!(shared.state().is_list_wanted);
+    }
+
+    #[test]
+    fn the_bucket_is_listed_often_while_events_do_not_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { list_every_s: 600, ..Options::default() };
+        let location = shared().location;
+        let events = Events::open("vod", &location, &options, folder.path(), Arc::default()).unwrap();
+        let every_s = || events.list_every(Duration::from_secs(60)).as_secs();
+        assert_eq!(every_s(), 60, "no partition is known");
+        events.shared.note_connected(0, true);
+        assert_eq!((every_s(), events.shared.stats.is_connected()), (600, true));
+        events.shared.note_connected(1, false);
+        assert_eq!((every_s(), events.shared.stats.is_connected()), (60, false));
+        events.shared.note_connected(1, true);
+        events.shared.missed(1, 5);
+        assert_eq!(every_s(), 60, "something was missed");
+        events.list_begins();
+        assert_eq!(every_s(), 600);
+    }
+}
