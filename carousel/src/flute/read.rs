@@ -190,21 +190,14 @@ fn for_each_attribute(start: &BytesStart<'_>, mut each: impl FnMut(&str, &str)) 
     Ok(())
 }
 
+fn number<T: std::str::FromStr>(value: &str) -> Option<T> {
+    value.trim().parse().ok()
+}
+
 impl File {
     /// Sets the attribute of that local name. `None` if we do not know it, `Some(false)` if its value makes the whole
     /// entry unusable.
     fn set(&mut self, name: &str, value: &str) -> Option<bool> {
-        fn number<T: std::str::FromStr>(value: &str) -> Option<T> {
-            value.trim().parse().ok()
-        }
-        let OtiAttributes {
-            encoding_id,
-            instance_id,
-            max_source_block_length,
-            symbol_length,
-            max_n,
-            scheme_info,
-        } = &mut self.oti;
         Some(match name {
             "Content-Location" => {
                 self.content_location = value.trim().to_owned();
@@ -257,28 +250,37 @@ impl File {
                 self.etag = Some(value.to_owned());
                 true
             }
+            _ => return self.oti.set(name, value),
+        })
+    }
+}
+
+impl OtiAttributes {
+    /// As [`File::set`], for the attributes of the FEC Object Transmission Information.
+    fn set(&mut self, name: &str, value: &str) -> Option<bool> {
+        Some(match name {
             "FEC-OTI-FEC-Encoding-ID" => {
-                *encoding_id = number(value);
-                encoding_id.is_some()
+                self.encoding_id = number(value);
+                self.encoding_id.is_some()
             }
             "FEC-OTI-FEC-Instance-ID" => {
-                *instance_id = number(value);
+                self.instance_id = number(value);
                 true
             }
             "FEC-OTI-Maximum-Source-Block-Length" => {
-                *max_source_block_length = number(value);
-                max_source_block_length.is_some()
+                self.max_source_block_length = number(value);
+                self.max_source_block_length.is_some()
             }
             "FEC-OTI-Encoding-Symbol-Length" => {
-                *symbol_length = number(value);
-                symbol_length.is_some()
+                self.symbol_length = number(value);
+                self.symbol_length.is_some()
             }
             "FEC-OTI-Max-Number-of-Encoding-Symbols" => {
-                *max_n = number(value);
+                self.max_n = number(value);
                 true
             }
             "FEC-OTI-Scheme-Specific-Info" => {
-                *scheme_info = from_base64(value);
+                self.scheme_info = from_base64(value);
                 true
             }
             _ => return None,
