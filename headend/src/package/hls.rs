@@ -159,36 +159,17 @@ impl Reading<'_> {
                 self.variant = Some(self.offer(number, value)?);
             }
             "#EXT-X-I-FRAME-STREAM-INF" | "#EXT-X-MEDIA" | "#EXT-X-IMAGE-STREAM-INF" => {
-                self.is_multivariant = true;
-                let mut offer = self.offer(number, value)?;
-                offer.kind = Some(match (tag, attribute(value, "TYPE").as_deref()) {
-                    ("#EXT-X-I-FRAME-STREAM-INF", _) => TrackKind::IFrames,
-                    (_, Some("AUDIO")) => TrackKind::Audio,
-                    (_, Some("VIDEO")) => TrackKind::Video,
-                    (_, Some("SUBTITLES")) => TrackKind::Subtitles,
-                    _ => TrackKind::Other,
-                });
-                if let Some(uri) = attribute(value, "URI") {
-                    offer.uri = self.expand(number, &uri)?;
-                    self.multivariant.offers.push(offer);
-                }
+                self.rendition(number, tag, value)?;
             }
-            "#EXT-X-SESSION-KEY" | "#EXT-X-SESSION-DATA" | "#EXT-X-CONTENT-STEERING" => {
-                self.is_multivariant = true;
-                let name = if tag == "#EXT-X-CONTENT-STEERING" { "SERVER-URI" } else { "URI" };
-                if let Some(uri) = attribute(value, name) {
-                    let uri = self.expand(number, &uri)?;
-                    self.multivariant.others.push((number, uri));
-                }
-            }
+            "#EXT-X-SESSION-KEY" | "#EXT-X-SESSION-DATA" => self.other(number, value, "URI")?,
+            "#EXT-X-CONTENT-STEERING" => self.other(number, value, "SERVER-URI")?,
             "#EXT-X-DEFINE" => {
                 let (name, value) = self.define(number, value)?;
                 self.variables.insert(name, value);
             }
             "#EXTINF" => {
                 self.is_media = true;
-                let seconds = value.split(',').next().unwrap_or_default().trim();
-                let seconds = seconds.parse::<f64>().ok().filter(|s| s.is_finite()).map(|s| s.max(0.0));
+                let seconds = duration_s(value);
                 self.segment_s =
                     Some(seconds.ok_or_else(|| format!("line {number}: {line:?} has no duration"))?);
             }
@@ -220,22 +201,50 @@ impl Reading<'_> {
             "#EXT-X-PART" => {
                 let is_gap = attribute(value, "GAP").as_deref() == Some("YES");
                 let range = attribute(value, "BYTERANGE").and_then(|it| byte_range(&it));
-                self.refer(number, value, Role::Segment, is_gap, range)?;
-                self.media.references.last_mut().into_iter().for_each(|it| it.is_part = true);
+                self.part(number, value, is_gap, range)?;
             }
-            "#EXT-X-PRELOAD-HINT" => {
-                self.refer(number, value, Role::Segment, true, None)?;
-                self.media.references.last_mut().into_iter().for_each(|it| it.is_part = true);
-            }
-            "#EXT-X-DATERANGE" => {
-                for (name, is_list) in [("X-ASSET-URI", false), ("X-ASSET-LIST", true)] {
-                    if let Some(uri) = attribute(value, name) {
-                        let uri = self.expand(number, &uri)?;
-                        self.media.assets.push(Asset { line: number, uri, is_list });
-                    }
-                }
-            }
+            "#EXT-X-PRELOAD-HINT" => self.part(number, value, true, None)?,
+            "#EXT-X-DATERANGE" => self.assets(number, value)?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A playlist of I-frames or images, or another rendition, if it has a playlist of its own.
+    fn rendition(&mut self, number: usize, tag: &str, value: &str) -> Result<(), String> {
+        self.is_multivariant = true;
+        let mut offer = self.offer(number, value)?;
+        offer.kind = Some(match (tag, attribute(value, "TYPE").as_deref()) {
+            ("#EXT-X-I-FRAME-STREAM-INF", _) => TrackKind::IFrames,
+            (_, Some("AUDIO")) => TrackKind::Audio,
+            (_, Some("VIDEO")) => TrackKind::Video,
+            (_, Some("SUBTITLES")) => TrackKind::Subtitles,
+            _ => TrackKind::Other,
+        });
+        if let Some(uri) = attribute(value, "URI") {
+            offer.uri = self.expand(number, &uri)?;
+            self.multivariant.offers.push(offer);
+        }
+        Ok(())
+    }
+
+    /// Something else that a multivariant playlist refers to, by the attribute `name`.
+    fn other(&mut self, number: usize, value: &str, name: &str) -> Result<(), String> {
+        self.is_multivariant = true;
+        if let Some(uri) = attribute(value, name) {
+            let uri = self.expand(number, &uri)?;
+            self.multivariant.others.push((number, uri));
+        }
+        Ok(())
+    }
+
+    /// Assets of an interstitial.
+    fn assets(&mut self, number: usize, value: &str) -> Result<(), String> {
+        for (name, is_list) in [("X-ASSET-URI", false), ("X-ASSET-LIST", true)] {
+            if let Some(uri) = attribute(value, name) {
+                let uri = self.expand(number, &uri)?;
+                self.media.assets.push(Asset { line: number, uri, is_list });
+            }
         }
         Ok(())
     }
@@ -359,6 +368,19 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// A part of a segment, or the hint at one.
+    fn part(
+        &mut self,
+        number: usize,
+        value: &str,
+        may_be_missing: bool,
+        range: Option<(u64, Option<u64>)>,
+    ) -> Result<(), String> {
+        self.refer(number, value, Role::Segment, may_be_missing, range)?;
+        self.media.references.last_mut().into_iter().for_each(|it| it.is_part = true);
+        Ok(())
+    }
+
     fn offer(&self, line: usize, value: &str) -> Result<Offer, String> {
         let value = &self.expand(line, value)?;
         let text = |name| attribute(value, name).unwrap_or_default();
@@ -404,6 +426,12 @@ impl Reading<'_> {
         out.push_str(rest);
         Ok(out)
     }
+}
+
+/// `duration[,title]`.
+fn duration_s(value: &str) -> Option<f64> {
+    let seconds = value.split(',').next().unwrap_or_default().trim();
+    seconds.parse::<f64>().ok().filter(|s| s.is_finite()).map(|s| s.max(0.0))
 }
 
 /// `length[@offset]`.
