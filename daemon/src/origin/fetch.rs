@@ -58,6 +58,16 @@ pub(super) struct Answer {
     pub(super) requested_at: WallTime,
 }
 
+/// Use of a response.
+enum Use {
+    /// Its fields say whether it is kept.
+    Judged,
+    /// It is about this request alone.
+    ForOne,
+    /// It is not received.
+    Decided(FillResult),
+}
+
 /// Others that are asked for the rest of a body that a parent has cut: more than a player waits for.
 const MAX_OTHERS: usize = 3;
 
@@ -91,9 +101,9 @@ fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
 impl Filler {
     /// Asks, and begins to receive what is to be received.
     pub(super) async fn exchange(self: &Arc<Self>, key: &ObjectKey, url: &str, ask: Ask) -> FillResult {
-        let reply = match self.request(key, url, &ask).await {
-            Ok(reply) => reply,
-            Err(OriginError::Status(status)) => return FillResult::Refused(status),
+        match self.request(key, url, &ask).await {
+            Ok(reply) => self.take(key, url, reply, ask),
+            Err(OriginError::Status(status)) => FillResult::Refused(status),
             Err(err) => {
                 // The breaker logs when it opens and closes; with each object of a live channel it would be a line every second.
                 if err == OriginError::CircuitOpen {
@@ -101,43 +111,21 @@ impl Filler {
                 } else {
                     tracing::info!(%key, %err, "a request to the origin failed");
                 }
-                return FillResult::Failed(err);
+                FillResult::Failed(err)
             }
-        };
+        }
+    }
+
+    /// Decides what becomes of a response, and begins to receive what is to be received.
+    fn take(self: &Arc<Self>, key: &ObjectKey, url: &str, reply: Reply, ask: Ask) -> FillResult {
         let mut fields = dated(&reply.headers);
-        let mut status = reply.status;
         let pass = |reply, headers, why| FillResult::Passed(Box::new(Passed { headers, reply, why }));
-        // An origin may tell spellings apart that are one key (`%7e` and `~`): its refusal of one is not kept, nor given to others.
-        let is_of_spelling = |status: StatusCode| {
-            ask.is_respelled
-                && !ask.is_expected
-                && status.as_u16() >= 300
-                && status != StatusCode::NOT_MODIFIED
-        };
-        if is_of_spelling(status) && !status.is_server_error() {
-            return pass(reply, fields, None);
+        match self.use_of(&reply, &mut fields, &ask) {
+            Use::Judged => {}
+            Use::ForOne => return pass(reply, fields, None),
+            Use::Decided(result) => return result,
         }
-        if let Some(held) = &ask.held
-            && let Some(result) = self.about_held(held, &ask, &reply, &mut fields)
-        {
-            return result;
-        }
-        // What the carousel may still bring is not refused in the origin's words, and the refusal is not remembered.
-        if ask.is_expected && status.as_u16() >= 400 {
-            return FillResult::Refused(status.as_u16());
-        }
-        if ask.prefetch
-            && let Some(why) = self.declined(&reply)
-        {
-            return FillResult::Declined(why);
-        }
-        if is_of_spelling(status) {
-            return pass(reply, fields, None);
-        }
-        // A 304 that nobody asked for, or a refusal that is about one range.
-        if status == StatusCode::NOT_MODIFIED || status == StatusCode::RANGE_NOT_SATISFIABLE {
-            return pass(reply, fields, None);
-        }
+        let mut status = reply.status;
         let part = (status == StatusCode::PARTIAL_CONTENT).then(|| Part::of(&fields));
         if let Some(Some(part)) = &part
             && part.is_whole()
@@ -172,6 +160,36 @@ impl Filler {
             ..self.answer(key, url, status, &fields, keep, &ask)
         };
         self.begin(answer, Passed { headers: fields, reply, why: None }, ask)
+    }
+
+    /// The use of a response, as far as it depends on what the request was made for.
+    fn use_of(&self, reply: &Reply, fields: &mut HeaderMap, ask: &Ask) -> Use {
+        let status = reply.status;
+        // An origin may tell spellings apart that are one key (`%7e` and `~`): its refusal of one is not kept, nor given to others.
+        let is_of_spelling = ask.is_respelled
+            && !ask.is_expected
+            && status.as_u16() >= 300
+            && status != StatusCode::NOT_MODIFIED;
+        if is_of_spelling && !status.is_server_error() {
+            return Use::ForOne;
+        }
+        if let Some(held) = &ask.held
+            && let Some(result) = self.about_held(held, ask, reply, fields)
+        {
+            return Use::Decided(result);
+        }
+        // What the carousel may still bring is not refused in the origin's words, and the refusal is not remembered.
+        if ask.is_expected && status.as_u16() >= 400 {
+            return Use::Decided(FillResult::Refused(status.as_u16()));
+        }
+        if ask.prefetch
+            && let Some(why) = self.declined(reply)
+        {
+            return Use::Decided(FillResult::Declined(why));
+        }
+        // A 304 that nobody asked for, or a refusal that is about one range.
+        let is_of_request = matches!(status, StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE);
+        if is_of_spelling || is_of_request { Use::ForOne } else { Use::Judged }
     }
 
     /// Begins to receive an object, unless there is no room, or another of its name is on its way: then `passed` is for this player
