@@ -237,75 +237,15 @@ pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec
     let mut all = Vec::new();
     let mut wrong = |key: String, what: String, fix: &str| all.push(Mistake::of_value(&key, &what, fix));
     for (at, route) in routes.iter().enumerate() {
-        let (path, base) = (&route.path, &route.base);
         let key = |name: &str| format!("route[{at}].{name}");
-        if !path.starts_with('/') || !path.ends_with('/') {
-            wrong(key("path"), format!("{path:?}"), "begin and end it with /");
-        } else if path == "/" {
-            wrong(key("path"), "\"/\" is the box's own page".to_owned(), "give it a folder, such as /vod/");
-        } else if path.starts_with("/-/") || path.starts_with("/dvb-i/") {
-            wrong(key("path"), format!("{path:?} is a path of the box itself"), "give another folder");
-        } else if path.contains(['?', '#', '\\', ' ']) || has_dots(path) || path.contains("//") {
-            wrong(
-                key("path"),
-                format!("{path:?} is no path that a player asks for"),
-                "leave out ?, #, //, . and ..",
-            );
-        } else if let Some(other) = routes[..at].iter().position(|other| other.path == *path) {
-            wrong(key("path"), format!("{path:?} is there twice, in route[{other}] too"), "remove one");
-        }
-        let is_method =
-            |it: &String| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-        for method in
-            route.methods.iter().filter(|it| !is_method(it) || matches!(it.as_str(), "CONNECT" | "TRACE"))
-        {
-            wrong(key("methods"), format!("{method:?} cannot be passed on"), "give methods such as \"POST\"");
-        }
-        url_mistakes(base, &key("base"), &mut wrong);
-        if is_url(base) && !base.ends_with('/') {
-            wrong(key("base"), format!("{base:?}"), "give http://host/path/ with the last /");
-        }
-        if let Some(cdn_base) = &route.cdn_base {
-            url_mistakes(cdn_base, &key("cdn_base"), &mut wrong);
-            if is_url(cdn_base) && !cdn_base.ends_with('/') {
-                wrong(key("cdn_base"), format!("{cdn_base:?}"), "give https://host/path/ with the last /");
-            }
-            if cdn_base == base {
-                let fix = "give the CDN's own URL, or leave it out";
-                wrong(
-                    key("cdn_base"),
-                    format!("{cdn_base:?} is the base of the route, which the box fills from"),
-                    fix,
-                );
-            }
-        }
-        if let Some(name) = &route.host_header
-            && (name.is_empty() || name.contains(['/', ' ', '@', '?']) || !name.is_ascii())
-        {
-            wrong(
-                key("host_header"),
-                format!("{name:?} is no host"),
-                "give origin, player, or a name such as cdn.example.com",
-            );
-        }
-        if route.ignore_query == Some(IgnoreQuery::All(true)) && route.keep_query.is_some() {
-            wrong(
-                key("keep_query"),
-                "nothing is kept beside ignore_query = true".to_owned(),
-                "remove one of them",
-            );
-        }
+        path_mistakes(&route.path, &routes[..at], &key("path"), &mut wrong);
+        method_mistakes(&route.methods, &key("methods"), &mut wrong);
+        base_mistakes(route, key, &mut wrong);
+        field_mistakes(route, key, &mut wrong);
     }
     for (at, origin) in origins.iter().enumerate() {
         let key = |name: &str| format!("origin[{at}].{name}");
-        if origin.host.is_empty() || origin.host.contains(['/', '@', '?', ' ']) {
-            wrong(key("host"), format!("{:?}", origin.host), "give the bare host of the objects' URIs");
-        } else if let Some(other) =
-            origins[..at].iter().position(|other| other.host.eq_ignore_ascii_case(&origin.host))
-        {
-            let what = format!("{:?} is there twice, in origin[{other}] too", origin.host);
-            wrong(key("host"), what, "remove one");
-        }
+        host_mistakes(&origin.host, &origins[..at], &key("host"), &mut wrong);
         url_mistakes(&origin.url, &key("url"), &mut wrong);
     }
     all.extend(routes.iter().enumerate().flat_map(|(at, route)| Signing::mistakes(route, at)));
@@ -314,6 +254,71 @@ pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec
         wrong("http.allow_origins".to_owned(), what, "give hosts, addresses and networks, without a scheme");
     }
     all
+}
+
+/// Mistakes of a route's path. `before`: the routes before it.
+fn path_mistakes(path: &str, before: &[Route], key: &str, wrong: &mut impl FnMut(String, String, &str)) {
+    let key = key.to_owned();
+    if !path.starts_with('/') || !path.ends_with('/') {
+        wrong(key, format!("{path:?}"), "begin and end it with /");
+    } else if path == "/" {
+        wrong(key, "\"/\" is the box's own page".to_owned(), "give it a folder, such as /vod/");
+    } else if path.starts_with("/-/") || path.starts_with("/dvb-i/") {
+        wrong(key, format!("{path:?} is a path of the box itself"), "give another folder");
+    } else if path.contains(['?', '#', '\\', ' ']) || has_dots(path) || path.contains("//") {
+        wrong(key, format!("{path:?} is no path that a player asks for"), "leave out ?, #, //, . and ..");
+    } else if let Some(other) = before.iter().position(|other| other.path == path) {
+        wrong(key, format!("{path:?} is there twice, in route[{other}] too"), "remove one");
+    }
+}
+
+fn method_mistakes(methods: &[String], key: &str, wrong: &mut impl FnMut(String, String, &str)) {
+    let is_name =
+        |it: &str| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    for method in methods.iter().filter(|it| !is_name(it) || matches!(it.as_str(), "CONNECT" | "TRACE")) {
+        wrong(key.to_owned(), format!("{method:?} cannot be passed on"), "give methods such as \"POST\"");
+    }
+}
+
+/// Mistakes of the URLs that a route's paths are put behind.
+fn base_mistakes(route: &Route, key: impl Fn(&str) -> String, wrong: &mut impl FnMut(String, String, &str)) {
+    let base = &route.base;
+    url_mistakes(base, &key("base"), wrong);
+    if is_url(base) && !base.ends_with('/') {
+        wrong(key("base"), format!("{base:?}"), "give http://host/path/ with the last /");
+    }
+    let Some(cdn_base) = &route.cdn_base else { return };
+    url_mistakes(cdn_base, &key("cdn_base"), wrong);
+    if is_url(cdn_base) && !cdn_base.ends_with('/') {
+        wrong(key("cdn_base"), format!("{cdn_base:?}"), "give https://host/path/ with the last /");
+    }
+    if cdn_base == base {
+        let what = format!("{cdn_base:?} is the base of the route, which the box fills from");
+        wrong(key("cdn_base"), what, "give the CDN's own URL, or leave it out");
+    }
+}
+
+/// Mistakes of what a route says of the requests for its origin.
+fn field_mistakes(route: &Route, key: impl Fn(&str) -> String, wrong: &mut impl FnMut(String, String, &str)) {
+    if let Some(name) = &route.host_header
+        && (name.is_empty() || name.contains(['/', ' ', '@', '?']) || !name.is_ascii())
+    {
+        let fix = "give origin, player, or a name such as cdn.example.com";
+        wrong(key("host_header"), format!("{name:?} is no host"), fix);
+    }
+    if route.ignore_query == Some(IgnoreQuery::All(true)) && route.keep_query.is_some() {
+        let what = "nothing is kept beside ignore_query = true".to_owned();
+        wrong(key("keep_query"), what, "remove one of them");
+    }
+}
+
+/// Mistakes of an origin's host. `before`: the origins before it.
+fn host_mistakes(host: &str, before: &[Origin], key: &str, wrong: &mut impl FnMut(String, String, &str)) {
+    if host.is_empty() || host.contains(['/', '@', '?', ' ']) {
+        wrong(key.to_owned(), format!("{host:?}"), "give the bare host of the objects' URIs");
+    } else if let Some(other) = before.iter().position(|other| other.host.eq_ignore_ascii_case(host)) {
+        wrong(key.to_owned(), format!("{host:?} is there twice, in origin[{other}] too"), "remove one");
+    }
 }
 
 fn url_mistakes(url: &str, key: &str, wrong: &mut impl FnMut(String, String, &str)) {
