@@ -235,9 +235,9 @@ fn what_was_asked_for_before_a_purge_is_not_kept_after_it() {
     let store = open(&folder);
     purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard);
     put_keyed(&store, "h/a", "k", later(1000)).unwrap();
-    let late = put_keyed(&store, "h/a", "k", later(-5));
+    let late = put_keyed(&store, "h/a", "k", later(-10_000));
     assert!(matches!(late, Err(StoreError::Purged)), "{late:?}");
-    put_keyed(&store, "h/b", "other", later(-5)).unwrap();
+    put_keyed(&store, "h/b", "other", later(-10_000)).unwrap();
     assert_eq!(keys(&store), ["h/a", "h/b"], "what has been fetched since stays");
 }
 
