@@ -11,7 +11,7 @@ pub trait ModuleStorage {
     /// A module under reassembly.
     type Buf: std::fmt::Debug;
     /// A complete module.
-    type Whole: AsRef<[u8]> + std::fmt::Debug;
+    type Module: AsRef<[u8]> + std::fmt::Debug;
 
     /// Room for a module of `bytes`; `None`: not now, it is asked again when the next block comes. `alone` says that it
     /// seems to hold nothing but one file.
@@ -19,7 +19,7 @@ pub trait ModuleStorage {
     /// Bytes of it; offset and length are within what was asked for.
     fn write(&mut self, buf: &mut Self::Buf, offset: u32, bytes: &[u8]);
     /// The module is complete. `None` if its bytes cannot be read back: it is received again.
-    fn close(&mut self, buf: Self::Buf) -> Option<Self::Whole>;
+    fn close(&mut self, buf: Self::Buf) -> Option<Self::Module>;
     /// Whether a file of this name and description is wanted; asked before its module is received.
     fn wants(&mut self, path: &str, description: &Description) -> bool;
 }
@@ -41,7 +41,7 @@ pub struct InMemory;
 
 impl ModuleStorage for InMemory {
     type Buf = Vec<u8>;
-    type Whole = Vec<u8>;
+    type Module = Vec<u8>;
 
     fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<Vec<u8>> {
         Some(vec![0; bytes as usize])

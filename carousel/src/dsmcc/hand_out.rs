@@ -57,7 +57,7 @@ impl<S: ModuleStorage> Receiver<S> {
         &mut self,
         key: ModuleKey,
         info: &ModuleInfo,
-        content: Arc<Content<S::Whole>>,
+        content: Arc<Content<S::Module>>,
         storage: &mut S,
     ) {
         let (mut files, mut directories) = (HashMap::new(), Vec::new());
@@ -104,7 +104,7 @@ impl<S: ModuleStorage> Receiver<S> {
     pub(super) fn hold(
         &mut self,
         key: ModuleKey,
-        content: Arc<Content<S::Whole>>,
+        content: Arc<Content<S::Module>>,
         files: HashMap<Arc<[u8]>, HeldFile>,
     ) {
         let bytes = (*content).as_ref().len() as u64;
@@ -258,7 +258,7 @@ impl<S: ModuleStorage> Receiver<S> {
         &mut self,
         path: Arc<str>,
         description: Description,
-        piece: Piece<S::Whole>,
+        piece: Piece<S::Module>,
         from: HandedOut,
     ) {
         if !self.has_room_for(&path) {
@@ -303,7 +303,7 @@ impl<S: ModuleStorage> Receiver<S> {
     }
 
     /// A module of a data carousel: a file, or a link of a chain that is one.
-    fn take_module(&mut self, key: ModuleKey, info: &ModuleInfo, content: Arc<Content<S::Whole>>) {
+    fn take_module(&mut self, key: ModuleKey, info: &ModuleInfo, content: Arc<Content<S::Module>>) {
         let linked = info.link().is_some();
         self.hold(key, content, HashMap::new());
         let chain = if linked { self.chain_of(key) } else { Some(vec![key]) };

@@ -30,7 +30,7 @@ pub(super) enum State<S: ModuleStorage> {
     },
     /// Whole, and some of its files have no name yet, or it is a link of a chain.
     Held {
-        content: Arc<Content<S::Whole>>,
+        content: Arc<Content<S::Module>>,
         files: HashMap<Arc<[u8]>, HeldFile>,
     },
     Done,
@@ -129,8 +129,8 @@ pub struct Receiver<S: ModuleStorage> {
     pub(super) handed_out: HashMap<Arc<str>, HandedOut>,
     /// Names or modules have changed since `handed_out` was last searched for files that are gone.
     pub(super) may_have_gone: bool,
-    pub(super) parts: HashMap<String, Parts<S::Whole>>,
-    pub(super) events: VecDeque<Event<S::Whole>>,
+    pub(super) parts: HashMap<String, Parts<S::Module>>,
+    pub(super) events: VecDeque<Event<S::Module>>,
     pub(super) dropped: [u64; CarouselDrop::ALL.len()],
 }
 
@@ -232,7 +232,7 @@ impl<S: ModuleStorage> Receiver<S> {
     }
 
     /// Events since the last call.
-    pub fn poll_event(&mut self) -> Option<Event<S::Whole>> {
+    pub fn poll_event(&mut self) -> Option<Event<S::Module>> {
         self.events.pop_front()
     }
 
@@ -273,7 +273,7 @@ impl<S: ModuleStorage> Receiver<S> {
     }
 
     /// The bytes of a file were wrong: its modules are received again.
-    pub fn reject(&mut self, file: &CarouselFile<S::Whole>) {
+    pub fn reject(&mut self, file: &CarouselFile<S::Module>) {
         for path in &file.paths {
             if let Some(((module, _), _)) = self.handed_out.remove(path) {
                 self.receive_again(module);

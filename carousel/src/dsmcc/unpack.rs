@@ -8,8 +8,8 @@ use crate::ts::section::crc32;
 /// Checks a whole module and undoes its compression.
 pub(super) fn unpack<S: ModuleStorage>(
     info: &ModuleInfo,
-    whole: S::Whole,
-) -> Result<Content<S::Whole>, CarouselDrop> {
+    whole: S::Module,
+) -> Result<Content<S::Module>, CarouselDrop> {
     let is_crc_right = |bytes: &[u8]| info.crc32().is_none_or(|crc| crc == crc32(bytes));
     let right = is_crc_right(whole.as_ref());
     let Some(original_size) = info.original_size() else {

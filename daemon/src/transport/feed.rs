@@ -18,7 +18,7 @@ use carousel::ts::psi::{self, Oui};
 use carousel::ts::{PACKET_BYTES, Pid, Section};
 use serde_json::{Value, json};
 
-use super::modules::{Modules, Whole};
+use super::modules::{CompleteModule, Modules};
 use super::stats::{CarouselState, StreamState};
 use crate::clock;
 use crate::manifests::Manifests;
@@ -471,7 +471,7 @@ fn publish(
     store: &Store,
     manifests: &Manifests,
     modules: &Modules,
-    file: &CarouselFile<Whole>,
+    file: &CarouselFile<CompleteModule>,
     (by, is_ranked): (Option<&SignedBy>, bool),
 ) -> Result<(String, Option<Arc<StoredObject>>), FileDrop> {
     let description = &file.description;
@@ -540,10 +540,10 @@ pub(super) fn fate(store: &Store, key: &str, description: &Description) -> (Opti
 }
 
 /// The file that a module was put together in, where that is the object's own.
-fn in_place(file: &CarouselFile<Whole>) -> Option<&Frozen> {
+fn in_place(file: &CarouselFile<CompleteModule>) -> Option<&Frozen> {
     let [piece] = file.pieces.as_slice() else { return None };
     match piece.place() {
-        (Content::Plain(Whole::File(file)), range) => file.take(&range),
+        (Content::Plain(CompleteModule::File(file)), range) => file.take(&range),
         _ => None,
     }
 }

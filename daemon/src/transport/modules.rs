@@ -79,7 +79,7 @@ pub(super) enum Buffer {
 
 /// A complete module.
 #[derive(Debug)]
-pub(super) enum Whole {
+pub(super) enum CompleteModule {
     Memory(BoundedBytes),
     File(ModuleFile),
 }
@@ -116,7 +116,7 @@ impl Drop for BoundedBytes {
     }
 }
 
-impl AsRef<[u8]> for Whole {
+impl AsRef<[u8]> for CompleteModule {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Memory(bounded) => &bounded.bytes,
@@ -127,7 +127,7 @@ impl AsRef<[u8]> for Whole {
 
 impl ModuleStorage for Modules {
     type Buf = Buffer;
-    type Whole = Whole;
+    type Module = CompleteModule;
 
     fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Buffer> {
         let length = bytes as usize;
@@ -169,12 +169,12 @@ impl ModuleStorage for Modules {
         }
     }
 
-    fn close(&mut self, buf: Buffer) -> Option<Whole> {
+    fn close(&mut self, buf: Buffer) -> Option<CompleteModule> {
         match buf {
-            Buffer::Memory(bounded) => Some(Whole::Memory(bounded)),
+            Buffer::Memory(bounded) => Some(CompleteModule::Memory(bounded)),
             Buffer::File { partial, before, bytes } => {
                 let frozen = partial.freeze(bytes).ok()?;
-                Some(Whole::File(ModuleFile { frozen, before, is_taken: AtomicBool::new(false) }))
+                Some(CompleteModule::File(ModuleFile { frozen, before, is_taken: AtomicBool::new(false) }))
             }
         }
     }

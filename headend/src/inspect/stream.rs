@@ -66,7 +66,7 @@ impl AsRef<[u8]> for ModuleBuf {
 
 impl ModuleStorage for ModuleMemory {
     type Buf = ModuleBuf;
-    type Whole = ModuleBuf;
+    type Module = ModuleBuf;
 
     fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<ModuleBuf> {
         if self.0.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes) > MAX_MODULE_BYTES {

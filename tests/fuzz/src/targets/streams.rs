@@ -127,7 +127,7 @@ struct Room;
 
 impl ModuleStorage for Room {
     type Buf = Vec<u8>;
-    type Whole = Vec<u8>;
+    type Module = Vec<u8>;
     fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<Vec<u8>> {
         (bytes as usize <= MOST_BYTES).then(|| vec![0; bytes as usize])
     }
