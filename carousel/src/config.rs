@@ -7,6 +7,7 @@
 pub mod finding;
 pub mod one_or_many;
 pub mod quantity;
+pub mod url;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -463,9 +464,12 @@ const GROUP_KEYS: [&str; 8] =
 
 /// An address with its port, as an example for a key.
 fn address_of(key: &str) -> SocketAddr {
-    let name = key.rsplit('.').next().unwrap_or_default();
+    let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
     let name = name.split('[').next().unwrap_or_default();
     match name {
+        "listen" if table == "metrics" => SocketAddr::from(([127, 0, 0, 1], 9464)),
+        "listen" if table == "admin" => SocketAddr::from(([127, 0, 0, 1], 8081)),
+        "listen" if table.ends_with("tls") => SocketAddr::from(([0, 0, 0, 0], 8443)),
         // TS 103 876 clause 8.1.4.
         "announcement" => SocketAddr::from(([224, 0, 23, 14], 3937)),
         _ if GROUP_KEYS.contains(&name) => SocketAddr::from(([239, 1, 2, 3], 5000)),
@@ -495,9 +499,9 @@ fn nearly_an_address(text: &str, key: &str) -> Option<(String, String)> {
     let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = bare.parse::<IpAddr>() {
         let port = match (ip.is_multicast(), example.ip().is_multicast()) {
-            (true, true) => example.port(),
             (true, false) => 5000,
-            (false, _) => 8080,
+            (false, true) => 8080,
+            _ => example.port(),
         };
         let whole = SocketAddr::new(ip, port);
         return Some((format!("\"{text}\" has no port"), format!("add it, e.g. \"{whole}\"")));

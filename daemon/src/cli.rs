@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use carousel::config::quantity::of_flag;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -64,7 +65,7 @@ pub enum Verb {
         #[command(flatten)]
         common: Common,
         /// How long to listen for packets
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 3, value_parser = seconds)]
         seconds: u64,
         /// Verify every object of the cache against its digest
         #[arg(long)]
@@ -161,6 +162,11 @@ pub enum Verb {
         /// The shell
         shell: Shell,
     },
+}
+
+/// Seconds, or a time with its unit.
+fn seconds(text: &str) -> Result<u64, String> {
+    of_flag("seconds_s", text)
 }
 
 /// What `purge` removes.
@@ -267,7 +273,7 @@ pub enum FirmwareAction {
         #[command(flatten)]
         common: Common,
         /// How long it may take to become healthy
-        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = seconds)]
         wait: u64,
     },
     /// What RAUC asks of a bootloader

@@ -40,6 +40,8 @@ carousel::limits! {
 
 /// For so long after its groups were joined, a service is expected to bring something.
 const JOINING: Duration = Duration::from_secs(10);
+/// The document that names a service comes within this time after its first objects, or there is none.
+const UNNAMED: Duration = Duration::from_secs(10);
 /// A source that has brought nothing for so many target durations is silent.
 const SILENT_TARGETS: u64 = 3;
 /// A missed segment is forgotten so many target durations after a playlist has listed it last.
@@ -297,18 +299,23 @@ impl LiveServices {
         }
     }
 
-    /// Looks at deadlines and states. `joined_at` gives since when the groups of a service are joined. Early or extra calls change
-    /// nothing.
+    /// Looks at deadlines and states. `joined_at` gives since when the groups of a service are joined, `is_announced` whether a
+    /// document names it: the others are known by their folders, and are told of when no document has named them for a while. Early
+    /// or extra calls change nothing.
     pub fn handle_timeout(
         &self,
         now: Instant,
         joined_at: impl Fn(&str) -> Option<Instant>,
+        is_announced: impl Fn(&str) -> bool,
     ) -> Vec<LiveChange> {
         let mut services = self.lock();
         services.retain(|_, it| now.since(it.last_at) < FORGOTTEN);
         let mut changes = Vec::new();
         for (name, it) in services.iter_mut() {
             it.check_deadlines(now);
+            if now.since(it.first_at) < UNNAMED && !is_announced(name) {
+                continue;
+            }
             let state = it.state_at(now, joined_at(name));
             if state != it.state {
                 changes.push(LiveChange { service: name.clone(), from: it.state, to: state });
@@ -379,7 +386,7 @@ mod tests {
         services.listed(at(0), "a", EDGE, Vec::new());
         let mut seen = Vec::new();
         let mut look = |ms: u64, joined: Option<u64>| {
-            for change in services.handle_timeout(at(ms), |_| joined.map(at)) {
+            for change in services.handle_timeout(at(ms), |_| joined.map(at), |_| true) {
                 seen.push(format!("{ms} {} to {}", change.from, change.to));
             }
         };
@@ -413,7 +420,7 @@ mod tests {
         assert_eq!(seen, expected);
         // Joined long before it was seen first.
         services.listed(at(50_000), "b", EDGE, Vec::new());
-        let change = services.handle_timeout(at(50_000), |name| (name == "b").then_some(at(0)));
+        let change = services.handle_timeout(at(50_000), |name| (name == "b").then_some(at(0)), |_| true);
         assert!(change.iter().any(|it| it.service == "b" && it.to == LiveState::Joining), "{change:?}");
     }
 
@@ -427,7 +434,7 @@ mod tests {
         services.arrived(at(2001), "a", 2000, &key(2), REPAIRED);
         assert_eq!(only(&services, at(2001)).counts.deadline_misses, 1, "2");
         for ms in [2001, 3000, 4000] {
-            services.handle_timeout(at(ms), |_| None);
+            services.handle_timeout(at(ms), |_| None, |_| true);
             services.listed(at(ms), "a", EDGE, vec![key(3)]);
         }
         assert_eq!(
@@ -458,7 +465,7 @@ mod tests {
         assert_eq!((report(500).state, report(500).since), (LiveState::Joining, Duration::ZERO));
         services.arrived(at(600), "a", 2000, &key(1), WHOLE);
         assert_eq!(report(600).state, LiveState::Live);
-        services.handle_timeout(at(1000), |_| Some(at(0)));
+        services.handle_timeout(at(1000), |_| Some(at(0)), |_| true);
         assert_eq!(report(3000).since, Duration::from_secs(2));
         assert_eq!((report(3000).latency_ms, report(3000).is_dated), (None, false));
     }
@@ -476,23 +483,43 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_is_told_of_by_one_name() {
+        let services = LiveServices::default();
+        let changes = |ms: u64| {
+            let all = services.handle_timeout(at(ms), |_| Some(at(0)), |name| name == "one");
+            all.into_iter().map(|it| format!("{} {}", it.service, it.to)).collect::<Vec<_>>()
+        };
+        // Its playlist comes before the document that names it.
+        services.listed(at(0), "h/live", EDGE, Vec::new());
+        assert_eq!(changes(500), [""; 0]);
+        services.arrived(at(1000), "one", 2000, &key(1), WHOLE);
+        services.merged("h/live", "one");
+        assert_eq!(changes(1500), ["one live"]);
+        // One that no document names is told of all the same.
+        services.listed(at(2000), "h/other", EDGE, Vec::new());
+        services.arrived(at(11_500), "h/other", 2000, &key(2), WHOLE);
+        assert_eq!(changes(11_999), ["one stalled"]);
+        assert_eq!(changes(12_000), ["h/other live"]);
+    }
+
+    #[test]
     fn services_make_room_and_are_forgotten() {
         let services = LiveServices::default();
         for number in 0..2 * MAX_LIVE_SERVICES {
             services.listed(at(0), &number.to_string(), EDGE, (0..2 * MAX_AWAITED).map(key).collect());
         }
         assert_eq!(services.reports(at(0), None, |_| None).len(), MAX_LIVE_SERVICES);
-        services.handle_timeout(at(2001), |_| None);
+        services.handle_timeout(at(2001), |_| None, |_| true);
         let reports = services.reports(at(2001), None, |_| None);
         let misses: Vec<u64> = reports.iter().map(|it| it.counts.deadline_misses).collect();
         assert!(misses.iter().all(|it| *it == MAX_AWAITED as u64), "{misses:?}");
         let awaited = || services.lock().iter().map(|(_, it)| it.awaited.len()).sum::<usize>();
-        services.handle_timeout(at(6001), |_| None);
+        services.handle_timeout(at(6001), |_| None, |_| true);
         assert_eq!(awaited(), 0, "playlists have ceased to list them");
         services.listed(at(7000), "511", EDGE, vec![key(0)]);
         assert_eq!(awaited(), 1);
         services.arrived(at(1_800_000), "new", 2000, &key(0), Arrival::FromOrigin);
-        services.handle_timeout(at(3_600_000), |_| None);
+        services.handle_timeout(at(3_600_000), |_| None, |_| true);
         assert_eq!(services.reports(at(3_600_000), None, |_| None).len(), 2);
     }
 }

@@ -82,8 +82,10 @@ const RECEPTION_CHANGED: &str = "the reception of a live service has changed";
 /// Looks at the reception of live services, and writes a line for each whose state has changed.
 fn log_live_services(parts: &Parts) {
     let manifests = parts.server.manifests();
+    let announced = manifests.services().all();
+    let is_announced = |name: &str| announced.iter().any(|it| it.id == name);
     for LiveChange { service, from, to } in
-        manifests.live().handle_timeout(clock::now(), manifests.joined_at())
+        manifests.live().handle_timeout(clock::now(), manifests.joined_at(), is_announced)
     {
         match to {
             LiveState::Stalled => tracing::warn!(service, %from, %to, "{RECEPTION_CHANGED}"),

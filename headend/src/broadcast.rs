@@ -775,7 +775,7 @@ fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, Str
             Ok(inventory) => inventories.push(inventory),
             Err(why) => {
                 is_one_away |= !source.path.exists();
-                inventories.push(unread(source, &why));
+                inventories.push(unread(source, &why, is_followed));
                 failures.push(why);
             }
         }
@@ -841,12 +841,13 @@ fn ages(inventory: &Inventory) -> impl Iterator<Item = (&String, u32)> {
 }
 
 /// Inventory of a source that could not be read.
-fn unread(source: &Source, why: &str) -> Inventory {
-    let problem = Problem {
-        place: source.path.display().to_string(),
-        what: why.to_owned(),
-        fix: "the other sources are sent; `send` looks for this one again and again",
+fn unread(source: &Source, why: &str, is_followed: bool) -> Inventory {
+    let fix = match is_followed {
+        true => "it is looked at again and again, and sent when it is there",
+        false => "the other sources are taken; `headend send` waits for this one",
     };
+    // Why it cannot be read begins with its path.
+    let problem = Problem { place: String::new(), what: why.to_owned(), fix };
     Inventory { root: source.path.clone(), problems: vec![problem], ..Inventory::default() }
 }
 

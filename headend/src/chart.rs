@@ -77,6 +77,9 @@ fn verdict(out: &mut String, plan: Option<&Plan>, asked: &Feasibility) {
         }
         None => {
             let cycle = plan.map_or_else(String::new, |plan| {
+                if plan.scheduled() == 0 {
+                    return format!(" No cycle: {}.", plan.unscheduled());
+                }
                 let promised = plan.promised_cycle_s.map_or_else(String::new, |promised| {
                     format!(", {} is promised", human_seconds(promised))
                 });
@@ -91,12 +94,14 @@ fn verdict(out: &mut String, plan: Option<&Plan>, asked: &Feasibility) {
             human_seconds(plan.mean_wait_s),
             human_seconds(plan.bound_s)
         );
-        let rows = [
+        let mut rows = vec![
             ("Objects", grouped(plan.objects.len())),
             ("Bytes", human_bytes(plan.objects.iter().map(|it| it.length).sum())),
-            ("Mean wait for an object", wait),
-            ("Shortest cycle that can be promised", human_seconds(plan.least_cycle_s)),
         ];
+        if plan.scheduled() > 0 {
+            rows.push(("Mean wait for an object", wait));
+            rows.push(("Shortest cycle that can be promised", human_seconds(plan.least_cycle_s)));
+        }
         out.push_str("<table>");
         for (name, value) in rows {
             let _ = write!(out, "<tr><td>{name}<td>{}", escape(&value));

@@ -13,7 +13,7 @@ use crate::net::{interface_index, no_route};
 use crate::plan::Plan;
 use crate::releases::Release;
 use crate::sink::UdpSink;
-use crate::units::{human_bps, human_seconds};
+use crate::units::{grouped, human_bps, human_seconds};
 
 /// No clock of a machine that sends is before this: 2024-01-01.
 const CLOCK_FROM_MS: i64 = 1_704_067_200_000;
@@ -27,8 +27,13 @@ pub fn examine(
     wall: WallTime,
 ) -> Report {
     let mut found = vec![clock(wall), ttl(config, destinations)];
-    found.extend(interface(config));
-    found.push(sockets(config, destinations));
+    let interface = interface(config);
+    // Without the interface no socket can be opened: that is said once.
+    let is_missing = interface.iter().any(|it| it.severity == Severity::Error);
+    found.extend(interface);
+    if !is_missing {
+        found.push(sockets(config, destinations));
+    }
     found.extend(listeners(config));
     found.extend(token(config));
     found.extend(signing(config, wall));
@@ -36,7 +41,7 @@ pub fn examine(
     found.extend(destinations.iter().filter_map(|destination| route(config, *destination)));
     found.push(match planned {
         Ok(plan) => the_plan(config, plan),
-        Err(why) => Finding::new(Severity::Error, "sources", why, ""),
+        Err(why) => Finding::of_message(Severity::Error, "sources", why),
     });
     Report::new(found)
 }
@@ -77,7 +82,7 @@ fn interface(config: &Config) -> Vec<Finding> {
     }
     let about = format!("interface {name}");
     if let Err(why) = interface_index(name) {
-        return vec![Finding::new(Severity::Error, about, why, "name one of these")];
+        return vec![Finding::of_message(Severity::Error, about, &why)];
     }
     let read = |file: &str| fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap_or_default();
     let flags = u32::from_str_radix(read("flags").trim().trim_start_matches("0x"), 16).unwrap_or(0);
@@ -137,12 +142,7 @@ fn firmware(config: &Config, wall: WallTime) -> Vec<Finding> {
 fn sockets(config: &Config, destinations: &[SocketAddr]) -> Finding {
     match UdpSink::open(&config.output, destinations) {
         Ok(_) => Finding::fine("sockets", "can be opened with ttl, dscp and interface of [output]"),
-        Err(why) => Finding::new(
-            Severity::Error,
-            "sockets",
-            why,
-            "correct [output], or run as a user that may open sockets",
-        ),
+        Err(why) => Finding::of_message(Severity::Error, "sockets", &why),
     }
 }
 
@@ -202,7 +202,7 @@ fn token(config: &Config) -> Option<Finding> {
     let file = config.ingest.as_ref()?.token_file.as_ref()?;
     Some(match crate::ingest::read_token(file) {
         Ok(_) => Finding::fine("token", "ingest.token_file can be read"),
-        Err(why) => Finding::new(Severity::Error, "token", why, ""),
+        Err(why) => Finding::of_message(Severity::Error, "token", &why),
     })
 }
 
@@ -243,12 +243,20 @@ fn the_plan(config: &Config, plan: &Plan) -> Finding {
         0.0 => String::new(),
         share => format!("firmware {:.1} %, ", share * 100.0),
     };
+    let live = match plan.live_share {
+        0.0 => String::new(),
+        share => format!("live {:.0} %, ", share * 100.0),
+    };
+    let media = match plan.scheduled() {
+        0 => plan.unscheduled().to_owned(),
+        1 => format!("1 object comes round within {}", human_seconds(plan.cycle_s)),
+        count => {
+            format!("each of {} objects comes round within {}", grouped(count), human_seconds(plan.cycle_s))
+        }
+    };
     let what = format!(
-        "{} for {} objects: each comes round within {}, live takes {:.0} %, {firmware}signalling {:.1} %",
+        "{}: {media}; {live}{firmware}signalling {:.1} %",
         human_bps(plan.rate_bps as f64),
-        plan.objects.len(),
-        human_seconds(plan.cycle_s),
-        plan.live_share * 100.0,
         plan.signalling_share * 100.0
     );
     Finding::fine("link", what)
@@ -285,19 +293,55 @@ mod tests {
         assert!(good.iter().all(|it| it.severity == Severity::Fine), "{good:?}");
         for (output, rate_bps, about) in [
             ("interface = \"nonesuch9\"", 8_000_000, "interface nonesuch9"),
-            ("interface = \"nonesuch9\"", 8_000_000, "sockets"),
+            // TEST-NET-3 is on no machine.
+            ("interface = \"203.0.113.9\"", 8_000_000, "sockets"),
+            ("source = \"203.0.113.9\"", 8_000_000, "sockets"),
             ("interface = \"lo\"\nttl = 0", 8_000_000, "ttl"),
             ("interface = \"lo\"", 10_000, "link"),
         ] {
             let found = findings(output, rate_bps);
             assert_eq!(severity(&found, about), Severity::Error, "{output}");
             let finding = found.iter().find(|it| it.about.starts_with(about)).unwrap();
-            assert!(!finding.fix.is_empty(), "{finding}");
+            assert!(!finding.fix.is_empty() && !finding.fix.contains("run as a user"), "{finding}");
+            let errors = found.iter().filter(|it| it.severity == Severity::Error);
+            assert_eq!(errors.count(), 1, "one mistake, one error: {found:?}");
         }
         assert_eq!(
             severity(&findings("interface = \"127.0.0.1\"\nttl = 1", 8_000_000), "ttl"),
             Severity::Warning
         );
+    }
+
+    #[test]
+    fn live_sources_alone_have_no_cycle() {
+        let text = "link.rate_bps = 8_000_000\n[[source]]\npath = \"x\"\nbase = \"http://h/\"\n";
+        let config = Config::parse(text, Path::new("/")).unwrap();
+        let manifest = Planned {
+            max_period_s: Some(2.0),
+            ..Planned::new("http://h/a.m3u8".to_owned(), 100, 110, Class::Signalling)
+        };
+        let live = plan(
+            std::slice::from_ref(&manifest),
+            8_000_000,
+            &Taken { live_bps: 4_000_000, ..Taken::default() },
+        );
+        let what = the_plan(&config, &live).what;
+        assert!(
+            what.contains("live media are sent once, the newest first") && what.contains("live 50 %"),
+            "{what}"
+        );
+        let table = live.to_table();
+        assert!(
+            !what.contains("0.00 s") && !table.contains("0.00 s") && table.contains("cycle           none: "),
+            "{table}"
+        );
+        let nothing = plan(std::slice::from_ref(&manifest), 8_000_000, &Taken::default());
+        assert!(the_plan(&config, &nothing).what.contains("there are no media yet"));
+        let media =
+            ["a", "b"].map(|it| Planned::new(format!("http://h/{it}"), 1_000_000, 1_100_000, Class::Medium));
+        let both = plan(&[media.to_vec(), vec![manifest]].concat(), 8_000_000, &Taken::default());
+        let what = the_plan(&config, &both).what;
+        assert!(what.contains("each of 2 objects comes round within") && !what.contains("live"), "{what}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use carousel::command::{Action, LONGEST_DISPERSAL_S};
+use carousel::config::quantity::of_flag;
 use carousel::dvbi::Edition;
 use carousel::firmware::LONGEST_DISPERSAL_S as LONGEST_WAIT_S;
 use clap::builder::PossibleValuesParser;
@@ -72,7 +73,7 @@ pub enum Verb {
         #[arg(long, value_name = "X.pcap|X.ts")]
         out: PathBuf,
         /// Length of the recording; 0 is one full cycle
-        #[arg(long, default_value_t = 0, value_parser = whole)]
+        #[arg(long, default_value_t = 0, value_parser = seconds)]
         seconds: u64,
     },
     /// Send on the air, paced, following the packager's output, until SIGINT or SIGTERM
@@ -86,6 +87,12 @@ pub enum Verb {
         /// Send every object once, close the sessions and end
         #[arg(long)]
         once: bool,
+        /// Send although another `send` of this machine has the same groups; with `[lease]` it is not needed
+        #[arg(long)]
+        alongside: bool,
+        /// End when standard input ends, as it does when the program that started this one is no more
+        #[arg(long)]
+        until_stdin_ends: bool,
         /// Print the configuration that would be in force, with every default, and end
         #[arg(long)]
         print_config: bool,
@@ -147,13 +154,13 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         extract: Option<PathBuf>,
         /// How long to listen; 0 is until interrupted. Recordings are read to their end
-        #[arg(long, default_value_t = 10, value_parser = whole)]
+        #[arg(long, default_value_t = 10, value_parser = seconds)]
         seconds: u64,
         /// Interface (name or IPv4 address) that the group is joined on
         #[arg(long, default_value = "")]
         interface: String,
         /// Bits a second of a transport stream file that has neither clock references nor times
-        #[arg(long, value_parser = whole)]
+        #[arg(long, value_parser = |text: &str| of_flag("rate_bps", text))]
         rate_bps: Option<u64>,
     },
     /// Make the keys that sign carousels, add an online key, or take one back
@@ -197,7 +204,7 @@ pub struct Keygen {
     #[arg(long, value_name = "KEY")]
     pub revoke: Vec<String>,
     /// Days for which the new online key is valid
-    #[arg(long, default_value_t = 400, value_parser = whole)]
+    #[arg(long, default_value_t = 400, value_parser = |text: &str| of_flag("valid_days", text))]
     pub days: u64,
     /// Service identifier that the new key may sign for, or `announcement`; without any it may sign for all
     #[arg(long = "service", value_name = "ID")]
@@ -344,12 +351,17 @@ fn whole(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "a whole number belongs here, without a unit: 60".to_owned())
 }
 
-/// A whole number of a range.
+/// Seconds, or a time with its unit.
+fn seconds(text: &str) -> Result<u64, String> {
+    of_flag("seconds_s", text)
+}
+
+/// Seconds of a range.
 fn within(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let number = whole(text)?;
+    let number = seconds(text)?;
     match range.contains(&number) {
         true => Ok(number),
-        false => Err(format!("it is {} to {}", range.start(), range.end())),
+        false => Err(format!("it is {} to {} seconds", range.start(), range.end())),
     }
 }
 
@@ -382,12 +394,14 @@ mod tests {
         };
         for arguments in [
             &["build", "--out", "x.ts", "--seconds", "1m"][..],
+            &["build", "--out", "x.ts", "--seconds", "4 GB"],
             &["plan", "--simulate", "--receivers", "many"],
-            &["command", "list", "--valid-s", "1h"],
+            &["command", "list", "--valid-s", "an hour"],
             &["firmware", "share", "a_8", "ten"],
         ] {
             let why = refused(arguments);
-            let is_told = why.contains("a whole number belongs here") || why.contains("0 to 100 percent");
+            let is_told = ["a whole number belongs here", "0 to 100 percent", "expected a number, e.g. 3600"];
+            let is_told = is_told.iter().any(|it| why.contains(it));
             assert!(is_told && !why.contains("digit") && !why.contains("literal"), "{why}");
         }
         assert!(refused(&["command", "list", "--valid-s", "0"]).contains("it is 1 to 31622400"));

@@ -23,7 +23,7 @@
 //! | [`lease`] | of several headends with one carousel, the one that sends, and what the others need to continue |
 //! | [`forecast`], [`simulate`], [`chart`] | feasibility, a simulated audience, the plan as a page |
 //! | [`scan`], [`inspect`] | reports on a package, and on a recording or a link |
-//! | [`check`], [`mod@status`], [`metrics`] | what would keep a configuration off the air; what is on the air now, for `headend status` and Prometheus |
+//! | [`check`], `claim`, [`mod@status`], [`metrics`] | what would keep a configuration off the air; groups that another `send` has; what is on the air now, for `headend status` and Prometheus |
 //! | [`cli`], [`commands`], [`progress`] | the command line |
 //!
 //! # Floors
@@ -39,7 +39,7 @@
 //! floor 6: air, simulate, prepare, announce, forward, pace
 //! floor 7: multiplex, broadcast, chart
 //! floor 8: line, sink, follow, inspect, lease
-//! floor 9: check, status, metrics, transmit
+//! floor 9: check, claim, status, metrics, transmit
 //! floor 10: cli, commands
 //! floor 11: main
 //! ```
@@ -50,6 +50,7 @@ pub mod broadcast;
 pub mod catalog;
 pub mod chart;
 pub mod check;
+mod claim;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -14,7 +14,8 @@ pub(crate) fn join(address: SocketAddr, interface: &str) -> std::io::Result<std:
     let _ = socket.set_recv_buffer_size(16 << 20);
     socket.bind(&address.into())?;
     let by_address = interface.is_empty() || interface.parse::<Ipv4Addr>().is_ok();
-    let index = if by_address { 0 } else { interface_index(interface).map_err(std::io::Error::other)? };
+    let named = |why| std::io::Error::other(format!("--interface: {why}"));
+    let index = if by_address { 0 } else { interface_index(interface).map_err(named)? };
     match address.ip() {
         IpAddr::V4(group) if group.is_multicast() => {
             match interface.parse::<Ipv4Addr>() {
@@ -44,7 +45,7 @@ pub(crate) fn interface_index(name: &str) -> Result<u32, String> {
         let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
         let names: Vec<String> =
             names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        format!("[output] interface: there is no {name:?}; there are {}", names.join(", "))
+        format!("there is no {name:?}; there are {}; name one of these", names.join(", "))
     })
 }
 

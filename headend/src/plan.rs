@@ -192,6 +192,11 @@ fn stretch(scheduled: &[&Planned], total_weight: f64, rate: f64, left: f64, cycl
 }
 
 impl Plan {
+    /// Number of objects that the schedule decides about: all but signalling, and nothing of live sources.
+    pub fn scheduled(&self) -> usize {
+        self.objects.iter().filter(|object| object.class != Class::Signalling.as_str()).count()
+    }
+
     /// Why the plan cannot be kept, in one line with the nearest that can. `None` if it can.
     pub fn refusal(&self) -> Option<String> {
         if self.signalling_share >= 1.0 {
@@ -219,6 +224,15 @@ impl Plan {
         ))
     }
 
+    /// What is sent where the schedule has nothing to decide.
+    pub fn unscheduled(&self) -> &'static str {
+        if self.live_share > 0.0 {
+            "live media are sent once, the newest first, and what is not sent in time is dropped"
+        } else {
+            "there are no media yet, signalling alone is sent"
+        }
+    }
+
     /// A table for a person: classes first, then the objects that take most of the link.
     pub fn to_table(&self) -> String {
         let mut out = String::new();
@@ -236,13 +250,17 @@ impl Plan {
             }
             _ => String::new(),
         };
-        let _ = writeln!(out, "cycle           {}{promised}", human_seconds(self.cycle_s));
-        let _ = writeln!(
-            out,
-            "mean wait       {} (bound {})",
-            human_seconds(self.mean_wait_s),
-            human_seconds(self.bound_s)
-        );
+        if self.scheduled() > 0 {
+            let _ = writeln!(out, "cycle           {}{promised}", human_seconds(self.cycle_s));
+            let _ = writeln!(
+                out,
+                "mean wait       {} (bound {})",
+                human_seconds(self.mean_wait_s),
+                human_seconds(self.bound_s)
+            );
+        } else {
+            let _ = writeln!(out, "cycle           none: {}", self.unscheduled());
+        }
         if let Some(refusal) = self.refusal() {
             let _ = writeln!(out, "\nRefused: {refusal}.");
         }

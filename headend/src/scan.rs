@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::package::media::{self, Audio, Facts, Video};
 use crate::package::{Inventory, LeftOutReason, Presentation, Role, Rung};
-use crate::units::{grouped, human_bytes, human_seconds};
+use crate::units::{counted, grouped, human_bytes, human_seconds};
 
 /// The JSON document.
 pub fn to_json(inventory: &Inventory) -> Value {
@@ -84,6 +84,9 @@ fn audio_json(audio: &Audio) -> Value {
     })
 }
 
+/// Note on files without a manifest.
+const NO_MANIFEST: &str = "no manifest: the files are carried as they are, and players need the manifest of a package (.m3u8 or .mpd)";
+
 /// The table for a person.
 pub fn to_table(inventory: &Inventory) -> String {
     let mut out = String::new();
@@ -92,24 +95,35 @@ pub fn to_table(inventory: &Inventory) -> String {
     }
     let total: u64 = inventory.objects.values().map(|object| object.length).sum();
     let manifests = inventory.objects.values().filter(|object| object.role == Role::Manifest).count();
-    let _ =
-        writeln!(out, "{} objects, {} ({manifests} manifests)", inventory.objects.len(), human_bytes(total));
+    let _ = writeln!(
+        out,
+        "{}, {} ({})",
+        counted(inventory.objects.len(), "object"),
+        human_bytes(total),
+        counted(manifests, "manifest")
+    );
+    if manifests == 0 {
+        let _ = writeln!(out, "{NO_MANIFEST}");
+    }
     if let Some(rule) = inventory.ignored_query.to_field() {
         let _ = writeln!(out, "one object whatever the query has for {rule}; signalled to receivers");
     }
     for left_out in inventory.left_out.iter().filter(|it| it.reason == LeftOutReason::OldSegment) {
-        let (count, plural) = (grouped(left_out.count), if left_out.count == 1 { "" } else { "s" });
+        let others = if left_out.count == 1 { "is" } else { "and others are" };
         let _ = writeln!(
             out,
-            "{count} old segment{plural}, not carried: {} and others are outside the live window of {}",
-            left_out.name, left_out.place
+            "{}, not carried: {} {others} outside the live window of {}",
+            counted(left_out.count, "old segment"),
+            left_out.name,
+            left_out.place
         );
     }
     if inventory.unreferenced > 0 {
-        let count = grouped(inventory.unreferenced);
+        let is = if inventory.unreferenced == 1 { "is" } else { "are" };
         let _ = writeln!(
             out,
-            "{count} files that no manifest refers to are not carried; include_unreferenced carries them, keys excepted"
+            "{} that no manifest refers to {is} not carried; include_unreferenced carries them, keys excepted",
+            counted(inventory.unreferenced, "file")
         );
     }
     let others =
@@ -120,7 +134,7 @@ pub fn to_table(inventory: &Inventory) -> String {
         let _ = writeln!(out, "not carried: {}", others.join(", "));
     }
     if !inventory.problems.is_empty() {
-        let _ = writeln!(out, "\n{} problems:", inventory.problems.len());
+        let _ = writeln!(out, "\n{}:", counted(inventory.problems.len(), "problem"));
         for problem in &inventory.problems {
             let _ = writeln!(out, "  {problem}");
         }
@@ -143,13 +157,21 @@ fn table_of(out: &mut String, inventory: &Inventory, presentation: &Presentation
     for rung in &presentation.rungs {
         let picture = picture(inventory, rung);
         let lengths = rung.segments.iter().chain(&rung.inits).filter_map(|path| inventory.objects.get(path));
-        let bytes = human_bytes(lengths.map(|object| object.length).sum());
+        let bytes: u64 = lengths.map(|object| object.length).sum();
+        let rate = match rung.bandwidth_bps {
+            // An audio rendition of HLS has no BANDWIDTH: its mean.
+            0 if bytes > 0 && rung.duration_s > 0.0 => {
+                format!("~{:.0}", bytes as f64 * 8e-3 / rung.duration_s)
+            }
+            0 => String::new(),
+            bps => (bps / 1000).to_string(),
+        };
+        let bytes = human_bytes(bytes);
         let _ = writeln!(
             out,
-            "  {:<28} {:<9} {:>9} {picture:>13} {:>9} {bytes:>10}",
+            "  {:<28} {:<9} {rate:>9} {picture:>13} {:>9} {bytes:>10}",
             rung.id,
             rung.kind.as_str(),
-            rung.bandwidth_bps / 1000,
             rung.segments.len(),
         );
     }
@@ -197,6 +219,17 @@ mod tests {
         let table = to_table(&cmaf());
         assert_eq!(table.matches("640x360 SDR").count(), 2, "{table}");
         assert!(table.lines().any(|line| line.contains("audio") && !line.contains("SDR")), "{table}");
+    }
+
+    #[test]
+    fn a_rendition_without_a_bandwidth_has_the_mean_of_its_segments_and_one_is_not_several() {
+        let table = to_table(&cmaf());
+        let audio = table.lines().find(|it| it.starts_with("  media_3.m3u8")).unwrap();
+        assert!(audio.contains(" ~51 "), "{table}");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("film.mp4"), "x").unwrap();
+        let table = to_table(&package::read(dir.path(), &Options::default()).unwrap());
+        assert!(table.starts_with("1 object, 1 B (0 manifests)\nno manifest: "), "{table}");
     }
 
     #[test]

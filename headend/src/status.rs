@@ -154,7 +154,8 @@ fn lease_to_text(lease: &Value) -> String {
     if let Some(ms) = lease["since_renewal_ms"].as_u64() {
         out.push_str(&format!("; renewed {ms} ms ago"));
     }
-    out.push_str(&format!("; {} takeovers\n", number("takeovers")));
+    let takeovers = number("takeovers");
+    out.push_str(&format!("; {takeovers} takeover{}\n", if takeovers == 1 { "" } else { "s" }));
     for (why, count) in lease["failures"].as_object().into_iter().flatten() {
         if let Some(count) = count.as_u64().filter(|count| *count > 0) {
             out.push_str(&format!("lease      {count} requests failed: {why}\n"));
@@ -286,7 +287,7 @@ mod tests {
             "{table}"
         );
         assert!(
-            table.contains("renewed 120 ms ago; 1 takeovers\nlease      3 requests failed: connect\n"),
+            table.contains("renewed 120 ms ago; 1 takeover\nlease      3 requests failed: connect\n"),
             "{table}"
         );
         assert!(!table.contains("timeout"), "{table}");

@@ -13,6 +13,11 @@ pub fn grouped(count: usize) -> String {
     carousel::config::quantity::grouped(count as u64)
 }
 
+/// `1 object`, `1,800 objects`.
+pub fn counted(count: usize, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
 /// `999 B`, `1.2 MB`.
 pub fn human_bytes(bytes: u64) -> String {
     scaled(bytes as f64, "B")
@@ -48,6 +53,12 @@ mod tests {
         let texts = ["0 B", "999 B", "1.0 kB", "1.2 MB", "5.0 GB", "7.2 TB", "3.0 PB"];
         assert_eq!(sizes.map(human_bytes), texts);
         assert_eq!([999.4, 61_270_000.0].map(human_bps), ["999 bit/s", "61.3 Mbit/s"]);
+    }
+
+    #[test]
+    fn one_thing_is_not_several() {
+        let texts = ["0 objects", "1 object", "2 objects", "1,800 objects"];
+        assert_eq!([0, 1, 2, 1800].map(|count| counted(count, "object")), texts);
     }
 
     #[test]

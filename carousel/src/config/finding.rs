@@ -51,6 +51,12 @@ impl Finding {
         Self { about: about.into(), severity, what: what.into(), fix: fix.into() }
     }
 
+    /// Of a message of one line that ends with its fix, behind the last semicolon.
+    pub fn of_message(severity: Severity, about: impl Into<String>, message: &str) -> Self {
+        let (what, fix) = message.rsplit_once("; ").unwrap_or((message, ""));
+        Self::new(severity, about, what, fix)
+    }
+
     /// Something that is as it should be.
     pub fn fine(about: impl Into<String>, what: impl Into<String>) -> Self {
         Self::new(Severity::Fine, about, what, "")

@@ -243,6 +243,43 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
     Ok(out)
 }
 
+/// Reads the value of a command line's flag that has the unit of `key`: a whole number, or a text with a unit.
+///
+/// # Errors
+/// Its mistake, with what is expected.
+pub fn of_flag(key: &str, text: &str) -> Result<u64, String> {
+    let number = number_of_flag(key, text)?;
+    number.parse().map_err(|_| format!("{number} is no whole number{}", unit_of(key).map_or("", in_words)))
+}
+
+/// The same, where a fraction is possible.
+///
+/// # Errors
+/// Its mistake, with what is expected.
+pub fn fraction_of_flag(key: &str, text: &str) -> Result<f64, String> {
+    number_of_flag(key, text)?.parse().map_err(|_| "no number".to_owned())
+}
+
+fn number_of_flag(key: &str, text: &str) -> Result<String, String> {
+    let unit = unit_of(key).ok_or_else(|| "the flag has no unit".to_owned())?;
+    parse(text, unit).map_err(|why| match why.as_str() {
+        "" => expected(unit),
+        why => format!("it {why}; {}", expected(unit)),
+    })
+}
+
+/// The unit itself, behind a number.
+const fn in_words(unit: Unit) -> &'static str {
+    match (unit.kind, unit.scale) {
+        (Kind::Rate, _) => " of bits a second",
+        (Kind::Size, _) => " of bytes",
+        (Kind::Time, 1) => " of milliseconds",
+        (Kind::Time, 1000) => " of seconds",
+        (Kind::Time, _) => " of days",
+        _ => "",
+    }
+}
+
 /// A text whose quantities are numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Converted {
@@ -349,6 +386,34 @@ mod tests {
 
     fn read(key: &str, text: &str) -> Result<String, String> {
         parse(text, unit_of(key).unwrap())
+    }
+
+    #[test]
+    fn flags_take_what_keys_take() {
+        for (key, text, number) in [
+            ("rate_bps", "4 Mbit/s", 4_000_000),
+            ("rate_bps", "4_000_000", 4_000_000),
+            ("seconds_s", "60", 60),
+            ("seconds_s", "1 min", 60),
+            ("valid_days", "1 d", 1),
+        ] {
+            assert_eq!(of_flag(key, text), Ok(number), "{text}");
+        }
+        for (key, text, part) in [
+            ("rate_bps", "4 MB", "it is a size; expected a number, e.g. 8_000_000 or \"8 Mbit/s\""),
+            ("rate_bps", "fast", "expected a number, e.g. 8_000_000"),
+            ("rate_bps", "-1", "expected a number"),
+            ("seconds_s", "1m", "has no unit that is known here: \"m\"; expected"),
+            ("seconds_s", "1500 ms", "1.5 is no whole number of seconds"),
+            ("valid_days", "1 h", "is no whole number of days"),
+        ] {
+            let why = of_flag(key, text).unwrap_err();
+            assert!(why.contains(part), "{text}: {why}");
+        }
+        assert_eq!(fraction_of_flag("loss_percent", "0.5 %"), Ok(0.5));
+        assert_eq!(fraction_of_flag("loss_percent", "5%"), Ok(5.0));
+        assert!(fraction_of_flag("loss_percent", "-1").unwrap_err().contains("10 %"));
+        assert!(fraction_of_flag("loss_percent", "NaN").is_err());
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use carousel::config::without_numbers;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -113,14 +112,8 @@ impl Access {
                 "{self}: the server speaks no HTTP; give https://HOST:PORT where [admin.tls] is set"
             );
         }
-        let mut cause: &dyn std::error::Error = err;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        format!(
-            "{self}: {}; is skycached running, with [admin] listen there?",
-            without_numbers(&cause.to_string())
-        )
+        let cause = certificates::innermost_cause(err);
+        format!("{self}: {cause}; is skycached running, with [admin] listen there?")
     }
 
     async fn send(&self, method: &Method, target: &str) -> Result<http::Response<Incoming>, String> {

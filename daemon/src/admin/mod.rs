@@ -417,6 +417,7 @@ impl Verb {
 /// # Errors
 /// If the name is malformed, or no object of this name is held.
 fn set_pinned(parts: &Parts, verb: Verb, name: &str) -> Result<ObjectKey, NotDone> {
+    check_scheme(name).map_err(NotDone::Wrong)?;
     // A URL is as good as the key that it has, and that by which a player asks for it is as good as either.
     let key = ObjectKey::from_name(name, None)
         .map_err(|err| NotDone::Wrong(format!("{name}: {}", err.as_str())))?;
@@ -434,6 +435,20 @@ fn refusal(not_done: &NotDone) -> Response<Full<Bytes>> {
         NotDone::Wrong(why) => error(StatusCode::BAD_REQUEST, why),
         NotDone::Nothing(why) => error(StatusCode::NOT_FOUND, why),
     }
+}
+
+/// Whether a name, prefix or pattern of an operator is a key, or a URL that objects are asked for by. Keys have no scheme, so that
+/// any would do.
+fn check_scheme(name: &str) -> Result<(), String> {
+    let Some((scheme, rest)) = name.split_once("://") else { return Ok(()) };
+    let is_scheme =
+        !scheme.is_empty() && scheme.bytes().all(|it| it.is_ascii_alphanumeric() || b"+-.".contains(&it));
+    if !is_scheme || ["http", "https", "file"].iter().any(|it| scheme.eq_ignore_ascii_case(it)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name}: objects have no URL of {scheme}://; give https://{rest}, or the key as `skycached ls` shows it"
+    ))
 }
 
 /// A path of an unknown client as the log shows it.
@@ -475,6 +490,18 @@ pub fn forget(socket: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scheme_that_no_object_is_asked_for_by_is_refused() {
+        for name in
+            ["https://h/a", "HTTP://h/a", "h/a", "file:///out/a", "urn:dvb:x", "*://h/a", "h/a?u=x://y"]
+        {
+            assert_eq!(check_scheme(name), Ok(()), "{name}");
+        }
+        let why = check_scheme("nonsense://h/a").unwrap_err();
+        assert!(why.contains("no URL of nonsense://; give https://h/a, or the key"), "{why}");
+        assert!(check_scheme("htps://h/*").is_err());
+    }
 
     #[test]
     fn parameters_are_decoded() {

@@ -306,6 +306,7 @@ impl PurgeRequest {
             )
         };
         let keys = |name: &str| {
+            super::check_scheme(name)?;
             let key = ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()))?;
             Ok::<_, String>(std::iter::once(key).chain(parts.server.keys_of(name)))
         };
@@ -321,6 +322,7 @@ impl PurgeRequest {
                 keys(prefix)?.map(|it| Selection::Prefix(it.as_str().to_owned())).collect()
             }
             Wanted::Pattern(pattern) => {
+                super::check_scheme(pattern)?;
                 if !self.is_sure && command::is_everything(pattern) {
                     return Err(everything(&format!("{pattern:?}")));
                 }

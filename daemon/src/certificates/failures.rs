@@ -31,6 +31,27 @@ pub fn failure_of(err: &(dyn StdError + 'static)) -> Option<(About, String)> {
     inner.or_else(|| err.source().and_then(failure_of))
 }
 
+/// Cause of an error for operators: a failure of TLS, or else the innermost cause, which says most.
+pub fn innermost_cause(err: &(dyn StdError + 'static)) -> String {
+    if let Some((_, why)) = failure_of(err) {
+        return why;
+    }
+    let mut cause = err;
+    loop {
+        // What an I/O error is made of is not its source.
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match inner.map(|it| it as &(dyn StdError + 'static)).or_else(|| cause.source()) {
+            Some(inner) => cause = inner,
+            None => {
+                let text = carousel::config::without_numbers(&cause.to_string());
+                let looked_up = text.strip_prefix("failed to lookup address information: ");
+                return looked_up
+                    .map_or_else(|| text.clone(), |why| format!("the host has no address: {why}"));
+            }
+        }
+    }
+}
+
 /// By the text of the error, since the webpki crate is no dependency: an authority's own certificate, or one that was signed by itself, as that of a server.
 fn is_authority(err: &CertificateError) -> bool {
     matches!(err, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))

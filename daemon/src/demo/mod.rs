@@ -25,6 +25,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
+use carousel::config::quantity::{fraction_of_flag, of_flag};
 use carousel::time::{Instant, WallTime};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
@@ -48,6 +49,8 @@ const HOST: &str = "cdn.example.com";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Time that the sender has to end when asked.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Rate below which the channel's media and the signalling do not fit.
+const LEAST_BPS: u64 = 2_000_000;
 /// Segments that the channel has when it begins.
 const HEAD_START: u64 = 3;
 
@@ -58,13 +61,13 @@ pub struct Arguments {
     #[arg(long)]
     once: bool,
     /// Packets lost on the link, in percent, in bursts of eight on average
-    #[arg(long, default_value_t = 5.0, value_name = "PERCENT")]
+    #[arg(long, default_value_t = 5.0, value_name = "PERCENT", value_parser = loss, allow_hyphen_values = true)]
     loss: f64,
     /// Seed of the losses
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Bits a second of the link
-    #[arg(long, default_value_t = 4_000_000, value_name = "BPS", value_parser = clap::value_parser!(u64).range(2_000_000..))]
+    /// Rate of the link: bits a second, or as "4 Mbit/s"
+    #[arg(long, default_value_t = 4_000_000, value_name = "BPS", value_parser = rate_bps)]
     rate_bps: u64,
     /// Address of the players' listener; the next free port if it is taken
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
@@ -77,14 +80,23 @@ pub struct Arguments {
     headend: Option<PathBuf>,
 }
 
+fn loss(text: &str) -> Result<f64, String> {
+    let percent = fraction_of_flag("loss_percent", text).ok().filter(|it| (0.0..=90.0).contains(it));
+    percent.ok_or_else(|| "give 0 to 90 percent: 5, 5% or 0.5".to_owned())
+}
+
+fn rate_bps(text: &str) -> Result<u64, String> {
+    match of_flag("rate_bps", text)? {
+        slow @ ..LEAST_BPS => Err(format!("{slow} bit/s do not carry the demo; give \"2 Mbit/s\" or more")),
+        rate_bps => Ok(rate_bps),
+    }
+}
+
 /// Runs the demo until it is interrupted, or to its end with `--once`.
 ///
 /// # Errors
 /// For what could not be started, or was not as it was sent, with the fix.
 pub async fn run(arguments: &Arguments) -> Result<(), String> {
-    if !(0.0..=90.0).contains(&arguments.loss) {
-        return Err(format!("--loss {}: give 0 to 90 percent", arguments.loss));
-    }
     let failed = |err: io::Error| format!("cannot handle signals: {err}");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
@@ -120,10 +132,19 @@ impl Drop for Folder {
 
 /// The program `headend`.
 fn sender(named: Option<&Path>) -> Result<PathBuf, String> {
+    if let Some(named) = named {
+        let why = match std::fs::metadata(named) {
+            Ok(it) if it.is_file() => return Ok(named.to_path_buf()),
+            Ok(_) => "it is no program".to_owned(),
+            Err(err) => carousel::config::plain(&err),
+        };
+        let named = named.display();
+        return Err(format!("--headend {named}: {why}; name the program headend, or leave the option out"));
+    }
     let beside = std::env::current_exe().ok().map(|it| it.with_file_name("headend"));
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&paths).map(|it| it.join("headend"));
-    let mut found = named.map(Path::to_path_buf).into_iter().chain(beside).chain(installed);
+    let mut found = beside.into_iter().chain(installed);
     found.find(|it| it.is_file()).ok_or_else(|| {
         "the demo sends with the program headend, which is not here; install the package skycache-headend, or name it with --headend"
             .to_owned()
@@ -140,7 +161,9 @@ impl Sender {
     fn start(program: &Path, config: &Path, log: PathBuf) -> io::Result<Self> {
         let out = std::fs::File::create(&log)?;
         let mut command = Command::new(program);
-        command.args(["send", "-c"]).arg(config).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        // Its input ends with this process, however that ends.
+        command.args(["send", "--until-stdin-ends", "-c"]).arg(config);
+        command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out);
         Ok(Self { child: command.spawn()?, log })
     }
 
@@ -429,8 +452,12 @@ async fn watch(
         }
         let Some(seen) = Seen::of(&access).await else { continue };
         let (sent, lost) = link.counts();
+        let early = match lost == 0 && (seen.recovered > 0 || seen.repaired > 0) {
+            true => " (sent before the box had joined)",
+            false => "",
+        };
         let line = format!(
-            "{sent} packets, {lost} lost ({:.1} %); FEC brought back {}; {} objects repaired, {} whole from the origin, {} kB; films {}/{}",
+            "{sent} packets, {lost} lost ({:.1} %); FEC brought back {}; {} objects repaired{early}, {} whole from the origin, {} kB; films {}/{}",
             100.0 * lost as f64 / sent.max(1) as f64,
             seen.recovered,
             seen.repaired,

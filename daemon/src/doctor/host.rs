@@ -100,7 +100,7 @@ fn collector(options: &Traces) -> Finding {
     match traces::check(options) {
         Ok(()) => Finding::fine(about, "the collector takes traces"),
         // Players are served all the same.
-        Err((what, fix)) => Finding::new(Severity::Warning, about, what, fix),
+        Err(it) => Finding::new(Severity::Warning, it.about, it.what, it.fix),
     }
 }
 
@@ -153,7 +153,7 @@ fn disk(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     }
     let mut found = match store(config, is_running, is_deep) {
         Ok(found) => found,
-        Err(why) => return vec![Finding::new(Severity::Error, about, why, "")],
+        Err(why) => return vec![Finding::of_message(Severity::Error, about, &why)],
     };
     if let Err(err) = tempfile_works(path) {
         found.push(Finding::new(

@@ -184,7 +184,7 @@ impl Joined {
                     // It matters only where there is a carousel.
                     found.push(Finding::new(Severity::Warning, about, err.to_string(), NO_CAROUSEL));
                 } else if !found.iter().any(is_reported) {
-                    found.push(Finding::new(Severity::Error, about, err.to_string(), ""));
+                    found.push(Finding::of_message(Severity::Error, about, &err.to_string()));
                 }
                 None
             }

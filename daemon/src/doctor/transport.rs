@@ -37,7 +37,7 @@ fn look(stream: &TransportStream, config: &Config, is_running: bool, listen: Dur
             found.extend(content.findings(&about, stream));
             found
         }
-        Err(why) => vec![Finding::new(Severity::Error, about, why, "")],
+        Err(why) => vec![Finding::of_message(Severity::Error, about, &why)],
     }
 }
 

@@ -2,6 +2,7 @@
 
 use carousel::command::is_word;
 use carousel::config::Mistake;
+use carousel::config::url::of_host;
 use carousel::firmware::{Window, is_url, is_version};
 use carousel::name::without_secrets;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,8 @@ impl FirmwareOptions {
             } else if !url.is_empty() && !is_url(url) {
                 let what = format!("{:?} is no URL", without_secrets(url));
                 wrong(key, what, "http://host/path or https://host/path");
+            } else if let Some(fault) = of_host(url).into_iter().next().filter(|_| !url.is_empty()) {
+                wrong(key, fault.what, &fault.fix);
             }
         }
         if self.url_interval_s < 60 {

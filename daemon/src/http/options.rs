@@ -3,11 +3,12 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use carousel::config::url::not_quite_ipv4;
 use carousel::config::{Mistake, one_or_many};
 use carousel::name::ObjectKey;
 use serde::{Deserialize, Serialize};
 
-use crate::origin::{FillOptions, MAX_FILLS, OriginTimeouts, is_own, not_quite_ipv4};
+use crate::origin::{FillOptions, MAX_FILLS, OriginTimeouts, is_own};
 
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

@@ -632,10 +632,7 @@ impl Client {
                 if cause_of::<BadBody>(&err).is_some() {
                     return Err(OriginError::RequestBody);
                 }
-                let cause = certificates::failure_of(&err).map(|it| it.1);
-                let cause = cause.or_else(|| std::error::Error::source(&err).map(ToString::to_string));
-                let cause = cause.unwrap_or_else(|| err.to_string());
-                return Err(OriginError::Connect(cause));
+                return Err(OriginError::Connect(certificates::innermost_cause(&err)));
             }
             Ok(Ok(response)) => response,
         };
@@ -985,6 +982,15 @@ mod tests {
         let refused = ask(MAX_HEADERS + 1).await.unwrap_err();
         assert!(matches!(refused, OriginError::Connect(_)), "{refused:?}");
         assert!(ask(MAX_HEADERS).await.is_ok(), "the next one is read");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_come_about_has_its_innermost_cause() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = client().get(&format!("http://{free}/"), &[]).await.unwrap_err();
+        assert_eq!(refused.to_string(), "no connection: Connection refused");
+        let nowhere = client().get("http://nobody.invalid/", &[]).await.unwrap_err();
+        assert!(nowhere.to_string().starts_with("no connection: the host has no address: "), "{nowhere}");
     }
 
     #[tokio::test]

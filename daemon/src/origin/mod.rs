@@ -38,7 +38,6 @@ pub use addresses::{AddressPolicy, OriginRefusal};
 pub use client::{Client, OnInterim, OriginError, OriginFailure, Question, Reply, RequestBody, no_body};
 pub use fill::{Ask, FillContext, FillResult, Filler, MAX_FILLS, NoPlace, OwnFields, Passed, PrefetchEnd};
 pub use loops::loop_id;
-pub(crate) use options::not_quite_ipv4;
 pub use options::{
     FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, SurrogateFields, VaryUserAgent,
     by_longest_path, mistakes,

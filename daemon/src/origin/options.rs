@@ -1,8 +1,6 @@
 //! Options of the terrestrial path: `[[route]]` and `[[origin]]` of the configuration, and freshness where origins give none.
 
-use std::net::Ipv4Addr;
-
-use carousel::config::Mistake;
+use carousel::config::{Mistake, url};
 use carousel::query::{IgnoreQuery, QueryRule};
 use serde::{Deserialize, Serialize};
 
@@ -265,7 +263,7 @@ fn path_mistakes(path: &str, before: &[Route], key: &str, wrong: &mut impl FnMut
         wrong(key, "\"/\" is the box's own page".to_owned(), "give it a folder, such as /vod/");
     } else if path.starts_with("/-/") || path.starts_with("/dvb-i/") {
         wrong(key, format!("{path:?} is a path of the box itself"), "give another folder");
-    } else if path.contains(['?', '#', '\\', ' ']) || has_dots(path) || path.contains("//") {
+    } else if path.contains(['?', '#', '\\', ' ']) || url::has_dot_segment(path) || path.contains("//") {
         wrong(key, format!("{path:?} is no path that a player asks for"), "leave out ?, #, //, . and ..");
     } else if let Some(other) = before.iter().position(|other| other.path == path) {
         wrong(key, format!("{path:?} is there twice, in route[{other}] too"), "remove one");
@@ -284,12 +282,12 @@ fn method_mistakes(methods: &[String], key: &str, wrong: &mut impl FnMut(String,
 fn base_mistakes(route: &Route, key: impl Fn(&str) -> String, wrong: &mut impl FnMut(String, String, &str)) {
     let base = &route.base;
     url_mistakes(base, &key("base"), wrong);
-    if is_url(base) && !base.ends_with('/') {
+    if url::is_web(base) && !base.ends_with('/') {
         wrong(key("base"), format!("{base:?}"), "give http://host/path/ with the last /");
     }
     let Some(cdn_base) = &route.cdn_base else { return };
     url_mistakes(cdn_base, &key("cdn_base"), wrong);
-    if is_url(cdn_base) && !cdn_base.ends_with('/') {
+    if url::is_web(cdn_base) && !cdn_base.ends_with('/') {
         wrong(key("cdn_base"), format!("{cdn_base:?}"), "give https://host/path/ with the last /");
     }
     if cdn_base == base {
@@ -321,66 +319,10 @@ fn host_mistakes(host: &str, before: &[Origin], key: &str, wrong: &mut impl FnMu
     }
 }
 
-fn url_mistakes(url: &str, key: &str, wrong: &mut impl FnMut(String, String, &str)) {
-    let key = || key.to_owned();
-    if !is_url(url) || url.parse::<http::Uri>().is_err() {
-        let usual = "give http://host/path/ or https://host/path/";
-        let ascii = Some(url).filter(|url| is_url(url) && !url.is_ascii());
-        let ascii = ascii.and_then(|url| carousel::name::resolve("", url).ok());
-        let fix = ascii.map_or_else(|| usual.to_owned(), |ascii| format!("give {ascii}"));
-        return wrong(key(), format!("{url:?} is no URL"), &fix);
+fn url_mistakes(written: &str, key: &str, wrong: &mut impl FnMut(String, String, &str)) {
+    for fault in url::faults(written) {
+        wrong(key.to_owned(), fault.what, &fault.fix);
     }
-    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    if authority.contains('@') {
-        wrong(
-            key(),
-            "a user or password in the URL is not sent".to_owned(),
-            "leave out what is before the @",
-        );
-    }
-    if let Some(port) = impossible_port(authority) {
-        wrong(key(), format!("{port:?} is no port"), "ports are numbers from 1 to 65535");
-    }
-    if let Some(host) = not_quite_ipv4(authority) {
-        let what = format!("{host:?} in {url:?} is no address");
-        wrong(key(), what, "four numbers from 0 to 255 are one");
-    }
-    if url.contains(['?', '#']) {
-        wrong(key(), format!("{url:?}: paths cannot be put behind a query"), "leave out ? and #");
-    } else if has_dots(url) {
-        wrong(key(), format!("{url:?} has . or .. in its path"), "give the path that they lead to");
-    }
-}
-
-/// The text in the place of an authority's port, if it is no valid port.
-fn impossible_port(authority: &str) -> Option<&str> {
-    let host_and_port = authority.rsplit('@').next()?;
-    let (_, port) = host_and_port.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'))?;
-    (!port.is_empty() && port.parse::<u16>().map_or(true, |it| it == 0)).then_some(port)
-}
-
-/// The host of an authority that browsers take for an IPv4 address, since its last label is a number (WHATWG URL, host
-/// parsing), if it is not one in the usual form.
-pub(crate) fn not_quite_ipv4(authority: &str) -> Option<&str> {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let last = host.rsplit('.').next().unwrap_or_default();
-    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    let is_number = last.bytes().all(|it| it.is_ascii_digit())
-        || hex.is_some_and(|it| it.bytes().all(|it| it.is_ascii_hexdigit()));
-    (!last.is_empty() && is_number && host.parse::<Ipv4Addr>().is_err()).then_some(host)
-}
-
-fn has_dots(path: &str) -> bool {
-    path.split('/').any(|part| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
-}
-
-fn is_url(text: &str) -> bool {
-    text.strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"))
-        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 #[cfg(test)]

@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use carousel::config::Mistake;
+use carousel::config::{Mistake, url};
 use carousel::time::Instant;
 use serde::{Deserialize, Serialize};
 
-use super::options::{ByBase, Route, not_quite_ipv4};
+use super::options::{ByBase, Route};
 use crate::delivery::RetryBudget;
 
 carousel::limits! {
@@ -459,8 +459,8 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
             if !is_bare || member.url.parse::<http::Uri>().is_err() {
                 let fix = "give scheme, host and port, such as http://shield-1.example.com:8080";
                 wrong(key("url"), format!("{:?}", member.url), fix);
-            } else if let Some(host) = rest.and_then(|it| not_quite_ipv4(it.trim_end_matches('/'))) {
-                wrong(key("url"), format!("{host:?} is no address"), "four numbers from 0 to 255 are one");
+            } else if let Some(fault) = url::of_host(&member.url).into_iter().next() {
+                wrong(key("url"), fault.what, &fault.fix);
             } else if group.members[..number].iter().any(|it| is_same(&it.url, &member.url)) {
                 wrong(
                     key("url"),

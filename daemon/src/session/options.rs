@@ -3,8 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use carousel::config::Mistake;
-use carousel::config::one_or_many;
+use carousel::config::{Mistake, one_or_many, url};
 use carousel::mabr::{JoinPolicy, Protocol, ServiceSpec, SessionOrigin, SessionSpec};
 use serde::{Deserialize, Serialize};
 
@@ -249,6 +248,9 @@ impl SessionOptions {
             {
                 let fix = "give the URL of its folder, such as https://cdn.example.com/live/one/";
                 wrong(format!("service[{at}].urls"), &format!("{url:?} is no URL of the web"), fix);
+            }
+            for fault in service.urls.iter().filter(|it| url::is_web(it)).flat_map(|it| url::of_host(it)) {
+                wrong(format!("service[{at}].urls"), &fault.what, &fault.fix);
             }
         }
         for (at, session) in self.sessions.iter().enumerate() {

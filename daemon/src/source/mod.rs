@@ -55,7 +55,15 @@ pub struct SourceError {
 
 impl SourceError {
     fn fix(&self) -> &'static str {
+        let is_group = self.group.address.ip().is_multicast();
+        let by_address = self.group.interface.parse::<IpAddr>().is_ok();
         match self.error.raw_os_error() {
+            Some(libc::EADDRNOTAVAIL) if !is_group => {
+                "it is neither a multicast group nor an address of this machine; give the group, such as 224.0.23.14:3937"
+            }
+            Some(libc::ENODEV | libc::ENXIO | libc::EADDRNOTAVAIL) if by_address => {
+                "no interface has this address; name an interface, or one of its addresses, as `ip address` shows them"
+            }
             Some(libc::EADDRINUSE) => "another program has the port without sharing it; `ss -ulpn` names it",
             Some(libc::ENODEV | libc::ENXIO) => {
                 "the interface is not there, or no route leads to the group; name one in [receive] interface"
@@ -64,11 +72,13 @@ impl SourceError {
                 "too many groups on one socket; raise net.ipv4.igmp_max_memberships"
             }
             Some(libc::ENOBUFS | libc::ENOMEM) => "too many groups; raise net.core.optmem_max",
-            Some(libc::EADDRNOTAVAIL) => "the address is not this machine's, or the interface has no address",
+            Some(libc::EADDRNOTAVAIL) => "the interface has no address; `ip address add` gives it one",
             Some(libc::EACCES | libc::EPERM) => {
                 "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE"
             }
-            Some(libc::EINVAL) => "the address is no multicast group that can be joined so",
+            Some(libc::EINVAL) => {
+                "it is no multicast group that can be joined so; give the group, such as 224.0.23.14:3937"
+            }
             _ => "`skycached check` looks further",
         }
     }

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::live::Tracer;
-use super::{SpanDrop, TraceStats, Traces};
+use super::{Fault, SpanDrop, TraceStats, Traces};
 use crate::{certificates, sys, vitals};
 
 carousel::limits! {
@@ -106,10 +106,11 @@ pub fn start(options: &Traces, stats: &Arc<TraceStats>) -> Result<(Arc<Tracer>, 
 /// Asks the collector once, with nothing in the request.
 ///
 /// # Errors
-/// What is wrong, and the fix.
-pub fn check(options: &Traces) -> Result<(), (String, &'static str)> {
-    let options = options.clone();
+/// What is wrong with what, and the fix.
+pub fn check(options: &Traces) -> Result<(), Fault> {
+    let asking = options.clone();
     let ask = move || {
+        let options = asking;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|err| Failure::new(SpanDrop::Unreachable, err.to_string()))?;
         runtime.block_on(async {
@@ -134,7 +135,18 @@ pub fn check(options: &Traces) -> Result<(), (String, &'static str)> {
         (SpanDrop::Credentials, _) => "name files that skycached may read in [traces]",
         _ => "start the collector, or correct [traces] endpoint",
     };
-    Err((failure.line, fix))
+    // What is wrong with a file ends with its own fix.
+    let (what, fix) = match failure.line.rsplit_once("; ") {
+        Some((what, fix)) if failure.why == SpanDrop::Credentials => (what.to_owned(), fix.to_owned()),
+        _ => (failure.line, fix.to_owned()),
+    };
+    // The key that is to be corrected, where it is another one than the endpoint.
+    let about = match what.split_once(": ") {
+        Some((about, _)) if about.starts_with("[traces] ") => about.to_owned(),
+        _ => format!("[traces] endpoint {}", options.url()),
+    };
+    let what = what.strip_prefix(&format!("{about}: ")).map_or_else(|| what.clone(), str::to_owned);
+    Err(Fault { about, what, fix })
 }
 
 /// Why a request came to nothing.
@@ -329,7 +341,7 @@ fn fields(options: &Traces) -> Result<HeaderMap, Failure> {
     let text = fs::read_to_string(file).map_err(|err| failed(carousel::config::plain(&err).to_string()))?;
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         // The line itself may be a secret.
-        let wrong = || failed(format!("line {} is no field: write `name: value`", at + 1));
+        let wrong = || failed(format!("line {} is no field; write `name: value`", at + 1));
         let (name, value) = line.split_once(':').ok_or_else(wrong)?;
         let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
         let mut value = HeaderValue::try_from(value.trim()).map_err(|_| wrong())?;
@@ -351,11 +363,8 @@ async fn post(client: &Client, options: &Traces, body: Bytes) -> Result<Bytes, F
     request.headers_mut().insert(CONTENT_LENGTH, length);
     request.headers_mut().extend(own.map(|(name, value)| (name, HeaderValue::from_static(value))));
     let answer = async {
-        let response = client.request(request).await.map_err(|err| {
-            let cause = certificates::failure_of(&err).map(|it| it.1);
-            let cause = cause.or_else(|| std::error::Error::source(&err).map(ToString::to_string));
-            unreachable(cause.unwrap_or_else(|| err.to_string()))
-        })?;
+        let response =
+            client.request(request).await.map_err(|err| unreachable(certificates::innermost_cause(&err)))?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
             let seconds = head.headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
@@ -505,11 +514,33 @@ mod tests {
             let (endpoint, _requests) = collector(vec![answers]);
             check(&Traces { endpoint, ..Traces::default() })
         };
-        assert_eq!(of(answer("200 OK", b"")), Ok(()));
-        assert!(of(answer("404 Not Found", b"")).unwrap_err().1.contains("/v1/traces"));
-        assert!(of(answer("401 Unauthorized", b"")).unwrap_err().1.contains("headers_file"));
+        of(answer("200 OK", b"")).unwrap();
+        assert!(of(answer("404 Not Found", b"")).unwrap_err().fix.contains("/v1/traces"));
+        assert!(of(answer("401 Unauthorized", b"")).unwrap_err().fix.contains("headers_file"));
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let nobody = Traces { endpoint: format!("http://{free}"), ..Traces::default() };
-        assert!(check(&nobody).unwrap_err().1.contains("start the collector"));
+        assert!(check(&nobody).unwrap_err().fix.contains("start the collector"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_the_fault_and_not_the_endpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("fields");
+        fs::write(&file, "no field\n").unwrap();
+        let with = |headers_file, ca| {
+            let endpoint = "http://127.0.0.1:1".to_owned();
+            check(&Traces { endpoint, headers_file, ca, ..Traces::default() }).unwrap_err()
+        };
+        let wrong = with(Some(file.clone()), None);
+        assert_eq!(wrong.about, format!("[traces] headers_file {}", file.display()));
+        assert_eq!((wrong.what.as_str(), wrong.fix.as_str()), ("line 1 is no field", "write `name: value`"));
+        let away = with(Some("/nonexistent/fields".into()), None);
+        assert_eq!(away.about, "[traces] headers_file /nonexistent/fields");
+        assert!(
+            !away.what.contains("headers_file") && away.fix.contains("files that skycached may read"),
+            "{away:?}"
+        );
+        let no_ca = with(None, Some("/nonexistent/ca.pem".into()));
+        assert!(no_ca.about.starts_with("[traces] ca /nonexistent/ca.pem"), "{no_ca:?}");
     }
 }

@@ -39,6 +39,17 @@ pub use live::{Span, Trace, Tracer};
 pub use none::{Exporting, Span, Trace, Tracer, check, start};
 pub use options::Traces;
 
+/// Why a collector would get no traces.
+#[derive(Debug)]
+pub struct Fault {
+    /// Key of `[traces]`, with its value.
+    pub about: String,
+    /// Description.
+    pub what: String,
+    /// Fix.
+    pub fix: String,
+}
+
 /// Whether this program can send traces.
 pub const HAS_TRACES: bool = cfg!(feature = "otlp");
 /// Message of a program without them of a configuration with `[traces]`.

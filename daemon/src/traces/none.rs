@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, Uri};
 
-use super::{MISSING, TraceStats, Traces};
+use super::{Fault, MISSING, TraceStats, Traces};
 
 /// There is none.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub fn start(_: &Traces, _: &Arc<TraceStats>) -> Result<(Arc<Tracer>, Exporting)
 ///
 /// # Errors
 /// Always.
-pub fn check(_: &Traces) -> Result<(), (String, &'static str)> {
-    Err((MISSING.to_owned(), ""))
+pub fn check(_: &Traces) -> Result<(), Fault> {
+    Err(Fault { about: "[traces]".to_owned(), what: MISSING.to_owned(), fix: String::new() })
 }
 
 #[allow(missing_docs, clippy::missing_const_for_fn, clippy::unused_self)]

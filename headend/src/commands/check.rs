@@ -4,20 +4,43 @@ use std::path::Path;
 
 use carousel::config::finding::{Finding, Report, Severity};
 
-use super::{Identity, open, pretty, print};
+use super::{Identity, open_unreported, pretty, print, report};
 use crate::check::examine;
 use crate::clock::{Clocks as _, SystemClocks};
 use crate::config::Config;
 use crate::lease::{self, StoreLook};
 use crate::line::Line;
 use crate::multiplex::Rotation;
+use crate::options::Source;
 use crate::plan;
 use crate::pull::{self, OriginKind, Probed};
 
 /// Whether a folder is not there, or has hidden files alone.
 pub(super) fn is_empty(folder: &Path) -> bool {
     let is_hidden = |it: std::fs::DirEntry| it.file_name().as_encoded_bytes().starts_with(b".");
-    std::fs::read_dir(folder).map_or(true, |it| it.flatten().all(is_hidden))
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().all(is_hidden),
+        Err(err) => err.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Finding about a source that has nothing yet.
+fn waiting_for(source: &Source) -> Finding {
+    let about = format!("source {}", source.name);
+    let path = source.path.display();
+    let comes = match &source.pull {
+        Some(_) => "`headend pull` fetches it, and so does `headend send`".to_owned(),
+        None if source.ingest => format!("packagers upload to /{}/", source.name),
+        None => {
+            let what = match std::fs::read_dir(&source.path) {
+                Err(err) => format!("{path}: {}", carousel::config::plain(&err)),
+                Ok(_) => format!("{path} is empty"),
+            };
+            let fix = "correct path, or put packaged HLS or DASH there: `headend send` waits for it";
+            return Finding::new(Severity::Warning, about, what, fix);
+        }
+    };
+    Finding::fine(about, format!("nothing yet in {path}; {comes}"))
 }
 
 /// Examines a configuration that could be read. Fails if something keeps it from going on the air.
@@ -26,17 +49,21 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let rate_bps = config.payload_rate_bps();
     let name = config.file.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
     let mut destinations = Vec::new();
-    // A packager that uploads has not begun, or nothing is pulled yet: that is no mistake.
+    // A packager that uploads has not begun, or nothing is pulled yet: that is no mistake. Another folder may come later, too.
     let mut there = config.clone();
-    let (waiting, sources) = there
-        .sources
-        .into_iter()
-        .partition::<Vec<_>, _>(|source| (source.ingest || source.pull.is_some()) && is_empty(&source.path));
+    let (waiting, sources) =
+        there.sources.into_iter().partition::<Vec<_>, _>(|source| is_empty(&source.path));
     there.sources = sources;
+    let mut without_media = Vec::new();
     let planned = if there.sources.is_empty() && !waiting.is_empty() {
         Ok(plan::plan(&[], rate_bps, &plan::Taken::default()))
     } else {
-        open(there, false, Identity::Stable, &clocks).and_then(|mut broadcast| {
+        open_unreported(there, false, Identity::Stable, &clocks).and_then(|mut broadcast| {
+            report(&mut broadcast);
+            without_media.extend(broadcast.named_inventories().filter_map(|(source, inventory)| {
+                let (what, fix) = inventory.without_media()?;
+                Some(Finding::new(Severity::Warning, format!("source {source}"), what, fix))
+            }));
             let line = Line::open(&config, false, true, clocks.wall())?;
             destinations = line.destinations(broadcast.destinations());
             if !config.sessions.announce {
@@ -53,14 +80,8 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     };
     let planned = planned.as_ref().map_err(String::as_str);
     let mut found = examine(&config, &destinations, planned, clocks.wall()).0;
-    found.extend(waiting.iter().map(|source| {
-        let comes = match &source.pull {
-            Some(_) => "`headend pull` fetches it, and so does `headend send`".to_owned(),
-            None => format!("packagers upload to /{}/", source.name),
-        };
-        let what = format!("nothing yet in {}; {comes}", source.path.display());
-        Finding::fine(format!("source {}", source.name), what)
-    }));
+    found.extend(waiting.iter().map(waiting_for));
+    found.extend(without_media);
     found.extend(pull::probe(&config).into_iter().map(|(name, kind, probed)| {
         let about = match kind {
             OriginKind::Bucket => format!("bucket of {name}"),
@@ -90,16 +111,16 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
         }
         StoreLook::Failed { what, fix } => Finding::new(Severity::Error, "lease".to_owned(), what, fix),
     }));
-    let report = Report::new(found);
+    let all = Report::new(found);
     print(&if json {
-        let healthy = report.is_healthy();
-        pretty(&serde_json::json!({ "schema": 1, "healthy": healthy, "findings": report.0 }))
+        let healthy = all.is_healthy();
+        pretty(&serde_json::json!({ "schema": 1, "healthy": healthy, "findings": all.0 }))
     } else if crate::progress::may_colour() {
-        format!("{name}: no mistakes\n{report:#}\n")
+        format!("{name}: no mistakes\n{all:#}\n")
     } else {
-        format!("{name}: no mistakes\n{report}\n")
+        format!("{name}: no mistakes\n{all}\n")
     })?;
-    match report.is_healthy() {
+    match all.is_healthy() {
         true => Ok(()),
         false => Err(format!("{name}: would not work as it is; each error above says what to do")),
     }

@@ -35,6 +35,9 @@ pub(super) fn command(order: Order) -> Result<(), String> {
                 let commands: Vec<_> = commands.iter().map(spool::to_json).collect();
                 return print(&pretty(&json!({ "schema": 1, "commands": commands })));
             }
+            if commands.is_empty() {
+                return print("no commands are in force\n");
+            }
             print(&commands.iter().map(|it| format!("{}\n", line(it))).collect::<String>())
         }
         ("cancel", Some(id)) => {

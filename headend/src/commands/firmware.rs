@@ -70,7 +70,12 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
 fn load(path: &std::path::Path) -> Result<Config, String> {
     let config = Config::load(path)?;
     if releases::folder(&config).is_none() {
-        return Err(format!("{}: add [firmware] with base, and [signing] with keys", path.display()));
+        let firmware = config.firmware.is_none().then_some("[firmware] with base");
+        let signing = config.signing.is_none().then_some(
+            "[signing] with keys, the folder that `headend keygen --out DIR` has made, since receivers take only what is signed",
+        );
+        let lacking: Vec<&str> = firmware.into_iter().chain(signing).collect();
+        return Err(format!("{}: add {}", path.display(), lacking.join(", and ")));
     }
     // The folder of the offers is in that of the keys.
     let is_in_keys = config.firmware.as_ref().is_some_and(|it| it.folder.is_none());

@@ -12,7 +12,7 @@ mod transmit;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::carousel::time::WallTime;
 use clap::CommandFactory as _;
@@ -58,7 +58,13 @@ pub fn run(verb: Verb) -> Result<(), String> {
             let text = Config::load(&config)?.to_toml()?;
             print(&format!("# {}, with every default\n{text}", config.display()))
         }
-        Verb::Send { config, once, .. } => transmit::send(Config::load(&config)?, once, &stop_on_signals()?),
+        Verb::Send { config, once, alongside, until_stdin_ends, .. } => {
+            let stop = stop_on_signals()?;
+            if until_stdin_ends {
+                stop_with_stdin(&stop)?;
+            }
+            transmit::send(Config::load(&config)?, once, alongside, &stop)
+        }
         Verb::Check { config, json, .. } => check::check(Config::load(&config)?, json),
         Verb::Status { config, json } => {
             let value = status::ask(&config)?;
@@ -117,7 +123,19 @@ fn first_toi(config: &Config, wall: WallTime) -> u32 {
 }
 
 /// Reads the sources, with a bar on a terminal, and prints what is wrong with them.
-fn open(
+fn open(config: Config, once: bool, identity: Identity, clocks: &dyn Clocks) -> Result<Broadcast, String> {
+    let mut broadcast = open_unreported(config, once, identity, clocks)?;
+    report(&mut broadcast);
+    for (source, inventory) in broadcast.named_inventories() {
+        if let Some((what, fix)) = inventory.without_media() {
+            eprintln!("{source}: {what}; {fix}");
+        }
+    }
+    Ok(broadcast)
+}
+
+/// Reads the sources, with a bar on a terminal.
+fn open_unreported(
     mut config: Config,
     once: bool,
     identity: Identity,
@@ -137,12 +155,20 @@ fn open(
         bar.set_position(done);
     });
     bar.finish_and_clear();
-    let mut broadcast = broadcast?;
+    broadcast
+}
+
+/// Prints what is wrong with the sources and the catalogue.
+fn report(broadcast: &mut Broadcast) {
     for warning in broadcast.take_warnings() {
         eprintln!("{warning}");
     }
     for (source, problem) in broadcast.problems() {
-        eprintln!("{source}: {problem}");
+        if problem.place.is_empty() {
+            eprintln!("{problem}");
+        } else {
+            eprintln!("{source}: {problem}");
+        }
     }
     for (source, inventory) in broadcast.named_inventories() {
         let counts = inventory.left_out_by_reason();
@@ -154,7 +180,6 @@ fn open(
         }
     }
     print_problems(&broadcast.catalog().problems);
-    Ok(broadcast)
 }
 
 /// Prints what is wrong with the catalogue.
@@ -173,6 +198,18 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
             .map_err(|err| format!("cannot handle signals: {err}"))?;
     }
     Ok(stop)
+}
+
+/// Sets a flag when standard input ends. What comes by it is not looked at.
+fn stop_with_stdin(stop: &Arc<AtomicBool>) -> Result<(), String> {
+    let stop = Arc::clone(stop);
+    let wait = move || {
+        // An input that cannot be read has ended, too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        stop.store(true, Ordering::Relaxed);
+    };
+    let started = std::thread::Builder::new().name("stdin".to_owned()).spawn(wait);
+    started.map(|_| ()).map_err(|err| format!("cannot start a thread: {err}"))
 }
 
 fn pretty(document: &serde_json::Value) -> String {

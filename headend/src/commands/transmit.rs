@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 
 use super::{Identity, open, print_problems};
 use crate::broadcast::Followed;
+use crate::claim::Claims;
 use crate::clock::{Clocks, SystemClocks, VirtualClocks};
 use crate::config::Config;
 use crate::follow::Follower;
@@ -28,17 +29,27 @@ use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
 use crate::status::{self, State};
 use crate::transmit::{End, Observer, Output, Transmission, Updates};
 
-/// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags.
+/// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags. Another transmission of this
+/// machine to the same groups is no obstacle where the configuration has a lease, or with `alongside`.
 ///
 /// # Errors
-/// Sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
-pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result<(), String> {
+/// Groups that another one has, sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
+pub(super) fn send(
+    config: Config,
+    once: bool,
+    alongside: bool,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), String> {
     if once && config.lease.is_some() {
         return Err(
             "--once does not go with [lease]: a single pass is sent by one headend; leave [lease] out"
                 .to_owned(),
         );
     }
+    let _claims = match alongside || config.lease.is_some() {
+        true => None,
+        false => Some(Claims::of(&config)?),
+    };
     let clocks = Arc::new(SystemClocks::new());
     let ingest = if once { None } else { Ingest::start(&config)? };
     if let Some(ingest) = &ingest {
@@ -98,8 +109,7 @@ pub(super) fn send(config: Config, once: bool, stop: &Arc<AtomicBool>) -> Result
         match status::listen(&file, state.clone()) {
             Ok(()) => {}
             Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => eprintln!(
-                "headend: another `headend send` has {} on the air: receivers take the objects of one for those of the \
-                 other; stop one of them",
+                "headend: another `headend send` has {} on the air, and answers `headend status`",
                 file.display()
             ),
             Err(err) => eprintln!("headend: `headend status` will not work: {err}"),

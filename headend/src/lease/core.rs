@@ -190,7 +190,7 @@ impl Core {
         self.seen.as_ref()?.lease.as_ref()
     }
 
-    /// Number of times that this process became the holder.
+    /// Number of times that this process took over a lease that was there before.
     pub const fn takeovers(&self) -> u64 {
         self.takeovers
     }
@@ -338,7 +338,8 @@ impl Core {
         }
         let until_ns = started_ns + self.timing.duration_ns - self.timing.margin_ns();
         let before = self.held.filter(|it| it.generation == generation);
-        if before.is_none() {
+        // The first lease of all, of generation 1, is taken from nobody.
+        if before.is_none() && generation > 1 {
             self.takeovers += 1;
         }
         self.held = Some(Held {

@@ -355,7 +355,7 @@ fn a_write_without_an_answer_counts_from_its_start_once_it_is_seen_to_be_done() 
     assert_eq!(core.next(free_ns + 400 * MS), Next::Ask(Request::Read));
     core.answered(free_ns + 450 * MS, Answer::Read(Some(("x".to_owned(), lease.clone()))));
     assert_eq!(core.may_send_until_ns(), free_ns + TIMING.duration_ns - TIMING.margin_ns());
-    assert_eq!((core.generation(), core.takeovers()), (Some(1), 1));
+    assert_eq!((core.generation(), core.takeovers()), (Some(1), 0), "nobody had it before");
     // A renewal is over the version that was read.
     let Next::Ask(Request::Write { lease: renewal, over }) = core.next(free_ns + 450 * MS) else { panic!() };
     assert_eq!((renewal.generation, renewal.sequence, over.as_deref()), (1, lease.sequence + 1, Some("x")));

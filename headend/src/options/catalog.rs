@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use carousel::config::Mistake;
+use carousel::config::{Mistake, url};
 use carousel::dvbi::list::{Interval, Period, Region, ServiceKind};
 use carousel::dvbi::{Edition, Text, genre};
 use carousel::time::WallTime;
@@ -246,6 +246,8 @@ impl DvbI {
         if !is_url(&self.base) || !self.base.ends_with('/') {
             let what = format!("{:?} is no folder's URL", self.base);
             wrong("dvb_i.base", what, "a URL that ends with a slash");
+        } else if let Some(fault) = url::faults(&self.base).into_iter().next() {
+            wrong("dvb_i.base", fault.what, &fault.fix);
         }
         if !is_tag(&self.id) {
             wrong("dvb_i.id", format!("{:?} is no tag URI", self.id), "tag:example.com,2026:services");

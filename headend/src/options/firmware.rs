@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use carousel::config::Mistake;
+use carousel::config::url::{self, has_credentials};
 use carousel::fec::{EncodingId, Protection};
 use serde::{Deserialize, Serialize};
 
-use super::source::has_credentials;
 use super::{Mistakes, settle_url};
 
 /// `[firmware]`
@@ -68,6 +68,8 @@ impl Firmware {
         } else if !carousel::firmware::is_url(&self.base) || !self.base.ends_with('/') {
             let what = format!("{:?} is no URL of a folder", self.base);
             mistakes.add("base", what, "https://host/path/, with the slash at its end");
+        } else if let Some(fault) = url::faults(&self.base).into_iter().next() {
+            mistakes.add("base", fault.what, &fault.fix);
         }
         if self.rate_bps < 10_000 {
             let what = format!("{} bit/s is out of range", self.rate_bps);

@@ -38,15 +38,19 @@ pub(crate) use source::has_manifest_name;
 pub use source::{Class, Source, TransportProtocol};
 
 use ::carousel::config::Mistake;
+use ::carousel::config::url::has_credentials;
 
 /// Advice for a source that is a URL.
 pub(crate) const NO_URL_SOURCES: &str = "sources are folders, a URL is none; give the URL of a manifest or \
     of a bucket (s3://bucket/prefix/) as `pull` of a [[source]], which fetches what is carried into the folder `path`; or \
     mount the site, or keep a copy, and give the folder";
 
-/// Spells an absolute URL as receivers do: what is on the air begins with it.
+/// Spells an absolute URL as receivers do: what is on the air begins with it. What this would drop without a word stays, so that it
+/// is refused.
 pub(crate) fn settle_url(url: &mut String) {
     if url.contains("://")
+        && !url.contains(['?', '#'])
+        && !has_credentials(url)
         && let Ok(settled) = ::carousel::name::resolve("", url)
     {
         *url = settled;
@@ -82,6 +86,9 @@ mod tests {
             ("http://h:8080/v", "http://h:8080/v"),
             ("/srv/v/", "/srv/v/"),
             ("https:///v/", "https:///v/"),
+            ("http://H/v/#x", "http://H/v/#x"),
+            ("http://h/v/?x", "http://h/v/?x"),
+            ("http://user:secret@h/v/", "http://user:secret@h/v/"),
         ] {
             let mut url = given.to_owned();
             settle_url(&mut url);

@@ -1,6 +1,6 @@
 //! `[multiplex]`: transport streams and baseband frames, for receivers without native IP.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use carousel::config::Mistake;
@@ -164,9 +164,26 @@ impl FromStr for Destination {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no destination: udp://239.10.0.1:5004 or rtp://239.10.0.1:5004");
-        let (scheme, address) = text.split_once("://").ok_or_else(wrong)?;
-        let address = address.trim_start_matches('@').trim_end_matches('/').parse().map_err(|_| wrong())?;
+        let wrong = || {
+            format!(
+                "{text:?} is no destination; give such as \"udp://239.10.0.1:5004\" or \"rtp://239.10.0.1:5004\""
+            )
+        };
+        let Some((scheme, address)) = text.split_once("://") else {
+            return Err(match text.parse::<SocketAddr>() {
+                Ok(_) => format!("{text:?} has no scheme; give \"udp://{text}\" or \"rtp://{text}\""),
+                Err(_) => wrong(),
+            });
+        };
+        let address = address.trim_start_matches('@').trim_end_matches('/');
+        if let Ok(ip) = address.trim_matches(['[', ']']).parse::<IpAddr>() {
+            let example = SocketAddr::new(ip, 5004);
+            return Err(format!("{text:?} has no port; give it, such as \"{scheme}://{example}\""));
+        }
+        let address: SocketAddr = address.parse().map_err(|_| wrong())?;
+        if address.port() == 0 {
+            return Err(format!("{text:?}: port 0 cannot be sent to; give a port from 1 to 65535"));
+        }
         match scheme {
             "udp" => Ok(Self { address, rtp: false }),
             "rtp" => Ok(Self { address, rtp: true }),

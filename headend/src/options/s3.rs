@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use carousel::config::url::{has_credentials, of_host};
 use serde::{Deserialize, Serialize};
-
-use super::source::has_credentials;
 
 /// `[source.s3]`: how the bucket of `pull = "s3://bucket/prefix/"` is reached. Credentials are taken from `credentials_file`, or
 /// from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or from the file that AWS's tools have.
@@ -74,6 +73,8 @@ impl S3 {
             } else if !is_url || parsed.is_some_and(|it| it.query().is_some() || it.fragment().is_some()) {
                 let what = format!("{endpoint:?} is no URL of a store");
                 all.push(("endpoint", what, "https://host, or http://host:port"));
+            } else if let Some(fault) = of_host(endpoint).into_iter().next() {
+                all.push(("endpoint", fault.what, "https://host, or http://host:port"));
             }
         }
         if self.region.as_ref().is_some_and(|it| !is_word(it)) {

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use carousel::config::Mistake;
+use carousel::config::url::{self, has_credentials};
 use carousel::query::{IgnoredQuery, MAX_PARAMETERS};
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +17,6 @@ const CHUNK_MS: RangeInclusive<u64> = 20..=5000;
 pub(crate) fn has_manifest_name(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
     [".m3u8", ".mpd", ".m3u"].iter().any(|end| lower.ends_with(end))
-}
-
-/// Whether a URL has a user or password.
-pub(super) fn has_credentials(url: &str) -> bool {
-    let authority = url.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#', '\\']).next());
-    authority.flatten().is_some_and(|it| it.contains('@'))
 }
 
 /// `[[source]]`
@@ -232,9 +227,8 @@ impl Source {
         } else if has_credentials(&self.base) {
             let what = "it has a user or password, which would go on the air".to_owned();
             wrong("base", what, "the URL without: receivers have credentials of their own");
-        } else if !self.base.starts_with("http://") && !self.base.starts_with("https://") {
-            let what = format!("{:?} is not a URL", self.base);
-            wrong("base", what, "http://host/path/ or https://host/path/");
+        } else if let Some(fault) = url::faults(&self.base).into_iter().next() {
+            wrong("base", fault.what, &fault.fix);
         } else if !self.base.ends_with('/') {
             wrong("base", "must end with /".to_owned(), "add the slash: it is the URL of the directory");
         }
@@ -261,8 +255,8 @@ impl Source {
         }
     }
 
-    fn pull_mistakes(&self, url: &str, wrong: &mut impl FnMut(&str, String, &str)) {
-        match S3Location::of(url) {
+    fn pull_mistakes(&self, pull: &str, wrong: &mut impl FnMut(&str, String, &str)) {
+        match S3Location::of(pull) {
             // The URL may have credentials.
             Some(Err(why)) => {
                 wrong("pull", why.to_owned(), "s3://bucket/prefix/, or s3://bucket/prefix/master.m3u8");
@@ -273,15 +267,17 @@ impl Source {
             }
             Some(Ok(_)) => {}
             None => {
-                let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+                let path = pull.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
                 let is_http = path.starts_with("http://") || path.starts_with("https://");
                 // Its value may be a secret.
-                if has_credentials(url) {
+                if has_credentials(pull) {
                     let what = "it has a user or password".to_owned();
                     wrong("pull", what, "give pull_authorization_file, and the URL without");
                 } else if !is_http || !has_manifest_name(&path) {
-                    let what = format!("{url:?} is no URL of a manifest");
+                    let what = format!("{pull:?} is no URL of a manifest");
                     wrong("pull", what, "https://host/path/master.m3u8 or .mpd, or s3://bucket/prefix/");
+                } else if let Some(fault) = url::of_host(pull).into_iter().next() {
+                    wrong("pull", fault.what, &fault.fix);
                 }
                 if self.s3.is_some() {
                     let what = "pull is no bucket".to_owned();

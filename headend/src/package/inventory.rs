@@ -229,7 +229,7 @@ pub struct LeftOut {
 /// Something that is wrong with the package, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, and line or element.
+    /// The file, and line or element; empty where the description names it.
     pub place: String,
     /// Description of the problem.
     pub what: String,
@@ -239,7 +239,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.place, self.what, self.fix)
+        if !self.place.is_empty() {
+            write!(f, "{}: ", self.place)?;
+        }
+        write!(f, "{}; {}", self.what, self.fix)
     }
 }
 
@@ -268,6 +271,28 @@ impl Inventory {
             *counts.entry(left_out.reason).or_default() += left_out.count;
         }
         counts
+    }
+
+    /// Why nothing but manifests can be carried, and the fix; `None` where there are media or other files.
+    pub fn without_media(&self) -> Option<(String, &'static str)> {
+        if self.objects.is_empty() || self.objects.values().any(|object| object.role != Role::Manifest) {
+            return None;
+        }
+        let counts = self.left_out_by_reason();
+        let (reason, _) = counts.iter().max_by_key(|(_, count)| **count)?;
+        let fix = match reason {
+            LeftOutReason::Elsewhere => {
+                "give the URL by which its manifests name the folder as base, or name the files in the folder"
+            }
+            LeftOutReason::BeingWritten | LeftOutReason::OldSegment => {
+                "start its packager, or package it again"
+            }
+            LeftOutReason::Missing => "copy the files that its manifests name into the folder",
+            _ => "correct what its problems say; `headend scan` lists them",
+        };
+        let counts = counts.iter().map(|(reason, count)| format!("{count} {}", reason.counted(*count)));
+        let counts: Vec<String> = counts.collect();
+        Some((format!("nothing but its manifests can be carried: {}", counts.join(", ")), fix))
     }
 
     /// Objects that a manifest promises and that cannot be carried.

@@ -62,6 +62,8 @@ pub enum PackageError {
     Io(PathBuf, std::io::Error),
     /// There is nothing in it that could be carried; the problems say why.
     Nothing(PathBuf, Vec<Problem>),
+    /// The file is no manifest.
+    NoManifest(PathBuf),
 }
 
 impl fmt::Display for PackageError {
@@ -73,10 +75,16 @@ impl fmt::Display for PackageError {
                 path.display(),
                 carousel::config::plain(err)
             ),
+            Self::NoManifest(path) => write!(
+                f,
+                "{}: it is no manifest of HLS (.m3u8) or DASH (.mpd); give the folder or manifest that a packager has made of it, \
+                 as `ffmpeg -i IN.mp4 -c copy -f hls -hls_playlist_type vod -hls_segment_type fmp4 DIR/film.m3u8` does",
+                path.display()
+            ),
             Self::Nothing(path, problems) => {
                 write!(f, "{}: nothing to carry", path.display())?;
                 if problems.is_empty() {
-                    f.write_str("; the directory is empty")?;
+                    f.write_str(": it is empty; put packaged HLS or DASH into it, or name another folder")?;
                 }
                 problems.iter().take(5).try_for_each(|problem| write!(f, "\n  {problem}"))
             }
@@ -213,6 +221,9 @@ impl Reader {
         self.memory.manifests.retain(|path, _| files.contains_key(path));
         self.memory.growing.retain(|path, _| files.contains_key(path));
         if inventory.objects.is_empty() {
+            if self.only.as_deref().is_some_and(|name| !crate::options::has_manifest_name(name)) {
+                return Err(PackageError::NoManifest(self.source.clone()));
+            }
             return Err(PackageError::Nothing(self.source.clone(), inventory.problems));
         }
         Ok(inventory)

@@ -116,8 +116,8 @@ impl PullFailure {
                 "look at the rights of the folder `path` and of the files that the [[source]] names, and at the room on the disk"
             }
             Self::NoCredentials => {
-                "give `credentials_file`, or `anonymous = true`, in [source.s3]; or AWS_ACCESS_KEY_ID and \
-                 AWS_SECRET_ACCESS_KEY"
+                "put aws_access_key_id and aws_secret_access_key into the file that `credentials_file` names, give \
+                 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `anonymous = true`"
             }
             Self::BadCredentials => {
                 "put the key, the secret and the session token that are valid now into `credentials_file`"

@@ -246,14 +246,14 @@ fn open_v4(output: &Output) -> Result<Socket, String> {
     if !output.interface.is_empty() {
         let by = match output.interface.parse::<Ipv4Addr>() {
             Ok(address) => InterfaceIndexOrAddress::Address(address),
-            Err(_) => InterfaceIndexOrAddress::Index(interface_index(&output.interface)?),
+            Err(_) => InterfaceIndexOrAddress::Index(interface_of(output)?),
         };
         match by {
             InterfaceIndexOrAddress::Address(address) => socket.set_multicast_if_v4(&address),
             // Linux takes an index only in an ip_mreqn; an address of 0.0.0.n is how BSD and socket2 spell it.
             InterfaceIndexOrAddress::Index(index) => crate::sys::set_multicast_if_index_v4(&socket, index),
         }
-        .map_err(|err| failed(&format!("interface {:?}", output.interface), err))?;
+        .map_err(|err| refused_interface(output, &err))?;
     }
     Ok(socket)
 }
@@ -268,18 +268,32 @@ fn open_v6(output: &Output) -> Result<Socket, String> {
     if !output.interface.is_empty() {
         let index = match output.interface.parse::<IpAddr>() {
             Ok(address) if address == IpAddr::V6(Ipv6Addr::LOCALHOST) || address.is_loopback() => {
-                interface_index("lo")?
+                interface_index("lo").map_err(|why| format!("[output] interface: {why}"))?
             }
             Ok(address) => {
                 return Err(format!(
-                    "[output] interface: name the interface instead of {address} for IPv6 groups"
+                    "[output] interface: {address} is an address; for IPv6 groups name the interface that has it"
                 ));
             }
-            Err(_) => interface_index(&output.interface)?,
+            Err(_) => interface_of(output)?,
         };
-        socket.set_multicast_if_v6(index).map_err(|err| failed("interface", err))?;
+        socket.set_multicast_if_v6(index).map_err(|err| refused_interface(output, &err))?;
     }
     Ok(socket)
+}
+
+/// Index of the interface of this name.
+fn interface_of(output: &Output) -> Result<u32, String> {
+    interface_index(&output.interface).map_err(|why| format!("[output] interface: {why}"))
+}
+
+fn refused_interface(output: &Output, err: &io::Error) -> String {
+    let why = match err.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL | libc::ENODEV) => "this machine has no such address".to_owned(),
+        _ => without_numbers(&err.to_string()),
+    };
+    let fix = "name an interface, or one of its addresses, as `ip address` shows them";
+    format!("[output] interface {:?}: {why}; {fix}", output.interface)
 }
 
 /// Chooses the source address.

@@ -390,11 +390,211 @@ fn m22_several_names_of_which_one_is_not_held() {
         run("skycached", &["trust", "confirm", "abc"], &config),
         &["no id of a root key", "16 hexadecimal digits"],
     );
+    // A scheme that no object has is mistyped.
+    told(
+        said(story.skycached("purge").arg("htps://cdn.example.com/vod/film/0-001.m4s")),
+        &["no URL of htps://", "https://"],
+    );
+    told(said(story.skycached("purge").args(["--prefix", "nonsense://x"])), &["no URL of nonsense://"]);
     // What is pinned is shown.
     assert!(said(story.skycached("pin").arg(key("0-002.m4s"))).0 == 0);
     let listed = said(&mut story.skycached("ls"));
     let pinned: Vec<&str> = listed.1.lines().filter(|it| it.ends_with("(pinned)")).collect();
     assert!(pinned.len() == 1 && pinned[0].contains("0-002.m4s"), "{}", listed.1);
+}
+
+/// Everything that `check` has said of one configuration of the headend.
+fn checked(config: &Path) -> (i32, String) {
+    run("headend", &["check"], config)
+}
+
+#[test]
+fn m23_a_base_that_no_receiver_can_ask_for() {
+    let setup = Setup::new();
+    for (base, parts) in [
+        ("https:///a/", ["is no URL", "https://host/path/"]),
+        ("http://h:99999/a/", ["\"99999\" is no port", "1 to 65535"]),
+        ("http://h/a/#", ["behind a query", "leave out ? and #"]),
+        ("http://h/a/?x/", ["behind a query", "leave out ? and #"]),
+        ("http://999.1.1.1/a/", ["is no address", "four numbers"]),
+        ("http://user:secret@h/a/", ["a user or password, which would go on the air", "without"]),
+    ] {
+        let config =
+            setup.headend(&format!("link.rate_bps = 8_000_000\n[[source]]\npath = '.'\nbase = '{base}'\n"));
+        let said = run("headend", &["send"], &config);
+        assert!(!said.1.contains("secret"), "{}", said.1);
+        told(said, &["headend.toml:4:1: source[0].base: ", parts[0], parts[1]]);
+    }
+    // The daemon refuses the same with the same words.
+    let config = setup.daemon("[[route]]\npath = '/vod/'\nbase = 'https:///a/'");
+    told(run("skycached", &["run"], &config), &["route[0].base: \"https:///a/\" is no URL"]);
+}
+
+#[test]
+fn m24_a_source_of_which_nothing_can_be_carried() {
+    let setup = Setup::new();
+    let list = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttps://other.example/1.ts\n#EXT-X-ENDLIST\n";
+    setup.write("v.m3u8", list);
+    let text = "link.rate_bps = 8_000_000\noutput.interface = 'lo'\n[[source]]\npath = 'v.m3u8'\nbase = 'http://h/a/'\nname = 'v'\n";
+    let config = setup.headend(text);
+    let (code, said) = checked(&config);
+    assert_eq!(code, 0, "{said}");
+    let warning =
+        said.lines().skip_while(|it| !it.starts_with("warning")).take(2).collect::<Vec<_>>().join(" ");
+    assert!(warning.contains("source v: nothing but its manifests can be carried: 1 elsewhere"), "{said}");
+    assert!(warning.contains("fix: give the URL by which its manifests name the folder as base"), "{said}");
+    let (code, said) = run("headend", &["plan"], &config);
+    assert!(code == 0 && said.contains("v: nothing but its manifests can be carried"), "{said}");
+}
+
+#[test]
+fn m25_two_headends_with_the_same_groups() {
+    let mut story = Story::new();
+    story.start_headend(false);
+    let config = story.headend_config();
+    let again = |flags: &[&str]| said(program("headend").arg("send").args(flags).arg("-c").arg(&config));
+    // The first one reads its sources before it has the groups.
+    let begin = std::time::Instant::now();
+    while run("headend", &["status"], &config).0 != 0 {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "the first headend does not answer");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    for flags in [&[][..], &["--once"]] {
+        told(again(flags), &["process ", "(`headend send", "already", "stop it", "[lease]", "--alongside"]);
+    }
+    let (code, text) = again(&["--once", "--alongside"]);
+    assert!(code == 0 && text.contains("off the air"), "{text}");
+}
+
+#[test]
+fn m26_a_demo_without_its_parts() {
+    let demo = |arguments: &[&str]| said(program("skycached").arg("demo").args(arguments));
+    told(
+        demo(&["--headend", "/nonexistent"]),
+        &["--headend /nonexistent: there is no such file", "leave the option out"],
+    );
+    for (arguments, part) in [
+        (["--loss", "-1"], "give 0 to 90 percent"),
+        (["--loss", "95%"], "give 0 to 90 percent"),
+        (["--rate-bps", "4 MB"], "it is a size; expected a number, e.g. 8_000_000 or \"8 Mbit/s\""),
+        (["--rate-bps", "1 Mbit/s"], "do not carry the demo"),
+    ] {
+        let (code, text) = demo(&arguments);
+        assert!(code == 2 && text.contains(part), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn m27_live_alone_and_a_folder_that_comes_later() {
+    let setup = Setup::new();
+    let text = |path: &str, live: &str| {
+        format!(
+            "link.rate_bps = 8_000_000\noutput.interface = 'lo'\n[[source]]\npath = '{path}'\nbase = 'http://h/v/'\n{live}"
+        )
+    };
+    let (code, said) = checked(&setup.headend(&text(&ladder(), "reserved_bps = '4 Mbit/s'")));
+    assert!(code == 0 && said.contains("live media are sent once, the newest first"), "{said}");
+    assert!(!said.contains("0.00 s"), "{said}");
+    let config = setup.headend(&text("later", ""));
+    let (code, said) = checked(&config);
+    assert_eq!(code, 0, "{said}");
+    let warning =
+        said.lines().skip_while(|it| !it.starts_with("warning")).take(2).collect::<Vec<_>>().join(" ");
+    assert!(
+        warning.contains("later: there is no such file") && warning.contains("`headend send` waits for it"),
+        "{said}"
+    );
+    assert_eq!(said.matches("no such file").count(), 1, "{said}");
+    told(run("headend", &["plan"], &config), &["later: there is no such file", "give a directory"]);
+    let folder = setup.0.path().join("empty");
+    fs::create_dir(&folder).unwrap();
+    let (code, said) = checked(&setup.headend(&text("empty", "")));
+    assert!(code == 0 && said.contains("/empty is empty"), "{said}");
+}
+
+#[test]
+fn m28_addresses_that_are_none_of_this_machine() {
+    let setup = Setup::new();
+    let errors = |said: &str| said.lines().filter(|it| it.starts_with("error")).count();
+    // TEST-NET-3 is on no machine.
+    for (line, parts) in [
+        ("output.interface = 'eth77'", ["there is no \"eth77\"", "fix: name one of these"]),
+        ("output.interface = '203.0.113.9'", ["this machine has no such address", "fix: name an interface"]),
+        (
+            "output.source = '203.0.113.9'",
+            ["[output] source 203.0.113.9", "fix: `ip address add 203.0.113.9"],
+        ),
+    ] {
+        let text = format!(
+            "link.rate_bps = 8_000_000\n{line}\n[[source]]\npath = '{}'\nbase = 'http://h/v/'\n",
+            ladder()
+        );
+        let said = checked(&setup.headend(&text));
+        assert_eq!(errors(&said.1), 1, "one mistake, one error: {}", said.1);
+        found(said, &parts);
+    }
+    for (key, value, parts) in [
+        (
+            "announcement",
+            "10.0.0.1:3937",
+            ["neither a multicast group nor an address", "such as 224.0.23.14:3937"],
+        ),
+        (
+            "interface",
+            "203.0.113.9",
+            ["no interface has this address", "fix: name an interface, or one of its addresses"],
+        ),
+    ] {
+        let config = setup.daemon(&format!("receive.{key} = '{value}'"));
+        let text = fs::read_to_string(&config).unwrap();
+        let text =
+            if key == "interface" { text.replace("receive.interface = '127.0.0.1'\n", "") } else { text };
+        fs::write(&config, text).unwrap();
+        let said = run("skycached", &["check", "--seconds", "1"], &config);
+        assert_eq!(errors(&said.1), 1, "one mistake, one error: {}", said.1);
+        assert!(parts.iter().all(|it| said.1.contains(it)) && said.1.contains("fix:"), "{}", said.1);
+    }
+}
+
+#[test]
+fn m29_a_film_that_is_no_package() {
+    let setup = Setup::new();
+    let film = setup.write("film.mp4", "no manifest");
+    told(
+        said(program("headend").arg("scan").arg(&film)),
+        &["film.mp4: it is no manifest of HLS (.m3u8) or DASH (.mpd)", "packager", "`ffmpeg -i"],
+    );
+    let (code, text) = said(program("headend").arg("scan").arg(setup.0.path()));
+    assert!(code == 0 && text.contains("1 object, ") && text.contains("no manifest: "), "{text}");
+}
+
+#[test]
+fn m30_what_is_lacking_is_asked_for_and_nothing_else() {
+    let setup = Setup::new();
+    let keys = setup.0.path().join("keys");
+    assert_eq!(said(program("headend").args(["keygen", "--out"]).arg(&keys)).0, 0);
+    let signed = format!("link.rate_bps = 8_000_000\nsigning.keys = '{}'\n{SOURCE}", keys.display());
+    let config = setup.headend(&signed);
+    let listed = run("headend", &["firmware", "list"], &config);
+    assert!(!listed.1.contains("[signing]"), "{}", listed.1);
+    told(listed, &["add [firmware] with base"]);
+    let (code, text) = run("headend", &["command", "list"], &config);
+    assert!(code == 0 && text.contains("no commands are in force"), "{text}");
+}
+
+#[test]
+fn m31_a_destination_without_a_port() {
+    let setup = Setup::new();
+    for (to, parts) in [
+        ("udp://239.1.1.1", ["has no port", "\"udp://239.1.1.1:5004\""]),
+        ("239.1.1.1:5004", ["has no scheme", "\"udp://239.1.1.1:5004\""]),
+    ] {
+        let text =
+            format!("link.rate_bps = 8_000_000\nmultiplex.carry = 'mpe'\nmultiplex.to = '{to}'\n{SOURCE}");
+        told(run("headend", &["check"], &setup.headend(&text)), &["multiplex.to", parts[0], parts[1]]);
+    }
+    let config = setup.headend(&format!("link.rate_bps = 8_000_000\nmetrics.listen = '127.0.0.1'\n{SOURCE}"));
+    told(run("headend", &["check"], &config), &["metrics.listen", "has no port", "\"127.0.0.1:9464\""]);
 }
 
 #[test]

@@ -92,7 +92,19 @@ impl Signing {
         if signing.form == SigningForm::S3 && signing.access_key.is_empty() {
             wrong("sign.access_key", "s3 needs one", "give the id of the access key");
         }
+        if signing.form != SigningForm::S3 {
+            let given = [
+                ("sign.region", signing.region != Self::default_region()),
+                ("sign.access_key", !signing.access_key.is_empty()),
+            ];
+            for (key, _) in given.into_iter().filter(|it| it.1) {
+                wrong(key, "only s3 has one", "leave it out");
+            }
+        }
         let is_cloudfront = signing.form == SigningForm::CloudFront;
+        if !is_cloudfront && !signing.key_pair_id.is_empty() {
+            wrong("sign.key_pair_id", "only cloudfront has one", "leave it out");
+        }
         // Letters and digits: it goes into the query as it is.
         let is_id = |id: &str| !id.is_empty() && id.bytes().all(|it| it.is_ascii_alphanumeric());
         if is_cloudfront && !is_id(&signing.key_pair_id) {
@@ -399,6 +411,12 @@ mod tests {
             ["route[0].sign.resource", "route[0].sign.source_ip"]
         );
         assert_eq!(keys(&format!("{cloudfront}key_pair_id = 'a&b'")), ["route[0].sign.key_pair_id"]);
+        assert_eq!(
+            keys(&format!("{good}region = 'eu-central-1'\naccess_key = 'A'")),
+            ["route[0].sign.region", "route[0].sign.access_key"]
+        );
+        assert!(keys(&format!("{good}region = 'us-east-1'")).is_empty(), "the default says nothing");
+        assert_eq!(keys(&format!("{bunny}key_pair_id = 'K1'")), ["route[0].sign.key_pair_id"]);
         assert!(keys(&format!("{begin}[sign]\nform = 'bunny'\nsecret_file = '/x'")).is_empty());
         assert_eq!(
             keys(&format!(

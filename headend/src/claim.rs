@@ -1,0 +1,151 @@
+//! Groups that a `headend send` of this machine has: a second one of the same groups is refused.
+//!
+//! Receivers know a session by its group, source and TSI, so that objects of two senders are taken for each other's. Each group is
+//! an abstract socket of Linux with a name made of it, the interface and the source; the kernel gives a name to one process,
+//! takes it back when that ends, and says which process has it. Names of other network namespaces are others.
+//!
+//! The announcement channel is left out: it is the same for all carousels (TS 103 876), and a laboratory may have several.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use crate::config::Config;
+
+/// Groups whose sockets are held; those of sources beyond are not looked at.
+const MOST: usize = 256;
+/// Time in which the kernel says who has a name.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Claims of a transmission, for as long as it is there.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    _sockets: Vec<UnixListener>,
+}
+
+impl Claims {
+    /// Claims the groups of a configuration.
+    ///
+    /// # Errors
+    /// One line: which group another process has, and what to do.
+    pub(crate) fn of(config: &Config) -> Result<Self, String> {
+        let mut sockets = Vec::new();
+        for group in groups(config).into_iter().take(MOST) {
+            match listen(&name(config, group)) {
+                Ok(socket) => sockets.push(socket),
+                Err(err) if err.kind() == io::ErrorKind::AddrInUse => return Err(refusal(config, group)),
+                // Where the system gives no such sockets, nothing is known of others.
+                Err(_) => {}
+            }
+        }
+        Ok(Self { _sockets: sockets })
+    }
+}
+
+/// Where only one sender may send to, each once.
+fn groups(config: &Config) -> Vec<SocketAddr> {
+    let mut all: Vec<SocketAddr> = match &config.multiplex {
+        Some(multiplex) => multiplex.to.iter().map(|to| to.address).collect(),
+        None => {
+            let media = (0..config.sources.len()).map(|index| config.media_address(index));
+            let firmware = config.firmware.iter().map(|it| it.group);
+            std::iter::once(config.sessions.configuration).chain(firmware).chain(media).collect()
+        }
+    };
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn name(config: &Config, group: SocketAddr) -> String {
+    let interface = Some(config.output.interface.as_str()).filter(|it| *it != "lo").unwrap_or("127.0.0.1");
+    let source = config.output.source.map_or_else(String::new, |it| it.to_string());
+    let whole = format!("{group}/{interface}/{source}");
+    // 107 bytes at most: the digest stands for it.
+    format!("skycache-headend-group/{}", &carousel::digest::Digest::of(whole.as_bytes()).to_hex()[..32])
+}
+
+fn listen(name: &str) -> io::Result<UnixListener> {
+    UnixListener::bind_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?)
+}
+
+fn refusal(config: &Config, group: SocketAddr) -> String {
+    let who = holder(&name(config, group)).map_or_else(
+        || "another `headend send` of this machine".to_owned(),
+        |pid| match command_line(pid) {
+            Some(line) => format!("process {pid} (`{line}`)"),
+            None => format!("process {pid}"),
+        },
+    );
+    let name = config.file.as_ref().map_or_else(String::new, |it| format!("{}: ", it.display()));
+    let table = if config.multiplex.is_some() { "[multiplex] to" } else { "[sessions] groups" };
+    format!(
+        "{name}{who} sends to {group} already, and receivers take the objects of one for those of the other; stop it, give this \
+         one other {table}, let one of them wait for the other with [lease], or send with --alongside"
+    )
+}
+
+/// The process that has a name.
+fn holder(name: &str) -> Option<i32> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        let connecting = tokio::net::UnixStream::connect(format!("\0{name}"));
+        let stream = tokio::time::timeout(PATIENCE, connecting).await.ok()?.ok()?;
+        stream.peer_cred().ok()?.pid()
+    })
+}
+
+fn command_line(pid: i32) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ");
+    // The program by its name alone.
+    let (program, rest) = text.split_once(' ').unwrap_or((&text, ""));
+    let program = program.rsplit('/').next().unwrap_or(program);
+    let line = format!("{program} {rest}").trim_end().to_owned();
+    (!line.is_empty() && !line.contains(char::is_control)).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(port: u16, rest: &str) -> Config {
+        let text = format!(
+            "link.rate_bps = 8_000_000\nsessions.configuration = '239.192.7.1:{port}'\nsessions.media = '239.192.7.2:{port}'\n\
+             {rest}\n[[source]]\npath = 'x'\nbase = 'http://h/'\n"
+        );
+        Config::parse(&text, Path::new("/")).unwrap()
+    }
+
+    #[test]
+    fn a_group_is_claimed_once_at_a_time_and_its_holder_is_named() {
+        // Test runs of one machine do not meet.
+        let port = 20_000 + (std::process::id() % 40_000) as u16;
+        let first = Claims::of(&config(port, "")).unwrap();
+        let why = Claims::of(&config(port, "")).unwrap_err();
+        assert!(why.contains(&format!("process {}", std::process::id())), "{why}");
+        assert!(why.contains(&format!("239.192.7.1:{port}")) && why.contains("stop it"), "{why}");
+        // What is on another interface, or comes from another address, is another session.
+        Claims::of(&config(port, "output.interface = 'eth7'")).unwrap();
+        Claims::of(&config(port, "output.source = '192.0.2.7'")).unwrap();
+        // One group in common is enough.
+        let mut other = config(port, "");
+        other.sessions.configuration = SocketAddr::from(([239, 192, 7, 9], port));
+        assert!(Claims::of(&other).unwrap_err().contains(&format!("239.192.7.2:{port}")));
+        drop(first);
+        Claims::of(&config(port, "")).unwrap();
+    }
+
+    #[test]
+    fn the_announcement_channel_is_shared_and_a_transport_stream_is_one_group() {
+        let of = |rest: &str| groups(&config(5000, rest));
+        let texts: Vec<String> = of("").iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["239.192.7.1:5000", "239.192.7.2:5000"]);
+        let stream = of("[multiplex]\ncarry = 'mpe'\nto = 'udp://239.9.9.9:5000'");
+        assert_eq!(stream.iter().map(ToString::to_string).collect::<Vec<_>>(), ["239.9.9.9:5000"]);
+    }
+}
