@@ -51,7 +51,7 @@ const ASKED: Duration = Duration::from_millis(100);
 
 impl Flights {
     /// Asks for repair of a flight on behalf of a client that waits. Of what is lost the answer is waited for.
-    pub async fn hurry(&self, flight: &Arc<Flight>) {
+    pub async fn expedite(&self, flight: &Arc<Flight>) {
         let changed = flight.listen();
         self.request(flight);
         if flight.is_lost(clock::now()) {

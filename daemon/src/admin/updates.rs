@@ -332,7 +332,7 @@ fn holding(parts: &Parts, fetch: Option<&ResumedFetch>) -> Holding {
     match parts.store.get(key.as_str()) {
         Some(object) => {
             let meta = object.meta();
-            Holding::Whole { length: meta.length, is_offered: meta.digest == sha256 }
+            Holding::Complete { length: meta.length, is_offered: meta.digest == sha256 }
         }
         None => {
             let fetched = fetch.filter(|it| *it.digest() == sha256).map_or(0, ResumedFetch::received_bytes);

@@ -130,7 +130,7 @@ pub enum Holding {
     /// Nothing, or so many bytes of it.
     Part(u64),
     /// An object of this length and digest is there under its name.
-    Whole {
+    Complete {
         /// Its length.
         length: u64,
         /// Whether it has the offered digest.
@@ -325,11 +325,11 @@ pub(super) fn next(
             let waits = offer.session.is_some() && !moment.date.and_then(is_late).unwrap_or(false);
             Action::Receive { asks_origin: !waits }
         }
-        (Phase::Receiving, Holding::Whole { length, .. }) if length != offer.length => {
+        (Phase::Receiving, Holding::Complete { length, .. }) if length != offer.length => {
             Action::Discard(Hold::Truncated)
         }
-        (Phase::Receiving, Holding::Whole { is_offered: false, .. }) => Action::Discard(Hold::Digest),
-        (Phase::Receiving, Holding::Whole { .. }) => {
+        (Phase::Receiving, Holding::Complete { is_offered: false, .. }) => Action::Discard(Hold::Digest),
+        (Phase::Receiving, Holding::Complete { .. }) => {
             let window = moment.window.or(offer.window);
             match (window, moment.date) {
                 (Some(_), None) => Action::Wait(Hold::Date),
@@ -437,7 +437,7 @@ pub(super) mod tests {
         assert_eq!(step(Holding::Part(999), at(Some(delay_s - 1))), receive(false));
         assert_eq!(step(Holding::Part(999), at(Some(delay_s))), receive(true));
         assert_eq!(step(Holding::Part(0), at(None)), receive(false));
-        let whole = Holding::Whole { length: 1000, is_offered: true };
+        let whole = Holding::Complete { length: 1000, is_offered: true };
         assert_eq!(step(whole, night), Action::Install);
         for (audience, hold) in [(Audience::Somebody, Hold::Watched), (Audience::Unknown, Hold::JustStarted)]
         {
@@ -447,9 +447,9 @@ pub(super) mod tests {
         assert_eq!(step(whole, at(None)), Action::Wait(Hold::Date));
         let noon = Moment { date: Some(12 * 3600), window: Window::parse("11:00-13:00"), ..night };
         assert_eq!(step(whole, noon), Action::Install, "the box's own window");
-        let cut = Holding::Whole { length: 999, is_offered: false };
+        let cut = Holding::Complete { length: 999, is_offered: false };
         assert_eq!(step(cut, night), Action::Discard(Hold::Truncated));
-        let tampered = Holding::Whole { length: 1000, is_offered: false };
+        let tampered = Holding::Complete { length: 1000, is_offered: false };
         assert_eq!(step(tampered, night), Action::Discard(Hold::Digest));
         let anywhere = Offer { window: None, session: None, ..offer.clone() };
         assert_eq!(next(&anywhere, &receiving, whole, b"box", &at(None)), Action::Install);

@@ -345,7 +345,7 @@ impl Updates {
     pub fn sessions(&self) -> Vec<SessionSpec> {
         let state = self.state();
         let is_receiving = state.memory.release.as_ref().is_some_and(|it| it.phase == Phase::Receiving);
-        let is_whole = matches!(state.holding, Some(Holding::Whole { .. }));
+        let is_whole = matches!(state.holding, Some(Holding::Complete { .. }));
         let offer = state.followed().filter(|_| is_receiving && !is_whole);
         let spec = offer.and_then(|offer| {
             let (address, tsi) = offer.session?;
@@ -694,12 +694,12 @@ impl Updates {
         let update = state.memory.release.as_ref().map(|it| {
             let received = match state.holding {
                 Some(Holding::Part(bytes)) => bytes,
-                Some(Holding::Whole { length, .. }) => length,
+                Some(Holding::Complete { length, .. }) => length,
                 None => 0,
             };
             // A complete bundle counts as received, whatever it waits for.
             let phase = match (it.phase, state.holding) {
-                (Phase::Receiving, Some(Holding::Whole { .. })) => json!("received"),
+                (Phase::Receiving, Some(Holding::Complete { .. })) => json!("received"),
                 (phase, _) => json!(phase),
             };
             json!({
@@ -736,7 +736,7 @@ impl Updates {
         let length = state.followed().map_or(0, |it| it.length);
         match state.holding {
             Some(Holding::Part(bytes)) => (bytes.min(length), length),
-            Some(Holding::Whole { .. }) => (length, length),
+            Some(Holding::Complete { .. }) => (length, length),
             None => (0, length),
         }
     }
@@ -758,7 +758,7 @@ impl State {
     /// Everything that the sessions depend on.
     fn wants(&self) -> (Option<(String, Phase)>, bool, bool, bool) {
         let release = self.memory.release.as_ref().map(|it| (it.sha256.clone(), it.phase));
-        let is_whole = matches!(self.holding, Some(Holding::Whole { .. }));
+        let is_whole = matches!(self.holding, Some(Holding::Complete { .. }));
         (release, self.asks_origin, is_whole, self.followed().is_some())
     }
 }

@@ -13,7 +13,7 @@ use super::updates::{Bundle, Step, UpdateOutcome, Updates};
 
 /// Three in the morning.
 const NIGHT: u64 = 3 * 3600;
-const WHOLE: Holding = Holding::Whole { length: 1000, is_offered: true };
+const COMPLETE: Holding = Holding::Complete { length: 1000, is_offered: true };
 
 fn root() -> SecretKey {
     SecretKey::from_seed(&[1; 32])
@@ -78,19 +78,19 @@ fn an_update_is_received_installed_and_done_once_its_version_runs() {
         updates.sessions()[0].repair.as_ref().unwrap().base_urls[0].0,
         "https://cdn.example.com/firmware/"
     );
-    assert_eq!(updates.step(Some(NIGHT), Audience::Somebody, WHOLE), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Somebody, COMPLETE), Step::Rest);
     assert!(updates.sessions().is_empty(), "it has all of it");
-    assert!(matches!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Install(_)));
+    assert!(matches!(updates.step(Some(NIGHT), Audience::Nobody, COMPLETE), Step::Install(_)));
     updates.begin().unwrap();
-    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest, "it is being installed");
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, COMPLETE), Step::Rest, "it is being installed");
     updates.installed(Ok(()));
-    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, COMPLETE), Step::Rest);
     assert_eq!(held(&updates), [("incomplete", 1), ("watched", 1), ("installation", 1), ("restart", 1)]);
     drop(updates);
     // It starts again, with the new version.
     let updates = open_as(folder.path(), "1.5", "two");
     assert_eq!(updates.remembered(), Some(offer("1.5").url));
-    updates.step(Some(NIGHT), Audience::Nobody, WHOLE);
+    updates.step(Some(NIGHT), Audience::Nobody, COMPLETE);
     assert_eq!(updates.outcomes().get(UpdateOutcome::Running), 1);
     assert_eq!(updates.take_unwanted(), [offer("1.5").url]);
     offered(&updates, 6, &[offer("1.5")]);
@@ -114,12 +114,12 @@ fn what_fails_or_comes_back_as_the_old_version_is_not_tried_again_until_it_chang
         } else {
             updates.installed(Ok(()));
             updates = open_as(folder.path(), "1.4", "two");
-            updates.step(Some(NIGHT), Audience::Nobody, WHOLE);
+            updates.step(Some(NIGHT), Audience::Nobody, COMPLETE);
         }
         assert_eq!(updates.outcomes().get(outcome), 1);
         let updates = open_as(folder.path(), "1.4", "three");
         offered(&updates, 6, &[offer("1.5")]);
-        assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
+        assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, COMPLETE), Step::Rest);
         assert_eq!((held(&updates), updates.wanted()), (vec![("failed_before", 1)], None));
         // The version again, in another bundle.
         offered(&updates, 7, &[Offer { sha256: Digest::of(b"better"), ..offer("1.5") }]);
@@ -131,8 +131,8 @@ fn what_fails_or_comes_back_as_the_old_version_is_not_tried_again_until_it_chang
 #[test]
 fn what_is_not_what_was_offered_is_discarded_and_counted() {
     for (holding, why) in [
-        (Holding::Whole { length: 999, is_offered: false }, "truncated"),
-        (Holding::Whole { length: 1000, is_offered: false }, "digest"),
+        (Holding::Complete { length: 999, is_offered: false }, "truncated"),
+        (Holding::Complete { length: 1000, is_offered: false }, "digest"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let updates = open_as(folder.path(), "1.4", "one");
@@ -303,7 +303,7 @@ fn whenever_the_power_is_cut_the_box_runs_one_of_both_versions_and_ends_with_the
                     machine.saved = machine.arrived;
                 }
             }
-            let holding = if machine.arrived == 1000 { WHOLE } else { Holding::Part(machine.arrived) };
+            let holding = if machine.arrived == 1000 { COMPLETE } else { Holding::Part(machine.arrived) };
             let step = updates.step(Some(NIGHT + tick), Audience::Nobody, holding);
             assert!(machine.running == "1.4" || machine.running == "1.5");
             if let Step::Install(Bundle { sha256, .. }) = step {
@@ -326,7 +326,7 @@ fn whenever_the_power_is_cut_the_box_runs_one_of_both_versions_and_ends_with_the
                     continue;
                 }
                 updates.installed(Ok(()));
-                updates.step(Some(NIGHT + tick), Audience::Nobody, WHOLE);
+                updates.step(Some(NIGHT + tick), Audience::Nobody, COMPLETE);
                 if !cuts(&mut machine, 3) {
                     assert_eq!(updates.to_json()["update"]["phase"], "installed");
                 }
@@ -365,7 +365,7 @@ fn an_update_that_waits_when_the_box_starts_again_goes_on_where_it_was() {
     drop(updates);
     let updates = open_as(folder.path(), "1.4", "two");
     // Nothing has been heard: it is neither followed nor given up, and its object stays pinned.
-    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, COMPLETE), Step::Rest);
     assert_eq!((updates.sessions().len(), updates.remembered()), (0, Some(offer("1.5").url)));
     offered(&updates, 5, &[offer("1.5")]);
     assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
@@ -391,7 +391,7 @@ fn an_update_that_is_offered_under_another_url_is_kept_under_that_one() {
     let moved = Offer { url: "https://other.example.com/1.5.raucb".to_owned(), ..offer("1.5") };
     offered(&updates, 6, std::slice::from_ref(&moved));
     // A complete object under the old name is not the installed one.
-    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, WHOLE), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, COMPLETE), Step::Rest);
     assert_eq!(
         (updates.remembered(), updates.wanted().unwrap().url),
         (Some(moved.url.clone()), moved.url.clone())
@@ -424,10 +424,10 @@ fn each_reason_of_two_offers_is_counted_once_in_ten_minutes() {
     updates.begin().unwrap();
     // A later one is offered while the first is installed, and before the box restarts.
     offered(&updates, 6, &[offer("1.5"), offer("1.6")]);
-    ten_minutes(&updates, NIGHT, WHOLE);
+    ten_minutes(&updates, NIGHT, COMPLETE);
     assert_eq!(held(&updates), [("busy", 1), ("installation", 1)]);
     updates.installed(Ok(()));
-    ten_minutes(&updates, NIGHT + 600, WHOLE);
+    ten_minutes(&updates, NIGHT + 600, COMPLETE);
     assert_eq!(held(&updates), [("busy", 1), ("installation", 1), ("restart", 1)]);
     assert_eq!((held_of(&updates, "1.5"), held_of(&updates, "1.6")), ("restart".into(), "busy".into()));
     drop(updates);
@@ -471,7 +471,7 @@ fn a_program_that_cannot_be_started_is_tried_again_and_the_bundle_is_none_the_wo
     offered(&updates, 5, &[offer("1.5")]);
     updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
     for second in 0..600 {
-        let step = updates.step(Some(NIGHT + second), Audience::Nobody, WHOLE);
+        let step = updates.step(Some(NIGHT + second), Audience::Nobody, COMPLETE);
         assert!(matches!(step, Step::Install(_)), "{second}: {step:?}");
         updates.begin().unwrap();
         updates.installed(Err(InstallError::NotStarted("/x: there is no such program".to_owned())));
@@ -495,7 +495,7 @@ fn a_program_that_asks_to_be_run_later_is_and_nothing_counts_as_failed() {
     updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
     assert_eq!(updates.to_json()["update"]["phase"], "receiving");
     for second in 0..600 {
-        let step = updates.step(Some(NIGHT + second), Audience::Nobody, WHOLE);
+        let step = updates.step(Some(NIGHT + second), Audience::Nobody, COMPLETE);
         assert!(matches!(step, Step::Install(_)), "{second}: {step:?}");
         assert_eq!(updates.to_json()["update"]["phase"], "received");
         updates.begin().unwrap();

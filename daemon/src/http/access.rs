@@ -34,12 +34,12 @@ const GATHER_FOR: Duration = Duration::from_millis(100);
 /// Time for which a small piece is held back: longer than [`super::workers::BEAT`], by which every worker has handed over its
 /// own.
 const HOLD_FOR: Duration = Duration::from_millis(400);
-/// Bytes that are held back at most; pieces of a quarter of this are written as they come, since so many lines come then that
-/// nobody asks for their exact order.
+/// Bytes that are held back at most; pieces of a quarter of this are written as they come: with so many lines their exact
+/// order does not matter.
 const HOLD_BYTES: usize = 64 << 10;
 /// Pieces that wait for the disk.
 const PIECES: usize = 64;
-/// Interval at which the file is looked at: somebody may have moved it away (logrotate).
+/// Interval at which the file is checked: it may have been moved away (logrotate).
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Facts of a request whose response has gone out.
@@ -265,7 +265,7 @@ impl Gatherer {
         !is_due || self.flush()
     }
 
-    /// Hands the lines over. False if nobody takes them.
+    /// Hands the lines over. False if the writer has ended.
     pub(super) fn flush(&mut self) -> bool {
         if self.piece.lines.is_empty() {
             return true;

@@ -59,8 +59,8 @@ pub(super) enum PlayerBody {
     Bytes(Option<Bytes>),
     /// Parts of an object in the cache.
     Stored(Stored),
-    /// Bytes that a task reads of an object in flight, or of what an origin sends to this player alone. `left`: `None` while
-    /// nobody knows its length.
+    /// Bytes that a task reads of an object in flight, or of a response of an origin to this player alone. `left`: `None`
+    /// while the length is not known.
     Frames { frames: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
 }
 
@@ -120,7 +120,7 @@ impl PlayerBody {
         }
     }
 
-    /// Streams `pieces` of an object on its way. A range up to `u64::MAX` goes on to the object's end, which nobody knows yet.
+    /// Streams `pieces` of an object in flight. A range up to `u64::MAX` goes on to the object's end, which is not known yet.
     pub(super) fn flight(
         flight: Arc<Flight>,
         flights: Arc<Flights>,
@@ -272,7 +272,7 @@ impl Stored {
             self.warm_to = range.end.min(range.start + WARM_BYTES);
             let now = crate::clock::now();
             if !self.object.was_warm(now) {
-                // Of an object that is not long all pages are looked at, so that its next readers need not.
+                // All pages of a short object are looked at, so that its next readers need not.
                 let length = self.object.meta().length;
                 let is_short = length <= WARM_BYTES;
                 let ahead = range.start..self.warm_to;
@@ -361,7 +361,7 @@ async fn stream(
         while offset < range.end {
             let end = range.end.min(offset + FRAME_BYTES);
             reader.is_at(offset);
-            // A player that leaves while nothing comes is noticed at once: the origin may wait for nobody else.
+            // A player that leaves while nothing comes is noticed at once: the origin may have no other reader.
             let frame = tokio::select! {
                 frame = next(flight, flights, offset..end, waits, tail.is_some()) => frame,
                 () = sender.closed() => return Ok(()),
@@ -403,7 +403,7 @@ async fn next(
             return flight.wait_for(range.start, super::ORIGIN_PATIENCE).await;
         }
         if !flight.wait_for(range.start, waits.haste).await {
-            flights.hurry(flight).await;
+            flights.expedite(flight).await;
             return match has_tail {
                 true => flight.wait_or_turn(range.start, waits.patience).await,
                 false => flight.wait_for(range.start, waits.patience).await,
@@ -419,7 +419,7 @@ async fn next(
             return read.map_err(io::Error::other)?.map(|bytes| Some(bytes.into()));
         }
         match flight.outcome() {
-            Some(Outcome::Whole(stored)) => {
+            Some(Outcome::Complete(stored)) => {
                 let end = range.end.min(stored.meta().length);
                 if range.start >= end {
                     return Ok(None);

@@ -39,7 +39,7 @@ async fn the_last_byte_comes_with_the_verification_and_not_before() {
         let early = tokio::time::timeout(Duration::from_millis(30), next(&mut body)).await;
         assert!(early.is_err(), "{early:?}");
         let outcome = match is_right {
-            true => Outcome::Whole(put(&tested.context.store, "h/a", b"right", 1000)),
+            true => Outcome::Complete(put(&tested.context.store, "h/a", b"right", 1000)),
             false => Outcome::Failed(FailReason::Verify),
         };
         flight.end(outcome);
@@ -59,7 +59,7 @@ async fn the_last_byte_comes_with_the_verification_and_not_before() {
 #[tokio::test]
 async fn a_body_without_a_known_end_stops_at_the_end() {
     let tested = filler();
-    let whole = || Outcome::Whole(put(&tested.context.store, "h/a", b"right", 1000));
+    let whole = || Outcome::Complete(put(&tested.context.store, "h/a", b"right", 1000));
     for (range, expected) in [(0..u64::MAX, "right"), (2..u64::MAX, "ght"), (2..4, "gh"), (4..9, "t")] {
         for outcome in [whole(), Outcome::Passed(5)] {
             let flight = of_prefix(&tested, None, true);

@@ -23,7 +23,7 @@ pub(super) struct Head {
     /// Every field but `Content-Length` and `Content-Range`; `Age` and `Cache-Status` as of the last [`Head::stamp`].
     pub(super) fields: HeaderMap,
     pub(super) validators: Validators,
-    /// Bytes of the object; `None`: its end will tell.
+    /// Bytes of the object; `None`: known at its end.
     pub(super) length: Option<u64>,
     /// Time from which its age counts, and its age then. `None`: it is on its way.
     pub(super) since: Option<(WallTime, u32)>,
@@ -52,7 +52,7 @@ pub(super) fn put(fields: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 impl Head {
-    /// Of an object in the cache.
+    /// Head of an object in the cache.
     pub(super) fn of_stored(object: &StoredObject) -> Self {
         let meta = object.meta();
         let mut fields = meta.fields();
@@ -81,13 +81,13 @@ impl Head {
         .with_ranges()
     }
 
-    /// Of an object on its way.
+    /// Head of an object in flight.
     pub(super) fn of_flight(flight: &Flight) -> Self {
         let (mut fields, status) = flight
             .sent
             .as_ref()
             .map_or_else(|| (HeaderMap::new(), 200), |sent| (sent.response.fields(), sent.response.status));
-        // Of what a carousel brings, its FDT has told the digest, if it has.
+        // The FDT may have the digest of an object of a carousel.
         let digest = flight.carried().filter(|_| flight.is_identity);
         let digest = digest.and_then(|it| it.file.content_digest.or(it.file.repr_digest));
         if let Some(digest) = &digest {
@@ -107,7 +107,7 @@ impl Head {
         .with_ranges()
     }
 
-    /// Of signalling, which is kept in memory.
+    /// Head of signalling, which is kept in memory.
     pub(super) fn of_document(document: &Document) -> Self {
         let mut fields = HeaderMap::new();
         let digest = carousel::digest::Digest::of(&document.bytes);
@@ -184,7 +184,7 @@ impl Head {
     pub(super) fn stamp(&mut self, how: &str) {
         if let Some((since, initial_age_s)) = self.since {
             let age_s = (clock::age_ms(since) / 1000).saturating_add(i64::from(initial_age_s));
-            // What comes from its origin just now has none.
+            // A response that comes from its origin just now has none.
             if age_s > 0 || how.starts_with("hit") {
                 self.fields.insert(header::AGE, HeaderValue::from(age_s));
             }

@@ -285,7 +285,7 @@ impl HttpServer {
         if flight.wait_for(offset, self.waits.haste).await {
             return true;
         }
-        self.shared.flights.hurry(flight).await;
+        self.shared.flights.expedite(flight).await;
         flight.wait_for(offset, self.waits.patience).await
     }
 }
@@ -293,7 +293,7 @@ impl HttpServer {
 /// Response about an object that has ended so; `None`: the bytes that have come.
 fn ended(outcome: &Ended, how: &'static str) -> Option<Result<Outcome, Missing>> {
     Some(match outcome {
-        Ended::Whole(object) => Ok(Outcome::Stored(Arc::clone(object), how)),
+        Ended::Complete(object) => Ok(Outcome::Stored(Arc::clone(object), how)),
         Ended::Failed(FailReason::Replaced | FailReason::Abandoned) => Err(Missing::Again),
         Ended::Failed(FailReason::OriginCut) => Err(Missing::Origin(OriginError::Cut)),
         Ended::Failed(_) => Err(Missing::Broken),

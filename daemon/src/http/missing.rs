@@ -42,8 +42,8 @@ pub(super) enum Missing {
     Again,
 }
 
-/// The answer for a lost segment. An MPD cannot mark one as a playlist does (`EXT-X-GAP`), and a player that gets an error asks for it
-/// until it leaves the window, while picture and sound stand still: half a minute in dash.js 5.2.1 and Shaka Player 5.2.1. Both pass
+/// The answer for a lost segment. An MPD cannot mark one as a playlist does (`EXT-X-GAP`), and a player that gets an error asks
+/// for it until it leaves the window, while playback stalls: half a minute in dash.js 5.2.1 and Shaka Player 5.2.1. Both pass
 /// over one without content.
 fn no_content() -> Response<PlayerBody> {
     let mut response = Response::new(PlayerBody::empty());

@@ -1,4 +1,4 @@
-//! The names of the box: by which `Host` the page and its live data may be asked for.
+//! The names of the box: values of `Host` with which the page and its live data are served.
 //!
 //! The owner of any public name can point it at the box (DNS rebinding); a page of that name, open in a browser of the
 //! household, could then read what the box shows. Addresses, names without a dot and names below the special-use domains cannot
@@ -30,7 +30,7 @@ impl Names {
                 None => all.exact.push(name.to_ascii_lowercase()),
             }
         }
-        // Of a PoP it is the name in the public DNS, and its owner's.
+        // On a PoP this is its name in the public DNS, and its owner's.
         all.exact.push(crate::sys::hostname().to_ascii_lowercase());
         all
     }

@@ -60,8 +60,9 @@ pub struct Http {
     /// Each response says in `Server-Timing` how it was served and how long its head took. Requests that have the field
     /// themselves get it anyway.
     pub server_timing: bool,
-    /// Freshness of media segments that the origin says nothing about. What has neither length nor validator and goes on for 2 s is
-    /// taken for a broadcast, unless a playlist lists it, and is not kept; nor is what the end of a connection ends.
+    /// Freshness of media segments that the origin says nothing about. A body that has neither length nor validator and lasts
+    /// for 2 s is taken for a broadcast, unless a playlist lists it, and is not kept; nor is a body that ends with its
+    /// connection.
     pub segment_ttl_s: u32,
     /// Freshness of manifests that the origin says nothing about and that are not live.
     pub manifest_ttl_s: u32,
@@ -160,7 +161,7 @@ pub struct Rendezvous {
     /// A session identifier begins the path of what players ask for below `/-/mabr/`.
     #[serde(default = "yes")]
     pub session_ids: bool,
-    /// `MGstatus=0` is added to URLs by which players are sent back, so that nobody sends them here again. False where
+    /// `MGstatus=0` is added to URLs by which players are sent back, so that they are not sent here again. False where
     /// signatures of the content's host are over the query.
     #[serde(default = "yes")]
     pub mark_returned: bool,
@@ -303,7 +304,7 @@ fn is_authority(text: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessLog {
-    /// The file; it is opened again when somebody has moved it away.
+    /// The file; it is opened again after it was moved away.
     pub path: PathBuf,
     /// Format of a line.
     #[serde(default)]

@@ -11,7 +11,8 @@
 //! | `/-/schedule.json` | `?id=&from_ms=&to_ms=`: what a channel shows |
 //! | `/-/play.m3u` | `?id=`: a playlist for a player beside the browser |
 //! | `/-/live` | server-sent events: what the box is doing |
-//! | `/-/time` | its date and time, for players of live streams (UTCTiming: `http-xsdate`, `http-iso`, and `http-head` by its `Date`); 503 while nobody has told it |
+//! | `/-/time` | its date and time, for players of live streams (UTCTiming: `http-xsdate`, `http-iso`, and `http-head` by its
+//! `Date`); 503 while the date is not known |
 //! | `/-/rendezvous/…`, `/-/steering/…` | `rendezvous.rs`, as for `/-/mabr/…`, below which are objects |
 //! | `/dvb-i/…` | `catalog/answer.rs` |
 
@@ -86,7 +87,7 @@ pub(super) fn is_private(path: &str) -> bool {
     !path.starts_with("/dvb-i") && path != TIME_PATH && !rendezvous::is_for_players(path)
 }
 
-/// A document, or why there is none.
+/// A document, or the reason for its absence.
 type Listed = Result<serde_json::Value, (StatusCode, String)>;
 
 const fn bad(why: String) -> (StatusCode, String) {
@@ -346,7 +347,7 @@ fn without_body(response: Response<PlayerBody>) -> Response<PlayerBody> {
     })
 }
 
-/// A document that was made just now: with a validator, compressed for those who take it.
+/// A document that was made just now: with a validator, compressed for clients that take it.
 fn document(content_type: &'static str, bytes: Vec<u8>, head: &Parts) -> Response<PlayerBody> {
     let etag = format!("\"{}\"", &Digest::of(&bytes).to_hex()[..32]);
     answer(content_type, &etag, "no-cache", head, |takes_gzip| {

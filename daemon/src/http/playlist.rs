@@ -45,8 +45,8 @@ pub(super) struct Shaping {
     pub(super) is_young: bool,
 }
 
-/// How many segments at the end of a list are held back, by whether each can be served: what is not here yet at the live edge is not
-/// there yet. None where nothing is here, since the box has just begun: an empty list says nothing.
+/// Number of segments at the end of a list that are held back, by whether each can be served: at the live edge, segments that
+/// are not here yet are left out. None where nothing is here, since the box has just begun: an empty list says nothing.
 pub(super) fn held_back(here: &[bool]) -> usize {
     here.iter().rposition(|it| *it).map_or(0, |last| here.len() - 1 - last)
 }

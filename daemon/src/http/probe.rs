@@ -1,5 +1,4 @@
-//! Entrances for the targets of `tests/fuzz`, to what bytes of players and origins reach in this room: nothing else calls
-//! them.
+//! Entry points for the targets of `tests/fuzz`: functions of this room that bytes of players and origins reach.
 
 use std::ops::Range;
 use std::sync::Arc;

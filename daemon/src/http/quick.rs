@@ -37,7 +37,7 @@ pub(super) struct Plain<'a> {
 }
 
 impl<'a> Plain<'a> {
-    /// Of the bytes that have come. `None`: hyper's way.
+    /// Parses the bytes that have come. `None`: the request is for hyper.
     pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
         let mut fields = [httparse::EMPTY_HEADER; MAX_QUICK_HEADERS];
         let mut request = httparse::Request::new(&mut fields);

@@ -59,8 +59,8 @@ pub(super) fn exact(header: &str) -> Option<Range<u64>> {
     parse_spec(spec, u64::MAX).filter(|range| range.end < u64::MAX)
 }
 
-/// The end of a range that goes on to the end of what grows: the last byte that fits into a number of JavaScript, as RFC 8673
-/// section 2 has it.
+/// The end of a range that extends to the end of a growing object: the last byte that fits into a number of JavaScript, as
+/// RFC 8673 section 2 has it.
 pub(super) const OPEN_END: u64 = 1 << 53;
 
 /// The range that a `Range` header asks of an object whose length is not known: with both ends, or from a byte on

@@ -114,8 +114,8 @@ impl HttpServer {
             let Some(held) = held.filter(|it| it.meta().response.is_none()) else {
                 return self.end(place, ReloadEnd::Origin, None);
             };
-            // Of what is over, and of what is no media playlist, directives are ignored. Read from this version: the table of
-            // manifests may know the next one already, which is not held yet.
+            // Directives are ignored for a playlist that has ended, and for what is no media playlist. Read from this version:
+            // the table of manifests may know the next one already, which is not held yet.
             let live = held.live().and_then(|live| {
                 let facts = Manifest::read(&held.bytes(0..held.meta().length)?)?;
                 (facts.kind == ManifestKind::HlsMedia).then_some((live, facts))
@@ -230,7 +230,7 @@ impl Holdings for Held<'_> {
         let HttpServer { shared, origins, config, .. } = self.server;
         let (store, flights, name) = (&shared.store, &shared.flights, key.as_str());
         let comes = || match (flights.get(name), &range) {
-            // Of what grows, what is there.
+            // The available part of a growing object.
             (Some(flight), Some(range)) if flight.length.is_none() => {
                 flight.available_from(range.start) >= range.end
             }
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_blocking_reload_is_answered_waits_or_is_wrong() {
-        // Segment 6 is whole and has four parts of half a second; of segment 7 there are so many.
+        // Segment 6 is complete and has four parts of half a second; of segment 7 there are so many.
         let playlist = |parts: usize| {
             let part = "#EXT-X-PART:DURATION=0.5,URI=\"p\"\n";
             let text = format!(
@@ -425,7 +425,7 @@ mod tests {
         ] {
             assert_eq!(standing(query, parts), expected, "{query} {parts}");
         }
-        // What the box cannot serve yet is not there yet.
+        // Segments that the box cannot serve yet are not there yet.
         let reload = of("h/a.m3u8?_HLS_msn=7&_HLS_part=1").unwrap();
         assert_eq!(reload.standing(&playlist(2), &playlist(1)), Standing::Waits);
     }

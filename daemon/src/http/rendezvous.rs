@@ -1,5 +1,5 @@
-//! Rendezvous (TS 103 769 clause 7): players that ask for a manifest are sent to this box, and back to the content's own host when
-//! the box cannot serve it; and content steering, by which players are told the same while they play.
+//! Rendezvous (TS 103 769 clause 7): players that ask for a manifest are sent to this box, and back to the content's own host
+//! when the box cannot serve it; and content steering, which does the same during playback.
 //!
 //! | path | reference point | answer |
 //! |---|---|---|
@@ -43,7 +43,7 @@ pub(super) const STEERING: &str = "/-/steering/";
 const PARAMETERS: [&str; 6] = ["AToken", "MGstatus", "MGid", "MGhost", "Ori", "conf"];
 /// Status of the gateway that is not to be used.
 const INACTIVE: &str = "MGstatus=0";
-/// Characters of a session identifier. One that is longer is none; nothing is kept of it.
+/// Characters of a session identifier. A longer one is ignored.
 const SESSION_CHARS: usize = 64;
 
 carousel::reasons! {
@@ -120,7 +120,7 @@ fn is_session(text: &str) -> bool {
     (1..=SESSION_CHARS).contains(&text.len()) && text.chars().all(is_plain) && text != "." && text != ".."
 }
 
-/// A redirect that nobody keeps: in a moment it may be another.
+/// A redirect that is not cached: it may change in a moment.
 pub(super) fn redirect(location: &str) -> Response<PlayerBody> {
     let mut response = Response::new(PlayerBody::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
@@ -183,7 +183,7 @@ impl HttpServer {
             asked.is_none_or(|asked| asked.eq_ignore_ascii_case(it.1) || asked.eq_ignore_ascii_case(bare))
         };
         let Some((scheme, host)) = options.origins().find(is_asked) else {
-            return Some(refused(StatusCode::NOT_FOUND, "that host is none of [http.rendezvous] hosts"));
+            return Some(refused(StatusCode::NOT_FOUND, "that host is not in [http.rendezvous] hosts"));
         };
         let rest = without_parameters(query);
         let Ok(key) = ObjectKey::from_name(&format!("{scheme}://{host}/{path}{rest}"), None) else {
@@ -209,7 +209,7 @@ impl HttpServer {
         Some(redirect(&location))
     }
 
-    /// What a request below `/-/mabr/` asks for; `None`: its path is another.
+    /// The target of a request below `/-/mabr/`; `None`: its path is another.
     pub(super) fn at_gateway(&self, uri: &Uri) -> Option<Result<AtGateway, Response<PlayerBody>>> {
         let below = uri.path().strip_prefix(GATEWAY)?;
         let Some(options) = &self.config.rendezvous else {
@@ -296,7 +296,7 @@ impl HttpServer {
     }
 }
 
-/// An identifier that nobody guesses.
+/// An identifier that cannot be guessed.
 fn new_session() -> u64 {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     RandomState::new().hash_one(NUMBER.fetch_add(1, Ordering::Relaxed))

@@ -21,7 +21,7 @@ pub(super) enum Send {
     Nothing,
     /// These pieces.
     Pieces(Vec<Piece>),
-    /// All of an object whose length nobody knows.
+    /// All of an object of unknown length.
     Everything,
 }
 
@@ -51,7 +51,7 @@ impl Head {
         (status, self.opened(fields, request), send)
     }
 
-    /// Fields of the response with a range of an object whose length nobody knows yet.
+    /// Fields of the response with a range of an object whose length is not known yet.
     pub(super) fn respond_growing(&self, range: &Range<u64>, request: &HeaderMap) -> HeaderMap {
         let fields = self.with_range(&format!("bytes {}-{}/*", range.start, range.end - 1));
         self.opened(fields, request)

@@ -1,7 +1,7 @@
 //! The form in which an object is sent: as it is, with the URLs of a manifest mapped to the box, compressed.
 //!
-//! Objects are kept as they came, so that ranges, digests and repair mean one thing. Text is compressed for those who take it
-//! when it is first asked for, and remembered by [`super::hot`]; so is a rewritten manifest. One that is too long for that is
+//! Objects are kept as they came, so that ranges, digests and repair mean one thing. Text is compressed for clients that take
+//! it at the first request, and kept by [`super::hot`]; so is a rewritten manifest. One that is too long for that is
 //! rewritten each time it is sent.
 
 use std::io::Write as _;
@@ -42,7 +42,7 @@ impl Shown {
         Self { head, body: None, rewriter: None, rewriting: None }
     }
 
-    /// Of bytes that are not kept, with URLs mapped.
+    /// Form of bytes that are not kept, with URLs mapped.
     pub(super) fn of_bytes(head: Head, bytes: Bytes, map: UrlMap) -> Self {
         let mut shown = Self::new(head);
         let coding = caching::text(&shown.head.fields, header::CONTENT_ENCODING).map(str::to_owned);
@@ -228,7 +228,7 @@ pub(super) fn takes_gzip(request: &HeaderMap) -> bool {
     accepts_gzip(request.get_all(header::ACCEPT_ENCODING).iter().map(|line| line.to_str().unwrap_or("")))
 }
 
-/// Of the lines of `Accept-Encoding`.
+/// Whether the lines of `Accept-Encoding` allow gzip.
 pub(super) fn accepts_gzip<'a>(lines: impl IntoIterator<Item = &'a str>) -> bool {
     let mut any = false;
     for line in lines {

@@ -123,13 +123,13 @@ pub struct HttpStats {
     pub connections: AtomicU64,
     /// Connections closed at once because there were too many.
     pub refused: AtomicU64,
-    /// Connections closed because their client was too slow: a head that does not end, a body that nobody reads.
+    /// Connections closed because their client was too slow: a head that does not end, a body that is not read.
     pub too_slow: AtomicU64,
     /// Lines of the access log that were left out because the disk was behind.
     pub unlogged: AtomicU64,
     /// Requests refused before they were looked up, in the order of [`Refusal::ALL`].
     pub refusals: [AtomicU64; Refusal::ALL.len()],
-    /// Manifests that lead to a route's origin by what became of them, in the order of [`Rewriting::ALL`].
+    /// Manifests with URLs of a route's origin by result of the rewriting, in the order of [`Rewriting::ALL`].
     pub manifests: [AtomicU64; Rewriting::ALL.len()],
     /// In the order of [`route_names`].
     pub routes: Vec<RouteStats>,

@@ -1,9 +1,9 @@
 //! Requests of one HTTP/2 or HTTP/3 connection beside each other: how their responses get on, and how many are taken back.
 //!
-//! A client may ask for more than it reads. Streams whose window it leaves closed hold a piece of a body each, so they count
-//! as places ([`super::HttpServer::is_crowded`]), and the connection ends when they stand still for too long. A client that takes
-//! requests back as fast as it makes them (Rapid Reset, CVE-2023-44487) has our work without reading its result: what it may
-//! take back grows with what it lets end.
+//! A client may ask for more than it reads. Streams whose window it leaves closed hold a piece of a body each, so they count as
+//! places ([`super::HttpServer::is_crowded`]), and the connection ends when they are stalled for too long. A client that
+//! cancels requests as fast as it makes them (Rapid Reset, CVE-2023-44487) causes work without reading its result: the number
+//! that it may cancel grows with the number that it lets end.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -34,7 +34,7 @@ carousel::limits! {
 /// Progress of one response.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Since when the piece that was taken last waits for the client; `None`: the client waits for us.
+    /// Time since which the last piece waits for the client; `None`: the client waits for the box.
     waits_since: Cell<Option<Instant>>,
 }
 
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(streams.look(&link, true), Health::Well);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!((streams.look(&link, true), streams.look(&link, false)), (Health::Slow, Health::Well));
-        // It goes on.
+        // It continues.
         still.took(true);
         assert_eq!(streams.look(&link, true), Health::Well);
         tokio::time::advance(PAUSE).await;

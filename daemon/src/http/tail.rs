@@ -1,9 +1,9 @@
 //! Live segments that the carousel breaks off while a player reads them: the rest comes from the origin.
 //!
-//! The player has the beginning of a response of unknown length. It goes on as if nothing had happened, or is cut; it never ends early as
-//! if it were whole. The origin is asked from a little before the end of what was sent: those bytes must be the same, or its
-//! segment is another one. An origin that does not have the segment yet is asked again until its deadline, while the carousel may still
-//! bring what is missing.
+//! The player has the beginning of a response of unknown length. The response continues without a break, or is cut; it never
+//! ends early as if it were complete. The origin is asked from a little before the end of the bytes sent: those must be the
+//! same, or its segment is another one. An origin that does not have the segment yet is asked again until its deadline, while
+//! the carousel may still bring the rest.
 
 use std::io;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ carousel::reasons! {
         Resumed = "resumed",
         /// The origin has another segment of this name: the response was cut.
         Differs = "differs",
-        /// What the carousel had brought proved wrong: the response was cut.
+        /// The bytes of the carousel proved wrong: the response was cut.
         Wrong = "wrong",
         /// The origin did not have it before its deadline, or broke off too: the response was cut.
         Unavailable = "unavailable",
@@ -72,12 +72,12 @@ impl Tail {
         Self { filler, url, headers, target_ms, ends }
     }
 
-    /// How long the carousel may be silent within a segment.
+    /// Time for which the carousel may be silent within a segment.
     pub(super) const fn patience(&self) -> Duration {
         Duration::from_millis(self.target_ms / 2)
     }
 
-    /// Sends what comes at `offset` and behind it. `last`: the bytes before it. False: the carousel goes on.
+    /// Sends the bytes at `offset` and behind it. `last`: the bytes before it. False: the carousel has resumed.
     ///
     /// # Errors
     /// The response is to be cut; `None`: for the reason for which the carousel was given up.
@@ -107,7 +107,9 @@ impl Tail {
                 }
                 Err(Unusable::NotYet) => {}
             }
-            if flight.available_from(offset) > offset || matches!(flight.outcome(), Some(Outcome::Whole(_))) {
+            if flight.available_from(offset) > offset
+                || matches!(flight.outcome(), Some(Outcome::Complete(_)))
+            {
                 self.ends.add(TailEnd::Resumed);
                 return Ok(false);
             }
@@ -135,7 +137,7 @@ impl Tail {
         if encoding.is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {
             return Err(Unusable::Differs);
         }
-        // What of the answer comes before the bytes that are compared.
+        // Bytes of the answer before those that are compared.
         let before = match passed.reply.status {
             StatusCode::PARTIAL_CONTENT => {
                 let range =
@@ -171,7 +173,7 @@ impl Overlap {
         self.before == 0 && self.left.is_empty()
     }
 
-    /// What of the next piece of the answer lies behind. `None`: it differs.
+    /// Bytes of the next piece of the answer behind those that are compared. `None`: it differs.
     fn passed(&mut self, mut piece: Bytes) -> Option<Bytes> {
         let left_out = usize::try_from(self.before).unwrap_or(usize::MAX).min(piece.len());
         drop(piece.split_to(left_out));

@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(sent(PERIOD, timeline, &[]), None, "the box has just begun");
         // One in the middle is for the player to step over.
         assert_eq!(sent(PERIOD, timeline, &["a-5.m4s", "a-9.m4s"]), None);
-        // Of two that come the slower one decides.
+        // The slower of two that come decides.
         let both = ["a-5.m4s", "a-6.m4s", "a-7.m4s", "a-8.m4s", "b-5.m4s", "b-6.m4s"];
         assert_eq!(sent(PERIOD, timeline, &both).as_deref(), Some("<S t='0' d=\"2\" r=\"1\"/>\n"));
     }

@@ -1,4 +1,4 @@
-//! TLS for players: certificates from files, read again when they change, and HTTP/2 for those who speak it.
+//! TLS for players: certificates from files, read again when they change, and HTTP/2 for clients that support it.
 
 use std::sync::Arc;
 
@@ -54,8 +54,8 @@ impl Acceptor {
         })
     }
 
-    /// TLS of QUIC connections, with the same certificates. Each ticket is good for one connection with early data: who sends
-    /// that again finds it used.
+    /// TLS of QUIC connections, with the same certificates. Each ticket is good for one connection with early data: a
+    /// replayed ticket is rejected.
     ///
     /// # Errors
     /// One line.

@@ -1,4 +1,4 @@
-//! URLs that lead back: references that an origin has written, as paths of this box.
+//! URLs below a configured route: references that an origin has written, as paths of this box.
 //!
 //! A route maps a path of the box to a URL at an origin. What the origin writes into `Location`, `Content-Location`, `Link`, `Refresh`
 //! and manifests is in the origin's terms: its own absolute URL, `//host/path`, or a path from its root, which at the box
@@ -178,7 +178,7 @@ impl UrlMap {
 /// Segments of a path in front of what is below a prefix, each in its own spelling.
 const MOST_SEGMENTS: usize = 32;
 
-/// What a path has behind a prefix, in whatever spelling (RFC 3986 sections 6.2.2.2 and 6.2.2.3), and does not lead out of again.
+/// The remainder of `path` below `prefix`, compared after normalisation; `None` if it escapes the prefix.
 fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     if let Some(rest) = path.strip_prefix(prefix).filter(|rest| !climbs(rest)) {
         return Some(rest);
@@ -251,7 +251,7 @@ pub(super) fn map_fields(
             }
             let own = target.route();
             let mut map = UrlMap::new(url, routes.iter().filter(|route| route.redirects != Redirects::Pass));
-            // Of two routes with one base, the one that the request came by.
+            // Of two routes with one base, the one of the request.
             if let Some(own) = own {
                 map.prefixes.retain(|prefix| {
                     prefix.becomes == own.path

@@ -243,7 +243,7 @@ impl Drop for Wire {
 }
 
 impl Wire {
-    /// Of a socket that does not block.
+    /// Wraps a socket that does not block.
     pub(super) fn new(stream: TcpStream, outbox: Rc<Outbox>) -> io::Result<Self> {
         let stream = Rc::new(sys::watch(stream)?);
         outbox.is_clean.set(true);

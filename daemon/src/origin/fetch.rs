@@ -43,9 +43,9 @@ pub(super) struct Answer {
     pub(super) content_type: Option<String>,
     pub(super) length: Option<u64>,
     pub(super) sent: Sent,
-    /// It goes into the cache when it is whole.
+    /// It goes into the cache when it is complete.
     pub(super) keep: bool,
-    /// Its end is told from a connection that breaks.
+    /// Its end can be distinguished from a broken connection.
     pub(super) is_framed: bool,
     pub(super) expected: Option<Digest>,
     /// The requester: a client, a refresh or a prefetch.
@@ -54,7 +54,7 @@ pub(super) struct Answer {
     pub(super) implicit_age_s: Option<u32>,
     /// Values of the request that its body must not repeat if it is kept.
     pub(super) unusual: Vec<HeaderValue>,
-    /// When it was asked for: what was purged since is not kept.
+    /// Time of the request: objects that were purged since are not kept.
     pub(super) requested_at: WallTime,
 }
 
@@ -165,7 +165,8 @@ impl Filler {
     /// The use of a response, as far as it depends on what the request was made for.
     fn use_of(&self, reply: &Reply, fields: &mut HeaderMap, ask: &Ask) -> Use {
         let status = reply.status;
-        // An origin may tell spellings apart that are one key (`%7e` and `~`): its refusal of one is not kept, nor given to others.
+        // An origin may distinguish spellings that are one key (`%7e` and `~`): its refusal of one is not kept, nor given to
+        // others.
         let is_of_spelling = ask.is_respelled
             && !ask.is_expected
             && status.as_u16() >= 300
@@ -178,7 +179,7 @@ impl Filler {
         {
             return Use::Decided(result);
         }
-        // What the carousel may still bring is not refused in the origin's words, and the refusal is not remembered.
+        // An object that the carousel may still bring is not refused in the origin's words, and the refusal is not remembered.
         if ask.is_expected && status.as_u16() >= 400 {
             return Use::Decided(FillResult::Refused(status.as_u16()));
         }
@@ -187,7 +188,7 @@ impl Filler {
         {
             return Use::Decided(FillResult::Declined(why));
         }
-        // A 304 that nobody asked for, or a refusal that is about one range.
+        // A 304 without a condition, or a refusal that is about one range.
         let is_of_request = matches!(status, StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE);
         if is_of_spelling || is_of_request { Use::ForOne } else { Use::Judged }
     }
@@ -261,7 +262,7 @@ impl Filler {
         fields: &HeaderMap,
     ) -> Result<Keep, NotKept> {
         let judged_status = if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
-        // What an FDT names is an object, whatever its type.
+        // An object that an FDT names is one, whatever its type.
         let announced_ms = ask.announced.is_some().then(|| u64::from(self.options.segment_ttl_s) * 1000);
         caching::judge(&Exchange {
             request: &ask.headers,
@@ -288,7 +289,7 @@ impl Filler {
             self.fetch_whole(key, part.length);
             None
         } else if !ask.unusual.is_empty() && !is_media(key, &sent.headers) {
-            // Ranges of several requests make one object, so nobody could say whose values it repeats.
+            // Ranges of several requests make one object, so its origin is not known to repeat the values of one.
             None
         } else {
             self.open_spans(key, url, &sent.headers, &part, keep, ask.surrogate_keys)
@@ -324,7 +325,7 @@ impl Filler {
         }
     }
 
-    /// Why a response is not worth having before anybody has asked for it.
+    /// Reason why a response is not fetched without a request.
     fn declined(&self, reply: &Reply) -> Option<PrefetchEnd> {
         let length =
             caching::text(&reply.headers, header::CONTENT_LENGTH).and_then(|it| it.parse::<u64>().ok());
@@ -345,7 +346,7 @@ impl Filler {
         ask: &Ask,
     ) -> Answer {
         let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
-        // Without chunks nor a length the end of the connection is the end: whole or not, nobody knows.
+        // Without chunks or a length the end of the connection is the end; whether it is complete is not known.
         let said = || caching::text(fields, header::CONTENT_LENGTH)?.parse::<u64>().ok();
         let length = if has_none { Some(0) } else { said() };
         let is_encoded = fields.contains_key(header::CONTENT_ENCODING);
@@ -355,7 +356,7 @@ impl Filler {
         let (is_kept, mut sent) = sent(status, fields, keep, ask.surrogate_keys);
         let place = self.place_of(key, &sent.response.selecting);
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
-        // Media does not repeat what is in a request; of anything else that is known when it is whole.
+        // Media does not repeat request fields; any other body is checked when it is complete.
         let unusual = if is_media(key, fields) { Vec::new() } else { ask.unusual.clone() };
         sent.may_repeat = !unusual.is_empty();
         sent.is_shared &= !sent.may_repeat;
@@ -406,7 +407,7 @@ impl Filler {
 
     pub(super) fn placement(&self, key: &ObjectKey, expires: WallTime, keep: bool) -> Placement {
         let store = &self.shared.store;
-        // What is not kept need not touch the flash.
+        // A body that is not kept need not touch the flash.
         let is_live = self.shared.manifests.live_target_ms(key).is_some();
         let is_short_lived = !keep || is_live || store.is_short(clock::steady(), Some(expires));
         Placement { class: store.class_of(key.as_str()), is_short_lived }
@@ -458,7 +459,7 @@ impl Filler {
                         answer.keep = false;
                         tracing::debug!(key = %answer.key, offset, "a body of unknown length passes: there is no room to keep it");
                     }
-                    // Who comes later asks for himself.
+                    // Later requests make their own.
                     self.shared.flights.withdraw(flight);
                     if !watch.let_pass(end).await {
                         return Outcome::Failed(FailReason::Abandoned);
@@ -480,7 +481,7 @@ impl Filler {
         self.publish(answer, offset, partial).await
     }
 
-    /// The next piece of a body; `None` if nobody wants it any more.
+    /// The next piece of a body; `None` if it is no longer wanted.
     async fn next_piece(
         &self,
         reply: &mut Reply,
@@ -489,7 +490,7 @@ impl Filler {
         watch: &mut Watch<'_>,
         offset: u64,
     ) -> Option<Result<Option<Bytes>, OriginError>> {
-        // Kept while the watch looks: its own limit of time goes on.
+        // Kept while the watch looks: its own limit of time continues.
         let mut next = std::pin::pin!(reply.next());
         loop {
             tokio::select! {
@@ -504,20 +505,21 @@ impl Filler {
         }
     }
 
-    /// Keeps a body of which only its end has told the length, if there is room for it.
+    /// Keeps a body whose length is known only at its end, if there is room for it.
     async fn settle(&self, answer: Answer, length: u64, growing: Arc<Partial>) -> Outcome {
         let store = self.shared.store.clone();
         let placement = self.placement(&answer.key, answer.sent.expires, true);
         let settled = tokio::task::spawn_blocking(move || store.settle(&growing, length, placement)).await;
         match settled {
             Ok(Ok(settled)) => self.publish(answer, length, settled).await,
-            // Nobody is cut off because there is no room.
+            // No reader is cut off for lack of room.
             _ if answer.expected.is_none() => Outcome::Passed(length),
             _ => Outcome::Failed(FailReason::Store),
         }
     }
 
-    /// The rest of a body that a parent has cut, from whoever is next; only of the same version, and only if that is sure.
+    /// The rest of a body that a parent has cut, from the next member or origin; only of the same version, and only if that is
+    /// certain.
     async fn rest(&self, answer: &Answer, flight: &Flight, offset: u64, fields: &HeaderMap) -> Option<Reply> {
         let (length, version) = (flight.length?, Validators::of(&answer.sent.response.fields()));
         let mut headers = fields.clone();
@@ -537,7 +539,7 @@ impl Filler {
             && self.shared.manifests.listing(&answer.key).is_empty()
     }
 
-    /// Who asks while such a body goes on and on wants what is on now: nobody joins it any more.
+    /// An endless body is not shared with later requests: they start at the live position.
     fn withdraw_if_endless(&self, answer: &Answer, flight: &Arc<Flight>) {
         if clock::age_ms(answer.sent.received_at) >= YOUNG_MS && self.may_be_endless(answer) {
             self.shared.flights.withdraw(flight);
@@ -561,7 +563,7 @@ impl Filler {
         let work = move || publish(&shared, &phases, answer, length, partial);
         let published = tokio::task::spawn_blocking(work).await;
         match published {
-            Ok(Ok(Ok(stored))) => Outcome::Whole(stored),
+            Ok(Ok(Ok(stored))) => Outcome::Complete(stored),
             Ok(Ok(Err(why))) => {
                 if let Some(why) = why {
                     self.count_not_kept(why);
@@ -654,7 +656,7 @@ pub(super) fn sent(
     if surrogate_fields == SurrogateFields::Strip {
         caching::strip_surrogate_keys(&mut fields);
     }
-    // What these say is said by the object itself.
+    // The object itself has these values.
     for name in [header::AGE, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
         fields.remove(name);
     }
@@ -675,15 +677,15 @@ pub(super) fn sent(
     )
 }
 
-/// When a live manifest is stale whose origin says nothing of it: counted from when it came, less the age that caches on the
+/// End of the freshness of a live manifest whose origin gives none: counted from its arrival, less the age that caches on the
 /// way have given it. The origin's clock has no part in it.
 fn live_expiry(received_at: WallTime, fresh_ms: u64, age_s: u32) -> WallTime {
     let left_ms = fresh_ms.saturating_sub(u64::from(age_s) * 1000);
     WallTime::from_unix_ms(received_at.unix_ms().saturating_add(i64::try_from(left_ms).unwrap_or(i64::MAX)))
 }
 
-/// Freshness of a live manifest that has just come, or was confirmed (`digest` is none), by the pace at which it changes.
-/// `None`: it has no pace of its own, or has been in a cache on the way.
+/// Freshness of a live manifest that has just come, or was confirmed (`digest` is `None`), by the pace at which it changes.
+/// `None`: its pace is not known, or it was in a cache on the way.
 fn fresh_by_phase(
     phases: &Mutex<Phases>,
     key: &ObjectKey,
@@ -705,7 +707,7 @@ fn fresh_by_phase(
     Some(phases.lock().unwrap_or_else(PoisonError::into_inner).fresh_ms(key.as_str(), &seen))
 }
 
-/// Puts what is whole into the cache; otherwise those who wait for it have it all the same, and it may be said why.
+/// Puts a complete body into the cache; otherwise the waiting requests still get it, and the reason is recorded.
 fn publish(
     shared: &FillContext,
     phases: &Mutex<Phases>,

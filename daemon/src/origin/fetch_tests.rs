@@ -49,7 +49,7 @@ async fn a_body_of_another_length_than_its_head_says_is_not_kept() {
         let url = origin(move |_| answer.clone());
         let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, Ask::default()).await);
         let outcome = ended(&flight).await;
-        assert_eq!(matches!(outcome, Outcome::Whole(_)), is_whole, "{said}: {outcome:?}");
+        assert_eq!(matches!(outcome, Outcome::Complete(_)), is_whole, "{said}: {outcome:?}");
         assert_eq!(matches!(outcome, Outcome::Failed(FailReason::OriginCut)), !is_whole, "{said}");
         assert_eq!(tested.context.store.contains("h/a.m4s"), is_whole, "{said}");
     }
@@ -64,7 +64,7 @@ async fn what_is_not_the_announced_object_is_withheld_to_its_last_byte() {
         let outcome = ended(&flight).await;
         assert_eq!(flight.available_from(0), 4, "{body}");
         match outcome {
-            Outcome::Whole(stored) => assert_eq!(stored.meta().length, available),
+            Outcome::Complete(stored) => assert_eq!(stored.meta().length, available),
             Outcome::Failed(FailReason::Verify) => assert_eq!(body, "wrong"),
             other => panic!("{other:?}"),
         }
@@ -77,7 +77,7 @@ async fn what_is_not_the_announced_object_is_withheld_to_its_last_byte() {
         let answer = response(lines, "other");
         let url = origin(move |_| answer.clone());
         let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, announced(b"right")).await);
-        assert!(matches!(ended(&flight).await, Outcome::Whole(_)), "{lines:?}");
+        assert!(matches!(ended(&flight).await, Outcome::Complete(_)), "{lines:?}");
         assert_eq!(flight.available_from(0), 5);
     }
 }
@@ -141,7 +141,7 @@ async fn parts_of_other_versions_or_places_are_never_put_beside_each_other() {
         let wanted = tested.filler.want(&flight, 4..8, &HeaderMap::new()).await;
         assert!(matches!(wanted, SpanResult::Begun), "{wanted:?}");
         match ended(&flight).await {
-            Outcome::Whole(stored) => {
+            Outcome::Complete(stored) => {
                 assert!(is_right, "{said}");
                 assert_eq!(stored.bytes(0..8).unwrap(), "12345678");
             }
@@ -251,7 +251,7 @@ async fn while_another_has_begun_there_is_one_request_and_what_is_held_then_is_n
     let fill = || tested.filler.fill(&name, url.clone(), Ask::default());
     let (first, second) = tokio::join!(fill(), fill());
     let (first, second) = (flight_of(first), second);
-    assert!(matches!(ended(&first).await, Outcome::Whole(_)));
+    assert!(matches!(ended(&first).await, Outcome::Complete(_)));
     assert!(
         matches!(&second, FillResult::Flight(it) if Arc::ptr_eq(it, &first))
             || matches!(&second, FillResult::Held),

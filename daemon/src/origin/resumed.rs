@@ -207,7 +207,7 @@ impl ResumedFetch {
         }
         drop(held);
         let stored = self.publish(filler).await?;
-        filler.shared.flights.end(&flying.flight, Outcome::Whole(Arc::clone(&stored)));
+        filler.shared.flights.end(&flying.flight, Outcome::Complete(Arc::clone(&stored)));
         Ok(stored)
     }
 

@@ -410,7 +410,7 @@ fn finish_object(
             context.stats.count_object(repaired_symbols > 0);
             sink.stored(object, &stored);
             if let Some(flight) = flight {
-                context.flights.end(&flight, Outcome::Whole(stored));
+                context.flights.end(&flight, Outcome::Complete(stored));
             }
             Ok(())
         }

@@ -229,7 +229,7 @@ impl Repairer {
             FillResult::Flight(fill) => {
                 while fill.outcome().is_none() && fill.wait_for(u64::MAX, SETTLE).await {}
                 match fill.outcome() {
-                    Some(Outcome::Whole(_) | Outcome::Passed(_)) => Ok(()),
+                    Some(Outcome::Complete(_) | Outcome::Passed(_)) => Ok(()),
                     Some(Outcome::Failed(FailReason::Verify)) => Err(RepairError::Mismatch),
                     Some(Outcome::Failed(FailReason::Replaced)) => Err(RepairError::NotNeeded),
                     _ => Err(RepairError::Failed),

@@ -55,7 +55,7 @@ carousel::reasons! {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// Complete, verified, in the cache.
-    Whole(Arc<StoredObject>),
+    Complete(Arc<StoredObject>),
     /// Complete for the requests that waited; it may not be kept (`no-store`). Its length.
     Passed(u64),
     /// It will not come this way.

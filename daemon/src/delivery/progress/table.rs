@@ -155,7 +155,7 @@ impl Flights {
             }
         }
         match &outcome {
-            Outcome::Whole(_) => {
+            Outcome::Complete(_) => {
                 tables.announced.remove(&flight.key);
             }
             Outcome::Passed(_) => {}

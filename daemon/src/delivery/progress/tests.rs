@@ -238,6 +238,6 @@ fn what_an_origin_completes_is_no_longer_announced() {
     flights.add(Arc::clone(&flight)).unwrap();
     flights.end(&flight, Outcome::Passed(4));
     assert_eq!(flights.announced_count(), 1, "it was not kept");
-    flights.end(&flight, Outcome::Whole(stored));
+    flights.end(&flight, Outcome::Complete(stored));
     assert_eq!(flights.announced_count(), 0);
 }

@@ -3,9 +3,8 @@
 //! A request is answered as one of HTTP/2 is ([`Worker::answer`]): routing, ranges, log and counters are the same code. What is
 //! its own: streams, early data, and how a connection ends.
 //!
-//! Early data (0-RTT) may be sent again by anybody who has seen it. So it carries nothing but GET and HEAD without a body;
-//! others are answered 425 (RFC 8470 section 5.2), and an origin is asked only when the handshake is over
-//! ([`super::serve::Asked::confirmed`]).
+//! Early data (0-RTT) may be replayed by any observer. So it carries nothing but GET and HEAD without a body; others are
+//! answered 425 (RFC 8470 section 5.2), and an origin is asked only after the handshake ([`super::serve::Asked::confirmed`]).
 
 mod listener;
 mod transport;
@@ -98,7 +97,7 @@ fn shake_hands(
     worker.server.handshakes.fetch_add(1, Ordering::Relaxed);
     let (worker, shaken) = (Rc::clone(worker), connection.clone());
     tokio::task::spawn_local(async move {
-        // What it says is whether early data was taken; a handshake that failed has a reason.
+        // The result is whether early data was taken; a handshake that failed has a reason.
         let is_in_time = tokio::time::timeout(HANDSHAKE_TIMEOUT, over).await.is_ok();
         worker.server.handshakes.fetch_sub(1, Ordering::Relaxed);
         if is_in_time && shaken.close_reason().is_none() {
@@ -208,7 +207,7 @@ async fn answer(
     if sent.is_none() {
         send.stop_stream(Code::H3_INTERNAL_ERROR);
     }
-    // What is left of the request is of no interest any more (RFC 9114 section 4.1).
+    // The rest of the request is not needed any more (RFC 9114 section 4.1).
     if let Some(mut recv) = recv {
         recv.stop_sending(Code::H3_NO_ERROR);
     }

@@ -1,8 +1,8 @@
 //! QUIC streams of quinn as `h3` asks for them, with bodies that are copied once: into the packets that carry them.
 //!
 //! `h3` hands out a frame as bytes to be read. [`Sending`] gives quinn a reference to the body's own memory where those bytes
-//! lie in it, and a copy of what is left: heads, and headers of frames. `h3` buffers a frame until it is whole, whatever its
-//! length; [`Unread`] bounds what one stream may send without anything being made of it.
+//! lie in it, and a copy of the rest: heads, and headers of frames. `h3` buffers a frame until it is complete, whatever its
+//! length; [`Unread`] bounds the bytes that one stream may send without a complete frame.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -65,7 +65,7 @@ fn poll_stream<T, F: Future<Output = Result<T, quinn::ConnectionError>> + 'stati
 pub(super) struct Unread {
     bytes: Cell<u64>,
     most: Cell<u64>,
-    /// Told of the connection, whichever stream it was.
+    /// Gets activity of the connection, whichever stream it was.
     is_over: Rc<Cell<bool>>,
 }
 
@@ -91,7 +91,7 @@ impl Unread {
 
 /// State of a request stream besides its bytes.
 pub(super) struct Arrival {
-    /// Its first bytes came before the handshake was over: somebody may have sent them again.
+    /// Its first bytes came before the end of the handshake: they may be a replay.
     pub(super) is_early: bool,
     /// Ends when the client wants nothing more of the response.
     pub(super) stopped: Pin<Box<dyn Future<Output = ()>>>,
@@ -257,7 +257,7 @@ impl Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        // quinn would end it as if it were whole.
+        // quinn would end it as if it were complete.
         if !self.is_ended {
             let _ = self.stream.reset(code_of(Code::H3_INTERNAL_ERROR.value()));
         }

@@ -55,7 +55,7 @@ carousel::limits! {
         test: "documents_that_are_converted_as_a_whole_are_bounded",
     }
 }
-/// Bytes of a document from which its format is told.
+/// Bytes of a document by which its format is recognised.
 pub(super) const SNIFF_BYTES: usize = 4096;
 /// Bytes that are pushed at a time: what is compressed becomes a thousand times as much.
 pub(super) const PIECE_BYTES: usize = 4096;
@@ -170,7 +170,7 @@ impl Rewriter {
 /// A whole document, rewritten.
 ///
 /// # Errors
-/// If it is none that can be; `Ok(None)`: it is no manifest.
+/// If it is a manifest that cannot be rewritten; `Ok(None)`: it is no manifest.
 pub(super) fn rewritten(
     coding: Option<&str>,
     map: UrlMap,

@@ -95,7 +95,7 @@ pub(in crate::http) fn may_be(key: &str, content_type: Option<&str>) -> bool {
     let is_text =
         matches!(essence.as_str(), "text/plain" | "text/xml" | "application/json" | "application/xml");
     let is_unknown = matches!(essence.as_str(), "" | "binary/octet-stream" | "application/octet-stream");
-    // Of what has no type, names of media are believed.
+    // Without a type, names of media are believed.
     const MEDIA: [&str; 16] = [
         ".ts", ".m4s", ".mp4", ".m4v", ".m4a", ".cmfv", ".cmfa", ".cmft", ".aac", ".ac3", ".webm", ".vtt",
         ".key", ".jpg", ".png", ".mp3",
@@ -165,7 +165,7 @@ pub(super) fn sniff(bytes: &[u8]) -> Option<(Format, Charset)> {
 pub(super) fn is_decisive(start: &[u8]) -> bool {
     const OPENINGS: [u8; 8] = [b'#', b'<', b'{', b'[', 0xef, 0xff, 0xfe, 0];
     let text = start.trim_ascii_start();
-    // Of two bytes for a character the second may be missing.
+    // The second of two bytes for a character may be missing.
     let is_wide = matches!(start, [0xff | 0xfe, ..]) || start.iter().take(2).any(|&byte| byte == 0);
     if is_wide {
         return start.len() >= SNIFF_BYTES;

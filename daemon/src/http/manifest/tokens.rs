@@ -1,4 +1,5 @@
-//! Tokens of manifests: lines of playlists, markup and text of XML, strings of JSON. Only a URL that leads back changes.
+//! Tokens of manifests: lines of playlists, markup and text of XML, strings of JSON. Only URLs below a configured route are
+//! changed.
 
 use super::{Format, MAX_EXPANDED_BYTES, MAX_TOKEN_BYTES, MAX_VARIABLES};
 use crate::http::own::TIME_PATH;
@@ -54,7 +55,7 @@ impl Tokens {
                     at += count;
                     break;
                 };
-                // What ends it is a token of its own where the next begins with it.
+                // The end of it is a token of its own where the next begins with it.
                 let is_start = end == b"<" || end == b"\n";
                 let count = if is_start { found } else { found + end.len() };
                 out.extend_from_slice(&rest[..count]);
@@ -156,7 +157,7 @@ impl Tokens {
         }
     }
 
-    /// New text of the element, if it is a URL that leads back.
+    /// New text of the element, if it is a URL below a configured route.
     fn xml_text(&self, text: &[u8], map: &UrlMap, has_references: bool) -> Option<String> {
         const REFERENCES: [&[u8]; 8] = [
             b"BaseURL",
@@ -252,7 +253,7 @@ fn xml_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
     if rest.starts_with(b"<?") {
         return up_to(b"?>");
     }
-    // Too short to be told from a tag.
+    // Too short to be distinguished from a tag.
     if rest.len() < CDATA.len() && (CDATA.starts_with(rest) || b"<!--".starts_with(rest)) {
         return (None, b">");
     }
@@ -443,7 +444,7 @@ fn hls_reference(text: &str, map: &UrlMap, variables: &[Variable]) -> Option<Str
     Some(mapped.unwrap_or(meant)).filter(|it| *it != sent)
 }
 
-/// What is outside of the quotes of a tag: attributes that some packagers write without.
+/// Text outside of the quotes of a tag: attributes that some packagers write without.
 fn hls_unquoted(text: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
     for (at, part) in text.split(|&byte| byte == b',').enumerate() {
         if at > 0 {

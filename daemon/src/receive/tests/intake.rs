@@ -81,7 +81,7 @@ fn an_object_is_announced_in_flight_and_held() {
     assert_eq!((flight.received_bytes(), flight.available_from(0)), (1000, 999), "its last byte is withheld");
     assert!(flight.outcome().is_none() && !tested.holds("h/a"));
     tested.finish();
-    assert!(matches!(flight.outcome(), Some(Outcome::Whole(_))));
+    assert!(matches!(flight.outcome(), Some(Outcome::Complete(_))));
     let object = tested.context.store.get("h/a").unwrap();
     assert_eq!(object.bytes(0..1000).unwrap(), BODY);
     assert_eq!(object.meta().content_type.as_deref(), Some("video/mp4"));
