@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carousel::time::Instant;
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::body::{Piece, PlayerBody};
 use super::head::Head;
 use super::quick::{self, Plain};
 use super::reply::Send;
 use super::shown::takes_gzip;
+use super::target;
 use crate::clock;
 use crate::store::StoredObject;
 
@@ -192,8 +193,7 @@ impl Hot {
 
 /// Writes the name that decides which object a request means, and in which form it gets it.
 fn write_name(name: &mut String, uri: &Uri, request: &HeaderMap) {
-    let host = || request.get(header::HOST).and_then(|it| it.to_str().ok());
-    let host = uri.authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or("");
+    let host = target::authority(uri, request).unwrap_or("");
     name_of(name, takes_gzip(request), host, uri.path_and_query().map_or("/", |it| it.as_str()));
 }
 

@@ -20,6 +20,7 @@ use super::body::PlayerBody;
 use super::missing::Missing;
 use super::rendezvous::redirect;
 use super::serve::{Asked, Found};
+use super::target;
 use crate::origin::{rest_below, route_of};
 
 carousel::reasons! {
@@ -144,8 +145,8 @@ fn is_uri(text: &str) -> bool {
 fn is_same_host(url: &str, asked: &Asked<'_>) -> bool {
     let of_url =
         url.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.parse::<Authority>().ok());
-    let of_field = || asked.head.headers.get(header::HOST)?.to_str().ok()?.parse().ok();
-    let named = asked.head.uri.authority().cloned().or_else(of_field);
+    let named = target::authority(&asked.head.uri, &asked.head.headers);
+    let named = named.and_then(|it| it.parse::<Authority>().ok());
     let (Some(of_url), Some(named)) = (of_url, named) else { return false };
     let are_two = of_url.port().is_some() && named.port().is_some() && of_url.port() != named.port();
     of_url.host().eq_ignore_ascii_case(named.host()) && !are_two

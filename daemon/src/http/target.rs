@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use carousel::name::{NameError, ObjectKey};
-use http::Uri;
+use http::{HeaderMap, Uri, header};
 
 use super::HttpServer;
 use crate::access;
 use crate::origin::Route;
 
 /// The host that DVB-NIP reserves for what comes over the air.
-const NIP_HOST: &str = "dvb.gw";
+pub(super) const NIP_HOST: &str = "dvb.gw";
 
 /// Whether an authority is the host of DVB-NIP, with whatever port.
 pub(super) fn is_nip_host(authority: &str) -> bool {
@@ -79,6 +79,12 @@ impl Target {
             Form::Path | Form::Url => None,
         }
     }
+}
+
+/// The authority that a request names: that of its URI, else its `Host` (RFC 9112 section 3.3, RFC 9113 section 8.3.1).
+pub(super) fn authority<'a>(uri: &'a Uri, fields: &'a HeaderMap) -> Option<&'a str> {
+    let of_uri = uri.authority().map(http::uri::Authority::as_str);
+    of_uri.or_else(|| fields.get(header::HOST)?.to_str().ok())
 }
 
 /// The objects that a request can mean, the most likely first: of the `[[route]]` with the longest path that fits, then

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::serve::Asked;
+use super::target;
 use crate::origin::Forwarded;
 use crate::origin::loop_id;
 
@@ -145,8 +146,7 @@ pub(super) fn add_fields(fields: &mut HeaderMap, asked: &Asked<'_>) {
             }
         }
     }
-    let host = asked.head.uri.authority().map(http::uri::Authority::as_str);
-    let host = host.or_else(|| asked.head.headers.get(header::HOST).and_then(|it| it.to_str().ok()));
+    let host = target::authority(&asked.head.uri, &asked.head.headers);
     let mode = route.map(|route| route.forwarded).unwrap_or_default();
     forward(fields, mode, asked.peer, host, asked.is_tls);
 }
