@@ -14,8 +14,9 @@ use bytes::Bytes;
 use carousel::name::NameError;
 use carousel::time::WallTime;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use super::access::{Asking, Record};
 use super::body::PlayerBody;
@@ -24,17 +25,19 @@ use super::head::{self, allow_everyone};
 use super::hot::{Hit, QuickHit, Remembered};
 use super::manifest::{self, Rewriting};
 use super::quick::{Plain, Reply};
+use super::rendezvous::AtGateway;
 use super::reply::{Send, plain};
 use super::serve::{Asked, Early, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
 use super::stats::{Refusal, Served};
 use super::streams::Exchange;
+use super::target::Target;
 use super::urls::UrlMap;
 use super::workers::Worker;
-use super::{METHODS, cors, own, quick, target, upstream, urls};
+use super::{METHODS, cors, own, quick, target, upstream};
 use crate::access::{redacted, without_tokens};
 use crate::clock;
-use crate::origin::{OnInterim, RequestBody};
+use crate::origin::{OnInterim, RequestBody, Route};
 use crate::store::StoredObject;
 use crate::traces::{Trace, known};
 
@@ -94,6 +97,30 @@ impl Drop for Logged {
             worker.write_log(|log| log.add(record, self.sent, is_whole, clock::wall()));
         }
     }
+}
+
+/// Where the answer to a request comes from.
+enum Destination<'a> {
+    /// The page, or another resource of the box, by this name of it.
+    Own(Option<&'a str>),
+    /// The receiver of players' reports.
+    Events,
+    /// The cache, or an origin; where a rendezvous service has sent the player here, this object.
+    Object(Option<AtGateway>),
+    /// Here it is.
+    Answered(Response<PlayerBody>),
+}
+
+/// The object that a request names.
+struct Named {
+    target: Target,
+    /// The routes that it was understood by.
+    generation: u64,
+    routes: Arc<[Route]>,
+    /// Not everybody may have it.
+    is_guarded: bool,
+    /// Its URL at the content's own host, for players that a rendezvous service has sent here.
+    elsewhere: Option<String>,
 }
 
 impl Worker {
@@ -202,8 +229,7 @@ impl Worker {
         // Without its query, in which anything may be.
         span.text("url.path", || without_tokens(head.uri.path()).into_owned());
         span.text("url.scheme", || if link.is_tls { "https" } else { "http" }.to_owned());
-        let host = head.uri.authority().map(http::uri::Authority::as_str);
-        let host = host.or_else(|| head.headers.get(header::HOST)?.to_str().ok());
+        let host = target::authority(&head.uri, &head.headers);
         span.text("server.address", || host.unwrap_or_default().to_owned());
         let version = match head.version {
             Version::HTTP_3 => "3",
@@ -335,63 +361,86 @@ impl Worker {
         route: usize,
         trace: &Trace,
     ) -> Response<PlayerBody> {
-        if let Some(wrong) = refusal(head, body.is_end_stream()) {
-            self.stats.refuse(wrong.0);
-            return wrong.1;
+        if let Some((why, response)) = refusal(head, body.is_end_stream()) {
+            self.stats.refuse(why);
+            return response;
         }
+        let at_gateway = match self.destination(head, link) {
+            Destination::Own(host) => return self.server.own(head, host, link.peer, link.is_tls).await,
+            Destination::Events => return self.server.events(head, body).await,
+            Destination::Answered(response) => return response,
+            Destination::Object(at_gateway) => at_gateway,
+        };
+        let named = match self.named(head, link, at_gateway) {
+            Ok(named) => named,
+            Err(response) => return *response,
+        };
+        let (on_interim, mut interims) = interims(head.version, link);
+        let asked = self.asked(&named, head, link, on_interim, trace);
+        let mut answer = std::pin::pin!(self.respond(&asked, body, route));
+        let mut response = sending_interims(&mut interims, link, answer.as_mut()).await;
+        asked.own_fields.append_to(response.headers_mut());
+        allow_everyone(response.headers_mut());
+        response
+    }
+
+    /// Where the answer to a request comes from.
+    fn destination<'a>(&self, head: &'a Parts, link: &Link) -> Destination<'a> {
         let server = &self.server;
-        let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
+        // An HTTP/2 request has its host in the URI; behind TLS that is no proxy's request.
         let is_origin_form = link.is_tls || head.uri.authority().is_none();
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
-        let named = head.uri.authority().map(http::uri::Authority::as_str).or(host);
-        let is_nip = named.is_some_and(target::is_nip_host);
-        let at_gateway = match server.at_gateway(&head.uri).filter(|_| is_origin_form && is_read) {
-            Some(Ok(at_gateway)) => Some(at_gateway),
-            Some(Err(refused)) => return refused,
-            None => None,
-        };
-        if is_origin_form && is_read && !is_nip && at_gateway.is_none() && own::is_own(head.uri.path()) {
-            if !link.is_tls && own::is_private(head.uri.path()) && !server.names.hold(named) {
-                self.stats.refuse(Refusal::Host);
-                return plain(
-                    StatusCode::MISDIRECTED_REQUEST,
-                    "that Host is no name of this box: [http] names can add it",
-                );
-            }
-            return server.own(head, named, link.peer, link.is_tls).await;
+        match server.at_gateway(&head.uri).filter(|_| is_origin_form && is_read) {
+            Some(Ok(at_gateway)) => return Destination::Object(Some(at_gateway)),
+            Some(Err(refused)) => return Destination::Answered(refused),
+            None => {}
         }
-        if is_origin_form && !is_nip && server.is_of_events(head) {
-            return server.events(head, body).await;
+        let host = target::authority(&head.uri, &head.headers);
+        let is_to_box = is_origin_form && !host.is_some_and(target::is_nip_host);
+        let path = head.uri.path();
+        if is_to_box && is_read && own::is_own(path) {
+            if !link.is_tls && own::is_private(path) && !server.names.hold(host) {
+                self.stats.refuse(Refusal::Host);
+                let line = "that Host is no name of this box: [http] names can add it";
+                return Destination::Answered(plain(StatusCode::MISDIRECTED_REQUEST, line));
+            }
+            return Destination::Own(host);
+        }
+        if is_to_box && server.is_of_events(head) {
+            return Destination::Events;
         }
         if head.method == Method::OPTIONS && !cors::is_preflight_for_origin(&head.headers) {
-            return cors::options(&head.headers);
+            return Destination::Answered(cors::options(&head.headers));
         }
-        // An HTTP/2 request has its host in the URI; behind TLS that is no proxy's request.
+        Destination::Object(None)
+    }
+
+    /// The object that a request names, if its client may have it.
+    ///
+    /// # Errors
+    /// The response that says why there is none.
+    fn named(
+        &self,
+        head: &Parts,
+        link: &Link,
+        at_gateway: Option<AtGateway>,
+    ) -> Result<Named, Box<Response<PlayerBody>>> {
+        let server = &self.server;
         let generation = server.origins.generation();
         let routes = server.origins.routes();
         let (uri, token) = server.token_of(&head.uri);
-        let meant = match &at_gateway {
-            Some(it) => Ok(vec![it.target.clone()]),
+        let (targets, elsewhere) = match at_gateway {
+            Some(AtGateway { target, url }) => (vec![target], Some(url)),
             None => {
+                let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
                 let names_us =
                     || uri.authority().is_none_or(|it| server.names.are_of_this_machine(it.as_str()));
-                target::targets(&uri, host, &routes, link.is_tls || names_us())
+                let targets = target::targets(&uri, host, &routes, link.is_tls || names_us());
+                (targets.map_err(|err| Box::new(self.refuse_name(err)))?, None)
             }
         };
-        let targets = match meant {
-            Ok(targets) => targets,
-            Err(err) => {
-                let (refusal, status) = match err {
-                    NameError::TooLong => (Refusal::UriTooLong, StatusCode::URI_TOO_LONG),
-                    _ => (Refusal::BadName, StatusCode::BAD_REQUEST),
-                };
-                self.stats.refuse(refusal);
-                return plain(status, &format!("that is no object's name: {}", err.as_str()));
-            }
-        };
-        let target = server.likeliest(&targets, head);
-        let target = &*target;
-        let rules = target::access_rules(target, &routes, || server.origins.url_for(&target.full));
+        let target = server.likeliest(targets, head);
+        let rules = target::access_rules(&target, &routes, || server.origins.url_for(&target.full));
         for rule in &rules {
             // Whoever takes the box off the net must not stop the time of tokens: without a date they count as expired.
             let now = clock::date().map_or(u64::MAX, WallTime::unix_seconds);
@@ -399,100 +448,95 @@ impl Worker {
                 tracing::debug!(peer = %link.peer, %why, key = %target.key, "a player may not have this");
                 let mut response = plain(StatusCode::FORBIDDEN, why.help());
                 allow_everyone(response.headers_mut());
-                return response;
+                return Err(Box::new(response));
             }
         }
-        let (on_interim, mut interims) = interims(head.version, link);
-        let asked = Asked {
-            key: &target.key,
-            generation,
-            target,
+        let is_guarded = !rules.is_empty();
+        Ok(Named { target, generation, routes, is_guarded, elsewhere })
+    }
+
+    /// Refuses a request whose URI names no object.
+    fn refuse_name(&self, err: NameError) -> Response<PlayerBody> {
+        let (refusal, status) = match err {
+            NameError::TooLong => (Refusal::UriTooLong, StatusCode::URI_TOO_LONG),
+            _ => (Refusal::BadName, StatusCode::BAD_REQUEST),
+        };
+        self.stats.refuse(refusal);
+        plain(status, &format!("that is no object's name: {}", err.as_str()))
+    }
+
+    /// A request for an object.
+    fn asked<'a>(
+        &'a self,
+        named: &'a Named,
+        head: &'a Parts,
+        link: &Link,
+        on_interim: Option<OnInterim>,
+        trace: &'a Trace,
+    ) -> Asked<'a> {
+        let tracer = self.server.shared.tracer.as_ref();
+        Asked {
+            key: &named.target.key,
+            target: &named.target,
+            generation: named.generation,
+            routes: &named.routes,
             head,
             on_interim,
             peer: link.peer,
-            is_guarded: !rules.is_empty(),
+            is_guarded: named.is_guarded,
             is_tls: link.is_tls,
-            elsewhere: at_gateway.as_ref().map(|it| it.url.as_str()),
+            elsewhere: named.elsewhere.as_deref(),
             own_fields: Arc::default(),
-            unpassed_fields: &server.unpassed_fields,
+            unpassed_fields: &self.server.unpassed_fields,
             trace,
-            hides_trace: server
-                .shared
-                .tracer
-                .as_ref()
-                .is_some_and(|it| trace.is_some() || !it.is_trusted(link.peer)),
-        };
-        let map_fields = |fields: &mut HeaderMap| {
-            urls::map_fields(
-                fields,
-                target,
-                asked.url(&server.origins).as_deref(),
-                &routes,
-                &server.origins.stand_ins(),
-            );
-        };
-        let answer = async {
-            if matches!(head.method, Method::GET | Method::HEAD) {
-                return match server.object(&asked).await {
-                    Outcome::Elsewhere(response) => response,
-                    Outcome::Response(mut response) => {
-                        map_fields(response.headers_mut());
-                        response
-                    }
-                    Outcome::Passed(mut response, rewriting) => {
-                        self.stats.manifest(rewriting);
-                        map_fields(response.headers_mut());
-                        response
-                    }
-                    Outcome::Stored(object, how) => self.show(&object, None, how, &asked, route, &map_fields),
-                    Outcome::Shaped(object, text, how) => {
-                        self.show(&object, Some(text), how, &asked, route, &map_fields)
-                    }
-                };
-            }
-            if let Some(methods) = server.origins.refused_method(&head.method, &target.full, target.route()) {
-                self.stats.refuse(Refusal::Method);
-                let mut response =
-                    plain(StatusCode::METHOD_NOT_ALLOWED, "the route does not pass this method on");
-                if let Ok(methods) = HeaderValue::from_str(&methods) {
-                    response.headers_mut().insert(header::ALLOW, methods);
-                }
-                return response;
-            }
-            if let Some(mut response) = server.forward(&asked, body).await {
-                map_fields(response.headers_mut());
-                return response;
-            }
-            if head.method == Method::OPTIONS {
-                return cors::options(&head.headers);
-            }
-            let mut response = plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "no origin is configured for this: GET, HEAD and OPTIONS",
-            );
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
-            response
-        };
-        let mut answer = std::pin::pin!(answer);
-        let send_interim = |bytes: Vec<u8>| {
-            if let Some(outbox) = &link.outbox {
-                outbox.send_interim(&bytes);
-            }
-        };
-        let mut response = loop {
-            tokio::select! {
-                biased;
-                Some(bytes) = interims.recv() => send_interim(bytes),
-                response = answer.as_mut() => break response,
-            }
-        };
-        // Those that came with the response itself.
-        while let Ok(bytes) = interims.try_recv() {
-            send_interim(bytes);
+            hides_trace: tracer.is_some_and(|it| trace.is_some() || !it.is_trusted(link.peer)),
         }
-        asked.own_fields.append_to(response.headers_mut());
-        allow_everyone(response.headers_mut());
+    }
+
+    /// Answers a request for an object: from the cache or an origin if it reads, else from the origin.
+    async fn respond(&self, asked: &Asked<'_>, body: RequestBody, route: usize) -> Response<PlayerBody> {
+        if matches!(asked.head.method, Method::GET | Method::HEAD) {
+            let outcome = self.server.object(asked).await;
+            return self.as_response(outcome, asked, route);
+        }
+        if let Some(refused) = self.refused_method(asked) {
+            return refused;
+        }
+        match self.server.forward(asked, body).await {
+            Some(mut response) => {
+                self.server.map_fields(response.headers_mut(), asked);
+                response
+            }
+            None => without_origin(asked.head),
+        }
+    }
+
+    /// The response that an outcome stands for, with URLs of origins as paths of the box.
+    fn as_response(&self, outcome: Outcome, asked: &Asked<'_>, route: usize) -> Response<PlayerBody> {
+        let mut response = match outcome {
+            Outcome::Elsewhere(response) => return response,
+            Outcome::Stored(object, how) => return self.show(&object, None, how, asked, route),
+            Outcome::Shaped(object, text, how) => return self.show(&object, Some(text), how, asked, route),
+            Outcome::Response(response) => response,
+            Outcome::Passed(response, rewriting) => {
+                self.stats.manifest(rewriting);
+                response
+            }
+        };
+        self.server.map_fields(response.headers_mut(), asked);
         response
+    }
+
+    /// Refusal of a method that the route of an object does not pass on.
+    fn refused_method(&self, asked: &Asked<'_>) -> Option<Response<PlayerBody>> {
+        let (method, target) = (&asked.head.method, asked.target);
+        let methods = self.server.origins.refused_method(method, &target.full, target.route())?;
+        self.stats.refuse(Refusal::Method);
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "the route does not pass this method on");
+        if let Ok(methods) = HeaderValue::from_str(&methods) {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+        Some(response)
     }
 
     /// Serves an object of the cache, and remembers what was served. `text`: what it says now, if that is not what is held.
@@ -503,7 +547,6 @@ impl Worker {
         how: &str,
         asked: &Asked<'_>,
         route: usize,
-        map_fields: &dyn Fn(&mut HeaderMap),
     ) -> Response<PlayerBody> {
         let head = asked.head;
         let takes_gzip = takes_gzip(&head.headers);
@@ -524,7 +567,7 @@ impl Worker {
             let (server, object) = (Arc::clone(&self.server), Arc::clone(object));
             self.server.runtime.spawn_blocking(move || server.shared.manifests.learn(&object));
         }
-        map_fields(&mut known.fields);
+        self.server.map_fields(&mut known.fields, asked);
         let detail = rewriting.map_or("", Rewriting::detail);
         let how = if how.contains("detail") { how.to_owned() } else { format!("{how}{detail}") };
         let known = known.stamped(&how);
@@ -554,8 +597,8 @@ impl Worker {
 }
 
 /// Queue of an origin's interim responses, a small one that the connection sends from. HTTP/1.0 knows none.
-fn interims(version: Version, link: &Link) -> (Option<OnInterim>, tokio::sync::mpsc::Receiver<Vec<u8>>) {
-    let (sender, receiver) = tokio::sync::mpsc::channel(INTERIMS);
+fn interims(version: Version, link: &Link) -> (Option<OnInterim>, mpsc::Receiver<Vec<u8>>) {
+    let (sender, receiver) = mpsc::channel(INTERIMS);
     if version != Version::HTTP_11 || link.outbox.is_none() {
         return (None, receiver);
     }
@@ -571,6 +614,42 @@ fn interims(version: Version, link: &Link) -> (Option<OnInterim>, tokio::sync::m
         let _ = sender.try_send(bytes);
     });
     (Some(on_interim), receiver)
+}
+
+/// Sends an origin's interim responses while `answer` is on its way, and those that have come with it.
+async fn sending_interims<T>(
+    interims: &mut mpsc::Receiver<Vec<u8>>,
+    link: &Link,
+    // Pinned where it is: a future that is moved into another one takes room twice.
+    mut answer: Pin<&mut impl Future<Output = T>>,
+) -> T {
+    let send = |bytes: Vec<u8>| {
+        if let Some(outbox) = &link.outbox {
+            outbox.send_interim(&bytes);
+        }
+    };
+    let answered = loop {
+        tokio::select! {
+            biased;
+            Some(bytes) = interims.recv() => send(bytes),
+            answered = answer.as_mut() => break answered,
+        }
+    };
+    while let Ok(bytes) = interims.try_recv() {
+        send(bytes);
+    }
+    answered
+}
+
+/// Answer to a request that only an origin could answer, where none is configured.
+fn without_origin(head: &Parts) -> Response<PlayerBody> {
+    if head.method == Method::OPTIONS {
+        return cors::options(&head.headers);
+    }
+    let line = "no origin is configured for this: GET, HEAD and OPTIONS";
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, line);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    response
 }
 
 /// Refusal of a request whatever it is about: what no honest client sends (RFC 9112 sections 3.2 and 6.3), methods that a cache

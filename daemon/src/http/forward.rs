@@ -12,7 +12,7 @@ use super::rendezvous::STEERING;
 use super::reply::plain;
 use super::serve::{Asked, Found};
 use super::urls::UrlMap;
-use super::{HttpServer, head};
+use super::{HttpServer, head, target, urls};
 use crate::caching::{self, Directives};
 use crate::catalog::Client;
 use crate::delivery::{FailReason, Outcome};
@@ -178,14 +178,19 @@ impl HttpServer {
         (head::response(StatusCode::OK, with_traces(headers, None), body), Some(Rewriting::Done))
     }
 
+    /// Maps URLs in fields of a response to a request.
+    pub(super) fn map_fields(&self, fields: &mut HeaderMap, asked: &Asked<'_>) {
+        let url = asked.url(&self.origins);
+        urls::map_fields(fields, asked.target, url.as_deref(), asked.routes, &self.origins.stand_ins());
+    }
+
     /// Map of URLs in a manifest that is asked for so.
     pub(super) fn manifest_map(&self, asked: &Asked<'_>) -> UrlMap {
         let steering = self.config.steering.as_ref().map(|it| {
             let manifest = asked.key.as_str().split('?').next().unwrap_or_default();
             let path = format!("{STEERING}{manifest}");
             // Absolute: dash.js does not resolve it against the manifest.
-            let host = asked.head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
-            let named = asked.head.uri.authority().map(http::uri::Authority::as_str).or(host);
+            let named = target::authority(&asked.head.uri, &asked.head.headers);
             let url = Client::of(named, asked.is_tls).map(|it| it.url(&path));
             (url.unwrap_or(path), it.cdn.clone())
         });

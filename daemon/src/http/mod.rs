@@ -13,6 +13,7 @@
 //! | `hot.rs` | responses of the last seconds, for repeated hits |
 //! | `quick.rs` | fast path of the commonest requests, without hyper |
 //! | `serve.rs` | lookup of an object: cache, in flight, announced, origin |
+//! | `prospects.rs` | objects that are not here: whether the link may bring them, and for how long they are waited for |
 //! | `in_flight.rs` | objects in flight |
 //! | `reload.rs`, `playlist.rs`, `timeline.rs` | live manifests: blocking reloads, delta updates, without segments that cannot be served |
 //! | `tail.rs` | live segments that the carousel breaks off, continued from the origin |
@@ -60,6 +61,7 @@ mod playlist;
 mod prefetch;
 #[doc(hidden)]
 pub mod probe;
+mod prospects;
 mod quick;
 mod range;
 mod reload;
@@ -128,10 +130,6 @@ pub const HAS_HTTP3: bool = cfg!(feature = "http3");
 const METHODS: &str = "GET, HEAD, OPTIONS";
 /// Time for which a player waits for a byte before repair is asked to hurry.
 const HASTE: Duration = Duration::from_millis(300);
-
-/// Time for which a player waits for an object that nobody has announced, though its host is on the air: an FDT Instance that
-/// is on its way has come by then.
-const UNANNOUNCED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Time for which a player waits for a byte of an origin: its own limits end a response that does not come.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(24 * 3600);

@@ -1,6 +1,5 @@
 //! Lookup of the object of a request: the cache, then objects in flight, then announced objects, then the origin.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +15,9 @@ use tokio::sync::watch;
 
 use super::body::PlayerBody;
 use super::head::{self, Head};
-use super::manifest::{self, Rewriting};
+use super::manifest::Rewriting;
 use super::missing::Missing;
+use super::prospects::Prospects;
 use super::reload::Reload;
 use super::target::Target;
 use super::{HttpServer, range, upstream};
@@ -26,7 +26,9 @@ use crate::caching::{self, Precondition, RequestDirectives};
 use crate::clock;
 use crate::delivery::Flight;
 use crate::manifests;
-use crate::origin::{Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects, SurrogateFields};
+use crate::origin::{
+    Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects, Route, SurrogateFields,
+};
 use crate::services::Demand;
 use crate::signalling::Document;
 use crate::store::StoredObject;
@@ -92,6 +94,7 @@ pub(super) struct Asked<'a> {
     pub(super) is_guarded: bool,
     /// The routes that it was understood by.
     pub(super) generation: u64,
+    pub(super) routes: &'a [Route],
     pub(super) is_tls: bool,
     /// URL at the content's own host, for players that a rendezvous service has sent here.
     pub(super) elsewhere: Option<&'a str>,
@@ -191,6 +194,20 @@ impl Asked<'_> {
 fn whole_of(key: &ObjectKey) -> Option<ObjectKey> {
     let (whole, _) = range_of_name(key.as_str())?;
     ObjectKey::from_name(whole, None).ok()
+}
+
+/// Place of an object after a fetch; `how` it got into the cache, if it is there.
+fn of_fill(filled: FillResult, how: &'static str) -> Result<Found, Missing> {
+    match filled {
+        FillResult::Flight(flight) => Ok(Found::Flight(flight)),
+        FillResult::Stored(object) => Ok(Found::Stored(object, how)),
+        FillResult::Passed(passed) => Ok(Found::Passed(passed)),
+        FillResult::Held | FillResult::Stale | FillResult::Declined(_) => Err(Missing::Again),
+        FillResult::Refused(status) => Err(Missing::Refused(status)),
+        FillResult::Failed(err) => Err(Missing::Origin(err)),
+        FillResult::Busy => Err(Missing::Busy),
+        FillResult::NoPlace(why) => Err(Missing::NoPlace(why)),
+    }
 }
 
 /// Notes in its span how a fetch has ended.
@@ -298,23 +315,23 @@ impl HttpServer {
         Err(Missing::NotInTime)
     }
 
-    /// The first key that anybody knows, then that of the byte range asked for; else the first that an origin could have.
-    pub(super) fn likeliest<'a>(&self, targets: &'a [Target], request: &Parts) -> Cow<'a, Target> {
-        let [first, others @ ..] = targets else { unreachable!("a request has a target") };
-        let has_query = first.key.as_str().contains('?');
+    /// The first of at least one target whose key anybody knows, then the byte range asked for; else the first that an origin could
+    /// have.
+    pub(super) fn likeliest(&self, mut targets: Vec<Target>, request: &Parts) -> Target {
+        let has_query = targets[0].key.as_str().contains('?');
         let range = request.headers.get(header::RANGE).filter(|_| request.method == Method::GET);
         let range = range.and_then(|it| range::exact(it.to_str().ok()?));
-        if others.is_empty() && !has_query && range.is_none() {
-            return Cow::Borrowed(first);
+        if targets.len() == 1 && !has_query && range.is_none() {
+            return targets.swap_remove(0);
         }
-        let known = |target: &&Target| {
+        let known = |target: &Target| {
             let reload = Reload::of(&target.key);
             let name = reload.as_ref().map_or(&target.key, |it| &it.playlist).as_str();
             self.shared.flights.expects_or_is_in(&self.shared.store, name)
                 || self.shared.documents.get(name).is_some()
         };
-        if let Some(known) = targets.iter().find(known) {
-            return Cow::Borrowed(known);
+        if let Some(known) = targets.iter().position(known) {
+            return targets.swap_remove(known);
         }
         if has_query
             && let Some(key) = targets.iter().find_map(|target| {
@@ -322,15 +339,15 @@ impl HttpServer {
                 Some(Target { key, ..target.clone() })
             })
         {
-            return Cow::Owned(key);
+            return key;
         }
         if let Some(range) = range
             && let Some(part) = targets.iter().find_map(|target| self.range_of(target, &range))
         {
-            return Cow::Owned(part);
+            return part;
         }
-        let with_origin = targets.iter().find(|it| self.origins.url_for(&it.full).is_some());
-        Cow::Borrowed(with_origin.unwrap_or(first))
+        let with_origin = targets.iter().position(|it| self.origins.url_for(&it.full).is_some());
+        targets.swap_remove(with_origin.unwrap_or(0))
     }
 
     /// The object that is these bytes of a target, if the carousel has brought it or is about to.
@@ -377,142 +394,161 @@ impl HttpServer {
         found
     }
 
+    /// Looks for an object by its own name: in the cache, on its way, at an origin, and at last on the link.
     async fn find_as_named(self: &Arc<Self>, asked: &Asked<'_>, demand: Demand) -> Result<Found, Missing> {
-        let key = asked.key;
-        let mut held = self.held(key, &asked.head.headers).await;
         // Of a byte range that is an object of its own, no origin knows.
-        let url = asked.url(&self.origins).filter(|_| self.config.read_through && whole_of(key).is_none());
-        if let (Some(object), Demand::Joining(since), None) = (&held, demand, &url)
-            && !self.is_of_now(object, since)
-        {
-            self.wait_for_next(key, since).await;
-            held = self.held(key, &asked.head.headers).await;
-        }
-        if let Some(object) = held {
-            // Without an origin, what the carousel brought last is the newest there is; so is a live manifest while its next
-            // version may still come. The origin's takes its place after that, until the carousel brings another.
-            let is_usable = is_fresh(&object) && !contradicts(&object, &asked.head.headers);
-            let Some(url) = url.filter(|_| !is_usable && !is_kept_up(&object)) else {
+        let may_ask = self.config.read_through && whole_of(asked.key).is_none();
+        let url = asked.url(&self.origins).filter(|_| may_ask);
+        if let Some(object) = self.held_of_now(asked, demand, url.is_some()).await {
+            let Some(url) = url.filter(|_| is_to_be_confirmed(&object, &asked.head.headers)) else {
                 return Ok(Found::Stored(object, "hit"));
             };
             asked.confirmed().await;
             return self.revalidate(asked, object, url).await;
         }
-        if let Some(flight) = self.filler.flight_of(key, &asked.head.headers) {
-            return Ok(Found::Flight(flight));
-        }
-        if let Some(document) = self.shared.documents.get(key.as_str()) {
-            return Ok(Found::Document(document));
+        if let Some(found) = self.found_elsewhere(asked) {
+            return Ok(found);
         }
         if RequestDirectives::of(&asked.head.headers).only_if_cached {
             return Err(Missing::OnlyIfCached);
         }
         asked.confirmed().await;
-        let live_target_ms = self.shared.manifests.live_target_ms(key);
-        let on_air_ms = self.shared.manifests.on_air_target_ms(key, clock::now());
-        let announced = self.shared.flights.announced(key.as_str());
-        let is_announced = announced.is_some();
-        // Of a live manifest the origin may have a newer version than the one that is announced.
-        let is_manifest = manifest::is_named(key.as_str(), None);
-        let announced = announced.filter(|_| live_target_ms.is_none() || !is_manifest);
-        // The carousel will bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names
-        // it has not come yet.
-        let is_joining = matches!(demand, Demand::Joining(_));
-        let is_expected = is_announced || on_air_ms.is_some() || is_joining || self.origins.is_signalled(key);
-        if demand == Demand::Refused && url.is_none() && !is_announced {
-            return Err(Missing::NotJoined);
+        let prospects = Prospects::of(self, asked.key, demand, url.is_some());
+        if let Some(missing) = self.missing_at_once(asked, &prospects) {
+            return Err(missing);
         }
-        let is_carried_alone = url.is_none() && on_air_ms.is_some();
-        if is_carried_alone && self.is_lost(key) {
-            return Err(Missing::Lost);
-        }
-        // A box that has just joined gets nothing of before, whatever the FDT still describes.
-        let may_have_passed = live_target_ms.is_some() && is_joining;
-        let patience = match on_air_ms {
-            Some(target_ms) => self.waits.patience.min(Duration::from_millis(target_ms)),
-            None => self.waits.patience,
-        };
-        let store = &self.shared.store;
-        let done = || store.contains(key.as_str());
-        if url.is_some()
-            && !is_expected
-            && let Some(why) = self.overload(asked, live_target_ms.is_some())
-        {
-            return Err(Missing::Overloaded(why));
-        }
-        let missing = match url {
+        let refused = match url {
             None => None,
-            Some(url) if asked.head.method == Method::HEAD && !is_expected => {
-                let _place = self.filler.place(asked.peer).map_err(Missing::NoPlace)?;
-                return self.pass(asked, &url).await;
-            }
-            Some(url) => {
-                // Parts of a manifest could not be rewritten.
-                let is_rewritten = is_manifest && !self.manifest_map(asked).is_empty();
-                let range = asked.range().filter(|_| !is_expected && !is_rewritten);
-                let if_range = asked.head.headers.get(header::IF_RANGE).cloned();
-                let mut span = asked.trace.span("fetch");
-                let ask = Ask { announced, range, if_range, is_expected, trace: span.trace(), ..asked.ask() };
-                let fill = self.filler.fill(key, url, ask);
-                // A segment of a service that is on the air comes from whoever has it first.
-                let filled = tokio::select! {
-                    biased;
-                    filled = fill => filled,
-                    Some(flight) = self.shared.flights.wait_for(key.as_str(), patience, done),
-                        if on_air_ms.is_some() && !is_manifest => FillResult::Flight(flight),
-                };
-                ends(&mut span, &filled);
-                span.end();
-                match filled {
-                    FillResult::Flight(flight) => {
-                        self.prefetch(asked);
-                        return Ok(Found::Flight(flight));
-                    }
-                    FillResult::Stored(object) => return Ok(Found::Stored(object, "hit")),
-                    FillResult::Passed(passed) => return Ok(Found::Passed(passed)),
-                    FillResult::Held | FillResult::Stale | FillResult::Declined(_) => {
-                        return Err(Missing::Again);
-                    }
-                    FillResult::Refused(status) => Some(Missing::Refused(status)),
-                    FillResult::Failed(err) => Some(Missing::Origin(err)),
-                    FillResult::Busy => Some(Missing::Busy),
-                    FillResult::NoPlace(why) => Some(Missing::NoPlace(why)),
-                }
-            }
+            Some(url) => match self.ask_origin(asked, url, &prospects).await {
+                Err(missing) if !matches!(missing, Missing::Again) => Some(missing),
+                ended => return ended,
+            },
         };
-        // An origin that has no such object knows better than the service, unless the service is live: then the segment may
-        // be on its way to the origin too, and comes within its own duration.
-        let is_refused = !is_announced && matches!(missing, Some(Missing::Refused(..=499)));
-        if !is_expected || (is_refused && live_target_ms.is_none()) {
-            return Err(missing.unwrap_or(Missing::Unknown));
-        }
-        // Its host is on the air, but nobody has announced it. In the beginning announcements are still coming; later it is
-        // nowhere, and a player must hear so.
         let has_begun = clock::now().since(self.begun) > self.waits.patience;
-        let is_nowhere = !is_announced && on_air_ms.is_none() && has_begun;
-        let patience = if is_nowhere { patience.min(super::UNANNOUNCED_PATIENCE) } else { patience };
-        let patience = match live_target_ms.filter(|_| is_refused) {
-            Some(target_ms) => patience.min(Duration::from_millis(target_ms)),
-            None => patience,
+        match prospects.patience_after(refused.as_ref(), self.waits.patience, has_begun) {
+            Some(patience) => self.wait_for_link(asked, &prospects, patience, refused).await,
+            None => Err(refused.unwrap_or(Missing::Unknown)),
+        }
+    }
+
+    /// The object, if the cache has it. What came before its service was joined is given time to be replaced by what can be played
+    /// from now on, if no origin has that.
+    async fn held_of_now(
+        &self,
+        asked: &Asked<'_>,
+        demand: Demand,
+        has_origin: bool,
+    ) -> Option<Arc<StoredObject>> {
+        let (key, request) = (asked.key, &asked.head.headers);
+        let held = self.held(key, request).await?;
+        match demand {
+            Demand::Joining(since) if !has_origin && !self.is_of_now(&held, since) => {
+                self.wait_for_next(key, since).await;
+                self.held(key, request).await
+            }
+            _ => Some(held),
+        }
+    }
+
+    /// An object that is not in the cache, and for which no origin need be asked.
+    fn found_elsewhere(&self, asked: &Asked<'_>) -> Option<Found> {
+        if let Some(flight) = self.filler.flight_of(asked.key, &asked.head.headers) {
+            return Some(Found::Flight(flight));
+        }
+        self.shared.documents.get(asked.key.as_str()).map(Found::Document)
+    }
+
+    /// Why an object is neither asked for nor waited for.
+    fn missing_at_once(&self, asked: &Asked<'_>, prospects: &Prospects) -> Option<Missing> {
+        if !prospects.has_origin && prospects.is_unjoined && !prospects.is_announced() {
+            return Some(Missing::NotJoined);
+        }
+        if prospects.is_carried_alone() && self.is_lost(asked.key) {
+            return Some(Missing::Lost);
+        }
+        if prospects.has_origin && !prospects.is_expected {
+            return self.overload(asked, prospects.live_target_ms.is_some()).map(Missing::Overloaded);
+        }
+        None
+    }
+
+    /// Asks the origin for an object that is not here.
+    async fn ask_origin(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        url: String,
+        prospects: &Prospects,
+    ) -> Result<Found, Missing> {
+        if asked.head.method == Method::HEAD && !prospects.is_expected {
+            let _place = self.filler.place(asked.peer).map_err(Missing::NoPlace)?;
+            return self.pass(asked, &url).await;
+        }
+        let mut span = asked.trace.span("fetch");
+        let fill = self.filler.fill(asked.key, url, self.first_ask(asked, prospects, span.trace()));
+        // A segment of a service that is on the air comes from whoever has it first.
+        let is_race = prospects.on_air_ms.is_some() && !prospects.is_manifest;
+        let filled = tokio::select! {
+            biased;
+            filled = fill => filled,
+            Some(flight) = self.flight_within(asked.key, prospects.patience(self.waits.patience)), if is_race => {
+                FillResult::Flight(flight)
+            }
         };
+        ends(&mut span, &filled);
+        span.end();
+        if matches!(filled, FillResult::Flight(_)) {
+            self.prefetch(asked);
+        }
+        of_fill(filled, "hit")
+    }
+
+    /// A fetch of an object of which nothing is held.
+    fn first_ask(&self, asked: &Asked<'_>, prospects: &Prospects, trace: Trace) -> Ask {
+        // Of a live manifest the origin may have a newer version than the one that is announced.
+        let is_live_manifest = prospects.live_target_ms.is_some() && prospects.is_manifest;
+        // Parts of a manifest could not be rewritten.
+        let is_rewritten = prospects.is_manifest && !self.manifest_map(asked).is_empty();
+        Ask {
+            announced: prospects.announced.clone().filter(|_| !is_live_manifest),
+            range: asked.range().filter(|_| !prospects.is_expected && !is_rewritten),
+            if_range: asked.head.headers.get(header::IF_RANGE).cloned(),
+            is_expected: prospects.is_expected,
+            trace,
+            ..asked.ask()
+        }
+    }
+
+    /// Waits until the link brings an object. `refused`: what an origin has said of it.
+    async fn wait_for_link(
+        &self,
+        asked: &Asked<'_>,
+        prospects: &Prospects,
+        patience: Duration,
+        refused: Option<Missing>,
+    ) -> Result<Found, Missing> {
+        let key = asked.key;
         let waiting = asked.trace.span("wait for the link");
         let (flight, has_passed) = tokio::select! {
             biased;
-            flight = self.shared.flights.wait_for(key.as_str(), patience, done) => (flight, false),
-            () = self.passed(key), if may_have_passed => (None, true),
-            () = self.lost(key), if is_carried_alone => (None, false),
+            flight = self.flight_within(key, patience) => (flight, false),
+            () = self.passed(key), if prospects.may_have_passed => (None, true),
+            () = self.lost(key), if prospects.is_carried_alone() => (None, false),
         };
         waiting.trace().note("skycache.result", if flight.is_some() { "arrives" } else { "did not come" });
         waiting.end();
-        match flight {
-            Some(flight) => Ok(Found::Flight(flight)),
-            None => {
-                let held = self.held(key, &asked.head.headers).await;
-                let is_early = has_passed || (on_air_ms.is_some() && !is_announced);
-                let missing = if is_early { Missing::NotYet } else { missing.unwrap_or(Missing::NotInTime) };
-                held.map(|it| Found::Stored(it, "hit")).ok_or(missing)
-            }
+        if let Some(flight) = flight {
+            return Ok(Found::Flight(flight));
         }
+        let held = self.held(key, &asked.head.headers).await;
+        let is_early = has_passed || (prospects.on_air_ms.is_some() && !prospects.is_announced());
+        let missing = if is_early { Missing::NotYet } else { refused.unwrap_or(Missing::NotInTime) };
+        held.map(|it| Found::Stored(it, "hit")).ok_or(missing)
+    }
+
+    /// The object as soon as it is on its way; `None` if it has come otherwise, or not for so long.
+    async fn flight_within(&self, key: &ObjectKey, patience: Duration) -> Option<Arc<Flight>> {
+        let done = || self.shared.store.contains(key.as_str());
+        self.shared.flights.wait_for(key.as_str(), patience, done).await
     }
 
     /// Whether a live manifest has come since its service was joined at `since`, and something that it lists has too: a player would ask for
@@ -603,18 +639,12 @@ impl HttpServer {
         let filled = self.filler.fill(asked.key, url, ask).await;
         ends(&mut span, &filled);
         span.end();
-        let missing = match filled {
-            FillResult::Flight(flight) => return Ok(Found::Flight(flight)),
-            FillResult::Stored(object) => {
-                return Ok(Found::Stored(object, "hit; fwd=stale; fwd-status=304"));
-            }
-            FillResult::Passed(passed) => return Ok(Found::Passed(passed)),
-            FillResult::Held | FillResult::Declined(_) => return Err(Missing::Again),
-            FillResult::Stale => return Ok(Found::Stored(object, "hit; detail=stale-if-error")),
-            FillResult::Refused(status) => Missing::Refused(status),
-            FillResult::Failed(err) => Missing::Origin(err),
-            FillResult::Busy => Missing::Busy,
-            FillResult::NoPlace(why) => Missing::NoPlace(why),
+        if matches!(filled, FillResult::Stale) {
+            return Ok(Found::Stored(object, "hit; detail=stale-if-error"));
+        }
+        let missing = match of_fill(filled, "hit; fwd=stale; fwd-status=304") {
+            Err(missing) if !matches!(missing, Missing::Again) => missing,
+            ended => return ended,
         };
         // An origin that fails leaves the stale object the best there is (RFC 9111 section 4.2.4), and a fresh one what it was.
         if is_fresh(&object) {
@@ -648,6 +678,14 @@ impl HttpServer {
 
 /// Target durations after which a live manifest that the carousel brought is taken to be left behind.
 const LEFT_BEHIND_TARGETS: u64 = 2;
+
+/// Whether an origin, if there is one, is asked about an object that is held. Without one, what the carousel brought last is the newest
+/// there is; so is a live manifest while its next version may still come. The origin's takes its place after that, until the carousel
+/// brings another.
+fn is_to_be_confirmed(object: &StoredObject, request: &HeaderMap) -> bool {
+    let is_usable = is_fresh(object) && !contradicts(object, request);
+    !is_usable && !is_kept_up(object)
+}
 
 /// Whether an object is a live manifest whose next version the carousel may still bring.
 fn is_kept_up(object: &StoredObject) -> bool {

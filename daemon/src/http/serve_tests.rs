@@ -85,7 +85,7 @@ async fn a_range_or_another_query_means_what_the_carousel_has_and_nothing_else()
     let tested = server(impatient(), &[], None);
     let (server, store) = (&tested.server, &tested.tested.context.store);
     let likeliest = |name: &str, method: &str, fields: &[(&str, &str)]| {
-        server.likeliest(&[target(name)], &head(method, "/", fields)).key.as_str().to_owned()
+        server.likeliest(vec![target(name)], &head(method, "/", fields)).key.as_str().to_owned()
     };
     let range = [("range", "bytes=2-4")];
     let part = name_of_range("h/a.mp4", &(2..5));

@@ -11,7 +11,7 @@ use crate::access;
 use crate::origin::Route;
 
 /// The host that DVB-NIP reserves for what comes over the air.
-pub(super) const NIP_HOST: &str = "dvb.gw";
+const NIP_HOST: &str = "dvb.gw";
 
 /// Whether an authority is the host of DVB-NIP, with whatever port.
 pub(super) fn is_nip_host(authority: &str) -> bool {

@@ -88,6 +88,7 @@ pub(super) fn asked<'a>(server: &'a HttpServer, target: &'a Target, head: &'a Pa
         is_tls: false,
         elsewhere: None,
         generation: server.origins.generation(),
+        routes: Box::leak(Box::new(server.origins.routes())),
         own_fields: Arc::default(),
         unpassed_fields: &server.unpassed_fields,
         trace: Box::leak(Box::default()),
