@@ -27,6 +27,9 @@ use crate::origin::{OriginError, Question, SpanResult};
 const FAR_BYTES: u64 = 2 << 20;
 const FAR_MS: u64 = 1500;
 
+/// Offset that is waited for where nothing is sent before an object has ended.
+const LAST_BYTE: u64 = u64::MAX;
+
 /// End of a wait for bytes of an object in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waited {
@@ -58,86 +61,114 @@ impl HttpServer {
             let fields = head.respond_growing(&range, request);
             return self.growing(flight, range, fields, how, asked).await;
         }
+        let map = self.map_of_flight(&flight, &head, asked).await;
         let (status, fields, send) = head.respond(method, request);
-        // URLs of a manifest cannot be turned before it is there.
-        let content_type = caching::text(&head.fields, header::CONTENT_TYPE);
-        let key = flight.key.as_str();
-        let is_named = manifest::is_named(key, content_type);
-        // The map is made for manifests alone: most objects are segments.
-        let may_be_manifest = is_named || manifest::may_be(key, content_type);
-        let map = if may_be_manifest { self.manifest_map(asked) } else { UrlMap::default() };
-        let is_turned = !map.is_empty() && (is_named || self.begins_as_manifest(&flight).await);
         let first = match &send {
-            // What has an encoding on the air is served when it is whole. So is a live manifest: it may prove older than the one held.
-            // A partial segment is sent when all of it can be (HLS second edition, section 6.2.6).
-            _ if !flight.is_identity || is_turned || self.is_sent_whole(&flight) => u64::MAX,
-            Send::Pieces(pieces) => {
-                for piece in pieces {
-                    let Piece::Range(range) = piece else { continue };
-                    if self.is_far_behind(&flight, range.start) {
-                        return self.range_of_its_own(asked, range, &head).await;
-                    }
-                    match self.filler.want(&flight, range.clone(), &asked.fields()).await {
-                        SpanResult::Begun => {}
-                        SpanResult::Full => return self.range_of_its_own(asked, range, &head).await,
-                        SpanResult::Refused(passed) => {
-                            let (response, rewriting) = self.handed_on(*passed, asked).await;
-                            return Ok(Outcome::Passed(response, rewriting));
-                        }
-                        SpanResult::Failed(err) => return Err(Missing::Origin(err)),
-                    }
-                }
-                let mut starts = pieces.iter().filter_map(|piece| match piece {
-                    Piece::Range(range) => Some(range.start),
-                    Piece::Bytes(_) => None,
-                });
-                starts.next().unwrap_or(0)
-            }
-            Send::Everything => 0,
+            // What has an encoding on the air, or URLs to map, is made of the whole.
+            _ if !flight.is_identity || map.is_some() || self.is_sent_whole(&flight) => LAST_BYTE,
             Send::Nothing => {
                 return Ok(Outcome::Response(head::response(status, fields, PlayerBody::empty())));
             }
+            Send::Everything => 0,
+            Send::Pieces(pieces) => {
+                if let Some(instead) = self.want_pieces(&flight, pieces, &head, asked).await {
+                    return instead;
+                }
+                first_byte(pieces)
+            }
         };
         // Who waits for the first byte counts as a reader: the fetch goes on.
-        let _reader = (first != u64::MAX).then(|| flight.partial().reader(first));
+        let _reader = (first != LAST_BYTE).then(|| flight.partial().reader(first));
         // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
         let is_empty = flight.length == Some(0) && flight.sent.is_some();
-        if !is_empty {
-            let waited = self.wait_or_turn(&flight, first, asked).await;
-            if waited != Waited::There {
-                match self.of_the_origin_instead(asked).await {
-                    // The origin is away, or does not have it: symbols of the link may still bring it.
-                    Err(Missing::NotInTime)
-                        if waited == Waited::Turned && self.wait(&flight, first).await => {}
-                    instead => return instead,
-                }
-            }
+        if !is_empty && let Some(instead) = self.wait_or_ask(&flight, first, asked).await {
+            return instead;
         }
-        let outcome = flight.outcome();
-        if let Some(ended) = outcome.and_then(|it| ended(it, how)) {
-            return ended;
-        }
-        match outcome {
+        match flight.outcome() {
             // Another has asked for it, and was refused or cut: the next look asks for this player.
             None if !is_empty && flight.is_given_up(first) => return Err(Missing::Again),
-            Some(Ended::Passed(length)) if is_turned => {
-                let (whole, length) = (Arc::clone(&flight), *length);
-                let read = tokio::task::spawn_blocking(move || whole.read(0..length)).await;
-                let bytes = read.ok().and_then(Result::ok).ok_or(Missing::Broken)?;
-                let shown = Shown::of_bytes(head, bytes.into(), map);
-                let (status, fields, send) = shown.head.respond(method, request);
-                let body = shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it));
-                return Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting));
+            None => {}
+            Some(outcome) => {
+                if let Some(ended) = ended(outcome, how) {
+                    return ended;
+                }
+                if let (Ended::Passed(length), Some(map)) = (outcome, map) {
+                    return rewritten(&flight, *length, head, map, asked).await;
+                }
             }
-            _ => {}
         }
         let pieces = match send {
             Send::Pieces(pieces) => pieces,
             _ => vec![Piece::Range(0..u64::MAX)],
         };
+        Ok(Outcome::Response(head::response(status, fields, self.flight_body(flight, pieces, asked))))
+    }
+
+    /// The bytes of an object as they arrive, and what follows if the carousel breaks off.
+    fn flight_body(&self, flight: Arc<Flight>, pieces: Vec<Piece>, asked: &Asked<'_>) -> PlayerBody {
         let tail = self.tail(&flight, asked);
-        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits, tail);
-        Ok(Outcome::Response(head::response(status, fields, body)))
+        PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits, tail)
+    }
+
+    /// Map of the URLs in what is on its way, if that is a manifest and has any to map.
+    async fn map_of_flight(
+        self: &Arc<Self>,
+        flight: &Arc<Flight>,
+        head: &Head,
+        asked: &Asked<'_>,
+    ) -> Option<UrlMap> {
+        let (key, content_type) = (flight.key.as_str(), caching::text(&head.fields, header::CONTENT_TYPE));
+        let is_named = manifest::is_named(key, content_type);
+        // The map is made for manifests alone: most objects are segments.
+        if !is_named && !manifest::may_be(key, content_type) {
+            return None;
+        }
+        let map = self.manifest_map(asked);
+        (!map.is_empty() && (is_named || self.begins_as_manifest(flight).await)).then_some(map)
+    }
+
+    /// Has the origin send these pieces of what is fetched in parts. `Some`: the response, where they come otherwise or not at all.
+    async fn want_pieces(
+        &self,
+        flight: &Arc<Flight>,
+        pieces: &[Piece],
+        head: &Head,
+        asked: &Asked<'_>,
+    ) -> Option<Result<Outcome, Missing>> {
+        for piece in pieces {
+            let Piece::Range(range) = piece else { continue };
+            if self.is_far_behind(flight, range.start) {
+                return Some(self.range_of_its_own(asked, range, head).await);
+            }
+            match self.filler.want(flight, range.clone(), &asked.fields()).await {
+                SpanResult::Begun => {}
+                SpanResult::Full => return Some(self.range_of_its_own(asked, range, head).await),
+                SpanResult::Refused(passed) => {
+                    let (response, rewriting) = self.handed_on(*passed, asked).await;
+                    return Some(Ok(Outcome::Passed(response, rewriting)));
+                }
+                SpanResult::Failed(err) => return Some(Err(Missing::Origin(err))),
+            }
+        }
+        None
+    }
+
+    /// Waits for a byte. `Some`: the response, where it does not come in time.
+    async fn wait_or_ask(
+        &self,
+        flight: &Arc<Flight>,
+        offset: u64,
+        asked: &Asked<'_>,
+    ) -> Option<Result<Outcome, Missing>> {
+        let waited = self.wait_or_turn(flight, offset, asked).await;
+        if waited == Waited::There {
+            return None;
+        }
+        match self.of_the_origin_instead(asked).await {
+            // The origin is away, or does not have it: symbols of the link may still bring it.
+            Err(Missing::NotInTime) if waited == Waited::Turned && self.wait(flight, offset).await => None,
+            instead => Some(instead),
+        }
     }
 
     /// Whether the rest of an object does not come, from nowhere: a response would begin and be cut. Of ranges what is there is served.
@@ -148,7 +179,8 @@ impl HttpServer {
             && self.other_source(asked).is_none_or(|url| self.filler.is_left_alone(&url))
     }
 
-    /// Whether it is a version of a live manifest, or a partial segment that the carousel brings.
+    /// Whether nothing of an object is sent before all of it is there: a version of a live manifest may prove older than the one held,
+    /// and a partial segment is sent when all of it can be (HLS second edition, section 6.2.6).
     fn is_sent_whole(&self, flight: &Flight) -> bool {
         let manifests = &self.shared.manifests;
         manifests.facts(&flight.key).is_some_and(|it| it.is_live)
@@ -185,8 +217,7 @@ impl HttpServer {
             return ended;
         }
         let pieces = vec![Piece::Range(if is_open { range.start..u64::MAX } else { range })];
-        let tail = self.tail(&flight, asked);
-        let body = PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits, tail);
+        let body = self.flight_body(flight, pieces, asked);
         Ok(Outcome::Response(head::response(StatusCode::PARTIAL_CONTENT, fields, body)))
     }
 
@@ -288,6 +319,32 @@ impl HttpServer {
         self.shared.flights.expedite(flight).await;
         flight.wait_for(offset, self.waits.patience).await
     }
+}
+
+/// The first byte of an object among the pieces of a response.
+fn first_byte(pieces: &[Piece]) -> u64 {
+    let mut starts = pieces.iter().filter_map(|piece| match piece {
+        Piece::Range(range) => Some(range.start),
+        Piece::Bytes(_) => None,
+    });
+    starts.next().unwrap_or(0)
+}
+
+/// A manifest of an origin that is not kept, `length` bytes long, with its URLs mapped.
+async fn rewritten(
+    flight: &Arc<Flight>,
+    length: u64,
+    head: Head,
+    map: UrlMap,
+    asked: &Asked<'_>,
+) -> Result<Outcome, Missing> {
+    let whole = Arc::clone(flight);
+    let read = tokio::task::spawn_blocking(move || whole.read(0..length)).await;
+    let bytes = read.ok().and_then(Result::ok).ok_or(Missing::Broken)?;
+    let shown = Shown::of_bytes(head, bytes.into(), map);
+    let (status, fields, send) = shown.head.respond(&asked.head.method, &asked.head.headers);
+    let body = shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it));
+    Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting))
 }
 
 /// Response about an object that has ended so; `None`: the bytes that have come.
