@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use super::access::{self, Gatherer};
 use super::hot::Hot;
@@ -19,7 +19,7 @@ use super::stats::HttpStats;
 use super::tls::Acceptor;
 use super::{HttpServer, connection};
 use crate::clock;
-use crate::vitals;
+use crate::vitals::{self, Sign};
 
 /// Interval at which gathered lines of the access log are handed over.
 pub(super) const BEAT: Duration = Duration::from_millis(250);
@@ -180,9 +180,9 @@ impl Workers {
                     log.map(|(format, writer): (LogFormat, _)| RefCell::new(Gatherer::new(format, writer)));
                 let stats = Arc::clone(&server.stats[number]);
                 let worker = Rc::new(Worker { server, stats, hot: RefCell::default(), log });
-                let set = LocalSet::new();
-                runtime
-                    .block_on(set.run_until(serve(worker, number, listeners, acceptor, others, taken, stop)));
+                let tasks = JoinSet::new();
+                let connections = Connections { worker, number, acceptor, others, stop, tasks };
+                runtime.block_on(LocalSet::new().run_until(serve(connections, listeners, taken)));
                 // What waits for a disk that does not answer must not keep the program from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
             };
@@ -200,99 +200,129 @@ impl Workers {
     }
 }
 
-#[allow(clippy::too_many_arguments)] // the one caller names them all
-async fn serve(
+/// The connections of a worker.
+struct Connections {
     worker: Rc<Worker>,
     number: usize,
-    listeners: Vec<Listening>,
     acceptor: Option<Acceptor>,
     others: Others,
-    mut taken: mpsc::UnboundedReceiver<Accepted>,
     stop: watch::Receiver<bool>,
-) {
-    for listening in listeners {
-        let (worker, others, mut stop) = (Rc::clone(&worker), others.clone(), stop.clone());
-        tokio::task::spawn_local(async move {
-            match listening {
-                Listening::Tcp(listener, is_tls) => {
-                    if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
-                        tokio::select! {
-                            () = accept(&worker, number, &listener, is_tls, &others) => {}
-                            _ = stop.wait_for(|stop| *stop) => {}
-                        }
-                    }
-                }
-                #[cfg(feature = "http3")]
-                Listening::Quic(listener) => {
-                    tokio::select! {
-                        () = accept_quic(&worker, number, &listener, &others) => {}
-                        _ = stop.wait_for(|stop| *stop) => {}
-                    }
-                    listener.close();
-                }
-            }
-            others.accepting.fetch_sub(1, Ordering::Release);
-        });
-    }
-    let mut connections = tokio::task::JoinSet::new();
-    let mut stopped = stop.clone();
-    let mut beat = tokio::time::interval(if worker.log.is_some() { BEAT } else { SIGN });
-    let sign = worker.server.shared.vitals.watch(format!("http-{number}"), clock::now());
-    let begin = |connections: &mut tokio::task::JoinSet<()>, accepted: Accepted| {
-        let (peer, stop) = (accepted.peer(), stop.clone());
-        let place = Place { worker: Rc::clone(&worker), load: Arc::clone(&others.load), number, peer };
-        // Each kind is a task of its own: what is idle for hours must not be as large as the largest.
+    tasks: JoinSet<()>,
+}
+
+impl Connections {
+    /// Begins to serve a connection. Each kind is a task of its own: what is idle for hours must not be as large as the largest.
+    fn begin(&mut self, accepted: Accepted) {
+        let (peer, stop) = (accepted.peer(), self.stop.clone());
+        let (worker, load) = (Rc::clone(&self.worker), Arc::clone(&self.others.load));
+        let place = Place { worker, load, number: self.number, peer };
         match accepted {
-            Accepted::Tcp { stream, is_tls, .. } => match acceptor.clone().filter(|_| is_tls) {
-                None => connections.spawn_local(async move {
+            Accepted::Tcp { stream, is_tls, .. } => match self.acceptor.clone().filter(|_| is_tls) {
+                None => self.tasks.spawn_local(async move {
                     connection::plain(&place.worker, stream, place.peer, stop).await;
                 }),
-                Some(acceptor) => connections.spawn_local(async move {
+                Some(acceptor) => self.tasks.spawn_local(async move {
                     connection::secure(&place.worker, stream, place.peer, &acceptor, stop).await;
                 }),
             },
             #[cfg(feature = "http3")]
-            Accepted::Quic(incoming) => connections.spawn_local(async move {
+            Accepted::Quic(incoming) => self.tasks.spawn_local(async move {
                 super::http3::serve(&place.worker, *incoming, stop).await;
             }),
         };
-    };
-    loop {
-        tokio::select! {
-            biased;
-            _ = stopped.wait_for(|stop| *stop) => break,
-            Some(accepted) = taken.recv() => begin(&mut connections, accepted),
-            Some(ended) = connections.join_next() => {
-                if ended.is_err_and(|err| err.is_panic()) {
-                    sign.survived();
+    }
+
+    /// Serves until the stop, and gives signs of life.
+    async fn serve(&mut self, taken: &mut mpsc::UnboundedReceiver<Accepted>, sign: &Sign) {
+        let worker = Rc::clone(&self.worker);
+        let mut stopped = self.stop.clone();
+        let mut beat = tokio::time::interval(if worker.log.is_some() { BEAT } else { SIGN });
+        loop {
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return,
+                Some(accepted) = taken.recv() => self.begin(accepted),
+                Some(ended) = self.tasks.join_next() => {
+                    if ended.is_err_and(|err| err.is_panic()) {
+                        sign.survived();
+                    }
                 }
-            }
-            _ = beat.tick() => {
-                sign.give(clock::now());
-                worker.write_log(Gatherer::flush);
+                _ = beat.tick() => {
+                    sign.give(clock::now());
+                    worker.write_log(Gatherer::flush);
+                }
             }
         }
     }
-    // Those that another worker has accepted for us in the very last moment are served too.
-    let rest = async {
+
+    /// Serves what is left after the stop, until all of it has ended. Those that another worker has accepted for us in the very last
+    /// moment are served too.
+    async fn finish(&mut self, taken: &mut mpsc::UnboundedReceiver<Accepted>) {
         loop {
             // In this order: what was handed over before the last one has stopped accepting is seen after it.
-            let may_come = others.accepting.load(Ordering::Acquire) > 0;
+            let may_come = self.others.accepting.load(Ordering::Acquire) > 0;
             while let Ok(accepted) = taken.try_recv() {
-                begin(&mut connections, accepted);
+                self.begin(accepted);
             }
-            if connections.is_empty() && !may_come {
-                break;
+            if self.tasks.is_empty() && !may_come {
+                return;
             }
             tokio::select! {
-                Some(_) = connections.join_next() => {}
+                Some(_) = self.tasks.join_next() => {}
                 () = tokio::time::sleep(LAST_LOOK), if may_come => {}
             }
         }
-    };
+    }
+}
+
+/// Serves on a worker's thread until the stop, and what is left then for as long as the configuration gives it.
+async fn serve(
+    mut connections: Connections,
+    listeners: Vec<Listening>,
+    mut taken: mpsc::UnboundedReceiver<Accepted>,
+) {
+    for listening in listeners {
+        let (worker, others) = (Rc::clone(&connections.worker), connections.others.clone());
+        let (number, stop) = (connections.number, connections.stop.clone());
+        tokio::task::spawn_local(async move {
+            listen(listening, &worker, number, &others, stop).await;
+            others.accepting.fetch_sub(1, Ordering::Release);
+        });
+    }
+    let worker = Rc::clone(&connections.worker);
+    let sign = worker.server.shared.vitals.watch(format!("http-{}", connections.number), clock::now());
+    connections.serve(&mut taken, &sign).await;
     let drain = Duration::from_millis(worker.server.config.drain_ms);
-    let _ = tokio::time::timeout(drain, rest).await;
+    let _ = tokio::time::timeout(drain, connections.finish(&mut taken)).await;
     worker.write_log(Gatherer::flush);
+}
+
+/// Accepts on a socket until the stop.
+async fn listen(
+    listening: Listening,
+    worker: &Worker,
+    number: usize,
+    others: &Others,
+    mut stop: watch::Receiver<bool>,
+) {
+    match listening {
+        Listening::Tcp(listener, is_tls) => {
+            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                tokio::select! {
+                    () = accept(worker, number, &listener, is_tls, others) => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            }
+        }
+        #[cfg(feature = "http3")]
+        Listening::Quic(listener) => {
+            tokio::select! {
+                () = accept_quic(worker, number, &listener, others) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            listener.close();
+        }
+    }
 }
 
 /// Accepts connections until the process ends.
