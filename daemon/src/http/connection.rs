@@ -26,7 +26,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -234,9 +234,26 @@ pub(super) async fn plain(
     http1(worker, wire, &link, &outbox, stop).await;
 }
 
-fn answer_by(worker: &Rc<Worker>, link: &Rc<Link>) -> impl Fn(Request<Incoming>) -> Answer + Clone + use<> {
-    let (worker, link) = (Rc::clone(worker), Rc::clone(link));
-    move |request: Request<Incoming>| worker.answer(request.map(RequestBody::Incoming), &link)
+/// Requests of one connection, as hyper hands them over.
+struct Requests {
+    worker: Rc<Worker>,
+    link: Rc<Link>,
+}
+
+impl Requests {
+    fn of(worker: &Rc<Worker>, link: &Rc<Link>) -> Self {
+        Self { worker: Rc::clone(worker), link: Rc::clone(link) }
+    }
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<Logged>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        self.worker.answer(request.map(RequestBody::Incoming), &self.link)
+    }
 }
 
 /// Serves HTTP/1.1 on a socket, or on the TLS that it carries.
@@ -248,34 +265,26 @@ async fn http1<W: Channel + 'static>(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
-    let mut idle = std::pin::pin!(tokio::time::sleep(KEEP_ALIVE));
-    let mut idle_since = Instant::now();
+    // Reset only when it is over: requests are many, and that is once a minute.
+    let mut timer = std::pin::pin!(tokio::time::sleep(KEEP_ALIVE));
+    let mut parked_since = Instant::now();
     let mut is_last = false;
     loop {
-        // Parked.
         let understand = |bytes: &[u8]| if is_last { None } else { worker.quick(bytes, link) };
         let come = tokio::select! {
             biased;
             come = poll_fn(|cx| wire.poll_understood(cx, understand)) => come,
-            () = &mut idle => {
-                // Reset only here: requests are many, and this is once a minute.
-                let idle_for = idle_since.elapsed();
-                let keep = if worker.server.is_crowded(link.peer) { KEEP_ALIVE } else { PAUSE };
-                if is_last || idle_for >= keep {
-                    // TLS says that nothing was cut off.
-                    let end = poll_fn(|cx| Pin::new(&mut wire).poll_shutdown(cx));
-                    let _ = tokio::time::timeout(LOOK, end).await;
-                    return;
+            () = &mut timer => match next_look(parked_since, worker, link).filter(|_| !is_last) {
+                Some(look) => {
+                    timer.as_mut().reset(look);
+                    continue;
                 }
-                // Looked at again after each KEEP_ALIVE, in case places become few.
-                let whole = idle_for.as_secs() / KEEP_ALIVE.as_secs() + 1;
-                idle.as_mut().reset(idle_since + KEEP_ALIVE * u32::try_from(whole).unwrap_or(1));
-                continue;
-            }
+                None => return end(&mut wire).await,
+            },
             _ = &mut stopped, if !is_last => {
                 is_last = true;
                 let patience = if outbox.bytes_in.get() == 0 { FIRST_REQUEST } else { LAST_REQUEST };
-                idle.as_mut().reset(Instant::now() + patience);
+                timer.as_mut().reset(Instant::now() + patience);
                 continue;
             }
         };
@@ -288,22 +297,10 @@ async fn http1<W: Channel + 'static>(
             Ok(None) => {
                 let start = wire.unread();
                 *outbox.lengths.borrow_mut() = Lengths::default();
-                // Boxed: what is parked must not keep its place.
-                let mut connection = Box::new(
-                    http1::Builder::new()
-                        .max_buf_size(MAX_HEAD_BYTES)
-                        .max_headers(MAX_HEADERS)
-                        .auto_date_header(clock::trusted_wall().is_some())
-                        .keep_alive(!is_last)
-                        .serve_connection(wire, service_fn(answer_by(worker, link))),
-                );
-                let until_idle = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-                    Poll::Pending if link.is_idle(outbox) => Poll::Ready(None),
-                    polled => polled.map(Some),
-                });
+                let mut connection = http1_connection(wire, worker, link, is_last);
                 let ended = tokio::select! {
                     biased;
-                    ended = watched(until_idle, worker, link, outbox) => ended,
+                    ended = watched(until_idle(&mut connection, link, outbox), worker, link, outbox) => ended,
                     _ = &mut stopped, if !is_last => {
                         Pin::new(&mut *connection).graceful_shutdown();
                         let _ = (*connection).await;
@@ -312,14 +309,7 @@ async fn http1<W: Channel + 'static>(
                 };
                 match ended {
                     Some(None) => {}
-                    Some(Some(ended)) => {
-                        match ended {
-                            Err(err) if err.is_parse() => worker.refuse_connection(link, &err, &start),
-                            Err(err) => tracing::trace!(%err, "a connection ended"),
-                            Ok(()) => {}
-                        }
-                        return;
-                    }
+                    Some(Some(ended)) => return note_http1_end(worker, link, ended, &start),
                     None => return,
                 }
                 let parts = connection.into_parts();
@@ -328,7 +318,60 @@ async fn http1<W: Channel + 'static>(
                 wire.put_back(&parts.read_buf);
             }
         }
-        idle_since = Instant::now();
+        parked_since = Instant::now();
+    }
+}
+
+/// When a parked connection is looked at again: after each [`KEEP_ALIVE`], in case places become few. `None`: it has been parked for
+/// as long as it may.
+fn next_look(parked_since: Instant, worker: &Worker, link: &Link) -> Option<Instant> {
+    let parked_for = parked_since.elapsed();
+    let most = if worker.server.is_crowded(link.peer) { KEEP_ALIVE } else { PAUSE };
+    let looks = parked_for.as_secs() / KEEP_ALIVE.as_secs() + 1;
+    (parked_for < most).then(|| parked_since + KEEP_ALIVE * u32::try_from(looks).unwrap_or(1))
+}
+
+/// Ends a connection that is parked. TLS says that nothing was cut off.
+async fn end<W: Channel>(wire: &mut W) {
+    let end = poll_fn(|cx| Pin::new(&mut *wire).poll_shutdown(cx));
+    let _ = tokio::time::timeout(LOOK, end).await;
+}
+
+/// hyper on a connection. Boxed: what is parked must not keep its place.
+fn http1_connection<W: Channel + 'static>(
+    wire: W,
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    is_last: bool,
+) -> Box<http1::Connection<W, Requests>> {
+    Box::new(
+        http1::Builder::new()
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .auto_date_header(clock::trusted_wall().is_some())
+            .keep_alive(!is_last)
+            .serve_connection(wire, Requests::of(worker, link)),
+    )
+}
+
+/// Lets hyper go on until the connection can go on without it; `Some`: the connection has ended.
+fn until_idle<W: Channel + 'static>(
+    connection: &mut http1::Connection<W, Requests>,
+    link: &Link,
+    outbox: &Outbox,
+) -> impl Future<Output = Option<hyper::Result<()>>> {
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Pending if link.is_idle(outbox) => Poll::Ready(None),
+        polled => polled.map(Some),
+    })
+}
+
+/// Counts an end that is the client's fault. `start`: the first bytes of its request.
+fn note_http1_end(worker: &Worker, link: &Link, ended: hyper::Result<()>, start: &[u8]) {
+    match ended {
+        Err(err) if err.is_parse() => worker.refuse_connection(link, &err, start),
+        Err(err) => tracing::trace!(%err, "a connection ended"),
+        Ok(()) => {}
     }
 }
 
@@ -446,7 +489,7 @@ pub(super) async fn secure(
             .auto_date_header(clock::trusted_wall().is_some())
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service_fn(answer_by(worker, &link)));
+            .serve_connection(TokioIo::new(stream), Requests::of(worker, &link));
         http2(worker, &link, &sent, connection, http2::Connection::graceful_shutdown, stop).await;
     } else {
         let counted = Rc::new(Outbox::default());
@@ -500,7 +543,7 @@ async fn http2<C: Future<Output = hyper::Result<()>>>(
         };
         match ended {
             Some(Ok(())) => {}
-            Some(Err(err)) => note_end(worker, link, &err),
+            Some(Err(err)) => note_http2_end(worker, link, &err),
             None => {
                 worker.refuse_frames(link, Refusal::Flood, "HTTP/2: requests are taken back without end");
                 socket.reset();
@@ -511,7 +554,7 @@ async fn http2<C: Future<Output = hyper::Result<()>>>(
 }
 
 /// Counts an end that is the client's fault.
-fn note_end(worker: &Worker, link: &Link, err: &hyper::Error) {
+fn note_http2_end(worker: &Worker, link: &Link, err: &hyper::Error) {
     let source = std::error::Error::source(err).and_then(|it| it.downcast_ref::<h2::Error>());
     let fault =
         source.filter(|it| it.is_library() && (it.is_go_away() || it.is_reset())).and_then(h2::Error::reason);
