@@ -162,17 +162,18 @@ pub fn plain(err: &std::io::Error) -> String {
         std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
         std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
         std::io::ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
-        _ => without_numbers(&err.to_string()),
+        _ => without_numbers(err),
     }
 }
 
-/// A message of the system without its number, which says nothing to a person: `File exists (os error 17)`.
-pub fn without_numbers(text: &str) -> String {
+/// The message of an error of the system, without its number, which says nothing to a person: `File exists (os error 17)`.
+pub fn without_numbers(err: &(impl fmt::Display + ?Sized)) -> String {
+    let text = err.to_string();
     match text.split_once(" (os error ") {
         Some((before, after)) => {
             format!("{before}{}", after.split_once(')').map_or("", |(_, rest)| rest))
         }
-        None => text.to_owned(),
+        None => text,
     }
 }
 

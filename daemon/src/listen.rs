@@ -55,7 +55,7 @@ impl Listening {
             return Ok(self.handed.swap_remove(at));
         }
         bind(address).map_err(|err| {
-            let why = carousel::config::without_numbers(&err.to_string());
+            let why = carousel::config::without_numbers(&err);
             format!("cannot listen on {address} ({key}): {why}; {}", advice(&err))
         })
     }

@@ -227,7 +227,7 @@ fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
             Finding::new(Severity::Error, about, "there is none", no_route(destination))
         }
         Err(err) => {
-            let what = carousel::config::without_numbers(&err.to_string());
+            let what = carousel::config::without_numbers(&err);
             Finding::new(Severity::Error, about, what, no_route(destination))
         }
     })

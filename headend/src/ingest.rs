@@ -199,11 +199,7 @@ impl Ingest {
         };
         let address =
             listen::start("ingest", options.listen, MAX_CONNECTIONS, shared, serve).map_err(|err| {
-                format!(
-                    "ingest.listen {}: {}",
-                    options.listen,
-                    carousel::config::without_numbers(&err.to_string())
-                )
+                format!("ingest.listen {}: {}", options.listen, carousel::config::without_numbers(&err))
             })?;
         Ok(Some(Self { address, stats }))
     }

@@ -96,7 +96,7 @@ pub fn listen(
         format!(
             "cannot make the admin socket {}: {}; give [admin] socket a folder that skycached may write",
             path.display(),
-            carousel::config::without_numbers(&err.to_string())
+            carousel::config::without_numbers(&err)
         )
     };
     if let Some(folder) = path.parent() {

@@ -264,7 +264,7 @@ fn free_or_not(about: String, key: &str, tried: std::io::Result<()>) -> Finding 
     match tried {
         Ok(()) => Finding::fine(about, format!("{key}: free")),
         Err(err) => {
-            let why = carousel::config::without_numbers(&err.to_string());
+            let why = carousel::config::without_numbers(&err);
             Finding::new(Severity::Error, about, format!("{key}: {why}"), listen::advice(&err))
         }
     }

@@ -85,7 +85,7 @@ impl Installer for Program {
                     let _ = child.wait();
                     break Err(format!("{name}: not done after {} s", PATIENCE.as_secs()));
                 }
-                Err(err) => break Err(format!("{name}: {}", without_numbers(&err.to_string()))),
+                Err(err) => break Err(format!("{name}: {}", without_numbers(&err))),
             }
         };
         match ended {
@@ -110,7 +110,7 @@ fn why_not(name: &str, err: &std::io::Error) -> String {
         }
         ErrorKind::NotFound => "there is no such program".to_owned(),
         ErrorKind::PermissionDenied => "this user may not execute it".to_owned(),
-        _ => without_numbers(&err.to_string()),
+        _ => without_numbers(err),
     };
     format!("{name}: {why}")
 }

@@ -86,7 +86,7 @@ impl SourceError {
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let error = carousel::config::without_numbers(&self.error.to_string());
+        let error = carousel::config::without_numbers(&self.error);
         write!(f, "cannot receive {}: {}: {error}; {}", self.group, self.step, self.fix())
     }
 }

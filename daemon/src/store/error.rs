@@ -53,7 +53,7 @@ impl std::fmt::Display for StoreError {
                 )
             }
             Self::Folder(path, err) => {
-                let why = carousel::config::without_numbers(&err.to_string());
+                let why = carousel::config::without_numbers(err);
                 write!(f, "{}: {why}; [store] path must be a folder that skycached may write", path.display())
             }
             Self::LargerThanQuota { length } => {

@@ -25,9 +25,8 @@ pub(super) fn catalog(
     let mut written = Vec::new();
     for document in announced.iter().chain(&catalog.documents).chain(&catalog.files) {
         let path = out.join(&document.file);
-        let failed = |err: std::io::Error| {
-            format!("{}: {}", path.display(), carousel::config::without_numbers(&err.to_string()))
-        };
+        let failed =
+            |err: std::io::Error| format!("{}: {}", path.display(), carousel::config::without_numbers(&err));
         std::fs::create_dir_all(path.parent().unwrap_or(out)).map_err(failed)?;
         std::fs::write(&path, &document.bytes).map_err(failed)?;
         eprintln!("{}: {}", path.display(), document.uri);

@@ -220,7 +220,7 @@ fn pretty(document: &serde_json::Value) -> String {
 fn print(text: &str) -> Result<(), String> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(format!("stdout: {}", ::carousel::config::without_numbers(&err.to_string())))
+            Err(format!("stdout: {}", ::carousel::config::without_numbers(&err)))
         }
         _ => Ok(()),
     }

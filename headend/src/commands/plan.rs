@@ -63,9 +63,8 @@ pub(super) fn plan(arguments: &cli::Plan) -> Result<(), String> {
     let refusal = plan.as_ref().and_then(Plan::refusal).or_else(|| asked.refusal());
     if let Some(path) = &arguments.html {
         let page = chart::page(&config, clocks.wall(), plan.as_ref(), &asked, simulated.as_ref());
-        std::fs::write(path, page).map_err(|err| {
-            format!("{}: {}", path.display(), carousel::config::without_numbers(&err.to_string()))
-        })?;
+        std::fs::write(path, page)
+            .map_err(|err| format!("{}: {}", path.display(), carousel::config::without_numbers(&err)))?;
         eprintln!("{}: written", path.display());
     } else if arguments.json {
         let to_json =

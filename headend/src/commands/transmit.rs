@@ -132,9 +132,8 @@ pub(super) fn send(
 /// A file that cannot be written, packages that cannot be read.
 pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), String> {
     let extension = out.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-    let failed = |err: std::io::Error| {
-        format!("{}: {}", out.display(), carousel::config::without_numbers(&err.to_string()))
-    };
+    let failed =
+        |err: std::io::Error| format!("{}: {}", out.display(), carousel::config::without_numbers(&err));
     let refused = |what: &str| Err(format!("{}: {what}", out.display()));
     let has_packets = config.multiplex.as_ref().is_some_and(|it| it.carry != Carry::Gse);
     let is_pcap = match extension.as_deref() {

@@ -22,7 +22,7 @@ impl FilledFolder {
     /// # Errors
     /// One line: a folder that cannot be made or read.
     pub(crate) fn open(path: &Path, max_files: usize, max_bytes: u64) -> Result<Self, String> {
-        let failed = |err: io::Error| format!("{}: {}", path.display(), without_numbers(&err.to_string()));
+        let failed = |err: io::Error| format!("{}: {}", path.display(), without_numbers(&err));
         fs::create_dir_all(path).map_err(failed)?;
         let root = path.canonicalize().map_err(failed)?;
         let ledger = Ledger::of(&root, max_files, max_bytes).map_err(failed)?;

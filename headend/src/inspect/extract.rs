@@ -37,9 +37,8 @@ impl Extractor {
     /// # Errors
     /// Those of the system, with the folder's name.
     pub fn new(folder: &Path) -> Result<Self, String> {
-        fs::create_dir_all(folder).map_err(|err| {
-            format!("{}: {}", folder.display(), carousel::config::without_numbers(&err.to_string()))
-        })?;
+        fs::create_dir_all(folder)
+            .map_err(|err| format!("{}: {}", folder.display(), carousel::config::without_numbers(&err)))?;
         Ok(Self {
             folder: folder.to_owned(),
             versions: HashMap::new(),
@@ -80,9 +79,8 @@ impl Extractor {
             file_name.push(format!("~{version}"));
             path.set_file_name(file_name);
         }
-        let failed = |err: std::io::Error| {
-            format!("{}: {}", path.display(), carousel::config::without_numbers(&err.to_string()))
-        };
+        let failed =
+            |err: std::io::Error| format!("{}: {}", path.display(), carousel::config::without_numbers(&err));
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed)?;
         }

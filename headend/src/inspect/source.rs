@@ -117,7 +117,7 @@ fn listen(
     stop: &Arc<AtomicBool>,
 ) -> Result<Report, String> {
     let socket = join(address, interface).map_err(|err| {
-        let why = carousel::config::without_numbers(&err.to_string());
+        let why = carousel::config::without_numbers(&err);
         format!("{address}: {why}; name an interface that is up with --interface, or check with `ip addr`")
     })?;
     let start = Instant::now();
@@ -136,7 +136,7 @@ fn listen(
                         | std::io::ErrorKind::Interrupted
                 ) => {}
             Err(err) => {
-                return Err(format!("{address}: {}", carousel::config::without_numbers(&err.to_string())));
+                return Err(format!("{address}: {}", carousel::config::without_numbers(&err)));
             }
         }
     }

@@ -26,10 +26,7 @@ impl Groups {
     pub(super) fn join(groups: &[SocketAddr], interface: &str) -> Result<Self, String> {
         let joined = groups.iter().map(|&group| {
             let failed = |err: std::io::Error| {
-                format!(
-                    "[multiplex] forward: {group}: {}",
-                    carousel::config::without_numbers(&err.to_string())
-                )
+                format!("[multiplex] forward: {group}: {}", carousel::config::without_numbers(&err))
             };
             let socket = join(group, interface).map_err(failed)?;
             socket.set_nonblocking(true).map_err(failed)?;
@@ -57,7 +54,7 @@ impl Groups {
                     Err(err) => {
                         return Err(format!(
                             "[multiplex] forward: {group}: {}",
-                            carousel::config::without_numbers(&err.to_string())
+                            carousel::config::without_numbers(&err)
                         ));
                     }
                 }

@@ -370,7 +370,7 @@ pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String
         match inside.map(|it| it as &(dyn std::error::Error + 'static)).or_else(|| cause.source()) {
             Some(inner) => cause = inner,
             None => {
-                let text = without_numbers(&cause.to_string());
+                let text = without_numbers(cause);
                 let looked_up = text.strip_prefix("failed to lookup address information: ");
                 return looked_up
                     .map_or_else(|| text.clone(), |why| format!("the host has no address: {why}"));

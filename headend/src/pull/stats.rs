@@ -179,7 +179,7 @@ impl From<PullFailure> for Failed {
 
 impl From<io::Error> for Failed {
     fn from(err: io::Error) -> Self {
-        Self::new(PullFailure::Io, without_numbers(&err.to_string()))
+        Self::new(PullFailure::Io, without_numbers(&err))
     }
 }
 

@@ -230,15 +230,14 @@ fn of_destination(destination: SocketAddr, err: &io::Error) -> io::Error {
             format!("no route to {destination}; {}", no_route(destination))
         }
         io::ErrorKind::AddrNotAvailable if err.raw_os_error().is_none() => err.to_string(),
-        _ => format!("sending to {destination}: {}", without_numbers(&err.to_string())),
+        _ => format!("sending to {destination}: {}", without_numbers(err)),
     };
     io::Error::new(err.kind(), what)
 }
 
 fn open_v4(output: &Output) -> Result<Socket, String> {
     let socket = new_socket(Domain::IPV4)?;
-    let failed =
-        |what: &str, err: io::Error| format!("[output] {what}: {}", without_numbers(&err.to_string()));
+    let failed = |what: &str, err: io::Error| format!("[output] {what}: {}", without_numbers(&err));
     bind(&socket, output, true)?;
     socket.set_multicast_ttl_v4(u32::from(output.ttl)).map_err(|err| failed("ttl", err))?;
     socket.set_ttl_v4(u32::from(output.ttl.max(1))).map_err(|err| failed("ttl", err))?;
@@ -260,8 +259,7 @@ fn open_v4(output: &Output) -> Result<Socket, String> {
 
 fn open_v6(output: &Output) -> Result<Socket, String> {
     let socket = new_socket(Domain::IPV6)?;
-    let failed =
-        |what: &str, err: io::Error| format!("[output] {what}: {}", without_numbers(&err.to_string()));
+    let failed = |what: &str, err: io::Error| format!("[output] {what}: {}", without_numbers(&err));
     bind(&socket, output, false)?;
     socket.set_multicast_hops_v6(u32::from(output.ttl)).map_err(|err| failed("ttl", err))?;
     socket.set_tclass_v6(u32::from(output.dscp) << 2).map_err(|err| failed("dscp", err))?;
@@ -300,7 +298,7 @@ fn refused_interface(output: &Output, err: &io::Error) -> String {
 fn bind(socket: &Socket, output: &Output, is_v4: bool) -> Result<(), String> {
     let Some(source) = output.source.filter(|it| it.is_ipv4() == is_v4) else { return Ok(()) };
     socket.bind(&SocketAddr::new(source, 0).into()).map_err(|err| {
-        let why = without_numbers(&err.to_string());
+        let why = without_numbers(&err);
         format!(
             "[output] source {source}: {why}; `ip address add {source} dev lo` gives this machine the address"
         )
@@ -309,7 +307,7 @@ fn bind(socket: &Socket, output: &Output, is_v4: bool) -> Result<(), String> {
 
 fn new_socket(domain: Domain) -> Result<Socket, String> {
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
-        .map_err(|err| format!("UDP socket: {}", without_numbers(&err.to_string())))?;
+        .map_err(|err| format!("UDP socket: {}", without_numbers(&err)))?;
     // Less than asked for is no failure: the kernel caps it at net.core.wmem_max.
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     Ok(socket)
