@@ -407,6 +407,45 @@ async fn what_is_described_and_has_passed_is_a_gap_and_not_waited_for() {
     assert!(!has_gap());
 }
 
+/// Static file servers answer ranges with an open end with 416, or beyond the file (`findings/open-ranges-of-static-servers.sh`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_ranges_that_an_origin_misreads_are_answered_from_the_file() {
+    let asked_for = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked_for);
+    let url = origin(move |head| {
+        let range = head.lines().find_map(|it| it.strip_prefix("range: ").or(it.strip_prefix("Range: ")));
+        log.lock().unwrap().push(range.map(str::to_owned));
+        match range {
+            Some("bytes=-3") => response(&["416 No", "Content-Length: 0"], ""),
+            Some("bytes=4-500") => {
+                response(&["206 Part", "Content-Range: bytes 4-500/7", "Content-Length: 3"], "end")
+            }
+            _ => response(&["200 OK", "Content-Length: 7", "ETag: \"a\""], "the end"),
+        }
+    });
+    let tested = server(Http::default(), &[], Some(url));
+    let answer = async |name: &str, range: &str| {
+        let (target, head) = (target(name), head("GET", "/", &[("range", range)]));
+        let (status, fields) = match tested.server.object(&asked(&tested.server, &target, &head)).await {
+            Outcome::Passed(response, _) | Outcome::Response(response) => {
+                (response.status(), response.headers().clone())
+            }
+            Outcome::Stored(object, _) => {
+                let (status, fields, _) = Head::of_stored(&object).respond(&head.method, &head.headers);
+                (status, fields)
+            }
+            _ => panic!("it is fetched"),
+        };
+        (status.as_u16(), fields[header::CONTENT_RANGE].to_str().unwrap().to_owned())
+    };
+    assert_eq!(answer("h/a.mp4", "bytes=-3").await, (206, "bytes 4-6/7".to_owned()));
+    assert_eq!(answer("h/b.mp4", "bytes=4-500").await, (206, "bytes 4-6/7".to_owned()));
+    assert_eq!(
+        *asked_for.lock().unwrap(),
+        [Some("bytes=-3".to_owned()), None, Some("bytes=4-500".to_owned())]
+    );
+}
+
 /// RFC 9111 section 4.3.2: `If-Match` is not for a cache to judge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_for_another_version_than_the_one_held_asks_the_origin() {

@@ -16,6 +16,7 @@ use super::kind::{MediaKind, may_be_media, media_kind};
 use super::options::SurrogateFields;
 use super::phase::{self, Phases, Seen};
 use super::policy;
+use super::ranges::end_within_length;
 use super::spans::Part;
 use super::watch::{Audience, LOOK, Watch};
 use crate::caching::{self, Exchange, Keep, NotKept, SurrogateKeys, Validators};
@@ -98,10 +99,28 @@ fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
     }
 }
 
+/// Whether an origin refuses the last bytes of a file. Only an empty one has none (RFC 9110 section 14.1.2), but http-server refuses all
+/// suffix ranges, and send (Express) those that are longer than the file.
+fn is_suffix_refused(ask: &Ask, reply: &Reply) -> bool {
+    let range = ask.range.as_ref().and_then(|it| it.to_str().ok()).unwrap_or("");
+    let is_suffix =
+        range.strip_prefix("bytes=-").is_some_and(|it| it.trim_matches('0') != "" && !it.contains(','));
+    let is_empty =
+        caching::text(&reply.headers, header::CONTENT_RANGE).is_some_and(|it| it.trim().ends_with("*/0"));
+    is_suffix && reply.status == StatusCode::RANGE_NOT_SATISFIABLE && !is_empty
+}
+
 impl Filler {
     /// Asks, and begins to receive what is to be received.
-    pub(super) async fn exchange(self: &Arc<Self>, key: &ObjectKey, url: &str, ask: Ask) -> FillResult {
-        match self.request(key, url, &ask).await {
+    pub(super) async fn exchange(self: &Arc<Self>, key: &ObjectKey, url: &str, mut ask: Ask) -> FillResult {
+        let mut reply = self.request(key, url, &ask).await;
+        if let Ok(refusal) = &reply
+            && is_suffix_refused(&ask, refusal)
+        {
+            ask.range = None;
+            reply = self.request(key, url, &ask).await;
+        }
+        match reply {
             Ok(reply) => self.take(key, url, reply, ask),
             Err(OriginError::Status(status)) => FillResult::Refused(status),
             Err(err) => {
@@ -119,6 +138,9 @@ impl Filler {
     /// Decides what becomes of a response, and begins to receive what is to be received.
     fn take(self: &Arc<Self>, key: &ObjectKey, url: &str, reply: Reply, ask: Ask) -> FillResult {
         let mut fields = dated(&reply.headers);
+        if reply.status == StatusCode::PARTIAL_CONTENT {
+            end_within_length(&mut fields);
+        }
         let pass = |reply, headers, why| FillResult::Passed(Box::new(Passed { headers, reply, why }));
         match self.use_of(&reply, &mut fields, &ask) {
             Use::Judged => {}

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::CONTENT_RANGE;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
 
 use super::client::{Client, OriginError, Reply};
@@ -120,6 +120,23 @@ pub(crate) fn parse_content_range(text: &str) -> Option<Range<u64>> {
     (start <= last).then_some(start..last.checked_add(1)?)
 }
 
+/// Corrects a `Content-Range` that ends beyond the complete length, which makes it invalid (RFC 9110 section 14.4), where
+/// `Content-Length` says that the body ends with the object: Sanic repeats the end that was asked for.
+pub(super) fn end_within_length(fields: &mut HeaderMap) {
+    let text = |name| fields.get(name).and_then(|it| it.to_str().ok());
+    let corrected = || {
+        let said = text(CONTENT_RANGE)?;
+        let range = parse_content_range(said)?;
+        let length: u64 = said.rsplit_once('/')?.1.trim().parse().ok()?;
+        let body: u64 = text(CONTENT_LENGTH)?.trim().parse().ok()?;
+        let is_beyond = range.end > length && range.start.checked_add(body) == Some(length) && body > 0;
+        is_beyond.then(|| format!("bytes {}-{}/{length}", range.start, length - 1))
+    };
+    if let Some(corrected) = corrected().and_then(|it| it.parse().ok()) {
+        fields.insert(CONTENT_RANGE, corrected);
+    }
+}
+
 fn boundary_of(content_type: &str) -> Option<String> {
     let (kind, parameters) = content_type.split_once(';')?;
     if !kind.trim().eq_ignore_ascii_case("multipart/byteranges") {
@@ -164,6 +181,28 @@ fn parse_multipart(all: &Bytes, boundary: &str) -> Vec<(u64, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_content_range_beyond_the_file_ends_with_it() {
+        for (said, body, expected) in [
+            ("bytes 4-500/31", Some("27"), "bytes 4-30/31"),
+            ("bytes 0-99/31", Some("31"), "bytes 0-30/31"),
+            // It does not end with the file, or nothing says so.
+            ("bytes 4-500/31", Some("26"), "bytes 4-500/31"),
+            ("bytes 4-500/31", None, "bytes 4-500/31"),
+            ("bytes 31-500/31", Some("0"), "bytes 31-500/31"),
+            ("bytes 4-500/*", Some("27"), "bytes 4-500/*"),
+            ("bytes 4-30/31", Some("27"), "bytes 4-30/31"),
+        ] {
+            let mut fields = HeaderMap::new();
+            fields.insert(CONTENT_RANGE, said.parse().unwrap());
+            if let Some(body) = body {
+                fields.insert(CONTENT_LENGTH, body.parse().unwrap());
+            }
+            end_within_length(&mut fields);
+            assert_eq!(fields[CONTENT_RANGE], expected, "{said} with {body:?}");
+        }
+    }
 
     #[test]
     fn content_ranges_and_multipart() {
