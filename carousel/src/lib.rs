@@ -72,9 +72,9 @@
 //! A module imports modules of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: bytes, config, eviction, growing, limits, reason, repair, time
+//! floor 0: bytes, eviction, growing, limits, reason, repair, time
 //! floor 1: digest, ip, lct, manifest, name, xml
-//! floor 2: alc, capture, fec, query, trust, ts
+//! floor 2: alc, capture, config, fec, query, trust, ts
 //! floor 3: command, dsmcc, dvbi, firmware, flute, gse, mabr, mpe, nip, route
 //! floor 4: multiplex
 //! ```

@@ -137,7 +137,7 @@ impl Worker {
             let mut hot = self.hot.borrow_mut();
             let hit = hot.under(generation).get(request.uri(), request.headers(), clock::now());
             drop(hot);
-            // What contradicts the version held may be for the origin to judge.
+            // A condition that contradicts the version held may be for the origin to judge.
             let hit = hit.filter(|it| it.status != StatusCode::PRECONDITION_FAILED);
             if let Some(Hit { status, fields, send, object, body, route }) = hit {
                 let mut exchange = exchange;
@@ -212,7 +212,7 @@ impl Worker {
         })
     }
 
-    /// Says in the span of a request what it was, and what became of it.
+    /// Records the request and its result in its span.
     fn describe(
         &self,
         exchange: &mut Exchange,
@@ -251,8 +251,8 @@ impl Worker {
         }
     }
 
-    /// A body on its way out: by the socket if that can send files, and with what its line of the log and its measurement need
-    /// if anybody wants them.
+    /// A body on its way out: by the socket if that can send files, and with the data for its log line and its measurement if
+    /// these are wanted.
     fn logged(
         self: &Rc<Self>,
         mut body: PlayerBody,
@@ -418,7 +418,7 @@ impl Worker {
     /// The object that a request names, if its client may have it.
     ///
     /// # Errors
-    /// The response that says why there is none.
+    /// The response without an object.
     fn named(
         &self,
         head: &Parts,
@@ -442,7 +442,7 @@ impl Worker {
         let target = server.likeliest(targets, head);
         let rules = target::access_rules(&target, &routes, || server.origins.url_for(&target.full));
         for rule in &rules {
-            // Whoever takes the box off the net must not stop the time of tokens: without a date they count as expired.
+            // Taking the box off the net must not stop the time of tokens: without a date they count as expired.
             let now = clock::date().map_or(u64::MAX, WallTime::unix_seconds);
             if let Err(why) = server.shared.access.check(rule, link.peer, uri.path(), token.as_deref(), now) {
                 tracing::debug!(peer = %link.peer, %why, key = %target.key, "a player may not have this");
@@ -550,7 +550,7 @@ impl Worker {
     ) -> Response<PlayerBody> {
         let head = asked.head;
         let takes_gzip = takes_gzip(&head.headers);
-        // What depends on the moment is not remembered.
+        // Answers that depend on the moment are not remembered.
         let meta = object.meta();
         let may_be_manifest =
             text.is_some() || manifest::may_be(meta.key.as_str(), meta.content_type.as_deref());
@@ -563,7 +563,7 @@ impl Worker {
         let is_momentary = is_of_moment || (is_steered && rewriting.is_some());
         self.stats.manifest(rewriting);
         if known.is_manifest() && !object.is_read() {
-            // Of an earlier run: what it lists can be prefetched from now on.
+            // A manifest of an earlier run: its segments can be prefetched from now on.
             let (server, object) = (Arc::clone(&self.server), Arc::clone(object));
             self.server.runtime.spawn_blocking(move || server.shared.manifests.learn(&object));
         }
@@ -582,7 +582,7 @@ impl Worker {
         if head.method == Method::GET
             && is_for_all
             && !is_momentary
-            // The next who asks so may be somebody else.
+            // The next such request may come from another client.
             && !asked.is_guarded
             // Other routes may guard it.
             && asked.generation == self.server.origins.generation()
@@ -663,13 +663,13 @@ fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody
     if head.version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
         return wrong("HTTP/1.0 has no Transfer-Encoding");
     }
-    // Who has seen it may have sent it again.
+    // An observer may have sent it again.
     let is_safe = matches!(head.method, Method::GET | Method::HEAD) && is_whole;
     if !is_safe && head.extensions.get::<Early>().is_some() {
         let line = "early data has GET and HEAD only: ask again after the handshake";
         return Some((Refusal::EarlyData, plain(StatusCode::TOO_EARLY, line)));
     }
-    // A tunnel would reach anybody; an echo of the request would show what scripts must not read.
+    // A tunnel would reach any host; an echo of the request would show what scripts must not read.
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));

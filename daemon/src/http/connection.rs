@@ -52,7 +52,7 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 pub(super) const PAUSE: Duration = Duration::from_secs(900);
 /// Time after the end was said for a request that is on its way already. Its response says that it is the last.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
-/// The same for who has just connected, and is about to ask for the first time.
+/// The same for a client that has just connected, and is about to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// Time for a TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,7 +116,7 @@ const SEND_BUFFER_BYTES: usize = 512 << 10;
 /// State that a connection's requests share.
 pub(super) struct Link {
     pub(super) peer: IpAddr,
-    /// Of a plain connection: its socket sends files.
+    /// Outbox of a plain connection: its socket sends files.
     pub(super) outbox: Option<Rc<Outbox>>,
     /// Bytes read and written, as HTTP sees them.
     counted: Rc<Outbox>,
@@ -125,13 +125,13 @@ pub(super) struct Link {
     /// A request had a body, of which hyper may not have read all when it is answered.
     pub(super) has_had_body: Cell<bool>,
     pub(super) is_tls: bool,
-    /// Of HTTP/2 and HTTP/3: requests beside each other.
+    /// Concurrent requests of HTTP/2 and HTTP/3.
     pub(super) multiplexed: Option<Box<Multiplexed>>,
 }
 
 impl Link {
-    /// hyper has nothing to do and nothing in hand, so the connection can go on without it. After a request with a body that
-    /// is not certain: what is left of it must not be taken for a request.
+    /// hyper has nothing to do and nothing in hand, so the connection can continue without it. After a request with a body that
+    /// is not certain: the rest of the body must not be taken for a request.
     fn is_idle(&self, outbox: &Outbox) -> bool {
         self.active.get() == 0 && outbox.is_clean() && !outbox.has_begun() && !self.has_had_body.get()
     }
@@ -144,7 +144,7 @@ impl Link {
         Rc::new(Self { peer, outbox, counted, active, has_had_body, is_tls, multiplexed: None })
     }
 
-    /// Of HTTP/2 over TLS, or of HTTP/3.
+    /// A link of HTTP/2 over TLS, or of HTTP/3.
     pub(super) fn multiplexed(peer: IpAddr) -> Rc<Self> {
         Rc::new(Self {
             peer,
@@ -184,7 +184,7 @@ impl Link {
     /// A response has gone, whole or not.
     pub(super) fn ends(&self) {
         self.active.set(self.active.get() - 1);
-        // What came meanwhile was the request's body.
+        // The bytes that came meanwhile were the request's body.
         if self.has_had_body.get() {
             self.has_read();
         }
@@ -375,7 +375,7 @@ fn note_http1_end(worker: &Worker, link: &Link, ended: hyper::Result<()>, start:
     }
 }
 
-/// Lets `work` go on for as long as the client is well; `None`: it was too slow, or is gone.
+/// Runs `work` for as long as the client is not too slow; `None`: it was too slow, or is gone.
 async fn watched<T>(
     work: impl Future<Output = T>,
     worker: &Worker,
@@ -472,7 +472,7 @@ pub(super) async fn secure(
     let Ok(wire) = Wire::new(stream, Rc::clone(&sent)) else { return };
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(TokioIo::new(wire))).await {
         Ok(Ok(stream)) => stream,
-        // Who connects and says nothing (a health check) has not tried.
+        // A client that connects and sends nothing (a health check) has not failed.
         Ok(Err(_)) if sent.bytes_in.get() == 0 => return,
         Ok(Err(err)) => return worker.refuse_handshake(peer, &format!("TLS: {err}")),
         Err(_) => return worker.refuse_handshake(peer, "TLS: timed out"),
@@ -606,7 +606,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(pulse.look(&outbox, 1), Health::Paused(SLOW_FOR));
-        // One who waits for us is not slow, however long.
+        // A client that waits for the box is not slow, however long.
         outbox.is_blocked.set(false);
         assert_eq!(pulse.look(&outbox, 1), Health::Well);
     }

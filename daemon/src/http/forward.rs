@@ -1,4 +1,4 @@
-//! Requests that go on to an origin past the cache, and responses that are for one player alone.
+//! Requests that are passed to an origin past the cache, and responses that are for one player alone.
 
 use carousel::name::ObjectKey;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -85,14 +85,14 @@ impl HttpServer {
                 None if target.starts_with('/') => format!("{host}{target}"),
                 None => format!("{host}/{folder}/{target}"),
             };
-            // Only its own: nobody empties another's cache.
+            // Only its own: a client must not empty another's cache.
             targets.extend(
                 ObjectKey::from_kept(&absolute).ok().filter(|it| it.as_str().split('/').next() == Some(host)),
             );
         }
         for target in targets {
             self.shared.store.remove_all(&target, EvictReason::Purged);
-            // What is on its way was sent before.
+            // A request in flight was sent before.
             for variant in variants_of(&target) {
                 let flight = self.shared.flights.get(variant.as_str()).filter(|it| it.sent.is_some());
                 if let Some(flight) = flight {
@@ -102,7 +102,7 @@ impl HttpServer {
         }
     }
 
-    /// A response for one player as it comes; of a manifest, with its URLs mapped. Also what became of them.
+    /// A response for one player as it comes; of a manifest, with its URLs mapped. Also returns the result of the mapping.
     pub(super) async fn handed_on(
         &self,
         passed: Passed,
@@ -148,7 +148,7 @@ impl HttpServer {
             };
             first.extend(piece);
             if pushed.is_err() || (is_end && rewriter.is_manifest() != Some(true)) {
-                // What cannot be decoded goes on as it came.
+                // A body that cannot be decoded is passed on as it came.
                 let status = reply.status;
                 let why = pushed.err().filter(|_| is_surely);
                 let headers = with_traces(headers, why);
@@ -194,7 +194,7 @@ impl HttpServer {
             let url = Client::of(named, asked.is_tls).map(|it| it.url(&path));
             (url.unwrap_or(path), it.cdn.clone())
         });
-        // What a player was sent here for stays in its session.
+        // A player that was sent here stays in its session.
         let own = asked.elsewhere.and_then(|_| asked.target.route());
         let routes = self.origins.routes();
         let mapped = || routes.iter().filter(|route| own.is_none() && route.rewrite).chain(own);
@@ -222,7 +222,7 @@ fn not_rewritten(passed: Passed, why: Option<Rewriting>) -> (Response<PlayerBody
     (head::response(status, with_traces(headers, why), PlayerBody::passed(reply)), why)
 }
 
-/// Fields of a response that was not kept, with those that tell its way.
+/// Fields of a response that was not kept, with those of its way.
 fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>) -> HeaderMap {
     headers.append(header::VIA, HeaderValue::from_static(head::VIA));
     let detail = rewriting.map_or("", Rewriting::detail);
@@ -233,7 +233,7 @@ fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>) -> HeaderMa
     headers
 }
 
-/// A response that is for nobody else goes on as it comes.
+/// A response that is not shared is passed on as it comes.
 fn handed_on(passed: Passed) -> Response<PlayerBody> {
     let Passed { headers, reply, .. } = passed;
     let status = reply.status;

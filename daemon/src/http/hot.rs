@@ -1,5 +1,5 @@
-//! Responses of a worker's last seconds: the object, the head that it gets, and the body if it is small. For as long as
-//! [`LIFETIME`] a hit asks nobody else: no lock, no system call but the one that sends.
+//! Responses of a worker's last seconds: the object, its head, and the body if it is small. For [`LIFETIME`] a hit takes no
+//! lock and makes no system call but the send.
 //!
 //! An object that has left the index is never served from here ([`StoredObject::is_current`]); one that is stale neither. Nothing
 //! is served by routes that were taken over since: another configuration may guard what this one gave to everybody.

@@ -77,7 +77,7 @@ impl HttpServer {
                 first_byte(pieces)
             }
         };
-        // Who waits for the first byte counts as a reader: the fetch goes on.
+        // A request that waits for the first byte counts as a reader: the fetch continues.
         let _reader = (first != LAST_BYTE).then(|| flight.partial().reader(first));
         // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
         let is_empty = flight.length == Some(0) && flight.sent.is_some();
@@ -197,8 +197,8 @@ impl HttpServer {
         range::growing(request.get(header::RANGE)?.to_str().ok()?)
     }
 
-    /// A range of an object that grows: when all of it is there (HLS second edition, section 6.2.6), or as it comes if it goes on
-    /// to the object's end (RFC 8673 section 2).
+    /// A range of an object that grows: when all of it is there (HLS second edition, section 6.2.6), or as it comes if it
+    /// extends to the object's end (RFC 8673 section 2).
     async fn growing(
         self: &Arc<Self>,
         flight: Arc<Flight>,
@@ -222,7 +222,7 @@ impl HttpServer {
     }
 
     /// As [`Self::wait`]; for a live object that an origin may have too for no longer than half its duration: the link has lost
-    /// something of it, or nobody sends it any more.
+    /// a part of it, or it is no longer sent.
     async fn wait_or_turn(&self, flight: &Arc<Flight>, offset: u64, asked: &Asked<'_>) -> Waited {
         let target_ms = self.shared.manifests.live_target_ms(&flight.key);
         let target_ms = target_ms.filter(|_| flight.is_carried() && self.other_source(asked).is_some());

@@ -128,7 +128,7 @@ pub const HAS_HTTP3: bool = cfg!(feature = "http3");
 
 /// Methods that are answered from the cache.
 const METHODS: &str = "GET, HEAD, OPTIONS";
-/// Time for which a player waits for a byte before repair is asked to hurry.
+/// Time for which a player waits for a byte before repair is expedited.
 const HASTE: Duration = Duration::from_millis(300);
 
 /// Time for which a player waits for a byte of an origin: its own limits end a response that does not come.
@@ -304,7 +304,7 @@ impl HttpServer {
         self.lost_segments.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Measurements of players, if anybody wants them.
+    /// Measurements of players, if they are configured.
     pub const fn qoe(&self) -> Option<&Arc<Qoe>> {
         self.shared.qoe.as_ref()
     }

@@ -124,7 +124,7 @@ impl HttpServer {
             None => route_of(&routes, full)?,
         };
         let cdn_base = route.cdn_base.as_ref()?;
-        // Where the box stands in for the CDN by its name, a redirect would lead back to the box.
+        // Where the box stands in for the CDN by its name, a redirect would lead to the box itself.
         (!is_same_host(cdn_base, asked)).then(|| {
             let url = format!("{cdn_base}{rest}");
             Some(asked.target.as_spelled(url.clone())).filter(|it| is_uri(it)).unwrap_or(url)
@@ -141,7 +141,7 @@ fn is_uri(text: &str) -> bool {
     text.bytes().all(is_one) && text.split('%').skip(1).all(is_escape)
 }
 
-/// Whether a URL is of the host that a request names. Ports tell two servers apart where both are given.
+/// Whether a URL is of the host that a request names. Ports distinguish two servers where both are given.
 fn is_same_host(url: &str, asked: &Asked<'_>) -> bool {
     let of_url =
         url.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.parse::<Authority>().ok());
@@ -176,7 +176,7 @@ mod tests {
         Http { wait_ms: 1, max_connections: PLACES, prefetch_segments: 0, ..Http::default() }
     }
 
-    /// Of an origin that answers with this status, with a CDN and without.
+    /// Routes to an origin that answers with this status, with a CDN and without.
     fn routes(status: &'static str) -> (Vec<Route>, String, Arc<AtomicUsize>) {
         let count = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&count);
@@ -247,13 +247,13 @@ mod tests {
         for (path, rest) in [("%7e%2f", "%7e%2f"), ("a%", "a%25"), ("a%22|", "a%22%7C")] {
             assert_eq!(ask(&worker, &link, "GET", &format!("/vod/{path}"), &[]).await, cdn(rest), "{path}");
         }
-        // Nobody is sent round in a circle, and caches have other parents.
+        // Players are not redirected in a circle, and caches have other parents.
         let at_cdn = [("host", "CDN.example.com")];
         assert_eq!(ask(&worker, &link, "GET", "/vod/3.m4s", &at_cdn).await.0, 200);
         assert_eq!(ask(&worker, &link, "GET", "/vod/4.m4s", &[("via", "1.1 edge")]).await.0, 200);
         assert_eq!(ask(&worker, &link, "GET", "/own/5.m4s", &[]).await.0, 200, "a route without a CDN");
         assert_eq!(ask(&worker, &link, "POST", "/vod/6", &[]).await.0, 200);
-        // What is stale is held, and asked about.
+        // A stale object is held, and validated.
         let name = format!("{}vod/7.m4s", url.trim_start_matches("http://"));
         put(&tested.tested.context.store, &name, b"stale", -1000);
         assert_eq!(ask(&worker, &link, "GET", "/vod/7.m4s", &[]).await.0, 200);

@@ -10,8 +10,8 @@ use crate::clock;
 use crate::delivery::Announced;
 use crate::services::Demand;
 
-/// Time for which a player waits for an object that nobody has announced, though its host is on the air: an FDT Instance that
-/// is on its way has come by then.
+/// Time for which a player waits for an object that is not announced, though its host is on the air: an FDT Instance that is
+/// being sent has come by then.
 const UNANNOUNCED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known of an object that is not here.
@@ -81,8 +81,8 @@ impl Prospects {
             return None;
         }
         let mut patience = self.patience(patience);
-        // Its host is on the air, but nobody has announced it. In the beginning announcements are still coming; later it is
-        // nowhere, and a player must hear so.
+        // Its host is on the air, but it is not announced. At first announcements are still coming; later it does not exist,
+        // and the player must get an answer.
         if !self.is_announced() && self.on_air_ms.is_none() && has_begun {
             patience = patience.min(UNANNOUNCED_PATIENCE);
         }
@@ -119,7 +119,7 @@ mod tests {
         let failed = Some(&Missing::Refused(503));
         let unexpected = Prospects { is_expected: false, ..EXPECTED };
         assert_eq!(after_ms(&unexpected, None, false), None);
-        // Nobody has announced it.
+        // It is not announced.
         assert_eq!(after_ms(&EXPECTED, None, false), Some(10_000), "announcements are still coming");
         assert_eq!(after_ms(&EXPECTED, None, true), Some(2000));
         assert_eq!(after_ms(&EXPECTED, failed, true), Some(2000));

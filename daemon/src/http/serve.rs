@@ -77,7 +77,7 @@ pub(super) enum Outcome {
     Response(Response<PlayerBody>),
 }
 
-/// Of a request that came before the handshake was over: says when it is.
+/// Early data: a request that came before the end of the handshake. Signals that end.
 #[derive(Debug, Clone)]
 pub(super) struct Early(pub(super) watch::Receiver<bool>);
 
@@ -98,13 +98,13 @@ pub(super) struct Asked<'a> {
     pub(super) is_tls: bool,
     /// URL at the content's own host, for players that a rendezvous service has sent here.
     pub(super) elsewhere: Option<&'a str>,
-    /// Fields of the origin's response to this request that are for nobody else.
+    /// Fields of the origin's response that are for this request only.
     pub(super) own_fields: Arc<OwnFields>,
     /// Counts fields that are not passed on.
     pub(super) unpassed_fields: &'a AtomicU64,
     /// Place of its spans.
     pub(super) trace: &'a Trace,
-    /// Its own `traceparent` goes no further: it is ours, or nobody's that we trust.
+    /// Its own `traceparent` goes no further: the client is not trusted to set it, or it is replaced by ours.
     pub(super) hides_trace: bool,
 }
 
@@ -131,7 +131,7 @@ impl Asked<'_> {
         fields
     }
 
-    /// Names that its route adds to those of the usual fields; `None`: all go on.
+    /// Names that its route adds to those of the usual fields; `None`: all are passed on.
     fn request_fields(&self) -> Option<&[String]> {
         self.target.route()?.request_fields.as_deref()
     }
@@ -167,7 +167,7 @@ impl Asked<'_> {
         self.target.route().map(|route| route.surrogate_keys).unwrap_or_default()
     }
 
-    /// Waits until nobody but the client can have sent the request: an origin may do something for it.
+    /// Waits for the end of the TLS handshake: 0-RTT requests may be replays, and an origin may act on them.
     async fn confirmed(&self) {
         let Some(Early(is_over)) = self.head.extensions.get() else { return };
         if is_over.clone().wait_for(|is_over| *is_over).await.is_err() {
@@ -247,7 +247,7 @@ impl HttpServer {
         let Self { shared, .. } = self;
         // Since the last look it may have come.
         shared.manifests.is_lost_of_dash(key, &|it| self.is_here(it), &shared.store, clock::now())
-            // What is still described may come behind newer ones, as the window of a start does.
+            // An object that is still described may come behind newer ones, as the window of a start does.
             && self.time_to_loss(key).is_none_or(|left| left.is_some_and(|it| it.is_zero()))
             && shared.flights.get(key.as_str()).is_none_or(|it| it.is_lost(clock::now()))
             && !shared.store.contains(key.as_str())
@@ -307,7 +307,7 @@ impl HttpServer {
                 Err(missing) => Err(missing),
             };
             match found {
-                // What we waited for has made way for something newer: look again.
+                // The object that was waited for has made way for a newer one: look again.
                 Err(Missing::Again) => {}
                 found => return found,
             }
@@ -315,8 +315,8 @@ impl HttpServer {
         Err(Missing::NotInTime)
     }
 
-    /// The first of at least one target whose key anybody knows, then the byte range asked for; else the first that an origin could
-    /// have.
+    /// The first of at least one target that is cached, in flight or announced, then that of the requested byte range; else the
+    /// first that an origin could have.
     pub(super) fn likeliest(&self, mut targets: Vec<Target>, request: &Parts) -> Target {
         let has_query = targets[0].key.as_str().contains('?');
         let range = request.headers.get(header::RANGE).filter(|_| request.method == Method::GET);
@@ -396,7 +396,7 @@ impl HttpServer {
 
     /// Looks for an object by its own name: in the cache, on its way, at an origin, and at last on the link.
     async fn find_as_named(self: &Arc<Self>, asked: &Asked<'_>, demand: Demand) -> Result<Found, Missing> {
-        // Of a byte range that is an object of its own, no origin knows.
+        // Origins do not know a byte range that is an object of its own.
         let may_ask = self.config.read_through && whole_of(asked.key).is_none();
         let url = asked.url(&self.origins).filter(|_| may_ask);
         if let Some(object) = self.held_of_now(asked, demand, url.is_some()).await {
@@ -485,7 +485,7 @@ impl HttpServer {
         }
         let mut span = asked.trace.span("fetch");
         let fill = self.filler.fill(asked.key, url, self.first_ask(asked, prospects, span.trace()));
-        // A segment of a service that is on the air comes from whoever has it first.
+        // A segment of a service that is on the air comes from the first source that has it.
         let is_race = prospects.on_air_ms.is_some() && !prospects.is_manifest;
         let filled = tokio::select! {
             biased;
@@ -504,7 +504,7 @@ impl HttpServer {
 
     /// A fetch of an object of which nothing is held.
     fn first_ask(&self, asked: &Asked<'_>, prospects: &Prospects, trace: Trace) -> Ask {
-        // Of a live manifest the origin may have a newer version than the one that is announced.
+        // The origin may have a newer version of a live manifest than the one that is announced.
         let is_live_manifest = prospects.live_target_ms.is_some() && prospects.is_manifest;
         // Parts of a manifest could not be rewritten.
         let is_rewritten = prospects.is_manifest && !self.manifest_map(asked).is_empty();
@@ -656,8 +656,8 @@ impl HttpServer {
         }
     }
 
-    /// What is held of an object whose new version has broken off before anything of it was sent, if it may be used while its origin
-    /// fails.
+    /// The held version of an object whose new version has broken off before anything of it was sent, if it may be used while
+    /// its origin fails.
     async fn stale_instead(&self, asked: &Asked<'_>) -> Option<Outcome> {
         let object = self.held(asked.key, &asked.head.headers).await?;
         let may_be_used = is_fresh(&object) || object.staleness(clock::steady()).if_error;

@@ -12,7 +12,7 @@ use crate::origin::testing::{carry, filler_with, key, object, origin, publish, p
 use crate::services::Membership;
 use crate::store::{LiveFacts, ObjectMeta};
 
-/// Nobody waits for what is announced.
+/// Announced objects have no waiting reader.
 fn impatient() -> Http {
     Http { wait_ms: 1, ..Http::default() }
 }

@@ -108,7 +108,7 @@ pub(super) fn targets(
     if authority.is_some_and(is_nip_host) {
         return Ok(vec![by_host(NIP_HOST)?]);
     }
-    // Of a proxy's request (RFC 9112 section 3.2.2): another host's, whatever is here by that path.
+    // The target of a proxy's request (RFC 9112 section 3.2.2): another host's, whatever is here by that path.
     if let Some(authority) = uri.authority().filter(|_| !is_origin_form) {
         return Ok(vec![by_host(authority.as_str())?]);
     }
@@ -143,9 +143,9 @@ pub(super) fn targets(
     Ok(targets)
 }
 
-/// The rules that say who may have an object, by whatever name it is asked for. Of each of its names counts that of the route with
-/// the longest base that it is below: its key, what an origin may read in it, and both of the URL that is asked (`asked`, where an
-/// `[[origin]]` stands for its host).
+/// The access rules of an object, independent of the name by which it is requested. Its names are its key, the key as an origin
+/// may read it, and both forms of the requested URL (`asked`, where an `[[origin]]` replaces its host). For each name, the
+/// route with the longest base above it counts.
 pub(super) fn access_rules<'a>(
     target: &Target,
     routes: &'a [Route],

@@ -57,7 +57,7 @@ pub(super) fn worker(server: &Arc<HttpServer>) -> Rc<Worker> {
     Rc::new(Worker { server: Arc::clone(server), stats, hot: Default::default(), log: None })
 }
 
-/// A connection without TLS that nobody reads.
+/// A connection without TLS and without a reader.
 pub(super) fn link() -> Rc<Link> {
     Link::new("192.0.2.1".parse().unwrap(), &Rc::default(), false)
 }
@@ -71,7 +71,7 @@ pub(super) fn head(method: &str, path: &str, fields: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-/// What is asked for by its path.
+/// The target of a request by path.
 pub(super) fn target(name: &str) -> Target {
     Target::new(testing::key(name), Form::Path)
 }

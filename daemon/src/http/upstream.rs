@@ -74,7 +74,7 @@ const PASSED: [&str; 50] = [
     "x-requested-with",
 ];
 
-/// Fields that change which request an origin believes to have got, or whose: never passed on.
+/// Fields that change the method, URL or client that an origin reads from a request: never passed on.
 const NEVER_PASSED: [&str; 16] = [
     "cf-connecting-ip",
     "client-ip",
@@ -94,8 +94,8 @@ const NEVER_PASSED: [&str; 16] = [
     "x-rewrite-url",
 ];
 
-/// Takes out of the fields of a request those that do not go on to an origin. `is_shared`: others may get the response.
-/// `extra`: the only names beside the usual ones, if the route has a list; `*` is all. Gives back how many were taken out.
+/// Removes the fields of a request that are not passed to an origin. `is_shared`: others may get the response. `extra`: the
+/// only names beside the usual ones, if the route has a list; `*` is all. Returns how many were removed.
 pub(super) fn keep_passed(fields: &mut HeaderMap, is_shared: bool, extra: Option<&[String]>) -> u64 {
     let passes_all = !is_shared || extra.is_none_or(|extra| extra.iter().any(|it| it == "*"));
     let passes = |name: &HeaderName| {
@@ -119,8 +119,8 @@ fn is_among(name: &str, extra: Option<&[String]>) -> bool {
     extra.is_some_and(|extra| extra.iter().any(|it| it.eq_ignore_ascii_case(name)))
 }
 
-/// Values in the request for an origin that nobody expects there: neither of usual fields nor of those that the route names. A
-/// response that repeats one is for this player alone.
+/// Values of request fields that are neither standard nor listed by the route. A response that repeats one is for this player
+/// alone.
 pub(super) fn unusual_values(fields: &HeaderMap, extra: Option<&[String]>) -> Vec<HeaderValue> {
     let is_unusual = |name: &HeaderName| {
         !is_usual(name.as_str()) && !is_among(name.as_str(), extra) && *name != header::HOST
@@ -170,7 +170,7 @@ fn forward(fields: &mut HeaderMap, mode: Forwarded, peer: IpAddr, host: Option<&
     }
     append(fields, "forwarded", &element);
     append(fields, "x-forwarded-for", &peer.to_string());
-    // Of several proxies the first has seen the player's own request.
+    // The first of several proxies has seen the player's own request.
     for (name, value) in [("x-forwarded-proto", Some(proto)), ("x-forwarded-host", host)] {
         let name = HeaderName::from_static(name);
         if let Some(value) = value.and_then(|it| HeaderValue::from_str(it).ok())

@@ -108,7 +108,7 @@ struct Others {
     /// Number of workers that still accept: as long as one does, connections may be handed over.
     accepting: Arc<AtomicU64>,
     load: Arc<[AtomicU64]>,
-    /// To each worker. Whoever is in a queue has a place among `max_connections`, so all queues together have no more.
+    /// To each worker. A connection in a queue has a place among `max_connections`, so all queues together have no more.
     hands: Vec<mpsc::UnboundedSender<Accepted>>,
 }
 
@@ -163,7 +163,7 @@ impl Workers {
             for listener in tls.iter().flat_map(|tls| &tls.listeners) {
                 listeners.push(Listening::Tcp(clone(listener)?, true));
             }
-            // Of each socket one worker accepts.
+            // One worker accepts from each socket.
             #[cfg(feature = "http3")]
             listeners.extend(quic.iter().skip(number).step_by(count).cloned().map(Listening::Quic));
             let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
@@ -183,7 +183,7 @@ impl Workers {
                 let tasks = JoinSet::new();
                 let connections = Connections { worker, number, acceptor, others, stop, tasks };
                 runtime.block_on(LocalSet::new().run_until(serve(connections, listeners, taken)));
-                // What waits for a disk that does not answer must not keep the program from ending.
+                // Work that waits for a disk that does not answer must not keep the program from ending.
                 runtime.shutdown_timeout(Duration::from_millis(100));
             };
             // A task that panics ends its connection alone; what is left is the worker itself.
@@ -396,7 +396,7 @@ async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Li
 }
 
 impl Worker {
-    /// Counts a connection, and takes a place for it. False if there is none for its client.
+    /// Counts a connection, and takes a place for it. False if its client has no place left.
     fn takes_place(&self, peer: IpAddr) -> bool {
         self.stats.connections.fetch_add(1, Ordering::Relaxed);
         let is_free = self.server.places.take(peer);
