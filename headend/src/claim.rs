@@ -1,14 +1,17 @@
-//! Groups that a `headend send` of this machine has: a second one of the same groups is refused.
+//! Configurations and groups that a `headend send` of this machine has: a second one of the same configuration is refused, one of the
+//! same groups is reported.
 //!
-//! Receivers know a session by its group, source and TSI, so that objects of two senders are taken for each other's. Each group is
-//! an abstract socket of Linux with a name made of it, the interface and the source; the kernel gives a name to one process,
-//! takes it back when that ends, and says which process has it. Names of other network namespaces are others.
+//! Receivers know a session by its group, source and TSI, so that objects of two senders are taken for each other's. The same file twice
+//! is a mistake; two files with one group may be meant, as in a laboratory that sends what is wrong. Each claim is an abstract socket
+//! of Linux: the kernel gives a name to one process, takes it back when that ends, and says which process has it. Names of other
+//! network namespaces are others.
 //!
 //! The announcement channel is left out: it is the same for all carousels (TS 103 876), and a laboratory may have several.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
@@ -26,21 +29,31 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Claims the groups of a configuration.
+    /// Claims a configuration and its groups. With it a warning, where another process has one of the groups.
     ///
     /// # Errors
-    /// One line: which group another process has, and what to do.
-    pub(crate) fn of(config: &Config) -> Result<Self, String> {
-        let mut sockets = Vec::new();
-        for group in groups(config).into_iter().take(MOST) {
-            match listen(&name(config, group)) {
+    /// One line: which process sends this configuration, and what to do.
+    pub(crate) fn of(config: &Config) -> Result<(Self, Option<String>), String> {
+        let (mut sockets, mut warning) = (Vec::new(), None);
+        if let Some(name) = file_name(config) {
+            match listen(&name) {
                 Ok(socket) => sockets.push(socket),
-                Err(err) if err.kind() == io::ErrorKind::AddrInUse => return Err(refusal(config, group)),
+                Err(err) if err.kind() == io::ErrorKind::AddrInUse => return Err(refusal(config, &name)),
                 // Where the system gives no such sockets, nothing is known of others.
                 Err(_) => {}
             }
         }
-        Ok(Self { _sockets: sockets })
+        for group in groups(config).into_iter().take(MOST) {
+            let name = group_name(config, group);
+            match listen(&name) {
+                Ok(socket) => sockets.push(socket),
+                Err(err) if err.kind() == io::ErrorKind::AddrInUse => {
+                    warning.get_or_insert_with(|| shared(config, group, &name));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok((Self { _sockets: sockets }, warning))
     }
 }
 
@@ -59,31 +72,56 @@ fn groups(config: &Config) -> Vec<SocketAddr> {
     all
 }
 
-fn name(config: &Config, group: SocketAddr) -> String {
+/// The name of a configuration: the file itself, whatever path leads to it.
+fn file_name(config: &Config) -> Option<String> {
+    let meta = config.file.as_ref()?.metadata().ok()?;
+    Some(socket_name("file", &format!("{}/{}", meta.dev(), meta.ino())))
+}
+
+fn group_name(config: &Config, group: SocketAddr) -> String {
     let interface = Some(config.output.interface.as_str()).filter(|it| *it != "lo").unwrap_or("127.0.0.1");
     let source = config.output.source.map_or_else(String::new, |it| it.to_string());
-    let whole = format!("{group}/{interface}/{source}");
-    // 107 bytes at most: the digest stands for it.
-    format!("skycache-headend-group/{}", &carousel::digest::Digest::of(whole.as_bytes()).to_hex()[..32])
+    socket_name("group", &format!("{group}/{interface}/{source}"))
+}
+
+/// 107 bytes at most: a digest stands for what is named.
+fn socket_name(kind: &str, named: &str) -> String {
+    format!("skycache-headend-{kind}/{}", &carousel::digest::Digest::of(named.as_bytes()).to_hex()[..32])
 }
 
 fn listen(name: &str) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?)
 }
 
-fn refusal(config: &Config, group: SocketAddr) -> String {
-    let who = holder(&name(config, group)).map_or_else(
+fn refusal(config: &Config, name: &str) -> String {
+    format!(
+        "{}{} sends this configuration already; stop it, let one of the two wait for the other with [lease], or send with --alongside",
+        file_of(config),
+        process(name)
+    )
+}
+
+fn shared(config: &Config, group: SocketAddr, name: &str) -> String {
+    let table = if config.multiplex.is_some() { "[multiplex] to" } else { "[sessions] groups" };
+    format!(
+        "{}{} sends to {group} too, and receivers take the objects of one for those of the other; give one of them other {table}",
+        file_of(config),
+        process(name)
+    )
+}
+
+fn file_of(config: &Config) -> String {
+    config.file.as_ref().map_or_else(String::new, |it| format!("{}: ", it.display()))
+}
+
+/// The process that has a name, as messages have it.
+fn process(name: &str) -> String {
+    holder(name).map_or_else(
         || "another `headend send` of this machine".to_owned(),
         |pid| match command_line(pid) {
             Some(line) => format!("process {pid} (`{line}`)"),
             None => format!("process {pid}"),
         },
-    );
-    let name = config.file.as_ref().map_or_else(String::new, |it| format!("{}: ", it.display()));
-    let table = if config.multiplex.is_some() { "[multiplex] to" } else { "[sessions] groups" };
-    format!(
-        "{name}{who} sends to {group} already, and receivers take the objects of one for those of the other; stop it, give this \
-         one other {table}, let one of them wait for the other with [lease], or send with --alongside"
     )
 }
 
@@ -125,19 +163,44 @@ mod tests {
     fn a_group_is_claimed_once_at_a_time_and_its_holder_is_named() {
         // Test runs of one machine do not meet.
         let port = 20_000 + (std::process::id() % 40_000) as u16;
-        let first = Claims::of(&config(port, "")).unwrap();
-        let why = Claims::of(&config(port, "")).unwrap_err();
+        let warning = |config: &Config| Claims::of(config).unwrap().1;
+        let (first, none) = Claims::of(&config(port, "")).unwrap();
+        assert_eq!(none, None);
+        let why = warning(&config(port, "")).unwrap();
         assert!(why.contains(&format!("process {}", std::process::id())), "{why}");
-        assert!(why.contains(&format!("239.192.7.1:{port}")) && why.contains("stop it"), "{why}");
+        assert!(why.contains(&format!("239.192.7.1:{port}")) && why.contains("[sessions]"), "{why}");
         // What is on another interface, or comes from another address, is another session.
-        Claims::of(&config(port, "output.interface = 'eth7'")).unwrap();
-        Claims::of(&config(port, "output.source = '192.0.2.7'")).unwrap();
+        assert_eq!(warning(&config(port, "output.interface = 'eth7'")), None);
+        assert_eq!(warning(&config(port, "output.source = '192.0.2.7'")), None);
         // One group in common is enough.
         let mut other = config(port, "");
         other.sessions.configuration = SocketAddr::from(([239, 192, 7, 9], port));
-        assert!(Claims::of(&other).unwrap_err().contains(&format!("239.192.7.2:{port}")));
+        assert!(warning(&other).unwrap().contains(&format!("239.192.7.2:{port}")));
         drop(first);
-        Claims::of(&config(port, "")).unwrap();
+        assert_eq!(warning(&config(port, "")), None);
+    }
+
+    #[test]
+    fn a_configuration_is_sent_once_at_a_time_whatever_path_leads_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = 20_000 + (std::process::id() % 40_000) as u16;
+        let of = |name: &str, interface: &str| {
+            let mut config = config(port, &format!("output.interface = '{interface}'"));
+            config.file = Some(folder.path().join(name));
+            config
+        };
+        std::fs::write(folder.path().join("a.toml"), "").unwrap();
+        std::os::unix::fs::symlink("a.toml", folder.path().join("link.toml")).unwrap();
+        std::fs::write(folder.path().join("b.toml"), "").unwrap();
+        let first = Claims::of(&of("a.toml", "eth5")).unwrap();
+        let why = Claims::of(&of("link.toml", "eth6")).unwrap_err();
+        assert!(
+            why.contains("link.toml: process ") && why.contains("sends this configuration already"),
+            "{why}"
+        );
+        Claims::of(&of("b.toml", "eth6")).unwrap();
+        drop(first);
+        Claims::of(&of("link.toml", "eth6")).unwrap();
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub enum Verb {
         /// Send every object once, close the sessions and end
         #[arg(long)]
         once: bool,
-        /// Send although another `send` of this machine has the same groups; with `[lease]` it is not needed
+        /// Send although another `send` of this machine has the same configuration; with `[lease]` it is not needed
         #[arg(long)]
         alongside: bool,
         /// End when standard input ends, as it does when the program that started this one is no more

@@ -30,10 +30,10 @@ use crate::status::{self, State};
 use crate::transmit::{End, Observer, Output, Transmission, Updates};
 
 /// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags. Another transmission of this
-/// machine to the same groups is no obstacle where the configuration has a lease, or with `alongside`.
+/// machine of the same configuration is no obstacle where that has a lease, or with `alongside`.
 ///
 /// # Errors
-/// Groups that another one has, sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
+/// A configuration that another one sends, sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.
 pub(super) fn send(
     config: Config,
     once: bool,
@@ -48,7 +48,13 @@ pub(super) fn send(
     }
     let _claims = match alongside || config.lease.is_some() {
         true => None,
-        false => Some(Claims::of(&config)?),
+        false => {
+            let (claims, warning) = Claims::of(&config)?;
+            if let Some(warning) = warning {
+                eprintln!("warning: {warning}");
+            }
+            Some(claims)
+        }
     };
     let clocks = Arc::new(SystemClocks::new());
     let ingest = if once { None } else { Ingest::start(&config)? };
