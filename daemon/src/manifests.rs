@@ -104,6 +104,9 @@ const ALIVE_TARGETS: u64 = 3;
 /// Time after which objects that are sent in turns have all begun.
 const IN_TURNS: Duration = Duration::from_millis(250);
 
+/// TOIs of one session are so far apart at most: those of 16 bits begin again at 1, and then a low one is later than a high one.
+const MOST_APART: u64 = 1 << 15;
+
 /// Objects of one session whose names are of one pattern, as far as the session has sent them.
 #[derive(Debug, Clone, Copy)]
 struct SentUpTo {
@@ -199,7 +202,7 @@ impl Manifests {
         let pattern = self.hasher.hash_one((pattern_of(key.as_str()), session));
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let up_to = sent.get_or_insert_mut(pattern, || SentUpTo { toi, at: now, is_unordered: false });
-        if toi > up_to.toi {
+        if toi > up_to.toi || up_to.toi - toi > MOST_APART {
             *up_to = SentUpTo { toi, at: now, ..*up_to };
         } else if toi < up_to.toi && now.since(up_to.at) > Duration::from_millis(target_ms) {
             up_to.is_unordered = true;
@@ -211,8 +214,10 @@ impl Manifests {
     pub fn time_to_loss(&self, key: &ObjectKey, object: &ObjectRef, now: Instant) -> Option<Duration> {
         let pattern = self.hasher.hash_one((pattern_of(key.as_str()), object.session));
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let up_to = sent.peek(&pattern).filter(|it| !it.is_unordered && object.toi.0 < u128::from(it.toi))?;
-        Some(IN_TURNS.saturating_sub(now.since(up_to.at)))
+        let up_to = sent.peek(&pattern).filter(|it| !it.is_unordered)?;
+        let behind = u128::from(up_to.toi).checked_sub(object.toi.0)?;
+        let is_past = (1..=u128::from(MOST_APART)).contains(&behind);
+        is_past.then(|| IN_TURNS.saturating_sub(now.since(up_to.at)))
     }
 
     /// Target duration, in milliseconds, of the live service whose names are like this one, if the carousel has brought one
@@ -825,6 +830,12 @@ mod tests {
         assert_eq!(left(toi(1, 3), 9_000), None, "it may come round again");
         sent("h/s9.ts", 9, 9_000);
         assert_eq!(left(toi(1, 8), 10_000), None);
+        // TOIs of 16 bits begin again.
+        manifests.note_sent(&key("h/w/s1.ts"), session(1), 65_535, 2_000, at(0));
+        let wrapped = |number, ms| manifests.time_to_loss(&key("h/w/s1.ts"), &toi(1, number), at(ms));
+        assert_eq!((wrapped(2, 900), wrapped(65_534, 900)), (None, wait(0)));
+        manifests.note_sent(&key("h/w/s2.ts"), session(1), 3, 2_000, at(5_000));
+        assert_eq!((wrapped(2, 9_000), wrapped(4, 9_000)), (wait(0), None));
         for number in 0..MAX_ARRIVALS as u64 {
             manifests.note_sent(&key(&format!("h/{number}/s1.ts")), session(1), 1, 2_000, at(9_000));
         }
