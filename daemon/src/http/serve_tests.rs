@@ -413,7 +413,8 @@ async fn open_ranges_that_an_origin_misreads_are_answered_from_the_file() {
     let asked_for = Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = Arc::clone(&asked_for);
     let url = origin(move |head| {
-        let range = head.lines().find_map(|it| it.strip_prefix("range: ").or(it.strip_prefix("Range: ")));
+        let range =
+            head.lines().find_map(|it| it.strip_prefix("range: ").or_else(|| it.strip_prefix("Range: ")));
         log.lock().unwrap().push(range.map(str::to_owned));
         match range {
             Some("bytes=-3") => response(&["416 No", "Content-Length: 0"], ""),

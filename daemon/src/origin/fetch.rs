@@ -104,7 +104,7 @@ fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
 fn is_suffix_refused(ask: &Ask, reply: &Reply) -> bool {
     let range = ask.range.as_ref().and_then(|it| it.to_str().ok()).unwrap_or("");
     let is_suffix =
-        range.strip_prefix("bytes=-").is_some_and(|it| it.trim_matches('0') != "" && !it.contains(','));
+        range.strip_prefix("bytes=-").is_some_and(|it| !it.trim_matches('0').is_empty() && !it.contains(','));
     let is_empty =
         caching::text(&reply.headers, header::CONTENT_RANGE).is_some_and(|it| it.trim().ends_with("*/0"));
     is_suffix && reply.status == StatusCode::RANGE_NOT_SATISFIABLE && !is_empty
