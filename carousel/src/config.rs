@@ -143,7 +143,7 @@ fn brackets<T: DeserializeOwned>(
     if !is_of_form(err) || toml::from_str::<T>(&other).is_err_and(is_same) {
         return None;
     }
-    // Tables below it would make it again.
+    // Tables below it would define it a second time.
     let body = begin + line.len();
     let below = format!("{name}.");
     let is_next = |(_, rest): &(usize, &str)| !rest.trim_start_matches(['\n', '[']).starts_with(&below);

@@ -107,14 +107,45 @@ const IN_TURNS: Duration = Duration::from_millis(250);
 /// TOIs of one session are so far apart at most: those of 16 bits begin again at 1, and then a low one is later than a high one.
 const MOST_APART: u64 = 1 << 15;
 
+/// Objects that have to come in the order of their TOIs before the order of a session counts.
+const IN_ORDER: u8 = 4;
+
 /// Objects of one session whose names are of one pattern, as far as the session has sent them.
 #[derive(Debug, Clone, Copy)]
 struct SentUpTo {
-    /// The highest TOI that came, and when.
-    toi: u64,
+    /// The first TOI of this run.
+    first: u64,
+    /// The highest TOI that came, and when. Lower ones that come soon after it are of the window that a sender starts with, newest first.
+    last: u64,
     at: Instant,
-    /// One with a lower TOI came a target duration later: the session repeats objects, or sends them in another order.
-    is_unordered: bool,
+    /// Objects that came in order, up to [`IN_ORDER`]. One with a lower TOI that comes a target duration later begins a new run: the sender
+    /// has restarted, repeats objects, or sends them in another order.
+    in_order: u8,
+    target_ms: u64,
+}
+
+impl SentUpTo {
+    const fn new(toi: u64, at: Instant, target_ms: u64) -> Self {
+        Self { first: toi, last: toi, at, in_order: 0, target_ms }
+    }
+
+    fn push(&mut self, toi: u64, at: Instant, target_ms: u64) {
+        let is_late = || at.since(self.at) > Duration::from_millis(target_ms);
+        if toi > self.last && toi - self.last <= MOST_APART {
+            let in_order = self.in_order.saturating_add(1).min(IN_ORDER);
+            *self = Self { last: toi, at, in_order, target_ms, ..*self };
+        } else if toi.abs_diff(self.last) > MOST_APART || (toi < self.last && is_late()) {
+            *self = Self::new(toi, at, target_ms);
+        }
+    }
+
+    /// Time until it is known that the object with this TOI was lost, if nothing of it has come.
+    fn time_to_loss(&self, toi: u128, now: Instant) -> Option<Duration> {
+        let is_between = u128::from(self.first) < toi && toi < u128::from(self.last);
+        let since = now.since(self.at);
+        let is_on_air = since <= Duration::from_millis(ALIVE_TARGETS * self.target_ms);
+        (is_between && is_on_air && self.in_order == IN_ORDER).then(|| IN_TURNS.saturating_sub(since))
+    }
 }
 
 /// Facts of the manifests in the cache.
@@ -201,23 +232,15 @@ impl Manifests {
     fn note_sent(&self, key: &ObjectKey, session: SessionKey, toi: u64, target_ms: u64, now: Instant) {
         let pattern = self.hasher.hash_one((pattern_of(key.as_str()), session));
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let up_to = sent.get_or_insert_mut(pattern, || SentUpTo { toi, at: now, is_unordered: false });
-        if toi > up_to.toi || up_to.toi - toi > MOST_APART {
-            *up_to = SentUpTo { toi, at: now, ..*up_to };
-        } else if toi < up_to.toi && now.since(up_to.at) > Duration::from_millis(target_ms) {
-            up_to.is_unordered = true;
-        }
+        sent.get_or_insert_mut(pattern, || SentUpTo::new(toi, now, target_ms)).push(toi, now, target_ms);
     }
 
-    /// Time until it is known that `object`, of which nothing has come, was lost: live is sent once, in the order of TOIs, and a later one
-    /// of its session and its kind of name is here. Zero: it is lost; `None`: it may still come.
+    /// Time until it is known that `object`, of which nothing has come, was lost: live is sent once, in the order of TOIs, and an earlier and
+    /// a later one of its session and its kind of name are here. Zero: it is lost; `None`: it may still come.
     pub fn time_to_loss(&self, key: &ObjectKey, object: &ObjectRef, now: Instant) -> Option<Duration> {
         let pattern = self.hasher.hash_one((pattern_of(key.as_str()), object.session));
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let up_to = sent.peek(&pattern).filter(|it| !it.is_unordered)?;
-        let behind = u128::from(up_to.toi).checked_sub(object.toi.0)?;
-        let is_past = (1..=u128::from(MOST_APART)).contains(&behind);
-        is_past.then(|| IN_TURNS.saturating_sub(now.since(up_to.at)))
+        sent.peek(&pattern)?.time_to_loss(object.toi.0, now)
     }
 
     /// Target duration, in milliseconds, of the live service whose names are like this one, if the carousel has brought one
@@ -713,13 +736,23 @@ fn numbered_after(manifest: &Arc<StoredObject>, key: &ObjectKey) -> Vec<String> 
     let meta = manifest.meta();
     let Some(bytes) = manifest.bytes(0..meta.length) else { return Vec::new() };
     let Some(text) = plain(&bytes, coding_of(meta)) else { return Vec::new() };
-    let mut number = None;
+    let (mut numbers, mut is_first) = (Vec::new(), false);
     manifest::names(&text, &url_of(&meta.key), &mut |segment| {
-        let name = ObjectKey::from_name(segment.url, None).ok();
-        number = name.and_then(|name| one_number_of(key.as_str(), name.as_str()));
-        number.is_none()
+        // What a timeline lists, its successors say.
+        if segment.timeline.is_none()
+            && let Ok(name) = ObjectKey::from_name(segment.url, None)
+        {
+            is_first |= name == *key;
+            numbers.extend(one_number_of(key.as_str(), name.as_str()));
+            numbers.dedup();
+        }
+        !is_first && numbers.len() < 2
     });
-    number.map_or_else(Vec::new, |number| names_after(key.as_str(), number))
+    // The first of its rendition is like those of other renditions, too.
+    match numbers.as_slice() {
+        [number] if !is_first => names_after(key.as_str(), number.clone()),
+        _ => Vec::new(),
+    }
 }
 
 /// The place where `name` has another number than `other`, if that is the only difference.
@@ -809,38 +842,47 @@ mod tests {
         let toi = |tsi, toi| ObjectRef { session: session(tsi), toi: carousel::lct::Toi(toi) };
         let left = |object: ObjectRef, ms| manifests.time_to_loss(&key("h/s1.ts"), &object, at(ms));
         let sent = |name: &str, toi, ms| manifests.note_sent(&key(name), session(1), toi, 2_000, at(ms));
-        assert_eq!(left(toi(1, 5), 0), None, "nothing has come");
-        sent("h/s2.ts", 6, 1_000);
         let wait = |ms| Some(Duration::from_millis(ms));
-        assert_eq!(left(toi(1, 5), 1_000), wait(250), "it may be sent in turns with the one that came");
-        assert_eq!(left(toi(1, 5), 1_100), wait(150));
-        assert_eq!(left(toi(1, 5), 1_250), wait(0));
-        assert_eq!(left(toi(1, 5), 99_000), wait(0));
-        assert_eq!(left(toi(1, 7), 99_000), None, "it comes after");
-        assert_eq!(left(toi(2, 5), 99_000), None, "of another session");
-        assert_eq!(
-            manifests.time_to_loss(&key("h/v/s1.ts"), &toi(1, 5), at(99_000)),
-            None,
-            "of another name"
-        );
-        // What is finished a little later is still in order; later than a target duration it is a repetition.
-        sent("h/s1.ts", 5, 2_900);
-        assert_eq!(left(toi(1, 4), 3_000), wait(0));
-        sent("h/s1.ts", 4, 3_100);
-        assert_eq!(left(toi(1, 3), 9_000), None, "it may come round again");
-        sent("h/s9.ts", 9, 9_000);
-        assert_eq!(left(toi(1, 8), 10_000), None);
-        // TOIs of 16 bits begin again.
-        manifests.note_sent(&key("h/w/s1.ts"), session(1), 65_535, 2_000, at(0));
-        let wrapped = |number, ms| manifests.time_to_loss(&key("h/w/s1.ts"), &toi(1, number), at(ms));
-        assert_eq!((wrapped(2, 900), wrapped(65_534, 900)), (None, wait(0)));
-        manifests.note_sent(&key("h/w/s2.ts"), session(1), 3, 2_000, at(5_000));
-        assert_eq!((wrapped(2, 9_000), wrapped(4, 9_000)), (wait(0), None));
+        assert_eq!(left(toi(1, 5), 0), None, "nothing has come");
+        // The window of a start: the newest first.
+        for (toi, ms) in [(4, 0), (3, 100), (5, 200), (2, 300), (1, 400)] {
+            sent("h/s0.ts", toi, ms);
+        }
+        for (toi, ms) in [(6, 2_000), (7, 4_000)] {
+            sent("h/s0.ts", toi, ms);
+        }
+        assert_eq!(left(toi(1, 5), 5_000), None, "too few came in order");
+        sent("h/s0.ts", 9, 8_000);
+        assert_eq!(left(toi(1, 8), 8_000), wait(250), "it may be sent in turns with the one that came");
+        assert_eq!((left(toi(1, 8), 8_100), left(toi(1, 8), 8_250)), (wait(150), wait(0)));
+        assert_eq!(left(toi(1, 8), 14_000), wait(0));
+        assert_eq!(left(toi(1, 8), 14_001), None, "its service is silent");
+        assert_eq!(left(toi(1, 10), 9_000), None, "it comes after");
+        assert_eq!(left(toi(1, 3), 9_000), None, "of the window of the start, which may still come");
+        assert_eq!(left(toi(2, 8), 9_000), None, "of another session");
+        assert_eq!(manifests.time_to_loss(&key("h/v/s1.ts"), &toi(1, 8), at(9_000)), None, "of another name");
+        // What is finished a little later is still in order; later than a target duration a new run begins.
+        sent("h/s0.ts", 8, 9_900);
+        assert_eq!(left(toi(1, 7), 9_950), wait(0));
+        sent("h/s0.ts", 8, 10_100);
+        assert_eq!(left(toi(1, 7), 10_100), None, "it may come round again");
+        for (toi, ms) in [(10, 12_000), (11, 14_000), (12, 16_000), (14, 18_000)] {
+            sent("h/s0.ts", toi, ms);
+        }
+        assert_eq!(left(toi(1, 13), 19_000), wait(0));
+        // TOIs of 16 bits begin again, and so does a sender.
+        for start in [65_530, 1] {
+            for more in 0..6 {
+                manifests.note_sent(&key("h/w/s0.ts"), session(1), start + more, 2_000, at(more));
+            }
+        }
+        let wrapped = |number| manifests.time_to_loss(&key("h/w/s1.ts"), &toi(1, number), at(900));
+        assert_eq!((wrapped(65_531), wrapped(3), wrapped(7)), (None, wait(0), None));
         for number in 0..MAX_ARRIVALS as u64 {
             manifests.note_sent(&key(&format!("h/{number}/s1.ts")), session(1), 1, 2_000, at(9_000));
         }
         assert_eq!(manifests.sent.lock().unwrap().len(), MAX_ARRIVALS);
-        assert_eq!(left(toi(1, 5), 99_000), None, "forgotten: it is waited for");
+        assert_eq!(left(toi(1, 13), 19_000), None, "forgotten: it is waited for");
     }
 
     const LIVE: &[u8] =

@@ -33,7 +33,7 @@ pub(crate) fn hostname() -> String {
     name.trim().to_owned()
 }
 
-/// Writes a file again as a whole, and syncs it: after a power cut it has the old bytes or the new ones, and the new ones once
+/// Replaces a file as a whole, and syncs it: after a power cut it has the old bytes or the new ones, and the new ones once
 /// this has returned.
 ///
 /// # Errors

@@ -95,14 +95,19 @@ fn listen(name: &str) -> io::Result<UnixListener> {
 
 fn refusal(config: &Config, name: &str) -> String {
     format!(
-        "{}{} sends this configuration already; stop it, let one of the two wait for the other with [lease], or send with --alongside",
+        "{}{} sends this configuration already; stop it, give both the same [lease], so that one waits for the other, or send with --alongside",
         file_of(config),
         process(name)
     )
 }
 
 fn shared(config: &Config, group: SocketAddr, name: &str) -> String {
-    let table = if config.multiplex.is_some() { "[multiplex] to" } else { "[sessions] groups" };
+    let is_firmware = config.firmware.as_ref().is_some_and(|it| it.group == group);
+    let table = match config.multiplex.is_some() {
+        true => "[multiplex] to",
+        false if is_firmware => "[firmware] group",
+        false => "[sessions] groups",
+    };
     format!(
         "{}{} sends to {group} too, and receivers take the objects of one for those of the other; give one of them other {table}",
         file_of(config),
@@ -131,7 +136,8 @@ fn holder(name: &str) -> Option<i32> {
     runtime.block_on(async {
         let connecting = tokio::net::UnixStream::connect(format!("\0{name}"));
         let stream = tokio::time::timeout(PATIENCE, connecting).await.ok()?.ok()?;
-        stream.peer_cred().ok()?.pid()
+        // 0: a process of another PID namespace.
+        stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0)
     })
 }
 

@@ -60,6 +60,11 @@ pub fn of_host(url: &str) -> Vec<Fault> {
             fix.unwrap_or_else(|| usual.to_owned()),
         )];
     }
+    of_address(url)
+}
+
+/// Faults of a URL's port, and of a host that is almost an address.
+pub fn of_address(url: &str) -> Vec<Fault> {
     let mut all = Vec::new();
     if let Some(port) = impossible_port(authority(url)) {
         all.push(Fault::new(format!("{port:?} is no port"), "ports are numbers from 1 to 65535"));
@@ -118,7 +123,8 @@ fn has_usable_host(url: &str) -> bool {
     let authority = authority(url);
     let bare = impossible_port(authority).and_then(|port| authority.strip_suffix(port));
     let host = bare.map_or(authority, |bare| bare.trim_end_matches(':'));
-    crate::name::resolve("", &format!("http://{host}/")).is_ok()
+    let ports = authority.rsplit(']').next().unwrap_or_default().matches(':').count();
+    ports <= 1 && crate::name::resolve("", &format!("http://{host}/")).is_ok()
 }
 
 /// What stands where an authority has its port, if it is none that can be connected to.

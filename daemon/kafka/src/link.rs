@@ -261,7 +261,7 @@ impl Link {
         self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
 
-    /// Says that it continues, if it did not.
+    /// Logs that Kafka answers again after a failure.
     pub fn succeeded(&mut self) {
         self.pause = PAUSE;
         if self.said.take().is_some() {

@@ -354,7 +354,7 @@ fn http1_connection<W: Channel + 'static>(
     )
 }
 
-/// Lets hyper go on until the connection can go on without it; `Some`: the connection has ended.
+/// Drives hyper until the connection can be served without it; `Some`: the connection has ended.
 fn until_idle<W: Channel + 'static>(
     connection: &mut http1::Connection<W, Requests>,
     link: &Link,

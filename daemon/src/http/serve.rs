@@ -258,8 +258,9 @@ impl HttpServer {
     ///
     /// [`Manifests::time_to_loss`]: crate::manifests::Manifests::time_to_loss
     pub(super) fn time_to_loss(&self, key: &ObjectKey) -> Option<Option<Duration>> {
-        let object = self.shared.flights.announced_as(key.as_str())?;
-        Some(self.shared.manifests.time_to_loss(key, &object, clock::now()))
+        let (object, by_several) = self.shared.flights.announced_as(key.as_str())?;
+        // What one sender has passed another may still bring.
+        Some((!by_several).then(|| self.shared.manifests.time_to_loss(key, &object, clock::now())).flatten())
     }
 
     /// The answer where there is no object to serve.

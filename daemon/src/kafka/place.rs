@@ -46,7 +46,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Reads the place of a topic; without one, or of another topic, everything restarts.
+    /// Reads the place of a topic; without one, or of another topic, the topic is read from where a new box begins.
     pub fn open(store: &std::path::Path, topic: &str) -> Self {
         let file = store.join(FILE);
         let read: Option<Document> = match fs::read(&file) {

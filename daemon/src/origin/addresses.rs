@@ -232,8 +232,8 @@ fn reaches(listener: SocketAddr, ip: IpAddr, port: u16) -> bool {
             || at.is_unspecified() && (ip.is_loopback() || ip.is_unspecified() || is_of_this_machine(ip)))
 }
 
-/// Whether an address is one of this machine: for such, the kernel chooses the address itself as the source. Nothing is
-/// sent.
+/// Whether an address is one of this machine: the kernel chooses it as the source towards itself, or lets a socket have it (a second
+/// address of an interface, all of 127.0.0.0/8) where it gives no addresses of others (`ip_nonlocal_bind`). Nothing is sent.
 pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let source = || {
@@ -241,7 +241,13 @@ pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
         socket.connect((ip, 9))?;
         socket.local_addr()
     };
+    let may_be_another = || {
+        let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+        let setting = std::fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
+        setting.map_or(true, |it| it.trim() != "0")
+    };
     source().is_ok_and(|it| it.ip() == ip)
+        || (!ip.is_multicast() && UdpSocket::bind((ip, 0)).is_ok() && !may_be_another())
 }
 
 /// Property that makes an address none of the public internet.
@@ -535,6 +541,7 @@ mod tests {
         }
         assert!(
             is_of_this_machine("127.0.0.1".parse().unwrap())
+                && !is_of_this_machine("224.0.0.1".parse().unwrap())
                 && !is_of_this_machine("8.8.8.8".parse().unwrap())
         );
     }

@@ -99,15 +99,22 @@ fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
     }
 }
 
-/// Whether an origin refuses the last bytes of a file. Only an empty one has none (RFC 9110 section 14.1.2), but http-server refuses all
-/// suffix ranges, and send (Express) those that are longer than the file.
-fn is_suffix_refused(ask: &Ask, reply: &Reply) -> bool {
-    let range = ask.range.as_ref().and_then(|it| it.to_str().ok()).unwrap_or("");
-    let is_suffix =
-        range.strip_prefix("bytes=-").is_some_and(|it| !it.trim_matches('0').is_empty() && !it.contains(','));
-    let is_empty =
-        caching::text(&reply.headers, header::CONTENT_RANGE).is_some_and(|it| it.trim().ends_with("*/0"));
-    is_suffix && reply.status == StatusCode::RANGE_NOT_SATISFIABLE && !is_empty
+/// The range to ask for where an origin refuses the last bytes of a file: the same bytes by their positions, or all of the file if its
+/// length is not known. `None`: it does not refuse them. Only an empty file has no last bytes (RFC 9110 section 14.1.2), but http-server
+/// refuses all suffix ranges, and send (Express) those that are longer than the file.
+fn instead_of_suffix(ask: &Ask, reply: &Reply) -> Option<Option<HeaderValue>> {
+    if reply.status != StatusCode::RANGE_NOT_SATISFIABLE {
+        return None;
+    }
+    let count: u64 = ask.range.as_ref()?.to_str().ok()?.strip_prefix("bytes=-")?.trim().parse().ok()?;
+    let length = caching::text(&reply.headers, header::CONTENT_RANGE)
+        .and_then(|it| it.trim().strip_prefix("bytes */")?.parse::<u64>().ok());
+    match length {
+        _ if count == 0 => None,
+        Some(0) => None,
+        Some(length) => Some(HeaderValue::from_str(&format!("bytes={}-", length.saturating_sub(count))).ok()),
+        None => Some(None),
+    }
 }
 
 impl Filler {
@@ -115,9 +122,9 @@ impl Filler {
     pub(super) async fn exchange(self: &Arc<Self>, key: &ObjectKey, url: &str, mut ask: Ask) -> FillResult {
         let mut reply = self.request(key, url, &ask).await;
         if let Ok(refusal) = &reply
-            && is_suffix_refused(&ask, refusal)
+            && let Some(range) = instead_of_suffix(&ask, refusal)
         {
-            ask.range = None;
+            ask.range = range;
             reply = self.request(key, url, &ask).await;
         }
         match reply {

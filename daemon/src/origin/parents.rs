@@ -14,7 +14,7 @@
 //! - The highest score is the first; of equal ones the member that stands first in the configuration.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use carousel::config::{Mistake, url};
 use carousel::time::Instant;
 use serde::{Deserialize, Serialize};
 
+use super::addresses::is_of_this_machine;
 use super::options::{ByBase, Route};
 use crate::delivery::RetryBudget;
 
@@ -525,16 +526,10 @@ pub(crate) fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
     }
 }
 
-/// Whether an address is of an interface of this machine: what goes there comes from there. Nothing is sent.
-fn is_of_this_machine(ip: IpAddr) -> bool {
-    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0));
-    let from = socket.and_then(|it| it.connect((ip, 9)).and_then(|()| it.local_addr()));
-    from.is_ok_and(|it| it.ip() == ip)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
 
     #[test]

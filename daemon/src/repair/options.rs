@@ -12,7 +12,7 @@ pub struct Repair {
     pub reception_timeout_ms: u64,
     /// Wait before repair begins, where the sender does not say.
     pub fixed_back_off_ms: u64,
-    /// Further wait, drawn again each time between 0 and this, where the sender does not say.
+    /// Further wait, drawn for each repair between 0 and this, where the sender does not say.
     pub random_back_off_ms: u64,
     /// An object that no player waits for and that the carousel brings again within this time is left to the carousel.
     /// The length of a cycle is learned from repeats of held objects. 0: origins are asked regardless.

@@ -249,7 +249,8 @@ impl SessionOptions {
                 let fix = "give the URL of its folder, such as https://cdn.example.com/live/one/";
                 wrong(format!("service[{at}].urls"), &format!("{url:?} is no URL of the web"), fix);
             }
-            for fault in service.urls.iter().filter(|it| url::is_web(it)).flat_map(|it| url::of_host(it)) {
+            // Players' spellings of a name are one key, so that more is read here than where a URL is requested.
+            for fault in service.urls.iter().filter(|it| url::is_web(it)).flat_map(|it| url::of_address(it)) {
                 wrong(format!("service[{at}].urls"), &fault.what, &fault.fix);
             }
         }

@@ -474,7 +474,7 @@ fn a_large_object_goes_on_after_a_power_cut_with_what_a_checkpoint_saved() {
     );
     assert_eq!(body_of(&store.get("h/large").unwrap()), body);
 
-    // Another object, or damage, restarts.
+    // Another object, or damage: reception starts from nothing.
     let other = SymbolMap::new(&Partition::new(&Oti::no_code(1_000_000, 500, 65_535)).unwrap());
     let partial = store.create_resumable(&identity, &other, Arrival::default()).unwrap();
     assert_eq!(other.received(), 0);
@@ -496,7 +496,7 @@ fn an_audit_names_what_is_wrong_by_its_invariant() {
     };
     flip(&paths[0]);
     std::fs::OpenOptions::new().write(true).open(&paths[1]).unwrap().set_len(10).unwrap();
-    std::fs::write(paths[2].with_file_name("untrusted"), b"x").unwrap();
+    std::fs::write(paths[2].with_file_name("orphan"), b"x").unwrap();
     let audit = store.audit();
     assert_eq!((audit.objects, audit.wrong_bytes, audit.wrong_length, audit.orphan_files), (4, 1, 1, 1));
     assert!(audit.to_string().contains("1 of other bytes than their header says (invariant 2)"), "{audit}");

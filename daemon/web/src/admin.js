@@ -248,7 +248,7 @@ async function look() {
     const answer = await admin.samples(newest);
     if (gone) notices.say(t("health.back"));
     gone = false;
-    // A box whose clock was set backwards restarts.
+    // After a clock that was set backwards the samples start from the beginning.
     const first = answer.samples[0];
     samples = [...samples, ...answer.samples.filter((it) => it.at_ms > newest)].slice(-KEPT);
     if (first) ahead_ms = answer.samples[answer.samples.length - 1].at_ms - Date.now();

@@ -61,6 +61,7 @@ pub(super) fn firmware(action: FirmwareAction) -> Result<(), String> {
             }
             match problems.len() {
                 0 => Ok(()),
+                1 => Err("1 entry of the folder of offers is not sent; see above".to_owned()),
                 count => Err(format!("{count} entries of the folder of offers are not sent; see above")),
             }
         }

@@ -8,7 +8,7 @@ use super::{pretty, print};
 use crate::config::Config;
 use crate::progress::bar;
 use crate::pull::{self, BucketList, Missing, PullFailure, Pulled};
-use crate::units::grouped;
+use crate::units::{counted, grouped};
 
 /// Names that are printed of what is missing, of each reason.
 const SHOWN: usize = 5;
@@ -57,7 +57,7 @@ pub(super) fn pull(config: &Config, is_json: bool) -> Result<(), String> {
                     )
                 }
             };
-            Err(format!("{} files could not be fetched; see above; {rest}", grouped(count)))
+            Err(format!("{} could not be fetched; see above; {rest}", counted(count, "file")))
         }
     }
 }

@@ -86,7 +86,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Throws away what has come so far: it restarts.
+    /// Discards what has come so far: the upload starts from its beginning.
     pub(crate) fn restart(&mut self) {
         self.ledger.have().upload_bytes -= self.bytes;
         self.bytes = 0;

@@ -163,7 +163,7 @@ pub struct Repair {
     pub reception_timeout_ms: u64,
     /// Wait before repair begins.
     pub fixed_back_off_ms: u64,
-    /// Further wait, drawn again by each receiver between 0 and this.
+    /// Further wait, between 0 and this, that each receiver draws for each repair.
     pub random_back_off_ms: u64,
 }
 

@@ -62,7 +62,7 @@ carousel::reasons! {
         NoKeys = "no_keys",
         /// What came has nothing that can be carried: no HLS or DASH manifest, or none that can be read.
         NoPackage = "no_package",
-        /// A fault of this program; its message is in the log. The file, or the following of the source, is restarted.
+        /// A fault of this program; its message is in the log. The file is fetched from its beginning, or the source followed again.
         Internal = "internal",
     }
 }

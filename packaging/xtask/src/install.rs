@@ -41,7 +41,7 @@ pub(crate) fn apt(packages: &[&str]) -> Result<(), String> {
     apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
 }
 
-/// Installs a package of the Python registry, `NAME==VERSION`, in a virtual environment at `folder`, made again.
+/// Installs a package of the Python registry, `NAME==VERSION`, in a virtual environment at `folder`, created from scratch.
 pub(crate) fn python_package(folder: &Path, package: &str) -> Result<(), String> {
     let create = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder));
     // Debian's Python leaves this module out of its main package.

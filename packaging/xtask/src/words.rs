@@ -112,8 +112,9 @@ fn phrases_are_found_in_names_and_across_lines() {
 
 #[test]
 fn what_is_allowed_is_there() {
-    for (file, word, reason) in ALLOWED {
+    // A release takes lines out of the changelog.
+    for (file, word, reason) in ALLOWED.iter().filter(|it| it.0 != "CHANGELOG.md") {
         let text = std::fs::read_to_string(crate::workspace().join(file)).unwrap();
-        assert!(replaced(&text).iter().any(|it| it.1 == word), "{file} has no {word:?}: {reason}");
+        assert!(replaced(&text).iter().any(|it| it.1 == *word), "{file} has no {word:?}: {reason}");
     }
 }

@@ -314,7 +314,7 @@ impl Player {
                 number += 1;
             }
         }
-        // As hls.js does: what goes back restarts.
+        // As hls.js does: a playlist that goes back is played from its new end.
         if number + 1 < self.end {
             self.note(&format!("the playlist goes back from {} to {number}", self.end));
             self.next = None;

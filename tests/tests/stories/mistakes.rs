@@ -448,19 +448,29 @@ fn m24_a_source_of_which_nothing_can_be_carried() {
 }
 
 #[test]
-fn m25_two_headends_with_the_same_groups() {
+fn m25_one_configuration_sent_twice() {
     let mut story = Story::new();
     story.start_headend(false);
     let config = story.headend_config();
     let again = |flags: &[&str]| said(program("headend").arg("send").args(flags).arg("-c").arg(&config));
-    // The first one reads its sources before it has the groups.
+    // The first one has the configuration before it answers.
     let begin = std::time::Instant::now();
     while run("headend", &["status"], &config).0 != 0 {
         assert!(begin.elapsed() < std::time::Duration::from_secs(20), "the first headend does not answer");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     for flags in [&[][..], &["--once"]] {
-        told(again(flags), &["process ", "(`headend send", "already", "stop it", "[lease]", "--alongside"]);
+        told(
+            again(flags),
+            &[
+                "process ",
+                "(`headend send",
+                "sends this configuration already",
+                "stop it",
+                "[lease]",
+                "--alongside",
+            ],
+        );
     }
     let (code, text) = again(&["--once", "--alongside"]);
     assert!(code == 0 && text.contains("off the air"), "{text}");

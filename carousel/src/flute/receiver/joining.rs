@@ -39,7 +39,7 @@ limits! {
     /// Complete segments of one session whose chunks are recognised when they are repeated.
     const MAX_JOINED: usize = 64, "segments" {
         why: "Two minutes of segments of two seconds; chunks are rarely repeated at all.",
-        full: "The oldest is forgotten: its chunks would begin a segment again.",
+        full: "The oldest is forgotten: its chunks would begin a second segment of its name.",
         free: "When a further segment is complete.",
         test: "a_repeated_chunk_is_no_new_segment_and_a_restart_is",
     }

@@ -64,7 +64,8 @@ impl Announced {
 #[derive(Debug)]
 struct Tables {
     flights: HashMap<ObjectKey, Arc<Flight>>,
-    announced: BoundedMap<ObjectKey, (ObjectRef, Announced)>,
+    /// With the session that has described it last, and whether another one has described it before.
+    announced: BoundedMap<ObjectKey, (ObjectRef, Announced, bool)>,
 }
 
 /// Passes a client's request to the shard that has the object; false if it is too busy.
@@ -169,26 +170,30 @@ impl Flights {
 
     /// The FDT entry of `object` has named it.
     pub fn announce(&self, key: ObjectKey, object: ObjectRef, announced: Announced) {
-        self.tables().announced.insert(key, (object, announced));
+        let mut tables = self.tables();
+        let before = tables.announced.get(&key);
+        let by_several = before.is_some_and(|(by, _, several)| *several || by.session != object.session);
+        tables.announced.insert(key, (object, announced, by_several));
+        drop(tables);
         self.appeared.notify(usize::MAX);
     }
 
     /// `object` is held, gone, or no longer described. What another session has announced under this key stays.
     pub fn retract(&self, key: &str, object: &ObjectRef) {
         let mut tables = self.tables();
-        if tables.announced.get(key).is_some_and(|(by, _)| by == object) {
+        if tables.announced.get(key).is_some_and(|(by, ..)| by == object) {
             tables.announced.remove(key);
         }
     }
 
     /// Description of this key by an FDT.
     pub fn announced(&self, key: &str) -> Option<Announced> {
-        self.tables().announced.get(key).map(|(_, announced)| announced.clone())
+        self.tables().announced.get(key).map(|(_, announced, _)| announced.clone())
     }
 
-    /// The object that an FDT describes under this key.
-    pub fn announced_as(&self, key: &str) -> Option<ObjectRef> {
-        self.tables().announced.get(key).map(|(object, _)| *object)
+    /// The object that an FDT describes under this key, and whether other sessions describe one too.
+    pub fn announced_as(&self, key: &str) -> Option<(ObjectRef, bool)> {
+        self.tables().announced.get(key).map(|(object, _, by_several)| (*object, *by_several))
     }
 
     /// Whether an object is on its way or held. Looked for in the order in which it moves, so that it is not missed between two looks.
