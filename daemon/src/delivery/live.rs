@@ -478,9 +478,16 @@ impl<S: ObjectStore> Delivery<S> {
         if let Some(receiver) = self.live.routes.remove(&at) {
             self.live.ended += receiver.stats();
         }
+        // A session of FLUTE with the same key still needs its joiner, and ends it itself.
+        let is_over =
+            |key: &SessionKey| (key.source, key.destination) == at && self.sessions.get(key).is_none();
+        let over: Vec<SessionKey> = self.live.joiners.keys().filter(|key| is_over(key)).copied().collect();
+        for session in over {
+            self.end_joining(now, session);
+        }
     }
 
-    /// Ends what a session of FLUTE has in chunks.
+    /// Ends the segments that are joined from the chunks of a session.
     pub(super) fn end_joining(&mut self, now: Instant, session: SessionKey) {
         if let Some(joiner) = self.live.joiners.get_mut(&session) {
             joiner.close();
@@ -501,16 +508,17 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// The end of all sessions: live objects without a mark of their end are complete if that can be decided.
     pub fn handle_end(&mut self, now: Instant) {
-        let sessions: Vec<SessionKey> = self.live.joiners.keys().copied().collect();
-        for session in sessions {
-            self.end_joining(now, session);
-        }
         let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
         for at in routes {
             if let Some(receiver) = self.live.routes.get_mut(&at) {
                 receiver.close();
             }
             self.route_events(now, at);
+        }
+        // The last objects of a channel of ROUTE may be chunks.
+        let sessions: Vec<SessionKey> = self.live.joiners.keys().copied().collect();
+        for session in sessions {
+            self.end_joining(now, session);
         }
     }
 }

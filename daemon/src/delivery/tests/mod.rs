@@ -22,6 +22,7 @@ use super::*;
 
 mod guards;
 mod limits;
+mod live;
 mod trust;
 
 const START: WallTime = WallTime::from_unix_ms(1_795_219_200_000);

@@ -1,0 +1,56 @@
+//! Live objects of many ROUTE sessions: their chunks, their turns within a batch, their end.
+
+use std::net::SocketAddr;
+
+use carousel::limits::{MAX_SESSIONS, SPENT_SESSION_SILENCE};
+use carousel::route::{self, Channel, RouteSession, SourceFlow};
+
+use super::*;
+
+const TSI: u64 = 10;
+
+/// A world in which every ROUTE session to its group has one channel, whose object of TOI 1 has this name.
+fn world(name: &str) -> World {
+    let mut world = World::new(17, Profile::burst(0.0), Origin::None, 36_000);
+    let file = File { content_location: name.to_owned(), toi: Toi(1), ..File::default() };
+    let source = SourceFlow { is_real_time: true, files: vec![file], ..SourceFlow::default() };
+    let channel = Channel { tsi: TSI, source: Some(source), ..Channel::default() };
+    let session = RouteSession { channels: vec![channel], ..RouteSession::default() };
+    let described = HashMap::from([(DESTINATION.parse().unwrap(), vec![session])]);
+    world.delivery.describe_routes(world.now, Arc::new(described));
+    world
+}
+
+fn sender(number: u16) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    SocketAddr::from(([10, 1, high, low], 5000))
+}
+
+/// A packet of the object, which has this length.
+fn packet(offset: u64, length: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let sender = route::Sender::new(1400);
+    sender.write_source((TSI, Toi(1)), 8, offset, Some(length), &[1; 200], &mut out).unwrap();
+    out
+}
+
+#[test]
+fn segments_of_route_chunks_end_with_their_session() {
+    let mut world = world("http://h/1.m4s#0");
+    let chunk = packet(0, 200);
+    for number in 0..2 * MAX_SESSIONS as u16 {
+        world.arrive_from(sender(number), &chunk);
+        assert!(world.delivery.live.joiners.len() <= MAX_SESSIONS);
+    }
+    world.delivery.handle_end_of_batch();
+    let live = &world.delivery.live;
+    assert_eq!((live.joiners.len(), live.growing.len()), (MAX_SESSIONS, MAX_SESSIONS));
+    world.pass(SPENT_SESSION_SILENCE + Duration::from_secs(1));
+    let live = &world.delivery.live;
+    assert_eq!((live.joiners.len(), live.growing.len(), world.room()), (0, 0, 0));
+    // The last session is like the first.
+    world.arrive_from(sender(0), &chunk);
+    assert_eq!(world.delivery.live.joiners.len(), 1);
+    world.delivery.close_sessions(world.now, |_| false);
+    assert_eq!(world.delivery.live.joiners.len(), 0);
+}
