@@ -406,7 +406,9 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// Hands on what has grown in this batch.
     pub(super) fn grow_live(&mut self) {
-        let touched_routes = std::mem::take(&mut self.live.touched_routes);
+        let mut touched_routes = std::mem::take(&mut self.live.touched_routes);
+        touched_routes.sort_unstable();
+        touched_routes.dedup();
         let mut touched_joiners = std::mem::take(&mut self.live.touched_joiners);
         touched_joiners.sort_unstable();
         touched_joiners.dedup();

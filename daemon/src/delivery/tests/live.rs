@@ -54,3 +54,31 @@ fn segments_of_route_chunks_end_with_their_session() {
     world.delivery.close_sessions(world.now, |_| false);
     assert_eq!(world.delivery.live.joiners.len(), 0);
 }
+
+#[test]
+fn route_sessions_that_take_turns_in_a_batch_are_reported_once() {
+    let mut world = world("http://h/1.m4s");
+    for number in [0, 1] {
+        world.arrive_from(sender(number), &packet(0, 10_000));
+    }
+    world.delivery.handle_end_of_batch();
+    let session = |number: u16| SessionKey {
+        source: sender(number).ip(),
+        destination: DESTINATION.parse().unwrap(),
+        tsi: Tsi(TSI),
+    };
+    let times = |world: &World| {
+        [0, 1].map(|number| {
+            let object = ObjectRef { session: session(number), toi: Toi(1) };
+            world.delivery.live.growing[&object].times_set.load(Ordering::Relaxed)
+        })
+    };
+    let before = times(&world);
+    for turn in 1..10 {
+        for number in [0, 1] {
+            world.arrive_from(sender(number), &packet(turn * 200, 10_000));
+        }
+    }
+    world.delivery.handle_end_of_batch();
+    assert_eq!(times(&world), before.map(|it| it + 1));
+}
