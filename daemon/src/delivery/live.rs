@@ -360,7 +360,8 @@ impl<S: ObjectStore> Delivery<S> {
                     self.live_complete(now, object(&file), file, &bytes);
                 }
                 Joined::Failed(file, JoinFailure::Replaced | JoinFailure::Incomplete)
-                | Joined::Failed(file, JoinFailure::Displaced | JoinFailure::TooLong) => {
+                | Joined::Failed(file, JoinFailure::Displaced | JoinFailure::TooLong)
+                | Joined::Failed(file, JoinFailure::TooManyChunks) => {
                     self.live_failed(object(&file));
                 }
             }

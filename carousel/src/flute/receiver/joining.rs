@@ -36,6 +36,14 @@ limits! {
         test: "segments_that_never_end_make_room",
     }
 
+    /// Chunks of one segment.
+    const MAX_CHUNKS: usize = 4_096, "chunks" {
+        why: "A segment of ten seconds has 250 chunks of 40 ms; each chunk is compared with those before it.",
+        full: "The segment is given up as `too_many_chunks`.",
+        free: "When the segment is complete or given up.",
+        test: "chunks_of_few_bytes_or_none_are_bounded",
+    }
+
     /// Complete segments of one session whose chunks are recognised when they are repeated.
     const MAX_JOINED: usize = 64, "segments" {
         why: "Two minutes of segments of two seconds; chunks are rarely repeated at all.",
@@ -80,6 +88,8 @@ reasons! {
         Replaced = "replaced",
         /// It is longer than an object of unknown length may be.
         TooLong = "too_long",
+        /// It has too many chunks.
+        TooManyChunks = "too_many_chunks",
     }
 }
 
@@ -194,7 +204,9 @@ impl Segment {
 
     /// Bytes in memory.
     fn held_bytes(&self) -> u64 {
-        self.bytes.held_bytes() + self.again.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()
+        let again = self.again.iter().map(|(file, bytes)| file.content_location.len() + bytes.len());
+        let lists = self.chunks.len() * size_of::<(u64, Toi)>() + again.sum::<usize>();
+        self.bytes.held_bytes() + lists as u64
     }
 
     /// Whether it is over, now that the next has begun with the chunk of this TOI.
@@ -239,6 +251,7 @@ pub struct Joiner {
     fragments: FragmentCount,
     events: VecDeque<Joined>,
     repeats: u64,
+    empty: u64,
 }
 
 impl Joiner {
@@ -247,11 +260,16 @@ impl Joiner {
         ChunkName::split(&file.content_location).is_some()
     }
 
-    /// Takes a complete and verified chunk. False if the object is no chunk, or was taken before.
+    /// Takes a complete and verified chunk. False if the object is no chunk, was taken before, or has no bytes and does not mark
+    /// the end.
     pub fn chunk(&mut self, now: Instant, file: &File, bytes: &[u8]) -> bool {
         let Some(name) = ChunkName::split(&file.content_location) else { return false };
         if self.done.iter().any(|(object, tois)| object == name.object && tois.contains(&file.toi)) {
             self.repeats += 1;
+            return false;
+        }
+        if bytes.is_empty() && !name.is_last {
+            self.empty += 1;
             return false;
         }
         if name.offset == 0 {
@@ -283,14 +301,14 @@ impl Joiner {
                 Run::Unknown => {
                     segment.heard = now;
                     segment.again.push((file.clone(), bytes.to_vec()));
-                    self.make_room();
+                    self.make_room(now);
                     return true;
                 }
             }
         }
         self.add(now, file, bytes);
         self.complete_what_has_ended();
-        self.make_room();
+        self.make_room(now);
         true
     }
 
@@ -321,7 +339,9 @@ impl Joiner {
             && name.is_last
             && let Some(segment) = self.open.get_mut(at)
         {
-            segment.chunks.push((name.offset, file.toi));
+            if !segment.chunks.contains(&(name.offset, file.toi)) {
+                segment.chunks.push((name.offset, file.toi));
+            }
             taken = segment.bytes.set_length(end);
         }
         match taken {
@@ -336,13 +356,23 @@ impl Joiner {
             }
             Err(BytesDrop::TooLong | BytesDrop::TooManyGaps) => self.fail(at, JoinFailure::TooLong),
         }
+        let has_too_many = |at: &Segment| at.chunks.len() > MAX_CHUNKS && !at.bytes.is_complete();
+        if let Some(at) = self.open.iter().position(has_too_many) {
+            self.fail(at, JoinFailure::TooManyChunks);
+        }
     }
 
-    fn make_room(&mut self) {
-        while self.open.len() > 1
-            && self.open.iter().map(Segment::held_bytes).sum::<u64>() > MAX_JOINING_BYTES
-        {
+    fn make_room(&mut self, now: Instant) {
+        let open_bytes = |open: &[Segment]| open.iter().map(Segment::held_bytes).sum::<u64>();
+        while self.open.len() > 1 && open_bytes(&self.open) > MAX_JOINING_BYTES {
             self.displace();
+        }
+        // Undecided chunks of the last segment are taken for another run.
+        if open_bytes(&self.open) > MAX_JOINING_BYTES
+            && let Some(at) = self.open.iter().position(|it| !it.again.is_empty())
+        {
+            let again = self.replace(at);
+            self.add_all(now, again);
         }
     }
 
@@ -354,12 +384,12 @@ impl Joiner {
         bytes: &[u8],
     ) -> Result<(), BytesDrop> {
         let Some(segment) = self.open.get_mut(at) else { return Ok(()) };
-        // Zero bytes with `isLast` mark the end, too.
+        // Zero bytes with `isLast` mark the end, and bring nothing for which the segment would be kept longer.
         if !bytes.is_empty() {
             segment.bytes.insert(offset, bytes)?;
+            segment.chunks.push((offset, toi));
+            segment.heard = now;
         }
-        segment.chunks.push((offset, toi));
-        segment.heard = now;
         Ok(())
     }
 
@@ -512,6 +542,18 @@ impl Joiner {
     /// Chunks that were there already.
     pub const fn repeats(&self) -> u64 {
         self.repeats
+    }
+
+    /// Chunks without bytes that did not mark the end of a segment.
+    pub const fn empty(&self) -> u64 {
+        self.empty
+    }
+
+    /// About how much memory the segments of the session take: those that are joined, and what is remembered of complete ones.
+    pub fn held_bytes(&self) -> usize {
+        let open: u64 = self.open.iter().map(Segment::held_bytes).sum();
+        let done = self.done.iter().map(|(name, tois)| name.len() + tois.len() * size_of::<Toi>());
+        usize::try_from(open).unwrap_or(usize::MAX).saturating_add(done.sum())
     }
 }
 
@@ -839,6 +881,67 @@ mod tests {
             joiner.chunk(at(4000), &file, &bytes);
         }
         assert_eq!(complete(&mut joiner).len(), 1, "the last like the first");
+    }
+
+    #[test]
+    fn chunks_of_few_bytes_or_none_are_bounded() {
+        let chunk = |toi: usize, offset: usize| File {
+            content_location: format!("1.m4s#{offset}"),
+            toi: Toi(toi as u128),
+            ..File::default()
+        };
+        let mut joiner = Joiner::default();
+        joiner.chunk(at(0), &chunk(1, 0), &[1]);
+        // Chunks without bytes add nothing, and the segment ages.
+        let held = joiner.held_bytes();
+        for number in 0..2 * MAX_CHUNKS {
+            assert!(!joiner.chunk(at(29_000), &chunk(2 + number, 1), &[]));
+            let marker = File { content_location: "1.m4s?isLast#9".to_owned(), ..chunk(1_000_000, 0) };
+            assert!(joiner.chunk(at(29_000), &marker, &[]));
+        }
+        assert_eq!(joiner.empty(), 2 * MAX_CHUNKS as u64);
+        assert_eq!(joiner.held_bytes(), held + size_of::<(u64, Toi)>(), "the marker, once");
+        joiner.handle_timeout(at(30_000));
+        assert_eq!((joiner.open().count(), joiner.held_bytes()), (0, 0));
+        // Chunks of one byte, with a gap so that none is repeated.
+        let failures = |joiner: &mut Joiner| {
+            let events = std::iter::from_fn(|| joiner.poll_event());
+            events.filter(|it| matches!(it, Joined::Failed(_, JoinFailure::TooManyChunks))).count()
+        };
+        assert_eq!(failures(&mut joiner), 0);
+        for number in 0..3 * MAX_CHUNKS {
+            joiner.chunk(at(40_000), &chunk(2_000_000 + number, number), &[1]);
+            assert!(joiner.held_bytes() <= MAX_CHUNKS * (1 + size_of::<(u64, Toi)>()));
+        }
+        assert_eq!(failures(&mut joiner), 2);
+        // Markers of other TOIs count, too.
+        for toi in 0..2 * MAX_CHUNKS {
+            let marker = File { content_location: "2.m4s?isLast#9".to_owned(), ..chunk(3_000_000 + toi, 0) };
+            joiner.chunk(at(41_000), &marker, &[]);
+            assert!(joiner.open.iter().all(|it| it.chunks.len() <= MAX_CHUNKS));
+        }
+        assert_eq!(failures(&mut joiner), 1);
+        let parts = chunks(3, 4);
+        for (file, bytes) in objects("last.m4s", 4_000_000, &parts, true) {
+            joiner.chunk(at(50_000), &file, &bytes);
+        }
+        assert_eq!(complete(&mut joiner).len(), 1, "the last like the first");
+    }
+
+    #[test]
+    fn undecided_chunks_of_the_only_segment_are_bounded() {
+        let mut joiner = Joiner::default();
+        let chunk = |toi: u128, offset: usize| File {
+            content_location: format!("1.m4s#{offset}"),
+            toi: Toi(toi),
+            ..File::default()
+        };
+        joiner.chunk(at(0), &chunk(1, 60 << 20), &[1; 500]);
+        let bytes = vec![1; 10 << 20];
+        for number in 0..20 {
+            joiner.chunk(at(1), &chunk(10 + number as u128, number), &bytes);
+            assert!(joiner.held_bytes() <= MAX_JOINING_BYTES as usize);
+        }
     }
 
     proptest! {
