@@ -119,7 +119,7 @@ impl<B> Sessions<B> {
         displaced: impl FnOnce(SessionKey, Receiver<B>),
     ) -> usize {
         if self.sessions.len() >= MAX_SESSIONS
-            && let Some((key, receiver)) = self.remove_least(None)
+            && let Some((key, receiver)) = self.remove_least(|_, _| true)
         {
             displaced(key, receiver);
         }
@@ -130,20 +130,32 @@ impl<B> Sessions<B> {
     }
 
     /// Takes out the session that has brought least and holds something, if all of them together, with those of the receivers
-    /// that share a budget, hold more than [`MAX_SESSIONS_BYTES`]. Call it until it gives none.
-    pub fn over_budget(&mut self) -> Option<(SessionKey, Receiver<B>)> {
-        let held: usize = self.sessions.iter().map(|(_, it)| it.held_bytes()).sum();
-        if self.holding.set(held) { self.remove_least(Some(held / (2 * MAX_SESSIONS))) } else { None }
+    /// that share a budget, hold more than [`MAX_SESSIONS_BYTES`]. `joined_bytes` is what a session holds outside of its receiver:
+    /// segments that are joined from its chunks. Call it until it gives none.
+    pub fn over_budget(
+        &mut self,
+        joined_bytes: impl Fn(&SessionKey) -> usize,
+    ) -> Option<(SessionKey, Receiver<B>)> {
+        let held_bytes = |key: &SessionKey, it: &Receiver<B>| it.held_bytes() + joined_bytes(key);
+        let held: usize = self.sessions.iter().map(|(key, it)| held_bytes(key, it)).sum();
+        if !self.holding.set(held) {
+            return None;
+        }
+        let least = held / (2 * MAX_SESSIONS);
+        self.remove_least(|key, it| held_bytes(key, it) > least)
     }
 
-    /// The session that has brought least, among those that hold more than `least_held` bytes.
-    fn remove_least(&mut self, least_held: Option<usize>) -> Option<(SessionKey, Receiver<B>)> {
+    /// The session that has brought least, among those that `may_go`.
+    fn remove_least(
+        &mut self,
+        may_go: impl Fn(&SessionKey, &Receiver<B>) -> bool,
+    ) -> Option<(SessionKey, Receiver<B>)> {
         let newest = self.sessions.iter().map(|(_, it)| it.last_heard()).max()?;
         let found = self
             .sessions
             .iter()
             .enumerate()
-            .filter(|(_, (_, it))| least_held.is_none_or(|least| it.held_bytes() > least))
+            .filter(|(_, (key, it))| may_go(key, it))
             .min_by_key(|(_, (_, it))| (it.worth(newest), it.last_heard()));
         let (at, _) = found?;
         let (key, receiver) = self.sessions.swap_remove(at);
@@ -352,7 +364,7 @@ mod tests {
             for _ in 0..40 {
                 receive(&mut sessions, tsi, at(tsi), &early);
             }
-            gone.extend(std::iter::from_fn(|| sessions.over_budget()).map(|(key, _)| key.tsi.0));
+            gone.extend(std::iter::from_fn(|| sessions.over_budget(|_| 0)).map(|(key, _)| key.tsi.0));
             let held: usize = sessions.iter().map(|(_, it)| it.held_bytes()).sum();
             assert!(held <= MAX_SESSIONS_BYTES, "{held}");
         }
@@ -362,7 +374,7 @@ mod tests {
         for (_, receiver) in sessions.extract(|key, _| key.tsi.0 == 0) {
             drop(receiver);
         }
-        assert!(sessions.over_budget().is_none());
+        assert!(sessions.over_budget(|_| 0).is_none());
     }
 
     /// The receiver that holds most makes room, not the one that came last.
@@ -390,14 +402,14 @@ mod tests {
                     receive(sessions, tsi, at, &early);
                 }
             }
-            std::iter::from_fn(|| sessions.over_budget()).count()
+            std::iter::from_fn(|| sessions.over_budget(|_| 0)).count()
         };
         assert_eq!((fill(&mut large, 45), fill(&mut other, 30)), (0, 0));
         let held = |sessions: &Sessions<MemoryBuf>| sessions.iter().map(|(_, it)| it.held_bytes()).sum();
         let parts: [usize; 3] = [held(&small), held(&large), held(&other)];
         assert!(parts.iter().sum::<usize>() < MAX_SESSIONS_BYTES);
         assert_eq!(fill(&mut other, 40), 3, "all of them hold too much");
-        assert!(small.over_budget().is_none(), "it holds less than its part");
+        assert!(small.over_budget(|_| 0).is_none(), "it holds less than its part");
         assert_eq!(budget.0.held_bytes.load(Ordering::Relaxed), held(&small) + held(&large) + held(&other));
         drop((large, other, idle));
         assert_eq!(budget.0.held_bytes.load(Ordering::Relaxed), held(&small));

@@ -280,7 +280,10 @@ impl<S: ObjectStore> Delivery<S> {
     /// Ends sessions that hold what there is no memory for.
     #[cold]
     pub(super) fn keep_within_budget(&mut self, now: Instant) {
-        while let Some((key, receiver)) = self.sessions.over_budget() {
+        loop {
+            let joiners = &self.live.joiners;
+            let joined_bytes = |key: &SessionKey| joiners.get(key).map_or(0, Joiner::held_bytes);
+            let Some((key, receiver)) = self.sessions.over_budget(joined_bytes) else { return };
             self.counters.sessions_displaced += 1;
             self.end_session(now, key, receiver);
         }

@@ -82,3 +82,22 @@ fn route_sessions_that_take_turns_in_a_batch_are_reported_once() {
     world.delivery.handle_end_of_batch();
     assert_eq!(times(&world), before.map(|it| it + 1));
 }
+
+#[test]
+fn segments_joined_of_chunks_count_in_the_budget_of_sessions() {
+    let mut world = World::new(19, Profile::burst(0.0), Origin::None, 36_000);
+    let toi = world.add("http://h/a", body(1, 100), &Protection::NONE);
+    let (body, mut out) = (world.bodies[&toi].clone(), Vec::new());
+    assert!(world.sender.write_packet(toi, 0, &body, false, &mut out));
+    let chunk = vec![0; 60 << 20];
+    let file = File { content_location: "http://h/1.m4s#9".to_owned(), toi: Toi(5), ..File::default() };
+    for number in [0, 1, 2] {
+        world.arrive_from(sender(number), &out);
+        let destination = DESTINATION.parse().unwrap();
+        let key = SessionKey { source: sender(number).ip(), destination, tsi: Tsi(7) };
+        world.delivery.live.joiners.entry(key).or_default().chunk(world.now, &file, &chunk);
+    }
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.counters().sessions_displaced, 1);
+    assert_eq!((world.delivery.live.joiners.len(), world.delivery.sessions().count()), (2, 2));
+}
