@@ -80,7 +80,7 @@ impl Puller {
                 Ok(There::Other) => changed.push(encode(&name)),
                 Ok(There::Nothing) => {
                     let is_held = self.listing.as_ref().is_some_and(|it| it.held.get(&name).is_some());
-                    if happened == Happened::Removed && is_held {
+                    if happened != Some(Happened::Created) && is_held {
                         self.remove(&name);
                         count(EventOutcome::Removed);
                         is_changed = true;
@@ -116,12 +116,12 @@ impl Puller {
         is_changed
     }
 
-    /// Asks the store for those keys that concern the source. The others are counted.
+    /// Asks the store for those keys that concern the source. The others are counted. Gives what happened, if all events say the same.
     async fn ask(
         &self,
         keys: BTreeMap<String, Waiting>,
         count: impl Fn(EventOutcome),
-    ) -> Vec<(String, Happened, Result<There, Failed>)> {
+    ) -> Vec<(String, Option<Happened>, Result<There, Failed>)> {
         let (Origin::Bucket(bucket), Some(listing)) = (&self.origin, &self.listing) else {
             return Vec::new();
         };
@@ -136,12 +136,16 @@ impl Puller {
                     || is_manifest()
                     || self.failing.contains_key(&encode(&name))
             };
-            match (waiting.happened, &held) {
-                (Happened::Created, Some(etag)) if waiting.etag.as_ref() == Some(etag) => {
+            let (happened, etag) = match &waiting {
+                Waiting::Told(told) => (Some(told.happened), told.etag.as_ref()),
+                Waiting::Mixed => (None, None),
+            };
+            match (happened, &held) {
+                (Some(Happened::Created), Some(_)) if etag.is_some() && etag == held.as_ref() => {
                     count(EventOutcome::Unchanged);
                 }
-                (Happened::Created, None) if !is_wanted() => count(EventOutcome::Unneeded),
-                (Happened::Removed, None) => count(EventOutcome::Absent),
+                (Some(Happened::Removed), None) => count(EventOutcome::Absent),
+                (_, None) if !is_wanted() => count(EventOutcome::Unneeded),
                 (happened, _) => asked.push((name, key, held, happened)),
             }
         }

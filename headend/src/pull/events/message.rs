@@ -11,7 +11,6 @@
 //! user are not read, and an event of an older version, or one that comes twice, does no harm.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 
 use carousel::time::WallTime;
 use percent_encoding::percent_decode_str;
@@ -50,7 +49,8 @@ pub(in crate::pull) enum Happened {
     Removed,
 }
 
-/// Place of an event among those of its key.
+/// When an event happened, as its store counts. It tells whether two events are the same, and not which is the newer: Amazon's
+/// sequencers have an order, Ceph's are the bytes of a time with the lowest first, and MinIO's are the clock of whichever node wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::pull) struct Moment {
     /// In upper case; hexadecimal digits.
@@ -59,22 +59,12 @@ pub(in crate::pull) struct Moment {
 }
 
 impl Moment {
-    /// Order of two events of one key: by their sequencers, of which the shorter is filled up with zeros at its right, as Amazon has
-    /// it; by their times if one has none.
-    pub(in crate::pull) fn order(&self, other: &Self) -> Option<Ordering> {
+    /// Whether two events of one key happened at once: by their sequencers, or by their times if one has none.
+    pub(in crate::pull) fn is_that_of(&self, other: &Self) -> bool {
         match (&self.sequencer, &other.sequencer) {
-            (Some(a), Some(b)) => {
-                let bytes = a.len().max(b.len());
-                let padded = |text: &str| format!("{text:0<bytes$}");
-                Some(padded(a).cmp(&padded(b)))
-            }
-            _ => Some(self.time_ms?.cmp(&other.time_ms?)),
+            (Some(a), Some(b)) => a == b,
+            _ => self.time_ms.is_some() && self.time_ms == other.time_ms,
         }
-    }
-
-    /// Whether its order is that of the store, and not that of clocks.
-    pub(in crate::pull) const fn has_sequencer(&self) -> bool {
-        self.sequencer.is_some()
     }
 }
 
@@ -82,7 +72,7 @@ impl Moment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::pull) struct Event {
     pub(in crate::pull) bucket: String,
-    /// The key; two if it is not known whether it is encoded.
+    /// The key; two if it is not known whether it is encoded; none if no object can have it.
     pub(in crate::pull) keys: Vec<String>,
     pub(in crate::pull) happened: Happened,
     /// ETag of the object, without quotes.
@@ -134,7 +124,7 @@ fn of_record(record: &Value) -> Result<Event, EventOutcome> {
     let happened = happened(name).ok_or(EventOutcome::OtherEvent)?;
     let bucket = text(&record["s3"]["bucket"]["name"]).ok_or(EventOutcome::NoEvent)?;
     let object = &record["s3"]["object"];
-    let raw = object["key"].as_str().ok_or(EventOutcome::BadKey)?;
+    let raw = object["key"].as_str().unwrap_or_default();
     let mut keys = vec![decoded(raw)];
     // Ceph writes keys as they are; should it encode them one day, that is looked at too.
     if record["eventSource"].as_str().is_some_and(|it| it.starts_with("ceph")) {
@@ -145,7 +135,7 @@ fn of_record(record: &Value) -> Result<Event, EventOutcome> {
         time_ms: record["eventTime"].as_str().and_then(time_ms),
     };
     let etag = text(&object["eTag"]).map(|it| bare(&it).to_owned());
-    Ok(Event { bucket, keys: usable(keys)?, happened, etag, moment })
+    Ok(Event { bucket, keys: usable(keys), happened, etag, moment })
 }
 
 fn of_event_bridge(event: &Value) -> Result<Event, EventOutcome> {
@@ -163,7 +153,7 @@ fn of_event_bridge(event: &Value) -> Result<Event, EventOutcome> {
         time_ms: event["time"].as_str().and_then(time_ms),
     };
     let etag = text(&object["etag"]).map(|it| bare(&it).to_owned());
-    Ok(Event { bucket, keys: usable(vec![text(&object["key"])])?, happened, etag, moment })
+    Ok(Event { bucket, keys: usable(vec![text(&object["key"])]), happened, etag, moment })
 }
 
 /// What a name of an event means; `None`: nothing that concerns content.
@@ -186,11 +176,11 @@ fn decoded(raw: &str) -> Option<String> {
 }
 
 /// Keys that an object can have, each once.
-fn usable(keys: Vec<Option<String>>) -> Result<Vec<String>, EventOutcome> {
+fn usable(keys: Vec<Option<String>>) -> Vec<String> {
     let mut all: Vec<String> = keys.into_iter().flatten().collect();
     all.retain(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES);
     all.dedup();
-    if all.is_empty() { Err(EventOutcome::BadKey) } else { Ok(all) }
+    all
 }
 
 /// A sequencer that can be compared.
@@ -211,11 +201,11 @@ pub fn try_read(message: &[u8]) -> usize {
     let all = read(message);
     for pair in all.windows(2) {
         if let [Ok(a), Ok(b)] = pair {
-            let orders = (a.moment.order(&b.moment), b.moment.order(&a.moment).map(Ordering::reverse));
-            assert_eq!(orders.0, orders.1, "the order of two events is that of their reverse");
+            let both = (a.moment.is_that_of(&b.moment), b.moment.is_that_of(&a.moment));
+            assert_eq!(both.0, both.1, "two events are the same whichever is compared");
         }
     }
-    assert!(all.iter().flatten().all(|it| !it.keys.is_empty() && it.keys.len() <= 2));
+    assert!(all.iter().flatten().all(|it| it.keys.len() <= 2));
     all.len()
 }
 
@@ -378,35 +368,34 @@ pub(in crate::pull) mod tests {
             ("7".to_owned(), EventOutcome::NoEvent),
             (amazon("ObjectTagging:Put", "films", "a", "e", "1"), EventOutcome::OtherEvent),
             (amazon("ObjectCreated:Put", "", "a", "e", "1"), EventOutcome::NoEvent),
-            (amazon("ObjectCreated:Put", "films", "", "e", "1"), EventOutcome::BadKey),
-            (amazon("ObjectCreated:Put", "films", "%FF", "e", "1"), EventOutcome::BadKey),
-            (amazon("ObjectCreated:Put", "films", &long_key, "e", "1"), EventOutcome::BadKey),
             (amazon("ObjectCreated:Put", "films", &huge_key, "e", "1"), EventOutcome::TooLong),
         ] {
             assert_eq!(read(text.as_bytes()), [Err(why)], "{text:.200}");
+        }
+        // Of whose bucket that is comes first.
+        for key in ["", "%FF", &long_key] {
+            assert!(one(&amazon("ObjectCreated:Put", "films", key, "e", "1")).keys.is_empty(), "{key}");
         }
         let longest = amazon("ObjectCreated:Put", "films", &long_key[1..], "e", "1");
         assert_eq!(one(&longest).keys[0].len(), MAX_KEY_BYTES);
     }
 
     #[test]
-    fn events_are_ordered_by_sequencer_and_else_by_time() {
+    fn events_are_the_same_by_sequencer_and_else_by_time() {
         let of = |sequencer: &str, time: &str| Moment {
             sequencer: self::sequencer(sequencer.to_owned()).filter(|it| !it.is_empty()),
             time_ms: time_ms(time),
         };
         let time = "2026-11-29T06:31:07Z";
-        for (a, b, order) in [
-            (of("0055AED6DCD90281E5", time), of("0055AED6DCD90281E6", time), Some(Ordering::Less)),
-            (of("0055aed6dcd90281e5", time), of("0055AED6DCD90281E5", time), Some(Ordering::Equal)),
-            // Zeros at the right of the shorter.
-            (of("55AE", time), of("55AE00", time), Some(Ordering::Equal)),
-            (of("56", time), of("55AE00", time), Some(Ordering::Greater)),
-            (of("", time), of("55AE00", "2026-11-29T06:31:07.001Z"), Some(Ordering::Less)),
-            (of("no hex", time), of("0", time), Some(Ordering::Equal)),
-            (of("", "yesterday"), of("0", time), None),
+        for (a, b, is_same) in [
+            (of("0055AED6DCD90281E5", time), of("0055AED6DCD90281E6", time), false),
+            (of("0055aed6dcd90281e5", time), of("0055AED6DCD90281E5", time), true),
+            (of("", time), of("55AE00", "2026-11-29T06:31:07.001Z"), false),
+            (of("no hex", time), of("0", time), true),
+            (of("", "yesterday"), of("0", time), false),
+            (of("", "yesterday"), of("", "yesterday"), false),
         ] {
-            assert_eq!(a.order(&b), order, "{a:?} {b:?}");
+            assert_eq!(a.is_that_of(&b), is_same, "{a:?} {b:?}");
         }
     }
 }

@@ -74,9 +74,9 @@ carousel::reasons! {
         Unneeded = "unneeded",
         /// The object could not be looked at or fetched: the bucket is listed.
         Failed = "failed",
-        /// The event came before, or is older than one that came.
+        /// The event came before.
         Repeated = "repeated",
-        /// A newer or older event of a key that waits: it is looked at once.
+        /// Another event of a key that waits: it is looked at once.
         Merged = "merged",
         /// Too many keys waited: a listing of the bucket takes their place.
         Replaced = "replaced",
@@ -105,6 +105,16 @@ impl EventOutcome {
     /// Whether what was passed over may have told of a change.
     const fn may_hide_a_change(self) -> bool {
         matches!(self, Self::NoJson | Self::TooLong | Self::BadKey)
+    }
+
+    /// What comes of a message that is passed over, and what to do, as the log has it.
+    fn advice(self) -> String {
+        let listed = if self.may_hide_a_change() {
+            "the bucket is listed, should it have been an event; "
+        } else {
+            ""
+        };
+        format!("{self}; {listed}fix: {}", self.fix())
     }
 
     /// What to do about a message that is passed over; empty: nothing.
@@ -285,33 +295,35 @@ impl Shared {
     fn take(&self, partition: i32, offset: i64, value: &[u8]) {
         let now = Instant::now();
         for read in message::read(value) {
-            match read {
-                Ok(event) => self.take_event(&event, now),
-                Err(why) => {
-                    self.count(why);
-                    if why.may_hide_a_change() {
-                        self.want_list();
-                    }
-                    self.tell(why, partition, offset, now);
+            if let Err(why) = read.and_then(|event| self.take_event(&event, now)) {
+                self.count(why);
+                if why.may_hide_a_change() {
+                    self.want_list();
                 }
+                self.tell(why, partition, offset, now);
             }
         }
         self.state().offsets.insert(partition, offset + 1);
     }
 
-    fn take_event(&self, event: &message::Event, now: Instant) {
+    /// # Errors
+    /// It is passed over.
+    fn take_event(&self, event: &message::Event, now: Instant) -> Result<(), EventOutcome> {
         if event.bucket != self.location.bucket {
-            return self.count(EventOutcome::OtherBucket);
+            return Err(EventOutcome::OtherBucket);
+        }
+        if event.keys.is_empty() {
+            return Err(EventOutcome::BadKey);
         }
         let below: Vec<&String> =
             event.keys.iter().filter(|key| key.starts_with(&self.location.prefix)).collect();
         if below.is_empty() {
-            return self.count(EventOutcome::OtherPrefix);
+            return Err(EventOutcome::OtherPrefix);
         }
         let is_path = |key: &&&String| place_of(&key[self.location.prefix.len()..]).is_ok();
         let keys: Vec<&String> = below.iter().filter(is_path).copied().collect();
         if keys.is_empty() {
-            return self.count(EventOutcome::LeftOut);
+            return Err(EventOutcome::LeftOut);
         }
         let mut state = self.state();
         for key in keys {
@@ -327,6 +339,7 @@ impl Shared {
             }
         }
         self.stats.pending.store(state.pending.len(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Tells of a message that is passed over, once in a while for each reason.
@@ -342,9 +355,8 @@ impl Shared {
         let (source, topic) = (&self.source, &self.stats.topic);
         eprintln!(
             "headend: source {source}: topic {topic}, partition {partition}, offset {offset} is passed over, and others of its kind are \
-             counted: {why}; {} fix: {}",
-            if why.may_hide_a_change() { "the bucket is listed, should it have been an event;" } else { "" },
-            why.fix()
+             counted: {}",
+            why.advice()
         );
     }
 
@@ -400,6 +412,7 @@ pub(super) mod tests {
             put("films", "vod/a/master.m3u8"),
             put("films", "vodka/a.ts"),
             put("other", "vod/a.ts"),
+            put("other", "%FF"),
             put("films", "vod/a/"),
             put("films", "vod/../a.ts"),
             "{}".to_owned(),
@@ -412,15 +425,29 @@ pub(super) mod tests {
         let counted: Vec<_> = shared.stats.outcomes().filter(|it| it.1 > 0).collect();
         assert_eq!(
             counted,
-            [("repeated", 1), ("other_bucket", 1), ("other_prefix", 1), ("left_out", 2), ("no_event", 1)]
+            [("repeated", 1), ("other_bucket", 2), ("other_prefix", 1), ("left_out", 2), ("no_event", 1)]
         );
         assert!(!shared.state().is_list_wanted, "none of them hides a change");
         assert_eq!(shared.stats.pending(), 1);
         let batch = shared.batch();
         assert_eq!(batch.keys.into_keys().collect::<Vec<_>>(), ["vod/a/master.m3u8"]);
-        assert_eq!((batch.offsets, shared.stats.pending()), (BTreeMap::from([(3, 7)]), 0));
-        shared.take(3, 7, b"\0");
-        assert!(shared.state().is_list_wanted);
+        assert_eq!((batch.offsets, shared.stats.pending()), (BTreeMap::from([(3, 8)]), 0));
+        for message in [&b"\0"[..], put("films", "%FF").as_bytes()] {
+            shared.state().is_list_wanted = false;
+            shared.take(3, 8, message);
+            assert!(shared.state().is_list_wanted);
+        }
+    }
+
+    #[test]
+    fn what_is_passed_over_is_told_with_what_comes_of_it() {
+        let text = EventOutcome::NoEvent.advice();
+        assert!(text.starts_with("no_event; fix: have the store "), "{text}");
+        let text = EventOutcome::NoJson.advice();
+        assert!(
+            text.starts_with("no_json; the bucket is listed, should it have been an event; fix: "),
+            "{text}"
+        );
     }
 
     #[test]

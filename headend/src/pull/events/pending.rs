@@ -1,6 +1,5 @@
 //! Keys that events have told of and that have not been looked at yet, and the events that were taken last.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -30,13 +29,29 @@ carousel::limits! {
 /// Time for which the newest event of a key is remembered.
 const RECENT: Duration = Duration::from_secs(600);
 
-/// A key that waits.
+/// What an event says of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::pull) struct Waiting {
+pub(in crate::pull) struct Told {
     pub(in crate::pull) happened: Happened,
     /// ETag in the event, without quotes.
     pub(in crate::pull) etag: Option<String>,
-    moment: Moment,
+}
+
+/// A key that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::pull) enum Waiting {
+    /// All events that told of it said the same.
+    Told(Told),
+    /// They said different things, and nobody knows which was the last: only the store does.
+    Mixed,
+}
+
+impl Waiting {
+    fn merge(&mut self, told: Told) {
+        if *self != Self::Told(told) {
+            *self = Self::Mixed;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -45,6 +60,13 @@ struct Taken {
     etag: Option<String>,
     moment: Moment,
     at: Instant,
+}
+
+impl Taken {
+    /// Whether the event is the one that was taken.
+    fn is_of(&self, event: &Event) -> bool {
+        self.happened == event.happened && self.etag == event.etag && event.moment.is_that_of(&self.moment)
+    }
 }
 
 /// See the module head.
@@ -61,34 +83,27 @@ impl Pending {
     /// forgotten and the bucket must be listed.
     pub(in crate::pull) fn take(&mut self, key: &str, event: &Event, now: Instant) -> Option<EventOutcome> {
         self.forget(now);
-        let Event { happened, etag, moment, .. } = event;
-        if let Some(newest) = self.recent.get(key) {
-            let order = moment.order(&newest.moment);
-            let is_same = *happened == newest.happened && *etag == newest.etag;
-            let is_by_store = moment.has_sequencer() && newest.moment.has_sequencer();
-            // Clocks of several machines order nothing for sure: a key is looked at once too often rather than not at all.
-            let is_known = match order {
-                Some(Ordering::Less) => is_by_store,
-                Some(Ordering::Equal) => is_same,
-                Some(Ordering::Greater) | None => false,
-            };
-            if is_known {
-                return Some(EventOutcome::Repeated);
-            }
+        let Event { happened, etag, .. } = event;
+        // None is passed over for being older: what stores and clocks count orders nothing for sure, and a look does no harm.
+        if self.recent.get(key).is_some_and(|it| it.is_of(event)) {
+            return Some(EventOutcome::Repeated);
         }
         if !self.keys.contains_key(key) && self.keys.len() >= MAX_PENDING_KEYS {
             self.keys.clear();
             return Some(EventOutcome::Replaced);
         }
-        let waiting = Waiting { happened: *happened, etag: etag.clone(), moment: moment.clone() };
-        let is_older = |it: &Waiting| moment.order(&it.moment) == Some(Ordering::Less);
-        let was_there = match self.keys.get(key) {
-            Some(it) if is_older(it) => return Some(EventOutcome::Merged),
-            there => there.is_some(),
-        };
-        self.keys.insert(key.to_owned(), waiting);
         self.remember(key, event, now);
-        was_there.then_some(EventOutcome::Merged)
+        let told = Told { happened: *happened, etag: etag.clone() };
+        match self.keys.get_mut(key) {
+            Some(waiting) => {
+                waiting.merge(told);
+                Some(EventOutcome::Merged)
+            }
+            None => {
+                self.keys.insert(key.to_owned(), Waiting::Told(told));
+                None
+            }
+        }
     }
 
     fn remember(&mut self, key: &str, event: &Event, now: Instant) {
@@ -141,19 +156,42 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_event_of_a_key_counts_in_whichever_order_they_come() {
+    fn of_events_that_differ_the_store_is_asked_in_whichever_order_they_come() {
         let (put, delete) = (event("ObjectCreated:Put", "e", "05"), event("ObjectRemoved:Delete", "", "06"));
+        let other = event("ObjectCreated:Put", "f", "07");
         let now = Instant::now();
-        for (first, second) in [(&put, &delete), (&delete, &put)] {
+        for (first, second) in [(&put, &delete), (&delete, &put), (&put, &other), (&other, &put)] {
             let mut pending = Pending::default();
             assert_eq!(pending.take("a", first, now), None);
-            assert!(matches!(
-                pending.take("a", second, now),
-                Some(EventOutcome::Merged | EventOutcome::Repeated)
-            ));
-            let keys = pending.drain();
-            assert_eq!((keys.len(), keys["a"].happened), (1, Happened::Removed));
+            assert_eq!(pending.take("a", second, now), Some(EventOutcome::Merged));
+            assert_eq!(pending.take("a", second, now), Some(EventOutcome::Repeated));
+            assert_eq!(pending.drain(), BTreeMap::from([("a".to_owned(), Waiting::Mixed)]));
         }
+        // The same of another moment, as the second of an upload in parts.
+        let mut pending = Pending::default();
+        assert_eq!(pending.take("a", &put, now), None);
+        assert_eq!(
+            pending.take("a", &event("ObjectCreated:Put", "e", "08"), now),
+            Some(EventOutcome::Merged)
+        );
+        let told = Told { happened: Happened::Created, etag: Some("e".to_owned()) };
+        assert_eq!(pending.drain()["a"], Waiting::Told(told));
+    }
+
+    #[test]
+    fn a_sequencer_that_counts_from_its_lowest_byte_hides_nothing() {
+        // Ceph: 0x692BE2FF and then 0x692BE300, written with the lowest byte first.
+        let (older, newer) = ("FFE22B69A0860100", "00E32B69A0860100");
+        let now = Instant::now();
+        let mut pending = Pending::default();
+        assert_eq!(pending.take("a", &event("ObjectCreated:Put", "e", older), now), None);
+        pending.drain();
+        assert_eq!(pending.take("a", &event("ObjectCreated:Put", "f", newer), now), None);
+        assert_eq!(pending.len(), 1, "it is looked at");
+        assert_eq!(
+            pending.take("a", &event("ObjectRemoved:Delete", "", older), now),
+            Some(EventOutcome::Merged)
+        );
     }
 
     #[test]
@@ -164,8 +202,10 @@ mod tests {
         assert_eq!(pending.take("a", &again, now), None);
         pending.drain();
         assert_eq!(pending.take("a", &again, now), Some(EventOutcome::Repeated));
-        assert_eq!(pending.take("a", &put, now), Some(EventOutcome::Repeated), "it is older");
+        assert_eq!(pending.take("a", &put, now), None, "another one: it may be older, and may be not");
+        pending.drain();
         assert_eq!(pending.take("b", &put, now), None, "another key");
+        assert_eq!(pending.take("a", &put, now), Some(EventOutcome::Repeated));
         assert_eq!(pending.take("a", &put, now + RECENT), None, "nothing is remembered forever");
         // Without sequencers only the same event is known: clocks differ.
         let (mut early, mut same) =
