@@ -592,6 +592,8 @@ struct Puller {
     pulled: HashSet<PathBuf>,
     /// Paths of manifests that may change.
     manifests: Vec<String>,
+    /// Files that a live source with events had in its last round.
+    on_air: HashSet<PathBuf>,
 }
 
 impl Puller {
@@ -664,6 +666,7 @@ impl Puller {
             unnamed: HashMap::new(),
             pulled,
             manifests: Vec::new(),
+            on_air: HashSet::new(),
         })
     }
 
@@ -716,6 +719,10 @@ impl Puller {
             };
             round.missing = missing(&inventory);
             self.manifests = changing(&inventory, self.listing.is_some());
+            self.on_air = match self.events.is_some() && inventory.is_live() {
+                true => inventory.objects.values().map(|object| object.file.clone()).collect(),
+                false => HashSet::new(),
+            };
             round.inventory = Some(inventory);
             let now = Instant::now();
             let wanted: Vec<String> =
@@ -804,8 +811,12 @@ impl Puller {
         let now = Instant::now();
         let shown = bucket.location().shown(&bucket.location().prefix);
         match result {
-            Ok(list) => {
+            Ok((list, is_whole)) => {
                 (listing.failed, listing.due, listing.listed_at) = (0, now + listing.every, Some(now));
+                // What failed, or still waited for its next attempt, is tried again at the short interval.
+                if let Some(events) = self.events.as_ref().filter(|_| !is_whole) {
+                    events.want_list();
+                }
                 let gone = listing.held.gone(listing.number);
                 let is_empty = list.keys == 0;
                 self.files.stats.listed(&self.source, list);
@@ -829,20 +840,22 @@ impl Puller {
         }
     }
 
-    async fn list_pages(&mut self, bucket: &Bucket) -> Result<BucketList, Failed> {
-        let mut list = BucketList::default();
+    /// Gives the list too whether all that is wanted of it has come.
+    async fn list_pages(&mut self, bucket: &Bucket) -> Result<(BucketList, bool), Failed> {
+        let (mut list, mut is_whole) = (BucketList::default(), true);
         let (mut next, mut empty_pages) = (None::<Next>, 0);
         loop {
             let page = bucket.list(next.as_ref()).await?;
             empty_pages = if page.objects.is_empty() { empty_pages + 1 } else { 0 };
-            let wanted = self.wanted(&page.objects, &bucket.location().prefix, &mut list);
+            let (wanted, waits) = self.wanted(&page.objects, &bucket.location().prefix, &mut list);
             // Manifests last: what they name is there, or is fetched at once.
             let (manifests, media): (Vec<String>, Vec<String>) =
                 wanted.keys().cloned().partition(|path| has_manifest_name(path));
             self.fetch_all(media, &wanted).await;
             self.fetch_all(manifests, &wanted).await;
+            is_whole &= !waits && !wanted.keys().any(|path| self.failing.contains_key(path));
             match page.next {
-                None => return Ok(list),
+                None => return Ok((list, is_whole)),
                 Some(again) if next.as_ref() == Some(&again) || empty_pages >= s3::MAX_EMPTY_PAGES => {
                     return Err(Failed::new(PullFailure::Listing, "it has no end"));
                 }
@@ -851,15 +864,15 @@ impl Puller {
         }
     }
 
-    /// Paths to fetch of a page of the bucket's list, and their versions there.
+    /// Paths to fetch of a page of the bucket's list, and their versions there; whether others failed and are not due yet.
     fn wanted(
         &mut self,
         objects: &[Listed],
         prefix: &str,
         list: &mut BucketList,
-    ) -> BTreeMap<String, String> {
-        let mut wanted = BTreeMap::new();
-        let Some(listing) = &mut self.listing else { return wanted };
+    ) -> (BTreeMap<String, String>, bool) {
+        let (mut wanted, mut waits) = (BTreeMap::new(), false);
+        let Some(listing) = &mut self.listing else { return (wanted, waits) };
         let now = Instant::now();
         for object in objects {
             list.keys += 1;
@@ -887,9 +900,11 @@ impl Puller {
             let path = encode(name);
             if self.failing.get(&path).is_none_or(|it| it.again <= now) {
                 wanted.insert(path, object.version.clone());
+            } else {
+                waits = true;
             }
         }
-        wanted
+        (wanted, waits)
     }
 
     /// Removes a file of the folder.

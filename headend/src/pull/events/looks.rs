@@ -57,7 +57,11 @@ impl Puller {
         loop {
             let until = self.list_due().map_or(until, |due| due.min(until));
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return,
+                () = tokio::time::sleep_until(until) => {
+                    // Nothing may wait, but the places in the topic have gone on: they are written.
+                    self.look_at_pending().await;
+                    return;
+                }
                 () = shared.woken.notified() => {}
             }
             tokio::time::sleep(GATHER).await;
@@ -80,7 +84,7 @@ impl Puller {
                 Ok(There::Other) => changed.push(encode(&name)),
                 Ok(There::Nothing) => {
                     let is_held = self.listing.as_ref().is_some_and(|it| it.held.get(&name).is_some());
-                    if happened != Some(Happened::Created) && is_held {
+                    if happened != Some(Happened::Created) && is_held && !self.is_on_air(&name) {
                         self.remove(&name);
                         count(EventOutcome::Removed);
                         is_changed = true;
@@ -114,6 +118,12 @@ impl Puller {
             self.files.stats.fail(&self.files.shown(), Failed::from(err));
         }
         is_changed
+    }
+
+    /// Whether a live manifest names a file, as far as it has been read: origins remove segments sooner than receivers have done with
+    /// them. It goes when no manifest names it any more, or when two listings do not have it.
+    fn is_on_air(&self, name: &str) -> bool {
+        !has_manifest_name(name) && self.on_air.contains(&self.files.folder.root.join(name))
     }
 
     /// Asks the store for those keys that concern the source. The others are counted. Gives what happened, if all events say the same.

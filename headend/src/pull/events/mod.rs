@@ -263,6 +263,17 @@ impl Events {
         self.shared.take(0, offset, message.as_bytes());
     }
 
+    /// As if its topic were read.
+    #[cfg(test)]
+    pub(super) fn connected(&self) {
+        self.shared.note_connected(0, true);
+    }
+
+    /// The bucket is listed after the short interval.
+    pub(super) fn want_list(&self) {
+        self.shared.want_list();
+    }
+
     /// A listing begins: it finds what may have been missed until now.
     pub(super) fn list_begins(&self) {
         self.shared.state().is_list_wanted = false;

@@ -365,6 +365,94 @@ fn a_key_that_an_event_tells_of_is_looked_at_without_a_list() {
     });
 }
 
+const EVENTS: &str = "[source.events]\nbrokers = ['127.0.0.1:9']\ntopic = 's3'";
+
+#[test]
+fn what_a_list_could_not_fetch_is_listed_again_at_the_short_interval() {
+    let (store, origin) = store(0);
+    store.put("film/index.m3u8", playlist(&["0.ts"], true), "m");
+    store.put("film/0.ts", segment(0, 4), "s0");
+    store.put("film/denied.m3u8", "x", "d");
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &origin.url, "s3://vod/film/", EVENTS);
+    with_puller(&config, &Arc::default(), async |puller| {
+        puller.events.as_ref().unwrap().connected();
+        // It fails; it waits for its next attempt; it is gone.
+        for (number, is_short) in [(1, true), (2, true), (3, false)] {
+            if number == 3 {
+                store.objects.lock().unwrap().remove("film/denied.m3u8");
+            }
+            let listing = puller.listing.as_mut().unwrap();
+            (listing.due, listing.listed_at) = (Instant::now(), None);
+            puller.round().await;
+            assert_eq!(lists(&origin), number);
+            let due = puller.list_due().unwrap().duration_since(Instant::now()).as_secs();
+            assert_eq!(due <= 60, is_short, "list {number}: the next in {due} s");
+        }
+    });
+}
+
+#[test]
+fn of_events_that_differ_what_the_store_says_counts() {
+    let (store, origin) = store(0);
+    store.put("film/index.m3u8", playlist(&["0.ts"], true), "m");
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &origin.url, "s3://vod/film/", EVENTS);
+    with_puller(&config, &Arc::default(), async |puller| {
+        puller.round().await;
+        store.put("film/new.m3u8", playlist(&["0.ts"], true), "n");
+        for (name, etag, sequencer) in [("ObjectCreated:Put", "n", "0A"), ("ObjectRemoved:Delete", "", "0B")]
+        {
+            let text = amazon(name, "vod", "film/new.m3u8", etag, sequencer);
+            puller.events.as_ref().unwrap().take(0, &text);
+        }
+        puller.rest(Duration::from_millis(200)).await;
+        assert!(dir.path().join("pulled/new.m3u8").exists(), "the removal was before, whatever it says");
+    });
+}
+
+#[test]
+fn the_place_in_the_topic_is_written_though_no_event_concerns_the_source() {
+    let (store, origin) = store(0);
+    store.put("film/index.m3u8", playlist(&["0.ts"], true), "m");
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), &origin.url, "s3://vod/film/", EVENTS);
+    with_puller(&config, &Arc::default(), async |puller| {
+        puller.round().await;
+        let other = amazon("ObjectCreated:Put", "vod", "other/0.ts", "e", "01");
+        puller.events.as_ref().unwrap().take(41, &other);
+        puller.rest(Duration::from_millis(10)).await;
+        let place = fs::read_to_string(dir.path().join("pulled/.events.json")).unwrap();
+        assert_eq!(place, r#"{"schema":1,"topic":"s3","offsets":{"0":42}}"#);
+    });
+}
+
+#[test]
+fn a_live_segment_that_the_store_removes_stays_while_a_manifest_names_it() {
+    let (store, origin) = store(0);
+    store.put("live/index.m3u8", playlist(&["0.ts", "1.ts"], false), "m");
+    store.put("live/0.ts", segment(0, 4), "s0");
+    store.put("live/1.ts", segment(1, 4), "s1");
+    let dir = tempfile::tempdir().unwrap();
+    let more = format!("reserved_bps = 1_000_000\n{EVENTS}");
+    let config = config(dir.path(), &origin.url, "s3://vod/live/", &more);
+    with_puller(&config, &Arc::default(), async |puller| {
+        puller.round().await;
+        let removed = async |puller: &mut Puller, key: &str, sequencer: &str| {
+            store.objects.lock().unwrap().remove(&format!("live/{key}"));
+            let event = amazon("ObjectRemoved:Delete", "vod", &format!("live/{key}"), "", sequencer);
+            puller.events.as_ref().unwrap().take(0, &event);
+            puller.rest(Duration::from_millis(200)).await;
+            dir.path().join("pulled").join(key).exists()
+        };
+        assert!(removed(puller, "0.ts", "01").await, "it is on the air");
+        store.put("live/index.m3u8", playlist(&["1.ts"], false), "m2");
+        puller.round().await;
+        assert!(!removed(puller, "0.ts", "02").await, "nothing names it any more");
+        assert!(!removed(puller, "index.m3u8", "03").await, "a channel ends at once");
+    });
+}
+
 #[test]
 fn a_live_playlist_is_asked_for_and_not_listed_for() {
     let (store, origin) = store(0);
