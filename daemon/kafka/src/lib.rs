@@ -54,6 +54,14 @@ impl LinkStats {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
+    /// Notes that messages of a partition are done.
+    pub fn note_done(&self, partition: i32, messages: u64) {
+        let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = lag.get_mut(&partition) {
+            *left = left.saturating_sub(messages);
+        }
+    }
+
     /// Notes how many messages of a partition are not done.
     pub fn note_lag(&self, partition: i32, messages: u64) {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, messages);

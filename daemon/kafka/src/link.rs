@@ -35,6 +35,9 @@ const REMIND_AFTER: u32 = 60;
 const FETCH_WAIT_MS: i32 = 250;
 /// Bytes of one fetch; a message that is longer comes alone.
 const FETCH_BYTES: i32 = 1 << 20;
+/// Bytes of one answer of a broker: several times what brokers take as a message unless they are told otherwise, and a list of some 100,000
+/// partitions. A longer answer to a fetch counts as one that cannot be read; of anything else it is a failure of the broker.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Fetches at one place that cannot be read before it is passed over.
 const READ_ATTEMPTS: u32 = 3;
 
@@ -113,6 +116,8 @@ impl LinkError {
                 }
                 _ => KafkaError::Broker,
             },
+            // Longer than MAX_ANSWER_BYTES; the library's type is not public.
+            _ if line.contains("Message too large") => KafkaError::Broker,
             _ if line.contains("Sasl") || line.contains("certificate") => KafkaError::Credentials,
             Error::InvalidResponse(_) => KafkaError::Broker,
             _ => KafkaError::Unreachable,
@@ -269,6 +274,13 @@ impl Link {
         }
     }
 
+    /// Counts and logs what cannot be read. The broker answers, so the pauses before the next place are short again.
+    fn pass_over(&mut self, partition: i32, offset: Option<i64>, error: &LinkError) {
+        self.stats.errors.add(KafkaError::Unreadable);
+        self.pause = PAUSE;
+        self.around.log(&self.place.topic, &Notice::Unreadable { partition, offset, line: &error.line });
+    }
+
     /// A reader of each partition. Waits for as long as there is no topic.
     pub async fn followers(&mut self) -> Vec<Follower> {
         loop {
@@ -367,9 +379,7 @@ impl Follower {
                 self.attempts = if error.why == KafkaError::Broker { self.attempts + 1 } else { 0 };
                 if self.attempts >= READ_ATTEMPTS && self.has_more(offset).await {
                     self.attempts = 0;
-                    self.link.stats.errors.add(KafkaError::Unreadable);
-                    let notice = Notice::Unreadable { partition: self.partition, offset, line: &error.line };
-                    self.link.around.log(&self.link.place.topic, &notice);
+                    self.link.pass_over(self.partition, offset, &error);
                     return Ok(Fetched::Unreadable);
                 }
                 Err(error)
@@ -422,8 +432,7 @@ impl Follower {
                 let messages: Vec<(i64, Vec<u8>)> =
                     records.into_iter().map(|it| (it.offset, it.record.value.unwrap_or_default())).collect();
                 let next = messages.last().map_or(offset, |it| it.0 + 1);
-                let left = messages.len() as u64 + u64::try_from(end - next).unwrap_or(0);
-                self.link.stats.note_lag(self.partition, left);
+                self.link.stats.note_lag(self.partition, not_done(messages.len(), next, end));
                 // The records there hold no messages (the end of a transaction): the broker answers at once, again and
                 // again.
                 if messages.is_empty() && end > offset {
@@ -448,6 +457,12 @@ impl Follower {
     }
 }
 
+/// Messages that are not done after a fetch: those that came, and those between them and the end. If none came, what is there are marks of
+/// transactions, which never come.
+fn not_done(came: usize, next: i64, end: i64) -> u64 {
+    if came == 0 { 0 } else { came as u64 + u64::try_from(end - next).unwrap_or(0) }
+}
+
 /// A client as the configuration says. Files are read again, since passwords and certificates change.
 fn builder(options: &Brokers, around: &dyn Surroundings) -> Result<ClientBuilder, LinkError> {
     let backoff = BackoffConfig {
@@ -458,6 +473,7 @@ fn builder(options: &Brokers, around: &dyn Surroundings) -> Result<ClientBuilder
     };
     let mut builder = ClientBuilder::new(options.brokers.clone())
         .client_id(options.client_id.as_str())
+        .max_message_size(MAX_ANSWER_BYTES)
         .backoff_config(backoff);
     if let Some(tls) = &options.tls {
         builder = builder
@@ -520,4 +536,84 @@ pub fn tls_config(
 pub fn record(key: Option<Vec<u8>>, value: Vec<u8>, now: WallTime) -> Record {
     let timestamp = DateTime::from_timestamp_millis(now.unix_ms()).unwrap_or_default();
     Record { key, value: Some(value), headers: BTreeMap::new(), timestamp }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Surroundings for Nothing {
+        fn log(&self, _: &str, _: &Notice<'_>) {}
+        fn chain(&self, _: &str, _: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+            Err(String::new())
+        }
+        fn pair(&self, _: &str, _: &Path, _: &Path) -> Result<Arc<CertifiedKey>, String> {
+            Err(String::new())
+        }
+        fn plain(&self, err: &rustls::Error) -> String {
+            err.to_string()
+        }
+    }
+
+    fn link(broker: &str) -> Link {
+        let options = Brokers {
+            table: "kafka".to_owned(),
+            brokers: vec![broker.to_owned()],
+            client_id: "test".to_owned(),
+            compression: Compression::None,
+            tls: None,
+            sasl: None,
+        };
+        let around: Arc<dyn Surroundings> = Arc::new(Nothing);
+        Link::new(&Arc::new(options), "topic", &Arc::default(), &around)
+    }
+
+    #[test]
+    fn lag_is_what_came_and_what_is_behind_it() {
+        for (came, next, end, lag) in [(0, 7, 7, 0), (0, 7, 8, 0), (2, 9, 9, 2), (2, 9, 20, 13), (2, 9, 8, 2)]
+        {
+            assert_eq!(not_done(came, next, end), lag, "{came} {next} {end}");
+        }
+        let stats = LinkStats::default();
+        stats.note_done(0, 1);
+        stats.note_lag(0, 13);
+        stats.note_done(0, 2);
+        assert_eq!(stats.lag(), 11);
+        stats.note_done(0, 20);
+        assert_eq!(stats.lag(), 0);
+    }
+
+    #[test]
+    fn pauses_are_short_again_behind_what_cannot_be_read() {
+        let mut link = link("127.0.0.1:9");
+        link.pause = MAX_PAUSE;
+        link.pass_over(0, Some(7), &LinkError::silent());
+        assert_eq!(link.pause, PAUSE);
+        assert_eq!(link.stats.errors.labelled().find(|it| it.1 > 0), Some(("unreadable", 1)));
+    }
+
+    #[test]
+    fn an_answer_without_bounds_is_not_kept() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let _ = stream.read(&mut [0; 1024]);
+                let bytes = MAX_ANSWER_BYTES + 1;
+                let _ = stream.write_all(&u32::try_from(bytes).unwrap().to_be_bytes());
+                let _ = stream.write_all(&vec![0; bytes]);
+                let _ = stream.read(&mut [0; 1]);
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(link(&address).try_followers()).unwrap_err();
+        assert!(error.line.contains("Message too large"), "{error}");
+        assert_eq!(error.why(), KafkaError::Broker);
+    }
 }

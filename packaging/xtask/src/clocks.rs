@@ -24,7 +24,7 @@ enum Why {
     Debt,
 }
 
-const ASKING: [(&str, Why); 19] = [
+const ASKING: [(&str, Why); 20] = [
     ("daemon/src/clock.rs", Why::Clock),
     ("daemon/src/http/access.rs", Why::Debt),
     ("daemon/src/http/answer.rs", Why::Measurement),
@@ -41,6 +41,7 @@ const ASKING: [(&str, Why); 19] = [
     ("headend/src/inspect/source.rs", Why::Dates),
     ("headend/src/pull/events/looks.rs", Why::Timer),
     ("headend/src/pull/events/mod.rs", Why::Timer),
+    ("headend/src/pull/events/reader.rs", Why::Timer),
     ("headend/src/pull/mod.rs", Why::Timer),
     ("headend/src/pull/s3/mod.rs", Why::Timer),
     ("headend/src/watch.rs", Why::Debt),

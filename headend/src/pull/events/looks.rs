@@ -45,7 +45,7 @@ impl Puller {
     #[cfg(feature = "kafka")]
     pub(in crate::pull) fn start_reading(&self) -> Option<JoinSet<()>> {
         let (events, listing) = (self.events.as_ref()?, self.listing.as_ref()?);
-        Some(events.start(listing.every))
+        Some(events.start(listing.every, Arc::clone(&self.files.stats)))
     }
 
     /// Waits for the next round, which comes early if an event has changed something.

@@ -40,6 +40,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::s3::listing::place as place_of;
+#[cfg(feature = "kafka")]
+use super::stats::PullStats;
 use crate::options::{Events as Options, S3Location};
 #[cfg(test)]
 pub(super) use message::tests::amazon;
@@ -203,6 +205,8 @@ struct State {
     offsets: BTreeMap<i32, i64>,
     /// Whether the reader of each partition is connected.
     connected: BTreeMap<i32, bool>,
+    /// Messages of each partition that were passed over at its newest place, if that could not be read.
+    steps: BTreeMap<i32, i64>,
     /// Something may have been missed since the newest listing began.
     is_list_wanted: bool,
     /// When it was last told that a message was passed over.
@@ -245,9 +249,11 @@ impl Events {
 
     /// Begins to read the topic, until what it gives is dropped.
     #[cfg(feature = "kafka")]
-    pub(super) fn start(&self, short: Duration) -> tokio::task::JoinSet<()> {
+    pub(super) fn start(&self, short: Duration, pulled: Arc<PullStats>) -> tokio::task::JoinSet<()> {
+        let (shared, options) = (Arc::clone(&self.shared), self.options.clone());
+        let read = move || reader::read(Arc::clone(&shared), options.clone(), short);
         let mut reading = tokio::task::JoinSet::new();
-        reading.spawn_local(reader::read(Arc::clone(&self.shared), self.options.clone(), short));
+        reading.spawn_local(reader::keep_reading(Arc::clone(&self.shared), pulled, read));
         reading
     }
 
@@ -305,6 +311,8 @@ impl Shared {
     /// Takes the events of a message.
     fn take(&self, partition: i32, offset: i64, value: &[u8]) {
         let now = Instant::now();
+        // Before: a message that makes us panic must not come again and again.
+        self.state().offsets.insert(partition, offset + 1);
         for read in message::read(value) {
             if let Err(why) = read.and_then(|event| self.take_event(&event, now)) {
                 self.count(why);
@@ -314,7 +322,6 @@ impl Shared {
                 self.tell(why, partition, offset, now);
             }
         }
-        self.state().offsets.insert(partition, offset + 1);
     }
 
     /// # Errors

@@ -1,7 +1,9 @@
 //! Readers of the topic with events: one for each partition, from the places that are kept beside the folder.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +13,18 @@ use rustls::sign::CertifiedKey;
 use skycache_kafka::{Fetched, Follower, KafkaError, Link, LinkError, LinkStats, Notice, Surroundings};
 use tokio::task::JoinSet;
 
+use tokio::time::Instant;
+
+use super::super::stats::{Failed, PullFailure, PullStats};
+use super::super::{back_off, panic_text};
 use super::Shared;
 use crate::options::Events as Options;
 
 /// Interval at which new partitions are looked for.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// Furthest step over messages of a batch that cannot be read.
+const MAX_STEP: i64 = 1 << 16;
 
 /// Begin of a partition that has not been read.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +36,53 @@ enum Start {
     End,
 }
 
-/// Reads the topic, for as long as it is polled. `short` is the interval of listings without events.
-pub(super) async fn read(shared: Arc<Shared>, options: Options, short: Duration) {
+/// Keeps a topic read, for as long as it is polled. A reader that panics is counted as `internal` and logged; until all of them have begun
+/// again, after a pause of 1 to 60 s, the bucket is listed at the short interval.
+pub(super) async fn keep_reading<F: Future<Output = String> + 'static>(
+    shared: Arc<Shared>,
+    pulled: Arc<PullStats>,
+    read: impl Fn() -> F,
+) {
+    let mut panics = 0;
+    loop {
+        let begun = Instant::now();
+        // What it has begun ends with it.
+        let mut reading = JoinSet::new();
+        reading.spawn_local(read());
+        let why = match reading.join_next().await {
+            Some(Ok(why)) => why,
+            Some(Err(ended)) if ended.is_panic() => panic_text(&*ended.into_panic()),
+            // The program is ending.
+            _ => return,
+        };
+        shared.note_unread();
+        panics = if begun.elapsed() > LOOK { 1 } else { panics + 1 };
+        let wait = back_off(panics);
+        let (source, topic) = (&shared.source, &shared.stats.topic);
+        let what = format!("source {source}, events of topic {topic}");
+        pulled.fail(&what, Failed::new(PullFailure::Internal, why.clone()));
+        eprintln!(
+            "headend: source {source}: reading events of topic {topic} has failed by a fault of this program ({why}); it restarts in {} s, \
+             and the bucket is listed; please report the message above",
+            wait.as_secs()
+        );
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Waits until one of several tasks panics, and gives what it said.
+async fn first_panic(tasks: &mut JoinSet<()>) -> String {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(ended)) if ended.is_panic() => return panic_text(&*ended.into_panic()),
+            Some(_) => {}
+            None => pending().await,
+        }
+    }
+}
+
+/// Reads the topic, until a reader panics; gives what it said. `short` is the interval of listings without events.
+pub(super) async fn read(shared: Arc<Shared>, options: Options, short: Duration) -> String {
     let connection = Arc::new(options.connection());
     let around: Arc<dyn Surroundings> =
         Arc::new(Headend { source: shared.source.clone(), short, said: Mutex::default() });
@@ -49,7 +103,10 @@ pub(super) async fn read(shared: Arc<Shared>, options: Options, short: Duration)
             }
         }
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                why = first_panic(&mut readers) => return why,
+            }
             if link.partitions_now().await.iter().any(|number| !known.contains(number)) {
                 break;
             }
@@ -78,6 +135,10 @@ async fn follow(shared: Arc<Shared>, mut follower: Follower, start: Start) {
     };
     loop {
         match follower.fetch_once(next).await {
+            Ok(Fetched::Unreadable) => {
+                let end = follower.end().await.ok();
+                next = Some(shared.pass_over(partition, next.unwrap_or(0), end));
+            }
             Ok(fetched) => {
                 next = shared.take_fetched(partition, next, fetched);
                 shared.note_connected(partition, true);
@@ -96,11 +157,12 @@ impl Shared {
         match fetched {
             Fetched::Messages(messages) => {
                 let end = messages.last().map(|(offset, _)| offset + 1);
+                if end.is_some() {
+                    self.state().steps.remove(&partition);
+                }
                 for (offset, value) in messages {
                     self.take(partition, offset, &value);
-                }
-                if end.is_some() {
-                    self.stats.links.note_lag(partition, 0);
+                    self.stats.links.note_done(partition, 1);
                 }
                 end.or(next)
             }
@@ -121,13 +183,30 @@ impl Shared {
                 self.state().offsets.insert(partition, first);
                 Some(first)
             }
-            Fetched::Unreadable => {
-                self.want_list();
-                let next = next.unwrap_or(0) + 1;
-                self.state().offsets.insert(partition, next);
-                Some(next)
-            }
+            Fetched::Unreadable => Some(self.pass_over(partition, next.unwrap_or(0), None)),
         }
+    }
+
+    /// Passes over messages at `next` that cannot be read: where their batch ends is not known, so each step in succession is twice the
+    /// last, up to the end of the partition. What can be read among them is found by a listing. Gives the next place.
+    fn pass_over(&self, partition: i32, next: i64, end: Option<i64>) -> i64 {
+        self.want_list();
+        let mut state = self.state();
+        let step = state.steps.get(&partition).map_or(1, |step| (step * 2).min(MAX_STEP));
+        state.steps.insert(partition, step);
+        // Behind the end the topic would count as one that was created again.
+        let furthest = end.unwrap_or(0).max(next + 1);
+        let to = (next + step).min(furthest);
+        state.offsets.insert(partition, to);
+        self.stats.links.note_lag(partition, u64::try_from(furthest - to).unwrap_or(0));
+        to
+    }
+
+    /// Nothing is read any more.
+    fn note_unread(&self) {
+        self.state().connected.clear();
+        self.stats.is_connected.store(false, Ordering::Relaxed);
+        self.want_list();
     }
 }
 
@@ -263,6 +342,73 @@ mod tests {
         let shared = shared();
         shared.take_fetched(0, Some(7), Fetched::Missed(9));
         assert_eq!(shared.stats.errors().find(|it| it.0 == "missed"), Some(("missed", 1)));
+    }
+
+    #[test]
+    fn messages_that_have_not_been_taken_are_the_lag() {
+        let shared = shared();
+        // Two have come, and ten are behind them.
+        shared.stats.links.note_lag(0, 12);
+        let two = vec![(7, b"{}".to_vec()), (8, b"{}".to_vec())];
+        shared.take_fetched(0, Some(7), Fetched::Messages(two));
+        assert_eq!(shared.stats.lag(), 10);
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_read_is_passed_over_in_growing_steps() {
+        let shared = shared();
+        let mut next = 100;
+        for (end, place) in
+            [(Some(900), 101), (Some(900), 103), (Some(900), 107), (None, 108), (Some(900), 124)]
+        {
+            next = shared.pass_over(0, next, end);
+            assert_eq!((next, shared.state().offsets[&0]), (place, place));
+        }
+        assert_eq!(shared.pass_over(0, next, Some(130)), 130, "not behind the end");
+        assert!(shared.state().is_list_wanted);
+        assert_eq!(shared.pass_over(1, 7, Some(900)), 8, "another partition");
+        // What can be read ends that.
+        shared.take_fetched(0, Some(130), Fetched::Messages(vec![(130, b"{}".to_vec())]));
+        assert_eq!(shared.pass_over(0, 131, Some(900)), 132);
+    }
+
+    #[test]
+    fn a_reader_that_panics_is_counted_told_and_begins_again() {
+        let (shared, pulled) = (Arc::new(shared()), Arc::<PullStats>::default());
+        shared.note_connected(0, true);
+        let runs = Arc::new(Mutex::new(Vec::new()));
+        let read = || {
+            let (shared, runs) = (Arc::clone(&shared), Arc::clone(&runs));
+            async move {
+                let run = {
+                    let mut runs = runs.lock().unwrap();
+                    runs.push((shared.stats.is_connected(), shared.state().is_list_wanted));
+                    runs.len()
+                };
+                let mut readers = JoinSet::new();
+                readers.spawn_local(pending());
+                readers.spawn_local(async move {
+                    assert!(run > 1, "the first reader fails");
+                    pending::<()>().await;
+                });
+                first_panic(&mut readers).await
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let begun_again = async {
+                while runs.lock().unwrap().len() < 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                () = keep_reading(Arc::clone(&shared), Arc::clone(&pulled), read) => panic!("it ends never"),
+                () = begun_again => {}
+            }
+        });
+        assert_eq!(*runs.lock().unwrap(), [(true, false), (false, true)]);
+        let told = pulled.newest_failure().unwrap();
+        assert_eq!(told, "source vod, events of topic : internal (the first reader fails)");
     }
 
     #[test]
