@@ -17,7 +17,7 @@ pub struct Events {
     /// Topic to which the store writes events. It may have those of other buckets too.
     pub topic: String,
     /// Interval at which the bucket is listed while events come, seconds. While they do not, it is `list_every_s` of
-    /// `[source.s3]`.
+    /// `[source.s3]`, which is not longer.
     #[serde(default = "Events::default_list_every_s")]
     pub list_every_s: u64,
     /// TLS towards the brokers.
@@ -52,8 +52,8 @@ impl Events {
         (self.tls, self.sasl) = (connection.tls, connection.sasl);
     }
 
-    /// Every mistake; `prefix` is the path of the table.
-    pub(super) fn mistakes(&self, prefix: &str) -> Vec<Mistake> {
+    /// Every mistake; `prefix` is the path of the table, and `short_s` the interval of listings without events.
+    pub(super) fn mistakes(&self, prefix: &str, short_s: u64) -> Vec<Mistake> {
         let mut all = self.connection().mistakes(prefix);
         let mut wrong = |key: &str, what: String, fix: &str| {
             all.push(Mistake::of_value(&format!("{prefix}.{key}"), &what, fix));
@@ -67,6 +67,12 @@ impl Events {
         if self.list_every_s == 0 {
             let fix = "600 is usual: a listing finds what no event has told";
             wrong("list_every_s", "must be greater than 0".to_owned(), fix);
+        } else if self.list_every_s < short_s {
+            let what = format!("{} is below list_every_s = {short_s} of [source.s3]", self.list_every_s);
+            let fix = format!(
+                "give {short_s} or more: while events come the bucket is listed as often as without them, or less often"
+            );
+            wrong("list_every_s", what, &fix);
         }
         all
     }
@@ -97,6 +103,22 @@ mod tests {
         assert_eq!(
             keys("s3://vod/", "brokers = []\ntopic = ''\nlist_every_s = 0\n"),
             ["source[0].events.brokers", "source[0].events.topic", "source[0].events.list_every_s"]
+        );
+        for (short_s, list_every, is_fine) in [
+            (60, "list_every_s = 59\n", false),
+            (60, "list_every_s = 60\n", true),
+            (3600, "", false),
+            (3600, "list_every_s = 3600\n", true),
+        ] {
+            let events = format!("{good}{list_every}[source.s3]\nlist_every_s = {short_s}\n");
+            let mistakes = of("s3://vod/", &events).err().unwrap_or_default();
+            assert_eq!(mistakes.is_empty(), is_fine, "{short_s} {list_every}: {mistakes:?}");
+            assert!(mistakes.iter().all(|it| it.key == "source[0].events.list_every_s"), "{mistakes:?}");
+        }
+        // Without [source.s3] that is its default.
+        assert_eq!(
+            keys("s3://vod/", &format!("{good}list_every_s = 10\n")),
+            ["source[0].events.list_every_s"]
         );
         let sasl = "[source.events.sasl]\nmechanism = 'plain'\nuser = 'u'\npassword_file = 'p'\n";
         assert_eq!(

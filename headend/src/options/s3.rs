@@ -48,7 +48,7 @@ pub struct S3Location {
 }
 
 impl S3 {
-    const fn default_list_every_s() -> u64 {
+    pub(super) const fn default_list_every_s() -> u64 {
         60
     }
 

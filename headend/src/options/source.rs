@@ -214,7 +214,8 @@ impl Source {
             wrong("prefix_s", "must be greater than 0".to_owned(), "leave it out, or give seconds");
         }
         let prefix = format!("source[{at}].events");
-        all.extend(self.events.iter().flat_map(|it| it.mistakes(&prefix)));
+        let short_s = self.s3.as_ref().map_or_else(S3::default_list_every_s, |it| it.list_every_s);
+        all.extend(self.events.iter().flat_map(|it| it.mistakes(&prefix, short_s)));
         all
     }
 
