@@ -4,7 +4,7 @@
 //! though, and a laboratory without a configuration has nothing else. [`evidence`] collects it, and [`Recognizer`]
 //! decides packet by packet: GPAC puts packets of FLUTE into sessions of ROUTE.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::alc::Packet;
@@ -66,12 +66,12 @@ pub fn evidence(packet: &Packet<'_>) -> Evidence {
 }
 
 limits! {
-    /// Sessions whose packets are remembered as those of FLUTE or ROUTE.
+    /// Sessions of FLUTE that are remembered because their senders set the source packet indicator.
     const MAX_RECOGNIZED: usize = 4_096, "sessions" {
-        why: "Eight times the sessions that are received; an entry takes 100 bytes.",
-        full: "Packets of further sessions are recognised by their source packet indicator alone.",
-        free: "When the receiver ends.",
-        test: "sessions_beyond_the_limit_are_told_by_each_packet",
+        why: "Eight times the sessions that are received; an entry takes 200 bytes.",
+        full: "The session whose first FDT Instance came longest ago is forgotten: its next one is recognised again.",
+        free: "When a further session is recognised.",
+        test: "sessions_beyond_the_limit_push_out_the_oldest",
     }
 }
 
@@ -80,6 +80,8 @@ limits! {
 pub struct Recognizer {
     /// Sessions of FLUTE whose senders set the source packet indicator, which only ROUTE demands.
     seen: HashSet<(IpAddr, SocketAddr, Tsi)>,
+    /// The same, oldest first.
+    order: VecDeque<(IpAddr, SocketAddr, Tsi)>,
 }
 
 impl Recognizer {
@@ -92,8 +94,13 @@ impl Recognizer {
         }
         let key = (source, destination, packet.lct.tsi.unwrap_or_default());
         let is_flute = packet.fdt.is_some() && packet.lct.toi == Some(Toi::FDT);
-        if is_flute && self.seen.len() < MAX_RECOGNIZED {
-            self.seen.insert(key);
+        if is_flute && self.seen.insert(key) {
+            self.order.push_back(key);
+            if self.order.len() > MAX_RECOGNIZED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.seen.remove(&oldest);
+            }
         }
         !is_flute && !self.seen.contains(&key)
     }
@@ -133,14 +140,25 @@ mod tests {
     }
 
     #[test]
-    fn sessions_beyond_the_limit_are_told_by_each_packet() {
+    fn sessions_beyond_the_limit_push_out_the_oldest() {
         let (source, group) = ("10.0.0.1".parse().unwrap(), "239.0.0.1:6000".parse().unwrap());
         let mut recognizer = Recognizer::default();
-        for tsi in 0..MAX_RECOGNIZED as u64 + 10 {
-            let (fdt, object) = (packet(tsi, 0, 2, true), packet(tsi, 1, 2, false));
-            assert!(!recognizer.is_route(source, group, &Packet::parse(&fdt).unwrap()));
-            let is_route = recognizer.is_route(source, group, &Packet::parse(&object).unwrap());
-            assert_eq!(is_route, tsi >= MAX_RECOGNIZED as u64);
+        let mut is_route = |tsi: u64, toi: u128| {
+            let bytes = packet(tsi, toi, 2, toi == 0);
+            let is_route = recognizer.is_route(source, group, &Packet::parse(&bytes).unwrap());
+            assert_eq!(recognizer.seen.len(), recognizer.order.len());
+            assert!(recognizer.seen.len() <= MAX_RECOGNIZED);
+            is_route
+        };
+        let count = MAX_RECOGNIZED as u64 + 10;
+        for tsi in 0..count {
+            // Those beyond the limit are recognised like the first.
+            assert!(!is_route(tsi, 0) && !is_route(tsi, 1), "{tsi}");
+            // A repeat takes no further place.
+            assert!(!is_route(tsi, 0));
         }
+        assert!((0..count).all(|tsi| is_route(tsi, 1) == (tsi < 10)));
+        // One that was forgotten takes the place of another with its next FDT Instance.
+        assert!(!is_route(0, 0) && !is_route(0, 1) && is_route(10, 1) && !is_route(11, 1));
     }
 }
