@@ -1,12 +1,12 @@
 //! Kafka for both programs: the options of a connection, links to a topic, readers of its partitions.
 //!
 //! A crate of its own, since the daemon and the headend do not know each other. The program around a link writes its log
-//! and reads its PEM files ([`Surroundings`]). Places in a topic are kept by whoever reads it.
+//! and reads its PEM files (`Surroundings`). Places in a topic are kept by whoever reads it.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`options`] | brokers, TLS, name and password, with their mistakes |
-//! | [`link`] | connections; behind the feature `client` |
+//! | `link` | connections; behind the feature `client` |
 
 #[cfg(feature = "client")]
 pub mod link;
