@@ -202,6 +202,12 @@ impl<S: ObjectStore> Delivery<S> {
                 }
             }
             route::Event::Failed { tsi, toi, .. } => self.live_failed(object(tsi, toi)),
+            route::Event::ChannelRemoved { tsi } => {
+                let session = session_of(at, tsi);
+                if self.sessions.get(&session).is_none() {
+                    self.end_joining(now, session);
+                }
+            }
             route::Event::SessionClosed => {
                 self.changes.push_back(Change::SessionOver(session_of(at, SIGNALLING_TSI), true));
             }

@@ -108,7 +108,9 @@ impl Inspector {
                         report.closed |= (key.source, key.destination) == at;
                     }
                 }
-                route::Event::Begun { .. } | route::Event::Elsewhere(_) => {}
+                route::Event::Begun { .. }
+                | route::Event::Elsewhere(_)
+                | route::Event::ChannelRemoved { .. } => {}
             }
         }
         // There are no readers here.

@@ -10,6 +10,7 @@ use crate::lct::Toi;
 use crate::limits;
 use crate::mabr::ChunkName;
 use crate::route::{Codepoint, FileTemplate, Payload, RepairFlow, SourceFlow};
+use crate::time::Instant;
 
 limits! {
     /// Complete objects of one channel that are remembered, to recognise repeats.
@@ -65,6 +66,8 @@ pub(super) struct Channel {
     pub(super) done_order: VecDeque<Toi>,
     pub(super) fragments: FragmentCount,
     pub(super) state: ChannelState,
+    /// Time of its last packet.
+    pub(super) heard: Instant,
 }
 
 impl Channel {

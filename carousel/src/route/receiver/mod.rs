@@ -28,7 +28,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::stsid::MAX_CHANNELS;
 use super::{Codepoint, Format, RouteSession, SIGNALLING_TSI, unchunk};
 use crate::alc::Packet;
 use crate::bytes::Reader;
@@ -52,6 +51,14 @@ limits! {
         full: "The object that was heard longest ago is given up as `displaced`.",
         free: "When an object is complete or given up.",
         test: "floods_of_objects_channels_and_events_are_bounded",
+    }
+
+    /// Channels of one session, described or received.
+    pub(super) const MAX_SESSION_CHANNELS: usize = 256, "channels" {
+        why: "As many as one S-TSID describes.",
+        full: "The channel without a description that was heard longest ago is removed; if there is none, packets are dropped as `too_many_channels`.",
+        free: "When a further channel comes and one of the others has no description.",
+        test: "channels_without_a_description_make_room",
     }
 
     /// Bytes of all open objects of one session.
@@ -172,6 +179,11 @@ pub enum Event {
         /// Why.
         why: RouteFailure,
     },
+    /// A channel made room for another: nothing more comes of it.
+    ChannelRemoved {
+        /// The channel.
+        tsi: u64,
+    },
     /// The sender set the A flag.
     SessionClosed,
 }
@@ -247,10 +259,11 @@ impl Receiver {
         if self.events.len() >= MAX_EVENTS {
             return Err(RouteDrop::EventsFull);
         }
-        if !self.channels.contains_key(&tsi) && self.channels.len() >= MAX_CHANNELS {
+        if !self.channels.contains_key(&tsi) && !self.make_room_for_channel() {
             return Err(RouteDrop::TooManyChannels);
         }
         let channel = self.channels.entry(tsi).or_default();
+        channel.heard = now;
         channel.state.packets += 1;
         channel.state.bytes += datagram_bytes as u64;
         if packet.lct.close_session && !self.is_closed {
@@ -527,6 +540,21 @@ impl Receiver {
         for tsi in tsis {
             self.give_up_all(tsi, |_| true);
         }
+    }
+
+    /// Whether there is room for a further channel. If need be, the one without a description that was heard longest ago is removed.
+    fn make_room_for_channel(&mut self) -> bool {
+        if self.channels.len() < MAX_SESSION_CHANNELS {
+            return true;
+        }
+        let may_go =
+            |tsi: u64, it: &Channel| tsi != SIGNALLING_TSI && it.source.is_none() && it.repair.is_none();
+        let others = self.channels.iter().filter(|&(&tsi, it)| may_go(tsi, it));
+        let Some((&tsi, _)) = others.min_by_key(|(_, it)| it.heard) else { return false };
+        self.give_up_all(tsi, |_| true);
+        self.channels.remove(&tsi);
+        self.events.push_back(Event::ChannelRemoved { tsi });
+        true
     }
 
     /// Gives up objects until the rest is within the limit.

@@ -9,7 +9,6 @@ use crate::growing::End;
 use crate::lct::Toi;
 use crate::limits;
 use crate::route::package::{parts, unpack};
-use crate::route::stsid::MAX_CHANNELS;
 use crate::route::{Channel, FileTemplate, Format, SIGNALLING_TSI, STSID_TYPE, Stsid};
 
 limits! {
@@ -98,7 +97,7 @@ impl Receiver {
             // Signalling does not describe itself, and repair symbols do not protect themselves.
             let is_loop = tsi == SIGNALLING_TSI
                 || described.repair.as_ref().is_some_and(|it| it.protected.iter().any(|of| of.tsi == tsi));
-            if is_loop || (!self.channels.contains_key(&tsi) && self.channels.len() >= MAX_CHANNELS) {
+            if is_loop || (!self.channels.contains_key(&tsi) && !self.make_room_for_channel()) {
                 self.stats.left_out += 1;
                 continue;
             }

@@ -133,7 +133,10 @@ fn poll(receiver: &mut Receiver, got: &mut Got) {
                 let lost = receiver.repair_job(tsi, toi, sbn).and_then(RepairJob::run);
                 receiver.repaired(tsi, toi, sbn, lost.as_deref());
             }
-            Event::Package { .. } | Event::Elsewhere(_) | Event::SessionClosed => {}
+            Event::Package { .. }
+            | Event::Elsewhere(_)
+            | Event::ChannelRemoved { .. }
+            | Event::SessionClosed => {}
         }
     }
     receiver.grown(|_, file, offset, bytes| {
@@ -544,12 +547,11 @@ fn floods_of_objects_channels_and_events_are_bounded() {
         feed(&mut receiver, &mut got, at(toi as u64), &out);
         assert!(receiver.channels[&10].objects.len() <= MAX_OPEN);
     }
-    for tsi in 0..2 * MAX_CHANNELS as u64 {
+    for tsi in 0..2 * MAX_SESSION_CHANNELS as u64 {
         sender.write_source((100 + tsi, Toi(1)), 8, 0, None, &[1; 10], &mut out).unwrap();
         feed(&mut receiver, &mut got, at(3_000), &out);
     }
-    assert_eq!(receiver.channels.len(), MAX_CHANNELS);
-    assert!(receiver.stats().dropped[RouteDrop::TooManyChannels as usize] > 0);
+    assert_eq!(receiver.channels.len(), MAX_SESSION_CHANNELS);
     let large = vec![0; 60_000];
     for toi in 0..3_000 {
         let (toi, offset) = (Toi(5_000 + toi / 40), 60_000 * (toi as u64 % 40));
@@ -571,6 +573,38 @@ fn floods_of_objects_channels_and_events_are_bounded() {
     sender.write_source((10, Toi(90_000)), 8, 0, Some(5), &[1; 5], &mut out).unwrap();
     feed(&mut receiver, &mut got, at(6_000), &out);
     assert_eq!(got.objects.len(), before + 1, "the last like the first");
+}
+
+#[test]
+fn channels_without_a_description_make_room() {
+    let (sender, mut out) = (Sender::new(PAYLOAD_BYTES), Vec::new());
+    let (mut receiver, mut got) = receive(&Air::new().packets);
+    let described: Vec<u64> = receiver.channels.keys().copied().collect();
+    let mut take = |receiver: &mut Receiver, tsi: u64, ms: u64| {
+        sender.write_source((tsi, Toi(1)), 8, 0, None, &[1; 10], &mut out).unwrap();
+        receiver.handle_packet(at(ms), &Packet::parse(&out).unwrap(), out.len())
+    };
+    let most = MAX_SESSION_CHANNELS as u64;
+    for number in 0..2 * most {
+        assert_eq!(take(&mut receiver, 1_000 + number, 3_000 + number), Verdict::Stored);
+        // One that is heard again and again stays.
+        let _ = take(&mut receiver, 999, 3_000 + number);
+        assert!(receiver.channels.len() <= MAX_SESSION_CHANNELS);
+    }
+    assert!(described.iter().chain([&999]).all(|tsi| receiver.channels.contains_key(tsi)));
+    assert!(!receiver.channels.contains_key(&1_000));
+    let removed = std::iter::from_fn(|| receiver.poll_event());
+    let removed = removed.filter(|it| matches!(it, Event::ChannelRemoved { .. })).count();
+    assert_eq!(removed + receiver.channels.len(), described.len() + 1 + 2 * most as usize);
+    let held: u64 = receiver.channels.values().flat_map(|it| &it.objects).map(Object::held_bytes).sum();
+    assert_eq!(held, receiver.open_bytes);
+    // A description takes the place of one that has none; those that have one keep theirs.
+    let channel = |tsi| Described { tsi, source: Some(SourceFlow::default()), ..Described::default() };
+    receiver.describe((5_000..5_000 + 2 * most).map(channel).collect());
+    assert!(receiver.channels.contains_key(&5_000) && receiver.channels.len() == MAX_SESSION_CHANNELS);
+    assert!(receiver.stats().left_out > 0);
+    assert_eq!(take(&mut receiver, 9_000, 9_000), Verdict::Dropped(RouteDrop::TooManyChannels));
+    poll(&mut receiver, &mut got);
 }
 
 #[test]

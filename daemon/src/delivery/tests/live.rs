@@ -55,6 +55,22 @@ fn segments_of_route_chunks_end_with_their_session() {
     assert_eq!(world.delivery.live.joiners.len(), 0);
 }
 
+/// A channel may be removed while its session goes on.
+#[test]
+fn segments_of_route_chunks_end_with_their_channel() {
+    let mut world = World::new(23, Profile::burst(0.0), Origin::None, 36_000);
+    let (sender_of_route, mut out) = (route::Sender::new(1400), Vec::new());
+    let head = b"Content-Location: http://h/1.m4s#0\r\nContent-Length: 4\r\n\r\nbody";
+    for tsi in 1..1_000 {
+        let length = Some(head.len() as u64);
+        sender_of_route.write_source((tsi, Toi(1)), 9, 0, length, head, &mut out).unwrap();
+        world.arrive_from(sender(0), &out);
+        assert!(world.delivery.live.joiners.len() <= 256);
+    }
+    let live = &world.delivery.live;
+    assert_eq!((live.joiners.len(), live.growing.len()), (256, 256));
+}
+
 #[test]
 fn route_sessions_that_take_turns_in_a_batch_are_reported_once() {
     let mut world = world("http://h/1.m4s");
