@@ -37,7 +37,7 @@ const FETCH_WAIT_MS: i32 = 250;
 const FETCH_BYTES: i32 = 1 << 20;
 /// Bytes of one answer of a broker: several times what brokers take as a message unless they are told otherwise, and a list of some 100,000
 /// partitions. A longer answer to a fetch counts as one that cannot be read; of anything else it is a failure of the broker.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
+const ANSWER_BYTES: usize = 16 << 20;
 /// Fetches at one place that cannot be read before it is passed over.
 const READ_ATTEMPTS: u32 = 3;
 
@@ -116,7 +116,7 @@ impl LinkError {
                 }
                 _ => KafkaError::Broker,
             },
-            // Longer than MAX_ANSWER_BYTES; the library's type is not public.
+            // Longer than ANSWER_BYTES; the library's type is not public.
             _ if line.contains("Message too large") => KafkaError::Broker,
             _ if line.contains("Sasl") || line.contains("certificate") => KafkaError::Credentials,
             Error::InvalidResponse(_) => KafkaError::Broker,
@@ -473,7 +473,7 @@ fn builder(options: &Brokers, around: &dyn Surroundings) -> Result<ClientBuilder
     };
     let mut builder = ClientBuilder::new(options.brokers.clone())
         .client_id(options.client_id.as_str())
-        .max_message_size(MAX_ANSWER_BYTES)
+        .max_message_size(ANSWER_BYTES)
         .backoff_config(backoff);
     if let Some(tls) = &options.tls {
         builder = builder
@@ -605,7 +605,7 @@ mod tests {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
                 let _ = stream.read(&mut [0; 1024]);
-                let bytes = MAX_ANSWER_BYTES + 1;
+                let bytes = ANSWER_BYTES + 1;
                 let _ = stream.write_all(&u32::try_from(bytes).unwrap().to_be_bytes());
                 let _ = stream.write_all(&vec![0; bytes]);
                 let _ = stream.read(&mut [0; 1]);

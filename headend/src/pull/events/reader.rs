@@ -24,7 +24,7 @@ use crate::options::Events as Options;
 const LOOK: Duration = Duration::from_secs(60);
 
 /// Furthest step over messages of a batch that cannot be read.
-const MAX_STEP: i64 = 1 << 16;
+const LONGEST_STEP: i64 = 1 << 16;
 
 /// Begin of a partition that has not been read.
 #[derive(Debug, Clone, Copy)]
@@ -192,7 +192,7 @@ impl Shared {
     fn pass_over(&self, partition: i32, next: i64, end: Option<i64>) -> i64 {
         self.want_list();
         let mut state = self.state();
-        let step = state.steps.get(&partition).map_or(1, |step| (step * 2).min(MAX_STEP));
+        let step = state.steps.get(&partition).map_or(1, |step| (step * 2).min(LONGEST_STEP));
         state.steps.insert(partition, step);
         // Behind the end the topic would count as one that was created again.
         let furthest = end.unwrap_or(0).max(next + 1);
