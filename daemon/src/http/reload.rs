@@ -236,9 +236,7 @@ impl Holdings for Held<'_> {
             }
             // The rest of what is lost does not come.
             (Some(flight), _) => !flight.is_lost(clock::now()),
-            (None, _) => {
-                self.server.time_to_loss(&key).is_some_and(|left| left.is_none_or(|it| !it.is_zero()))
-            }
+            (None, _) => self.server.may_be_sent(&key),
         };
         let is_own = || {
             let name = range.as_ref().map(|range| name_of_range(name, range));

@@ -248,19 +248,25 @@ impl HttpServer {
         // Since the last look it may have come.
         shared.manifests.is_lost_of_dash(key, &|it| self.is_here(it), &shared.store, clock::now())
             // An object that is still described may come behind newer ones, as the window of a start does.
-            && self.time_to_loss(key).is_none_or(|left| left.is_some_and(|it| it.is_zero()))
+            && !self.may_be_sent(key)
             && shared.flights.get(key.as_str()).is_none_or(|it| it.is_lost(clock::now()))
             && !shared.store.contains(key.as_str())
     }
 
-    /// Time until it is known whether an object that is described is lost, if it is known ([`Manifests::time_to_loss`]). `None`: nothing
-    /// describes it.
+    /// Whether an FDT describes an object, and its session has not sent past it.
+    pub(super) fn may_be_sent(&self, key: &ObjectKey) -> bool {
+        let is_described = self.shared.flights.announced_as(key.as_str()).is_some();
+        is_described && self.time_to_loss(key) != Some(Duration::ZERO)
+    }
+
+    /// Time until an object that an FDT describes is lost for certain ([`Manifests::time_to_loss`]). `None`: nothing describes it, or it
+    /// may still come.
     ///
     /// [`Manifests::time_to_loss`]: crate::manifests::Manifests::time_to_loss
-    pub(super) fn time_to_loss(&self, key: &ObjectKey) -> Option<Option<Duration>> {
+    fn time_to_loss(&self, key: &ObjectKey) -> Option<Duration> {
         let (object, by_several) = self.shared.flights.announced_as(key.as_str())?;
         // What one sender has passed another may still bring.
-        Some((!by_several).then(|| self.shared.manifests.time_to_loss(key, &object, clock::now())).flatten())
+        if by_several { None } else { self.shared.manifests.time_to_loss(key, &object, clock::now()) }
     }
 
     /// The answer where there is no object to serve.
@@ -592,7 +598,7 @@ impl HttpServer {
     async fn lost(&self, key: &ObjectKey) {
         loop {
             let advanced = self.shared.manifests.listen();
-            match self.time_to_loss(key).flatten() {
+            match self.time_to_loss(key) {
                 Some(Duration::ZERO) => return,
                 Some(left) => tokio::time::sleep(left).await,
                 None => advanced.await,
