@@ -2,6 +2,7 @@
 //! and counted.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -140,12 +141,7 @@ pub fn check(options: &Traces) -> Result<(), Fault> {
         Some((what, fix)) if failure.why == SpanDrop::Credentials => (what.to_owned(), fix.to_owned()),
         _ => (failure.line, fix.to_owned()),
     };
-    // The key that is to be corrected, where it is another one than the endpoint.
-    let about = match what.split_once(": ") {
-        Some((about, _)) if about.starts_with("[traces] ") => about.to_owned(),
-        _ => format!("[traces] endpoint {}", options.url()),
-    };
-    let what = what.strip_prefix(&format!("{about}: ")).map_or_else(|| what.clone(), str::to_owned);
+    let about = failure.file.unwrap_or_else(|| format!("[traces] endpoint {}", options.url()));
     Err(Fault { about, what, fix })
 }
 
@@ -153,6 +149,8 @@ pub fn check(options: &Traces) -> Result<(), Fault> {
 #[derive(Debug)]
 struct Failure {
     why: SpanDrop,
+    /// The key that is wrong and its file, where it is not the endpoint.
+    file: Option<String>,
     line: String,
     status: Option<StatusCode>,
     /// Pause that the collector asks for.
@@ -161,7 +159,12 @@ struct Failure {
 
 impl Failure {
     const fn new(why: SpanDrop, line: String) -> Self {
-        Self { why, line, status: None, pause: None }
+        Self { why, file: None, line, status: None, pause: None }
+    }
+
+    fn of_file(key: &str, file: &Path, line: String) -> Self {
+        let file = Some(format!("[traces] {key} {}", file.display()));
+        Self { file, ..Self::new(SpanDrop::Credentials, line) }
     }
 
     /// Whether the same may go well in a moment (OTLP 1.7, "Failures").
@@ -280,7 +283,8 @@ impl Exporter {
             }
             Err(failure) if self.said != Some(failure.why) => {
                 let (endpoint, reason) = (self.options.url(), failure.why.as_str());
-                tracing::warn!(endpoint, reason, "traces are not sent: {}", failure.line);
+                let file = failure.file.as_ref().map_or_else(String::new, |it| format!("{it}: "));
+                tracing::warn!(endpoint, reason, "traces are not sent: {file}{}", failure.line);
                 self.said = Some(failure.why);
             }
             Err(_) => {}
@@ -312,13 +316,15 @@ fn resource(options: &Traces) -> ResourceAttributesWithSchema {
 }
 
 fn client(options: &Traces) -> Result<Client, Failure> {
-    let failed = |line: String| Failure::new(SpanDrop::Credentials, line);
     let tls = match &options.ca {
-        Some(file) => {
-            certificates::client_trusting(file).map_err(|why| failed(format!("[traces] ca {why}")))?
-        }
+        Some(file) => certificates::client_trusting(file).map_err(|why| {
+            // It begins with the file.
+            let why = why.strip_prefix(&format!("{}: ", file.display())).map_or(why.clone(), str::to_owned);
+            Failure::of_file("ca", file, why)
+        })?,
         None => {
             let is_tls = options.url().starts_with("https");
+            let failed = |line| Failure::new(SpanDrop::Credentials, line);
             certificates::client_trusting_system(is_tls, "give [traces] ca").map_err(failed)?
         }
     };
@@ -334,10 +340,7 @@ fn client(options: &Traces) -> Result<Client, Failure> {
 fn fields(options: &Traces) -> Result<HeaderMap, Failure> {
     let mut fields = HeaderMap::new();
     let Some(file) = &options.headers_file else { return Ok(fields) };
-    let failed = |what: String| {
-        let line = format!("[traces] headers_file {}: {what}", file.display());
-        Failure::new(SpanDrop::Credentials, line)
-    };
+    let failed = |what: String| Failure::of_file("headers_file", file, what);
     let text = fs::read_to_string(file).map_err(|err| failed(carousel::config::plain(&err).to_string()))?;
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         // The line itself may be a secret.
@@ -369,10 +372,9 @@ async fn post(client: &Client, options: &Traces, body: Bytes) -> Result<Bytes, F
         if !head.status.is_success() {
             let seconds = head.headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
             return Err(Failure {
-                why: SpanDrop::Refused,
-                line: format!("the collector answers {}", head.status),
                 status: Some(head.status),
                 pause: seconds.map(Duration::from_secs),
+                ..Failure::new(SpanDrop::Refused, format!("the collector answers {}", head.status))
             });
         }
         let body = Limited::new(body, ANSWER_BYTES).collect().await;
