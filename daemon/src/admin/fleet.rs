@@ -97,12 +97,11 @@ impl Consumer {
         match fetched {
             Fetched::Messages(messages) if messages.is_empty() => return,
             Fetched::Messages(messages) => {
-                let count = messages.len() as u64;
-                for (number, (offset, value)) in messages.into_iter().enumerate() {
+                for (offset, value) in messages {
                     // Before: a message that makes us panic must not come again and again.
                     self.place().advance(partition, offset + 1);
                     self.message(partition, offset, &value);
-                    self.stats.links.note_lag(partition, count - number as u64 - 1);
+                    self.stats.links.note_done(partition, 1);
                 }
             }
             Fetched::Recreated(first) => {
