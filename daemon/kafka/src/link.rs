@@ -51,7 +51,7 @@ pub enum Notice<'a> {
         /// What and how to fix it.
         line: &'a str,
     },
-    /// It goes on.
+    /// The broker answers again after a failure.
     Answers,
     /// A message cannot be read, and is passed over.
     Unreadable {
@@ -64,7 +64,7 @@ pub enum Notice<'a> {
     },
 }
 
-/// What the program around a link does for it: its log, and reading of PEM files with messages that fit it.
+/// Services of the program around a link: its log, and reading of PEM files with messages that fit it.
 pub trait Surroundings: fmt::Debug + Send + Sync {
     /// Logs news of a topic.
     fn log(&self, topic: &str, notice: &Notice<'_>);
@@ -402,10 +402,10 @@ impl Follower {
     }
 
     async fn has_more(&mut self, offset: Option<i64>) -> bool {
-        let Some(offset) = offset else { return false };
-        let Ok(client) = self.connect().await else { return false };
-        let end = within(&self.link.place, client.get_offset(OffsetAt::Latest)).await;
-        end.is_ok_and(|end| offset < end)
+        match offset {
+            Some(offset) => self.end().await.is_ok_and(|end| offset < end),
+            None => false,
+        }
     }
 
     async fn connect(&mut self) -> Result<Arc<PartitionClient>, LinkError> {

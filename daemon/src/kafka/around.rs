@@ -1,4 +1,4 @@
-//! What the daemon does for its links to Kafka: its log, and reading of PEM files.
+//! The daemon's side of its links to Kafka: log lines, and PEM files.
 
 use std::path::Path;
 use std::sync::Arc;
