@@ -18,7 +18,7 @@ use crate::lease::{LeaseStatus, LeaseView};
 use crate::line::LineStats;
 use crate::pull::{EventStats, PullStats};
 use crate::signing;
-use crate::units::{human_bps, human_bytes, human_seconds};
+use crate::units::{counted, human_bps, human_bytes, human_seconds};
 
 /// Time that a client may take to read.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -154,8 +154,8 @@ fn lease_to_text(lease: &Value) -> String {
     if let Some(ms) = lease["since_renewal_ms"].as_u64() {
         out.push_str(&format!("; renewed {ms} ms ago"));
     }
-    let takeovers = number("takeovers");
-    out.push_str(&format!("; {takeovers} takeover{}\n", if takeovers == 1 { "" } else { "s" }));
+    let takeovers = usize::try_from(number("takeovers")).unwrap_or(usize::MAX);
+    out.push_str(&format!("; {}\n", counted(takeovers, "takeover")));
     for (why, count) in lease["failures"].as_object().into_iter().flatten() {
         if let Some(count) = count.as_u64().filter(|count| *count > 0) {
             out.push_str(&format!("lease      {count} requests failed: {why}\n"));

@@ -43,6 +43,13 @@ fn waiting_for(source: &Source) -> Finding {
     Finding::fine(about, format!("nothing yet in {path}; {comes}"))
 }
 
+fn of_probe(about: String, probed: Probed) -> Finding {
+    match probed {
+        Probed::Fine(what) => Finding::fine(about, what),
+        Probed::Wrong { what, fix } => Finding::new(Severity::Error, about, what, fix),
+    }
+}
+
 /// Examines a configuration that could be read. Fails if something keeps it from going on the air.
 pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let clocks = SystemClocks::new();
@@ -87,18 +94,10 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
             OriginKind::Bucket => format!("bucket of {name}"),
             OriginKind::Web => format!("origin of {name}"),
         };
-        match probed {
-            Probed::Fine(what) => Finding::fine(about, what),
-            Probed::Wrong { what, fix } => Finding::new(Severity::Error, about, what, fix),
-        }
+        of_probe(about, probed)
     }));
-    found.extend(pull::probe_events(&config).into_iter().map(|(name, probed)| {
-        let about = format!("events of {name}");
-        match probed {
-            Probed::Fine(what) => Finding::fine(about, what),
-            Probed::Wrong { what, fix } => Finding::new(Severity::Error, about, what, fix),
-        }
-    }));
+    let events = pull::probe_events(&config);
+    found.extend(events.into_iter().map(|(name, probed)| of_probe(format!("events of {name}"), probed)));
     found.extend(config.lease.as_ref().map(|options| match lease::look(options) {
         StoreLook::Fine => {
             let what =
