@@ -1,4 +1,4 @@
-//! Looks at the keys that events have told of. What the store says then counts, and not the event: so it does no harm that events
+//! Requests for the keys that bucket events name. The answer of the store decides, and not the event: so it does no harm that events
 //! come late, twice or in another order.
 
 use std::collections::BTreeMap;
@@ -147,7 +147,7 @@ impl Puller {
                     || self.failing.contains_key(&encode(&name))
             };
             let (happened, etag) = match &waiting {
-                Waiting::Told(told) => (Some(told.happened), told.etag.as_ref()),
+                Waiting::Alike(change) => (Some(change.happened), change.etag.as_ref()),
                 Waiting::Mixed => (None, None),
             };
             match (happened, &held) {

@@ -1,5 +1,5 @@
-//! Events of a bucket, which its store writes to a topic of Kafka: what they tell of is looked at at once, and not only when the
-//! bucket is listed.
+//! Events of a bucket, which its store writes to a topic of Kafka: the keys that they name are checked at once, and not only when
+//! the bucket is listed.
 //!
 //! ```text
 //! topic ─ reader (one for each partition) ─▶ Shared: pending keys ─▶ Puller::rest: look at each, fetch, remove
@@ -15,7 +15,7 @@
 //! | `looks` | keys that are looked at |
 //! | `reader` | the connection; behind the feature `kafka` |
 //!
-//! Listings go on, at a long interval while events come: whatever no event has told is found by them.
+//! The bucket is still listed, at a long interval while events come: listings find every change without an event.
 
 // Without the connection nothing comes to what takes events.
 #![cfg_attr(not(feature = "kafka"), allow(dead_code))]
@@ -58,8 +58,8 @@ pub(super) const MISSING: (&str, &str) = (
     "[source.events]: this program is built without Kafka",
     "install the package for servers, build with --features kafka, or leave [source.events] out",
 );
-/// Interval at which messages that are passed over for one reason are told.
-const TELL: Duration = Duration::from_secs(300);
+/// Interval at which messages that are skipped for one reason are logged.
+const LOG_EVERY: Duration = Duration::from_secs(300);
 
 carousel::reasons! {
     /// What became of an event of a bucket, or of a message that is none.
@@ -209,8 +209,8 @@ struct State {
     steps: BTreeMap<i32, i64>,
     /// Something may have been missed since the newest listing began.
     is_list_wanted: bool,
-    /// When it was last told that a message was passed over.
-    told: BTreeMap<EventOutcome, Instant>,
+    /// Time of the last log line about skipped messages, by reason.
+    logged: BTreeMap<EventOutcome, Instant>,
 }
 
 /// Keys to look at, and the places in the topic when that is done.
@@ -319,7 +319,7 @@ impl Shared {
                 if why.may_hide_a_change() {
                     self.want_list();
                 }
-                self.tell(why, partition, offset, now);
+                self.log(why, partition, offset, now);
             }
         }
     }
@@ -360,16 +360,16 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells of a message that is passed over, once in a while for each reason.
-    fn tell(&self, why: EventOutcome, partition: i32, offset: i64, now: Instant) {
+    /// Logs a message that is skipped, at most once in [`LOG_EVERY`] for each reason.
+    fn log(&self, why: EventOutcome, partition: i32, offset: i64, now: Instant) {
         if why.fix().is_empty() {
             return;
         }
         let mut state = self.state();
-        if state.told.get(&why).is_some_and(|at| now.duration_since(*at) < TELL) {
+        if state.logged.get(&why).is_some_and(|at| now.duration_since(*at) < LOG_EVERY) {
             return;
         }
-        state.told.insert(why, now);
+        state.logged.insert(why, now);
         let (source, topic) = (&self.source, &self.stats.topic);
         eprintln!(
             "headend: source {source}: topic {topic}, partition {partition}, offset {offset} is passed over, and others of its kind are \

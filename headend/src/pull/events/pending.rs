@@ -1,4 +1,4 @@
-//! Keys that events have told of and that have not been looked at yet, and the events that were taken last.
+//! Keys of events that have not been checked in the store yet, and the events that were taken last.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::EventOutcome;
 use super::message::{Event, Happened, Moment};
 
 carousel::limits! {
-    /// Keys of a source that events have told of and that wait to be looked at.
+    /// Keys of a source with events, which wait to be checked in the store.
     pub(super) const MAX_PENDING_KEYS: usize = 10_000, "keys" {
         why: "Each takes up to 1100 bytes; so many are listed faster than they are looked at one by one.",
         full: "All of them are forgotten as `replaced`, and a listing of the bucket takes their place.",
@@ -29,9 +29,9 @@ carousel::limits! {
 /// Time for which the newest event of a key is remembered.
 const RECENT: Duration = Duration::from_secs(600);
 
-/// What an event says of a key.
+/// Content of an event about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::pull) struct Told {
+pub(in crate::pull) struct Change {
     pub(in crate::pull) happened: Happened,
     /// ETag in the event, without quotes.
     pub(in crate::pull) etag: Option<String>,
@@ -40,15 +40,15 @@ pub(in crate::pull) struct Told {
 /// A key that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::pull) enum Waiting {
-    /// All events that told of it said the same.
-    Told(Told),
-    /// They said different things, and nobody knows which was the last: only the store does.
+    /// All its events say the same.
+    Alike(Change),
+    /// They say different things, and which was the last only the store knows.
     Mixed,
 }
 
 impl Waiting {
-    fn merge(&mut self, told: Told) {
-        if *self != Self::Told(told) {
+    fn merge(&mut self, change: Change) {
+        if *self != Self::Alike(change) {
             *self = Self::Mixed;
         }
     }
@@ -56,16 +56,15 @@ impl Waiting {
 
 #[derive(Debug)]
 struct Taken {
-    happened: Happened,
-    etag: Option<String>,
+    change: Change,
     moment: Moment,
     at: Instant,
 }
 
 impl Taken {
     /// Whether the event is the one that was taken.
-    fn is_of(&self, event: &Event) -> bool {
-        self.happened == event.happened && self.etag == event.etag && event.moment.is_that_of(&self.moment)
+    fn is_of(&self, change: &Change, moment: &Moment) -> bool {
+        self.change == *change && moment.is_that_of(&self.moment)
     }
 }
 
@@ -83,38 +82,31 @@ impl Pending {
     /// forgotten and the bucket must be listed.
     pub(in crate::pull) fn take(&mut self, key: &str, event: &Event, now: Instant) -> Option<EventOutcome> {
         self.forget(now);
-        let Event { happened, etag, .. } = event;
+        let change = Change { happened: event.happened, etag: event.etag.clone() };
         // None is passed over for being older: what stores and clocks count orders nothing for sure, and a look does no harm.
-        if self.recent.get(key).is_some_and(|it| it.is_of(event)) {
+        if self.recent.get(key).is_some_and(|it| it.is_of(&change, &event.moment)) {
             return Some(EventOutcome::Repeated);
         }
         if !self.keys.contains_key(key) && self.keys.len() >= MAX_PENDING_KEYS {
             self.keys.clear();
             return Some(EventOutcome::Replaced);
         }
-        self.remember(key, event, now);
-        let told = Told { happened: *happened, etag: etag.clone() };
+        self.remember(key, Taken { change: change.clone(), moment: event.moment.clone(), at: now });
         match self.keys.get_mut(key) {
             Some(waiting) => {
-                waiting.merge(told);
+                waiting.merge(change);
                 Some(EventOutcome::Merged)
             }
             None => {
-                self.keys.insert(key.to_owned(), Waiting::Told(told));
+                self.keys.insert(key.to_owned(), Waiting::Alike(change));
                 None
             }
         }
     }
 
-    fn remember(&mut self, key: &str, event: &Event, now: Instant) {
-        let taken = Taken {
-            happened: event.happened,
-            etag: event.etag.clone(),
-            moment: event.moment.clone(),
-            at: now,
-        };
+    fn remember(&mut self, key: &str, taken: Taken) {
+        self.order.push_back((taken.at, key.to_owned()));
         self.recent.insert(key.to_owned(), taken);
-        self.order.push_back((now, key.to_owned()));
         while self.recent.len() > MAX_RECENT_KEYS || self.order.len() > 2 * MAX_RECENT_KEYS {
             self.forget_oldest();
         }
@@ -174,8 +166,8 @@ mod tests {
             pending.take("a", &event("ObjectCreated:Put", "e", "08"), now),
             Some(EventOutcome::Merged)
         );
-        let told = Told { happened: Happened::Created, etag: Some("e".to_owned()) };
-        assert_eq!(pending.drain()["a"], Waiting::Told(told));
+        let change = Change { happened: Happened::Created, etag: Some("e".to_owned()) };
+        assert_eq!(pending.drain()["a"], Waiting::Alike(change));
     }
 
     #[test]

@@ -243,7 +243,7 @@ const fn fix(why: KafkaError) -> &'static str {
     }
 }
 
-/// What the headend does for its links: lines on stderr, once for all partitions, and reading of PEM files.
+/// The headend's side of its links: lines on stderr, once for all partitions, and PEM files.
 #[derive(Debug)]
 struct Headend {
     source: String,
@@ -293,7 +293,13 @@ impl Surroundings for Headend {
 
     fn pair(&self, table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
         let chain = self.chain(table, certificate)?;
-        let private = PrivateKeyDer::from_pem_file(key).map_err(|err| unusable(table, key, &of_pem(err)))?;
+        let private = PrivateKeyDer::from_pem_file(key).map_err(|err| match err {
+            rustls::pki_types::pem::Error::NoItemsFound => format!(
+                "[{table}] {}: it has no private key, or one with a passphrase; give one without, as PEM",
+                key.display()
+            ),
+            err => unusable(table, key, &of_pem(err)),
+        })?;
         let provider = rustls::crypto::ring::default_provider();
         let read = CertifiedKey::from_der(chain, private, &provider);
         read.map(Arc::new).map_err(|err| unusable(table, key, &err.to_string()))
@@ -307,9 +313,6 @@ impl Surroundings for Headend {
 fn of_pem(err: rustls::pki_types::pem::Error) -> String {
     match err {
         rustls::pki_types::pem::Error::Io(err) => carousel::config::plain(&err),
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            "it has none of what it should, or with a passphrase".to_owned()
-        }
         err => err.to_string(),
     }
 }
