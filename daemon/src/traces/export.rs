@@ -319,7 +319,8 @@ fn client(options: &Traces) -> Result<Client, Failure> {
     let tls = match &options.ca {
         Some(file) => certificates::client_trusting(file).map_err(|why| {
             // It begins with the file.
-            let why = why.strip_prefix(&format!("{}: ", file.display())).map_or_else(|| why.clone(), str::to_owned);
+            let why =
+                why.strip_prefix(&format!("{}: ", file.display())).map_or_else(|| why.clone(), str::to_owned);
             Failure::of_file("ca", file, why)
         })?,
         None => {
