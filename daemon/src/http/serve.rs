@@ -619,7 +619,8 @@ impl HttpServer {
         }
     }
 
-    /// Asks the origin about a held object that is stale, before it is used or meanwhile.
+    /// Asks the origin about a held object that is stale, before it is used or meanwhile. For a live manifest that may be used stale, an
+    /// origin that hangs is waited for during one target duration: players keep a buffer of a few of them.
     async fn revalidate(
         self: &Arc<Self>,
         asked: &Asked<'_>,
@@ -643,9 +644,27 @@ impl HttpServer {
         if RequestDirectives::of(&asked.head.headers).only_if_cached {
             return Err(Missing::OnlyIfCached);
         }
-        let filled = self.filler.fill(asked.key, url, ask).await;
-        ends(&mut span, &filled);
-        span.end();
+        let filled = match object.live().filter(|_| staleness.if_error) {
+            Some(live) => {
+                let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
+                // The fetch goes on without the request; its result is for the players' next ones.
+                let filling = self.runtime.spawn(async move {
+                    let filled = filler.fill(&key, url, ask).await;
+                    ends(&mut span, &filled);
+                    filled
+                });
+                match tokio::time::timeout(Duration::from_millis(live.target_ms), filling).await {
+                    Ok(Ok(filled)) => filled,
+                    Ok(Err(_)) => FillResult::Busy,
+                    Err(_) => return Ok(Found::Stored(object, "hit; detail=stale-while-waiting")),
+                }
+            }
+            None => {
+                let filled = self.filler.fill(asked.key, url, ask).await;
+                ends(&mut span, &filled);
+                filled
+            }
+        };
         if matches!(filled, FillResult::Stale) {
             return Ok(Found::Stored(object, "hit; detail=stale-if-error"));
         }

@@ -156,6 +156,36 @@ fn what_is_stale_is_asked_about_and_a_304_brings_it_up_to_date() {
 }
 
 #[test]
+fn a_live_playlist_is_served_stale_after_a_target_duration_while_its_origin_hangs() {
+    let playlist = |number: u32| {
+        format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{number}\n#EXTINF:1,\n{number}.ts\n")
+    };
+    let origin = Scripted::start(move |asked: &Asked| {
+        let max_age = if asked.time == 1 { "max-age=1" } else { "max-age=60" };
+        let fields = [("Content-Type", "application/vnd.apple.mpegurl"), ("Cache-Control", max_age)];
+        let sent = answer(200, &fields, playlist(asked.time as u32).as_bytes());
+        let pause = if asked.time == 2 { 2500 } else { 0 };
+        [vec![Step::Wait(Duration::from_millis(pause))], sent].concat()
+    });
+    let story = before(&origin, "");
+    let number = |wanted: &str| {
+        let response = get(story.http, "/o/live.m3u8", &[]).unwrap();
+        let body = String::from_utf8(response.body.clone()).unwrap();
+        assert!(response.status == 200 && body.contains(wanted), "{wanted}: {body} {:?}", response.headers);
+        response.header("cache-status").to_owned()
+    };
+    number("1.ts");
+    sleep(Duration::from_millis(1100));
+    assert!(
+        number("1.ts").contains("stale-while-waiting"),
+        "the origin answers after 2.5 s, the target is 1 s"
+    );
+    sleep(Duration::from_millis(2000));
+    number("2.ts");
+    assert_eq!(origin.asked("/live.m3u8").len(), 2, "what came late is in the cache");
+}
+
+#[test]
 fn two_hundred_players_of_a_cold_segment_are_one_request() {
     let body: Vec<u8> = (0..300_000_u32).map(|it| (it % 251) as u8).collect();
     let sent = body.clone();
