@@ -87,6 +87,26 @@ fn what_lies_behind_a_body_is_cut_off_when_it_is_published() {
     assert!(store.get("h/a").is_some_and(|it| it.is_intact()));
 }
 
+#[test]
+fn a_frozen_body_is_written_to_no_more_and_publication_does_not_reach_a_copied_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&config(&folder, 1 << 20)).unwrap();
+    let partial = Arc::new(store.create(4, Placement::default()).unwrap());
+    partial.write_before(3, 0, b"BIObody").unwrap();
+    let frozen = Arc::clone(&partial).freeze_before(3, 4).unwrap();
+    assert!(partial.write_at(0, b"else").is_err() && partial.write_before(3, 0, b"x").is_err());
+    assert!(!partial.is_lost(), "what is refused does no harm");
+    let stored = store.publish(&frozen, meta("h/a", b"body")).unwrap();
+    assert_eq!(&std::fs::read(stored.path()).unwrap()[..8], b"SKYCACHE");
+    assert_eq!((frozen.with_copied_head(), frozen.as_slice()), (&b"BIObody"[..], &b"body"[..]));
+
+    let partial = Arc::new(store.create(4, Placement::default()).unwrap());
+    let writing = partial.begin_write().unwrap();
+    assert!(Arc::clone(&partial).freeze(4).is_err());
+    drop(writing);
+    assert!(Arc::clone(&partial).begin_write().is_err() && partial.freeze(4).is_ok());
+}
+
 fn map_of(length: u64, symbol: u16) -> SymbolMap {
     SymbolMap::new(&Partition::new(&Oti::no_code(length, symbol, 1000)).unwrap())
 }

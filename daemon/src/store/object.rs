@@ -119,19 +119,17 @@ pub struct View {
 impl View {
     /// Bytes of the body, without copying; `None` if the range is outside.
     pub fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
-        self.mapping.slice(in_file(&range)?)
+        self.mapping.slice(in_memory(&range)?)
     }
 
     /// Offset in the file of a byte that [`View::bytes`] has given, by its address.
     pub fn offset_of(&self, address: usize) -> Option<u64> {
-        let base = self.mapping.as_slice().as_ptr() as usize;
-        let offset = address.checked_sub(base)?;
-        (offset < self.mapping.as_slice().len()).then_some(offset as u64)
+        self.mapping.offset_in_file(address)
     }
 
     /// Whether these bytes can be sent without waiting for the disk.
     pub fn is_resident(&self, range: Range<u64>) -> bool {
-        self.tier == Tier::Memory || in_file(&range).is_some_and(|range| self.mapping.is_resident(range))
+        self.tier == Tier::Memory || in_memory(&range).is_some_and(|range| self.mapping.is_resident(range))
     }
 
     /// Reads these bytes into the page cache, waiting for the disk.
@@ -163,10 +161,9 @@ fn read_pieces(file: &File, range: Range<u64>, mut take: impl FnMut(&[u8])) -> i
     Ok(())
 }
 
-/// A range of the body as one of the file.
-fn in_file(range: &Range<u64>) -> Option<Range<usize>> {
-    let start = usize::try_from(range.start).ok()?.checked_add(HEADER_BYTES)?;
-    Some(start..usize::try_from(range.end).ok()?.checked_add(HEADER_BYTES)?)
+/// A range of the body as one of the addresses' size.
+fn in_memory(range: &Range<u64>) -> Option<Range<usize>> {
+    Some(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
 /// Update interval of a live manifest, in milliseconds.
@@ -390,8 +387,8 @@ impl StoredObject {
             return Some(Arc::clone(mapping));
         }
         let file = File::open(self.path()).ok()?;
-        let length = usize::try_from(self.meta.length).ok()?.checked_add(HEADER_BYTES)?;
-        let mapping = Arc::new(Mapping::read_only(&file, length).ok()?);
+        let length = usize::try_from(self.meta.length).ok()?;
+        let mapping = Arc::new(Mapping::of_body(&file, length).ok()?);
         *lock(&self.mapping) = Some(Arc::clone(&mapping));
         self.root.mapped(self);
         Some(mapping)

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carousel::digest::Digest;
@@ -61,12 +61,17 @@ pub struct Partial {
     arriving: Option<Arriving>,
     /// A write failed: bytes that should be in the file are not.
     is_torn: AtomicBool,
+    /// Writes under way, and [`FROZEN`].
+    writes: AtomicUsize,
     /// State of a body of unknown length.
     growth: Option<Growth>,
     readers: Mutex<Readers>,
     /// A reader has come, gone, or continued.
     read_on: Event,
 }
+
+/// In [`Partial::writes`]: nothing is written any more.
+const FROZEN: usize = 1 << (usize::BITS - 1);
 
 /// Readers of a partial object, by number: the offset that each reads next.
 #[derive(Debug, Default)]
@@ -219,6 +224,7 @@ impl Partial {
             _room: room,
             arriving: None,
             is_torn: AtomicBool::new(false),
+            writes: AtomicUsize::new(0),
             growth: None,
             readers: Mutex::default(),
             read_on: Event::new(),
@@ -277,9 +283,10 @@ impl Partial {
     /// lie in the page that receives the header at publication. `before` is at most a page.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// Those of the disk, and if writing was ended.
     pub fn write_before(&self, before: usize, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let body = HEADER_BYTES.checked_sub(before).ok_or(io::ErrorKind::InvalidInput)?;
+        let _write = self.begin_write()?;
         if let Some(growth) = self.growth.as_ref().filter(|growth| growth.passing_from() <= offset) {
             return growth.pass(offset, bytes);
         }
@@ -299,6 +306,15 @@ impl Partial {
         result
     }
 
+    /// Registers a write. Fails if the body is frozen; until the value is dropped, it is not frozen.
+    pub(super) fn begin_write(&self) -> io::Result<Write<'_>> {
+        let write = Write(&self.writes);
+        if self.writes.fetch_add(1, Ordering::AcqRel) & FROZEN != 0 {
+            return Err(io::Error::other("the object is complete: nothing is written to it any more"));
+        }
+        Ok(write)
+    }
+
     /// Hides symbols that have arrived and are not in the file yet.
     pub const fn read_limit(&self) -> &ReadLimit {
         &self.read_limit
@@ -312,19 +328,46 @@ impl Partial {
         Ok(self.file().metadata()?.len().saturating_sub(HEADER_BYTES as u64))
     }
 
-    /// Ends writing: the body has `length` bytes. The caller has dropped its writer.
+    /// Ends writing: the body has `length` bytes. The caller has dropped its writer; writes are refused from here on.
     ///
     /// # Errors
-    /// If the file cannot be mapped, or is lost.
+    /// If the file cannot be mapped, is lost, or is being written to.
     pub fn freeze(self: Arc<Self>, length: u64) -> io::Result<Frozen> {
+        self.freeze_with(length, Mapping::of_body)
+    }
+
+    /// As [`Partial::freeze`], with a copy of the `before` bytes that [`Partial::write_before`] has put before the body.
+    ///
+    /// # Errors
+    /// As for [`Partial::freeze`].
+    pub fn freeze_before(self: Arc<Self>, before: usize, length: u64) -> io::Result<Frozen> {
+        self.freeze_with(length, |file, length| Mapping::with_head(file, before, length))
+    }
+
+    fn freeze_with(
+        self: Arc<Self>,
+        length: u64,
+        map: impl FnOnce(&File, usize) -> io::Result<Mapping>,
+    ) -> io::Result<Frozen> {
+        if self.writes.fetch_or(FROZEN, Ordering::AcqRel) & !FROZEN != 0 {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         let is_there = self.arriving.as_ref().is_none_or(Arriving::complete) && !self.is_lost();
         if !is_there {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let bytes = usize::try_from(length).ok().and_then(|it| it.checked_add(HEADER_BYTES));
-        let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
-        let mapping = Mapping::read_only(self.file(), bytes)?;
+        let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mapping = map(self.file(), length)?;
         Ok(Frozen { partial: self, mapping })
+    }
+}
+
+/// A write under way.
+pub(super) struct Write<'a>(&'a AtomicUsize);
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -350,12 +393,12 @@ pub struct Frozen {
 impl Frozen {
     /// The body.
     pub fn as_slice(&self) -> &[u8] {
-        &self.mapping.as_slice()[HEADER_BYTES..]
+        self.mapping.as_slice()
     }
 
-    /// The body, and `before` bytes that were written in front of it, at most a page.
-    pub fn slice_before(&self, before: usize) -> &[u8] {
-        &self.mapping.as_slice()[HEADER_BYTES - before.min(HEADER_BYTES)..]
+    /// The body, and what [`Partial::freeze_before`] has copied from before it.
+    pub fn with_copied_head(&self) -> &[u8] {
+        self.mapping.with_copied_head()
     }
 
     /// SHA-256 of the body.
@@ -373,14 +416,15 @@ impl Frozen {
         let file = self.partial.file();
         let length = self.mapping.as_slice().len();
         if self.partial.tier() == Tier::Memory {
-            return Mapping::read_only(file, length);
+            return Mapping::of_body(file, length);
         }
         file.write_all_at(header, 0)?;
         // A growing file may have been preallocated in larger steps; repair symbols may lie behind the body.
-        if file.metadata()?.len() != length as u64 {
-            file.set_len(length as u64)?;
+        let end = (length + HEADER_BYTES) as u64;
+        if file.metadata()?.len() != end {
+            file.set_len(end)?;
         }
-        let mapping = Mapping::read_only(file, length)?;
+        let mapping = Mapping::of_body(file, length)?;
         match &self.partial.name {
             Some(name) => {
                 file::rename(name, path)?;

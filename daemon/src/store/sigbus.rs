@@ -41,7 +41,7 @@ static RANGES: [Range; MAX_GUARDED] = [const {
 pub(super) struct Guard(Option<usize>);
 
 impl Guard {
-    /// Registers the memory of a mapping.
+    /// Registers the memory of a mapping of ours. Only its address and length are used.
     pub(super) fn new(memory: &[u8]) -> Self {
         static INSTALL: Once = Once::new();
         INSTALL.call_once(install);
@@ -56,8 +56,8 @@ impl Guard {
         if let Some(range) = slot.map(|slot| &RANGES[slot]) {
             let start = memory.as_ptr() as usize;
             range.is_poisoned.store(false, Ordering::Relaxed);
-            range.start.store(start, Ordering::Relaxed);
-            // The handler reads `end` first.
+            range.start.store(start, Ordering::Release);
+            // The handler reads `end` before and behind `start`.
             range.end.store(start + memory.len(), Ordering::Release);
         }
         Self(slot)
@@ -94,18 +94,22 @@ extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c
     // SAFETY: the kernel hands a valid siginfo_t to an SA_SIGINFO handler.
     let address = unsafe { (*info).si_addr() } as usize;
     let holds = |range: &&Range| {
-        address < range.end.load(Ordering::Acquire) && address >= range.start.load(Ordering::Relaxed)
+        let end = range.end.load(Ordering::Acquire);
+        let start = range.start.load(Ordering::Acquire);
+        // Meanwhile the place may have become another mapping's: the two of different mappings can hold between them what is none's.
+        (start..end).contains(&address) && range.end.load(Ordering::Relaxed) == end
     };
     // SAFETY: sysconf with a constant is async-signal-safe on Linux (it reads the auxiliary vector).
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
     if let Some(range) = RANGES.iter().find(holds) {
         range.is_poisoned.store(true, Ordering::Release);
+        // Written to where a head is copied.
+        let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: the page lies in a mapping of ours, which its guard says still exists; readers see zeros from here on. A
-        // direct system call touches no state of the program.
-        let mapped = unsafe {
-            libc::mmap((address & !(page - 1)) as *mut libc::c_void, page, libc::PROT_READ, flags, -1, 0)
-        };
+        // SAFETY: the page lies in a mapping of ours, which exists for as long as this thread, whose access has failed, borrows it; the
+        // access is repeated and sees zeros. A direct system call touches no state of the program but `errno`, and that only if it fails.
+        let mapped =
+            unsafe { libc::mmap((address & !(page - 1)) as *mut libc::c_void, page, access, flags, -1, 0) };
         if mapped != libc::MAP_FAILED {
             return;
         }
@@ -118,20 +122,34 @@ extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::format::HEADER_BYTES;
     use crate::store::mapping::Mapping;
 
     #[test]
     fn a_page_that_is_gone_is_zeros_and_the_mapping_is_known_to_be_wrong() {
         let file = tempfile::tempfile().unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[7; 20_000], 0).unwrap();
-        let mapping = Mapping::read_only(&file, 20_000).unwrap();
-        assert_eq!((mapping.as_slice()[100], mapping.as_slice()[19_999]), (7, 7));
+        let mapping = Mapping::of_body(&file, 20_000 - HEADER_BYTES).unwrap();
+        let body = mapping.as_slice();
+        assert_eq!((body[100], body[15_000]), (7, 7));
         file.set_len(5000).unwrap();
         // The page is not in memory now: without the handler this read would end the process.
-        assert_eq!(mapping.as_slice()[12_345], 0);
+        assert_eq!(mapping.as_slice()[12_345 - HEADER_BYTES], 0);
         assert!(!mapping.is_backed());
         file.set_len(20_000).unwrap();
         assert!(!mapping.is_backed(), "once wrong, always wrong");
+    }
+
+    #[test]
+    fn a_page_that_is_gone_can_be_written_to() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        // SAFETY: nothing else has the file.
+        let mut map = unsafe { memmap2::MmapOptions::new().map_copy(&file).unwrap() };
+        let guard = Guard::new(&map);
+        file.set_len(0).unwrap();
+        map[5] = 1;
+        assert!(guard.is_poisoned() && map[5] == 1);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl AsRef<[u8]> for CompleteModule {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Memory(bounded) => &bounded.bytes,
-            Self::File(file) => file.frozen.slice_before(file.before),
+            Self::File(file) => file.frozen.with_copied_head(),
         }
     }
 }
@@ -173,7 +173,7 @@ impl ModuleStorage for Modules {
         match buf {
             Buffer::Memory(bounded) => Some(CompleteModule::Memory(bounded)),
             Buffer::File { partial, before, bytes } => {
-                let frozen = partial.freeze(bytes).ok()?;
+                let frozen = partial.freeze_before(before, bytes).ok()?;
                 Some(CompleteModule::File(ModuleFile { frozen, before, is_taken: AtomicBool::new(false) }))
             }
         }
