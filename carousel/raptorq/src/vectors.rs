@@ -21,8 +21,12 @@ pub(super) fn run(work: impl Vectorized) {
         fn avx2(work: impl Vectorized) {
             work.run();
         }
-        if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
-            // SAFETY: AVX-512F and AVX2 come with AVX-512BW and were detected with it.
+        // A hypervisor may hide one and leave another that implies it.
+        let has_avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl");
+        if has_avx512 && is_x86_feature_detected!("avx2") {
+            // SAFETY: all four were detected.
             return unsafe { avx512(work) };
         }
         if is_x86_feature_detected!("avx2") {
