@@ -94,19 +94,18 @@ pub(super) fn join_source_group(
 /// Bytes of ancillary data for each message: GRO segment size and drop count.
 const CONTROL_BYTES: usize = 64;
 
-/// Buffers for one `recvmmsg`. The message headers point into the boxes beside them, which never move.
+/// Buffers for one `recvmmsg`. The message headers point into the boxes beside them during a call, and mean nothing between two: every
+/// call sets all pointers anew, since using a box otherwise, or moving it, ends what pointers into it may be used for.
 pub(super) struct Messages {
     headers: Box<[libc::mmsghdr]>,
     names: Box<[libc::sockaddr_storage]>,
-    // Only ever reached through the headers' pointers; kept here so that they live as long.
-    _vectors: Box<[libc::iovec]>,
+    vectors: Box<[libc::iovec]>,
     controls: Box<[[u64; CONTROL_BYTES / 8]]>,
     buffers: Box<[u8]>,
     buffer_bytes: usize,
 }
 
-// SAFETY: the raw pointers in `headers` and `_vectors` point into boxes that this struct owns; moving it to another
-// thread moves the ownership with them.
+// SAFETY: the raw pointers in `headers` and `vectors` are used only by `receive`, which sets them first, to boxes that this struct owns.
 unsafe impl Send for Messages {}
 
 /// One received message.
@@ -123,45 +122,38 @@ pub(super) struct Message<'a> {
 impl Messages {
     /// Room for `count` messages of `buffer_bytes` each.
     pub(super) fn new(count: usize, buffer_bytes: usize) -> Self {
-        // SAFETY: all-zero is valid for these C structs; every pointer is set below, before any call.
-        let (mut headers, mut names, mut vectors) = unsafe {
+        // SAFETY: all-zero is valid for these C structs.
+        let (headers, names, vectors) = unsafe {
             (
                 vec![zeroed::<libc::mmsghdr>(); count].into_boxed_slice(),
                 vec![zeroed::<libc::sockaddr_storage>(); count].into_boxed_slice(),
                 vec![zeroed::<libc::iovec>(); count].into_boxed_slice(),
             )
         };
-        let mut controls = vec![[0; CONTROL_BYTES / 8]; count].into_boxed_slice();
-        let mut buffers = vec![0_u8; count * buffer_bytes].into_boxed_slice();
-        for at in 0..count {
-            vectors[at].iov_base = buffers[at * buffer_bytes..].as_mut_ptr().cast();
-            vectors[at].iov_len = buffer_bytes;
-            let header = &mut headers[at].msg_hdr;
-            header.msg_iov = &raw mut vectors[at];
-            header.msg_iovlen = 1;
-            header.msg_name = std::ptr::from_mut(&mut names[at]).cast();
-            header.msg_control = controls[at].as_mut_ptr().cast();
-        }
-        Self { headers, names, _vectors: vectors, controls, buffers, buffer_bytes }
+        let controls = vec![[0; CONTROL_BYTES / 8]; count].into_boxed_slice();
+        let buffers = vec![0_u8; count * buffer_bytes].into_boxed_slice();
+        Self { headers, names, vectors, controls, buffers, buffer_bytes }
     }
 
     /// Fills the buffers with what is there now; how many messages.
     pub(super) fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
-        for header in &mut self.headers {
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+        let Self { headers, names, vectors, controls, buffers, buffer_bytes } = self;
+        let parts = names.iter_mut().zip(controls).zip(vectors).zip(buffers.chunks_exact_mut(*buffer_bytes));
+        for (header, (((name, control), vector), buffer)) in headers.iter_mut().zip(parts) {
+            *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let header = &mut header.msg_hdr;
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+            header.msg_name = std::ptr::from_mut(name).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_control = control.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_BYTES as _;
         }
-        let count = self.headers.len() as libc::c_uint;
-        // SAFETY: every header points to buffers of the stated lengths that `self` owns and that nothing else borrows
-        // during this `&mut self` call.
+        let count = headers.len() as libc::c_uint;
+        // SAFETY: every header points to buffers of the stated lengths that `self` owns; all pointers were made just now, of
+        // exclusive borrows of distinct parts, and nothing has used these parts since.
         let result = unsafe {
-            libc::recvmmsg(
-                socket,
-                self.headers.as_mut_ptr(),
-                count,
-                libc::MSG_DONTWAIT as _,
-                std::ptr::null_mut(),
-            )
+            libc::recvmmsg(socket, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
         };
         check(result).map(|count| count as usize)
     }
