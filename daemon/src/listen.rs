@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -19,16 +20,20 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Those of this process. Call once, before anything else opens descriptors.
+    /// Those of this process, once.
     ///
     /// # Errors
-    /// If what was handed over are no listening TCP sockets, and no UDP sockets.
+    /// If what was handed over are no listening TCP sockets, and no UDP sockets; if they were taken before.
     pub fn from_environment() -> Result<Self, String> {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        if TAKEN.swap(true, Ordering::Relaxed) {
+            return Err("the sockets of the service manager were taken before".to_owned());
+        }
         let failed = |err: io::Error| format!("the sockets of the service manager: {err}");
         let (mut handed, mut datagrams) = (Vec::new(), Vec::new());
         for number in sd_notify::listen_fds().map_err(failed)? {
-            // SAFETY: LISTEN_PID is this process, so the manager opened the descriptor for it; this is called once, before
-            // anything else could own it.
+            // SAFETY: LISTEN_PID is this process, so the manager opened the descriptor for it: no call of ours was given its number. This
+            // is the only place that makes an owner of it, and comes here once.
             let owned = unsafe { OwnedFd::from_raw_fd(number) };
             let socket = socket2::Socket::from(owned);
             socket.set_nonblocking(true).map_err(failed)?;
@@ -134,6 +139,11 @@ fn bind_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_handed_over_has_one_owner() {
+        assert!(Listening::from_environment().is_ok() && Listening::from_environment().is_err());
+    }
 
     #[test]
     fn what_was_handed_over_is_taken_and_the_rest_is_opened() {

@@ -18,11 +18,13 @@ pub fn raise_open_files() {
     }
 }
 
-/// Asks a child to end as a service manager does.
+/// Asks a child to end as a service manager does, if it has not ended.
 #[cfg(feature = "demo")]
-pub(crate) fn terminate(child: &std::process::Child) {
-    if let Ok(number) = libc::pid_t::try_from(child.id()) {
-        // SAFETY: sends a signal. The child is waited for by its owner, so that the number is still the child's.
+pub(crate) fn terminate(child: &mut std::process::Child) {
+    // The number of a child that was waited for may be another process's by now.
+    let is_running = matches!(child.try_wait(), Ok(None));
+    if let Some(number) = libc::pid_t::try_from(child.id()).ok().filter(|_| is_running) {
+        // SAFETY: sends a signal, and touches no memory. The child was not waited for, and is borrowed: the number is still its own.
         unsafe { libc::kill(number, libc::SIGTERM) };
     }
 }

@@ -180,7 +180,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        sys::terminate(&self.child);
+        sys::terminate(&mut self.child);
         let since = clock::now();
         while clock::now().since(since) < FAREWELL {
             if !matches!(self.child.try_wait(), Ok(None)) {
