@@ -3,12 +3,12 @@
 
 /// Retries that each first attempt earns, in tenths.
 const EARNED: u32 = 2;
-/// Retries that may be saved up, in tenths; also what there is at the start.
+/// Maximum balance, in tenths; also the initial one.
 const MOST: u32 = 200;
 /// One retry, in tenths.
 const PRICE: u32 = 10;
 
-/// Retries that may be made now.
+/// Balance of retries, in tenths.
 #[derive(Debug)]
 pub struct RetryBudget(u32);
 
@@ -19,17 +19,17 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// A first attempt is made.
+    /// Credits a first attempt.
     pub fn earn(&mut self) {
         self.0 = (self.0 + EARNED).min(MOST);
     }
 
-    /// A retry that was paid for asked no origin: the circuit was open.
+    /// Refunds a retry that sent no request because the circuit was open.
     pub(super) fn give_back(&mut self) {
         self.0 = (self.0 + PRICE).min(MOST);
     }
 
-    /// Whether a retry may be made; it is then paid for.
+    /// Pays for one retry; false if the balance is too low.
     pub fn spend(&mut self) -> bool {
         let left = self.0.checked_sub(PRICE);
         self.0 = left.unwrap_or(self.0);

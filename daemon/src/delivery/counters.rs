@@ -6,7 +6,7 @@ use carousel::route::RouteStats;
 use super::object::State;
 use super::reasons::{GoneReason, RejectReason, RepairOutcome};
 
-/// Datagrams that no session has taken.
+/// Datagrams that were not passed to a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LossCounters {
     /// Datagrams received.
@@ -21,11 +21,11 @@ pub struct LossCounters {
     pub other_tsi: u64,
     /// Datagrams inside transport streams of groups that are not received.
     pub other_group: u64,
-    /// Packets of ROUTE where signatures are required, which its signalling has none of.
+    /// Packets of ROUTE where signatures are required: its signalling is not signed.
     pub unsigned_protocol: u64,
     /// Datagrams of low-level signalling.
     pub lls: u64,
-    /// Those of them that were too many.
+    /// Datagrams of low-level signalling beyond the rate limit.
     pub lls_excess: u64,
 }
 
@@ -57,15 +57,15 @@ impl std::ops::AddAssign<&Self> for LossCounters {
 /// Counters of objects and sessions by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ObjectCounters {
-    /// Objects that entered delivery: each is held, gone, or in one of the states now.
+    /// Objects that entered delivery: each is now held, gone, or in one of the states.
     pub entered: u64,
-    /// Objects that left it because the cache holds them.
+    /// Objects that left delivery because the cache holds them.
     pub held: u64,
-    /// Objects that left it otherwise, in the order of [`GoneReason::ALL`].
+    /// Objects that left delivery otherwise, in the order of [`GoneReason::ALL`].
     pub gone: [u64; GoneReason::ALL.len()],
     /// Objects now, in the order of [`State::ALL`].
     pub now: [u64; State::ALL.len()],
-    /// Complete objects that are received again, in the order of [`RejectReason::ALL`].
+    /// Complete objects that were rejected and are received again, in the order of [`RejectReason::ALL`].
     pub rejected: [u64; RejectReason::ALL.len()],
     /// Source blocks that were not decoded because the queue was full.
     pub blocks_refused: u64,
@@ -117,13 +117,13 @@ impl ObjectCounters {
 /// All counters of one shard, since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Datagrams.
+    /// Counters of datagrams.
     pub losses: LossCounters,
     /// Packets of all sessions, living and ended.
     pub packets: ReceiverStats,
     /// Packets and objects of all sessions of ROUTE, living and ended.
     pub route: RouteStats,
-    /// Objects and sessions.
+    /// Counters of objects and sessions.
     pub objects: ObjectCounters,
 }
 

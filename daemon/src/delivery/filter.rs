@@ -1,4 +1,4 @@
-//! Sessions that are received of a multicast group.
+//! Selection of the sessions of a multicast group that are received.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use carousel::trust::Mode;
 pub struct SessionFilter {
     /// TSIs with their reception timeout; `None` in the list: every TSI.
     pub sessions: Vec<(Option<u64>, Option<Duration>)>,
-    /// Packets may be of ROUTE: the protocol is recognised packet by packet. False: all are of FLUTE.
+    /// Packets may be of ROUTE: the protocol is determined for each packet. False: all packets are FLUTE.
     pub has_route: bool,
     /// Requirements on signatures.
     pub trust: Mode,

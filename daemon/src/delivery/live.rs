@@ -26,13 +26,13 @@ use super::object::State;
 use super::reasons::{GoneReason, RejectReason};
 use super::storage::{Lookup, ObjectStore};
 
-/// Silence after which a segment whose next chunk has not begun has stalled, at least: chunks come every 0.1 to 1 s.
+/// Minimum silence after which a segment whose next chunk has not begun counts as stalled: chunks come every 0.1 to 1 s.
 const CHUNK_SILENCE: Duration = Duration::from_secs(2);
 
 /// Source and destination: a session of ROUTE with all its channels.
 type RouteKey = (IpAddr, SocketAddr);
 
-/// Sessions of ROUTE that the signalling of others describes, by group and port.
+/// ROUTE sessions that are described by signalling outside their own group, by group and port.
 pub type Described = HashMap<SocketAddr, Vec<RouteSession>>;
 
 /// The receivers of live objects, and their storage.
@@ -41,7 +41,7 @@ pub(super) struct Live<B> {
     routes: BTreeMap<RouteKey, route::Receiver>,
     recognizer: Recognizer,
     pub(super) joiners: HashMap<SessionKey, Joiner>,
-    /// Objects that have begun. As many as the receivers have open.
+    /// Objects that have begun: bounded by the objects that the receivers have open.
     pub(super) growing: HashMap<ObjectRef, B>,
     /// Receivers that may have grown in this batch.
     touched_routes: Vec<RouteKey>,
@@ -76,11 +76,11 @@ impl<B> Default for Live<B> {
     }
 }
 
-/// State of one growing segment, as its readers are informed of it: whether its next bytes have stalled.
+/// Update for the readers of a growing segment: whether its next bytes have stalled.
 struct GrowingUpdate<'a, B> {
     segment: Unfinished<'a>,
     buf: &'a B,
-    /// Whether the chunk that comes next has stalled, if it has begun.
+    /// Whether the next chunk has stalled; `None`: it has not begun.
     next: Option<bool>,
     has_stalled: bool,
 }
@@ -211,12 +211,12 @@ impl<S: ObjectStore> Delivery<S> {
             route::Event::SessionClosed => {
                 self.changes.push_back(Change::SessionOver(session_of(at, SIGNALLING_TSI), true));
             }
-            // Sessions of other addresses are the configuration's business; packages are in pieces by now.
+            // Sessions at other addresses must be configured; packages are split into documents by now.
             route::Event::Elsewhere(_) | route::Event::Package { .. } => {}
         }
     }
 
-    /// Describes channels of groups that have no signalling of their own, in place of what was said before.
+    /// Replaces the descriptions of channels whose groups have no signalling of their own.
     pub fn describe_routes(&mut self, now: Instant, described: Arc<Described>) {
         let before = std::mem::replace(&mut self.live.described, Arc::clone(&described));
         let is_new = |at: &SocketAddr| before.get(at) != described.get(at);
@@ -231,7 +231,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A source block of a ROUTE object was decoded, or could not be.
+    /// Handles the result of decoding a source block of a ROUTE object.
     pub(super) fn restored(
         &mut self,
         now: Instant,
@@ -245,7 +245,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.route_events(now, at);
     }
 
-    /// A FLUTE chunk is complete: it is a part of a segment, and no object for players.
+    /// Handles a complete FLUTE chunk, which is a part of a segment and not an object for players.
     pub(super) fn chunk(&mut self, now: Instant, object: ObjectRef, file: &Arc<File>, buf: S::Buf) {
         self.store.flush_object(&buf);
         self.leave_held(object);
@@ -264,11 +264,11 @@ impl<S: ObjectStore> Delivery<S> {
         self.joined(now, session);
     }
 
-    /// Segments that are joined from chunks of this session are looked at when the batch is over.
+    /// Marks a session whose joined segments are to be examined at the end of the batch.
     pub(super) fn touch_joined(&mut self, now: Instant, session: SessionKey) {
         let live = &mut self.live;
         live.touched_at = now;
-        // One that is there already goes when the batch is over.
+        // Other duplicates are removed at the end of the batch.
         if live.touched_joiners.last() != Some(&session) && live.joiners.contains_key(&session) {
             live.touched_joiners.push(session);
         }
@@ -286,7 +286,7 @@ impl<S: ObjectStore> Delivery<S> {
         })
     }
 
-    /// Says of the segments that are joined from chunks of a session whether anything brings the chunk that comes next.
+    /// Reports for each segment joined from chunks of a session whether its next chunk has stalled.
     fn report_joined(&self, now: Instant, session: SessionKey) {
         let Some(joiner) = self.live.joiners.get(&session) else { return };
         let growing = joiner.unfinished(now).filter_map(|segment| {
@@ -297,7 +297,7 @@ impl<S: ObjectStore> Delivery<S> {
         if updates.is_empty() {
             return;
         }
-        // There may be many more chunks in flight than segments: each is looked at once.
+        // There may be many more chunks in flight than segments: one pass over the chunks.
         updates.sort_unstable_by(|one, other| one.name().cmp(other.name()));
         let in_flight =
             self.sessions.get(&session).into_iter().flat_map(carousel::flute::Receiver::in_flight);
@@ -316,14 +316,14 @@ impl<S: ObjectStore> Delivery<S> {
         }
         for GrowingUpdate { segment, buf, next, has_stalled } in updates {
             let is_silent = now.since(segment.heard) >= self.options.reception_timeout.max(CHUNK_SILENCE);
-            // Silence that lasts makes a segment complete that is over.
+            // A segment that has ended is not lost: lasting silence completes it.
             let is_lost = segment.is_passed || (is_silent && !segment.is_over);
             let is_stalled = next.unwrap_or(is_lost || has_stalled);
             self.store.set_stalled(buf, is_stalled.then_some(now));
         }
     }
 
-    /// Says of the objects of a session of ROUTE whether their next packets are late.
+    /// Reports for each growing object of a ROUTE session whether its next packets are late.
     fn report_growing(&self, now: Instant, at: RouteKey) {
         let Some(receiver) = self.live.routes.get(&at) else { return };
         for it in receiver.growing(now) {
@@ -335,8 +335,8 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A client waits for an object that grows: an origin that is to repair chunks of it is asked at once. False: it is no such
-    /// object.
+    /// Handles a client's request for a growing object: stalled chunks of it are repaired at once. False: the object is not
+    /// growing.
     pub(super) fn request_growing(&mut self, now: Instant, object: ObjectRef) -> bool {
         let Some(buf) = self.live.growing.get(&object) else { return false };
         self.store.request_seen(buf);
@@ -348,7 +348,7 @@ impl<S: ObjectStore> Delivery<S> {
         true
     }
 
-    /// An FDT Instance of FLUTE may name objects of ROUTE in the same session.
+    /// Names objects of ROUTE that an FDT Instance of FLUTE in the same session describes.
     pub(super) fn name_by_flute(&mut self, now: Instant, session: SessionKey, files: &[Arc<File>]) {
         let at = (session.source, session.destination);
         if let Some(receiver) = self.live.routes.get_mut(&at) {
@@ -374,7 +374,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// An object with a name has begun, and its length is not known.
+    /// Opens storage for a named object of unknown length.
     fn live_begun(&mut self, now: Instant, object: ObjectRef, file: Arc<File>) {
         let before = self.live.growing.remove(&object);
         if self.objects.get(&object).is_some() {
@@ -400,7 +400,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
         let Some(mut buf) = self.live.growing.remove(&object) else { return };
         self.store.extend(&mut buf, 0, bytes);
-        // Its readers wait for its verification from now on.
+        // From now on its readers wait for verification.
         self.store.set_stalled(&buf, None);
         self.store.set_overtaken(&buf, None);
         self.complete(now, object, file, buf, 0);
@@ -411,7 +411,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.leave(object, GoneReason::Incomplete, buf);
     }
 
-    /// Hands on what has grown in this batch.
+    /// Stores and reports what was received for growing objects in this batch.
     pub(super) fn grow_live(&mut self) {
         let mut touched_routes = std::mem::take(&mut self.live.touched_routes);
         touched_routes.sort_unstable();
@@ -449,7 +449,7 @@ impl<S: ObjectStore> Delivery<S> {
         for &session in &touched_joiners {
             self.report_joined(touched_at, session);
         }
-        // Their memory is used again.
+        // Reuse the buffers.
         self.live.touched_routes = touched_routes;
         self.live.touched_joiners = touched_joiners;
         self.live.touched_routes.clear();
@@ -515,7 +515,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// The end of all sessions: live objects without a mark of their end are complete if that can be decided.
+    /// Handles the end of all sessions: live objects without an end marker are completed if the evidence suffices.
     pub fn handle_end(&mut self, now: Instant) {
         let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
         for at in routes {
@@ -524,7 +524,7 @@ impl<S: ObjectStore> Delivery<S> {
             }
             self.route_events(now, at);
         }
-        // The last objects of a channel of ROUTE may be chunks.
+        // The last objects of a ROUTE channel may be chunks.
         let sessions: Vec<SessionKey> = self.live.joiners.keys().copied().collect();
         for session in sessions {
             self.end_joining(now, session);

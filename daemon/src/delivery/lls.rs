@@ -1,5 +1,4 @@
-//! Datagrams of ATSC low-level signalling on their way to the session thread: passed on when they are new, and now and then when
-//! they are repeated.
+//! Forwarding of ATSC low-level signalling to the session thread: new tables at once, repeated ones every [`REPEAT`].
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -34,13 +33,13 @@ carousel::limits! {
     }
 }
 
-/// Interval at which a table that is repeated is passed on, so that its age is known.
+/// Interval at which repeated tables are passed on, so that the session thread knows their age.
 const REPEAT: Duration = Duration::from_secs(4);
 
 /// Sender, group, and the first two bytes of the table: its kind and its group of services.
 type TableKey = (SocketAddr, SocketAddr, [u8; 2]);
 
-/// Tables that have been passed on.
+/// Memory of the tables that were passed on.
 #[derive(Debug, Default)]
 pub(super) struct LlsTables {
     seen: HashMap<TableKey, (u64, Instant)>,
@@ -49,7 +48,7 @@ pub(super) struct LlsTables {
 }
 
 impl LlsTables {
-    /// Whether a table is to be passed on now; `None`: it is, and there is no room for it.
+    /// Whether a table is to be passed on now; `None`: the rate limit is reached.
     fn admit(&mut self, now: Instant, source: SocketAddr, group: SocketAddr, table: &[u8]) -> Option<bool> {
         let mut hasher = DefaultHasher::new();
         table.hash(&mut hasher);
@@ -75,7 +74,7 @@ impl LlsTables {
 }
 
 impl<S: ObjectStore> Delivery<S> {
-    /// Takes a datagram of low-level signalling.
+    /// Handles a datagram of low-level signalling.
     #[cold]
     pub(super) fn handle_lls(&mut self, now: Instant, source: SocketAddr, group: SocketAddr, table: &[u8]) {
         self.losses.lls += 1;
@@ -90,7 +89,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Passes a document on to the session thread, by way of finishing.
+    /// Passes a document to the session thread, through the finishers.
     pub(super) fn pass_on(&mut self, now: Instant, session: SessionKey, file: File, bytes: Vec<u8>) {
         if let Some(buf) = self.store.document(bytes) {
             let toi = self.live.next_document();
@@ -100,7 +99,7 @@ impl<S: ObjectStore> Delivery<S> {
 }
 
 impl<B> super::live::Live<B> {
-    /// The number of a document, which is an object of its own.
+    /// A TOI for the next document: each is an object of its own.
     pub(super) const fn next_document(&mut self) -> Toi {
         self.documents += 1;
         Toi(self.documents as u128)

@@ -1,9 +1,9 @@
 //! Delivery of objects: from announcement over reassembly and repair to the cache.
 //!
-//! [`Delivery`] is one shard's state machine. It owns its objects and does nothing itself that waits: datagrams, bytes of
-//! origins, results and time go in; work, repair requests, changes and the next deadline come out. There is no socket, file,
-//! thread, clock or runtime in here, so that complete lossy deliveries run in virtual time in unit tests. `DESIGN.md` beside
-//! this file has states, deadlines, invariants and limits.
+//! [`Delivery`] is one shard's state machine. It owns its objects and never blocks: datagrams, bytes from origins, results
+//! and time go in; work, repair requests, changes and the next deadline come out. It has no socket, file, thread, clock or
+//! runtime, so that complete lossy deliveries run in virtual time in unit tests. `DESIGN.md` beside this file has states,
+//! deadlines, invariants and limits.
 
 mod budget;
 mod counters;

@@ -1,4 +1,4 @@
-//! One object between its announcement and its end.
+//! State of an object from its announcement to its end, and the table of all objects of a shard.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ carousel::reasons! {
 /// An object that is neither held nor gone.
 #[derive(Debug)]
 pub(super) struct Object {
-    /// `None`: it was opened by EXT_FTI and nothing describes it yet.
+    /// `None`: it was opened by EXT_FTI and is not described yet.
     pub(super) file: Option<Arc<File>>,
     pub(super) state: State,
     pub(super) since: Instant,
@@ -49,7 +49,7 @@ impl Objects {
         self.sessions.get(&object.session)?.get(&object.toi)
     }
 
-    /// To change anything but the state.
+    /// For changes of anything but the state.
     pub(super) fn get_mut(&mut self, object: &ObjectRef) -> Option<&mut Object> {
         self.sessions.get_mut(&object.session)?.get_mut(&object.toi)
     }
@@ -88,7 +88,7 @@ impl Objects {
         Some(removed)
     }
 
-    /// The objects for which `wanted` says yes.
+    /// The objects that satisfy `wanted`.
     pub(super) fn filter(&self, wanted: impl Fn(&ObjectRef, &Object) -> bool) -> Vec<ObjectRef> {
         let all = self.sessions.iter().flat_map(|(&session, objects)| {
             objects.iter().map(move |(&toi, object)| (ObjectRef { session, toi }, object))

@@ -7,7 +7,7 @@
 //!                              waiting ◀──────── back-off ──────────────┘
 //! ```
 //!
-//! Everything here is arithmetic on times that are passed in; requests are made elsewhere.
+//! Pure: times are arguments, and requests are made elsewhere.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -32,15 +32,15 @@ carousel::limits! {
         test: "repairs_beyond_the_limit_are_counted_and_their_places_come_free",
     }
 }
-/// Time in which packets show whether the carousel is bringing an object that a client waits for.
+/// Observation time for an object that a client waits for: if its packets come, the carousel is sending it now.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
-/// A client waits so long for the carousel's next pass before an origin is asked: about what asking takes.
+/// Longest wait of a client for the carousel's next pass before an origin is asked: about the duration of a request.
 pub(super) const CLIENT_PATIENCE: Duration = Duration::from_millis(250);
-/// A fetch that has not been reported on counts as failed. Fetches have time limits of their own; this one keeps an object
-/// from waiting forever.
+/// A fetch without a result after this time counts as failed. Fetches have their own time limits; this one covers lost
+/// results.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Patience with the decoding of blocks whose symbols have come: milliseconds each, behind others'.
+/// Time limit for decoding blocks whose symbols have arrived: each takes milliseconds, after those queued before.
 pub(super) const DECODING: Duration = Duration::from_secs(5);
 
 /// Kind of a repair.
@@ -48,24 +48,24 @@ pub(super) const DECODING: Duration = Duration::from_secs(5);
 pub(super) enum Kind {
     /// Missing ranges of an object in flight.
     Ranges,
-    /// All of an object of which nothing has come.
+    /// An object of which nothing has been received.
     Unseen,
 }
 
 /// Phase of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Until its timer: back-off, or patience with the carousel.
+    /// Waits for its timer: back-off, or the carousel's next pass.
     Waiting,
-    /// Until its timer: whether bytes come, of which there were so many.
+    /// Waits for its timer to see whether bytes arrive; holds the number of bytes received at the start.
     Looking(u64),
-    /// For a slot; only ranges that the carousel has passed, or all.
+    /// Waits for a slot. `only_holes`: only ranges that the carousel has already passed are requested.
     Due { only_holes: bool },
-    /// For the origin, until its timer at most.
+    /// Waits for the origin, until its timer at most.
     Fetching,
-    /// For blocks that are being decoded with what came, until its timer: then the rest is asked for, too.
+    /// Waits for blocks that are being decoded; at its timer the remaining ranges are requested as well.
     Decoding,
-    /// All bytes are there: for verification.
+    /// All bytes are there; waits for verification.
     Settling,
 }
 
@@ -77,11 +77,11 @@ pub(super) struct Task {
     pub(super) attempt: u32,
     /// A client waited when it began.
     pub(super) is_hurried: bool,
-    /// A client has asked since: the next wait is skipped.
+    /// A client has requested the object since: the next wait is skipped.
     pub(super) skips_wait: bool,
     pub(super) needed_by: Option<Instant>,
     timer: Option<(Instant, u64)>,
-    /// Its place among those that wait for a slot.
+    /// Its position in the queue for a slot.
     place: Option<Place>,
 }
 
@@ -107,25 +107,25 @@ pub struct RepairRequest {
     pub object: ObjectRef,
     /// Its description.
     pub file: Arc<File>,
-    /// Bytes of it that are wanted.
+    /// The bytes to request.
     pub wanted: Wanted,
     /// Failed attempts before this one.
     pub attempt: u32,
-    /// A client waits for it until then.
+    /// Deadline of the client that waits for it, if any.
     pub needed_by: Option<Instant>,
 }
 
-/// Bytes that an origin is asked for.
+/// Bytes to request from an origin.
 #[derive(Debug, Clone)]
 pub enum Wanted {
-    /// Merged ranges, one list for each request. The map says what has come meanwhile.
+    /// Merged ranges, one list for each request. The map shows what has been received since.
     Ranges(Vec<Vec<Range<u64>>>, Arc<SymbolMap>),
-    /// The complete object as clients get it: it is encoded on the air, or nothing of it has come.
+    /// The complete object as clients get it: it is content-encoded on the link, or nothing of it has been received.
     Complete,
 }
 
-/// Order of the objects that wait for a slot: those that a client waits for first, the latest of them before the others; then
-/// the rest as they came.
+/// Order of objects that wait for a slot: first those that a client waits for, newest first; then the rest in order of
+/// arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Hurried(std::cmp::Reverse<u64>),
@@ -137,7 +137,7 @@ enum Place {
 pub(super) struct Repairs {
     timers: BTreeMap<(Instant, u64), ObjectRef>,
     serial: u64,
-    /// Only of tasks that are due: a task that ends takes its place along.
+    /// Tasks that are due, in order; a task that ends removes its entry.
     due: BTreeMap<Place, ObjectRef>,
     pub(super) tasks: usize,
     pub(super) budget: RetryBudget,
@@ -162,13 +162,13 @@ impl Repairs {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// An object whose timer has run out.
+    /// Takes an object whose timer has expired.
     pub(super) fn expired(&mut self, now: Instant) -> Option<ObjectRef> {
         let entry = self.timers.first_entry().filter(|entry| entry.key().0 <= now)?;
         Some(entry.remove())
     }
 
-    /// The object waits for a slot; before others if a client waits for it.
+    /// Queues the object for a slot; before others if a client waits for it.
     pub(super) fn push_due(&mut self, object: ObjectRef, task: &mut Task) {
         self.clear_place(task);
         self.serial += 1;
@@ -200,7 +200,7 @@ impl Repairs {
         !self.due.is_empty()
     }
 
-    /// The task is over.
+    /// Removes the task and counts its outcome.
     pub(super) fn end(&mut self, mut task: Task, outcome: Option<RepairOutcome>) {
         self.clear_timer(&mut task);
         self.clear_place(&mut task);

@@ -8,10 +8,10 @@ use carousel::flute::SessionKey;
 use carousel::mabr::RepairParameters;
 use carousel::repair::BackOff;
 
-/// One session's address, TSI if it has its own, and parameters.
+/// Group of a session, its TSI if the parameters are only for that one, and the parameters.
 type Rule = (SocketAddr, Option<u64>, Arc<RepairParameters>);
 
-/// `UnicastRepairParameters` of the sessions that are listened to: at most as many as there are sessions.
+/// `UnicastRepairParameters` of the configured sessions: at most one entry for each session.
 #[derive(Debug, Default)]
 pub struct RuleBook(RwLock<Vec<Rule>>);
 
@@ -33,7 +33,7 @@ impl RuleBook {
     }
 }
 
-/// The wait before a repair (TS 103 769 clause 9.2): the sender's, where it says.
+/// The back-off before a repair (TS 103 769 clause 9.2): the sender's if it signals one, otherwise `default`.
 pub(super) fn back_off(rule: Option<&RepairParameters>, default: BackOff) -> BackOff {
     match rule {
         Some(rule) if rule.fixed_back_off_ms > 0 || rule.random_back_off_ms > 0 => BackOff {
@@ -44,7 +44,7 @@ pub(super) fn back_off(rule: Option<&RepairParameters>, default: BackOff) -> Bac
     }
 }
 
-/// URLs where the sender says the object `name` is available: the disabled left out, drawn by weight with `random`.
+/// URLs at which the sender offers the object `name`, without disabled ones, in a weighted random order.
 pub fn signalled_urls(rule: &RepairParameters, name: &str, random: u64) -> Vec<String> {
     let mut bases: Vec<&(String, u32)> = rule.base_urls.iter().filter(|(_, weight)| *weight > 0).collect();
     let sum: u64 = bases.iter().map(|(_, weight)| u64::from(*weight)).sum();

@@ -21,7 +21,7 @@ impl<S: ObjectStore> Delivery<S> {
             let state = self.objects.state(&object);
             let lookup = self.store.look_up(&session, &file);
             match state {
-                // Its verification was of the object that had this TOI before.
+                // The object being verified is the previous one with this TOI.
                 Some(State::Verifying) => self.leave(object, GoneReason::Replaced, None),
                 Some(_) => self.set_file(object, Some(Arc::clone(&file))),
                 None => {}
@@ -55,7 +55,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// An object that was given up is still described: it may come again.
+    /// Announces again an object that was given up and is still described.
     pub(super) fn announce_again(&mut self, now: Instant, object: ObjectRef) {
         let receiver = self.sessions.get_mut(&object.session);
         let Some(file) = receiver.and_then(|it| it.table().get(object.toi).cloned()) else { return };
@@ -71,7 +71,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// These are no longer described: their announcements end, what of them is in flight does not.
+    /// Withdraws announcements of files that are no longer described; those in flight continue.
     pub(super) fn expired(&mut self, session: SessionKey, files: Vec<Arc<File>>) {
         for file in files {
             let object = ObjectRef { session, toi: file.toi };
@@ -82,15 +82,15 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// The sender closed the session, or is silent: what it described and never sent is repaired.
+    /// Handles a session that was closed or has fallen silent: objects that were described and never sent are repaired.
     pub(super) fn session_over(&mut self, now: Instant, session: SessionKey, is_closed: bool) {
         self.changes.push_back(Change::SessionOver(session, is_closed));
         let receiver = self.sessions.get_mut(&session);
         let unseen: Vec<Toi> = receiver.into_iter().flat_map(|it| it.unseen().map(|file| file.toi)).collect();
         for toi in unseen {
             let object = ObjectRef { session, toi };
-            // An object that is not in the table is held, or signalling: look_up has reported it with its
-            // description.
+            // An object that is not in the table is held, or signalling: both were reported with their description by
+            // look_up.
             let found = self.objects.get(&object);
             let is_unseen = found.is_some_and(|it| it.state == State::Announced);
             let file = found.and_then(|it| it.file.clone());

@@ -12,13 +12,13 @@ use crate::delivery::object::{Object, State};
 use crate::delivery::reasons::{GoneReason, RejectReason};
 use crate::delivery::storage::ObjectStore;
 
-/// Interval at which timeouts of sessions are looked at.
+/// Interval at which timeouts of sessions are checked.
 const TICK: Duration = Duration::from_millis(500);
-/// A verification that has not been reported on counts as lost, and the object is received again.
+/// A verification without a result after this time counts as lost, and the object is received again.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(1800);
 
 impl<S: ObjectStore> Delivery<S> {
-    /// Objects have left the cache: they are received again with the next cycle.
+    /// Forgets objects that have left the cache, so that they are received again in the next cycle.
     pub fn handle_evictions(&mut self) {
         let store = &self.store;
         for (key, receiver) in self.sessions.iter_mut() {
@@ -34,7 +34,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.close_routes(now, keep);
     }
 
-    /// Looks at what time has done. Call it when [`Delivery::poll_timeout`] is over; early calls do nothing.
+    /// Processes all timers that are due. Call it at the instant of [`Delivery::poll_timeout`]; early calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant, wall: Option<WallTime>) {
         while let Some(object) = self.repairs.expired(now) {
             self.repair_timer(now, object);
@@ -73,7 +73,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A key counts no more: sessions that it has described end, and what others sign of them is received again.
+    /// Handles the loss of trust in a key: sessions that it has signed end, and what other keys sign is received again.
     fn distrust(&mut self, now: Instant) {
         let generation = self.trust.generation();
         if std::mem::replace(&mut self.trust_generation, generation) == generation {
@@ -100,7 +100,7 @@ impl<S: ObjectStore> Delivery<S> {
             self.leave(at, GoneReason::SessionEnded, Some(object.into_buf()));
         }
         for (object, state) in self.objects.of_session(&session) {
-            // Those that are complete are still verified and published.
+            // Complete objects are still verified and published.
             if state != State::Verifying {
                 self.leave(object, GoneReason::SessionEnded, None);
             }

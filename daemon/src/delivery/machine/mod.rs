@@ -1,4 +1,4 @@
-//! The state machine: inputs, outputs, and how objects enter and leave. The rest of it is in the modules below, by concern.
+//! The state machine: inputs, outputs, and how objects enter and leave. The modules below have the rest, by concern.
 
 mod announcements;
 mod expiry;
@@ -44,7 +44,7 @@ carousel::limits! {
     }
 }
 
-/// Early packets after which the memory of all sessions is looked at. So many take 4 MiB at most.
+/// Early packets between two checks of the memory of all sessions; they take 4 MiB at most.
 const EARLY_BETWEEN_LOOKS: u64 = 64;
 
 /// Settings of delivery.
@@ -56,7 +56,7 @@ pub struct Options {
     pub repairs: bool,
     /// Wait before a repair, where the sender does not say.
     pub back_off: BackOff,
-    /// An object that the carousel brings again so soon is left to it.
+    /// If the carousel's next pass begins within this time, no origin is asked.
     pub carousel_wait: Duration,
     /// Time for which a client waits for an object that it has asked for.
     pub client_patience: Duration,
@@ -65,7 +65,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// For reception that asks no origin: of a recording, say.
+    /// Settings for reception without origins, for example of a recording.
     pub const fn without_repairs() -> Self {
         Self {
             reception_timeout: Duration::from_secs(2),
@@ -78,7 +78,7 @@ impl Options {
     }
 }
 
-/// Work that is done outside, because it takes long.
+/// Long-running work that is done outside the state machine.
 #[derive(Debug)]
 pub enum Work<S: ObjectStore> {
     /// A complete object to verify and publish: answer with [`Delivery::handle_verified`].
@@ -109,7 +109,7 @@ pub struct Verify<B> {
 pub struct Decode<R> {
     /// The object.
     pub object: ObjectRef,
-    /// The mathematics.
+    /// The decoding job.
     pub job: RecoveryJob,
     /// Its symbols.
     pub reader: R,
@@ -120,43 +120,43 @@ pub struct Decode<R> {
 pub struct Restore {
     /// The object.
     pub object: ObjectRef,
-    /// The mathematics, and all symbols.
+    /// The decoding job, with all its symbols.
     pub job: route::RepairJob,
 }
 
 /// Changes, in order.
 #[derive(Debug)]
 pub enum Change<B> {
-    /// These are described and not held.
+    /// Objects are described and not held.
     Announced(SessionKey, Vec<Arc<File>>),
-    /// This is no longer to be expected.
+    /// An announced object is no longer expected.
     Withdrawn(ObjectRef, Arc<File>),
-    /// This object cannot be used for its name.
+    /// The name of an object is unusable.
     Unusable(ObjectRef, Arc<File>),
     /// An object is held.
     Held(ObjectRef),
-    /// An object left without being held, with its description and storage where it had them.
+    /// An object left without being held; with its description and storage if it had them.
     Gone(ObjectRef, GoneReason, Option<Arc<File>>, Option<B>),
     /// A repair ended.
     Repaired(ObjectRef, RepairOutcome),
-    /// The sender closed the session, or it has fallen silent.
+    /// A session is over: closed by its sender (`true`), or silent.
     SessionOver(SessionKey, bool),
 }
 
 /// Lost symbols with their offsets; `None` if the block could not be decoded.
 pub type Decoded = Option<Vec<(u64, Vec<u8>)>>;
 
-/// Owns the objects of one shard from their announcement to their end.
+/// State machine of one shard: owns its objects from their announcement to their end.
 #[derive(Debug)]
 pub struct Delivery<S: ObjectStore> {
     pub(super) options: Options,
     pub(super) store: S,
     rules: Arc<RuleBook>,
     trust: Arc<Trust>,
-    /// [`Trust::generation`] when sessions were last looked at.
+    /// [`Trust::generation`] at the last check of the sessions.
     trust_generation: u64,
     random: u64,
-    /// The header of the last packet: those of one object differ behind it.
+    /// Header template of the last packet: packets of one object differ only behind it.
     template: Template,
     pub(super) sessions: Sessions<S::Buf>,
     pub(super) live: Live<S::Buf>,
@@ -174,7 +174,7 @@ pub struct Delivery<S: ObjectStore> {
 }
 
 impl<S: ObjectStore> Delivery<S> {
-    /// Nothing received yet.
+    /// A state machine without sessions.
     pub fn new(options: Options, store: S, rules: Arc<RuleBook>) -> Self {
         Self {
             options,
@@ -205,12 +205,12 @@ impl<S: ObjectStore> Delivery<S> {
         self.trust = trust;
     }
 
-    /// The memory of sessions is that of all shards together; without a call this one has all of it.
+    /// Shares the memory budget of sessions with other shards; without a call this shard has all of it.
     pub fn share_budget(&mut self, budget: SessionBudget) {
         self.sessions.share(budget);
     }
 
-    /// Takes one datagram. `wall` is asked for the date where it counts; `None`: it is not known.
+    /// Handles one datagram. `wall` is called where the date is needed; it returns `None` while the date is unknown.
     #[inline]
     pub fn handle_datagram(
         &mut self,
@@ -277,7 +277,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Ends sessions that hold what there is no memory for.
+    /// Ends sessions until the rest fits the memory budget.
     #[cold]
     pub(super) fn keep_within_budget(&mut self, now: Instant) {
         loop {
@@ -289,18 +289,18 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A datagram of a group that is not received came inside a transport stream.
+    /// Counts a datagram inside a transport stream whose group is not received.
     pub const fn handle_other_group(&mut self) {
         self.losses.datagrams += 1;
         self.losses.other_group += 1;
     }
 
-    /// The kernel had no buffer for so many datagrams.
+    /// Counts datagrams that the kernel has dropped for lack of buffers.
     pub const fn handle_kernel_drops(&mut self, datagrams: u64) {
         self.losses.kernel_drops += datagrams;
     }
 
-    /// No further datagram is at hand: gathered symbols are written, and their readers woken.
+    /// Handles the end of a batch of datagrams: writes gathered symbols and wakes their readers.
     pub fn handle_end_of_batch(&mut self) {
         self.grow_live();
         self.store.flush();
@@ -327,7 +327,7 @@ impl<S: ObjectStore> Delivery<S> {
         change
     }
 
-    /// Storage that was lent.
+    /// The storage that was lent.
     pub const fn store(&self) -> &S {
         &self.store
     }

@@ -13,12 +13,11 @@ use crate::delivery::reasons::{GoneReason, RejectReason, RepairOutcome};
 use crate::delivery::repair::Phase;
 use crate::delivery::storage::ObjectStore;
 
-/// Interval at which the received bytes of large objects are made to survive a power cut: what a cut costs at most, against a
-/// sync of the disk.
+/// Interval between checkpoints of large objects: the most that a power cut loses, against the cost of a sync.
 const CHECKPOINT: Duration = Duration::from_secs(30);
 
 impl<S: ObjectStore> Delivery<S> {
-    /// A source block was decoded, or could not be.
+    /// Handles the result of decoding a source block.
     pub fn handle_decoded(&mut self, now: Instant, object: ObjectRef, sbn: u32, decoded: &Decoded) {
         let receiver = self.sessions.get_mut(&object.session);
         let Some(receiver) = receiver.filter(|it| it.object(object.toi).is_some()) else {
@@ -36,7 +35,7 @@ impl<S: ObjectStore> Delivery<S> {
 
     pub(super) fn opened(&mut self, now: Instant, object: ObjectRef) {
         match self.objects.state(&object) {
-            // The one before is still being verified, and the sender has begun with another.
+            // The previous object is still being verified, and the sender has begun another.
             Some(State::Verifying) => self.leave(object, GoneReason::Replaced, None),
             Some(_) => return self.objects.set(now, &object, State::Arriving),
             None => {}
@@ -46,8 +45,8 @@ impl<S: ObjectStore> Delivery<S> {
         self.enter(now, object, file, State::Arriving);
     }
 
-    /// Packets of a stalled object have resumed. Cancels a repair that has not been sent: a single out-of-order or foreign
-    /// close packet must not cause a request.
+    /// Handles packets of a stalled object that have resumed. Cancels a repair that has not been sent: a single
+    /// out-of-order or foreign close packet must not cause a request.
     pub(super) fn resumed(&mut self, now: Instant, object: ObjectRef) {
         let Some(found) = self.objects.get(&object) else { return };
         let task = found.repair.as_ref();
@@ -108,7 +107,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.work.push_back(Work::Decode(Decode { object, job, reader }));
     }
 
-    /// Bytes of an object came another way than by its packets.
+    /// Handles bytes of an object that did not come in its packets.
     pub(super) fn came_otherwise(&mut self, now: Instant, object: ObjectRef) {
         self.store.flush();
         self.events(now, object.session);
@@ -118,9 +117,10 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A complete object is in the cache (or was handed on as signalling), or proved wrong.
+    /// Handles the result of a verification: the object is in the cache (or was passed on as signalling), or was
+    /// rejected.
     pub fn handle_verified(&mut self, now: Instant, object: ObjectRef, result: Result<(), RejectReason>) {
-        // For a version that was replaced meanwhile nothing is left to do.
+        // A version that was replaced meanwhile: nothing to do.
         if self.objects.state(&object) != Some(State::Verifying) {
             return;
         }
@@ -137,14 +137,14 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A chunk was not as described: its next pass counts again.
+    /// Rejects a chunk that differs from its description: it is received again in its next pass.
     pub(in crate::delivery) fn reject_chunk(&mut self, object: ObjectRef) {
         if let Some(receiver) = self.sessions.get_mut(&object.session) {
             receiver.reject(object.toi);
         }
     }
 
-    /// Receives again what was complete.
+    /// Rejects a complete object: it is received again.
     pub(super) fn reject(&mut self, now: Instant, object: ObjectRef, reason: RejectReason) {
         self.counters.rejected[reason as usize] += 1;
         let is_mismatch = reason == RejectReason::Verify;
@@ -162,10 +162,10 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Makes large objects in flight survive a power cut; by itself every [`CHECKPOINT`].
+    /// Requests checkpoints of large objects in flight. Also called every [`CHECKPOINT`] by the timer.
     pub fn checkpoint(&mut self, now: Instant) {
         self.next_checkpoint = now + CHECKPOINT;
-        // The bytes that have arrived must be in the files.
+        // The received bytes must be in the files.
         self.store.flush();
         for (_, receiver) in self.sessions.iter() {
             for object in receiver.in_flight() {

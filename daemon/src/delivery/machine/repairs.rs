@@ -18,7 +18,7 @@ use crate::delivery::rules;
 use crate::delivery::storage::{Lookup, ObjectStore};
 
 impl<S: ObjectStore> Delivery<S> {
-    /// Bytes of an object came from an origin.
+    /// Handles bytes of an object from an origin.
     pub fn handle_repair(&mut self, now: Instant, object: ObjectRef, offset: u64, bytes: &[u8]) {
         let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
         receiver.repair(object.toi, offset, bytes, &mut self.store.session_storage(object.session));
@@ -29,7 +29,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.came_otherwise(now, object);
     }
 
-    /// A request for a repair is over. `Ok` for [`Wanted::Complete`]: the cache holds the object now.
+    /// Handles the end of a repair request. `Ok` for [`Wanted::Complete`]: the cache holds the object now.
     pub fn handle_repair_done(&mut self, now: Instant, object: ObjectRef, result: Result<(), RepairError>) {
         let task = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut());
         let Some(task) = task.filter(|task| task.phase == Phase::Fetching) else { return };
@@ -47,12 +47,12 @@ impl<S: ObjectStore> Delivery<S> {
                 self.end_repair(object, Some(RepairOutcome::Repaired));
                 self.leave_held(object);
             }
-            // The bytes were those that decoding needs.
+            // These bytes were requested for decoding.
             Ok(()) if is_being_decoded => {
                 task.phase = Phase::Decoding;
                 self.repairs.set_timer(object, task, now + DECODING);
             }
-            // The carousel brings the rest: the client asks again if it does not.
+            // The carousel sends the rest; if it does not, the client's next request starts another repair.
             Ok(()) if is_hurried => self.stop_repair(now, object, None),
             Ok(()) | Err(RepairError::Failed) => self.retry(now, object),
             Err(RepairError::CircuitOpen) => {
@@ -73,7 +73,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// A client waits for an object in flight.
+    /// Handles a client's request for an object in flight.
     pub fn handle_request(&mut self, now: Instant, object: ObjectRef) {
         let needed_by = now + self.options.client_patience;
         let store = &self.store;
@@ -97,12 +97,12 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Whether [`Delivery::poll_repair`] may have something.
+    /// Whether [`Delivery::poll_repair`] may return a request.
     pub fn has_repairs(&self) -> bool {
         self.repairs.has_due()
     }
 
-    /// The next object that an origin is to be asked for: answer with [`Delivery::handle_repair`] and, in the end,
+    /// The next repair request: answer with [`Delivery::handle_repair`] and, in the end,
     /// [`Delivery::handle_repair_done`].
     pub fn poll_repair(&mut self, now: Instant) -> Option<RepairRequest> {
         while let Some(object) = self.repairs.pop_due() {
@@ -123,7 +123,7 @@ impl<S: ObjectStore> Delivery<S> {
                         false if attempt == 0 => requests(in_flight.needed(), length),
                         false => Vec::new(),
                     };
-                    // The bytes for decoding were not enough, or are there and have not been decoded.
+                    // Nothing is left to request, and decoding has failed or is not over.
                     if ranges.is_empty() && !only_holes {
                         ranges = requests(received.missing(), length);
                     }
@@ -171,14 +171,14 @@ impl<S: ObjectStore> Delivery<S> {
         let until_begin = next_pass.filter(|&at| at > now).map(|at| at.since(now));
         let patience = match until_begin {
             Some(wait) if needed_by.is_some() => (wait <= CLIENT_PATIENCE).then_some(wait),
-            // Begun is not complete: it gets as long again as it takes to notice that nothing comes.
+            // The pass begins by then; allow the reception timeout on top, after which missing packets are noticed.
             Some(wait) => (wait <= self.options.carousel_wait).then(|| wait + self.options.reception_timeout),
             None => None,
         };
         self.schedule(now + patience.unwrap_or_default(), object);
     }
 
-    /// Waits before the next attempt.
+    /// Sets the timer of the next attempt.
     pub(super) fn schedule(&mut self, from: Instant, object: ObjectRef) {
         let rule = self.rules.get(&object.session);
         let back_off = rules::back_off(rule.as_deref(), self.options.back_off);
@@ -213,7 +213,7 @@ impl<S: ObjectStore> Delivery<S> {
             }
             Phase::Looking(before) => match self.received_bytes(&object) {
                 Some(received) if received != before => {
-                    // It is coming: only what it has passed by.
+                    // The carousel is sending it: request only the ranges that it has passed.
                     let receiver = self.sessions.get_mut(&object.session);
                     let passed = receiver.and_then(|it| {
                         let received = it.object(object.toi)?.received();
@@ -232,7 +232,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Bytes of an object in flight, if ranges of it can be repaired.
+    /// Bytes received of an object in flight; `None` if its ranges cannot be repaired.
     pub(super) fn received_bytes(&mut self, object: &ObjectRef) -> Option<u64> {
         let in_flight = self.sessions.get_mut(&object.session)?.object(object.toi)?;
         let is_identity = in_flight.file()?.encoding == Encoding::Identity;
@@ -245,7 +245,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.repairs.push_due(object, task);
     }
 
-    /// An attempt failed.
+    /// Schedules the next attempt after a failed one, or gives up.
     pub(super) fn retry(&mut self, now: Instant, object: ObjectRef) {
         let Some(task) = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut()) else { return };
         task.attempt += 1;
@@ -257,7 +257,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// The repair is over, and the object is where it was.
+    /// Ends the repair; the object returns to its previous state.
     pub(super) fn stop_repair(&mut self, now: Instant, object: ObjectRef, outcome: Option<RepairOutcome>) {
         self.end_repair(object, outcome);
         if self.objects.state(&object) != Some(State::Repairing) {
@@ -270,19 +270,18 @@ impl<S: ObjectStore> Delivery<S> {
         });
         match (is_stalled, described) {
             (Some(is_stalled), _) => {
-                // An object with a waiting client was repaired while its packets came.
+                // A client was waiting, so the object was repaired while its packets arrived.
                 let state = if is_stalled { State::Stalled } else { State::Arriving };
                 self.objects.set(now, &object, state);
                 self.report_stalled(now, object);
             }
             (None, true) => self.objects.set(now, &object, State::Announced),
-            // It expired while an origin was asked.
+            // It expired during the request.
             (None, false) => self.leave(object, GoneReason::Expired, None),
         }
     }
 
-    /// Sets whether anything brings more of an object, for its readers. A repair that has failed does not, until bytes of it
-    /// come.
+    /// Reports to the readers whether an object has stalled. After a failed repair it has, until bytes arrive.
     pub(super) fn report_stalled(&mut self, now: Instant, object: ObjectRef) {
         let receiver = self.sessions.get(&object.session);
         if let Some(in_flight) = receiver.and_then(|it| it.object(object.toi)) {
@@ -294,7 +293,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Whether nothing brings more of an object in flight: neither its packets nor an origin.
+    /// Whether an object in flight has stalled: neither its packets nor an origin bring more of it.
     pub(in crate::delivery) fn is_stalled(&self, session: SessionKey, in_flight: &InFlight<S::Buf>) -> bool {
         let found = self.objects.get(&ObjectRef { session, toi: in_flight.toi() });
         let is_repaired = found.and_then(|it| it.repair.as_ref()).is_some_and(|task| task.attempt == 0);

@@ -7,16 +7,16 @@ use super::Delivery;
 use crate::delivery::counters::{ObjectCounters, Totals};
 use crate::delivery::storage::ObjectStore;
 
-/// A session as it is now.
+/// Statistics of a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionStats {
-    /// As the receiver counts.
+    /// Counters of the receiver.
     pub receiver: ReceiverStats,
     /// Objects under reassembly.
     pub in_flight: usize,
     /// Files described.
     pub described: usize,
-    /// If it is a channel of ROUTE: what the receiver of ROUTE says of it.
+    /// State of the ROUTE receiver, if it is a channel of ROUTE.
     pub route: Option<Box<route::ChannelState>>,
 }
 
@@ -32,7 +32,7 @@ impl<S: ObjectStore> Delivery<S> {
         Totals { losses: self.losses, packets, route: self.live.totals(), objects }
     }
 
-    /// The sessions as they are now.
+    /// The current sessions.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, SessionStats)> {
         let flute = self.sessions.iter().map(|(key, receiver)| {
             let stats = SessionStats {
@@ -51,7 +51,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.sessions.iter().flat_map(|(key, receiver)| receiver.in_flight().map(move |it| (*key, it)))
     }
 
-    /// Objects in flight in all sessions.
+    /// Number of objects in flight in all sessions.
     pub fn in_flight(&self) -> usize {
         self.sessions.iter().map(|(_, receiver)| receiver.in_flight().count()).sum()
     }

@@ -1,8 +1,8 @@
 //! Progress of objects in flight, from a carousel or an origin, shared by reception, repair, read-through and responses.
 //!
-//! A [`Flight`] is what these share of an object that is not in the cache yet: which bytes have arrived, and how it ended.
-//! Its writer reports progress, its readers listen for it ([`Flight::listen`]; how they wait is theirs, so there is no
-//! runtime in here). There is at most one flight for a key.
+//! A [`Flight`] is what these share of an object that is not in the cache yet: which bytes have arrived, and its outcome.
+//! Its writer reports progress, its readers listen for it ([`Flight::listen`]; the choice of a runtime is theirs). There
+//! is at most one flight for a key.
 
 mod spans;
 mod table;
@@ -26,7 +26,7 @@ pub use table::{Announced, Flights};
 
 use crate::store::{Partial, ResponseMeta, StoredObject};
 
-/// Time for which packets that were overtaken are waited for, after those of an object have stopped.
+/// Time allowed for reordered packets after the packets of an object have stopped.
 const LATE_PACKETS: Duration = Duration::from_millis(300);
 
 carousel::reasons! {
@@ -58,11 +58,11 @@ pub enum Outcome {
     Complete(Arc<StoredObject>),
     /// Complete for the requests that waited; it may not be kept (`no-store`). Its length.
     Passed(u64),
-    /// It will not come this way.
+    /// It failed; another source may have it.
     Failed(FailReason),
 }
 
-/// Object and its session: the name that repair and the finisher say to a shard.
+/// Object and its session: identifies an object between a shard, the repairs and the finishers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectRef {
     /// The session.
@@ -85,13 +85,13 @@ pub struct Carried {
 enum Arrival {
     /// Symbols of a carousel.
     Symbols(Carried, Arc<SymbolMap>),
-    /// Everything up to here, of an origin.
+    /// Everything up to this offset, from an origin.
     Prefix(AtomicU64),
-    /// Ranges that players have asked for, of an origin.
+    /// Ranges that players have requested, from an origin.
     Spans(Spans),
 }
 
-/// Head of an origin's response about an object that it sends.
+/// Head of the origin's response that brings an object.
 #[derive(Debug, Clone)]
 pub struct Sent {
     /// Its response.
@@ -100,9 +100,9 @@ pub struct Sent {
     pub received_at: WallTime,
     /// End of its freshness.
     pub expires: WallTime,
-    /// Requests that come during the transfer may share it: it is kept, and fresh.
+    /// Requests during the transfer may share it: it is cacheable and fresh.
     pub is_shared: bool,
-    /// It may repeat fields that only the requesting client has sent.
+    /// Its fields may repeat values that only the requesting client has sent.
     pub may_repeat: bool,
 }
 
@@ -121,30 +121,30 @@ pub struct Flight {
     pub sent: Option<Sent>,
     /// The last byte is withheld until the object is verified.
     withholds_last: bool,
-    /// So is every byte: packets have no signature, only the object has.
+    /// All bytes are withheld until then: packets are not signed, only the object is.
     withholds_all: bool,
     partial: Arc<Partial>,
     arrival: Arrival,
     outcome: OnceLock<Outcome>,
     changed: Event,
     is_requested: AtomicBool,
-    /// Object of a carousel that it is, if its length is not known yet.
+    /// Its identity on the carousel, if its length is not known yet.
     grows_as: Option<ObjectRef>,
-    /// Time since which nothing brings more of it, on the daemon's clock; 0: something does.
+    /// Time at which it stalled, on the daemon's clock; 0: it makes progress.
     stalled_ns: AtomicU64,
     /// Start of the current gap at the read position, on the daemon's clock; 0: no gap.
     overtaken_ns: AtomicU64,
     /// The carousel sends it once.
     is_sent_once: AtomicBool,
-    /// Time at which the carousel is likely to begin with it again, on the daemon's clock; 0: not known.
+    /// Expected start of the carousel's next pass, on the daemon's clock; 0: unknown.
     next_pass_ns: AtomicU64,
     /// Bytes, plus one, that had arrived from the origin when the carousel last offered the object; 0: it has not yet.
     at_offer: AtomicU64,
 }
 
 impl Flight {
-    /// Whether the carousel, which offers this object now, has to wait for the origin that sends it: the first time, and for
-    /// as long as half of it has come between two offers.
+    /// Whether the origin's transfer takes precedence over the carousel, which offers the object now: at the first offer,
+    /// and as long as half of the object arrives between two offers.
     pub fn goes_before_carousel(&self) -> bool {
         let now = self.received_bytes();
         let before = self.at_offer.swap(now + 1, Ordering::Relaxed);
@@ -172,18 +172,18 @@ impl Flight {
         }
     }
 
-    /// The carousel is likely to begin with it again at `at`; `None`: not known.
+    /// Sets the expected start of the carousel's next pass; `None`: unknown.
     pub fn set_next_pass(&self, at: Option<Instant>) {
         self.next_pass_ns.store(at.map_or(0, Instant::as_nanos), Ordering::Relaxed);
     }
 
-    /// Time until the carousel is likely to begin with it again. `None` if that is not known, or should have happened.
+    /// Time until the expected start of the next pass; `None` if that is unknown or past.
     pub fn next_pass(&self, now: Instant) -> Option<Duration> {
         let at = Instant::from_nanos(self.next_pass_ns.load(Ordering::Relaxed));
         (at > now).then(|| at.since(now))
     }
 
-    /// Nothing brings more of it since then, or since an earlier time; `None`: something does.
+    /// Sets the time since which it has stalled; an earlier time stands. `None`: it makes progress.
     pub fn set_stalled(&self, since: Option<Instant>) {
         self.set_since(&self.stalled_ns, since);
     }
@@ -202,17 +202,17 @@ impl Flight {
         }
     }
 
-    /// The carousel sends it once: readers wait for no longer than something brings more of it.
+    /// Marks it as sent once: its readers do not wait for a further pass when it stalls.
     pub fn set_sent_once(&self) {
         self.is_sent_once.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nothing brings more of it now.
+    /// Whether it has stalled.
     pub fn has_stalled(&self) -> bool {
         self.stalled_ns.load(Ordering::Relaxed) != 0
     }
 
-    /// Time until it is lost if nothing of it comes: it has stalled, and no further pass is known. `None`: it has not.
+    /// Time until a stalled flight without a known next pass counts as lost. `None`: it has not stalled.
     pub fn time_to_loss(&self, now: Instant) -> Option<Duration> {
         let since = self.stalled_ns.load(Ordering::Relaxed);
         if since == 0 || self.next_pass(now).is_some() {
@@ -221,7 +221,7 @@ impl Flight {
         Some(LATE_PACKETS.saturating_sub(now.since(Instant::from_nanos(since))))
     }
 
-    /// As [`Self::time_to_loss`], for readers: of a repeated object they wait for the next pass.
+    /// As [`Self::time_to_loss`], for readers: they wait for the next pass of a repeated object.
     pub fn time_to_give_up(&self, now: Instant) -> Option<Duration> {
         self.is_sent_once.load(Ordering::Relaxed).then(|| self.time_to_loss(now)).flatten()
     }
@@ -234,7 +234,7 @@ impl Flight {
         overtaken.into_iter().chain(self.time_to_give_up(now)).min()
     }
 
-    /// Whether nothing will bring the rest of it, as far as can be known.
+    /// Whether the rest of it is not expected to arrive.
     pub fn is_lost(&self, now: Instant) -> bool {
         self.time_to_loss(now) == Some(Duration::ZERO)
     }
@@ -265,7 +265,7 @@ impl Flight {
         Self { grows_as: Some(object), ..flight }
     }
 
-    /// Name by which the shard that receives it is asked for its repair.
+    /// Its identity in the shard that receives it, for repair requests.
     pub fn received_as(&self) -> Option<ObjectRef> {
         self.carried().map(|it| it.object).or(self.grows_as)
     }
@@ -324,7 +324,7 @@ impl Flight {
         self.sent.as_ref().is_none_or(|sent| sent.is_shared && sent.response.suits(request))
     }
 
-    /// Ranges of it that have come or are asked for, if it comes in ranges.
+    /// Its received and requested ranges, if it is fetched in ranges.
     pub const fn spans(&self) -> Option<&Spans> {
         match &self.arrival {
             Arrival::Spans(spans) => Some(spans),
@@ -345,7 +345,7 @@ impl Flight {
         }
     }
 
-    /// Object of a carousel that it is, if one brings it.
+    /// Its identity and description on the carousel, if one brings it.
     pub const fn carried(&self) -> Option<&Carried> {
         match &self.arrival {
             Arrival::Symbols(carried, _) => Some(carried),
@@ -353,7 +353,7 @@ impl Flight {
         }
     }
 
-    /// End of the bytes that are there from `offset` on; `offset` if that byte is not.
+    /// End of the received bytes from `offset` on; `offset` if that byte is missing.
     ///
     /// The last byte of a carousel object counts as missing until the object is verified and published: a player never gets all
     /// bytes of an object that then proves wrong. All bytes of a signed object count as missing until then.
@@ -386,7 +386,7 @@ impl Flight {
         }
     }
 
-    /// Bytes up to `end` are in the file (origins).
+    /// Records that the bytes up to `end` are in the file (origins).
     pub fn advance(&self, end: u64) {
         if let Arrival::Prefix(prefix) = &self.arrival {
             prefix.store(end, Ordering::Release);
@@ -394,18 +394,18 @@ impl Flight {
         self.progress();
     }
 
-    /// The shard has looked at a client's request: the next one counts again.
+    /// Acknowledges a client's request: the next one is passed on again.
     pub fn request_seen(&self) {
         self.is_requested.store(false, Ordering::Relaxed);
     }
 
-    /// Bytes have arrived. Cheap without waiting readers.
+    /// Wakes readers after bytes have arrived. Cheap without waiting readers.
     pub fn progress(&self) {
         self.changed.notify(usize::MAX);
     }
 
-    /// Completes at the next progress or the end. Look at the flight after this call and before waiting, so that nothing
-    /// that happens between is missed.
+    /// Completes at the next progress or the end. Check the flight after this call and before waiting, so that no event
+    /// is missed.
     pub fn listen(&self) -> EventListener {
         self.changed.listen()
     }
@@ -416,7 +416,7 @@ impl Flight {
         self.changed.notify(usize::MAX);
     }
 
-    /// End of the flight, if it has ended.
+    /// The outcome of the flight, if it has ended.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.get()
     }

@@ -1,4 +1,4 @@
-//! Ranges of an object that an origin sends piece by piece, as players ask for them.
+//! Ranges of an object that are fetched from an origin as players request them.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ carousel::limits! {
 
 #[derive(Debug, Default)]
 struct Lists {
-    /// Ranges that are in the file, in order, none touching another.
+    /// Ranges in the file, in order; adjacent ones are merged.
     arrived: Vec<Range<u64>>,
     /// Ranges that are being fetched.
     fetched: Vec<Range<u64>>,
@@ -28,7 +28,7 @@ struct Lists {
 #[derive(Debug)]
 pub struct Spans {
     lists: Mutex<Lists>,
-    /// URL of the rest.
+    /// URL of the object.
     url: String,
     /// Time of the last client request for a part of it, on the daemon's clock.
     touched_ns: AtomicU64,
@@ -61,12 +61,12 @@ impl Spans {
         Instant::from_nanos(self.touched_ns.load(Ordering::Relaxed))
     }
 
-    /// True for the first caller, which publishes it.
+    /// True for the first caller, which publishes the object.
     pub fn finish(&self) -> bool {
         !self.is_finished.swap(true, Ordering::AcqRel)
     }
 
-    /// End of what has arrived from `offset` on; `offset` if that byte has not.
+    /// End of the received bytes from `offset` on; `offset` if that byte is missing.
     pub fn available_from(&self, offset: u64) -> u64 {
         let lists = self.lists();
         lists.arrived.iter().find(|it| it.contains(&offset)).map_or(offset, |it| it.end)
@@ -110,8 +110,8 @@ impl Spans {
         lists.arrived.iter().chain(&lists.fetched).any(|it| it.contains(&offset))
     }
 
-    /// Notes that a claimed range is no longer being fetched, whatever has come of it. Readers that wait for the rest see that
-    /// it does not come ([`Spans::is_expected`]); a later request may try again.
+    /// Records that a claimed range is no longer being fetched, complete or not. Readers that wait for the rest notice it
+    /// ([`Spans::is_expected`]); a later request may claim it again.
     pub fn release(&self, claimed: &Range<u64>) {
         let mut lists = self.lists();
         if let Some(at) = lists.fetched.iter().position(|it| it == claimed) {
@@ -119,7 +119,7 @@ impl Spans {
         }
     }
 
-    /// These bytes are in the file.
+    /// Records bytes that are in the file.
     pub fn arrive(&self, range: Range<u64>) {
         let mut lists = self.lists();
         let arrived = &mut lists.arrived;
@@ -133,7 +133,7 @@ impl Spans {
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {
-        // Every change is one list's, so a panic elsewhere leaves both consistent.
+        // Every change affects one list, so a panic elsewhere leaves both consistent.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

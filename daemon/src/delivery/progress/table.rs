@@ -33,7 +33,7 @@ carousel::limits! {
     }
 }
 
-/// An object that an FDT has named and that has not come yet.
+/// An object that is described by an FDT and has not arrived yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Announced {
     /// SHA-256 of the object, if the FDT has one that applies to what an origin would send.
@@ -44,12 +44,12 @@ pub struct Announced {
     pub content_type: Option<String>,
     /// Its TOI.
     pub version: u64,
-    /// Query parameters under whose values a request means it.
+    /// Query parameters that do not distinguish it.
     pub ignored_query: IgnoredQuery,
 }
 
 impl Announced {
-    /// Description by the FDT of an object, in the form in which an origin would send it.
+    /// The FDT's description of an object, in the form in which an origin would send it.
     pub fn of(file: &File) -> Self {
         Self {
             digest: file.object_digest(),
@@ -64,7 +64,7 @@ impl Announced {
 #[derive(Debug)]
 struct Tables {
     flights: HashMap<ObjectKey, Arc<Flight>>,
-    /// With the session that has described it last, and whether another one has described it before.
+    /// With the session that described it last, and whether another session described it before.
     announced: BoundedMap<ObjectKey, (ObjectRef, Announced, bool)>,
 }
 
@@ -99,7 +99,7 @@ impl Flights {
         })
     }
 
-    /// Says where clients' requests for objects in flight go; once.
+    /// Sets the receiver of clients' requests for objects in flight; only the first call counts.
     pub fn pass_requests(&self, requests: impl Fn(ObjectRef) -> bool + Send + Sync + 'static) {
         let _ = self.requests.set(Box::new(requests));
     }
@@ -109,7 +109,7 @@ impl Flights {
         self.tables().flights.get(key).cloned()
     }
 
-    /// Adds a flight. `Err` with the one that is there already, if its key is taken; `Err(None)` if there are too many.
+    /// Adds a flight. `Err` with the present one if its key is taken; `Err(None)` if the table is full.
     ///
     /// # Errors
     /// See above.
@@ -128,8 +128,8 @@ impl Flights {
         Ok(())
     }
 
-    /// Adds a flight, ending the one that has its key: the carousel's newer version of an object goes before an older
-    /// one. `None` if there are too many.
+    /// Adds a flight and ends the one with the same key: the carousel's newer version of an object replaces an older one.
+    /// `None` if the table is full.
     pub fn replace(&self, flight: Arc<Flight>) -> Option<()> {
         if let Err(taken) = self.add(Arc::clone(&flight)) {
             self.end(&taken?, Outcome::Failed(FailReason::Replaced));
@@ -168,7 +168,7 @@ impl Flights {
         flight.end(outcome);
     }
 
-    /// The FDT entry of `object` has named it.
+    /// Records the FDT's description of an object.
     pub fn announce(&self, key: ObjectKey, object: ObjectRef, announced: Announced) {
         let mut tables = self.tables();
         let before = tables.announced.get(&key);
@@ -178,7 +178,8 @@ impl Flights {
         self.appeared.notify(usize::MAX);
     }
 
-    /// `object` is held, gone, or no longer described. What another session has announced under this key stays.
+    /// Removes the description of an object that is held, gone, or no longer described. An announcement by another
+    /// session stays.
     pub fn retract(&self, key: &str, object: &ObjectRef) {
         let mut tables = self.tables();
         if tables.announced.get(key).is_some_and(|(by, ..)| by == object) {
@@ -196,22 +197,22 @@ impl Flights {
         self.tables().announced.get(key).map(|(object, _, by_several)| (*object, *by_several))
     }
 
-    /// Whether an object is on its way or held. Looked for in the order in which it moves, so that it is not missed between two looks.
+    /// Whether an object is in flight or held. Checked in the order in which objects move, so that none is missed in between.
     pub fn has_begun_or_is_in(&self, store: &Store, key: &str) -> bool {
         self.get(key).is_some() || store.contains(key)
     }
 
-    /// Whether an object is announced, on its way or held; in this order, too.
+    /// Whether an object is announced, in flight or held; checked in this order, too.
     pub fn expects_or_is_in(&self, store: &Store, key: &str) -> bool {
         self.announced(key).is_some() || self.has_begun_or_is_in(store, key)
     }
 
-    /// Completes when the next flight or announcement is added. Look at the table after this call and before waiting.
+    /// Completes when the next flight or announcement is added. Check the table after this call and before waiting.
     pub fn listen(&self) -> EventListener {
         self.appeared.listen()
     }
 
-    /// A client waits for this flight: repair it without waiting for the carousel.
+    /// Passes on a client's request: the flight is repaired without waiting for the carousel.
     pub fn request(&self, flight: &Arc<Flight>) {
         let (Some(requests), Some(object)) = (self.requests.get(), flight.received_as()) else { return };
         if !flight.is_requested.swap(true, Ordering::Relaxed) && !requests(object) {
@@ -219,17 +220,17 @@ impl Flights {
         }
     }
 
-    /// Flights now, in no order.
+    /// The current flights, in no order.
     pub fn list(&self) -> Vec<Arc<Flight>> {
         self.tables().flights.values().cloned().collect()
     }
 
-    /// Objects announced and not come.
+    /// Number of announced objects that have not arrived.
     pub fn announced_count(&self) -> usize {
         self.tables().announced.len()
     }
 
-    /// Flights that failed, and how many were refused because there were too many.
+    /// Failed flights by reason, and the number refused because the table was full.
     pub fn failures(&self) -> (&Counts<FailReason>, u64) {
         (&self.failed, self.refused.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! Objects in flight as their readers see them, and the table of them.
+//! Tests of objects in flight as their readers see them, and of their table.
 
 use std::sync::atomic::AtomicUsize;
 

@@ -1,4 +1,5 @@
-//! The whole box in virtual time: sender, lossy link, delivery, a cache in memory, origins and clients, all by one seed.
+//! Simulation of a complete receiver in virtual time from one seed: sender, lossy link, delivery, memory cache, origins
+//! and clients.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -158,7 +159,7 @@ impl ObjectStore for Memory {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Origin {
     None,
-    /// Gives what is asked for, after so long.
+    /// Delivers what is requested, after this delay.
     Good(Duration),
     /// Fails with this probability, else as `Good` of 50 ms.
     Flaky(f64),
@@ -681,7 +682,7 @@ fn chunks_in_flight_belong_to_the_segment_of_their_name() {
         buf.stalled_since.lock().unwrap().is_some()
     });
     assert_eq!(stalled, [true, false]);
-    // Sessions that take turns in a batch are looked at once.
+    // Sessions whose packets alternate in a batch are examined once.
     let session = World::object(one).session;
     let other = SessionKey { tsi: Tsi(session.tsi.0 + 1), ..session };
     world.delivery.live.joiners.insert(other, carousel::flute::Joiner::default());
