@@ -1,9 +1,9 @@
-//! Reservations of objects that arrive: room is taken as bytes come, not as they are announced.
+//! Reservations of arriving objects: room is reserved as bytes arrive, not when objects are announced.
 //!
 //! ```text
 //! open: a page ── bytes are written ──▶ what has come and a quarter more ── complete ──▶ all of it ──▶ published
-//!                        │ no room: the least of those that arrive makes it, or it is this one
-//!                        └──▶ lost: nobody reads it any more, its room is free at once, delivery opens it again later
+//! │ no room: the lowest-ranked arriving object loses its reservation
+//! └──▶ lost: unreadable from now on, its room is free at once, delivery opens it again later
 //! ```
 //!
 //! Invariants: an object has reserved at most a page, a quarter of its received bytes, and [`STEP_BYTES`] more than those; the
@@ -19,13 +19,13 @@ use super::format::{Class, HEADER_BYTES};
 use super::{Claim, Placement, Store, StoreError, Tier};
 use crate::clock;
 
-/// The most that is reserved ahead.
+/// Maximum reserved ahead.
 const STEP_BYTES: u64 = 4 << 20;
-/// The least: the page that the first byte takes.
+/// Minimum reserved ahead: the page that the first byte takes.
 const PAGE_BYTES: u64 = 4096;
-/// Objects up to this have their room when they are opened.
+/// Objects up to this length reserve all of it when they are opened.
 const SMALL_BYTES: u64 = 16 << 10;
-/// An object to which nothing was written for so long makes room for others of its rank.
+/// Silence after which an object makes room for others of its rank.
 const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// An object that is about to arrive.
@@ -35,11 +35,11 @@ pub struct Arrival {
     pub placement: Placement,
     /// A trusted key has signed its description.
     pub is_signed: bool,
-    /// It was evicted for room: it takes free room, and evicts nothing in turn.
+    /// It was evicted for room before: it takes free room only and evicts nothing.
     pub returns: bool,
 }
 
-/// Order in which objects make room for others: the smaller for the greater.
+/// Order in which objects make room: a lower rank for a higher one.
 type Rank = (bool, u8);
 
 impl Arrival {
@@ -58,7 +58,7 @@ impl Arrival {
     }
 }
 
-/// Reservation of one object that arrives.
+/// Reservation of one arriving object.
 #[derive(Debug)]
 pub(super) struct Share {
     tier: Tier,
@@ -88,7 +88,7 @@ impl Share {
         self.is_lost.load(Ordering::Acquire)
     }
 
-    /// Adds what was claimed for it, under the index's lock. False if it has been lost meanwhile.
+    /// Adds claimed bytes, under the index's lock. False if the object has been lost meanwhile.
     pub(super) fn add(&self, bytes: u64) -> bool {
         let is_there = !self.is_lost();
         if is_there {
@@ -97,13 +97,13 @@ impl Share {
         is_there
     }
 
-    /// From now on it is lost. Gives the bytes that it had reserved.
+    /// Marks it as lost. Returns the bytes that it had reserved.
     fn lose(&self) -> u64 {
         self.is_lost.store(true, Ordering::Release);
         self.reserved.swap(0, Ordering::Relaxed)
     }
 
-    /// Whether this makes room for `other`, of two that arrive.
+    /// Whether this arriving object makes room for `other`.
     fn gives_way_to(&self, other: &Self, now: Instant) -> bool {
         let is_silent = || now.since(Instant::from_nanos(self.written_at.load(Ordering::Relaxed))) >= SILENCE;
         self.tier == other.tier
@@ -113,7 +113,7 @@ impl Share {
     }
 }
 
-/// All objects that arrive.
+/// All arriving objects.
 #[derive(Debug, Default)]
 pub(super) struct Shares(Vec<Weak<Share>>);
 
@@ -126,8 +126,8 @@ impl Shares {
         self.0.push(Arc::downgrade(share));
     }
 
-    /// Takes the room of the least object that ranks below `other`: of the lowest rank, the one that was written to longest
-    /// ago. Returns the bytes.
+    /// Takes the room of the lowest-ranked object below `other`; of equal ranks, the one that was written to longest ago.
+    /// Returns the bytes.
     pub(super) fn take_from_least(&self, other: &Share) -> Option<u64> {
         let now = clock::now();
         let all = self.0.iter().filter_map(Weak::upgrade);
@@ -151,7 +151,7 @@ impl Drop for Arriving {
 }
 
 impl Arriving {
-    /// Room for the beginning of an object of `length` bytes, of which `arrived` are there from an earlier run.
+    /// Reserves room for the beginning of an object of `length` bytes, of which an earlier run has left `arrived`.
     pub(super) fn open(
         store: &Store,
         tier: Tier,
@@ -183,20 +183,20 @@ impl Arriving {
         self.store.0.partial_bytes[self.share.tier as usize].fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether its room was taken from it.
+    /// Whether its room was taken for another object.
     pub(super) fn is_lost(&self) -> bool {
         self.share.is_lost()
     }
 
-    /// Nothing more will be written: it can no longer be lost. False if it is.
+    /// Marks it as completely written: it can no longer be lost. False if it is lost already.
     pub(super) fn complete(&self) -> bool {
         self.share.is_complete.store(true, Ordering::Relaxed);
-        // The lock decides which was first.
+        // The lock orders this against a loss.
         let _index = self.store.index();
         !self.is_lost()
     }
 
-    /// Makes room for bytes that are about to be written.
+    /// Reserves room for bytes that are about to be written.
     pub(super) fn take(&self, bytes: u64) -> io::Result<()> {
         let share = &self.share;
         share.written_at.store(clock::now().as_nanos(), Ordering::Relaxed);
@@ -204,7 +204,7 @@ impl Arriving {
         if share.is_lost() {
             return Err(lost());
         }
-        // Repair symbols lie behind the body and go with the decoding of their block.
+        // Repair symbols lie behind the body and are removed when their block is decoded.
         let needed = arrived.min(share.length) + HEADER_BYTES as u64;
         let reserved = share.reserved();
         if needed <= reserved {

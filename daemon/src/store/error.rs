@@ -14,13 +14,13 @@ pub enum StoreError {
         /// Its bytes.
         length: u64,
     },
-    /// Everything left is in use or pinned.
+    /// All remaining objects are in use or pinned.
     NoRoom,
     /// Less than the reserve is free on the file system.
     DiskFull,
     /// The object's name and headers do not fit the header page.
     MetaTooLarge,
-    /// It was purged since it was asked for.
+    /// It was purged after it was requested.
     Purged,
     /// The disk failed.
     Io(std::io::Error),

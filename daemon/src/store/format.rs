@@ -82,7 +82,7 @@ impl CameBy {
     }
 }
 
-/// An object's URI, next to its key: nearly always the key with a scheme before it, and then it takes no memory of its own.
+/// An object's URI relative to its key: nearly always the key behind a scheme, which takes no memory of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectUri {
     /// `http://` and the key.
@@ -94,7 +94,7 @@ pub enum ObjectUri {
 }
 
 impl ObjectUri {
-    /// `uri` of the object of `key`.
+    /// Encodes the `uri` of the object of `key`.
     pub fn new(uri: &str, key: &ObjectKey) -> Self {
         match uri.split_once("://") {
             Some(("http", rest)) if rest == key.as_str() => Self::Http,
@@ -103,7 +103,7 @@ impl ObjectUri {
         }
     }
 
-    /// The whole URI.
+    /// The complete URI.
     pub fn text(&self, key: &ObjectKey) -> String {
         match self {
             Self::Http => format!("http://{key}"),
@@ -139,7 +139,7 @@ pub struct ObjectMeta {
     /// The origin's response; `None` for objects from the link. Boxed, since most objects have none and small boxes hold tens of
     /// thousands of them.
     pub response: Option<Box<ResponseMeta>>,
-    /// Query parameters under whose values a request means this object.
+    /// Query parameters that do not distinguish this object.
     pub ignored_query: IgnoredQuery,
     /// Its signer: root key, online key and service, as text. `None`: not signed by a trusted key.
     pub signed_by: Option<Arc<str>>,

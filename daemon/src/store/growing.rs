@@ -19,14 +19,14 @@ use super::object::Tier;
 use super::partial::Room;
 use super::{Claim, Placement, Store, file};
 
-/// Bytes that a body of unknown length takes in memory before it goes to the disk: most segments never do.
+/// Bytes of a body of unknown length in memory before it moves to the disk; most segments never exceed them.
 const MEMORY_BYTES: u64 = 4 << 20;
-/// Steps in which it reserves memory, and the disk.
+/// Steps in which memory and disk are reserved.
 const MEMORY_STEP_BYTES: u64 = 256 << 10;
 const DISK_STEP_BYTES: u64 = 4 << 20;
-/// Readable part of a body that passes.
+/// Readable part of a body that is passed through.
 pub(super) const RING_BYTES: u64 = 1 << 20;
-/// All bodies of unknown length together take at most one part in so many of `memory_bytes`, beside it.
+/// Divisor of `memory_bytes`: memory for all bodies of unknown length together, on top of it.
 pub(super) const GROWING_SHARE: u64 = 4;
 
 /// Tier that a growing body may go to.
@@ -34,7 +34,7 @@ pub(super) const GROWING_SHARE: u64 = 4;
 pub enum Grown {
     /// There is room: it stays readable.
     Kept,
-    /// From here on it passes.
+    /// From here on it is passed through.
     Passing,
 }
 
@@ -49,15 +49,15 @@ struct Rooms {
 pub(super) struct Growth {
     store: Store,
     placement: Placement,
-    /// Bodies that are not kept do not go to the disk.
+    /// False: the body is passed through and does not move to the disk.
     keep: bool,
     rooms: Mutex<Rooms>,
     /// Its file on the disk, once it has outgrown memory.
     moved: OnceLock<File>,
     ring: File,
-    /// Offset from which on it passes; `u64::MAX`: it does not.
+    /// Offset from which on it is passed through; `u64::MAX`: it is not.
     passing_from: AtomicU64,
-    /// End of what has been, or is being, written into the ring.
+    /// End of the bytes that have been, or are being, written into the ring.
     ring_end: AtomicU64,
 }
 
@@ -75,7 +75,7 @@ impl Growth {
         })
     }
 
-    /// The file on the disk, if it is there by now.
+    /// The file on the disk, if the body has moved there.
     pub(super) fn moved(&self) -> Option<&File> {
         self.moved.get()
     }
@@ -89,7 +89,7 @@ impl Growth {
         if self.passing_from() != u64::MAX {
             return Grown::Passing;
         }
-        // Only numbers and rooms: whatever a panic elsewhere left is as good.
+        // Numbers and reservations only: consistent after a panic elsewhere.
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         while rooms.reserved_bytes < end {
             let room = if self.moved.get().is_some() {
@@ -112,7 +112,7 @@ impl Growth {
     }
 
     fn memory_room(&self, end: u64, reserved_bytes: u64) -> Option<(Room, u64)> {
-        // A body for memory has no other place.
+        // A short-lived body stays in memory.
         let most = if self.placement.is_short_lived { u64::MAX } else { MEMORY_BYTES };
         let step = MEMORY_STEP_BYTES.max(end - reserved_bytes);
         (end <= most).then(|| self.store.growing_room(step)).flatten().map(|room| (room, step))
@@ -151,12 +151,12 @@ impl Growth {
         }
     }
 
-    /// Writes what passes.
+    /// Writes into the ring.
     pub(super) fn pass(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if bytes.len() as u64 > RING_BYTES {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // Said before it is done: a reader that looks afterwards finds its bytes overwritten.
+        // Stored before the write: a reader that checks afterwards sees that its bytes were overwritten.
         self.ring_end.store(offset + bytes.len() as u64, Ordering::SeqCst);
         let at = offset % RING_BYTES;
         let first = bytes.len().min((RING_BYTES - at) as usize);
@@ -164,7 +164,7 @@ impl Growth {
         self.ring.write_all_at(&bytes[first..], 0)
     }
 
-    /// Reads what passes.
+    /// Reads from the ring.
     pub(super) fn read_passing(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let at = offset % RING_BYTES;
         let first = out.len().min((RING_BYTES - at) as usize);

@@ -1,4 +1,4 @@
-//! Guards of the store: each test changes one thing that a guard must notice.
+//! Tests of the store's guards: each changes one thing that a guard must detect.
 
 use carousel::fec::{Oti, Partition, SymbolMap};
 
@@ -323,7 +323,7 @@ fn a_body_of_unknown_length_gets_half_the_quota_and_then_passes() {
         assert!(end <= quota / 2, "{end} bytes of {quota}");
     }
     assert!(end > 0 && store.usage().partial_bytes <= quota / 2);
-    // What passes goes through a ring: no piece may be larger.
+    // Bodies are passed through a ring: no write may be larger.
     let ring = growing::RING_BYTES as usize;
     assert!(partial.write_at(end, &vec![1; ring + 1]).is_err());
     partial.write_at(end, &vec![2; ring]).unwrap();

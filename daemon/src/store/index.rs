@@ -16,11 +16,11 @@ use super::{EvictReason, StoredObject, Tier};
 /// Evictable classes, first evicted first.
 const LEAVING: [Class; 3] = [Class::Low, Class::Medium, Class::High];
 
-/// Live manifests are evicted as stale only after so many target durations, whatever their FDT says: they are stale within
+/// Target durations after which live manifests are evicted as stale, independent of their FDT: they are stale within
 /// seconds, and players need them until the next version is complete, which may be lost.
 const LIVE_TARGETS: u64 = 10;
 
-/// Time until which a live manifest is evicted only in its turn, in milliseconds since 1970; `None`: it is no live manifest.
+/// Time until which a live manifest is not evicted as stale, in milliseconds since 1970; `None`: it is not a live manifest.
 fn kept_until_ms(object: &StoredObject) -> Option<i64> {
     let kept_ms = i64::try_from(object.live()?.target_ms.saturating_mul(LIVE_TARGETS)).unwrap_or(i64::MAX);
     Some(object.meta.received_at.unix_ms().saturating_add(kept_ms))
@@ -133,7 +133,7 @@ impl Index {
         self.stale = self.objects.iter().enumerate().filter_map(date).collect();
     }
 
-    /// Adds a slot to an eviction order, or to none.
+    /// Adds a slot to an eviction order; `None`: pinned, in no order.
     fn enter(&mut self, slot: Slot, class: Option<usize>) {
         let Some(entry) = &mut self.objects[slot as usize] else { return };
         entry.class = class;

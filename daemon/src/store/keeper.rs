@@ -11,7 +11,7 @@ use super::{EvictReason, Store, StoreError, StoredObject, Tier};
 use crate::clock;
 use crate::vitals::{self, Sign, Vitals};
 
-/// Interval between looks for unverified objects.
+/// Interval between searches for unverified objects.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The background thread.
@@ -22,7 +22,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
     /// If no thread can be started.

@@ -9,7 +9,7 @@
 //! | `mapping.rs`, `sigbus.rs` | memory mappings, and handling of pages that cannot be read |
 //! | `object.rs` | a published object, on either tier |
 //! | `partial.rs`, `resume.rs` | an object being written; its state across a power cut |
-//! | `arriving.rs`, `returning.rs` | reservations that grow with what has come; what was evicted for room and is wanted again |
+//! | `arriving.rs`, `returning.rs` | reservations that grow with the received bytes; objects evicted for room, to be received again |
 //! | `growing.rs` | bodies of unknown length |
 //! | `index.rs` | lookup by key; eviction order is [`carousel::eviction`]'s |
 //! | `recover.rs`, `snapshot.rs` | rebuilding the index at start |
@@ -95,7 +95,7 @@ enum Claim {
     Named,
     /// No description has arrived.
     Unnamed,
-    /// It evicts nothing: it comes from an origin with an unknown length, or was itself evicted for room.
+    /// Evicts nothing: the object comes from an origin with an unknown length, or was itself evicted for room.
     Free,
 }
 
@@ -131,17 +131,17 @@ pub struct Usage {
 struct Inner {
     config: StoreConfig,
     root: Arc<Root>,
-    /// Holds the lock for as long as the store lives.
+    /// Holds the folder's lock while the store exists.
     _lock: File,
     index: Mutex<Index>,
-    /// Names of firmware.
+    /// Names of firmware bundles, which are pinned.
     kept: RwLock<Vec<String>>,
     /// Held while a file is linked or unlinked and the index is updated, so that the file of a newer version is never
     /// unlinked. Lookups never wait for it.
     names: Mutex<()>,
     /// Bytes of partials, by tier.
     partial_bytes: [AtomicU64; Tier::ALL.len()],
-    /// Objects that arrive. Locked behind the index.
+    /// Arriving objects. Locked after the index.
     arriving: Mutex<Shares>,
     /// Bytes of bodies of unknown length in memory.
     growing_bytes: AtomicU64,
@@ -201,7 +201,7 @@ impl Store {
         Ok((Self(Arc::new(inner)), report))
     }
 
-    /// Whether no other daemon has the store in this folder. Nothing is written.
+    /// Checks that no other daemon uses the store in this folder. Writes nothing.
     ///
     /// # Errors
     /// If one has, or the folder cannot be read.
@@ -275,7 +275,7 @@ impl Store {
         self.index().peek(key).is_some_and(|object| object.meta.signed_by.is_some())
     }
 
-    /// Whether the object of this key is the same whatever values these query parameters have.
+    /// Whether the object of this key is the same for all values of these query parameters.
     pub fn ignores_query(&self, key: &str, names: &[&str]) -> bool {
         let index = self.index();
         index
@@ -288,7 +288,7 @@ impl Store {
         self.index().peek(key).is_some_and(|object| !object.verified.load(Ordering::Acquire))
     }
 
-    /// The object of this key, without a look at its file; does not count as use.
+    /// The object of this key; does not access its file or count a use.
     pub fn peek(&self, key: &str) -> Option<Arc<StoredObject>> {
         self.index().peek(key).map(Arc::clone)
     }
@@ -303,7 +303,8 @@ impl Store {
         })
     }
 
-    /// A session offers an object again that is held: of live the bytes of an earlier run may be those of this one.
+    /// Records that a session offers a held object again: for live content, bytes of an earlier run may be those of this
+    /// one.
     pub fn offered(&self, key: &str, at: WallTime) {
         if let Some(object) = self.index().peek(key).filter(|it| it.is_live()) {
             object.offer(at);
@@ -323,8 +324,8 @@ impl Store {
         Ok(Partial::anonymous(&self.0.root, tier, length, room)?)
     }
 
-    /// Creates a partial for `length` bytes that arrive from the network: it takes room as they are written, and can lose it to
-    /// others ([`Partial::is_lost`]).
+    /// Creates a partial for `length` bytes that arrive from the network: it reserves room as they are written, and can lose it
+    /// to others ([`Partial::is_lost`]).
     ///
     /// # Errors
     /// If there is no room for its beginning, or never would be for all of it.
@@ -387,7 +388,7 @@ impl Store {
         for tier in self.tiers(length, placement) {
             match self.begin_on(tier, &on) {
                 Ok(partial) => return Ok(partial),
-                // The disk's error is the one that an operator can fix.
+                // Report the disk's error: it is the one that an operator can fix.
                 Err(err) if tier == Tier::Flash || why.is_none() => why = Some(err),
                 Err(_) => {}
             }
@@ -451,7 +452,7 @@ impl Store {
         let name = resume::path_of(&root.folder, identity);
         // A resumed partial was counted among the leftovers.
         let leftover = std::fs::metadata(&name).map_or(0, |it| it.len());
-        // Before the file is made: one that is there keeps the symbols of an earlier run.
+        // Read before the file is created: an existing one has the symbols of an earlier run.
         let arrived = leftover.saturating_sub(HEADER_BYTES as u64).min(length);
         let room = Arriving::open(self, Tier::Flash, length, arrived, (arrival.claim(), arrival))?;
         let partial =
@@ -480,7 +481,7 @@ impl Store {
         }))
     }
 
-    /// Whether an object of this length could be held: what it needs is taken later, as it arrives.
+    /// Checks that an object of this length could be held; its room is reserved later, as it arrives.
     fn could_hold(&self, tier: Tier, length: u64, claim: Claim) -> Result<(), StoreError> {
         let bytes = length.saturating_add(HEADER_BYTES as u64);
         let quota = self.quota(tier);
@@ -503,7 +504,7 @@ impl Store {
         Ok(())
     }
 
-    /// Adds bytes to those of partials, and to those of `share`, evicting until they fit.
+    /// Adds bytes to the total of partials and to `share`, evicting until they fit.
     fn claim(&self, tier: Tier, bytes: u64, claim: Claim, share: Option<&Share>) -> Result<(), StoreError> {
         let quota = self.quota(tier);
         if tier == Tier::Flash
@@ -555,7 +556,7 @@ impl Store {
         Ok(())
     }
 
-    /// Evicts until `bytes` and the reserve are free on the file system, whatever the quota says. False if they are not.
+    /// Evicts until `bytes` and the reserve are free on the file system, regardless of the quota. False if they are not.
     fn make_disk_room(&self, bytes: u64) -> Result<bool, StoreError> {
         let wanted = self.0.config.reserve_bytes.saturating_add(bytes);
         let missing = wanted.saturating_sub(file::free_bytes(self.path())?);
@@ -586,7 +587,7 @@ impl Store {
     /// keep it. `frozen` must hold exactly `meta.length` bytes whose SHA-256 is `meta.digest`.
     ///
     /// # Errors
-    /// If the metadata do not fit, the object was purged since it was asked for, or the disk fails; nothing is published then.
+    /// If the metadata do not fit, the object was purged after it was requested, or the disk fails; nothing is published then.
     pub fn publish(&self, frozen: &Frozen, meta: ObjectMeta) -> Result<Arc<StoredObject>, StoreError> {
         self.publish_with(frozen, meta, |_| {})
     }
@@ -604,8 +605,8 @@ impl Store {
         self.publish_if(frozen, meta, |_| true, before)
     }
 
-    /// As [`Store::publish_with`], if `may_replace` says so of the metadata and nothing else is published between its answer and
-    /// this; otherwise gives the object that is held under the key. Without one it is not asked.
+    /// As [`Store::publish_with`], if `may_replace` accepts the metadata of the object held under the key, atomically with that
+    /// check; otherwise returns the held object. Without a held object `may_replace` is not called.
     ///
     /// # Errors
     /// As for [`Store::publish`].
@@ -620,7 +621,7 @@ impl Store {
         let root = &self.0.root;
         let path = file::object_path(&root.folder, meta.key.as_str());
         let names = self.names();
-        // Its replacement may be there already.
+        // Its replacement may exist already.
         if self.is_purged(&meta, meta.received_at) {
             return Err(StoreError::Purged);
         }
@@ -633,11 +634,11 @@ impl Store {
         before(&object);
         let old = self.index().insert(Arc::clone(&object));
         drop(names);
-        // A purge between the two looks.
+        // A purge came between the two checks.
         if self.is_purged(object.meta(), object.meta().received_at) {
             self.remove_exactly(&object, EvictReason::Purged);
         }
-        // A file is replaced by its successor's; where that is in memory, it must go by itself.
+        // Linking a new file replaces the old one; a successor in memory does not, so unlink it here.
         if let Some(old) = old.filter(|_| object.tier() == Tier::Memory) {
             self.unlink(&[old]);
         }
@@ -665,13 +666,13 @@ impl Store {
         self.is_short(object.meta.received_at, object.meta.expires)
     }
 
-    /// Whether an object that arrives at one time and expires at the other belongs in memory.
+    /// Whether an object that arrives at `now` and expires at `expires` belongs in memory.
     pub fn is_short(&self, now: WallTime, expires: Option<WallTime>) -> bool {
         let short_ms = i64::try_from(self.0.config.short_lived_s * 1000).unwrap_or(i64::MAX);
         expires.is_some_and(|expires| expires.unix_ms().saturating_sub(now.unix_ms()) <= short_ms)
     }
 
-    /// Names that are pinned from the first byte on, whatever the configuration says: those of firmware. Replaces those before.
+    /// Replaces the names that are pinned from the first byte on, regardless of the configuration: those of firmware.
     pub fn hold_on_to(&self, keys: Vec<String>) {
         *self.0.kept.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
@@ -740,7 +741,7 @@ impl Store {
         self.index().changes()
     }
 
-    /// Whether the disk takes objects, as far as is known: not for some seconds after a write has failed.
+    /// Whether the disk is assumed to accept writes: not for some seconds after a failed write.
     pub fn takes_writes(&self) -> bool {
         self.0.root.disk.is_usable()
     }
@@ -787,7 +788,7 @@ impl Store {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        // A panic while the index was locked leaves a map that is still consistent: each method changes it last.
+        // A panic while the index was locked leaves a consistent map: each method changes it last.
         self.0.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

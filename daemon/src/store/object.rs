@@ -69,15 +69,15 @@ pub(super) struct Root {
     mapped: Mutex<Mapped>,
 }
 
-/// Objects whose files are mapped, the first mapped first.
+/// Objects whose files are mapped, oldest mapping first.
 #[derive(Debug)]
 struct Mapped {
     objects: VecDeque<Weak<StoredObject>>,
-    /// Entries at which those of objects that are gone are removed: each keeps the memory of its object.
+    /// Number of entries at which those of dropped objects are removed: a weak reference keeps the memory of its object.
     sweep_at: usize,
 }
 
-/// Entries below which none are removed.
+/// Minimum of `sweep_at`.
 const LEAST_SWEPT: usize = 64;
 
 impl Root {
@@ -86,7 +86,7 @@ impl Root {
         Self { folder, disk, ledger, is_closing: AtomicBool::new(false), mapped }
     }
 
-    /// Notes a new mapping; the oldest beyond [`MAX_MAPPINGS`] is dropped. Slices in use keep theirs.
+    /// Records a new mapping; the oldest beyond [`MAX_MAPPINGS`] is dropped. Slices in use keep theirs.
     fn mapped(&self, object: &Arc<StoredObject>) {
         let mut mapped = lock(&self.mapped);
         let Mapped { objects, sweep_at } = &mut *mapped;
@@ -109,7 +109,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The bytes of an object, mapped, and the file that they are in.
+/// The mapped bytes of an object, and their file.
 #[derive(Debug, Clone)]
 pub struct View {
     mapping: Arc<Mapping>,
@@ -122,7 +122,7 @@ impl View {
         self.mapping.slice(in_memory(&range)?)
     }
 
-    /// Offset in the file of a byte that [`View::bytes`] has given, by its address.
+    /// Offset in the file of a byte returned by [`View::bytes`], by its address.
     pub fn offset_of(&self, address: usize) -> Option<u64> {
         self.mapping.offset_in_file(address)
     }
@@ -173,11 +173,11 @@ pub struct LiveFacts {
     pub fresh_ms: u64,
     /// Duration of its segments.
     pub target_ms: u64,
-    /// It says itself how soon it is renewed (`MPD@minimumUpdatePeriod`).
+    /// The manifest signals its update interval (`MPD@minimumUpdatePeriod`).
     pub is_renewed: bool,
 }
 
-/// A complete, verified object. Its bytes stay readable for as long as this is held, evicted or not.
+/// A complete, verified object. Its bytes stay readable while this value exists, evicted or not.
 #[derive(Debug)]
 pub struct StoredObject {
     pub(super) meta: ObjectMeta,
@@ -197,14 +197,14 @@ pub struct StoredObject {
     live: OnceLock<Option<LiveFacts>>,
     /// It belongs to a live service, and is never promoted to the disk.
     is_live: AtomicBool,
-    /// It has taken the place of other bytes under its key.
+    /// It has replaced other bytes under its key.
     has_changed: AtomicBool,
     /// Time at which a session last offered the same bytes again, in milliseconds since 1970; 0: never.
     offered_ms: AtomicI64,
 }
 
 impl StoredObject {
-    /// An object whose file is there, not mapped yet.
+    /// An object whose file exists and is not mapped yet.
     pub(super) fn found(meta: ObjectMeta, root: &Arc<Root>, is_verified: bool) -> Arc<Self> {
         Arc::new(Self::new(meta, Tier::Flash, root, None, is_verified))
     }
@@ -265,7 +265,7 @@ impl StoredObject {
         }
     }
 
-    /// A session offers the same bytes again: they are not received again.
+    /// Records that a session offers the same bytes again, which are not received again.
     pub fn offer(&self, at: WallTime) {
         self.offered_ms.store(at.unix_ms(), Ordering::Relaxed);
     }
@@ -275,12 +275,12 @@ impl StoredObject {
         self.meta.received_at.max(WallTime::from_unix_ms(self.offered_ms.load(Ordering::Relaxed)))
     }
 
-    /// Marks the object as one that has taken the place of other bytes under its key.
+    /// Marks the object as one that has replaced other bytes under its key.
     pub fn mark_changed(&self) {
         self.has_changed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it has taken the place of other bytes under its key.
+    /// Whether it has replaced other bytes under its key.
     pub fn has_changed(&self) -> bool {
         self.has_changed.load(Ordering::Relaxed)
     }
@@ -305,8 +305,8 @@ impl StoredObject {
         self.live.get().copied().flatten()
     }
 
-    /// Instant at which it becomes stale. A live manifest of a carousel does after two target durations, whatever its FDT
-    /// says: a newer one is due by then.
+    /// Time at which it becomes stale. A carousel's live manifest does after two target durations, regardless of its FDT:
+    /// a newer one is due by then.
     pub fn expires(&self) -> Option<WallTime> {
         match (&self.meta.response, self.live()) {
             (None, Some(live)) => {

@@ -47,7 +47,7 @@ pub struct ClassRule {
 }
 
 impl ClassRule {
-    /// The prefix as keys have it: without the scheme.
+    /// The prefix in the form of keys: without the scheme.
     pub(super) fn key_prefix(&self) -> &str {
         self.base.split_once("://").map_or(self.base.as_str(), |(_, rest)| rest)
     }

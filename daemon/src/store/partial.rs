@@ -1,6 +1,6 @@
 //! Partial objects: one writer, many readers, invisible to lookups until published.
 //!
-//! It is written through the descriptor in runs, not through a mapping: see `DESIGN.md`.
+//! Bodies are written in runs through the descriptor, not through a mapping: see `DESIGN.md`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -57,9 +57,9 @@ pub struct Partial {
     /// Set once its file has been published.
     is_published: AtomicBool,
     _room: Option<Room>,
-    /// The reservation of an object that arrives.
+    /// The reservation of an arriving object.
     arriving: Option<Arriving>,
-    /// A write failed: bytes that should be in the file are not.
+    /// A write failed: bytes are missing in the file.
     is_torn: AtomicBool,
     /// Writes under way, and [`FROZEN`].
     writes: AtomicUsize,
@@ -88,7 +88,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// It wants the byte at `offset` next.
+    /// Records the offset that it reads next.
     pub fn is_at(&self, offset: u64) {
         self.partial.readers().offsets.insert(self.number, offset);
         self.partial.read_on.notify(usize::MAX);
@@ -145,7 +145,7 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Whether it is a body of unknown length.
+    /// Whether its length is unknown.
     pub const fn is_growing(&self) -> bool {
         self.growth.is_some()
     }
@@ -181,7 +181,7 @@ impl Partial {
         (readers.offsets.len(), readers.next > 0)
     }
 
-    /// Completes when a reader comes, goes, or continues. Look after this call and before waiting.
+    /// Completes when a reader comes, goes, or continues. Check after this call and before waiting.
     pub fn listen_readers(&self) -> EventListener {
         self.read_on.listen()
     }
@@ -205,8 +205,7 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Whether bytes that were to be written are missing, since its room was needed for others or a write failed. It is
-    /// not read from then on.
+    /// Whether bytes are missing because its room was taken for others or a write failed. It cannot be read from then on.
     pub fn is_lost(&self) -> bool {
         self.is_torn.load(Ordering::Acquire) || self.arriving.as_ref().is_some_and(Arriving::is_lost)
     }
@@ -256,7 +255,7 @@ impl Partial {
     /// If the file is shorter, cannot be read, or is lost.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let read = self.read_anyway(offset, out);
-        // Looked at behind the read: what was announced and not written is zeros.
+        // Checked after the read: bytes that were announced and not written read as zeros.
         if self.is_lost() { Err(io::Error::other("the object is given up")) } else { read }
     }
 
@@ -315,7 +314,7 @@ impl Partial {
         Ok(write)
     }
 
-    /// Hides symbols that have arrived and are not in the file yet.
+    /// The limit that hides received symbols that are not in the file yet.
     pub const fn read_limit(&self) -> &ReadLimit {
         &self.read_limit
     }

@@ -1,9 +1,9 @@
 //! Purges: removal of one object or of many, at once for players, and permanently across power cuts.
 //!
-//! A purge takes objects out of the index, or makes them stale there, writes down what has to be done to their files (`purged` in the
-//! store's folder, synced), and only then is acknowledged. The keeper does it afterwards: it renames the list to `purging`, unlinks
-//! files, rewrites headers, syncs, and removes the list. A start after a power cut does what is on both lists first, so that nothing
-//! that was purged comes back:
+//! A purge removes objects from the index, or makes them stale there, records the pending changes of their files (`purged` in the
+//! store's folder, synced), and only then is acknowledged. The keeper carries them out afterwards: it renames the list to
+//! `purging`, unlinks files, rewrites headers, syncs, and removes the list. A start after a power cut first carries out both
+//! lists, so that no purged object comes back:
 //!
 //! ```text
 //! SKYPURGE 1
@@ -11,13 +11,12 @@
 //! 2b1c… 1784000000000(since when it is stale, in milliseconds since 1970) 9f86…
 //! ```
 //!
-//! A file whose digest is another one has been published since, and stays. A last line that is torn is passed over: its purge
-//! was never acknowledged.
+//! A file with another digest was published since, and stays. A torn last line is ignored: its purge was never acknowledged.
 //!
-//! Nothing but names and surrogate keys of all objects is looked at: for 100,000 objects that takes a few milliseconds, in steps
-//! between which others look things up.
+//! Selection reads only names and surrogate keys of all objects: a few milliseconds for 100,000 objects, in steps between which
+//! the index is unlocked.
 //!
-//! The last purges are remembered, so that an object that was requested before one and is complete after it is not kept either.
+//! Recent purges are remembered, so that an object that was requested before one and completes after it is not kept.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -47,14 +46,14 @@ carousel::limits! {
 }
 
 const FILE: &str = "purged";
-/// The list while what is on it is being done.
+/// The list while it is being carried out.
 const DOING: &str = "purging";
 const HEAD: &str = "SKYPURGE 1";
 /// Hexadecimal digits of half a digest.
 const DIGEST_DIGITS: usize = 32;
-/// Objects taken out of the index before others may look something up in between.
+/// Objects removed from the index before it is unlocked in between.
 const BATCH: usize = 256;
-/// Objects looked at in one go, which takes half a millisecond.
+/// Objects examined before the index is unlocked in between: half a millisecond.
 const LOOKED_AT: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// Objects that a purge selects.
@@ -62,7 +61,7 @@ const LOOKED_AT: usize = if cfg!(test) { 64 } else { 4096 };
 pub enum Selection {
     /// One name, with all its variants.
     Name(ObjectKey),
-    /// Every key that begins so.
+    /// Every key with this prefix.
     Prefix(String),
     /// Every key that matches, with `*` for any run of characters and `?` for one.
     Pattern(String),
@@ -83,9 +82,9 @@ impl Selection {
         }
     }
 
-    /// Whether an object with this key and these surrogate keys is meant.
+    /// Whether it selects an object with this key and these surrogate keys.
     pub fn selects(&self, key: &str, surrogate_keys: Option<&SurrogateKeys>) -> bool {
-        // Further objects of a name (`#1` …) are meant with it.
+        // Further objects of a name (`#1` …) are selected with it.
         let name = key.split('#').next().unwrap_or(key);
         match self {
             Self::Name(meant) => meant.as_str() == name,
@@ -116,18 +115,18 @@ pub struct Purged {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// The disk took no note of it: what is on it could come back with the next start.
+    /// The purge could not be recorded on disk: its objects could come back at the next start.
     pub is_forgotten_by_disk: bool,
 }
 
-/// Purges that are not over.
+/// Pending purges, and the memory of recent ones.
 #[derive(Debug, Default)]
 pub(super) struct Purges {
-    /// The last ones, the oldest first.
+    /// Recent purges, oldest first.
     recent: Mutex<Recent>,
     /// Pending changes of files.
     pending: Mutex<Vec<Pending>>,
-    /// Held by who does it.
+    /// Held while pending changes are carried out.
     doing: Mutex<()>,
     /// Purges since the start, in the order of [`Selection::KINDS`].
     done: [AtomicU64; Selection::KINDS.len()],
@@ -169,10 +168,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// Purges what is `wanted`: each entry has the readings of one name, of which the first counts that means anything held.
-    /// Objects in memory and on flash are gone for players at once; open readers keep theirs. Waits for the disk.
+    /// Purges the objects in `wanted`: each entry has the possible readings of one name, of which the first that selects a
+    /// held object counts. Objects in memory and on flash are gone for players at once; open readers keep theirs. Waits for
+    /// the disk.
     pub fn purge(&self, wanted: &[Vec<Selection>], mode: PurgeMode) -> Purged {
-        // Before the index is looked through: an object that is published meanwhile is seen by one of both.
+        // Before the index is searched: an object that is published meanwhile is caught by one or the other.
         for selection in wanted.iter().flatten() {
             self.remember_purge(selection.clone());
         }
@@ -201,8 +201,8 @@ impl Store {
             let index = self.index();
             return variants_of(key).filter_map(|key| index.peek(key.as_str()).cloned()).collect();
         }
-        // An object keeps its slot for as long as it is held; what comes into one that was looked at is compared with the
-        // purges that are remembered.
+        // An object keeps its slot while it is held; one that enters an examined slot is compared with the remembered
+        // purges.
         let steps = (0..).step_by(LOOKED_AT);
         let step = |from| self.index().select(from, LOOKED_AT, |meta| selection.selects_object(meta));
         steps.map_while(step).flatten().collect()
@@ -254,7 +254,7 @@ impl Store {
         let now = clock::steady();
         let mut stale = Vec::new();
         for object in selected {
-            // Nothing is to be written for what is stale: purges may come in quick succession.
+            // Stale objects need no write: purges may come in quick succession.
             if object.meta.expires.is_none_or(|expires| expires > now) {
                 let fresh = object.with_meta(ObjectMeta { expires: Some(now), ..object.meta.clone() });
                 if !self.index().swap(object, Arc::clone(&fresh)) {
@@ -271,12 +271,12 @@ impl Store {
         purged
     }
 
-    /// Writes down what has to be done to files. False if the disk takes no note of it: then it is done at once, as far as it can be.
+    /// Records pending changes of files. False if that fails: then they are carried out at once, as far as possible.
     fn write_down(&self, work: Vec<Pending>) -> bool {
         if work.is_empty() {
             return true;
         }
-        // The list and what is written down are changed together.
+        // The list in memory and the one on disk change together.
         let mut pending = lock(&self.0.purges.pending);
         let written = append(self.path(), &work);
         pending.extend(work);
@@ -288,7 +288,7 @@ impl Store {
         written.is_ok()
     }
 
-    /// Does what purges have left to be done to files, and removes the list of it. Called by the keeper, and at a stop.
+    /// Carries out pending changes of files, and removes the list. Called by the keeper, and at a stop.
     pub(super) fn finish_purges(&self) {
         let _doing = lock(&self.0.purges.doing);
         let (list, doing) = (self.path().join(FILE), self.path().join(DOING));
@@ -296,7 +296,7 @@ impl Store {
         if pending.is_empty() {
             return;
         }
-        // One that could not be removed: its names stay, and later ones stay on the other.
+        // A list that could not be removed keeps its entries; later ones stay on the other list.
         let is_left = doing.exists();
         if !is_left && let Err(err) = fs::rename(&list, &doing) {
             tracing::debug!(%err, "the list of purged objects cannot be renamed");
@@ -312,7 +312,7 @@ impl Store {
         // Only finished entries leave the list.
         let mut done = file::sync_all(self.path()).and_then(|()| fs::remove_file(&doing));
         if is_left && done.is_ok() {
-            // Held, so that no purge adds to the list what goes with it.
+            // Locked, so that no purge adds an entry that would be removed with the list.
             let pending = lock(&self.0.purges.pending);
             if pending.is_empty() {
                 done = fs::remove_file(&list);
@@ -347,7 +347,7 @@ impl Store {
     }
 }
 
-/// Writes down what has to be done to files.
+/// Appends pending changes to the list.
 fn append(folder: &Path, work: &[Pending]) -> io::Result<()> {
     let path = folder.join(FILE);
     let mut text = if path.exists() { "\n".to_owned() } else { format!("{HEAD}\n") };
@@ -355,11 +355,11 @@ fn append(folder: &Path, work: &[Pending]) -> io::Result<()> {
     let mut list = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     list.write_all(text.as_bytes())?;
     list.sync_data()?;
-    // Its name has to be there too.
+    // The file's name must survive as well.
     File::open(folder)?.sync_all()
 }
 
-/// Does what an earlier run has purged and not done to files. Returns the number of files removed.
+/// Carries out the pending changes of an earlier run. Returns the number of files removed.
 pub(super) fn finish(folder: &Path) -> u64 {
     let mut removed = 0;
     let mut is_done = false;
@@ -382,7 +382,7 @@ pub(super) fn finish(folder: &Path) -> u64 {
     removed
 }
 
-/// Does what a line of the list says. Whether a file is gone.
+/// Carries out one line of the list. Returns whether a file was removed.
 fn finish_line(folder: &Path, line: &str) -> bool {
     let parts: Vec<&str> = line.split(' ').collect();
     let (name, stale_ms, digest) = match parts[..] {

@@ -63,7 +63,7 @@ pub(super) fn recover(root: &Arc<Root>, config: &StoreConfig) -> io::Result<(Ind
             walk(&folder.join(OBJECTS), 0, &mut report, &mut found)?;
             // In the order of their modification, so that the order of use survives roughly.
             found.sort_by_key(|(modified, _)| *modified);
-            // A folder without objects has nothing that could be wrong.
+            // An empty folder cannot be inconsistent.
             report.clean = found.is_empty();
             found.into_iter().map(|(_, meta)| meta).collect()
         }

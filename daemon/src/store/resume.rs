@@ -71,7 +71,7 @@ pub(super) fn checkpoint(path: &Path, file: &File, map: &SymbolMap, words: &[u64
     fs::rename(fresh, path.with_extension(MAP))
 }
 
-/// The map beside a file, if it is one of just this object.
+/// The map beside a file, if it belongs to this object.
 fn read_map(path: &Path, map: &SymbolMap) -> Option<Vec<u64>> {
     let bytes = fs::read(path.with_extension(MAP)).ok()?;
     let (head, bits) = bytes.split_at_checked(HEAD_BYTES)?;

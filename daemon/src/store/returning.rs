@@ -1,14 +1,15 @@
-//! Return of objects that were evicted for room: wanted again when there is room, and then without evicting others.
+//! Return of objects that were evicted for room: received again when there is free room, without evicting others.
 //!
-//! A carousel larger than the cache would otherwise be written to the flash again and again. Objects are invited together, once as
-//! much is free as was evicted since the last time, or an eighth of the quota: an eviction by itself frees less than it takes.
+//! A carousel larger than the cache would otherwise be written to the flash again and again. Objects are invited together, once
+//! as many bytes are free as were evicted since the last invitation, or an eighth of the quota: the room left after an eviction
+//! is less than the evicted object takes.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 
 use carousel::digest::Digest;
 
-/// Divisor of the quota: so much free room is enough to invite.
+/// Divisor of the quota: free room that always suffices for an invitation.
 const INVITING_SHARE: u64 = 8;
 
 carousel::limits! {
@@ -37,7 +38,7 @@ impl Returning {
         self.names.hash_one((key, digest.0))
     }
 
-    /// An object of `bytes` was evicted for room.
+    /// Records an object of `bytes` that was evicted for room.
     pub(super) fn add(&mut self, key: &str, digest: &Digest, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
         let name = self.name(key, digest);
@@ -52,7 +53,7 @@ impl Returning {
         }
     }
 
-    /// An object is held again.
+    /// Removes an object that is held again.
     pub(super) fn remove(&mut self, key: &str, digest: &Digest) {
         if !self.known.is_empty() {
             self.known.remove(&self.name(key, digest));

@@ -1,4 +1,4 @@
-//! A store for tests, of this room and of others, and what is put into it.
+//! A store and objects for tests, of this room and of others.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use carousel::name::ObjectKey;
 use super::{CameBy, Class, Frozen, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
 use crate::clock;
 
-/// Opens the cache in a folder, whatever room the disk has.
+/// Opens the cache in a folder, regardless of free disk space.
 pub(crate) fn open(folder: &tempfile::TempDir) -> Store {
     let config =
         StoreConfig { path: folder.path().join("cache"), reserve_bytes: 0, ..StoreConfig::default() };

@@ -26,8 +26,8 @@ pub fn variants_of(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
 }
 
 impl Store {
-    /// The variant that matches a request with these fields; the newest of several (RFC 9111 section 4.1). Does not count as
-    /// a use and does not verify.
+    /// The variant that matches a request with these fields, the newest if several do (RFC 9111 section 4.1). Does not count
+    /// as a use and does not verify.
     pub fn chosen(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
         let index = self.index();
         if let Some(first) = index.peek(key.as_str())
@@ -40,7 +40,7 @@ impl Store {
     }
 
     /// The key for storing a variant selected by `selecting`: that of the variant it replaces, else the first that is free, else
-    /// the oldest one's. `is_taken`: something else is on its way to this key.
+    /// the oldest one's. `is_taken`: another object is being received under this key.
     pub fn place_of(
         &self,
         key: &ObjectKey,
@@ -71,7 +71,7 @@ impl Store {
         free.or_else(|| oldest.map(|(key, _)| key)).unwrap_or_else(|| key.clone())
     }
 
-    /// Keys at which other variants of a name may be, held or on their way.
+    /// Keys of other possible variants of a name, held or being received.
     pub fn other_places_of(&self, key: &ObjectKey) -> Vec<ObjectKey> {
         let is_alone = self.index().peek(key.as_str()).is_some_and(|first| first.meta.selecting().is_empty());
         if is_alone { Vec::new() } else { variants_of(key).skip(1).collect() }
