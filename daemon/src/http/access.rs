@@ -1,8 +1,8 @@
-//! The access log: one line for each response, in the combined form or as JSON, written by a thread of its own.
+//! Access log: one line for each response, in combined format or as JSON, written by a separate thread.
 //!
-//! A worker gathers lines and hands them over in one piece, so that a response costs no system call and no lock. When the
-//! disk is behind, lines are left out and counted. With few requests, lines of all workers stand in the order of time: small
-//! pieces are held back until every worker has handed over what is older.
+//! A worker gathers lines and hands them over in batches, so that a response costs no system call and no lock. When the disk
+//! is too slow, lines are dropped and counted. At low rates the lines of all workers are in order of time: small batches are
+//! held back until every worker has handed over older lines.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -31,18 +31,18 @@ use crate::vitals::{self, Sign, Vitals};
 const GATHER_BYTES: usize = 32 << 10;
 /// Time for which a worker gathers.
 const GATHER_FOR: Duration = Duration::from_millis(100);
-/// Time for which a small piece is held back: longer than [`super::workers::BEAT`], by which every worker has handed over its
-/// own.
+/// Time for which a small batch is held back: longer than [`super::workers::BEAT`], by which every worker has handed over its
+/// lines.
 const HOLD_FOR: Duration = Duration::from_millis(400);
-/// Bytes that are held back at most; pieces of a quarter of this are written as they come: with so many lines their exact
-/// order does not matter.
+/// Maximum bytes held back. Batches of a quarter of this are written at once: at such rates the exact order does not
+/// matter.
 const HOLD_BYTES: usize = 64 << 10;
-/// Pieces that wait for the disk.
+/// Batches queued for the disk.
 const PIECES: usize = 64;
 /// Interval at which the file is checked: it may have been moved away (logrotate).
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Facts of a request whose response has gone out.
+/// Facts of a request whose response has been sent.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) peer: IpAddr,
@@ -57,15 +57,15 @@ pub(super) struct Record {
 /// The head of a request.
 #[derive(Debug)]
 pub(super) enum Asking {
-    /// As hyper has read it.
+    /// Parsed by hyper.
     Parsed(Box<Parts>),
-    /// As it came: a GET of HTTP/1.1 that [`super::quick`] has read.
+    /// Unparsed bytes: a GET of HTTP/1.1 that [`super::quick`] has read.
     Raw(Box<[u8]>),
-    /// The first bytes of what could not be read as a request.
+    /// The first bytes of an unreadable request.
     Unreadable(Box<[u8]>),
 }
 
-/// Words of a line about it.
+/// Parts of a request's log line.
 pub(super) struct Words<'a> {
     method: &'a str,
     pub(super) target: &'a str,
@@ -74,7 +74,7 @@ pub(super) struct Words<'a> {
 }
 
 impl Asking {
-    /// Reads it to `write`.
+    /// Passes the parts of the request to `write`.
     pub(super) fn read(&self, write: impl FnOnce(&Words<'_>)) {
         match self {
             Self::Parsed(head) => write(&Words {
@@ -114,7 +114,7 @@ impl Asking {
     }
 }
 
-/// The value of a field, or what stands in its place: bytes that are no UTF-8 as `\xNN`.
+/// A field's value as text, with bytes that are not UTF-8 as `\xNN`.
 fn readable(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
@@ -131,7 +131,7 @@ fn readable(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Lines of one worker.
+/// A batch of lines from one worker.
 #[derive(Debug, Default)]
 pub(super) struct Piece {
     lines: String,
@@ -139,7 +139,7 @@ pub(super) struct Piece {
     ends: Vec<(i64, usize)>,
 }
 
-/// Lines that are held back, to be written in the order of time.
+/// Lines held back, to be written in order of time.
 #[derive(Debug, Default)]
 struct Held {
     /// Time of the line, when it was handed over, the line.
@@ -148,7 +148,7 @@ struct Held {
 }
 
 impl Held {
-    /// Takes a piece. True if all is to be written now.
+    /// Adds a batch. True if everything is to be written now.
     fn take(&mut self, piece: Piece, now: Instant) -> bool {
         let mut start = 0;
         self.bytes += piece.lines.len();
@@ -165,7 +165,7 @@ impl Held {
         self.bytes >= HOLD_BYTES
     }
 
-    /// The lines that are due, in the order of time: those that have been held for long enough, and what is older.
+    /// Takes the due lines, in order of time: those held for [`HOLD_FOR`], and all older ones.
     fn due(&mut self, now: Instant, all: bool) -> String {
         let is_old = |it: &(i64, Instant, String)| now.duration_since(it.1) >= HOLD_FOR;
         let cut = self.lines.iter().filter(|it| all || is_old(it)).map(|it| it.0).max();
@@ -178,7 +178,7 @@ impl Held {
     }
 }
 
-/// One worker's end of the log.
+/// The gatherer of lines of one worker.
 #[derive(Debug)]
 pub(super) struct Gatherer {
     piece: Piece,
@@ -214,7 +214,7 @@ fn write(mut file: File, path: &PathBuf, pieces: &Receiver<Piece>, sign: &Sign) 
     let mut looked = Instant::now();
     let mut held = Held::default();
     loop {
-        // Without lines nothing wakes this thread.
+        // Without lines the thread sleeps.
         let piece = if held.lines.is_empty() {
             pieces.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
@@ -254,7 +254,7 @@ impl Gatherer {
         Self { piece: Piece::default(), format, writer, flushed: Instant::now(), date }
     }
 
-    /// Adds a line. False if lines had to be left out.
+    /// Adds a line. False if lines had to be dropped.
     pub(super) fn add(&mut self, record: &Record, bytes: u64, is_whole: bool, now: WallTime) -> bool {
         match self.format {
             LogFormat::Combined => self.combined(record, bytes, now),
@@ -326,7 +326,7 @@ fn date(now: WallTime) -> String {
 
 /// Quotes, backslashes and control characters must not end a field.
 fn escape(line: &mut String, text: &str) {
-    // Mostly there is nothing to do.
+    // The common case: nothing to escape.
     if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
         line.push_str(text);
         return;

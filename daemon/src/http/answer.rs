@@ -1,4 +1,4 @@
-//! One request: the fast path of repeated hits, the full lookup, and the record of its response.
+//! Handling of one request: the fast path of repeated hits, the full lookup, and the record of its response.
 
 use std::fmt::Write as _;
 use std::io;
@@ -41,12 +41,12 @@ use crate::origin::{OnInterim, RequestBody, Route};
 use crate::store::StoredObject;
 use crate::traces::{Trace, known};
 
-/// Bytes of an unreadable request in the access log: a text that is cut.
+/// Bytes of an unreadable request in the access log, which is truncated.
 const MAX_LOGGED_START: usize = 256;
-/// Interim responses of one request that wait for their turn. Origins send one or two.
+/// Queue of interim responses of one request. Origins send one or two.
 const INTERIMS: usize = 8;
 
-/// A response body that notes how it ended.
+/// A response body that records how it ended.
 pub(super) struct Logged {
     body: PlayerBody,
     sent: u64,
@@ -99,27 +99,27 @@ impl Drop for Logged {
     }
 }
 
-/// Where the answer to a request comes from.
+/// Source of the answer to a request.
 enum Destination<'a> {
-    /// The page, or another resource of the box, by this name of it.
+    /// The page, or another resource of the box; with its name.
     Own(Option<&'a str>),
     /// The receiver of players' reports.
     Events,
-    /// The cache, or an origin; where a rendezvous service has sent the player here, this object.
+    /// The cache or an origin; with the object, if a rendezvous service has sent the player here.
     Object(Option<AtGateway>),
-    /// Here it is.
+    /// A finished response.
     Answered(Response<PlayerBody>),
 }
 
 /// The object that a request names.
 struct Named {
     target: Target,
-    /// The routes that it was understood by.
+    /// Generation of the routes that resolved it.
     generation: u64,
     routes: Arc<[Route]>,
-    /// Not everybody may have it.
+    /// Access to it is restricted.
     is_guarded: bool,
-    /// Its URL at the content's own host, for players that a rendezvous service has sent here.
+    /// Its URL at the content's own host, for players sent here by a rendezvous service.
     elsewhere: Option<String>,
 }
 
@@ -137,7 +137,7 @@ impl Worker {
             let mut hot = self.hot.borrow_mut();
             let hit = hot.under(generation).get(request.uri(), request.headers(), clock::now());
             drop(hot);
-            // A condition that contradicts the version held may be for the origin to judge.
+            // An origin may have to evaluate a condition that fails for the version held.
             let hit = hit.filter(|it| it.status != StatusCode::PRECONDITION_FAILED);
             if let Some(Hit { status, fields, send, object, body, route }) = hit {
                 let mut exchange = exchange;
@@ -172,7 +172,7 @@ impl Worker {
         }))
     }
 
-    /// Notes a response, and lets it go.
+    /// Records a response and returns it for sending.
     fn finish(
         self: &Rc<Self>,
         response: Response<PlayerBody>,
@@ -226,7 +226,7 @@ impl Worker {
         span.rename(|| format!("{} {route}", known(&head.method)));
         span.text("http.request.method", || known(&head.method).to_owned());
         span.text("http.route", || route.to_owned());
-        // Without its query, in which anything may be.
+        // Without its query, which may contain secrets.
         span.text("url.path", || without_tokens(head.uri.path()).into_owned());
         span.text("url.scheme", || if link.is_tls { "https" } else { "http" }.to_owned());
         let host = target::authority(&head.uri, &head.headers);
@@ -251,8 +251,8 @@ impl Worker {
         }
     }
 
-    /// A body on its way out: by the socket if that can send files, and with the data for its log line and its measurement if
-    /// these are wanted.
+    /// Prepares a body for sending: from files where the socket can, with the data for its log line and its measurement if
+    /// these are enabled.
     fn logged(
         self: &Rc<Self>,
         mut body: PlayerBody,
@@ -268,7 +268,7 @@ impl Worker {
         Logged { body, sent: 0, exchange, route, record }
     }
 
-    /// Answers what has come, if it is a plain request for what was served a moment ago.
+    /// Answers a plain request for an object that was served recently; `None`: it needs the full path.
     pub(super) fn quick(self: &Rc<Self>, bytes: &[u8], link: &Rc<Link>) -> Option<Reply> {
         if self.server.config.server_timing {
             return None;
@@ -296,7 +296,7 @@ impl Worker {
         Some(Reply { head, body })
     }
 
-    /// Notes a connection whose request could not be read. `start`: the first bytes of it, as far as they are known.
+    /// Records a connection whose request could not be read. `start`: its first bytes, as far as they are known.
     pub(super) fn refuse_connection(&self, link: &Link, err: &hyper::Error, start: &[u8]) {
         let (why, status) = match start {
             [0x16, 3, ..] => (Refusal::TlsOnPlainPort, StatusCode::BAD_REQUEST),
@@ -309,12 +309,12 @@ impl Worker {
         self.note_refusal(link.peer, why, status, start);
     }
 
-    /// Notes a connection that ended because of its frames. `line`: why, in place of a request in the log.
+    /// Records a connection that ended because of invalid frames. `line`: the cause, in place of a request in the log.
     pub(super) fn refuse_frames(&self, link: &Link, why: Refusal, line: &str) {
         self.note_refusal(link.peer, why, StatusCode::BAD_REQUEST, line.as_bytes());
     }
 
-    /// Notes a handshake that failed. `line`: why, in place of a request in the log.
+    /// Records a failed handshake. `line`: the cause, in place of a request in the log.
     pub(super) fn refuse_handshake(&self, peer: IpAddr, line: &str) {
         self.note_refusal(peer, Refusal::Handshake, StatusCode::BAD_REQUEST, line.as_bytes());
     }
@@ -352,7 +352,7 @@ impl Worker {
         longest.and_then(|longest| names.iter().position(|name| name == longest)).unwrap_or(other)
     }
 
-    /// Full lookup of a request that no fast path has answered.
+    /// Full lookup, for requests that no fast path has answered.
     async fn look_up(
         self: &Rc<Self>,
         head: &Parts,
@@ -384,10 +384,10 @@ impl Worker {
         response
     }
 
-    /// Where the answer to a request comes from.
+    /// Source of the answer to a request.
     fn destination<'a>(&self, head: &'a Parts, link: &Link) -> Destination<'a> {
         let server = &self.server;
-        // An HTTP/2 request has its host in the URI; behind TLS that is no proxy's request.
+        // An HTTP/2 request has its host in the URI; over TLS that does not make it a proxy request.
         let is_origin_form = link.is_tls || head.uri.authority().is_none();
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         match server.at_gateway(&head.uri).filter(|_| is_origin_form && is_read) {
@@ -415,7 +415,7 @@ impl Worker {
         Destination::Object(None)
     }
 
-    /// The object that a request names, if its client may have it.
+    /// The object that a request names, if its client has access.
     ///
     /// # Errors
     /// The response without an object.
@@ -442,7 +442,7 @@ impl Worker {
         let target = server.likeliest(targets, head);
         let rules = target::access_rules(&target, &routes, || server.origins.url_for(&target.full));
         for rule in &rules {
-            // Taking the box off the net must not stop the time of tokens: without a date they count as expired.
+            // Without a date tokens count as expired, so that taking the box offline does not extend them.
             let now = clock::date().map_or(u64::MAX, WallTime::unix_seconds);
             if let Err(why) = server.shared.access.check(rule, link.peer, uri.path(), token.as_deref(), now) {
                 tracing::debug!(peer = %link.peer, %why, key = %target.key, "a player may not have this");
@@ -493,7 +493,7 @@ impl Worker {
         }
     }
 
-    /// Answers a request for an object: from the cache or an origin if it reads, else from the origin.
+    /// Answers a request for an object: reads from the cache or an origin, other methods from the origin.
     async fn respond(&self, asked: &Asked<'_>, body: RequestBody, route: usize) -> Response<PlayerBody> {
         if matches!(asked.head.method, Method::GET | Method::HEAD) {
             let outcome = self.server.object(asked).await;
@@ -511,7 +511,7 @@ impl Worker {
         }
     }
 
-    /// The response that an outcome stands for, with URLs of origins as paths of the box.
+    /// Converts an outcome to a response, with URLs of origins mapped to paths of the box.
     fn as_response(&self, outcome: Outcome, asked: &Asked<'_>, route: usize) -> Response<PlayerBody> {
         let mut response = match outcome {
             Outcome::Elsewhere(response) => return response,
@@ -539,7 +539,8 @@ impl Worker {
         Some(response)
     }
 
-    /// Serves an object of the cache, and remembers what was served. `text`: what it says now, if that is not what is held.
+    /// Serves an object of the cache, and remembers the response. `text`: its current content, if that differs from the
+    /// stored one.
     fn show(
         &self,
         object: &Arc<StoredObject>,
@@ -550,7 +551,7 @@ impl Worker {
     ) -> Response<PlayerBody> {
         let head = asked.head;
         let takes_gzip = takes_gzip(&head.headers);
-        // Answers that depend on the moment are not remembered.
+        // Responses that depend on the current state are not remembered.
         let meta = object.meta();
         let may_be_manifest =
             text.is_some() || manifest::may_be(meta.key.as_str(), meta.content_type.as_deref());
@@ -559,11 +560,11 @@ impl Worker {
         let is_of_moment = text.is_some();
         let shown = Shown::of(object, text, map, takes_gzip);
         let Shown { head: mut known, body, rewriter, rewriting } = shown;
-        // The steering manifest is at the name by which this player knows the box.
+        // The URL of the steering manifest has the name by which this player knows the box.
         let is_momentary = is_of_moment || (is_steered && rewriting.is_some());
         self.stats.manifest(rewriting);
         if known.is_manifest() && !object.is_read() {
-            // A manifest of an earlier run: its segments can be prefetched from now on.
+            // A manifest of an earlier run: read it now, so that its segments can be prefetched.
             let (server, object) = (Arc::clone(&self.server), Arc::clone(object));
             self.server.runtime.spawn_blocking(move || server.shared.manifests.learn(&object));
         }
@@ -576,15 +577,15 @@ impl Worker {
             return head::response(status, fields, PlayerBody::rewritten(object, rewriter));
         }
         let response = send.of_object(Arc::clone(object), body.as_ref());
-        // A byte range that is an object of its own is not what the target means for every request.
+        // A byte range that is an object of its own is not the answer to every request for the target.
         let is_for_all = object.meta().selecting().is_empty()
             && carousel::query::range_of_name(object.meta().key.as_str()).is_none();
         if head.method == Method::GET
             && is_for_all
             && !is_momentary
-            // The next such request may come from another client.
+            // The next such request may come from a client without access.
             && !asked.is_guarded
-            // Other routes may guard it.
+            // New routes may restrict access.
             && asked.generation == self.server.origins.generation()
             && is_fresh(object)
             && !how.contains("detail")
@@ -596,7 +597,7 @@ impl Worker {
     }
 }
 
-/// Queue of an origin's interim responses, a small one that the connection sends from. HTTP/1.0 knows none.
+/// Bounded queue of an origin's interim responses, from which the connection sends. HTTP/1.0 has none.
 fn interims(version: Version, link: &Link) -> (Option<OnInterim>, mpsc::Receiver<Vec<u8>>) {
     let (sender, receiver) = mpsc::channel(INTERIMS);
     if version != Version::HTTP_11 || link.outbox.is_none() {
@@ -610,17 +611,17 @@ fn interims(version: Version, link: &Link) -> (Option<OnInterim>, mpsc::Receiver
         let mut bytes = text.into_bytes();
         head::write_lines(&mut bytes, &crate::caching::end_to_end(fields));
         bytes.extend_from_slice(b"\r\n");
-        // One too many is left out, as it may be.
+        // Excess interim responses are dropped, which is permitted.
         let _ = sender.try_send(bytes);
     });
     (Some(on_interim), receiver)
 }
 
-/// Sends an origin's interim responses while `answer` is on its way, and those that have come with it.
+/// Sends an origin's interim responses while `answer` is pending, and those that have arrived with it.
 async fn sending_interims<T>(
     interims: &mut mpsc::Receiver<Vec<u8>>,
     link: &Link,
-    // Pinned where it is: a future that is moved into another one takes room twice.
+    // Pinned by the caller: a future that is moved into another one takes its memory twice.
     mut answer: Pin<&mut impl Future<Output = T>>,
 ) -> T {
     let send = |bytes: Vec<u8>| {
@@ -641,7 +642,7 @@ async fn sending_interims<T>(
     answered
 }
 
-/// Answer to a request that only an origin could answer, where none is configured.
+/// Response to a request that only an origin could answer, where none is configured.
 fn without_origin(head: &Parts) -> Response<PlayerBody> {
     if head.method == Method::OPTIONS {
         return cors::options(&head.headers);
@@ -652,8 +653,8 @@ fn without_origin(head: &Parts) -> Response<PlayerBody> {
     response
 }
 
-/// Refusal of a request whatever it is about: what no honest client sends (RFC 9112 sections 3.2 and 6.3), methods that a cache
-/// has no business with, and a request that has been here before (RFC 8586).
+/// Refusal of a request regardless of its target: invalid framing (RFC 9112 sections 3.2 and 6.3), methods that a cache does
+/// not support, and loops (RFC 8586).
 fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody>)> {
     let wrong = |line| Some((Refusal::BadRequest, plain(StatusCode::BAD_REQUEST, line)));
     let hosts = head.headers.get_all(header::HOST).iter().count();
@@ -663,7 +664,7 @@ fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody
     if head.version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
         return wrong("HTTP/1.0 has no Transfer-Encoding");
     }
-    // An observer may have sent it again.
+    // It may be a replay.
     let is_safe = matches!(head.method, Method::GET | Method::HEAD) && is_whole;
     if !is_safe && head.extensions.get::<Early>().is_some() {
         let line = "early data has GET and HEAD only: ask again after the handshake";

@@ -1,4 +1,4 @@
-//! Bodies: bytes in memory, slices of mapped objects, objects as they arrive.
+//! Response bodies: bytes in memory, slices of mapped objects, objects as they arrive.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,13 +25,13 @@ use crate::store::{Reader, StoredObject, View};
 
 /// Bytes handed to a connection at a time.
 const FRAME_BYTES: u64 = 256 << 10;
-/// Bytes of a file handed to a socket at a time: they are not touched, so many cost no more than few.
+/// Bytes of a file handed to a socket at a time: they are not read here, so the cost does not grow with their number.
 const FILE_FRAME_BYTES: u64 = 2 << 20;
 /// Bodies up to this are copied into the socket.
 const COPIED_BYTES: u64 = 16 << 10;
-/// Bytes whose pages are looked at together, and read together if they are not in memory.
+/// Bytes whose pages are checked together, and read together if they are not in memory.
 const WARM_BYTES: u64 = 4 << 20;
-/// Frames of an object in flight that wait for a slow player.
+/// Frames of an object in flight queued for a slow player.
 const FRAMES: usize = 2;
 
 /// One part of a body, in order.
@@ -59,12 +59,12 @@ pub(super) enum PlayerBody {
     Bytes(Option<Bytes>),
     /// Parts of an object in the cache.
     Stored(Stored),
-    /// Bytes that a task reads of an object in flight, or of a response of an origin to this player alone. `left`: `None`
-    /// while the length is not known.
+    /// Bytes that a task reads from an object in flight, or from an origin's response for this player alone. `left`:
+    /// `None` while the length is not known.
     Frames { frames: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
 }
 
-/// Parts of an object in the cache, on their way to one player.
+/// Parts of an object in the cache that are being sent to one player.
 #[derive(Debug)]
 pub(super) struct Stored {
     object: Arc<StoredObject>,
@@ -75,7 +75,7 @@ pub(super) struct Stored {
     outbox: Option<Rc<Outbox>>,
     /// Pages that are being read.
     warming: Option<JoinHandle<io::Result<()>>>,
-    /// Up to here the pages of the piece are in memory, as of a moment ago.
+    /// End of the pages of the piece that were in memory at the last check.
     warm_to: u64,
 }
 
@@ -111,7 +111,7 @@ impl PlayerBody {
         Self::Stored(Stored { object, view, pieces, left, outbox: None, warming: None, warm_to: 0 })
     }
 
-    /// Lets the socket send from files what is worth it.
+    /// Lets the socket send from files where that is faster.
     pub(super) fn send_through(&mut self, outbox: &Rc<Outbox>) {
         if let Self::Stored(stored) = self
             && stored.is_better_sent_from_file()
@@ -120,7 +120,7 @@ impl PlayerBody {
         }
     }
 
-    /// Streams `pieces` of an object in flight. A range up to `u64::MAX` goes on to the object's end, which is not known yet.
+    /// Streams `pieces` of an object in flight. A range up to `u64::MAX` extends to the object's end, which is not known yet.
     pub(super) fn flight(
         flight: Arc<Flight>,
         flights: Arc<Flights>,
@@ -139,14 +139,14 @@ impl PlayerBody {
         tokio::spawn(async move {
             if let Err(err) = stream(&flight, &flights, pieces, waits, tail, &sender, &reader).await {
                 tracing::debug!(key = %flight.key, %err, "a response was cut");
-                // The connection ends without the body's end: no player takes it for whole.
+                // The connection is closed before the end of the body, so that no player takes it for complete.
                 let _ = sender.send(Err(err)).await;
             }
         });
         Self::Frames { frames, left }
     }
 
-    /// A manifest of the cache, rewritten piece by piece as it goes out.
+    /// A manifest of the cache, rewritten in pieces while it is sent.
     pub(super) fn rewritten(object: &Arc<StoredObject>, mut rewriter: Rewriter) -> Self {
         let (view, length) = (object.view(), object.meta().length);
         let (sender, frames) = mpsc::channel(FRAMES);
@@ -172,7 +172,7 @@ impl PlayerBody {
         Self::Frames { frames, left: None }
     }
 
-    /// Body of an origin, rewritten as it comes. `first`: what has been rewritten of it already.
+    /// Body of an origin, rewritten as it arrives. `first`: the part rewritten so far.
     pub(super) fn passed_rewritten(mut reply: Reply, mut rewriter: Rewriter, first: Vec<u8>) -> Self {
         let (sender, frames) = mpsc::channel(FRAMES);
         tokio::spawn(async move {
@@ -194,7 +194,7 @@ impl PlayerBody {
         Self::Frames { frames, left: None }
     }
 
-    /// Body of an origin, of which these pieces have been read already.
+    /// Body of an origin whose first pieces have been read already.
     pub(super) fn passed_after(first: Vec<Bytes>, mut reply: Reply, left: Option<u64>) -> Self {
         let (sender, frames) = mpsc::channel(FRAMES);
         tokio::spawn(async move {
@@ -218,14 +218,14 @@ impl PlayerBody {
         Self::Frames { frames, left }
     }
 
-    /// Events for a viewer of the page, for as long as it watches.
+    /// Events for a viewer of the page, until it disconnects.
     pub(super) fn events(viewer: Viewer) -> Self {
         let (sender, frames) = mpsc::channel(FRAMES);
         tokio::spawn(viewer.watch(sender));
         Self::Frames { frames, left: None }
     }
 
-    /// Streams what an origin sends.
+    /// Streams the body of an origin.
     pub(super) fn passed(mut reply: Reply) -> Self {
         let left = reply.body().size_hint().exact();
         let (sender, frames) = mpsc::channel(FRAMES);
@@ -251,7 +251,7 @@ impl PlayerBody {
 }
 
 impl Stored {
-    /// Small bodies are copied: `sendfile` costs a second system call. The rest is better never touched.
+    /// Small bodies are copied, since `sendfile` costs a second system call. Larger ones are not read into the program.
     fn is_better_sent_from_file(&self) -> bool {
         self.left > COPIED_BYTES
     }
@@ -272,12 +272,12 @@ impl Stored {
             self.warm_to = range.end.min(range.start + WARM_BYTES);
             let now = crate::clock::now();
             if !self.object.was_warm(now) {
-                // All pages of a short object are looked at, so that its next readers need not.
+                // All pages of a short object are checked, so that its next readers need not.
                 let length = self.object.meta().length;
                 let is_short = length <= WARM_BYTES;
                 let ahead = range.start..self.warm_to;
                 if !view.is_resident(if is_short { 0..length } else { ahead.clone() }) {
-                    // The disk may take its time: other players of this core do not wait for it.
+                    // The disk may be slow: other players of this core do not wait for it.
                     let view = view.clone();
                     self.warming = Some(tokio::task::spawn_blocking(move || view.warm(ahead)));
                 } else if is_short {
@@ -310,7 +310,7 @@ impl Stored {
     }
 }
 
-/// Pushes a piece in parts: what is compressed becomes much more.
+/// Pushes a piece in parts: compressed input expands.
 fn push_all(rewriter: &mut Rewriter, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     for part in bytes.chunks(PIECE_BYTES) {
         rewriter.push(part, out).map_err(|why| io::Error::other(why.as_str()))?;
@@ -318,7 +318,7 @@ fn push_all(rewriter: &mut Rewriter, bytes: &[u8], out: &mut Vec<u8>) -> io::Res
     Ok(())
 }
 
-/// Sends what was rewritten, then the error if there was one. `None`: it is over.
+/// Sends the rewritten bytes, then the error if there was one. `None`: the response has ended.
 async fn send_rewritten(
     sender: &mpsc::Sender<io::Result<Bytes>>,
     pushed: io::Result<()>,
@@ -334,7 +334,7 @@ async fn send_rewritten(
     Some(())
 }
 
-/// Sends `pieces` as their bytes arrive. Ends quietly when the player has left.
+/// Sends `pieces` as their bytes arrive. Returns without an error when the player has left.
 async fn stream(
     flight: &Arc<Flight>,
     flights: &Flights,
@@ -344,7 +344,7 @@ async fn stream(
     sender: &mpsc::Sender<io::Result<Bytes>>,
     reader: &Reader,
 ) -> io::Result<()> {
-    // The end of what has been sent.
+    // The last bytes sent.
     let mut last = Bytes::new();
     let waits = tail.as_ref().map_or(waits, |tail| Waits { patience: tail.patience(), ..waits });
     for piece in pieces {
@@ -361,7 +361,7 @@ async fn stream(
         while offset < range.end {
             let end = range.end.min(offset + FRAME_BYTES);
             reader.is_at(offset);
-            // A player that leaves while nothing comes is noticed at once: the origin may have no other reader.
+            // Notice at once a player that leaves while no bytes arrive: the origin may have no other reader.
             let frame = tokio::select! {
                 frame = next(flight, flights, offset..end, waits, tail.is_some()) => frame,
                 () = sender.closed() => return Ok(()),
@@ -452,7 +452,7 @@ async fn next(
 }
 
 impl Waits {
-    /// From the configured patience.
+    /// Derives the times from the configured patience.
     pub(super) const fn new(patience: Duration) -> Self {
         Self { haste: super::HASTE, patience }
     }

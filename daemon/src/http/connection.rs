@@ -1,17 +1,17 @@
-//! One TCP connection, from its first byte to its last.
+//! Lifecycle of one TCP connection.
 //!
 //! ```text
-//!    ┌──────────────── it is out ─────────────────┐
+//! ┌──────────────── it is sent ─────────────────┐
 //!    ▼                                            │
-//! parked ── a plain request comes, a hit ──▶ quick reply ── nobody reads it ──▶ closed
+//! parked ── a plain request comes, a hit ──▶ quick reply ── it is not read ──▶ closed
 //!    │▲                                           
 //!    │└──────────── nothing is asked ─────────────┐
-//!    ├───── anything else comes ──────────────▶ hyper ── nobody reads a body, a head does not end ──▶ closed
+//! ├───── anything else comes ──────────────▶ hyper ── a body is not read, a head does not end ──▶ closed
 //!    └── KEEP_ALIVE ──▶ closed
 //! ```
 //!
-//! While it is parked a connection is a socket and a timer: neither hyper nor its buffers. That is what ten thousand players
-//! between two segments cost.
+//! A parked connection is a socket and a timer, without hyper and its buffers: that keeps ten thousand players between two
+//! segments cheap.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -41,22 +41,21 @@ use super::workers::Worker;
 use crate::clock;
 use crate::origin::RequestBody;
 
-/// Interval at which a connection that is not parked is looked at.
+/// Interval of checks of a connection that is not parked.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Time for a request's head.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between requests. Players ask every few seconds; those that pause may connect again.
+/// Time between requests. Players request every few seconds; after a pause they can connect again.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// A player that pauses keeps its connection for so long while there are places: between two requests, and in the middle of a
-/// body.
+/// Time for which a paused player keeps its connection while places are left: between two requests, and within a body.
 pub(super) const PAUSE: Duration = Duration::from_secs(900);
-/// Time after the end was said for a request that is on its way already. Its response says that it is the last.
+/// Time after the announced end for a request that was sent before it. Its response announces the end again.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// The same for a client that has just connected, and is about to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// Time for a TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that takes fewer bytes than this within [`SLOW_FOR`], and could have more, holds a place for nothing.
+/// A client that takes fewer bytes than this within [`SLOW_FOR`], although more are ready, is too slow for its place.
 const SLOW_BYTES: u64 = 32 << 10;
 const SLOW_FOR: Duration = Duration::from_secs(30);
 
@@ -110,19 +109,19 @@ carousel::limits! {
     }
 }
 
-/// Bytes of one stream that wait for the client's window.
+/// Bytes of one stream queued for the client's window.
 const SEND_BUFFER_BYTES: usize = 512 << 10;
 
-/// State that a connection's requests share.
+/// State shared by the requests of a connection.
 pub(super) struct Link {
     pub(super) peer: IpAddr,
-    /// Outbox of a plain connection: its socket sends files.
+    /// Outbox of a plain connection, whose socket sends files.
     pub(super) outbox: Option<Rc<Outbox>>,
-    /// Bytes read and written, as HTTP sees them.
+    /// Bytes read and written, at the level of HTTP.
     counted: Rc<Outbox>,
     /// Requests that are being answered.
     active: Cell<u32>,
-    /// A request had a body, of which hyper may not have read all when it is answered.
+    /// A request had a body, which hyper may not have read completely when the response is sent.
     pub(super) has_had_body: Cell<bool>,
     pub(super) is_tls: bool,
     /// Concurrent requests of HTTP/2 and HTTP/3.
@@ -130,8 +129,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// hyper has nothing to do and nothing in hand, so the connection can continue without it. After a request with a body that
-    /// is not certain: the rest of the body must not be taken for a request.
+    /// Whether hyper has no pending work and no buffered bytes, so that the connection can continue without it. Never after a
+    /// request with a body: the rest of the body must not be taken for a request.
     fn is_idle(&self, outbox: &Outbox) -> bool {
         self.active.get() == 0 && outbox.is_clean() && !outbox.has_begun() && !self.has_had_body.get()
     }
@@ -144,7 +143,7 @@ impl Link {
         Rc::new(Self { peer, outbox, counted, active, has_had_body, is_tls, multiplexed: None })
     }
 
-    /// A link of HTTP/2 over TLS, or of HTTP/3.
+    /// Creates the link of a connection of HTTP/2 over TLS, or of HTTP/3.
     pub(super) fn multiplexed(peer: IpAddr) -> Rc<Self> {
         Rc::new(Self {
             peer,
@@ -162,7 +161,7 @@ impl Link {
         self.active.get()
     }
 
-    /// A request was taken back before it was read.
+    /// Records a request that was cancelled before it was read.
     #[cfg(feature = "http3")]
     pub(super) fn cancels(&self) {
         if let Some(streams) = &self.multiplexed {
@@ -170,28 +169,28 @@ impl Link {
         }
     }
 
-    /// The client takes back more than it may.
+    /// Whether the client cancels more requests than it may.
     pub(super) fn is_flooded(&self) -> bool {
         self.multiplexed.as_ref().is_some_and(|it| it.is_flooded())
     }
 
-    /// A request has been read.
+    /// Records a request that has been read.
     pub(super) fn begins(&self) {
         self.active.set(self.active.get() + 1);
         self.has_read();
     }
 
-    /// A response has gone, whole or not.
+    /// Records the end of a response, complete or not.
     pub(super) fn ends(&self) {
         self.active.set(self.active.get() - 1);
-        // The bytes that came meanwhile were the request's body.
+        // The bytes received since were the request's body.
         if self.has_had_body.get() {
             self.has_read();
         }
     }
 
-    /// Whether a request says its length in two ways (RFC 9112 section 6.3). hyper takes out the one that does not count, so it
-    /// is looked for in what came.
+    /// Whether a request gives its length in two ways (RFC 9112 section 6.3). hyper removes the one that does not count, so the
+    /// received bytes are searched.
     pub(super) fn has_two_lengths(&self, fields: &http::HeaderMap) -> bool {
         let is_chunked = fields.contains_key(http::header::TRANSFER_ENCODING);
         let has_length = fields.contains_key(http::header::CONTENT_LENGTH);
@@ -203,7 +202,7 @@ impl Link {
     }
 }
 
-/// An answer: at once, or when it is there. hyper moves it about for each request, so the long way is boxed.
+/// An answer: ready, or a future. hyper moves it for each request, so the future is boxed.
 #[allow(clippy::large_enum_variant)] // boxing what is ready would cost a hit an allocation
 pub(super) enum Answer {
     Ready(Option<Response<Logged>>),
@@ -221,7 +220,7 @@ impl Future for Answer {
     }
 }
 
-/// Serves a connection until it ends, or `stop` says so and what is being answered has ended.
+/// Serves a connection until it ends, or after `stop` until the current responses have ended.
 pub(super) async fn plain(
     worker: &Rc<Worker>,
     stream: std::net::TcpStream,
@@ -234,7 +233,7 @@ pub(super) async fn plain(
     http1(worker, wire, &link, &outbox, stop).await;
 }
 
-/// Requests of one connection, as hyper hands them over.
+/// hyper's service for the requests of one connection.
 struct Requests {
     worker: Rc<Worker>,
     link: Rc<Link>,
@@ -265,7 +264,7 @@ async fn http1<W: Channel + 'static>(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
-    // Reset only when it is over: requests are many, and that is once a minute.
+    // Reset only when it expires, about once a minute, and not for each request.
     let mut timer = std::pin::pin!(tokio::time::sleep(KEEP_ALIVE));
     let mut parked_since = Instant::now();
     let mut is_last = false;
@@ -314,7 +313,7 @@ async fn http1<W: Channel + 'static>(
                 }
                 let parts = connection.into_parts();
                 wire = parts.io;
-                // Part of a head that came in this very moment.
+                // The beginning of a head that arrived in the meantime.
                 wire.put_back(&parts.read_buf);
             }
         }
@@ -322,8 +321,8 @@ async fn http1<W: Channel + 'static>(
     }
 }
 
-/// When a parked connection is looked at again: after each [`KEEP_ALIVE`], in case places become few. `None`: it has been parked for
-/// as long as it may.
+/// Time of the next check of a parked connection: after each [`KEEP_ALIVE`], in case places have become scarce. `None`: it has
+/// been parked for the maximum time.
 fn next_look(parked_since: Instant, worker: &Worker, link: &Link) -> Option<Instant> {
     let parked_for = parked_since.elapsed();
     let most = if worker.server.is_crowded(link.peer) { KEEP_ALIVE } else { PAUSE };
@@ -331,13 +330,13 @@ fn next_look(parked_since: Instant, worker: &Worker, link: &Link) -> Option<Inst
     (parked_for < most).then(|| parked_since + KEEP_ALIVE * u32::try_from(looks).unwrap_or(1))
 }
 
-/// Ends a connection that is parked. TLS says that nothing was cut off.
+/// Ends a parked connection. TLS sends a close notification, which shows that nothing was truncated.
 async fn end<W: Channel>(wire: &mut W) {
     let end = poll_fn(|cx| Pin::new(&mut *wire).poll_shutdown(cx));
     let _ = tokio::time::timeout(LOOK, end).await;
 }
 
-/// hyper on a connection. Boxed: what is parked must not keep its place.
+/// hyper on a connection. Boxed, so that a parked connection does not keep the memory for it.
 fn http1_connection<W: Channel + 'static>(
     wire: W,
     worker: &Rc<Worker>,
@@ -375,7 +374,7 @@ fn note_http1_end(worker: &Worker, link: &Link, ended: hyper::Result<()>, start:
     }
 }
 
-/// Runs `work` for as long as the client is not too slow; `None`: it was too slow, or is gone.
+/// Runs `work` unless the client becomes too slow; `None`: it was too slow, or is gone.
 async fn watched<T>(
     work: impl Future<Output = T>,
     worker: &Worker,
@@ -403,27 +402,27 @@ async fn watched<T>(
     }
 }
 
-/// State of a connection at a look.
+/// State of a connection at a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Well,
     Slow,
-    /// It has taken nothing of a body for so long.
+    /// The client has taken too little of a body for this time.
     Paused(Duration),
-    /// Nothing is asked, and nothing of a question has come.
+    /// No request is in progress, and no byte of a next one has arrived.
     Idle,
-    /// That for so long that nothing will come.
+    /// Idle for longer than [`KEEP_ALIVE`].
     Gone,
 }
 
-/// State at the last look.
+/// State at the last check.
 #[derive(Debug)]
 struct Pulse {
-    /// Bytes taken by the client when it was last seen to be well.
+    /// Bytes taken by the client at the last check that found it fast enough.
     bytes_out: u64,
     well_at: Instant,
     head_since: Option<Instant>,
-    /// Nothing has been asked since.
+    /// Time since which no request is in progress.
     idle_since: Option<Instant>,
 }
 
@@ -472,7 +471,7 @@ pub(super) async fn secure(
     let Ok(wire) = Wire::new(stream, Rc::clone(&sent)) else { return };
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(TokioIo::new(wire))).await {
         Ok(Ok(stream)) => stream,
-        // A client that connects and sends nothing (a health check) has not failed.
+        // A client that connects and sends nothing (a health check) is not a failure.
         Ok(Err(_)) if sent.bytes_in.get() == 0 => return,
         Ok(Err(err)) => return worker.refuse_handshake(peer, &format!("TLS: {err}")),
         Err(_) => return worker.refuse_handshake(peer, "TLS: timed out"),
@@ -498,7 +497,7 @@ pub(super) async fn secure(
     }
 }
 
-/// Serves HTTP/2 until the connection ends; when `stop` says so, after what `finish` leaves of it.
+/// Serves HTTP/2 until the connection ends; after `stop`, until the graceful shutdown by `finish` is complete.
 async fn http2<C: Future<Output = hyper::Result<()>>>(
     worker: &Rc<Worker>,
     link: &Rc<Link>,

@@ -1,9 +1,9 @@
-//! Cross-origin requests: preflights that the box answers itself.
+//! Cross-origin requests (CORS): preflights that the box answers itself.
 //!
-//! Scripts of any site may read what the box has (see [`super::head::allow_everyone`]); what an origin says goes before that.
-//! A preflight of a GET or HEAD is answered here, so that players of carousels need no origin: with the site's name and the
-//! fields that it asks about, since `*` does not count in requests with credentials. That lets the request be made; whether its
-//! response may be read is for the response to say. A preflight of another method is for the origin.
+//! Scripts of any site may read the objects of the box (see [`super::head::allow_everyone`]), unless an origin's response has
+//! CORS fields of its own. A preflight of a GET or HEAD is answered here, so that players of carousels need no origin: with the
+//! site's name and the fields that it asks for, since `*` is not valid in requests with credentials. That permits the request;
+//! the response decides whether it may be read. A preflight of another method goes to the origin.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -16,8 +16,9 @@ use crate::caching;
 const ALLOWED_FIELDS: &str = "*, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, If-Match, \
                               If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range";
 
-/// Lets a script that has sent credentials read a response that is the same for everybody: browsers want the site's name for
-/// that (Fetch Standard, CORS check). Nothing is given away, since the request without credentials has the same response.
+/// Lets a script that has sent credentials read a response that is the same for all clients: browsers require the site's
+/// name for that (Fetch Standard, CORS check). Nothing is disclosed, since the request without credentials has the same
+/// response.
 pub(super) fn allow_credentials(response: &mut HeaderMap, request: &HeaderMap) {
     let Some(site) = request.get(header::ORIGIN) else { return };
     if [header::COOKIE, header::AUTHORIZATION].iter().any(|name| request.contains_key(name)) {
@@ -27,7 +28,7 @@ pub(super) fn allow_credentials(response: &mut HeaderMap, request: &HeaderMap) {
     }
 }
 
-/// Whether an OPTIONS request asks whether a method may be used that only the origin knows.
+/// Whether an OPTIONS request is a preflight for a method that only the origin supports.
 pub(super) fn is_preflight_for_origin(request: &HeaderMap) -> bool {
     let asked = request.get(header::ACCESS_CONTROL_REQUEST_METHOD).map(HeaderValue::as_bytes);
     asked.is_some_and(|method| method != b"GET" && method != b"HEAD")

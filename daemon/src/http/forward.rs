@@ -1,4 +1,4 @@
-//! Requests that are passed to an origin past the cache, and responses that are for one player alone.
+//! Requests that bypass the cache, and responses for one player alone.
 
 use carousel::name::ObjectKey;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -20,7 +20,7 @@ use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
 use crate::store::{EvictReason, variants_of};
 
 impl Asked<'_> {
-    /// Question to an origin for this player alone: without a body, and without following redirects.
+    /// Request to an origin for this player alone: without a body, and without following redirects.
     pub(super) fn question(&self) -> Question {
         Question {
             method: self.head.method.clone(),
@@ -34,7 +34,7 @@ impl Asked<'_> {
 }
 
 impl HttpServer {
-    /// Asks the origin for the head alone.
+    /// Requests only the head from the origin.
     pub(super) async fn pass(&self, asked: &Asked<'_>, url: &str) -> Result<Found, Missing> {
         let follows_redirects = asked.target.route().is_some_and(|it| it.redirects == Redirects::Follow);
         let question = Question { follows_redirects, ..asked.question() };
@@ -42,13 +42,13 @@ impl HttpServer {
         Ok(Found::Passed(Box::new(passed)))
     }
 
-    /// Hands a request on that is no GET: it changes something, so what is held of its target is forgotten when it succeeds
-    /// (RFC 9111 section 4.4).
+    /// Forwards a request with an unsafe method. If it succeeds, stored responses of its target are invalidated (RFC 9111
+    /// section 4.4).
     pub(super) async fn forward(&self, asked: &Asked<'_>, body: RequestBody) -> Option<Response<PlayerBody>> {
         let url = self.origins.url_for_unsafe(&asked.target.full).filter(|_| self.config.read_through)?;
         let url = asked.target.as_spelled(url);
         let mut question = Question { body, ..asked.question() };
-        // Conditions of these methods are the origin's to judge.
+        // Conditions of these methods are evaluated by the origin.
         for name in
             [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::CONTENT_LENGTH]
         {
@@ -79,20 +79,20 @@ impl HttpServer {
             path.split('?').next().and_then(|it| it.rsplit_once('/')).map_or("", |(folder, _)| folder);
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             let Some(target) = caching::text(response, name) else { continue };
-            // As the origin names it: behind a route its own host is not ours, but its paths are.
+            // In the origin's terms: behind a route its host differs from ours, its paths do not.
             let absolute = match target.split_once("://") {
                 Some((_, rest)) => rest.to_owned(),
                 None if target.starts_with('/') => format!("{host}{target}"),
                 None => format!("{host}/{folder}/{target}"),
             };
-            // Only its own: a client must not empty another's cache.
+            // Only of the same host: a client must not invalidate another site's objects.
             targets.extend(
                 ObjectKey::from_kept(&absolute).ok().filter(|it| it.as_str().split('/').next() == Some(host)),
             );
         }
         for target in targets {
             self.shared.store.remove_all(&target, EvictReason::Purged);
-            // A request in flight was sent before.
+            // A fetch in progress was requested before.
             for variant in variants_of(&target) {
                 let flight = self.shared.flights.get(variant.as_str()).filter(|it| it.sent.is_some());
                 if let Some(flight) = flight {
@@ -102,7 +102,8 @@ impl HttpServer {
         }
     }
 
-    /// A response for one player as it comes; of a manifest, with its URLs mapped. Also returns the result of the mapping.
+    /// Passes on a response for one player as it arrives; URLs in a manifest are mapped. Also returns the result of the
+    /// mapping.
     pub(super) async fn handed_on(
         &self,
         passed: Passed,
@@ -113,12 +114,12 @@ impl HttpServer {
         let key = asked.key.as_str();
         let is_part = passed.reply.status == StatusCode::PARTIAL_CONTENT;
         let is_answer = is_part || passed.reply.status == StatusCode::OK;
-        // The map is made for manifests alone: most responses are segments.
+        // The map is built only for manifests: most responses are segments.
         let may_be_manifest = is_answer && manifest::may_be(key, content_type);
         let map = may_be_manifest.then(|| self.manifest_map(asked)).filter(|it| !it.is_empty());
         let Some(map) = map else { return (handed_on(passed), None) };
         let is_surely = manifest::is_named(key, content_type);
-        // A range that is the whole of it is rewritten as the whole.
+        // A range that covers the complete object is rewritten like it.
         if is_part && !is_whole_range(&passed.headers) {
             return not_rewritten(passed, is_surely.then_some(Rewriting::Partial));
         }
@@ -131,7 +132,7 @@ impl HttpServer {
         };
         let Passed { mut headers, mut reply, .. } = passed;
         let left = reply.body().size_hint().exact();
-        // Until it is known what it is.
+        // Buffer until the format is recognised.
         let (mut first, mut out) = (Vec::new(), Vec::new());
         while rewriter.is_manifest().is_none() {
             let piece = match reply.next().await {
@@ -148,7 +149,7 @@ impl HttpServer {
             };
             first.extend(piece);
             if pushed.is_err() || (is_end && rewriter.is_manifest() != Some(true)) {
-                // A body that cannot be decoded is passed on as it came.
+                // A body that cannot be decoded is passed on unchanged.
                 let status = reply.status;
                 let why = pushed.err().filter(|_| is_surely);
                 let headers = with_traces(headers, why);
@@ -184,7 +185,7 @@ impl HttpServer {
         urls::map_fields(fields, asked.target, url.as_deref(), asked.routes, &self.origins.stand_ins());
     }
 
-    /// Map of URLs in a manifest that is asked for so.
+    /// Map of URLs for a manifest requested by `asked`.
     pub(super) fn manifest_map(&self, asked: &Asked<'_>) -> UrlMap {
         let steering = self.config.steering.as_ref().map(|it| {
             let manifest = asked.key.as_str().split('?').next().unwrap_or_default();
@@ -194,7 +195,7 @@ impl HttpServer {
             let url = Client::of(named, asked.is_tls).map(|it| it.url(&path));
             (url.unwrap_or(path), it.cdn.clone())
         });
-        // A player that was sent here stays in its session.
+        // A player sent here by a rendezvous service stays in its session.
         let own = asked.elsewhere.and_then(|_| asked.target.route());
         let routes = self.origins.routes();
         let mapped = || routes.iter().filter(|route| own.is_none() && route.rewrite).chain(own);
@@ -222,7 +223,7 @@ fn not_rewritten(passed: Passed, why: Option<Rewriting>) -> (Response<PlayerBody
     (head::response(status, with_traces(headers, why), PlayerBody::passed(reply)), why)
 }
 
-/// Fields of a response that was not kept, with those of its way.
+/// Fields of a response that was not stored, with `Via` and `Cache-Status`.
 fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>) -> HeaderMap {
     headers.append(header::VIA, HeaderValue::from_static(head::VIA));
     let detail = rewriting.map_or("", Rewriting::detail);
@@ -233,7 +234,7 @@ fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>) -> HeaderMa
     headers
 }
 
-/// A response that is not shared is passed on as it comes.
+/// Passes on a response that is not shared, as it arrives.
 fn handed_on(passed: Passed) -> Response<PlayerBody> {
     let Passed { headers, reply, .. } = passed;
     let status = reply.status;

@@ -1,4 +1,4 @@
-//! Heads of responses, as far as they are the same for everybody who gets the object: made once, and kept by [`super::hot`].
+//! Heads of responses: the part that is the same for all clients, made once and kept by [`super::hot`].
 
 use carousel::time::WallTime;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -16,27 +16,27 @@ pub(super) const VIA: &str = "1.1 skycache";
 
 const CACHE_STATUS: &str = "cache-status";
 
-/// A response's head but for what depends on the request and the moment.
+/// A response's head without the parts that depend on the request and the time.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    /// Every field but `Content-Length` and `Content-Range`; `Age` and `Cache-Status` as of the last [`Head::stamp`].
+    /// All fields except `Content-Length` and `Content-Range`; `Age` and `Cache-Status` as of the last [`Head::stamp`].
     pub(super) fields: HeaderMap,
     pub(super) validators: Validators,
-    /// Bytes of the object; `None`: known at its end.
+    /// Length of the object in bytes; `None`: not known before its end.
     pub(super) length: Option<u64>,
-    /// Time from which its age counts, and its age then. `None`: it is on its way.
+    /// Time of its arrival, and its age then. `None`: it is still arriving.
     pub(super) since: Option<(WallTime, u32)>,
     pub(super) expires: Option<WallTime>,
-    /// Statements of the caches before this one about how they handled the request.
+    /// Members of `Cache-Status` from the caches before this one.
     pub(super) upstream: Vec<HeaderValue>,
     /// Part of the boundary of `multipart/byteranges`.
     pub(super) boundary: String,
-    /// The origin says nothing about scripts of other sites.
+    /// The origin's response has no CORS fields.
     pub(super) is_open: bool,
 }
 
-/// Field that names query parameters that do not matter, for caches between us and the player.
+/// Field that lists query parameters that do not distinguish responses, for caches between the box and the player.
 const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
 /// The strong validator of bytes with this digest.
@@ -44,7 +44,7 @@ pub(super) fn etag(digest: &carousel::digest::Digest) -> String {
     format!("\"{}\"", &digest.to_hex()[..32])
 }
 
-/// Sets a field, if the value is one.
+/// Sets a field if the value is valid.
 pub(super) fn put(fields: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         fields.insert(name, value);
@@ -58,7 +58,7 @@ impl Head {
         let mut fields = meta.fields();
         if meta.response.is_none() {
             put(&mut fields, header::ETAG, &etag(&meta.digest));
-            // Nothing older is known of what came over the air. Players set their clocks by `Date`.
+            // Reception is the earliest known time of an object from the link. Players set their clocks by `Date`.
             if let Some(received) = clock::date_of(meta.received_at) {
                 put(&mut fields, header::LAST_MODIFIED, &caching::write_date(received));
                 put(&mut fields, header::DATE, &caching::write_date(received));
@@ -87,7 +87,7 @@ impl Head {
             .sent
             .as_ref()
             .map_or_else(|| (HeaderMap::new(), 200), |sent| (sent.response.fields(), sent.response.status));
-        // The FDT may have the digest of an object of a carousel.
+        // The FDT may give the digest of a carousel object.
         let digest = flight.carried().filter(|_| flight.is_identity);
         let digest = digest.and_then(|it| it.file.content_digest.or(it.file.repr_digest));
         if let Some(digest) = &digest {
@@ -107,7 +107,7 @@ impl Head {
         .with_ranges()
     }
 
-    /// Head of signalling, which is kept in memory.
+    /// Head of a signalling document, which is kept in memory.
     pub(super) fn of_document(document: &Document) -> Self {
         let mut fields = HeaderMap::new();
         let digest = carousel::digest::Digest::of(&document.bytes);
@@ -143,8 +143,8 @@ impl Head {
         }
     }
 
-    /// A byte range that is an object of its own (`carousel::query`) is a part of what the player asked for. What
-    /// validates the part does not validate that, and its length is not known.
+    /// Adapts the head of a byte range that is an object of its own (`carousel::query`). It is a part of the requested
+    /// file: its validators do not apply to the file, whose length is unknown.
     fn of_its_range(mut self, key: &str) -> Self {
         let range = carousel::query::range_of_name(key).map(|(_, range)| range);
         let range = range.filter(|it| self.length.is_none_or(|length| length == it.end - it.start));
@@ -162,7 +162,7 @@ impl Head {
         self
     }
 
-    /// Says that parts of it can be asked for, if they can; and says no type of nothing.
+    /// Adds `Accept-Ranges` if ranges are possible, and removes the type of an empty response.
     fn with_ranges(mut self) -> Self {
         if self.has_ranges() {
             self.fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -173,18 +173,18 @@ impl Head {
         self
     }
 
-    /// Whether parts of it can be asked for.
+    /// Whether ranges of it can be requested.
     pub(super) fn has_ranges(&self) -> bool {
         self.status == StatusCode::OK
             && self.length.is_some()
             && !self.fields.contains_key(header::CONTENT_RANGE)
     }
 
-    /// Brings `Age` and `Cache-Status` up to date. `how` is what stands after `skycache; `.
+    /// Updates `Age` and `Cache-Status`. `how` is the part after `skycache; `.
     pub(super) fn stamp(&mut self, how: &str) {
         if let Some((since, initial_age_s)) = self.since {
             let age_s = (clock::age_ms(since) / 1000).saturating_add(i64::from(initial_age_s));
-            // A response that comes from its origin just now has none.
+            // A response that has just come from its origin has no age.
             if age_s > 0 || how.starts_with("hit") {
                 self.fields.insert(header::AGE, HeaderValue::from(age_s));
             }
@@ -215,7 +215,7 @@ impl Head {
     }
 }
 
-/// Fields as they stand on the wire.
+/// Writes fields in wire format.
 pub(super) fn write_lines(out: &mut Vec<u8>, fields: &HeaderMap) {
     for (name, value) in fields {
         out.extend_from_slice(name.as_str().as_bytes());
@@ -225,7 +225,7 @@ pub(super) fn write_lines(out: &mut Vec<u8>, fields: &HeaderMap) {
     }
 }
 
-/// Directives for a player about an object that came over the air.
+/// `Cache-Control` of an object from the link.
 fn cache_control(object: &StoredObject) -> String {
     let meta = object.meta();
     if let Some(live) = object.live() {
@@ -236,19 +236,19 @@ fn cache_control(object: &StoredObject) -> String {
     }
     let path = meta.key.as_str().split('?').next().unwrap_or_default().to_ascii_lowercase();
     match meta.expires {
-        // Counted from when it came: `Age` takes off what has passed since.
+        // Relative to its arrival: `Age` accounts for the time since.
         Some(expires) => match (expires.unix_ms() - meta.received_at.unix_ms()) / 1000 {
             seconds @ 1.. => format!("max-age={seconds}"),
             _ => "no-cache".to_owned(),
         },
-        // A manifest may change with the next turn of the carousel.
+        // A manifest may change with the next cycle of the carousel.
         None if path.ends_with(".m3u8") || path.ends_with(".mpd") => "no-cache".to_owned(),
         None => "max-age=3600".to_owned(),
     }
 }
 
-/// Adds what players in browsers need to read anything at all (hls.js, dash.js, Shaka); what an origin says goes before it.
-/// False: it has said something.
+/// Adds the CORS fields that players in browsers need (hls.js, dash.js, Shaka). False: the origin's response has its own,
+/// which take precedence.
 pub(super) fn allow_everyone(fields: &mut HeaderMap) -> bool {
     const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     let is_for_few = fields.get(POLICY).is_some_and(|it| it != "cross-origin");
@@ -270,7 +270,7 @@ pub(super) fn allow_everyone(fields: &mut HeaderMap) -> bool {
     true
 }
 
-/// An empty response with these fields.
+/// A response with this status, fields and body.
 pub(super) fn response<B>(status: StatusCode, fields: HeaderMap, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = status;

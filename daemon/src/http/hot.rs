@@ -1,8 +1,8 @@
-//! Responses of a worker's last seconds: the object, its head, and the body if it is small. For [`LIFETIME`] a hit takes no
-//! lock and makes no system call but the send.
+//! A worker's memory of recent responses: the object, its head, and the body if it is small. For [`LIFETIME`] a hit takes
+//! no lock and makes no system call but the send.
 //!
-//! An object that has left the index is never served from here ([`StoredObject::is_current`]); one that is stale neither. Nothing
-//! is served by routes that were taken over since: another configuration may guard what this one gave to everybody.
+//! Objects that have left the index ([`StoredObject::is_current`]) or are stale are not served from here. A reload of the routes
+//! clears the memory: the new configuration may restrict access to objects that were open before.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -21,8 +21,8 @@ use super::target;
 use crate::clock;
 use crate::store::StoredObject;
 
-/// Time for which an object is served without asking the cache, which counts its use and looks whether its file is as it was.
-/// Purging, banning and replacing are seen at once all the same.
+/// Time for which an object is served without a lookup in the store, which counts its use and checks its file. Purges, bans
+/// and replacements still take effect at once.
 const LIFETIME: Duration = Duration::from_secs(5);
 
 carousel::limits! {
@@ -43,7 +43,7 @@ carousel::limits! {
     }
 }
 
-/// Bodies up to this are remembered too.
+/// Bodies up to this length are remembered as well.
 const SMALL_BYTES: u64 = 16 << 10;
 
 /// One remembered object.
@@ -54,9 +54,9 @@ struct Entry {
     body: Option<Bytes>,
     route: usize,
     until: Instant,
-    /// The second since 1970 of the head's stamp.
+    /// Time of the head's last stamp, in seconds since 1970.
     stamped_s: i64,
-    /// The head's lines as of then, for [`super::quick`].
+    /// The head's lines at that time, for [`super::quick`].
     lines: Vec<u8>,
 }
 
@@ -65,12 +65,12 @@ struct Entry {
 pub(super) struct Remembered<'a> {
     pub(super) object: &'a Arc<StoredObject>,
     pub(super) head: Head,
-    /// If it is not the object's own.
+    /// The body, if it differs from the object's bytes.
     pub(super) body: Option<Bytes>,
     pub(super) route: usize,
 }
 
-/// A hit: the head of its response, and what to send after it.
+/// A hit: the head of its response, and the content to send.
 #[derive(Debug)]
 pub(super) struct Hit {
     pub(super) status: StatusCode,
@@ -81,7 +81,7 @@ pub(super) struct Hit {
     pub(super) route: usize,
 }
 
-/// A hit whose head is written.
+/// A hit with its head in wire format.
 #[derive(Debug)]
 pub(super) struct QuickHit {
     pub(super) status: StatusCode,
@@ -96,12 +96,12 @@ pub(super) struct Hot {
     entries: HashMap<Box<str>, Entry>,
     bytes: usize,
     name: String,
-    /// The routes that entries were made under ([`crate::origin::Origins::generation`]).
+    /// Generation of the routes that entries were made under ([`crate::origin::Origins::generation`]).
     generation: u64,
 }
 
 impl Hot {
-    /// Entries of other routes are forgotten.
+    /// Clears the memory if the routes have changed since.
     pub(super) fn under(&mut self, generation: u64) -> &mut Self {
         if self.generation != generation {
             self.entries.clear();
@@ -111,7 +111,7 @@ impl Hot {
         self
     }
 
-    /// The response to a GET, if what it means was looked up a moment ago.
+    /// The response to a GET whose target was looked up recently.
     pub(super) fn get(&mut self, uri: &Uri, request: &HeaderMap, now: Instant) -> Option<Hit> {
         write_name(&mut self.name, uri, request);
         let (entry, object) = self.entry(now)?;
@@ -119,7 +119,7 @@ impl Hot {
         Some(Hit { status, fields, send, object, body: entry.body.clone(), route: entry.route })
     }
 
-    /// The same for a request that is plain, and needs no fields but lines.
+    /// As [`Self::get`], for a plain request, which is answered with prepared lines.
     pub(super) fn quick(&mut self, asked: &Plain<'_>, now: Instant) -> Option<QuickHit> {
         name_of(&mut self.name, asked.takes_gzip, asked.host, asked.target);
         let (entry, object) = self.entry(now)?;
@@ -132,7 +132,7 @@ impl Hot {
         Some(QuickHit { status, head, body, route: entry.route })
     }
 
-    /// Entry of the name just written, brought up to date.
+    /// The entry of the name just written, with a current stamp.
     fn entry(&mut self, now: Instant) -> Option<(&Entry, Arc<StoredObject>)> {
         let entry = self.entries.get_mut(self.name.as_str()).filter(|entry| now < entry.until)?;
         let object = entry.object.upgrade().filter(|object| object.is_current())?;
@@ -145,7 +145,7 @@ impl Hot {
         Some((entry, object))
     }
 
-    /// Remembers what the cache has said to a GET.
+    /// Remembers the response of the cache to a GET.
     pub(super) fn put(&mut self, uri: &Uri, request: &HeaderMap, remembered: Remembered<'_>) {
         let Remembered { object, head, body, route } = remembered;
         let now = clock::now();
@@ -177,7 +177,7 @@ impl Hot {
         }
     }
 
-    /// Forgets what is over; everything, if that is not much.
+    /// Removes expired entries; clears the memory if it is still more than half full.
     fn forget(&mut self, now: Instant) {
         self.entries.retain(|_, entry| now < entry.until);
         if self.entries.len() > MAX_OBJECTS / 2 {
@@ -191,7 +191,7 @@ impl Hot {
     }
 }
 
-/// Writes the name that decides which object a request means, and in which form it gets it.
+/// Writes the lookup key of a request: everything that decides its object and the form in which it is sent.
 fn write_name(name: &mut String, uri: &Uri, request: &HeaderMap) {
     let host = target::authority(uri, request).unwrap_or("");
     name_of(name, takes_gzip(request), host, uri.path_and_query().map_or("/", |it| it.as_str()));

@@ -1,4 +1,4 @@
-//! Objects in flight: served as their bytes arrive, or by a fetch of the range that is asked for.
+//! Responses from objects in flight: as their bytes arrive, or by a separate fetch of the requested range.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,27 +22,26 @@ use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome as Ended};
 use crate::origin::{OriginError, Question, SpanResult};
 
-/// A range of what is being filled is fetched on its own when it is so many bytes ahead, and the fill does not reach it within
-/// so many milliseconds at its present rate.
+/// Distance in bytes and in milliseconds at the fill's present rate: a range further ahead than both is fetched separately.
 const FAR_BYTES: u64 = 2 << 20;
 const FAR_MS: u64 = 1500;
 
-/// Offset that is waited for where nothing is sent before an object has ended.
+/// Offset to wait for where nothing is sent before the object has ended.
 const LAST_BYTE: u64 = u64::MAX;
 
 /// End of a wait for bytes of an object in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waited {
-    /// They are there, or the object has ended.
+    /// The bytes have arrived, or the object has ended.
     There,
-    /// Not after all the time that a player is kept waiting.
+    /// They did not arrive within the player's patience.
     InVain,
-    /// Not after half the duration of a live object: it is time to ask an origin, and they may still come.
+    /// They did not arrive within half the duration of a live object: time to ask an origin, while they may still arrive.
     Turned,
 }
 
 impl HttpServer {
-    /// Serves what is on its way as soon as its first byte asked for is there.
+    /// Serves an object in flight as soon as its first requested byte has arrived.
     pub(super) async fn flight(
         self: &Arc<Self>,
         flight: Arc<Flight>,
@@ -64,7 +63,7 @@ impl HttpServer {
         let map = self.map_of_flight(&flight, &head, asked).await;
         let (status, fields, send) = head.respond(method, request);
         let first = match &send {
-            // What has an encoding on the air, or URLs to map, is made of the whole.
+            // A content encoding on the link, or URLs to map, need the complete object.
             _ if !flight.is_identity || map.is_some() || self.is_sent_whole(&flight) => LAST_BYTE,
             Send::Nothing => {
                 return Ok(Outcome::Response(head::response(status, fields, PlayerBody::empty())));
@@ -77,15 +76,15 @@ impl HttpServer {
                 first_byte(pieces)
             }
         };
-        // A request that waits for the first byte counts as a reader: the fetch continues.
+        // A request that waits for the first byte counts as a reader, so that the fetch continues.
         let _reader = (first != LAST_BYTE).then(|| flight.partial().reader(first));
-        // Nothing to wait for, of nothing; an object of a carousel is nothing only when that is verified.
+        // An empty object of an origin needs no wait; a carousel object counts as empty only after verification.
         let is_empty = flight.length == Some(0) && flight.sent.is_some();
         if !is_empty && let Some(instead) = self.wait_or_ask(&flight, first, asked).await {
             return instead;
         }
         match flight.outcome() {
-            // Another has asked for it, and was refused or cut: the next look asks for this player.
+            // Another request's fetch of this range was refused or cut: look up again, and fetch it for this player.
             None if !is_empty && flight.is_given_up(first) => return Err(Missing::Again),
             None => {}
             Some(outcome) => {
@@ -104,13 +103,13 @@ impl HttpServer {
         Ok(Outcome::Response(head::response(status, fields, self.flight_body(flight, pieces, asked))))
     }
 
-    /// The bytes of an object as they arrive, and what follows if the carousel breaks off.
+    /// The bytes of an object as they arrive, continued from the origin if the carousel breaks off.
     fn flight_body(&self, flight: Arc<Flight>, pieces: Vec<Piece>, asked: &Asked<'_>) -> PlayerBody {
         let tail = self.tail(&flight, asked);
         PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits, tail)
     }
 
-    /// Map of the URLs in what is on its way, if that is a manifest and has any to map.
+    /// URL map for an object in flight, if it is a manifest and the map is not empty.
     async fn map_of_flight(
         self: &Arc<Self>,
         flight: &Arc<Flight>,
@@ -119,7 +118,7 @@ impl HttpServer {
     ) -> Option<UrlMap> {
         let (key, content_type) = (flight.key.as_str(), caching::text(&head.fields, header::CONTENT_TYPE));
         let is_named = manifest::is_named(key, content_type);
-        // The map is made for manifests alone: most objects are segments.
+        // The map is built only for manifests: most objects are segments.
         if !is_named && !manifest::may_be(key, content_type) {
             return None;
         }
@@ -127,7 +126,8 @@ impl HttpServer {
         (!map.is_empty() && (is_named || self.begins_as_manifest(flight).await)).then_some(map)
     }
 
-    /// Has the origin send these pieces of what is fetched in parts. `Some`: the response, where they come otherwise or not at all.
+    /// Requests these pieces of an object that is fetched in ranges. `Some`: the final response, if they cannot be served from
+    /// the flight.
     async fn want_pieces(
         &self,
         flight: &Arc<Flight>,
@@ -153,7 +153,7 @@ impl HttpServer {
         None
     }
 
-    /// Waits for a byte. `Some`: the response, where it does not come in time.
+    /// Waits for a byte. `Some`: the response to send if it does not arrive in time.
     async fn wait_or_ask(
         &self,
         flight: &Arc<Flight>,
@@ -165,13 +165,14 @@ impl HttpServer {
             return None;
         }
         match self.of_the_origin_instead(asked).await {
-            // The origin is away, or does not have it: symbols of the link may still bring it.
+            // The origin is unavailable or does not have it; the link may still bring it.
             Err(Missing::NotInTime) if waited == Waited::Turned && self.wait(flight, offset).await => None,
             instead => Some(instead),
         }
     }
 
-    /// Whether the rest of an object does not come, from nowhere: a response would begin and be cut. Of ranges what is there is served.
+    /// Whether no source brings the rest of an object, so that a response would be cut. Ranges that have arrived are still
+    /// served.
     fn is_broken_off(&self, flight: &Flight, asked: &Asked<'_>) -> bool {
         let is_over = flight.time_to_give_up(clock::now()) == Some(Duration::ZERO);
         is_over
@@ -179,15 +180,15 @@ impl HttpServer {
             && self.other_source(asked).is_none_or(|url| self.filler.is_left_alone(&url))
     }
 
-    /// Whether nothing of an object is sent before all of it is there: a version of a live manifest may prove older than the one held,
-    /// and a partial segment is sent when all of it can be (HLS second edition, section 6.2.6).
+    /// Whether an object is sent only when it is complete: a version of a live manifest may turn out to be older than the one
+    /// held, and a partial segment is sent only in one piece (HLS second edition, section 6.2.6).
     fn is_sent_whole(&self, flight: &Flight) -> bool {
         let manifests = &self.shared.manifests;
         manifests.facts(&flight.key).is_some_and(|it| it.is_live)
             || (flight.is_carried() && manifests.is_part(&flight.key))
     }
 
-    /// The range that is wanted of an object whose length is not known yet, if it is one that can be answered.
+    /// The requested range of an object of unknown length, if it can be answered.
     fn range_of_growing(&self, flight: &Flight, head: &Head, asked: &Asked<'_>) -> Option<Range<u64>> {
         let request = &asked.head.headers;
         let is_growing = flight.length.is_none() && flight.is_carried() && flight.is_identity;
@@ -197,8 +198,8 @@ impl HttpServer {
         range::growing(request.get(header::RANGE)?.to_str().ok()?)
     }
 
-    /// A range of an object that grows: when all of it is there (HLS second edition, section 6.2.6), or as it comes if it
-    /// extends to the object's end (RFC 8673 section 2).
+    /// Serves a range of a growing object: when it is complete (HLS second edition, section 6.2.6), or as it arrives if
+    /// it extends to the object's end (RFC 8673 section 2).
     async fn growing(
         self: &Arc<Self>,
         flight: Arc<Flight>,
@@ -221,8 +222,8 @@ impl HttpServer {
         Ok(Outcome::Response(head::response(StatusCode::PARTIAL_CONTENT, fields, body)))
     }
 
-    /// As [`Self::wait`]; for a live object that an origin may have too for no longer than half its duration: the link has lost
-    /// a part of it, or it is no longer sent.
+    /// As [`Self::wait`], but at most half the duration of a live object that an origin may have as well: by then the link has
+    /// lost a part of it, or no longer sends it.
     async fn wait_or_turn(&self, flight: &Arc<Flight>, offset: u64, asked: &Asked<'_>) -> Waited {
         let target_ms = self.shared.manifests.live_target_ms(&flight.key);
         let target_ms = target_ms.filter(|_| flight.is_carried() && self.other_source(asked).is_some());
@@ -239,7 +240,7 @@ impl HttpServer {
         }
     }
 
-    /// Where the rest of a live segment comes from, if the carousel breaks it off.
+    /// Source of the rest of a live segment, if the carousel breaks it off.
     fn tail(&self, flight: &Flight, asked: &Asked<'_>) -> Option<Tail> {
         let is_growing = flight.is_carried() && flight.is_identity && flight.length.is_none();
         let url = self.other_source(asked).filter(|_| is_growing && asked.head.method == Method::GET)?;
@@ -248,14 +249,14 @@ impl HttpServer {
         Some(Tail::new(Arc::clone(&self.filler), url, question.headers, target_ms, Arc::clone(&self.tails)))
     }
 
-    /// URL at an origin of an object that the carousel does not bring in time.
+    /// URL at an origin of an object that the carousel does not deliver in time.
     fn other_source(&self, asked: &Asked<'_>) -> Option<String> {
         let may_ask = self.config.read_through && matches!(asked.head.method, Method::GET | Method::HEAD);
         asked.url(&self.origins).filter(|_| may_ask)
     }
 
-    /// Bytes of an origin of an object that the carousel does not bring in time, for this player alone: what has come of the
-    /// object stays where it is.
+    /// Serves an object that the carousel does not deliver in time from an origin, for this player alone; the flight is left
+    /// unchanged.
     async fn of_the_origin_instead(&self, asked: &Asked<'_>) -> Result<Outcome, Missing> {
         let url = self.other_source(asked).ok_or(Missing::NotInTime)?;
         let mut question = Question { follows_redirects: true, ..asked.question() };
@@ -270,7 +271,7 @@ impl HttpServer {
         Ok(Outcome::Passed(response, rewriting))
     }
 
-    /// Whether the byte at `offset` of what an origin sends from its beginning is far from coming.
+    /// Whether a fill is still far from the byte at `offset`: see [`FAR_BYTES`].
     fn is_far_behind(&self, flight: &Flight, offset: u64) -> bool {
         let Some(sent) = flight.sent.as_ref().filter(|_| flight.spans().is_none()) else { return false };
         let (received, missing) = (flight.received_bytes(), offset.saturating_sub(flight.received_bytes()));
@@ -279,7 +280,7 @@ impl HttpServer {
         missing > FAR_BYTES && missing > rate_bytes_per_ms.saturating_mul(FAR_MS)
     }
 
-    /// A range that is fetched for one player, since what is being filled reaches it too late.
+    /// Fetches a range for one player, since the fill would reach it too late.
     async fn range_of_its_own(
         &self,
         asked: &Asked<'_>,
@@ -297,7 +298,7 @@ impl HttpServer {
         Ok(Outcome::Passed(response, rewriting))
     }
 
-    /// Whether the first bytes of what is on its way are those of a manifest.
+    /// Whether the first bytes of an object in flight are those of a manifest.
     async fn begins_as_manifest(self: &Arc<Self>, flight: &Arc<Flight>) -> bool {
         let wanted = flight.length.map_or(SNIFF_BYTES as u64, |length| length.min(SNIFF_BYTES as u64));
         if wanted == 0 || !self.wait(flight, 0).await {
@@ -308,7 +309,7 @@ impl HttpServer {
         read.ok().and_then(Result::ok).is_some_and(|bytes| manifest::begins(&bytes))
     }
 
-    /// Waits for the byte at `offset`, asking for repair when it does not come at once.
+    /// Waits for the byte at `offset`, and requests repair when it does not arrive at once.
     async fn wait(&self, flight: &Arc<Flight>, offset: u64) -> bool {
         if flight.sent.is_some() {
             return flight.wait_for(offset, super::ORIGIN_PATIENCE).await;
@@ -330,7 +331,7 @@ fn first_byte(pieces: &[Piece]) -> u64 {
     starts.next().unwrap_or(0)
 }
 
-/// A manifest of an origin that is not kept, `length` bytes long, with its URLs mapped.
+/// An origin's manifest of `length` bytes that is not stored, with its URLs mapped.
 async fn rewritten(
     flight: &Arc<Flight>,
     length: u64,
@@ -347,7 +348,7 @@ async fn rewritten(
     Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting))
 }
 
-/// Response about an object that has ended so; `None`: the bytes that have come.
+/// Response after this end of a flight; `None`: serve the bytes that have arrived.
 fn ended(outcome: &Ended, how: &'static str) -> Option<Result<Outcome, Missing>> {
     Some(match outcome {
         Ended::Complete(object) => Ok(Outcome::Stored(Arc::clone(object), how)),

@@ -1,4 +1,4 @@
-//! Reports of players (CMCD), with their requests and by POSTs of their own, handed on to [`crate::qoe`].
+//! Reports of players (CMCD), in their requests and in POSTs of events, passed to [`crate::qoe`].
 
 use std::time::Instant;
 
@@ -19,10 +19,10 @@ use crate::qoe::{Incoming, MAX_EVENTS_BYTES, Measured, QoeLoss, cmcd};
 
 /// Path to which players post events.
 pub(super) const EVENTS_PATH: &str = "/-/cmcd";
-/// When to try again if the disk is slow, in seconds.
+/// `Retry-After` in seconds if the disk is slow.
 const RETRY_AFTER_S: u32 = 5;
 
-/// Common Media Client Data as the player has sent it, from the query or the fields.
+/// Common Media Client Data of a request, from the query or the fields.
 pub(super) fn report_of(words: &Words<'_>) -> Option<String> {
     let query = words.target.split_once('?').map_or("", |(_, query)| query);
     if let Some(report) = cmcd::of_query(query) {
@@ -33,7 +33,7 @@ pub(super) fn report_of(words: &Words<'_>) -> Option<String> {
 }
 
 impl HttpServer {
-    /// Hands on what a request has said of its player, now that its response has ended.
+    /// Passes on the CMCD of a request after its response has ended.
     pub(super) fn measure(&self, record: &Record, sent: u64) {
         let Some(qoe) = &self.shared.qoe else { return };
         record.request.read(|words| {
@@ -60,14 +60,14 @@ impl HttpServer {
         });
     }
 
-    /// Whether a request is one of events, or asks whether it may be.
+    /// Whether a request posts events, or is a preflight for that.
     pub(super) fn is_of_events(&self, head: &Parts) -> bool {
         self.shared.qoe.is_some()
             && head.uri.path() == EVENTS_PATH
             && matches!(head.method, Method::POST | Method::OPTIONS)
     }
 
-    /// Takes events.
+    /// Receives events.
     pub(super) async fn events(&self, head: &Parts, body: RequestBody) -> Response<PlayerBody> {
         let mut response = self.take_events(head, body).await;
         let fields = response.headers_mut();

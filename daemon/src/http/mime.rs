@@ -1,4 +1,4 @@
-//! MIME types by the end of a name, for what neither an FDT nor an origin has typed.
+//! MIME types by extension, for objects without a type from an FDT or origin.
 
 const TYPES: [(&str, &str); 27] = [
     ("m3u8", "application/vnd.apple.mpegurl"),

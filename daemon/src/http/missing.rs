@@ -1,4 +1,4 @@
-//! Reasons for which there is no object to serve, and the responses that say so.
+//! Reasons for which no object can be served, and their responses.
 
 use carousel::name::ObjectKey;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -8,25 +8,25 @@ use super::overload::SentToCdn;
 use super::reply::plain;
 use crate::origin::{NoPlace, OriginError, OriginRefusal};
 
-/// Reasons for which there is no object to serve.
+/// Reason for which no object can be served.
 pub(super) enum Missing {
     /// No object of that name is known.
     Unknown,
-    /// The origin refuses, with this status.
+    /// The origin has refused with this status.
     Refused(u16),
     /// The origin cannot be reached.
     Origin(OriginError),
-    /// It could not be begun.
+    /// The fetch could not be started.
     Busy,
-    /// Too much is being fetched.
+    /// Too many fetches are in progress.
     NoPlace(NoPlace),
-    /// No origin is asked now, since a player has another place for it.
+    /// No origin is asked because of overload, and the player is sent elsewhere.
     Overloaded(SentToCdn),
-    /// It is announced, or on its way, and does not come.
+    /// It is announced or in flight, and did not arrive in time.
     NotInTime,
-    /// Its live service is on the air and has not brought it before its deadline: perhaps it will.
+    /// Its live service is on the air and has not delivered it before its deadline; it may still come.
     NotYet,
-    /// The link has lost it, of a live service in DASH, and no origin has it: what comes after it is here.
+    /// A segment of a live DASH service that the link has lost and no origin has; later segments are here.
     Lost,
     /// The groups of its service are not joined, for want of room.
     NotJoined,
@@ -34,17 +34,17 @@ pub(super) enum Missing {
     NotAdvanced,
     /// Delivery directives that are not valid.
     Directive(&'static str),
-    /// Its bytes proved wrong.
+    /// Its bytes failed verification.
     Broken,
-    /// The player wants nothing but what is here.
+    /// The request has `only-if-cached`.
     OnlyIfCached,
-    /// It has been replaced meanwhile.
+    /// It was replaced meanwhile: look it up again.
     Again,
 }
 
-/// The answer for a lost segment. An MPD cannot mark one as a playlist does (`EXT-X-GAP`), and a player that gets an error asks
-/// for it until it leaves the window, while playback stalls: half a minute in dash.js 5.2.1 and Shaka Player 5.2.1. Both pass
-/// over one without content.
+/// The response for a lost segment. An MPD cannot mark it as a playlist can (`EXT-X-GAP`), and a player that gets an error
+/// retries until the segment leaves the window, while playback stalls: half a minute in dash.js 5.2.1 and Shaka Player 5.2.1.
+/// Both skip a segment without content.
 fn no_content() -> Response<PlayerBody> {
     let mut response = Response::new(PlayerBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -101,7 +101,7 @@ impl Missing {
             Self::NotInTime | Self::Again => {
                 plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is on its way and has not come in time"))
             }
-            // Not to be kept anywhere: in a moment it may be there.
+            // Not cacheable: it may arrive at any moment.
             Self::NotYet => plain(StatusCode::NOT_FOUND, &format!("{key} has not been sent yet")),
             Self::Lost => no_content(),
             Self::NotJoined => plain(

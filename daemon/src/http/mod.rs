@@ -2,22 +2,22 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `workers.rs` | one thread for each core, which accepts connections and serves them |
-//! | `connection.rs` | one connection from its first byte to its last; detection of slow clients |
+//! | `workers.rs` | one thread for each core, which accepts and serves connections |
+//! | `connection.rs` | lifecycle of one connection; detection of slow clients |
 //! | `streams.rs` | concurrent requests on one connection of HTTP/2 or HTTP/3 |
 //! | `http3` | QUIC connections |
-//! | `wire.rs`, `sys.rs` | the socket: files go out by `sendfile` |
+//! | `wire.rs`, `sys.rs` | the socket: files are sent by `sendfile` |
 //! | `tls.rs` | certificates, negotiation of the protocol |
 //! | `answer.rs` | one request: repeated hit, object, page, another method |
 //! | `target.rs` | the object that a request names |
 //! | `hot.rs` | responses of the last seconds, for repeated hits |
-//! | `quick.rs` | fast path of the commonest requests, without hyper |
+//! | `quick.rs` | fast path of the most common requests, without hyper |
 //! | `serve.rs` | lookup of an object: cache, in flight, announced, origin |
-//! | `prospects.rs` | objects that are not here: whether the link may bring them, and for how long they are waited for |
+//! | `prospects.rs` | absent objects: whether the link may bring them, and how long to wait |
 //! | `in_flight.rs` | objects in flight |
 //! | `reload.rs`, `playlist.rs`, `timeline.rs` | live manifests: blocking reloads, delta updates, without segments that cannot be served |
 //! | `tail.rs` | live segments that the carousel breaks off, continued from the origin |
-//! | `missing.rs` | reasons for which there is no object to serve |
+//! | `missing.rs` | reasons for which no object can be served |
 //! | `names.rs` | names of the box: values of `Host` with which the page is served |
 //! | `forward.rs` | requests passed to the origin: other methods, and responses that are not shared |
 //! | `upstream.rs` | request fields for origins: `Host`, `Forwarded`, and the detection of loops |
@@ -26,16 +26,16 @@
 //! | `head.rs`, `reply.rs` | heads of responses: the part that all clients share; conditionals and ranges |
 //! | `body.rs` | bodies: mapped slices, objects as they arrive |
 //! | `shown.rs` | the form in which an object is sent: rewritten, compressed |
-//! | `manifest` | manifests: recognised, and their URLs mapped to the box as they stream |
+//! | `manifest` | recognition of manifests, and streaming mapping of their URLs to the box |
 //! | `rendezvous.rs` | players sent to the box and back, content steering |
-//! | `measure.rs` | what players say of themselves (CMCD), handed on |
+//! | `measure.rs` | reports of players (CMCD), passed on to `qoe` |
 //! | `prefetch.rs` | prefetch after a miss |
 //! | `stats.rs`, `access.rs` | counters and access log |
 //! | `own.rs` | the page at `/` and its parts, queries of televisions |
 //! | `range.rs`, `mime.rs` | `Range`, types by name |
 //!
 //! No response ends regularly before its object is complete and verified: the last byte of an object in flight is withheld
-//! until then, and a response whose object fails is cut, which no HTTP client takes for its end. `DESIGN.md` has the reasons
+//! until then, and a response whose object fails is cut, which HTTP clients detect as an error. `DESIGN.md` has the reasons
 //! and the costs.
 
 mod access;
@@ -131,7 +131,8 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 /// Time for which a player waits for a byte before repair is expedited.
 const HASTE: Duration = Duration::from_millis(300);
 
-/// Time for which a player waits for a byte of an origin: its own limits end a response that does not come.
+/// Time for which a player waits for a byte from an origin: effectively unlimited, since fetches have their own time
+/// limits.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Times for which players wait.
@@ -158,7 +159,7 @@ pub struct HttpContext {
     pub qoe: Option<Arc<Qoe>>,
     /// Rules of access.
     pub access: Arc<Access>,
-    /// Decides which requests are traced, if any are.
+    /// Decides which requests are traced; `None`: tracing is off.
     pub tracer: Option<Arc<Tracer>>,
 }
 
@@ -175,7 +176,7 @@ pub struct HttpServer {
     live: Arc<Live>,
     config: Http,
     waits: Waits,
-    /// When serving began.
+    /// Start of serving.
     begun: Instant,
     /// Runtime of tasks that outlive a connection.
     runtime: Handle,
@@ -189,7 +190,7 @@ pub struct HttpServer {
     unpassed_fields: AtomicU64,
     /// Requests for live segments that the link has lost.
     lost_segments: AtomicU64,
-    /// Names by which the page may be asked for.
+    /// Names under which the page is served.
     names: Names,
     /// Blocking reloads of live playlists.
     reloads: Reloads,
@@ -199,9 +200,9 @@ pub struct HttpServer {
     rendezvous: RendezvousStats,
     /// Players that were sent to the CDN of their route.
     sent_to_cdn: Counts<SentToCdn>,
-    /// Requests beside the first one of their connection.
+    /// Concurrent requests beyond the first of their connection.
     streams: AtomicU64,
-    /// QUIC handshakes that have begun and are not over.
+    /// QUIC handshakes in progress.
     #[cfg(feature = "http3")]
     handshakes: AtomicU64,
     /// `Alt-Svc`: addresses of HTTP/3.
@@ -276,20 +277,21 @@ impl HttpServer {
         &self.route_names
     }
 
-    /// Keys of the objects that a player may mean by a URL of this box, the most likely first.
+    /// Keys of the objects that a URL of this box may name, the most likely first.
     pub fn keys_of(&self, url: &str) -> Vec<ObjectKey> {
         let Ok(uri) = url.parse::<::http::Uri>() else { return Vec::new() };
         let meant = target::targets(&uri, None, &self.origins.routes(), true).unwrap_or_default();
         meant.into_iter().map(|it| it.key).collect()
     }
 
-    /// Whether places for connections of a client become few. Streams beside the first one of a connection count too.
+    /// Whether few places for connections are left for this client. Streams beyond the first of a connection count as
+    /// well.
     fn is_crowded(&self, peer: IpAddr) -> bool {
         let streams = self.streams.load(std::sync::atomic::Ordering::Relaxed);
         self.places.is_crowded(peer, usize::try_from(streams).unwrap_or(usize::MAX))
     }
 
-    /// Connections now.
+    /// Current number of connections.
     pub fn open_connections(&self) -> u64 {
         self.places.taken_now() as u64
     }
@@ -324,7 +326,8 @@ impl HttpServer {
         &self.live
     }
 
-    /// Counters of fetches: requests that waited for another's, responses that an origin confirmed, and those not kept.
+    /// Counters of fetches: requests that joined another's, responses that an origin confirmed, and responses that were
+    /// not stored.
     pub fn filler(&self) -> &Filler {
         &self.filler
     }

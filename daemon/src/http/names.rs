@@ -1,19 +1,19 @@
-//! The names of the box: values of `Host` with which the page and its live data are served.
+//! Names of the box: values of `Host` under which the page and its live data are served.
 //!
 //! The owner of any public name can point it at the box (DNS rebinding); a page of that name, open in a browser of the
-//! household, could then read what the box shows. Addresses, names without a dot and names below the special-use domains cannot
-//! be registered there, so they are served. With TLS the certificate decides.
+//! household, could then read the data of the box. Addresses, names without a dot and names below special-use domains cannot be
+//! registered, so they are accepted. With TLS the certificate decides.
 
 use std::net::IpAddr;
 
 use crate::clients::host_of;
 use crate::origin::is_of_this_machine;
 
-/// Domains of local networks (RFC 6761, 6762, 8375, ICANN's `internal`), and what routers at home use.
+/// Domains of local networks (RFC 6761, 6762, 8375, ICANN's `internal`), and common ones of home routers.
 const LOCAL_DOMAINS: [&str; 7] =
     ["localhost", "local", "lan", "home", "home.arpa", "internal", "localdomain"];
 
-/// Names that the configuration gives, and this machine's own.
+/// Configured names, and those of this machine.
 #[derive(Debug)]
 pub(super) struct Names {
     exact: Vec<String>,
@@ -21,7 +21,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// From `[http] names`.
+    /// The names of `[http] names`.
     pub(super) fn new(names: &[String]) -> Self {
         let mut all = Self { exact: Vec::new(), domains: LOCAL_DOMAINS.map(str::to_owned).into() };
         for name in names {
@@ -30,7 +30,7 @@ impl Names {
                 None => all.exact.push(name.to_ascii_lowercase()),
             }
         }
-        // On a PoP this is its name in the public DNS, and its owner's.
+        // On a PoP this is a name in the public DNS that its owner controls.
         all.exact.push(crate::sys::hostname().to_ascii_lowercase());
         all
     }
@@ -47,7 +47,7 @@ impl Names {
                 .any(|it| host.strip_suffix(it.as_str()).is_some_and(|it| it.ends_with('.')))
     }
 
-    /// Whether the host of an absolute URL is this machine: of addresses, those that it has.
+    /// Whether the host of an absolute URL is this machine; of addresses, only its own count.
     pub(super) fn are_of_this_machine(&self, authority: &str) -> bool {
         match host_of(authority).map(str::parse::<IpAddr>) {
             Some(Ok(address)) => is_of_this_machine(address.to_canonical()),

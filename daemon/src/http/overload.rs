@@ -1,16 +1,16 @@
 //! Redirects of players to the CDN of their route, while the box would have to ask an origin and is overloaded, or the origin fails.
 //!
 //! ```text
-//! held, in flight, being fetched, or on the air ──▶ served, whatever the load
+//! held, in flight, being fetched, or on the air ──▶ served at any load
 //! anything else ──▶ overloaded? ──yes──▶ 307 to `cdn_base` of the route
 //!                       │no
 //!                       ▼
 //!                    origin ──fails──▶ 307 to `cdn_base` of the route
 //! ```
 //!
-//! A redirect costs one short response; a miss costs a connection to the origin, room in the store, and a place for as long as the
-//! body takes. Requests of other caches (`Via`) are not redirected: they have other parents to ask, and players behind them would
-//! get what was meant for the cache.
+//! A redirect costs one short response; a miss costs a connection to the origin, room in the store, and a place for the duration
+//! of the transfer. Requests of other caches (`Via`) are not redirected: they can ask other parents, and players behind them
+//! would get the redirect.
 
 use http::uri::Authority;
 use http::{HeaderValue, Response, Version, header};
@@ -39,13 +39,14 @@ carousel::reasons! {
     }
 }
 
-/// Whether an origin says by this status that it fails.
+/// Whether this status is a failure of the origin.
 const fn is_failure(status: u16) -> bool {
     matches!(status, 500 | 502..=504)
 }
 
 impl Missing {
-    /// Why the CDN of the route is the better place to ask; `None`: it would answer the same, or the request wants no other place.
+    /// Reason to send the player to the CDN of the route; `None`: the CDN would answer the same, or the request excludes other
+    /// sources.
     const fn for_cdn(&self) -> Option<SentToCdn> {
         match self {
             Self::Overloaded(why) => Some(*why),
@@ -69,8 +70,8 @@ impl Missing {
 }
 
 impl HttpServer {
-    /// Why this request is not to be sent to an origin now, if there is another place for it. `is_live`: it is part of a live service,
-    /// which is kept in memory anyway.
+    /// Reason not to send this request to an origin now, if it can be redirected. `is_live`: it belongs to a live service, which
+    /// is kept in memory anyway.
     pub(super) fn overload(&self, asked: &Asked<'_>, is_live: bool) -> Option<SentToCdn> {
         let why = if self.is_crowded(asked.peer) {
             SentToCdn::Connections
@@ -79,41 +80,41 @@ impl HttpServer {
         } else {
             return None;
         };
-        // To join a fetch that is under way costs no further one.
+        // Joining a fetch in progress costs nothing.
         (self.has_elsewhere(asked) && !self.filler.is_fetching(asked.key)).then_some(why)
     }
 
-    /// Status of a response by which the origin says that it fails, if there is another place for the request.
+    /// Status of an origin's failure response, if the request can be redirected.
     pub(super) fn failed_with(&self, found: &Found, asked: &Asked<'_>) -> Option<u16> {
         let status = match found {
             Found::Passed(passed) => passed.reply.status.as_u16(),
             Found::Flight(flight) => flight.sent.as_ref()?.response.status,
-            // An error may be kept for as long as its origin says.
+            // An error may be stored while it is fresh.
             Found::Stored(object, _) => object.meta().response.as_ref()?.status,
             Found::Document(_) => return None,
         };
         (is_failure(status) && self.has_elsewhere(asked)).then_some(status)
     }
 
-    /// Whether a player can be sent to another place for what it asks for.
+    /// Whether the player can be redirected for this object.
     fn has_elsewhere(&self, asked: &Asked<'_>) -> bool {
         asked.elsewhere.is_some() || self.cdn_url(asked).is_some()
     }
 
-    /// Redirect of a player whose object the box cannot serve for now.
+    /// Redirect of a player whose object the box cannot serve at present.
     pub(super) fn sent_to_cdn(&self, asked: &Asked<'_>, missing: &Missing) -> Option<Response<PlayerBody>> {
         let why = missing.for_cdn()?;
         let mut response = redirect(&self.cdn_url(asked)?);
         self.sent_to_cdn.add(why);
         tracing::debug!(key = %asked.key, %why, "a player is sent to the CDN");
-        // Its place is for others; HTTP/2 and HTTP/3 have no such field.
+        // Close the connection to free its place; HTTP/2 and HTTP/3 have no such field.
         if why == SentToCdn::Connections && asked.head.version <= Version::HTTP_11 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Some(response)
     }
 
-    /// URL of an object at the CDN of the route that it was asked for by, or that its own URL is below.
+    /// URL of an object at the CDN of the route by which it was requested, or whose base its own URL is below.
     fn cdn_url(&self, asked: &Asked<'_>) -> Option<String> {
         if asked.head.headers.contains_key(header::VIA) {
             return None;
@@ -124,7 +125,7 @@ impl HttpServer {
             None => route_of(&routes, full)?,
         };
         let cdn_base = route.cdn_base.as_ref()?;
-        // Where the box stands in for the CDN by its name, a redirect would lead to the box itself.
+        // Where the box serves under the CDN's name, a redirect would lead back to the box.
         (!is_same_host(cdn_base, asked)).then(|| {
             let url = format!("{cdn_base}{rest}");
             Some(asked.target.as_spelled(url.clone())).filter(|it| is_uri(it)).unwrap_or(url)
@@ -132,7 +133,7 @@ impl HttpServer {
     }
 }
 
-/// Whether a text has nothing but the characters of a URI (RFC 3986 section 2).
+/// Whether a text has only characters of a URI (RFC 3986 section 2).
 fn is_uri(text: &str) -> bool {
     let is_one = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
     let is_escape = |part: &str| {

@@ -1,16 +1,16 @@
-//! Responses of the box itself: the page at `/` and its parts below `/-/`, and television's queries below `/dvb-i/`.
-//! Neither can be an object's name: `-` and `dvb-i` are no hosts of the web.
+//! Resources of the box itself: the page at `/` with its parts below `/-/`, and queries of televisions below `/dvb-i/`.
+//! Neither can be an object's name: `-` and `dvb-i` are not valid public hosts.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/` | the page |
 //! | `/-/main.js`, `style.css`, `lang/de.json` … | its parts, compressed |
-//! | `/-/titles.json` | `?offset=&limit=`, with `kind=` and `q=`, `number=` or `id=`: what there is to watch |
-//! | `/-/guide.json` | `?offset=&limit=&from_ms=&to_ms=`: channels, and what each shows |
+//! | `/-/titles.json` | `?offset=&limit=`, with `kind=` and `q=`, `number=` or `id=`: the available titles |
+//! | `/-/guide.json` | `?offset=&limit=&from_ms=&to_ms=`: channels with their programmes |
 //! | `/-/programmes.json` | `?q=`: programmes of that name, from now on |
-//! | `/-/schedule.json` | `?id=&from_ms=&to_ms=`: what a channel shows |
+//! | `/-/schedule.json` | `?id=&from_ms=&to_ms=`: programmes of a channel |
 //! | `/-/play.m3u` | `?id=`: a playlist for a player beside the browser |
-//! | `/-/live` | server-sent events: what the box is doing |
+//! | `/-/live` | server-sent events: activity of the box |
 //! | `/-/time` | its date and time, for players of live streams (UTCTiming: `http-xsdate`, `http-iso`, and `http-head` by its
 //! `Date`); 503 while the date is not known |
 //! | `/-/rendezvous/…`, `/-/steering/…` | `rendezvous.rs`, as for `/-/mabr/…`, below which are objects |
@@ -69,7 +69,7 @@ carousel::limits! {
 
 /// Titles in the page itself, for browsers without scripts.
 const PLAIN_TITLES: usize = 100;
-/// Scripts, styles and media from here alone; media source extensions play from `blob:`.
+/// Only scripts, styles and media of the box itself; media source extensions play from `blob:`.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
@@ -82,7 +82,7 @@ pub(super) fn is_own(path: &str) -> bool {
         || path == "/dvb-i"
 }
 
-/// Whether such a path shows something of the household: all but what televisions and players ask for from elsewhere.
+/// Whether such a path shows data of the household: all except those that televisions and players of other sites request.
 pub(super) fn is_private(path: &str) -> bool {
     !path.starts_with("/dvb-i") && path != TIME_PATH && !rendezvous::is_for_players(path)
 }
@@ -94,7 +94,7 @@ const fn bad(why: String) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, why)
 }
 
-/// Part of a list that is asked for: its offset and its length.
+/// The requested part of a list: offset and length.
 fn part_of(pairs: &Pairs, most: usize) -> Result<(usize, usize), (StatusCode, String)> {
     let number = |name, usual| {
         let number = pairs.number(name).map_err(bad)?;
@@ -103,7 +103,7 @@ fn part_of(pairs: &Pairs, most: usize) -> Result<(usize, usize), (StatusCode, St
     Ok((number("offset", 0)?, number("limit", 100)?.min(most)))
 }
 
-/// The span of time that is asked for; a day from now where none is.
+/// The requested time span; by default a day from now.
 fn span_of(pairs: &Pairs, now: WallTime) -> Result<(WallTime, WallTime), (StatusCode, String)> {
     let time = |name| pairs.number(name).map(|it| it.map(WallTime::from_unix_ms)).map_err(bad);
     let from = time("from_ms")?.unwrap_or(now);
@@ -128,7 +128,7 @@ impl HttpServer {
             answered
         } else if let Some(rest) = path.strip_prefix("/dvb-i") {
             let mut answered = self.television(rest.trim_start_matches('/'), query, client, head).await;
-            // Applications of televisions come from elsewhere.
+            // Applications of televisions come from other sites.
             allow_everyone(answered.headers_mut());
             answered
         } else {
@@ -156,7 +156,7 @@ impl HttpServer {
         Holdings { store: &self.shared.store, flights: &self.shared.flights, origins: &self.origins }
     }
 
-    /// Queries of televisions, elsewhere than on this thread: lists may be long.
+    /// Answers queries of televisions on another thread, since lists may be long.
     async fn television(
         self: &Arc<Self>,
         path: &str,
@@ -194,7 +194,7 @@ impl HttpServer {
         response
     }
 
-    /// List of titles or programmes, made elsewhere than on this thread: lists may be long, and manifests are read.
+    /// Lists titles or programmes on another thread, since lists may be long and manifests are read.
     async fn listing(
         self: &Arc<Self>,
         list: fn(&Self, &Pairs, WallTime) -> Listed,
@@ -270,7 +270,7 @@ impl HttpServer {
                 "there is no such title, or nothing to play of it now: id=…",
             );
         };
-        // A name is one line, whatever came over the air.
+        // Received names may contain control characters; a name here is one line.
         let name: String = title.name("en").chars().filter(|it| !it.is_control()).collect();
         let text = format!("#EXTM3U\n#EXTINF:-1,{name}\n{}\n", client.url(&format!("/{}", way.key)));
         let mut response = Response::new(PlayerBody::of(text));
@@ -289,20 +289,20 @@ impl HttpServer {
         let fields = response.headers_mut();
         put(fields, header::CONTENT_TYPE, "text/event-stream");
         put(fields, header::CACHE_CONTROL, "no-store");
-        // A proxy in between passes on what comes as it comes.
+        // Tells a proxy not to buffer.
         put(fields, HeaderName::from_static("x-accel-buffering"), "no");
         response
     }
 }
 
-/// The language that a browser asks for first, of those that titles may have.
+/// The first language of `Accept-Language` that titles may have.
 fn preferred_language(fields: &HeaderMap) -> String {
     let accepted = fields.get(header::ACCEPT_LANGUAGE).and_then(|it| it.to_str().ok()).unwrap_or("en");
     let first = accepted.split([',', ';']).next().unwrap_or("en").trim();
     first.chars().take(35).collect()
 }
 
-/// Titles as a browser without scripts shows them.
+/// Titles as HTML, for browsers without scripts.
 fn plain_titles(snapshot: &Snapshot, language: &str, now: WallTime) -> String {
     let mut html = String::from("<ul class=\"plain\">");
     for title in snapshot.titles.iter().take(PLAIN_TITLES) {
@@ -322,11 +322,11 @@ fn plain_titles(snapshot: &Snapshot, language: &str, now: WallTime) -> String {
     html
 }
 
-/// The date for players (ISO/IEC 23009-1 clause 5.8.4.11). A wrong one would have them ask for segments of another day.
+/// The date for players (ISO/IEC 23009-1 clause 5.8.4.11). A wrong date would make them request segments of another day.
 fn time(now: Option<WallTime>) -> Response<PlayerBody> {
     let mut response = match now {
         Some(now) => {
-            // Without a line end: what is read is a date and nothing else.
+            // Without a line end: clients parse the body as a date.
             let mut response = Response::new(PlayerBody::of(now.to_xml()));
             let fields = response.headers_mut();
             put(fields, header::CONTENT_TYPE, "text/plain; charset=utf-8");
@@ -347,7 +347,7 @@ fn without_body(response: Response<PlayerBody>) -> Response<PlayerBody> {
     })
 }
 
-/// A document that was made just now: with a validator, compressed for clients that take it.
+/// A document generated for this request: with a validator, compressed for clients that accept it.
 fn document(content_type: &'static str, bytes: Vec<u8>, head: &Parts) -> Response<PlayerBody> {
     let etag = format!("\"{}\"", &Digest::of(&bytes).to_hex()[..32]);
     answer(content_type, &etag, "no-cache", head, |takes_gzip| {
@@ -357,7 +357,7 @@ fn document(content_type: &'static str, bytes: Vec<u8>, head: &Parts) -> Respons
     })
 }
 
-/// A part of the page, which is compressed already.
+/// A part of the page, stored compressed.
 fn part(asset: &'static Asset, head: &Parts) -> Response<PlayerBody> {
     answer(asset.content_type, asset.etag, "no-cache", head, |takes_gzip| {
         if takes_gzip { (bytes::Bytes::from_static(asset.gzip), true) } else { (asset.plain().into(), false) }

@@ -1,13 +1,14 @@
-//! Live media playlists as the box sends them: without what it cannot serve, as delta updates, with reports of other renditions.
+//! Adaptation of live media playlists: without segments that cannot be served, as delta updates, with reports of other
+//! renditions.
 //!
-//! Pure: a playlist that the carousel has brought, and what the box holds, give the playlist that a player gets. Clauses are those of
+//! Pure: the player's playlist is a function of the received playlist and of the objects that the box holds. Clauses are those of
 //! draft-pantos-hls-rfc8216bis-22 (1 May 2026).
 //!
 //! | part | clause |
 //! |---|---|
-//! | segments and parts that are not here are left out at the live edge, and marked `EXT-X-GAP` before it | 6.2.1, 4.4.4.7 |
+//! | absent segments and parts are left out at the live edge, and marked `EXT-X-GAP` before it | 6.2.1, 4.4.4.7 |
 //! | a delta update has `EXT-X-SKIP` in place of segments beyond the Skip Boundary | 6.2.5.1, 4.4.5.2 |
-//! | reports say how far the box holds the other rendition | 4.4.5.4 |
+//! | rendition reports give the last segment and part that the box holds of the other rendition | 4.4.5.4 |
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -19,11 +20,11 @@ const SKIP_VERSION: u64 = 9;
 /// The version of a playlist with `EXT-X-GAP` (section 8).
 const GAP_VERSION: u64 = 8;
 
-/// Holdings of the box, as a playlist sees them.
+/// Lookup of the objects that the references of a playlist name.
 pub(super) trait Holdings {
-    /// Whether a reference of the playlist, or this range of it, can be served: it is held or on its way.
+    /// Whether a reference of the playlist, or this range of it, can be served: it is held or in flight.
     fn can_serve(&self, reference: &str, range: Option<Range<u64>>) -> bool;
-    /// Part of the playlist of another rendition that the box holds.
+    /// Extent of another rendition's playlist that the box holds.
     fn reach(&self, reference: &str) -> Option<Reach>;
 }
 
@@ -41,12 +42,12 @@ pub(super) struct Reach {
 pub(super) struct Shaping {
     /// Older segments may be left out.
     pub(super) skip: bool,
-    /// Whether what is not here yet at the live edge may still come: it is left out, not marked as missing.
+    /// Whether absent segments at the live edge may still arrive: then they are left out, not marked as missing.
     pub(super) is_young: bool,
 }
 
-/// Number of segments at the end of a list that are held back, by whether each can be served: at the live edge, segments that
-/// are not here yet are left out. None where nothing is here, since the box has just begun: an empty list says nothing.
+/// Number of segments at the end of a list to leave out, given whether each can be served. 0 if none can: the box has just
+/// joined, and an empty list would be useless.
 pub(super) fn held_back(here: &[bool]) -> usize {
     here.iter().rposition(|it| *it).map_or(0, |last| here.len() - 1 - last)
 }
@@ -67,13 +68,13 @@ struct Playlist<'a> {
     segments: Vec<Segment<'a>>,
     /// Lines behind the last segment.
     tail: Vec<&'a str>,
-    /// The first line of `tail` that is of a part that cannot be served.
+    /// The first line in `tail` of a part that cannot be served.
     missing_part: Option<usize>,
     skip_until_s: Option<f64>,
 }
 
 impl<'a> Playlist<'a> {
-    /// `None` where it is ended, a delta update, or not understood.
+    /// Parses a playlist. `None` if it has ended, is a delta update, or is not understood.
     fn read(text: &'a str, holdings: &impl Holdings) -> Option<Self> {
         let mut this = Self::default();
         let mut current = Segment::default();
@@ -118,7 +119,7 @@ impl<'a> Playlist<'a> {
         Some(this)
     }
 
-    /// Leaves out what is not here yet at the live edge. True if that is anything.
+    /// Leaves out absent segments and parts at the live edge. True if there were any.
     fn hold_back(&mut self, is_young: bool) -> bool {
         let here: Vec<bool> = self.segments.iter().map(|it| it.is_here).collect();
         let late = held_back(&here);
@@ -141,7 +142,7 @@ impl<'a> Playlist<'a> {
         }
     }
 
-    /// Marks what will not come. True if that is anything.
+    /// Marks segments and parts that will not arrive. True if there were any.
     fn mark_gaps(&mut self) -> bool {
         let mut has_gaps = false;
         for segment in self.segments.iter_mut().filter(|it| !it.is_here) {
@@ -152,7 +153,7 @@ impl<'a> Playlist<'a> {
         has_gaps
     }
 
-    /// The first lines, with this version at least; 0: as they are.
+    /// Writes the first lines, with at least this version; 0: unchanged.
     fn write_head(&self, out: &mut String, least_version: u64) {
         let mut has_version = least_version == 0;
         for line in &self.head {
@@ -172,14 +173,14 @@ impl<'a> Playlist<'a> {
         }
     }
 
-    /// The segments, without the first `skipped` ones.
+    /// Writes the segments, without the first `skipped` ones.
     fn write_segments(&self, out: &mut String, skipped: usize) {
         if skipped > 0 {
             let _ = writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}");
         }
         for (number, segment) in self.segments.iter().enumerate() {
             for line in &segment.lines {
-                // Metadata among the tags of a skipped segment are not its own.
+                // Tags of the playlist among those of a skipped segment are kept.
                 if number >= skipped || is_of_playlist(line) {
                     let _ = writeln!(out, "{line}");
                 }
@@ -187,7 +188,7 @@ impl<'a> Playlist<'a> {
         }
     }
 
-    /// The last lines, with what is held of other renditions. True if that is not what they say.
+    /// Writes the last lines, with reports adapted to the held objects. True if they have changed.
     fn write_tail(&self, out: &mut String, holdings: &impl Holdings) -> bool {
         let mut is_changed = false;
         for line in &self.tail {
@@ -199,7 +200,7 @@ impl<'a> Playlist<'a> {
     }
 }
 
-/// The playlist as it is sent; `None`: as it is.
+/// The playlist to send; `None`: unchanged.
 pub(super) fn shaped(text: &str, holdings: &impl Holdings, shaping: Shaping) -> Option<String> {
     let mut playlist = Playlist::read(text, holdings)?;
     let mut is_changed = playlist.hold_back(shaping.is_young);
@@ -219,7 +220,7 @@ pub(super) fn shaped(text: &str, holdings: &impl Holdings, shaping: Shaping) -> 
     is_changed.then_some(out)
 }
 
-/// Segments at the beginning that end further from the end of the last one than the Skip Boundary.
+/// Number of leading segments that end before the Skip Boundary.
 fn beyond(segments: &[Segment<'_>], boundary_s: f64) -> usize {
     let mut left_s = 0.0;
     for (at, segment) in segments.iter().enumerate().rev() {
@@ -231,7 +232,7 @@ fn beyond(segments: &[Segment<'_>], boundary_s: f64) -> usize {
     0
 }
 
-/// `EXT-X-RENDITION-REPORT` with what the box holds of that rendition; `None`: as it is.
+/// An `EXT-X-RENDITION-REPORT` adapted to what the box holds of that rendition; `None`: unchanged.
 fn reported(line: &str, holdings: &impl Holdings) -> Option<String> {
     let list = line.trim().strip_prefix("#EXT-X-RENDITION-REPORT:")?;
     let reach = holdings.reach(attribute(list, "URI")?)?;
@@ -243,7 +244,7 @@ fn reported(line: &str, holdings: &impl Holdings) -> Option<String> {
     (out != line.trim()).then_some(out)
 }
 
-/// Whether a line is no tag of a segment or part that may be left out with it.
+/// Whether a line must be kept when its segment is left out.
 fn is_of_playlist(line: &str) -> bool {
     const TAGS: [&str; 3] = ["#EXT-X-RENDITION-REPORT", "#EXT-X-DATERANGE", "#EXT-X-ENDLIST"];
     TAGS.iter().any(|tag| line.trim_start().starts_with(tag))
@@ -268,7 +269,7 @@ fn is_of_segment(tag: &str) -> bool {
     TAGS.contains(&tag)
 }
 
-/// `length[@offset]`: without an offset it begins where the one before ends.
+/// Parses `length[@offset]`; the default offset is the end of the previous range.
 fn byte_range(value: &str, next: u64) -> Option<Range<u64>> {
     let (length, offset) = match value.trim().split_once('@') {
         Some((length, offset)) => (length, offset.parse().ok()?),

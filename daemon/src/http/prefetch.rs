@@ -1,5 +1,5 @@
-//! Prefetch after a miss: the segments that the manifest lists next, or those that the player names in CMCD (CTA-5004 `nor`
-//! and `nrr`). Nothing is guessed from numbers in names.
+//! Prefetch after a miss: the next segments of the manifest, or those that the player names in CMCD (CTA-5004 `nor` and
+//! `nrr`). Names are never extrapolated.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::serve::Asked;
 use crate::manifests::successors;
 use crate::origin::Ask;
 
-/// Manifests that are looked through for one segment, each a read from the cache. A rendition is in one; a service with several
+/// Manifests searched for one segment, each a read from the cache. A rendition is listed in one; a service with several
 /// versions of each has a few.
 const MAX_MANIFESTS: usize = 4;
 
@@ -29,7 +29,7 @@ carousel::limits! {
     }
 }
 
-/// Object to be fetched ahead.
+/// An object to prefetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Next {
     key: ObjectKey,
@@ -37,12 +37,12 @@ struct Next {
 }
 
 impl HttpServer {
-    /// Fetches what the player will ask for after the object that it has just missed, with the fields of its request.
+    /// Fetches the objects that the player will request after the missed one, with the fields of its request.
     pub(super) fn prefetch(self: &Arc<Self>, asked: &Asked<'_>) {
         let count = self.config.prefetch_segments;
         let hints = if count == 0 { return } else { hints(asked.head, asked.key) };
         let range = asked.head.headers.get(header::RANGE).cloned();
-        // A part of an object is not a segment; `bytes=0-` is all of it, as some players ask for everything.
+        // A part of an object is not a segment; `bytes=0-`, which some players always send, is all of it.
         if hints.is_empty() && range.as_ref().is_some_and(|it| it.as_bytes() != b"bytes=0-") {
             return;
         }
@@ -72,15 +72,15 @@ impl HttpServer {
         listed.into_iter().next().unwrap_or_default()
     }
 
-    /// Fetches one object, unless it is held, on its way, or announced: the carousel brings what it has announced.
+    /// Fetches one object, unless it is held, in flight, or announced by the carousel.
     async fn fetch_ahead(self: &Arc<Self>, next: Next, after: &ObjectKey, fields: HeaderMap, client: IpAddr) {
         let Next { key, range } = next;
-        // Flights first: one ends after its object is in the cache.
+        // Check flights first: a flight ends after its object is in the cache.
         let flight = self.shared.flights.get(key.as_str());
         let is_known = (flight.is_some() && range.is_none())
             || self.shared.store.contains(key.as_str())
             || self.shared.flights.announced(key.as_str()).is_some();
-        // Credentials are for the host that the player has sent them to.
+        // Credentials are sent only to the host that the player gave them to.
         let host = |key: &ObjectKey| key.as_str().split('/').next().map(str::to_owned);
         let url = self.origins.url_for(&key).filter(|_| !is_known && host(&key) == host(after));
         let Some(url) = url else { return };
@@ -100,7 +100,7 @@ impl HttpServer {
     }
 }
 
-/// The objects that a request's CMCD names as next: `nor`, and `nrr` as its range. Version 2 has lists of both.
+/// The next objects named by a request's CMCD: `nor`, with `nrr` as its range. Version 2 has lists of both.
 fn hints(head: &Parts, key: &ObjectKey) -> Vec<Next> {
     let query = head.uri.query().unwrap_or("");
     let in_query = query.split('&').find_map(|it| it.strip_prefix("CMCD=")).map(decoded);
@@ -111,7 +111,7 @@ fn hints(head: &Parts, key: &ObjectKey) -> Vec<Next> {
     let names = if objects.is_empty() && !ranges.is_empty() { vec![String::new()] } else { objects };
     let next = names.into_iter().take(MAX_HINTS).enumerate().filter_map(|(at, name)| {
         let name = decoded(&name);
-        // Relative to the request, as the specification has it: never to another host.
+        // The specification defines it relative to the request, so never another host.
         if name.contains("://") || name.starts_with("//") {
             return None;
         }

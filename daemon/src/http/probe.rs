@@ -1,4 +1,4 @@
-//! Entry points for the targets of `tests/fuzz`: functions of this room that bytes of players and origins reach.
+//! Entry points for fuzz targets (`tests/fuzz`): functions of this room that process bytes of players and origins.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use super::target::targets;
 use super::urls::UrlMap;
 use crate::origin::{Route, by_longest_path};
 
-/// Request that is answered without hyper: target, host, and its part of an object of `length` bytes.
+/// A request that is answered without hyper: target, host, and its range of an object of `length` bytes.
 pub type Quick = (String, String, Option<Option<Range<u64>>>);
 
-/// A head that is understood without hyper.
+/// Parses a head without hyper.
 pub fn quick(bytes: &[u8], length: u64) -> Option<Quick> {
     let plain = Plain::of(bytes)?;
     Some((plain.target.to_owned(), plain.host.to_owned(), plain.range(length)))
 }
 
-/// The parts that a `Range` asks for.
+/// The ranges that a `Range` field requests.
 pub fn ranges(header: &str, length: u64) -> Option<Vec<Range<u64>>> {
     let _ = (range::is_single(header), range::exact(header));
     match range::parse(Some(header), length) {
@@ -39,14 +39,14 @@ fn routes() -> Vec<Route> {
     routes
 }
 
-/// The objects that a request may mean.
+/// The objects that a request may name.
 pub fn keys(uri: &Uri, host: Option<&str>, is_origin_form: bool) -> Vec<ObjectKey> {
     let routes: Arc<[Route]> = routes().into();
     let targets = targets(uri, host, &routes, is_origin_form).unwrap_or_default();
     targets.into_iter().map(|it| it.key).collect()
 }
 
-/// A manifest of an origin in the box's terms, of pieces; `None` if it cannot be decoded.
+/// An origin's manifest, given in pieces, with its URLs mapped; `None` if it cannot be decoded.
 pub fn rewritten<'a>(coding: Option<&str>, pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
     let map = UrlMap::new(Some("https://cdn.example.com/v/a/m.m3u8"), routes().iter());
     let mut rewriter = Rewriter::new(coding, map).ok()?;

@@ -1,4 +1,4 @@
-//! Prospects of an object that is not here: whether the link may bring it, and for how long that is waited for.
+//! Prospects of an absent object: whether the link may bring it, and how long a request waits for it.
 
 use std::time::Duration;
 
@@ -10,26 +10,28 @@ use crate::clock;
 use crate::delivery::Announced;
 use crate::services::Demand;
 
-/// Time for which a player waits for an object that is not announced, though its host is on the air: an FDT Instance that is
-/// being sent has come by then.
+/// Wait for an object that is not announced although its host is on the air: by then a current FDT Instance has been
+/// received.
 const UNANNOUNCED_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is known of an object that is not here.
+/// Facts about an absent object.
 pub(super) struct Prospects {
     /// Its announcement, if an FDT Instance describes it.
     pub(super) announced: Option<Announced>,
-    /// The link may bring it, perhaps soon: its FDT says so, or its service is on the air and the FDT that names it has not come yet.
+    /// The link may bring it soon: an FDT describes it, or its service is on the air and the FDT that names it may not have
+    /// arrived yet.
     pub(super) is_expected: bool,
     /// An origin may be asked for it.
     pub(super) has_origin: bool,
     /// The groups of its service are not joined, for want of room.
     pub(super) is_unjoined: bool,
     pub(super) is_manifest: bool,
-    /// Target duration of the live service that it is of.
+    /// Target duration of its live service, in milliseconds.
     pub(super) live_target_ms: Option<u64>,
     /// The same, while that service is on the air.
     pub(super) on_air_ms: Option<u64>,
-    /// It may have gone out before its service was joined: nothing of before comes, whatever the FDT still describes.
+    /// It may have been sent before its service was joined; live objects are not repeated, even if the FDT still lists
+    /// them.
     pub(super) may_have_passed: bool,
 }
 
@@ -56,17 +58,17 @@ impl Prospects {
         self.announced.is_some()
     }
 
-    /// Whether it is of a service that is on the air, and no origin has it.
+    /// Whether its service is on the air and no origin has it.
     pub(super) const fn is_carried_alone(&self) -> bool {
         !self.has_origin && self.on_air_ms.is_some()
     }
 
-    /// Time for which the link is waited for: a target duration on the air, at most `patience`.
+    /// Wait for the link: a target duration if the service is on the air, at most `patience`.
     pub(super) fn patience(&self, patience: Duration) -> Duration {
         self.on_air_ms.map_or(patience, |target_ms| patience.min(Duration::from_millis(target_ms)))
     }
 
-    /// Time for which the link is waited for after an origin, if one was asked, has said `missing`. `None`: the link does not bring it.
+    /// Wait for the link after an origin, if one was asked, has answered `missing`. `None`: the link does not bring it.
     /// `has_begun`: serving began longer than `patience` ago.
     pub(super) fn patience_after(
         &self,
@@ -74,15 +76,15 @@ impl Prospects {
         patience: Duration,
         has_begun: bool,
     ) -> Option<Duration> {
-        // An origin that has no such object knows better than the service, unless the service is live: then the segment may
-        // be on its way to the origin too, and comes within its own duration.
+        // An origin's refusal is final unless the service is live: then the segment may not have reached the origin yet,
+        // and arrives within its own duration.
         let is_refused = !self.is_announced() && matches!(missing, Some(Missing::Refused(..=499)));
         if !self.is_expected || (is_refused && self.live_target_ms.is_none()) {
             return None;
         }
         let mut patience = self.patience(patience);
-        // Its host is on the air, but it is not announced. At first announcements are still coming; later it does not exist,
-        // and the player must get an answer.
+        // Its host is on the air, but it is not announced. After a start announcements are still arriving; later it does not
+        // exist, and the player must get an answer.
         if !self.is_announced() && self.on_air_ms.is_none() && has_begun {
             patience = patience.min(UNANNOUNCED_PATIENCE);
         }

@@ -1,4 +1,4 @@
-//! Fast path of hits: the commonest requests are answered without hyper.
+//! Fast path of hits: the most common requests are answered without hyper.
 //!
 //! ```text
 //! bytes ─▶ Plain ─▶ hot ─▶ Reply ─▶ wire
@@ -6,9 +6,9 @@
 //!            └───────┴─ anything else ─▶ hyper, with the same bytes
 //! ```
 //!
-//! Understood is one form only: the head of a GET in origin form, whole and with nothing behind it, one Host, at most one
-//! range, and no field that asks for more. What is answered is only what hyper's way has remembered for the same words, so
-//! nothing is decided here that is not decided there: names, freshness, selection and refusals stay in their rooms.
+//! Only one form is accepted: the complete head of a GET in origin form with nothing after it, one Host, at most one
+//! range, and no field that needs more. Responses come from what the full path has remembered for the same request, so no
+//! decision is made here: names, freshness, selection and refusals stay in their modules.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write as _};
@@ -25,19 +25,19 @@ use super::range::{self, Wanted};
 use super::shown::accepts_gzip;
 use super::wire::Channel;
 
-/// Request that is understood.
+/// A parsed request of this form.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plain<'a> {
     pub(super) target: &'a str,
     pub(super) host: &'a str,
     pub(super) takes_gzip: bool,
-    /// It says which trace it belongs to.
+    /// It has trace context.
     pub(super) is_traced: bool,
     range: Option<&'a str>,
 }
 
 impl<'a> Plain<'a> {
-    /// Parses the bytes that have come. `None`: the request is for hyper.
+    /// Parses received bytes. `None`: the request is left to hyper.
     pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
         let mut fields = [httparse::EMPTY_HEADER; MAX_QUICK_HEADERS];
         let mut request = httparse::Request::new(&mut fields);
@@ -50,7 +50,7 @@ impl<'a> Plain<'a> {
         let (mut is_of_a_script, mut has_credentials, mut is_traced) = (false, false, false);
         for field in &*request.headers {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-            // Each of these once.
+            // Each of these at most once.
             let place = match field.name.len() {
                 4 if is("host") => &mut host,
                 5 if is("range") => &mut range,
@@ -78,7 +78,7 @@ impl<'a> Plain<'a> {
                 13 if is("server-timing") => return None,
                 14 if is("content-length") => return None,
                 17 if is("transfer-encoding") => return None,
-                // Conditions.
+                // Conditional requests.
                 _ if field.name.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("if-")) => return None,
                 _ => continue,
             };
@@ -86,7 +86,7 @@ impl<'a> Plain<'a> {
                 return None;
             }
         }
-        // Its response names the script's site.
+        // Its response has to name the script's site.
         if is_of_a_script && has_credentials {
             return None;
         }
@@ -94,7 +94,7 @@ impl<'a> Plain<'a> {
         Some(Self { target, host: host?, takes_gzip, is_traced, range })
     }
 
-    /// The part wanted of an object of `length`, or all of it (`Some(None)`). `None`: hyper's way.
+    /// The requested range of an object of `length`, or all of it (`Some(None)`). `None`: left to hyper.
     pub(super) fn range(&self, length: u64) -> Option<Option<Range<u64>>> {
         let Some(range) = self.range else { return Some(None) };
         match range::parse(Some(range), length) {
@@ -105,7 +105,7 @@ impl<'a> Plain<'a> {
 }
 
 impl Head {
-    /// Its fields as they stand on the wire; none, if responses with it are hyper's.
+    /// Its fields in wire format; empty if its responses are left to hyper.
     pub(super) fn lines(&self) -> Vec<u8> {
         let mut lines = Vec::new();
         if self.has_ranges() && self.fields.contains_key(http::header::DATE) {
@@ -115,7 +115,7 @@ impl Head {
     }
 }
 
-/// The head of a response with these lines, of a part of an object of `length` bytes, or of all of it.
+/// The head of a response with these lines, for a part of an object of `length` bytes, or for all of it.
 pub(super) fn head(lines: &[u8], part: Option<&Range<u64>>, length: u64) -> Vec<u8> {
     let mut head = Vec::with_capacity(lines.len() + 128);
     // Writing to memory does not fail.
@@ -135,7 +135,7 @@ pub(super) fn head(lines: &[u8], part: Option<&Range<u64>>, length: u64) -> Vec<
     head
 }
 
-/// Adds a field to a head that is written.
+/// Adds a field to a head in wire format.
 pub(super) fn add_line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     head.truncate(head.len() - b"\r\n".len());
     for part in [name.as_bytes(), b": ", value, b"\r\n\r\n"] {
@@ -143,17 +143,17 @@ pub(super) fn add_line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     }
 }
 
-/// A response that is ready to go out.
+/// A response that is ready to send.
 pub(super) struct Reply {
     pub(super) head: Vec<u8>,
     pub(super) body: Logged,
 }
 
 impl Reply {
-    /// Sends it. Borrowed: the future of a parked connection has room for it once, not three times.
+    /// Sends the response. Takes a reference, so that the future of a parked connection holds it once, not three times.
     ///
     /// # Errors
-    /// If the response was cut: the connection cannot be used any more.
+    /// If the response was cut: the connection cannot be used further.
     pub(super) async fn send(&mut self, wire: &mut impl Channel) -> io::Result<()> {
         let Self { head, body } = self;
         let mut head = head.as_slice();

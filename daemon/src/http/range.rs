@@ -1,4 +1,4 @@
-//! `Range` (RFC 9110 section 14): pure.
+//! Parsing of `Range` (RFC 9110 section 14). Pure.
 
 use std::ops::Range;
 
@@ -17,13 +17,13 @@ carousel::limits! {
 pub(super) enum Wanted {
     /// Everything: no header, another unit, bad syntax, or too many.
     Whole,
-    /// These bytes, in the order asked for; none is empty.
+    /// These ranges, in the order of the request; none is empty.
     Ranges(Vec<Range<u64>>),
-    /// Nothing that the object has.
+    /// No byte of the object.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header for an object of `length` bytes.
+/// Parses a `Range` header for an object of `length` bytes.
 pub(super) fn parse(header: Option<&str>, length: u64) -> Wanted {
     let Some((unit, list)) = header.and_then(|it| it.split_once('=')) else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -42,7 +42,7 @@ pub(super) fn parse(header: Option<&str>, length: u64) -> Wanted {
     match (specs, ranges.len()) {
         (0, _) => Wanted::Whole,
         (_, 0) => Wanted::Unsatisfiable,
-        // Ranges that overlap so much that they are more than the object.
+        // Overlapping ranges with more bytes than the object.
         (_, n) if n > 1 && asked > length => Wanted::Whole,
         _ => Wanted::Ranges(ranges),
     }
@@ -53,24 +53,24 @@ pub(super) fn is_single(header: &str) -> bool {
     single(header).is_some_and(|spec| parse_spec(spec, u64::MAX).is_some())
 }
 
-/// The bytes that a `Range` header asks for, if that is one range with both ends.
+/// The range of a `Range` header, if it is one with both ends.
 pub(super) fn exact(header: &str) -> Option<Range<u64>> {
     let spec = single(header).filter(|it| !it.starts_with('-') && !it.ends_with('-'))?;
     parse_spec(spec, u64::MAX).filter(|range| range.end < u64::MAX)
 }
 
-/// The end of a range that extends to the end of a growing object: the last byte that fits into a number of JavaScript, as
-/// RFC 8673 section 2 has it.
+/// End of a range that extends to the end of a growing object: the largest integer of JavaScript, as RFC 8673 section 2
+/// recommends.
 pub(super) const OPEN_END: u64 = 1 << 53;
 
-/// The range that a `Range` header asks of an object whose length is not known: with both ends, or from a byte on
-/// ([`OPEN_END`]). All of it is no range.
+/// The range of a `Range` header for an object of unknown length: with both ends, or from a byte on ([`OPEN_END`]).
+/// `None` for the complete object.
 pub(super) fn growing(header: &str) -> Option<Range<u64>> {
     let spec = single(header).filter(|it| !it.starts_with('-'))?;
     parse_spec(spec, OPEN_END).filter(|range| range.start < range.end && *range != (0..OPEN_END))
 }
 
-/// Text behind the unit, if that is bytes and it is no list.
+/// Text after the unit, if the unit is bytes and there is one range.
 fn single(header: &str) -> Option<&str> {
     let (unit, spec) = header.split_once('=')?;
     (unit.trim().eq_ignore_ascii_case("bytes") && !spec.contains(',')).then(|| spec.trim())

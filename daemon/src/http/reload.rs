@@ -1,8 +1,7 @@
-//! Live playlists that a carousel brings, answered by the box itself: blocking reloads, delta updates, and no segment that cannot be
-//! served.
+//! Live playlists of carousels: blocking reloads and delta updates answered by the box, without segments that cannot be served.
 //!
-//! Clauses are those of draft-pantos-hls-rfc8216bis-22 (1 May 2026). A request with delivery directives (section 6.2.5) is one for
-//! the playlist without them. It goes to an origin only where the carousel does not bring the playlist, or not any more.
+//! Clauses are those of draft-pantos-hls-rfc8216bis-22 (1 May 2026). A request with delivery directives (section 6.2.5) names the
+//! playlist without them. It goes to an origin only if the carousel does not carry the playlist, or no longer does.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,17 +58,17 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    /// Number of those that wait now.
+    /// Number of waiting reloads.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Numbers of their ends.
+    /// Counters of their ends.
     pub const fn ended(&self) -> &Counts<ReloadEnd> {
         &self.ended
     }
 
-    /// A place to wait, if there is one.
+    /// Takes a place to wait, if one is free.
     fn enter(&self) -> Option<Place<'_>> {
         let enter = |waiting| (waiting < MAX_RELOADS).then_some(waiting + 1);
         self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
@@ -77,7 +76,7 @@ impl Reloads {
     }
 }
 
-/// The place of one that waits, until it is dropped.
+/// The place of a waiting reload, freed when dropped.
 struct Place<'a> {
     of: &'a Reloads,
     end: ReloadEnd,
@@ -96,9 +95,9 @@ impl HttpServer {
         &self.reloads
     }
 
-    /// Answers a request with delivery directives for a playlist that the carousel brings: as soon as it has the segment or part
-    /// asked for, after three target durations with an error. `None`: the carousel does not bring it, or not any more, which
-    /// means nothing where no origin `may_be_asked`.
+    /// Answers a request with delivery directives for a playlist of the carousel: as soon as the playlist has the requested
+    /// segment or part, or with an error after three target durations. `None`: the carousel does not carry it, or no longer
+    /// does; not returned for the latter if no origin `may_be_asked`.
     pub(super) async fn reload(
         &self,
         reload: &Reload,
@@ -108,14 +107,14 @@ impl HttpServer {
         let has_origin = may_be_asked && self.config.read_through && asked.url(&self.origins).is_some();
         let (mut place, mut deadline): (Option<Place<'_>>, _) = (None, None);
         loop {
-            // Before the look, so that nothing is missed that comes after it.
+            // Listen before checking, so that no later event is missed.
             let (advanced, appeared) = (self.shared.manifests.listen(), self.shared.flights.listen());
             let held = self.held(&reload.playlist, &asked.head.headers).await;
             let Some(held) = held.filter(|it| it.meta().response.is_none()) else {
                 return self.end(place, ReloadEnd::Origin, None);
             };
-            // Directives are ignored for a playlist that has ended, and for what is no media playlist. Read from this version:
-            // the table of manifests may know the next one already, which is not held yet.
+            // Directives are ignored for a playlist that has ended, and for anything but a media playlist. Decided from this
+            // version: the table of manifests may already have the next one, which is not held yet.
             let live = held.live().and_then(|live| {
                 let facts = Manifest::read(&held.bytes(0..held.meta().length)?)?;
                 (facts.kind == ManifestKind::HlsMedia).then_some((live, facts))
@@ -165,14 +164,14 @@ impl HttpServer {
         answer
     }
 
-    /// Facts of a playlist as players get it.
+    /// Facts of a playlist as sent to players.
     fn offered(&self, held: &Arc<StoredObject>, facts: &Manifest) -> Manifest {
         let shaped = self.shaped(held, facts, false).and_then(|text| Manifest::read(text.as_bytes()));
         shaped.unwrap_or_else(|| facts.clone())
     }
 
-    /// A live manifest that the carousel has brought, as it is sent; `None`: as it is held. It was parsed when it came (`facts`, of this
-    /// version or a neighbouring one), and is gone through once here: what of it can be served changes from request to request.
+    /// A live manifest of the carousel as it is sent; `None`: as stored. It was parsed on arrival (`facts`, of this version or an
+    /// adjacent one), and is scanned again here, since the set of available segments changes between requests.
     fn shaped(&self, object: &Arc<StoredObject>, facts: &Manifest, skip: bool) -> Option<String> {
         let meta = object.meta();
         let live = object.live().filter(|_| meta.response.is_none())?;
@@ -198,7 +197,7 @@ impl HttpServer {
     pub(super) fn as_sent(&self, outcome: Outcome, key: &ObjectKey) -> Outcome {
         let Outcome::Stored(object, how) = outcome else { return outcome };
         let is_carried = object.live().is_some() && object.meta().response.is_none();
-        // The kind is the same for all versions of a manifest.
+        // The format is the same for all versions of a manifest.
         let facts = is_carried.then(|| self.shared.manifests.facts(&object.meta().key)).flatten();
         let shaped = facts.and_then(|it| {
             let skip = Reload::of(key).is_some_and(|it| it.skip);
@@ -211,7 +210,7 @@ impl HttpServer {
     }
 }
 
-/// Holdings of the box, as the playlist at `url` refers to it.
+/// Lookup of the references of the playlist at `url`.
 struct Held<'a> {
     server: &'a HttpServer,
     url: String,
@@ -225,7 +224,7 @@ impl Held<'_> {
 
 impl Holdings for Held<'_> {
     fn can_serve(&self, reference: &str, range: Option<Range<u64>>) -> bool {
-        // Nothing can be said of what has no name here.
+        // Unknown for references that are not valid names: assume that they can be served.
         let Some(key) = self.key(reference) else { return true };
         let HttpServer { shared, origins, config, .. } = self.server;
         let (store, flights, name) = (&shared.store, &shared.flights, key.as_str());
@@ -234,7 +233,7 @@ impl Holdings for Held<'_> {
             (Some(flight), Some(range)) if flight.length.is_none() => {
                 flight.available_from(range.start) >= range.end
             }
-            // The rest of what is lost does not come.
+            // A lost flight will not be completed.
             (Some(flight), _) => !flight.is_lost(clock::now()),
             (None, _) => self.server.may_be_sent(&key),
         };
@@ -242,7 +241,7 @@ impl Holdings for Held<'_> {
             let name = range.as_ref().map(|range| name_of_range(name, range));
             name.is_some_and(|name| flights.get(&name).is_some() || store.contains(&name))
         };
-        // In the order in which an object moves: looked for the other way round, it could be missed between the two.
+        // Checked in the order in which objects move: in reverse, an object could be missed in between.
         comes()
             || store.contains(name)
             || is_own()
@@ -271,23 +270,23 @@ impl Holdings for Held<'_> {
 pub(super) struct Reload {
     /// The playlist without them.
     pub(super) playlist: ObjectKey,
-    /// The media sequence number, and the part, that it is to have.
+    /// The media sequence number, and the part, that the playlist must have.
     sequence: Option<u64>,
     part: Option<u64>,
     /// Older segments may be left out.
     skip: bool,
-    /// A value is no number.
+    /// A value is not a number.
     is_unreadable: bool,
 }
 
-/// A request beside a playlist.
+/// Comparison of a request with a playlist.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
-    /// The playlist has what is asked for, or nothing is.
+    /// The playlist has the requested segment or part, or none is requested.
     Answered,
-    /// It may soon have it.
+    /// The playlist may have it soon.
     Waits,
-    /// No player that follows the specification asks so.
+    /// The request violates the specification.
     Wrong(&'static str),
 }
 
@@ -313,7 +312,7 @@ impl Reload {
         })
     }
 
-    /// `held`: the playlist; `offered`: as players get it.
+    /// Compares the request with a playlist: `held` as stored, `offered` as sent to players.
     fn standing(&self, held: &Manifest, offered: &Manifest) -> Standing {
         if self.is_unreadable {
             return Standing::Wrong("_HLS_msn and _HLS_part are decimal integers");
@@ -325,7 +324,7 @@ impl Reload {
             };
         };
         let first = held.first_sequence.unwrap_or(0);
-        // Number of the segment whose parts come after the last whole one.
+        // Number of the segment whose parts follow the last complete one.
         let next = |it: &Manifest| it.last_sequence.map_or(first, |last| last.saturating_add(1));
         if wanted > next(held).saturating_add(1) {
             return Standing::Wrong("_HLS_msn is more than two segments ahead");
@@ -352,7 +351,7 @@ impl Reload {
     }
 }
 
-/// Parts that may be asked for ahead of the last one (section 6.2.5.2).
+/// Number of parts beyond the last one that may be requested (section 6.2.5.2).
 fn advance_part_limit(playlist: &Manifest) -> u64 {
     match playlist.part_target_ms {
         Some(target_ms @ 1..1000) => 3000_u64.div_ceil(target_ms),

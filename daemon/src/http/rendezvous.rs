@@ -1,5 +1,5 @@
-//! Rendezvous (TS 103 769 clause 7): players that ask for a manifest are sent to this box, and back to the content's own host
-//! when the box cannot serve it; and content steering, which does the same during playback.
+//! Rendezvous service (TS 103 769 clause 7): redirects of players to this box, and back to the content's own host when the
+//! box cannot serve; and content steering, which does the same during playback.
 //!
 //! | path | reference point | answer |
 //! |---|---|---|
@@ -7,8 +7,8 @@
 //! | `/-/mabr/SESSION/PATH` | L | the object of that path at the host; 307 to the host where the box cannot serve it |
 //! | `/-/steering/HOST/PATH` | | steering manifest of that manifest's service |
 //!
-//! Nothing is remembered of a session: its identifier is in the path, and relative references of manifests keep it there. Players
-//! are sent to no host but those of `[http.rendezvous] hosts`, and never to and fro: what says `MGstatus=0` is not sent to the box.
+//! Sessions have no state: their identifier is in the path, and relative references of manifests preserve it. Players are sent
+//! only to hosts of `[http.rendezvous] hosts`, and never in a loop: a request with `MGstatus=0` is not sent to the box.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -35,13 +35,13 @@ use crate::services::Membership;
 
 /// Path of reference point B.
 const RENDEZVOUS: &str = "/-/rendezvous/";
-/// Path of reference point L for players that were sent here: the `redirect-base-url` of this gateway.
+/// Path of reference point L for redirected players: the `redirect-base-url` of this gateway.
 pub(super) const GATEWAY: &str = "/-/mabr/";
 /// Path of steering manifests.
 pub(super) const STEERING: &str = "/-/steering/";
-/// Parameters of requests at B, and of redirects to L: they are no part of the manifest's URL.
+/// Parameters of requests at B and of redirects to L, which are not part of the manifest's URL.
 const PARAMETERS: [&str; 6] = ["AToken", "MGstatus", "MGid", "MGhost", "Ori", "conf"];
-/// Status of the gateway that is not to be used.
+/// Gateway status that excludes this box.
 const INACTIVE: &str = "MGstatus=0";
 /// Characters of a session identifier. A longer one is ignored.
 const SESSION_CHARS: usize = 64;
@@ -69,7 +69,7 @@ pub struct RendezvousStats {
     pub returned: Counts<Returned>,
     /// Players that were sent to the box.
     pub accepted: AtomicU64,
-    /// Steering manifests with the satellite first, and with the CDN first.
+    /// Steering manifests that prefer the satellite, and those that prefer the CDN.
     pub steered: [AtomicU64; 2],
 }
 
@@ -100,7 +100,7 @@ impl Rendezvous {
         self.hosts.iter().map(|it| scheme_and_authority(it))
     }
 
-    /// The URL at the host, with the mark that the gateway is not to be used.
+    /// The URL at the host, marked so that the player is not sent to the gateway again.
     fn marked(&self, url: &str) -> String {
         if !self.mark_returned {
             return url.to_owned();
@@ -120,7 +120,7 @@ fn is_session(text: &str) -> bool {
     (1..=SESSION_CHARS).contains(&text.len()) && text.chars().all(is_plain) && text != "." && text != ".."
 }
 
-/// A redirect that is not cached: it may change in a moment.
+/// A redirect that is not cacheable, since it depends on the current state.
 pub(super) fn redirect(location: &str) -> Response<PlayerBody> {
     let mut response = Response::new(PlayerBody::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
@@ -141,7 +141,7 @@ fn refused(status: StatusCode, why: &str) -> Response<PlayerBody> {
 }
 
 impl HttpServer {
-    /// Whether the box can serve a manifest, and what belongs to it, from the satellite.
+    /// Whether the box can serve a manifest and its segments from the satellite.
     fn serves(&self, key: &ObjectKey, peer: IpAddr) -> Result<(), Returned> {
         let super::HttpContext { store, flights, manifests, .. } = &self.shared;
         if self.is_crowded(peer) {
@@ -152,7 +152,7 @@ impl HttpServer {
         if membership == Some(Membership::Refused) {
             return Err(Returned::NoRoom);
         }
-        // Its groups are joined when it is asked for.
+        // Its groups are joined on request.
         let is_on_demand = membership == Some(Membership::Left);
         let is_there = match manifests.is_on_air(key, clock::now()) {
             Some(is_on_air) => is_on_air,
@@ -233,7 +233,7 @@ impl HttpServer {
             key.as_str().starts_with(below.as_str()).then_some((scheme, host, key))
         });
         let keys: Vec<_> = keys.collect();
-        // The path alone does not say which host it is of.
+        // The path alone does not determine the host.
         let services = self.shared.manifests.services();
         let is_known = |key: &ObjectKey| self.is_here(key.as_str()) || services.of(key).is_some();
         let Some((scheme, host, key)) = keys.iter().find(|it| is_known(&it.2)).or_else(|| keys.first())
@@ -250,7 +250,7 @@ impl HttpServer {
         Some(Ok(AtGateway { target, url: format!("{scheme}://{key}") }))
     }
 
-    /// The redirect of a player whose object the box cannot serve, if `url` has it.
+    /// Redirect to `url` of a player whose object the box cannot serve, if that host may have it.
     pub(super) fn sent_back(&self, url: Option<&str>, why: &Missing) -> Option<Response<PlayerBody>> {
         let options = self.config.rendezvous.as_ref()?;
         let is_final = matches!(
@@ -296,7 +296,7 @@ impl HttpServer {
     }
 }
 
-/// An identifier that cannot be guessed.
+/// An unguessable session identifier.
 fn new_session() -> u64 {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     RandomState::new().hash_one(NUMBER.fetch_add(1, Ordering::Relaxed))

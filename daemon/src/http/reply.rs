@@ -26,7 +26,7 @@ pub(super) enum Send {
 }
 
 impl Send {
-    /// As a body, of an object whose bytes are these.
+    /// Converts to a body from the bytes of the object.
     pub(super) fn of_bytes(self, bytes: &Bytes) -> PlayerBody {
         match self {
             Self::Pieces(pieces) => PlayerBody::of_pieces(bytes, &pieces),
@@ -34,7 +34,7 @@ impl Send {
         }
     }
 
-    /// As a body, of an object in the cache; of `bytes`, if it is sent in another form or they are at hand.
+    /// Converts to a body from an object in the cache; from `bytes`, if it is sent in another form or they are in memory.
     pub(super) fn of_object(self, object: Arc<StoredObject>, bytes: Option<&Bytes>) -> PlayerBody {
         match (self, bytes) {
             (send, Some(bytes)) => send.of_bytes(bytes),
@@ -45,7 +45,7 @@ impl Send {
 }
 
 impl Head {
-    /// The head of the response to this request, and what is to be sent after it.
+    /// The head of the response to this request, and the content to send.
     pub(super) fn respond(&self, method: &Method, request: &HeaderMap) -> (StatusCode, HeaderMap, Send) {
         let (status, fields, send) = self.choose(method, request);
         (status, self.opened(fields, request), send)
@@ -114,7 +114,7 @@ impl Head {
         }
     }
 
-    /// The fields with `Content-Range`, in one allocation: a copy that grows would make two.
+    /// The fields with `Content-Range`, in one allocation.
     fn with_range(&self, range: &str) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(self.fields.len() + 1);
         for (name, value) in &self.fields {
@@ -126,7 +126,7 @@ impl Head {
 
     /// `multipart/byteranges` (RFC 9110 section 14.6).
     fn multipart(&self, ranges: &[Range<u64>], length: u64) -> (String, Vec<Piece>) {
-        // Parts are framed by their lengths as much as by the boundary; 48 bits of a digest do not turn up by chance.
+        // Parts also have lengths; 48 bits of a digest do not occur in a body by chance.
         let boundary = format!("skycache-{}", self.boundary);
         let content_type = self.fields.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let content_type = content_type.unwrap_or("application/octet-stream");
@@ -145,7 +145,7 @@ impl Head {
     }
 }
 
-/// A response that is no object: a status, and one line for people.
+/// A response without an object: a status, and one line of text.
 pub(super) fn plain(status: StatusCode, line: &str) -> Response<PlayerBody> {
     let mut response = Response::new(PlayerBody::of(format!("{line}\n")));
     *response.status_mut() = status;

@@ -1,8 +1,8 @@
-//! TLS on a client's socket, as the HTTP/1.1 loop and hyper see it.
+//! TLS on a client's socket, with the interface of a plain one for the HTTP/1.1 loop and hyper.
 //!
-//! A [`Secure`] counts plaintext in an [`Outbox`] of its own: what a request has brought, what the client has taken, and
-//! whether it takes no more. So a TLS connection is parked, answered without hyper and watched for slow clients like a
-//! plain one. Bodies go through memory: the kernel cannot encrypt what it sends from a file.
+//! A [`Secure`] counts plaintext in its own [`Outbox`]: bytes received, bytes taken by the client, and whether it is
+//! blocked. So a TLS connection is parked, answered without hyper and watched for slow clients like a plain one. Bodies
+//! are sent from memory, since the kernel cannot encrypt files that it sends.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,9 +22,9 @@ pub(super) struct Secure {
     stream: TlsStream<TokioIo<Wire>>,
     /// Plaintext bytes read and written.
     counted: Rc<Outbox>,
-    /// The socket's own: bytes as encrypted.
+    /// The socket's outbox, which counts encrypted bytes.
     socket: Rc<Outbox>,
-    /// Read before, and to be read again.
+    /// Bytes that were read and put back.
     again: Bytes,
 }
 
@@ -37,7 +37,7 @@ impl Drop for Secure {
 }
 
 impl Secure {
-    /// After the handshake on a socket with the outbox `socket`.
+    /// Wraps a socket with the outbox `socket` after its handshake.
     pub(super) fn new(stream: TlsStream<TokioIo<Wire>>, counted: Rc<Outbox>, socket: Rc<Outbox>) -> Self {
         counted.set_clean(true);
         Self { stream, counted, socket, again: Bytes::new() }

@@ -34,9 +34,9 @@ use crate::signalling::Document;
 use crate::store::StoredObject;
 use crate::traces::{Span, Trace};
 
-/// Times that a request looks again when what it waited for was replaced by another version.
+/// Maximum lookups of one request: it repeats them when the object that it waited for was replaced by another version.
 const LOOKS: usize = 4;
-/// Fields of a request that are about what the player holds, or about its playback, not about the object.
+/// Request fields about the player's own cache or playback, which do not affect the object.
 const NOT_FOR_ORIGINS: [&str; 13] = [
     "host", // or as the route says
     "range",
@@ -53,63 +53,63 @@ const NOT_FOR_ORIGINS: [&str; 13] = [
     "cmcd-status",
 ];
 
-/// Place of an object.
+/// Location of an object.
 pub(super) enum Found {
-    /// In the cache; how it got there, after `skycache; `.
+    /// In the cache; the text for `Cache-Status` after `skycache; `.
     Stored(Arc<StoredObject>, &'static str),
     Flight(Arc<Flight>),
     Document(Arc<Document>),
-    /// Response of an origin to this request alone.
+    /// An origin's response for this request alone.
     Passed(Box<Passed>),
 }
 
 /// Outcome of a request.
 pub(super) enum Outcome {
-    /// This object of the cache; how it got there, after `skycache; `.
+    /// An object of the cache; the text for `Cache-Status` after `skycache; `.
     Stored(Arc<StoredObject>, &'static str),
-    /// This live playlist of the cache, in these words.
+    /// A live playlist of the cache, sent with this text.
     Shaped(Arc<StoredObject>, Bytes, &'static str),
-    /// Response of an origin for this player alone, and the rewriting of it if it is a manifest.
+    /// An origin's response for this player alone, and the result of rewriting if it is a manifest.
     Passed(Response<PlayerBody>, Option<Rewriting>),
-    /// To the content's own host: its `Location` is not mapped to the box.
+    /// A redirect to the content's own host, whose `Location` is not mapped to the box.
     Elsewhere(Response<PlayerBody>),
     /// Anything else.
     Response(Response<PlayerBody>),
 }
 
-/// Early data: a request that came before the end of the handshake. Signals that end.
+/// Marks a request in early data; signals the end of the handshake.
 #[derive(Debug, Clone)]
 pub(super) struct Early(pub(super) watch::Receiver<bool>);
 
 /// One player's request for one object.
 pub(super) struct Asked<'a> {
     pub(super) key: &'a ObjectKey,
-    /// The object as it was asked for.
+    /// The object and the form of its name in the request.
     pub(super) target: &'a Target,
     pub(super) head: &'a Parts,
     pub(super) on_interim: Option<OnInterim>,
-    /// The connection that it came by.
+    /// Address of the client.
     pub(super) peer: IpAddr,
-    /// Not everybody may have it.
+    /// Access to it is restricted.
     pub(super) is_guarded: bool,
-    /// The routes that it was understood by.
+    /// Generation of the routes that resolved it.
     pub(super) generation: u64,
     pub(super) routes: &'a [Route],
     pub(super) is_tls: bool,
-    /// URL at the content's own host, for players that a rendezvous service has sent here.
+    /// URL at the content's own host, for players sent here by a rendezvous service.
     pub(super) elsewhere: Option<&'a str>,
     /// Fields of the origin's response that are for this request only.
     pub(super) own_fields: Arc<OwnFields>,
     /// Counts fields that are not passed on.
     pub(super) unpassed_fields: &'a AtomicU64,
-    /// Place of its spans.
+    /// Parent of its trace spans.
     pub(super) trace: &'a Trace,
-    /// Its own `traceparent` goes no further: the client is not trusted to set it, or it is replaced by ours.
+    /// Its `traceparent` is not forwarded: the client is not trusted to set it, or ours replaces it.
     pub(super) hides_trace: bool,
 }
 
 impl Asked<'_> {
-    /// Fields that an origin gets to see.
+    /// Fields to send to an origin.
     pub(super) fn fields(&self) -> HeaderMap {
         let mut fields = caching::end_to_end(&self.head.headers);
         for name in NOT_FOR_ORIGINS {
@@ -119,7 +119,7 @@ impl Asked<'_> {
             fields.remove("traceparent");
             fields.remove("tracestate");
         }
-        // Where a player's page or playlist was asked for with a token, browsers say so.
+        // Browsers send the URL of a page or playlist that was requested with a token.
         if fields.get(header::REFERER).is_some_and(|it| access::has_token(it.as_bytes())) {
             fields.remove(header::REFERER);
         }
@@ -131,7 +131,7 @@ impl Asked<'_> {
         fields
     }
 
-    /// Names that its route adds to those of the usual fields; `None`: all are passed on.
+    /// Field names that its route adds to the standard ones; `None`: all are passed on.
     fn request_fields(&self) -> Option<&[String]> {
         self.target.route()?.request_fields.as_deref()
     }
@@ -155,7 +155,7 @@ impl Asked<'_> {
         }
     }
 
-    /// A response without the fields that only caches read, unless its route passes them on.
+    /// Removes the response fields that only caches read, unless its route passes them on.
     pub(super) fn for_player(&self, mut passed: Passed) -> Passed {
         if self.surrogate_fields() == SurrogateFields::Strip {
             caching::strip_surrogate_keys(&mut passed.headers);
@@ -176,13 +176,13 @@ impl Asked<'_> {
         }
     }
 
-    /// The URL to ask for it, if an origin is configured.
+    /// Its URL at an origin, if one is configured.
     pub(super) fn url(&self, origins: &Origins) -> Option<String> {
-        // A route may leave parameters out of the key: the origin wants them.
+        // A route may exclude parameters from the key; the origin needs them.
         origins.url_for(&self.target.full).map(|url| self.target.as_spelled(url))
     }
 
-    /// The one range that it wants, if it wants one.
+    /// Its `Range` field, if it requests a single range.
     fn range(&self) -> Option<HeaderValue> {
         let headers = &self.head.headers;
         let value = headers.get(header::RANGE)?;
@@ -190,13 +190,13 @@ impl Asked<'_> {
     }
 }
 
-/// The key of the file whose byte range `key` is, if it is one.
+/// If `key` names a byte range of a file, the key of that file.
 fn whole_of(key: &ObjectKey) -> Option<ObjectKey> {
     let (whole, _) = range_of_name(key.as_str())?;
     ObjectKey::from_name(whole, None).ok()
 }
 
-/// Place of an object after a fetch; `how` it got into the cache, if it is there.
+/// Location of an object after a fetch; `how`: the text for `Cache-Status` if it is in the cache.
 fn of_fill(filled: FillResult, how: &'static str) -> Result<Found, Missing> {
     match filled {
         FillResult::Flight(flight) => Ok(Found::Flight(flight)),
@@ -210,7 +210,7 @@ fn of_fill(filled: FillResult, how: &'static str) -> Result<Found, Missing> {
     }
 }
 
-/// Notes in its span how a fetch has ended.
+/// Records the result of a fetch in its span.
 fn ends(span: &mut Span, filled: &FillResult) {
     span.text("skycache.result", || filled.as_str().to_owned());
     match filled {
@@ -224,7 +224,8 @@ impl HttpServer {
     /// Answers a GET or HEAD for an object.
     pub(super) async fn object(self: &Arc<Self>, asked: &Asked<'_>) -> Outcome {
         let outcome = self.look(asked).await;
-        // A range that the carousel did not bring whole is one range of the file, which an origin may have.
+        // A range object that the carousel did not deliver completely can be requested from an origin as a range of the
+        // file.
         if let Err(Missing::NotInTime | Missing::Broken | Missing::Unknown) = &outcome
             && let Some(whole) = whole_of(asked.key)
         {
@@ -242,34 +243,34 @@ impl HttpServer {
         }
     }
 
-    /// Whether the link has lost a segment that a player of DASH asks for: those after it are here, and nothing brings it any more.
+    /// Whether the link has lost a DASH segment: later ones are here, and no source is left.
     fn is_lost(&self, key: &ObjectKey) -> bool {
         let Self { shared, .. } = self;
-        // Since the last look it may have come.
+        // It may have arrived since the last lookup.
         shared.manifests.is_lost_of_dash(key, &|it| self.is_here(it), &shared.store, clock::now())
-            // An object that is still described may come behind newer ones, as the window of a start does.
+            // An object that is still described may come after newer ones, as in the initial window of a sender.
             && !self.may_be_sent(key)
             && shared.flights.get(key.as_str()).is_none_or(|it| it.is_lost(clock::now()))
             && !shared.store.contains(key.as_str())
     }
 
-    /// Whether an FDT describes an object, and its session has not sent past it.
+    /// Whether an FDT describes an object, and its session has not sent later ones.
     pub(super) fn may_be_sent(&self, key: &ObjectKey) -> bool {
         let is_described = self.shared.flights.announced_as(key.as_str()).is_some();
         is_described && self.time_to_loss(key) != Some(Duration::ZERO)
     }
 
-    /// Time until an object that an FDT describes is lost for certain ([`Manifests::time_to_loss`]). `None`: nothing describes it, or it
-    /// may still come.
+    /// Time until a described object counts as lost ([`Manifests::time_to_loss`]). `None`: it is not described, or may still
+    /// arrive.
     ///
     /// [`Manifests::time_to_loss`]: crate::manifests::Manifests::time_to_loss
     fn time_to_loss(&self, key: &ObjectKey) -> Option<Duration> {
         let (object, by_several) = self.shared.flights.announced_as(key.as_str())?;
-        // What one sender has passed another may still bring.
+        // Another sender may still deliver it.
         if by_several { None } else { self.shared.manifests.time_to_loss(key, &object, clock::now()) }
     }
 
-    /// The answer where there is no object to serve.
+    /// The response if no object can be served.
     fn without(&self, asked: &Asked<'_>, missing: &Missing) -> Outcome {
         if let Some(response) = self.sent_to_cdn(asked, missing) {
             return Outcome::Elsewhere(response);
@@ -314,7 +315,7 @@ impl HttpServer {
                 Err(missing) => Err(missing),
             };
             match found {
-                // The object that was waited for has made way for a newer one: look again.
+                // The awaited object was replaced by a newer one: look it up again.
                 Err(Missing::Again) => {}
                 found => return found,
             }
@@ -357,7 +358,7 @@ impl HttpServer {
         targets.swap_remove(with_origin.unwrap_or(0))
     }
 
-    /// The object that is these bytes of a target, if the carousel has brought it or is about to.
+    /// The object that consists of these bytes of a target, if it is held, in flight or announced.
     fn range_of(&self, target: &Target, range: &std::ops::Range<u64>) -> Option<Target> {
         let (store, flights) = (&self.shared.store, &self.shared.flights);
         let key = ObjectKey::from_name(&name_of_range(target.key.as_str(), range), None).ok()?;
@@ -369,7 +370,7 @@ impl HttpServer {
         Some(Target { key: key?, ..target.clone() })
     }
 
-    /// The key of the object that `key` asks for with query parameters that do not matter for it, if there is one.
+    /// The key of an existing object that `key` names with additional query parameters that do not distinguish it.
     pub(super) fn without_ignored_query(&self, key: &ObjectKey) -> Option<ObjectKey> {
         let (store, flights) = (&self.shared.store, &self.shared.flights);
         let is_meant = |key: &ObjectKey, left_out: &[&str]| {
@@ -393,7 +394,7 @@ impl HttpServer {
         }
         let found = self.find_as_named(asked, demand).await;
         if matches!(found, Err(Missing::Origin(_)))
-            // The carousel is late, and the origin is not there: it may bring the playlist still.
+            // The carousel is late and the origin unavailable: the playlist may still arrive.
             && let Some(answer) = self.reload(&reload, asked, false).await
         {
             return answer;
@@ -401,9 +402,9 @@ impl HttpServer {
         found
     }
 
-    /// Looks for an object by its own name: in the cache, on its way, at an origin, and at last on the link.
+    /// Finds an object by its own name: in the cache, in flight, at an origin, and finally on the link.
     async fn find_as_named(self: &Arc<Self>, asked: &Asked<'_>, demand: Demand) -> Result<Found, Missing> {
-        // Origins do not know a byte range that is an object of its own.
+        // Origins do not have byte ranges as objects.
         let may_ask = self.config.read_through && whole_of(asked.key).is_none();
         let url = asked.url(&self.origins).filter(|_| may_ask);
         if let Some(object) = self.held_of_now(asked, demand, url.is_some()).await {
@@ -438,8 +439,8 @@ impl HttpServer {
         }
     }
 
-    /// The object, if the cache has it. What came before its service was joined is given time to be replaced by what can be played
-    /// from now on, if no origin has that.
+    /// The object, if the cache has it. A manifest received before its service was joined is given time to be replaced by a
+    /// playable version, if no origin is available.
     async fn held_of_now(
         &self,
         asked: &Asked<'_>,
@@ -457,7 +458,7 @@ impl HttpServer {
         }
     }
 
-    /// An object that is not in the cache, and for which no origin need be asked.
+    /// An object in flight, or a signalling document.
     fn found_elsewhere(&self, asked: &Asked<'_>) -> Option<Found> {
         if let Some(flight) = self.filler.flight_of(asked.key, &asked.head.headers) {
             return Some(Found::Flight(flight));
@@ -465,7 +466,7 @@ impl HttpServer {
         self.shared.documents.get(asked.key.as_str()).map(Found::Document)
     }
 
-    /// Why an object is neither asked for nor waited for.
+    /// Reason to neither request an object nor wait for it.
     fn missing_at_once(&self, asked: &Asked<'_>, prospects: &Prospects) -> Option<Missing> {
         if !prospects.has_origin && prospects.is_unjoined && !prospects.is_announced() {
             return Some(Missing::NotJoined);
@@ -479,7 +480,7 @@ impl HttpServer {
         None
     }
 
-    /// Asks the origin for an object that is not here.
+    /// Requests an absent object from the origin.
     async fn ask_origin(
         self: &Arc<Self>,
         asked: &Asked<'_>,
@@ -492,7 +493,7 @@ impl HttpServer {
         }
         let mut span = asked.trace.span("fetch");
         let fill = self.filler.fill(asked.key, url, self.first_ask(asked, prospects, span.trace()));
-        // A segment of a service that is on the air comes from the first source that has it.
+        // A segment of a service on the air is taken from the first source that delivers it.
         let is_race = prospects.on_air_ms.is_some() && !prospects.is_manifest;
         let filled = tokio::select! {
             biased;
@@ -509,7 +510,7 @@ impl HttpServer {
         of_fill(filled, "hit")
     }
 
-    /// A fetch of an object of which nothing is held.
+    /// A fetch of an object that is not held.
     fn first_ask(&self, asked: &Asked<'_>, prospects: &Prospects, trace: Trace) -> Ask {
         // The origin may have a newer version of a live manifest than the one that is announced.
         let is_live_manifest = prospects.live_target_ms.is_some() && prospects.is_manifest;
@@ -525,7 +526,7 @@ impl HttpServer {
         }
     }
 
-    /// Waits until the link brings an object. `refused`: what an origin has said of it.
+    /// Waits until the link brings an object. `refused`: the origin's answer, if it was asked.
     async fn wait_for_link(
         &self,
         asked: &Asked<'_>,
@@ -552,26 +553,27 @@ impl HttpServer {
         held.map(|it| Found::Stored(it, "hit")).ok_or(missing)
     }
 
-    /// The object as soon as it is on its way; `None` if it has come otherwise, or not for so long.
+    /// The flight of an object once it has begun; `None` if the object is complete by then, or did not begin within
+    /// `patience`.
     async fn flight_within(&self, key: &ObjectKey, patience: Duration) -> Option<Arc<Flight>> {
         let done = || self.shared.store.contains(key.as_str());
         self.shared.flights.wait_for(key.as_str(), patience, done).await
     }
 
-    /// Whether a live manifest has come since its service was joined at `since`, and something that it lists has too: a player would ask for
-    /// segments of before, which do not come.
+    /// Whether a live manifest arrived after its service was joined at `since`, and one of its segments is here. Otherwise a
+    /// player would request segments that were sent before. True for other objects.
     fn is_of_now(&self, object: &Arc<StoredObject>, since: Instant) -> bool {
         let is_here = |name: &str| self.is_here(name);
         object.live().is_none()
             || (!is_from_before(object, since) && manifests::is_playable(object, &is_here))
     }
 
-    /// Whether an object is on its way or held.
+    /// Whether an object is in flight or held.
     pub(super) fn is_here(&self, name: &str) -> bool {
         self.shared.flights.has_begun_or_is_in(&self.shared.store, name)
     }
 
-    /// Completes when a live segment of a service that was just joined will not come any more: one after it is here, or the service has
+    /// Completes when a live segment of a recently joined service will no longer arrive: a later one is here, or the service has
     /// been on the air for a target duration.
     async fn passed(&self, key: &ObjectKey) {
         let (manifests, store) = (&self.shared.manifests, &self.shared.store);
@@ -594,7 +596,7 @@ impl HttpServer {
         }
     }
 
-    /// Completes when a live segment that is described is lost, for certain.
+    /// Completes when a described live segment counts as lost.
     async fn lost(&self, key: &ObjectKey) {
         loop {
             let advanced = self.shared.manifests.listen();
@@ -606,7 +608,7 @@ impl HttpServer {
         }
     }
 
-    /// Waits for a version of a live manifest that can be played since its service was joined, as long as for an object.
+    /// Waits, at most for the patience of a request, for a version of a live manifest that can be played after the join.
     async fn wait_for_next(&self, key: &ObjectKey, since: Instant) {
         let deadline = tokio::time::Instant::now() + self.waits.patience;
         loop {
@@ -619,22 +621,22 @@ impl HttpServer {
         }
     }
 
-    /// Asks the origin about a held object that is stale, before it is used or meanwhile. For a live manifest that may be used stale, an
-    /// origin that hangs is waited for during one target duration: players keep a buffer of a few of them.
+    /// Revalidates a stale object with the origin, before it is used or in the background. For a live manifest that may be used
+    /// stale, an origin that hangs is waited for during one target duration: players keep a buffer of a few of them.
     async fn revalidate(
         self: &Arc<Self>,
         asked: &Asked<'_>,
         object: Arc<StoredObject>,
         url: String,
     ) -> Result<Found, Missing> {
-        // An origin that does not have what the carousel brings has not got it yet.
+        // An origin that does not have a carousel object may not have it yet.
         let is_expected = object.meta().response.is_none();
         let mut span = asked.trace.span("fetch");
         let ask = Ask { held: Some(Arc::clone(&object)), is_expected, trace: span.trace(), ..asked.ask() };
         let staleness = object.staleness(clock::steady());
         if staleness.while_revalidating && !contradicts(&object, &asked.head.headers) {
             let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
-            // Its result is in the cache when it is there.
+            // The result goes into the cache.
             self.runtime.spawn(async move {
                 let filled = filler.fill(&key, url, ask).await;
                 ends(&mut span, &filled);
@@ -672,7 +674,7 @@ impl HttpServer {
             Err(missing) if !matches!(missing, Missing::Again) => missing,
             ended => return ended,
         };
-        // An origin that fails leaves the stale object the best there is (RFC 9111 section 4.2.4), and a fresh one what it was.
+        // If the origin fails, a stale object is the best response (RFC 9111 section 4.2.4), and a fresh one stays valid.
         if is_fresh(&object) {
             Ok(Found::Stored(object, "hit"))
         } else if staleness.if_error {
@@ -682,15 +684,15 @@ impl HttpServer {
         }
     }
 
-    /// The held version of an object whose new version has broken off before anything of it was sent, if it may be used while
-    /// its origin fails.
+    /// The held version of an object whose new version broke off before any of it was sent, if it may be used while its
+    /// origin fails.
     async fn stale_instead(&self, asked: &Asked<'_>) -> Option<Outcome> {
         let object = self.held(asked.key, &asked.head.headers).await?;
         let may_be_used = is_fresh(&object) || object.staleness(clock::steady()).if_error;
         may_be_used.then_some(Outcome::Stored(object, "hit; detail=stale-if-error"))
     }
 
-    /// The object, if the cache has it. One that is not checked since an unclean stop is checked elsewhere than here.
+    /// The object, if the cache has it. One that is unverified since an unclean stop is verified on another thread.
     pub(super) async fn held(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
         let store = &self.shared.store;
         let chosen = store.chosen(key, request)?.meta().key.clone();
@@ -702,12 +704,11 @@ impl HttpServer {
     }
 }
 
-/// Target durations after which a live manifest that the carousel brought is taken to be left behind.
+/// Target durations after which a live manifest of the carousel counts as outdated.
 const LEFT_BEHIND_TARGETS: u64 = 2;
 
-/// Whether an origin, if there is one, is asked about an object that is held. Without one, what the carousel brought last is the newest
-/// there is; so is a live manifest while its next version may still come. The origin's takes its place after that, until the carousel
-/// brings another.
+/// Whether a held object must be revalidated. Not while the carousel may still bring the next version of a live manifest; after
+/// that the origin's version replaces it, until the carousel brings another.
 fn is_to_be_confirmed(object: &StoredObject, request: &HeaderMap) -> bool {
     let is_usable = is_fresh(object) && !contradicts(object, request);
     !is_usable && !is_kept_up(object)
@@ -722,18 +723,18 @@ fn is_kept_up(object: &StoredObject) -> bool {
     })
 }
 
-/// Whether an object is a live manifest that came before `since`.
+/// Whether an object is a live manifest that arrived before `since`.
 fn is_from_before(object: &StoredObject, since: Instant) -> bool {
     let since_ms = i64::try_from(clock::now().since(since).as_millis()).unwrap_or(i64::MAX);
     object.live().is_some() && clock::age_ms(object.meta().received_at) > since_ms
 }
 
-/// Time for which an origin is not asked again whether it has another version than the one that it has sent: a client could ask for
-/// versions that do not exist without end.
+/// Minimum age of a response before a failed condition causes a revalidation: a client could request nonexistent versions
+/// endlessly.
 const CONFIRMED_FOR_MS: i64 = 1000;
 
-/// Whether a request is about another version than the one that an origin has sent, by `If-Match` or `If-Unmodified-Since`: these are
-/// for the origin to judge (RFC 9111 section 4.3.2), which may have that version now.
+/// Whether `If-Match` or `If-Unmodified-Since` of a request fails for an origin's stored response: the origin evaluates these
+/// (RFC 9111 section 4.3.2), and may have that version now.
 fn contradicts(object: &StoredObject, request: &HeaderMap) -> bool {
     let is_conditional =
         [header::IF_MATCH, header::IF_UNMODIFIED_SINCE].iter().any(|it| request.contains_key(it));
@@ -743,12 +744,12 @@ fn contradicts(object: &StoredObject, request: &HeaderMap) -> bool {
         && Head::of_stored(object).validators.precondition(request) == Precondition::Failed
 }
 
-/// Whether an object may be used without asking.
+/// Whether an object may be used without revalidation.
 pub(super) fn is_fresh(object: &StoredObject) -> bool {
     object.expires().is_none_or(|expires| clock::left_ms(object.meta().received_at, expires) > 0)
 }
 
-/// Signalling is kept in memory.
+/// The response with a signalling document, which is kept in memory.
 fn signalling(document: &Document, method: &Method, request: &HeaderMap) -> Response<PlayerBody> {
     let (status, fields, send) = Head::of_document(document).stamped("hit").respond(method, request);
     head::response(status, fields, send.of_bytes(&document.bytes.clone().into()))

@@ -1,8 +1,8 @@
-//! The form in which an object is sent: as it is, with the URLs of a manifest mapped to the box, compressed.
+//! Form in which an object is sent: unchanged, compressed, or with the URLs of a manifest mapped to the box.
 //!
-//! Objects are kept as they came, so that ranges, digests and repair mean one thing. Text is compressed for clients that take
-//! it at the first request, and kept by [`super::hot`]; so is a rewritten manifest. One that is too long for that is
-//! rewritten each time it is sent.
+//! Objects are stored as received, so that ranges, digests and repair refer to the same bytes. Text is compressed at the
+//! first request of a client that accepts it, and kept by [`super::hot`]; so are rewritten manifests. Longer manifests are
+//! rewritten each time they are sent.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -19,21 +19,21 @@ use super::urls::UrlMap;
 use crate::caching::{self, Directives};
 use crate::store::StoredObject;
 
-/// Length up to which text is transformed at once and held. Longer manifests are rewritten as they go out, and other text is
-/// sent as it is: this chooses between two ways, and refuses nothing.
+/// Length up to which text is transformed in memory and kept. Longer manifests are rewritten while they are sent, and other
+/// text is sent unchanged: nothing is refused.
 const MAX_TEXT_BYTES: usize = 1 << 20;
-/// Below, the head is the larger part.
+/// Below this length the head is the larger part.
 const MIN_GZIP_BYTES: usize = 256;
 
-/// An object as it is sent.
+/// An object in the form in which it is sent.
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) head: Head,
-    /// Its bytes, if they are not the object's own.
+    /// Its bytes, if they differ from the object's.
     pub(super) body: Option<Bytes>,
-    /// It is a manifest that is rewritten while it is sent: it is too long to be held.
+    /// Rewriter of a manifest that is too long to be kept and is rewritten while it is sent.
     pub(super) rewriter: Option<Rewriter>,
-    /// Rewriting of a manifest that refers to a route's origin.
+    /// Result of rewriting a manifest that refers to a route's origin.
     pub(super) rewriting: Option<Rewriting>,
 }
 
@@ -42,7 +42,7 @@ impl Shown {
         Self { head, body: None, rewriter: None, rewriting: None }
     }
 
-    /// Form of bytes that are not kept, with URLs mapped.
+    /// The form of bytes that are not stored, with URLs mapped.
     pub(super) fn of_bytes(head: Head, bytes: Bytes, map: UrlMap) -> Self {
         let mut shown = Self::new(head);
         let coding = caching::text(&shown.head.fields, header::CONTENT_ENCODING).map(str::to_owned);
@@ -57,7 +57,8 @@ impl Shown {
         shown
     }
 
-    /// `text`: what stands in place of its bytes; `map`: where URLs of manifests lead; `takes_gzip`: the player has said so.
+    /// The form of a stored object. `text`: replaces its bytes; `map`: for URLs of manifests; `takes_gzip`: the client
+    /// accepts it.
     pub(super) fn of(object: &Arc<StoredObject>, text: Option<Bytes>, map: UrlMap, takes_gzip: bool) -> Self {
         let mut shown = Self::new(Head::of_stored(object));
         if let Some(text) = text {
@@ -176,7 +177,7 @@ impl Head {
         manifest::format_of_type(self.essence()).is_some()
     }
 
-    /// Other bytes stand in place of the object's: the digest of those validates them.
+    /// Replaces the object's bytes; their digest becomes the validator.
     fn says(&mut self, text: &Bytes) {
         let etag = head::etag(&Digest::of(text));
         head::put(&mut self.fields, header::ETAG, &etag);
@@ -184,7 +185,7 @@ impl Head {
         self.length = Some(text.len() as u64);
     }
 
-    /// The object is sent in another form: other bytes need another validator (RFC 9110 section 8.8.3.3).
+    /// Changes the form: other bytes need another validator (RFC 9110 section 8.8.3.3).
     fn becomes(&mut self, bytes: &Bytes, form: &str) {
         self.length = Some(bytes.len() as u64);
         self.fields.remove("content-md5");
@@ -201,7 +202,7 @@ impl Head {
     }
 }
 
-/// Types that are worth compressing. Media are compressed already.
+/// Whether a type is worth compressing. Media are compressed already.
 fn is_text(essence: &str) -> bool {
     const TYPES: [&str; 9] = [
         "text/vtt",
@@ -223,7 +224,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Option<Bytes> {
     encoder.finish().ok().map(Into::into)
 }
 
-/// Whether a player takes gzip: it names it, or everything, and not with a quality of 0 (RFC 9110 section 12.5.3).
+/// Whether a client accepts gzip: listed, or by `*`, with a quality above 0 (RFC 9110 section 12.5.3).
 pub(super) fn takes_gzip(request: &HeaderMap) -> bool {
     accepts_gzip(request.get_all(header::ACCEPT_ENCODING).iter().map(|line| line.to_str().unwrap_or("")))
 }

@@ -1,11 +1,11 @@
-//! Counters of what players were served: one set for each worker on its own cache lines, added up when read.
+//! Counters of responses to players: one set for each worker on its own cache lines, added up when read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::manifest::Rewriting;
 
-/// Upper ends of the buckets of time to the head, in microseconds.
+/// Upper bounds of the histogram of time to the head, in microseconds.
 pub const BUCKETS_US: [u64; 14] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     5_000_000,
@@ -50,20 +50,20 @@ carousel::limits! {
     }
 }
 
-/// Way in which a request was answered.
+/// Source of the answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Served {
     /// From the cache.
     Hit,
     /// From the cache, though stale.
     Stale,
-    /// From the cache, after the origin has said that it is right.
+    /// From the cache, after revalidation by the origin.
     Revalidated,
     /// While it arrived by the carousel.
     InFlight,
-    /// By way of an origin.
+    /// From an origin.
     Miss,
-    /// By ourselves: the page, an error, `OPTIONS`.
+    /// By the box itself: the page, an error, `OPTIONS`.
     Own,
 }
 
@@ -84,7 +84,7 @@ impl Served {
         }
     }
 
-    /// By the parameters of `Cache-Status`.
+    /// Derives it from the parameters of `Cache-Status`.
     pub(super) fn of(cache_status: &str) -> Self {
         let Some(how) = cache_status.strip_prefix("skycache; ") else { return Self::Own };
         if how.contains("detail=stale") {
@@ -101,20 +101,20 @@ impl Served {
     }
 }
 
-/// One route's.
+/// Counters of one route.
 #[derive(Debug, Default)]
 pub struct RouteStats {
     /// In the order of [`Served::ALL`].
     pub served: [AtomicU64; Served::ALL.len()],
     /// Bytes of bodies.
     pub bytes: AtomicU64,
-    /// Times to the head, by bucket; the last one is for those beyond all.
+    /// Times to the head, by bucket; the last one is unbounded.
     pub buckets: [AtomicU64; BUCKETS_US.len() + 1],
     /// Their sum.
     pub sum_us: AtomicU64,
 }
 
-/// One worker's, or all workers' added up.
+/// Counters of one worker, or the sum of all.
 #[derive(Debug, Default)]
 pub struct HttpStats {
     /// Responses by the hundreds of their status, 1xx to 5xx.
@@ -125,7 +125,7 @@ pub struct HttpStats {
     pub refused: AtomicU64,
     /// Connections closed because their client was too slow: a head that does not end, a body that is not read.
     pub too_slow: AtomicU64,
-    /// Lines of the access log that were left out because the disk was behind.
+    /// Lines of the access log that were dropped because the disk was too slow.
     pub unlogged: AtomicU64,
     /// Requests refused before they were looked up, in the order of [`Refusal::ALL`].
     pub refusals: [AtomicU64; Refusal::ALL.len()],
@@ -142,12 +142,12 @@ pub fn route_names(routes: &[crate::origin::Route]) -> Vec<String> {
 }
 
 impl HttpStats {
-    /// With so many routes.
+    /// Counters for this number of routes.
     pub(super) fn new(routes: usize) -> Self {
         Self { routes: (0..routes).map(|_| RouteStats::default()).collect(), ..Self::default() }
     }
 
-    /// Responses from the cache.
+    /// Number of responses from the cache.
     pub fn hits(&self) -> u64 {
         let hits = |route: &RouteStats| {
             let [hit, stale, revalidated, in_flight, ..] = &route.served;
@@ -156,19 +156,19 @@ impl HttpStats {
         self.routes.iter().map(hits).sum()
     }
 
-    /// A request was refused.
+    /// Counts a refused request.
     pub(super) fn refuse(&self, why: Refusal) {
         self.refusals[why as usize].fetch_add(1, Relaxed);
     }
 
-    /// A manifest was rewritten, or was not.
+    /// Counts the result of rewriting a manifest.
     pub(super) fn manifest(&self, rewriting: Option<Rewriting>) {
         if let Some(rewriting) = rewriting {
             self.manifests[rewriting as usize].fetch_add(1, Relaxed);
         }
     }
 
-    /// A response's head is ready.
+    /// Counts a response whose head is ready.
     pub(super) fn head(&self, route: usize, status: http::StatusCode, served: Served, took: Duration) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5);
         self.responses[class - 1].fetch_add(1, Relaxed);
@@ -179,7 +179,7 @@ impl HttpStats {
         route.sum_us.fetch_add(us, Relaxed);
     }
 
-    /// Adds another's.
+    /// Adds the counters of another set.
     pub(super) fn add(&mut self, other: &Self) {
         let add = |to: &AtomicU64, from: &AtomicU64| {
             to.fetch_add(from.load(Relaxed), Relaxed);

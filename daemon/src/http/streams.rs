@@ -1,9 +1,9 @@
-//! Requests of one HTTP/2 or HTTP/3 connection beside each other: how their responses get on, and how many are taken back.
+//! Concurrent requests of one HTTP/2 or HTTP/3 connection: stalled streams and cancelled requests.
 //!
-//! A client may ask for more than it reads. Streams whose window it leaves closed hold a piece of a body each, so they count as
-//! places ([`super::HttpServer::is_crowded`]), and the connection ends when they are stalled for too long. A client that
-//! cancels requests as fast as it makes them (Rapid Reset, CVE-2023-44487) causes work without reading its result: the number
-//! that it may cancel grows with the number that it lets end.
+//! A client may request more than it reads. A stream with a closed window holds a piece of a body, so streams count as places
+//! ([`super::HttpServer::is_crowded`]), and the connection ends when one stalls for too long. A client that cancels requests
+//! as fast as it makes them (Rapid Reset, CVE-2023-44487) causes work without reading results: its allowance of cancellations
+//! grows with each completed request.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,9 +16,9 @@ use super::connection::{Health, KEEP_ALIVE, Link, PAUSE};
 use super::workers::Worker;
 use crate::traces::Span;
 
-/// A stream of which nothing was taken for so long holds its place for nothing: less than 9 kbit/s of the piece that waits.
+/// Time without progress after which a stream counts as stalled: less than 9 kbit/s for the pending piece.
 const STALLED_FOR: Duration = Duration::from_secs(240);
-/// Cancelled requests that are forgiven in each second.
+/// Cancellations allowed per second.
 const TAKEN_BACK_PER_S: u32 = 20;
 
 carousel::limits! {
@@ -34,12 +34,12 @@ carousel::limits! {
 /// Progress of one response.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Time since which the last piece waits for the client; `None`: the client waits for the box.
+    /// Time since which a piece waits for the client; `None`: the client waits for the box.
     waits_since: Cell<Option<Instant>>,
 }
 
 impl Pace {
-    /// A piece of the body was asked for, and is there or not.
+    /// Records that a piece of the body was polled, and whether it was ready.
     pub(super) fn took(&self, is_there: bool) {
         self.waits_since.set(is_there.then(Instant::now));
     }
@@ -49,11 +49,11 @@ impl Pace {
     }
 }
 
-/// All requests of a connection.
+/// State of all concurrent requests of a connection.
 #[derive(Debug)]
 pub(super) struct Multiplexed {
     paces: RefCell<Vec<Rc<Pace>>>,
-    /// Requests that may be taken back, as of a moment ago.
+    /// Remaining allowance of cancellations at `since`.
     allowed: Cell<u32>,
     counted_at: Cell<Instant>,
     is_flooded: Cell<bool>,
@@ -71,7 +71,7 @@ impl Default for Multiplexed {
 }
 
 impl Multiplexed {
-    /// A request was taken back, or left in the middle.
+    /// Counts a request that was cancelled, or abandoned during its response.
     pub(super) fn takes_back(&self) {
         let now = Instant::now();
         let seconds = u32::try_from((now - self.counted_at.get()).as_secs()).unwrap_or(u32::MAX);
@@ -89,7 +89,7 @@ impl Multiplexed {
         self.allowed.set(self.allowed.get().saturating_add(more).min(MAX_TAKEN_BACK));
     }
 
-    /// More was taken back than may be.
+    /// Whether the allowance is exceeded.
     pub(super) const fn is_flooded(&self) -> bool {
         self.is_flooded.get()
     }
@@ -100,16 +100,16 @@ impl Multiplexed {
     }
 }
 
-/// One request and its response, from the request's head to the last byte or the cut.
+/// Lifetime of one request and its response, from the request's head to the last byte or the cut.
 pub(super) struct Exchange {
     pub(super) worker: Rc<Worker>,
     pub(super) link: Rc<Link>,
     pub(super) pace: Option<Rc<Pace>>,
-    /// The response has gone out whole.
+    /// The response was sent completely.
     pub(super) is_whole: bool,
-    /// It takes a place of its own.
+    /// It counts as a place.
     is_counted: bool,
-    /// Ends with it.
+    /// Its trace span, which ends with it.
     pub(super) span: Span,
 }
 
@@ -143,15 +143,15 @@ impl Drop for Exchange {
     }
 }
 
-/// Findings of the looks at a connection so far.
+/// State of the periodic checks of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// Nothing has been asked since.
+    /// Time since which no request is in progress.
     idle_since: Option<Instant>,
 }
 
 impl Streams {
-    /// Looks at a connection of HTTP/2 or HTTP/3. `is_crowded`: places become few.
+    /// Checks a connection of HTTP/2 or HTTP/3. `is_crowded`: few places are left.
     pub(super) fn look(&mut self, link: &Link, is_crowded: bool) -> Health {
         let may_take = |patience: Duration| if is_crowded { patience } else { PAUSE };
         if link.active() == 0 {

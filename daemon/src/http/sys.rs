@@ -1,4 +1,5 @@
-//! `sendmsg` with `MSG_MORE`, and `sendfile`: what no safe wrapper offers without copying. And a socket under epoll.
+//! System calls without a safe wrapper that avoids copying: `sendmsg` with `MSG_MORE`, `sendfile`, and registration of a
+//! socket with epoll.
 #![allow(unsafe_code)] // two system calls, which touch what is borrowed for their duration; one registration
 
 use std::io::{self, IoSlice};
@@ -7,13 +8,14 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use tokio::io::unix::AsyncFd;
 
-/// Has a socket that does not block watched by the runtime.
+/// Registers a non-blocking socket with the runtime.
 pub(super) fn watch(stream: TcpStream) -> io::Result<AsyncFd<TcpStream>> {
     // SAFETY: a TcpStream is one descriptor, the same one each time it is asked for, and open until it is dropped.
     unsafe { AsyncFd::register(stream) }.map_err(|err| err.into_parts().1)
 }
 
-/// Sends what fits of `bufs` without waiting. `more`: something follows at once, so a segment that is not full waits for it.
+/// Sends as much of `bufs` as fits without waiting. `more`: more data follows at once, so the kernel holds back a partial
+/// segment.
 pub(super) fn send(socket: BorrowedFd<'_>, bufs: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
     // SAFETY: all-zero is a valid msghdr: no name, no buffers, no control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };

@@ -1,9 +1,9 @@
-//! Live segments that the carousel breaks off while a player reads them: the rest comes from the origin.
+//! Continuation of live segments from the origin, when the carousel breaks them off while a player reads them.
 //!
-//! The player has the beginning of a response of unknown length. The response continues without a break, or is cut; it never
-//! ends early as if it were complete. The origin is asked from a little before the end of the bytes sent: those must be the
-//! same, or its segment is another one. An origin that does not have the segment yet is asked again until its deadline, while
-//! the carousel may still bring the rest.
+//! The player has the beginning of a response of unknown length. The response continues seamlessly, or is cut; it never ends
+//! early as if it were complete. The request to the origin overlaps the end of the bytes sent: these must be equal, otherwise
+//! its segment is another one. An origin that does not have the segment yet is asked again until the deadline, while the
+//! carousel may still bring the rest.
 
 use std::io;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::origin::{Filler, Passed, Question, parse_content_range};
 
 /// Bytes at the end of what was sent that the origin must repeat.
 pub(super) const OVERLAP_BYTES: usize = 1024;
-/// Between two requests for a segment that the origin does not have yet.
+/// Interval between requests for a segment that the origin does not have yet.
 const AGAIN: Duration = Duration::from_millis(300);
-/// The deadline, in target durations from the moment at which nothing came.
+/// Deadline in target durations after the bytes stopped.
 const DEADLINE_TARGETS: u64 = 2;
 
 carousel::reasons! {
@@ -43,7 +43,7 @@ carousel::reasons! {
     }
 }
 
-/// Where the rest of a segment comes from.
+/// Source of the rest of a segment.
 #[derive(Debug)]
 pub(super) struct Tail {
     filler: Arc<Filler>,
@@ -53,11 +53,11 @@ pub(super) struct Tail {
     ends: Arc<Counts<TailEnd>>,
 }
 
-/// Why the origin's part cannot be used.
+/// Reason for which the origin's part cannot be used.
 enum Unusable {
-    /// Not now: it may have it in a moment.
+    /// The origin does not have it yet.
     NotYet,
-    /// It is another one.
+    /// The origin has another segment.
     Differs,
 }
 
@@ -77,10 +77,10 @@ impl Tail {
         Duration::from_millis(self.target_ms / 2)
     }
 
-    /// Sends the bytes at `offset` and behind it. `last`: the bytes before it. False: the carousel has resumed.
+    /// Sends the bytes from `offset` on. `last`: the bytes before it. False: the carousel has resumed.
     ///
     /// # Errors
-    /// The response is to be cut; `None`: for the reason for which the carousel was given up.
+    /// The response must be cut; `None`: for the reason for which the carousel was given up.
     pub(super) async fn rest(
         &self,
         flight: &Arc<Flight>,
@@ -122,7 +122,8 @@ impl Tail {
         }
     }
 
-    /// The origin's answer, when the bytes before `offset` have been found to be the same; what came with them of the rest.
+    /// The origin's response after comparison of the bytes before `offset`, and the part of the rest that arrived with
+    /// them.
     async fn ask(&self, offset: u64, last: &Bytes) -> Result<(Bytes, Passed), Unusable> {
         let begin = offset - last.len() as u64;
         let mut headers = self.headers.clone();
@@ -137,7 +138,7 @@ impl Tail {
         if encoding.is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {
             return Err(Unusable::Differs);
         }
-        // Bytes of the answer before those that are compared.
+        // Bytes of the response before the compared ones.
         let before = match passed.reply.status {
             StatusCode::PARTIAL_CONTENT => {
                 let range =
@@ -162,7 +163,7 @@ impl Tail {
     }
 }
 
-/// The beginning of the origin's answer: bytes that are left out, and bytes that must be those that were sent.
+/// The beginning of the origin's response: bytes to skip, and bytes that must equal those sent.
 struct Overlap {
     before: u64,
     left: Bytes,
@@ -173,7 +174,7 @@ impl Overlap {
         self.before == 0 && self.left.is_empty()
     }
 
-    /// Bytes of the next piece of the answer behind those that are compared. `None`: it differs.
+    /// Bytes of the next piece after the compared ones. `None`: it differs.
     fn passed(&mut self, mut piece: Bytes) -> Option<Bytes> {
         let left_out = usize::try_from(self.before).unwrap_or(usize::MAX).min(piece.len());
         drop(piece.split_to(left_out));

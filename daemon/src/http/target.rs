@@ -1,4 +1,4 @@
-//! The object that a request is about.
+//! Resolution of a request's target to the objects that it may name.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,35 +10,35 @@ use super::HttpServer;
 use crate::access;
 use crate::origin::Route;
 
-/// The host that DVB-NIP reserves for what comes over the air.
+/// The host that DVB-NIP reserves for objects received over the air.
 const NIP_HOST: &str = "dvb.gw";
 
-/// Whether an authority is the host of DVB-NIP, with whatever port.
+/// Whether an authority is the host of DVB-NIP, with any port.
 pub(super) fn is_nip_host(authority: &str) -> bool {
     authority.rsplit_once(':').map_or(authority, |(host, _)| host).eq_ignore_ascii_case(NIP_HOST)
 }
 
-/// An object that a request can mean.
+/// An object that a request may name.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    /// Under which it is cached.
+    /// Key in the cache.
     pub(super) key: ObjectKey,
-    /// With the query parameters that `key` leaves out: origins want them.
+    /// The key with the query parameters that `key` excludes, for origins.
     pub(super) full: ObjectKey,
     /// Form of its name in the request.
     pub(super) form: Form,
-    /// The end of `full`, and the player's own spelling of it, where that is another one.
+    /// The end of `full`, and the player's spelling of it, if they differ.
     pub(super) spelled: Option<(String, String)>,
 }
 
 /// Form of an object's name in a request.
 #[derive(Debug, Clone)]
 pub(super) enum Form {
-    /// By the path of a route: its number.
+    /// By the path of a route, with its index.
     Route(Arc<[Route]>, usize),
     /// By `/authority/path`.
     Path,
-    /// By its own URL: through `Host`, or as a proxy is asked.
+    /// By its own URL: through `Host`, or in a proxy request.
     Url,
 }
 
@@ -47,10 +47,10 @@ impl Target {
         Self { key: full.clone(), full, form, spelled: None }
     }
 
-    /// With the end of its URL as the player has spelled it: signatures are made of what was written (`%2f` in a token of Akamai's,
-    /// RFC 9110 section 7.7), not of an equivalent.
+    /// Records the player's spelling of the end of its URL: signatures cover the written form (`%2f` in a token of Akamai's, RFC
+    /// 9110 section 7.7), not an equivalent.
     fn spelled(mut self, end: &str) -> Self {
-        // A backslash is a slash to some and none to others.
+        // A backslash is a slash for some servers only.
         self.spelled = carousel::name::respelled(end)
             .ok()
             .filter(|it| it != end && !end.contains('\\') && self.full.as_str().ends_with(it.as_str()))
@@ -67,12 +67,12 @@ impl Target {
         }
     }
 
-    /// Whether the player has spelled it in another way than the key is made of.
+    /// Whether the player's spelling differs from the key.
     pub(super) const fn is_respelled(&self) -> bool {
         self.spelled.is_some()
     }
 
-    /// The route by whose path it was asked for.
+    /// The route by whose path it was requested.
     pub(super) fn route(&self) -> Option<&Route> {
         match &self.form {
             Form::Route(routes, number) => routes.get(*number),
@@ -87,11 +87,11 @@ pub(super) fn authority<'a>(uri: &'a Uri, fields: &'a HeaderMap) -> Option<&'a s
     of_uri.or_else(|| fields.get(header::HOST)?.to_str().ok())
 }
 
-/// The objects that a request can mean, the most likely first: of the `[[route]]` with the longest path that fits, then
-/// `/authority/path`, then that of its own `Host`, for players that were sent here in place of the CDN.
+/// The objects that a request may name, the most likely first: by the `[[route]]` with the longest matching path, then by
+/// `/authority/path`, then by its `Host`, for players directed here in place of the CDN.
 ///
 /// # Errors
-/// The reason, if none can be made of it.
+/// The reason, if it names no valid object.
 pub(super) fn targets(
     uri: &Uri,
     host: Option<&str>,
@@ -99,7 +99,7 @@ pub(super) fn targets(
     is_origin_form: bool,
 ) -> Result<Vec<Target>, NameError> {
     let path = &without_cmcd(uri.path_and_query().map_or("/", |it| it.as_str()));
-    // A player behind a proxy setting asks with the whole URL.
+    // A player that uses the box as a proxy sends the complete URL.
     let authority = uri.authority().map(http::uri::Authority::as_str).or(host);
     let by_host = |host: &str| {
         let key = ObjectKey::from_name(&format!("http://{host}{path}"), None)?;
@@ -108,18 +108,18 @@ pub(super) fn targets(
     if authority.is_some_and(is_nip_host) {
         return Ok(vec![by_host(NIP_HOST)?]);
     }
-    // The target of a proxy's request (RFC 9112 section 3.2.2): another host's, whatever is here by that path.
+    // The target of a proxy request (RFC 9112 section 3.2.2) is on another host, even if that path exists here.
     if let Some(authority) = uri.authority().filter(|_| !is_origin_form) {
         return Ok(vec![by_host(authority.as_str())?]);
     }
     let mut targets = Vec::new();
-    // Routes stand in the order of their paths, the longest first.
+    // Routes are sorted by path length, longest first.
     let longest = routes.iter().position(|route| path.starts_with(route.path.as_str()));
     if let Some(number) = longest {
         let route = &routes[number];
         let rest = &path[route.path.len()..];
         let full = ObjectKey::from_name(&format!("{}{rest}", route.base), None)?;
-        // Dot segments may lead out of the route: then the path is another one.
+        // Dot segments may lead out of the route.
         let base = || ObjectKey::from_name(&route.base, None);
         let is_below = !rest.contains("..") && !rest.contains('%')
             || base().is_ok_and(|base| full.as_str().starts_with(base.as_str()));
@@ -181,8 +181,8 @@ pub(super) fn access_rules<'a>(
     rules
 }
 
-/// The path of a key as many servers read it: encoded slashes and backslashes are slashes, several are one, parameters of segments
-/// (`a;x=1`) are left out. Ends with a slash.
+/// The path of a key as many servers interpret it: encoded slashes and backslashes are slashes, repeated ones are merged, segment
+/// parameters (`a;x=1`) are removed. Ends with a slash.
 fn as_read(key: &str) -> String {
     let path = key.split('?').next().unwrap_or_default();
     let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
@@ -200,7 +200,7 @@ fn as_read(key: &str) -> String {
 }
 
 impl HttpServer {
-    /// URI of a request without the playback token in it, and the token.
+    /// The URI of a request without its playback token, and the token.
     pub(super) fn token_of<'a>(&self, uri: &'a Uri) -> (Cow<'a, Uri>, Option<String>) {
         let target = uri.path_and_query().map_or("/", |it| it.as_str());
         let found = self.shared.access.has_tokens().then(|| access::without_token(target)).flatten();
@@ -214,7 +214,7 @@ impl HttpServer {
     }
 }
 
-/// Common Media Client Data (CTA-5004) says how a player is, not what it wants: it is no part of the key.
+/// Removes Common Media Client Data (CTA-5004), which describes the player, not the object, and is not part of the key.
 fn without_cmcd(path: &str) -> Cow<'_, str> {
     carousel::query::without(path, "CMCD=")
 }

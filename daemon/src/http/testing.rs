@@ -1,4 +1,4 @@
-//! A worker with an empty cache, without listeners, and requests for it.
+//! Test fixtures: a worker with an empty cache and no listeners, and requests for it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::origin::testing::{self, Tested};
 use crate::origin::{Origin, Origins, Route};
 use crate::store::{Partial, Placement};
 
-/// State of all workers, and what it serves from.
+/// State of all workers, and its parts.
 pub(super) struct TestedServer {
     pub(super) server: Arc<HttpServer>,
     pub(super) tested: Tested,
 }
 
-/// With these options, routes, and an origin for the host `h`. To be called in a runtime.
+/// A server with these options, routes, and an origin for the host `h`. Call inside a runtime.
 pub(super) fn server(config: Http, routes: &[Route], origin: Option<String>) -> TestedServer {
     server_of(testing::filler(), config, routes, origin)
 }
 
-/// The same, with the cache of this filler.
+/// As [`server`], with the cache of this filler.
 pub(super) fn server_of(
     tested: Tested,
     config: Http,
@@ -51,7 +51,7 @@ pub(super) fn server_of(
     TestedServer { server, tested }
 }
 
-/// A worker of these.
+/// A worker of this server.
 pub(super) fn worker(server: &Arc<HttpServer>) -> Rc<Worker> {
     let stats = Arc::clone(&server.stats[0]);
     Rc::new(Worker { server: Arc::clone(server), stats, hot: Default::default(), log: None })
@@ -96,12 +96,12 @@ pub(super) fn asked<'a>(server: &'a HttpServer, target: &'a Target, head: &'a Pa
     }
 }
 
-/// A field of a response, or nothing.
+/// A field of a response, or an empty text.
 pub(super) fn field<'a, B>(response: &'a Response<B>, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |it| it.to_str().unwrap())
 }
 
-/// The bytes of a body, and how it ended.
+/// The bytes of a body, and its end.
 pub(super) async fn read(
     body: impl http_body::Body<Data = bytes::Bytes, Error = std::io::Error>,
 ) -> (Vec<u8>, std::io::Result<()>) {
@@ -115,12 +115,12 @@ pub(super) async fn read(
     }
 }
 
-/// A GET that has no field but the host of the box.
+/// A GET with only the box as `Host`.
 pub(super) fn get(path: &str) -> Parts {
     head(Method::GET.as_str(), path, &[("host", "box")])
 }
 
-/// Five bytes of an object on its way.
+/// An object in flight with these bytes.
 pub(super) fn partial(tested: &Tested, bytes: &[u8]) -> Arc<Partial> {
     let partial = Arc::new(tested.context.store.create(5, Placement::default()).unwrap());
     partial.write_at(0, bytes).unwrap();

@@ -1,22 +1,23 @@
-//! Live MPDs with `SegmentTimeline` as the box sends them: without segments at the live edge that it cannot serve.
+//! Adaptation of live MPDs with `SegmentTimeline`: without segments at the live edge that cannot be served.
 //!
-//! Pure, as `playlist.rs`, whose rule it shares ([`held_back`]). What of a timeline is left out comes with the next MPD; so an MPD that does
-//! not say how soon it is renewed is left alone.
+//! Pure, like `playlist.rs`, whose rule it shares ([`held_back`]). Segments that are left out come with the next MPD; so an MPD
+//! without an update interval is not changed.
 
 use carousel::manifest;
 
 use super::playlist::{Holdings, held_back};
 
-/// Segments at the end of a list that are looked for: what is further back has come, or does not come any more.
+/// Segments at the end of a list that are checked: earlier ones have arrived, or will not.
 const EDGE: usize = 8;
 
-/// The MPD as it is sent; `None`: as it is. `url`: its own; `is_renewed`: it says how soon it is.
+/// The MPD to send; `None`: unchanged. `url`: its own; `is_renewed`: it has an update interval.
 pub(super) fn shaped(text: &str, url: &str, is_renewed: bool, holdings: &impl Holdings) -> Option<String> {
     if !is_renewed {
         return None;
     }
     let lists = manifest::last_segments(text.as_bytes(), url, EDGE, |it| it.timeline.is_some());
-    // Representations that share a timeline have the same numbers: the one that is furthest behind decides, unless nothing of it comes.
+    // Representations that share a timeline have the same numbers: the one furthest behind decides, unless none of its segments
+    // can be served.
     let mut cuts: Vec<(usize, u64)> = Vec::new();
     for list in &lists {
         let Some(timeline) = list.timeline else { continue };

@@ -1,4 +1,4 @@
-//! TLS for players: certificates from files, read again when they change, and HTTP/2 for clients that support it.
+//! TLS for players: certificates from files, reloaded when they change, and HTTP/2 for clients that support it.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ carousel::limits! {
     }
 }
 
-/// Memory of sessions that can be resumed.
+/// Store of resumable sessions.
 #[cfg(feature = "http3")]
 fn sessions() -> Arc<dyn rustls::server::StoresServerSessions> {
     rustls::server::ServerSessionMemoryCache::new(MAX_SESSIONS)
@@ -39,7 +39,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// With the files of the configuration, which are looked at again and again.
+    /// Creates an acceptor with the configured files, which are checked periodically.
     ///
     /// # Errors
     /// If they are no certificate and key.
@@ -54,7 +54,7 @@ impl Acceptor {
         })
     }
 
-    /// TLS of QUIC connections, with the same certificates. Each ticket is good for one connection with early data: a
+    /// TLS of QUIC connections, with the same certificates. Each ticket is valid for one connection with early data: a
     /// replayed ticket is rejected.
     ///
     /// # Errors
@@ -63,13 +63,13 @@ impl Acceptor {
     pub(super) fn for_quic(&self) -> Result<rustls::ServerConfig, String> {
         let mut tls = server(&self.current, &[&rustls::version::TLS13])?;
         tls.alpn_protocols = vec![b"h3".to_vec()];
-        // QUIC has limits of its own for it.
+        // QUIC has its own limits for it.
         tls.max_early_data_size = u32::MAX;
         tls.session_storage = sessions();
         Ok(tls)
     }
 
-    /// Shakes hands on a socket.
+    /// Performs the handshake on a socket.
     pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,

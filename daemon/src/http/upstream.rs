@@ -19,8 +19,8 @@ const FORWARDED: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// Fields that players and origins usually send and read. Any other could change what the origin answers to one player and the
-/// cache gives to all (cache poisoning), unless the origin names it in `Vary`: see [`unusual_values`].
+/// Fields in common use by players and origins. Any other could change an origin's response to one player that the cache then
+/// serves to all (cache poisoning), unless the origin lists it in `Vary`: see [`unusual_values`].
 const PASSED: [&str; 50] = [
     "accept",
     "accept-charset",
@@ -94,8 +94,8 @@ const NEVER_PASSED: [&str; 16] = [
     "x-rewrite-url",
 ];
 
-/// Removes the fields of a request that are not passed to an origin. `is_shared`: others may get the response. `extra`: the
-/// only names beside the usual ones, if the route has a list; `*` is all. Returns how many were removed.
+/// Removes the fields of a request that are not passed to an origin. `is_shared`: other clients may get the response.
+/// `extra`: the names that the route adds to the standard ones; `*` is all. Returns the number of removed fields.
 pub(super) fn keep_passed(fields: &mut HeaderMap, is_shared: bool, extra: Option<&[String]>) -> u64 {
     let passes_all = !is_shared || extra.is_none_or(|extra| extra.iter().any(|it| it == "*"));
     let passes = |name: &HeaderName| {
@@ -111,7 +111,7 @@ pub(super) fn keep_passed(fields: &mut HeaderMap, is_shared: bool, extra: Option
 }
 
 fn is_usual(name: &str) -> bool {
-    // Client hints, which browsers add by themselves.
+    // Client hints, which browsers add on their own.
     PASSED.contains(&name) || FORWARDED.contains(&name) || name.starts_with("sec-ch-")
 }
 
@@ -128,7 +128,7 @@ pub(super) fn unusual_values(fields: &HeaderMap, extra: Option<&[String]>) -> Ve
     fields.iter().filter(|(name, _)| is_unusual(name)).map(|(_, value)| value.clone()).collect()
 }
 
-/// Adds to the fields of a request what its route says.
+/// Adds the request fields that its route configures.
 pub(super) fn add_fields(fields: &mut HeaderMap, asked: &Asked<'_>) {
     let route = asked.target.route();
     let host = asked.head.headers.get(header::HOST);
@@ -151,7 +151,7 @@ pub(super) fn add_fields(fields: &mut HeaderMap, asked: &Asked<'_>) {
     forward(fields, mode, asked.peer, host, asked.is_tls);
 }
 
-/// `Forwarded` (RFC 7239) and the fields before it.
+/// Sets `Forwarded` (RFC 7239) and its predecessors.
 fn forward(fields: &mut HeaderMap, mode: Forwarded, peer: IpAddr, host: Option<&str>, is_tls: bool) {
     if mode != Forwarded::Trusted {
         for name in FORWARDED {
@@ -170,7 +170,7 @@ fn forward(fields: &mut HeaderMap, mode: Forwarded, peer: IpAddr, host: Option<&
     }
     append(fields, "forwarded", &element);
     append(fields, "x-forwarded-for", &peer.to_string());
-    // The first of several proxies has seen the player's own request.
+    // The first of several proxies has seen the player's request.
     for (name, value) in [("x-forwarded-proto", Some(proto)), ("x-forwarded-host", host)] {
         let name = HeaderName::from_static(name);
         if let Some(value) = value.and_then(|it| HeaderValue::from_str(it).ok())
@@ -191,7 +191,7 @@ fn append(fields: &mut HeaderMap, name: &'static str, member: &str) {
     }
 }
 
-/// Whether a request has come through this process before.
+/// Whether a request has passed through this process before.
 pub(super) fn is_loop(request: &HeaderMap) -> bool {
     let lines = request.get_all("cdn-loop").iter().filter_map(|it| it.to_str().ok());
     let mut ids = lines.flat_map(|line| line.split(',')).map(|it| it.split(';').next().unwrap_or("").trim());

@@ -1,9 +1,9 @@
-//! URLs below a configured route: references that an origin has written, as paths of this box.
+//! Mapping of an origin's URLs below a configured route to paths of this box.
 //!
-//! A route maps a path of the box to a URL at an origin. What the origin writes into `Location`, `Content-Location`, `Link`, `Refresh`
-//! and manifests is in the origin's terms: its own absolute URL, `//host/path`, or a path from its root, which at the box
-//! names another object or none (RFC 9110 section 10.2.2). References compare as RFC 3986 sections 6.2.2.1 and 6.2.3 say:
-//! scheme and host without case, default ports left out.
+//! A route maps a path of the box to a URL at an origin. References in `Location`, `Content-Location`, `Link`, `Refresh` and
+//! manifests are in the origin's terms: its own absolute URL, `//host/path`, or a path from its root, which at the box would name
+//! another object or none (RFC 9110 section 10.2.2). References are compared by RFC 3986 sections 6.2.2.1 and 6.2.3: scheme and
+//! host case-insensitively, without default ports.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -11,17 +11,17 @@ use super::target::{Form, Target};
 use crate::caching;
 use crate::origin::{Redirects, Route};
 
-/// A URL split at its authority, in one spelling.
+/// A normalised URL, split at its authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Split<'a> {
     scheme: String,
     authority: String,
-    /// From the `/` or `?` behind the authority on.
+    /// The part from the `/` or `?` after the authority.
     path: &'a str,
 }
 
 impl<'a> Split<'a> {
-    /// Of `scheme://authority…`; with `scheme`, of `//authority…` too.
+    /// Splits `scheme://authority…`; with `scheme`, also `//authority…`.
     fn of(url: &'a str, scheme: Option<&str>) -> Option<Self> {
         let (scheme, rest) = match (url.strip_prefix("//"), scheme) {
             (Some(rest), Some(scheme)) => (scheme.to_owned(), rest),
@@ -46,7 +46,7 @@ impl<'a> Split<'a> {
     }
 }
 
-/// One prefix of URLs and what stands for it at the box.
+/// A prefix of URLs and its replacement at the box.
 #[derive(Debug, Clone)]
 struct Prefix {
     scheme: String,
@@ -55,23 +55,23 @@ struct Prefix {
     becomes: String,
 }
 
-/// Map from references of one response to paths of the box.
+/// Map from the references in one response to paths of the box.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UrlMap {
     /// The longest first.
     prefixes: Vec<Prefix>,
-    /// Scheme of what was asked, for `//host/path`.
+    /// Scheme of the requested URL, for `//host/path`.
     scheme: Option<String>,
-    /// Scheme and authority of what was asked, for `/path`; `None`: paths are right as they are.
+    /// Scheme and authority of the requested URL, for `/path`; `None`: paths need no mapping.
     root: Option<String>,
-    /// Path of what was asked up to its last `/`, for `../path`.
+    /// Path of the requested URL up to its last `/`, for `../path`.
     folder: String,
-    /// Path of the steering manifest, and the pathway whose URLs stay as they are.
+    /// Path of the steering manifest, and the pathway whose URLs are not mapped.
     steering: Option<(String, String)>,
 }
 
 impl UrlMap {
-    /// For a response to `url`. `routes`: those whose bases are mapped.
+    /// The map for a response to `url`. `routes`: those whose bases are mapped.
     pub(super) fn new<'a>(url: Option<&str>, routes: impl Iterator<Item = &'a Route>) -> Self {
         let mut map = Self::default();
         for route in routes {
@@ -99,22 +99,23 @@ impl UrlMap {
         self.prefixes.is_empty() && self.steering.is_none()
     }
 
-    /// With this path of the steering manifest, and the pathway whose URLs stay as they are.
+    /// Sets the path of the steering manifest, and the pathway whose URLs are not mapped.
     pub(super) fn with_steering(self, steering: Option<(String, String)>) -> Self {
         Self { steering, ..self }
     }
 
-    /// Path of the steering manifest, where the box steers.
+    /// Path of the steering manifest, if content steering is enabled.
     pub(super) fn steering(&self) -> Option<&str> {
         self.steering.as_ref().map(|it| it.0.as_str())
     }
 
-    /// Whether the URLs of this pathway stay as they are.
+    /// Whether the URLs of this pathway are not mapped.
     pub(super) fn leaves(&self, pathway: &[u8]) -> bool {
         self.steering.as_ref().is_some_and(|it| it.1.as_bytes() == pathway)
     }
 
-    /// Path at the box of an absolute reference, or of one that begins with `//`; `None`: it leads elsewhere, or is relative.
+    /// Path at the box of an absolute reference, or of one that begins with `//`; `None`: it is outside all routes, or
+    /// relative.
     pub(super) fn map(&self, reference: &str) -> Option<String> {
         let split = Split::of(reference, Some(self.scheme.as_deref().unwrap_or("http")))?;
         self.mapped(&split)
@@ -128,7 +129,7 @@ impl UrlMap {
         split.is_some_and(|split| self.prefixes.iter().any(|prefix| prefix.authority == split.authority))
     }
 
-    /// As [`UrlMap::map`], for a place in which a path from the root is a reference too.
+    /// As [`UrlMap::map`], where a path from the root is a reference as well.
     pub(super) fn map_reference(&self, reference: &str) -> Option<String> {
         if reference.starts_with('/') && !reference.starts_with("//") {
             let absolute = format!("{}{reference}", self.root.as_deref()?);
@@ -137,11 +138,11 @@ impl UrlMap {
         self.map(reference)
     }
 
-    /// The prefix of URLs itself without its last `/`, as a variable may hold it.
+    /// Maps a prefix of URLs without its last `/`, as a variable may contain it.
     pub(super) fn map_folder(&self, reference: &str) -> Option<String> {
         let folder = format!("{reference}/");
         let mapped = self.map(reference).or_else(|| self.map(&folder))?;
-        // A host alone too: what follows it begins with a `/`.
+        // Also a host alone: the text after it begins with a `/`.
         let mapped = if reference.ends_with('/') { &mapped } else { mapped.trim_end_matches('/') };
         (!mapped.is_empty()).then(|| mapped.to_owned())
     }
@@ -156,16 +157,16 @@ impl UrlMap {
         })
     }
 
-    /// A reference in a response field: mapped, or as the origin means it.
+    /// A reference in a response field: mapped, or made absolute at the origin.
     fn field_reference(&self, reference: &str) -> Option<String> {
         if reference.starts_with('/') && !reference.starts_with("//") {
-            // Outside of every route: the box has no such path, the origin has.
+            // Outside all routes: the path exists only at the origin.
             return self
                 .map_reference(reference)
                 .or_else(|| self.root.as_ref().map(|root| format!("{root}{reference}")));
         }
         if reference.starts_with("..") && !self.prefixes.is_empty() {
-            // Within a route the box's folders are the origin's; beyond it they are not.
+            // Within a route the folders of box and origin correspond; outside it they do not.
             let (path, rest) = reference.split_at(reference.find(['?', '#']).unwrap_or(reference.len()));
             let absolute = format!("{}{}{rest}", self.root.as_deref()?, joined(&self.folder, path)?);
             let is_here = self.mapped(&Split::of(&absolute, None)?).is_some();
@@ -175,7 +176,7 @@ impl UrlMap {
     }
 }
 
-/// Segments of a path in front of what is below a prefix, each in its own spelling.
+/// Maximum segments of a path that are normalised for the comparison with a prefix.
 const MOST_SEGMENTS: usize = 32;
 
 /// The remainder of `path` below `prefix`, compared after normalisation; `None` if it escapes the prefix.
@@ -187,7 +188,7 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     if !path[..end].contains('%') && !path[..end].contains("/.") {
         return None;
     }
-    // Only the part in front is read: behind it may be the identifiers of a template, such as `$Number%05d$`.
+    // Only the prefix part is parsed: the rest may contain template identifiers, such as `$Number%05d$`.
     let plain = |path: &str| carousel::name::resolve("http://h/", path).ok();
     let prefix = plain(prefix)?;
     let ends = path[..end].match_indices('/').map(|(at, _)| at + 1).take(MOST_SEGMENTS);
@@ -196,7 +197,7 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
         .map(|(_, rest)| rest)
 }
 
-/// Whether `..` in a relative path leads above where it begins.
+/// Whether `..` in a relative path leads above its start.
 fn climbs(path: &str) -> bool {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let mut depth = 0_usize;
@@ -211,7 +212,7 @@ fn climbs(path: &str) -> bool {
     })
 }
 
-/// A path with `.` and `..` behind a folder without a last `/` (RFC 3986 section 5.2.4). `None`: dots in another spelling.
+/// A path with `.` and `..` behind a folder without a last `/` (RFC 3986 section 5.2.4). `None`: it has encoded dots.
 fn joined(folder: &str, path: &str) -> Option<String> {
     let mut parts: Vec<&str> = folder.split('/').skip(1).collect();
     for part in path.split('/') {
@@ -274,7 +275,7 @@ pub(super) fn map_fields(
             }
             map
         }
-        // The player resolves against the object's own URL, as it would at the origin.
+        // The player resolves it against the object's own URL, as at the origin.
         Form::Url => return,
     };
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
@@ -298,7 +299,7 @@ pub(super) fn map_fields(
     }
 }
 
-/// `Refresh` (HTML Living Standard, section 4.2.5.3): seconds, and behind `;` or `,` a reference with `url=` before it.
+/// `Refresh` (HTML Living Standard, section 4.2.5.3): seconds, then `;` or `,` and a reference after `url=`.
 fn map_refresh(value: &str, map: &UrlMap) -> Option<String> {
     let at = value.find([';', ','])? + 1;
     let rest = value[at..].trim_start();

@@ -1,8 +1,8 @@
-//! A player's socket as hyper sees it: what it writes out of a mapped file goes out by `sendfile`.
+//! A player's socket for hyper: writes from mapped files are sent by `sendfile`.
 //!
 //! hyper hands the head and slices of the body to `poll_write_vectored`. A slice that [`Outbox`] knows as part of a file is
-//! sent by the kernel from the page cache, never touched here; everything else by `sendmsg`, with `MSG_MORE` where a file
-//! follows. Interim responses, which hyper's server cannot send, go out between two responses.
+//! sent by the kernel from the page cache without being read here; everything else is sent by `sendmsg`, with `MSG_MORE`
+//! where a file follows. Interim responses, which hyper's server does not support, are sent between two responses.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ use crate::store::View;
 /// Bytes read at a time.
 const READ_BYTES: usize = 4096;
 
-/// A part of a file that is on its way to the socket.
+/// A part of a file that is being sent.
 #[derive(Debug)]
 struct FileSlice {
     /// Address of its first byte in the mapping.
@@ -33,14 +33,15 @@ struct FileSlice {
     view: View,
 }
 
-/// `Content-Length` lines in the bytes of a client, as hyper does not show all of them. Lines of a body that look so count
-/// too: a chunked request after one on the same connection is refused without need, and its client connects again.
+/// Counts `Content-Length` lines in the bytes of a client, since hyper does not report all of them. Similar lines in a
+/// body count as well: a chunked request after one on the same connection is refused needlessly, and its client connects
+/// again.
 #[derive(Debug, Default)]
 pub(super) struct Lengths {
-    /// Bytes of the name that the current line has; `None`: the line is another one.
+    /// Bytes of the name matched in the current line; `None`: another line.
     matched: Option<usize>,
     is_within_line: bool,
-    /// Lines seen and not accounted for by a request.
+    /// Lines found that no request has accounted for.
     pending: usize,
 }
 
@@ -64,7 +65,7 @@ impl Lengths {
         }
     }
 
-    /// Accounts for a request. True: it is chunked, and there is a length that no request before it had.
+    /// Accounts for a request. True: it is chunked, and a length line is left that no earlier request had.
     pub(super) fn account(&mut self, is_chunked: bool, has_length: bool) -> bool {
         if has_length {
             self.pending = self.pending.saturating_sub(1);
@@ -73,24 +74,24 @@ impl Lengths {
     }
 }
 
-/// State that a connection's body and its socket share.
+/// State shared by a connection's body and its socket.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub(super) lengths: RefCell<Lengths>,
     slices: RefCell<VecDeque<FileSlice>>,
-    /// Bytes of interim responses that did not fit into the socket: they go before anything else.
+    /// Bytes of interim responses that did not fit into the socket; sent before anything else.
     pending: RefCell<Vec<u8>>,
-    /// hyper has nothing that waits to be written.
+    /// hyper has no pending writes.
     is_clean: Cell<bool>,
-    /// The socket took no more when something was last written.
+    /// The socket was full at the last write.
     pub(super) is_blocked: Cell<bool>,
     /// Bytes read from the client.
     pub(super) bytes_in: Cell<u64>,
-    /// Those of them when its last request was read.
+    /// Value of `bytes_in` when the last request was read.
     pub(super) bytes_in_at_request: Cell<u64>,
     /// Bytes that the socket has taken.
     pub(super) bytes_out: Cell<u64>,
-    /// Ends the connection with a reset: nothing of it is to stay in the kernel.
+    /// Ends the connection with a reset, so that the kernel keeps no data of it.
     resets: Cell<bool>,
     stream: RefCell<Option<Rc<AsyncFd<TcpStream>>>>,
 }
@@ -100,7 +101,7 @@ impl Outbox {
         self.is_clean.get()
     }
 
-    /// Something of a request has come that was not read as one yet.
+    /// Whether bytes of an incomplete request have arrived.
     pub(super) const fn has_begun(&self) -> bool {
         self.bytes_in.get() > self.bytes_in_at_request.get()
     }
@@ -109,7 +110,7 @@ impl Outbox {
         self.is_clean.set(is_clean);
     }
 
-    /// The connection is to end at once.
+    /// Requests an immediate end of the connection.
     pub(super) fn reset(&self) {
         self.resets.set(true);
     }
@@ -118,13 +119,13 @@ impl Outbox {
         self.resets.get()
     }
 
-    /// These bytes of a mapping are about to be written: send them from the file.
+    /// Registers bytes of a mapping that are about to be written, to be sent from the file.
     pub(super) fn expect(&self, bytes: &[u8], view: &View) {
         let slice = FileSlice { address: bytes.as_ptr() as usize, length: bytes.len(), view: view.clone() };
         self.slices.borrow_mut().push_back(slice);
     }
 
-    /// Sends an interim response now, if nothing of an earlier response waits; else it is left out, as it may be.
+    /// Sends an interim response now; dropped if an earlier response is still pending, which is permitted.
     pub(super) fn send_interim(&self, bytes: &[u8]) {
         let stream = self.stream.borrow();
         let Some(stream) =
@@ -138,7 +139,7 @@ impl Outbox {
         }
     }
 
-    /// Number of the slice that `buf` begins in.
+    /// Index of the slice in which `buf` begins.
     fn slice_of(&self, buf: &[u8]) -> Option<usize> {
         let address = buf.as_ptr() as usize;
         let holds = |it: &FileSlice| (it.address..it.address + it.length).contains(&address);
@@ -153,7 +154,7 @@ impl Outbox {
         let offset = slice.view.offset_of(address).ok_or(io::ErrorKind::InvalidInput)?;
         let sent = sys::send_file(stream.as_fd(), slice.view.as_fd(), offset, buf.len())?;
         if sent == 0 {
-            // The file is shorter than it was: the response ends before its end.
+            // The file was truncated: the response cannot be completed.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if address + sent == slice.address + slice.length {
@@ -163,18 +164,18 @@ impl Outbox {
     }
 }
 
-/// Stream on which HTTP/1.1 is served: a socket, or TLS on it.
+/// Stream on which HTTP/1.1 is served: a socket, or TLS on one.
 pub(super) trait Channel: Read + Write + Unpin {
-    /// Reads what there is, and counts it; nothing at the end.
+    /// Reads available bytes and counts them; 0 at the end.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>>;
 
-    /// Bytes that were read before, and are to be read again.
+    /// Bytes that were read and put back.
     fn again(&mut self) -> &mut Bytes;
 
     /// Counter of bytes.
     fn counted(&self) -> &Outbox;
 
-    /// Reads what has come, and asks `understand` what it is; what that does not know is read again by hyper.
+    /// Reads available bytes and passes them to `understand`; bytes that it rejects are read again by hyper.
     fn poll_understood<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -195,20 +196,20 @@ pub(super) trait Channel: Read + Write + Unpin {
         Poll::Ready(Ok(understood))
     }
 
-    /// Bytes that were read and not understood.
+    /// Takes the bytes that were read and not processed.
     fn unread(&mut self) -> Bytes {
         self.again().clone()
     }
 
-    /// These bytes were read and not understood yet: they are of a request that comes.
+    /// Puts back bytes of an incomplete request.
     fn put_back(&mut self, bytes: &Bytes) {
-        // A copy, mostly of nothing: a slice would keep the buffer that it is of.
+        // Copied (usually empty): a slice would keep the complete buffer alive.
         *self.again() = Bytes::copy_from_slice(bytes);
         let counted = self.counted();
         counted.bytes_in_at_request.set(counted.bytes_in.get() - bytes.len() as u64);
     }
 
-    /// Reads for hyper. Heads are short: copying one costs less than letting hyper hand out memory that must be zeroed first.
+    /// Reads for hyper. Heads are short: copying one costs less than reading into memory that hyper must zero first.
     fn poll_copied(&mut self, cx: &mut Context<'_>, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         if !self.again().is_empty() {
             let count = self.again().len().min(buf.remaining());
@@ -230,7 +231,7 @@ pub(super) trait Channel: Read + Write + Unpin {
 pub(super) struct Wire {
     stream: Rc<AsyncFd<TcpStream>>,
     outbox: Rc<Outbox>,
-    /// Read before, and to be read again.
+    /// Bytes that were read and put back.
     again: Bytes,
 }
 
@@ -243,7 +244,7 @@ impl Drop for Wire {
 }
 
 impl Wire {
-    /// Wraps a socket that does not block.
+    /// Wraps a non-blocking socket.
     pub(super) fn new(stream: TcpStream, outbox: Rc<Outbox>) -> io::Result<Self> {
         let stream = Rc::new(sys::watch(stream)?);
         outbox.is_clean.set(true);
@@ -251,7 +252,7 @@ impl Wire {
         Ok(Self { stream, outbox, again: Bytes::new() })
     }
 
-    /// Sends what fits, of interim responses first: bytes sent of `bufs`, and whether the socket is full now.
+    /// Sends as much as fits, interim responses first. Returns the bytes sent of `bufs`, and whether the socket is full.
     fn send(stream: &TcpStream, outbox: &Outbox, bufs: &[IoSlice<'_>]) -> io::Result<(usize, bool)> {
         let mut pending = outbox.pending.borrow_mut();
         if !pending.is_empty() {
@@ -290,7 +291,7 @@ impl Channel for Wire {
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 Err(err) => return Poll::Ready(Err(err)),
                 Ok(count) => {
-                    // There was no more: asking for it would be a system call for nothing. An end is asked for again.
+                    // A short read: more would be a needless system call. An end shows at the next read.
                     if count > 0 && count < bytes.len() {
                         guard.clear_ready();
                     }
@@ -343,7 +344,7 @@ impl Write for Wire {
                 Ok((sent, is_full)) => {
                     self.outbox.is_blocked.set(false);
                     self.outbox.bytes_out.set(self.outbox.bytes_out.get() + sent as u64);
-                    // The socket says when it no longer is.
+                    // Wait until it is writable again.
                     if is_full {
                         guard.clear_ready();
                     }
@@ -358,7 +359,7 @@ impl Write for Wire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Called when hyper has written all that it has.
+        // Called when hyper has written everything.
         self.outbox.is_clean.set(true);
         Poll::Ready(Ok(()))
     }

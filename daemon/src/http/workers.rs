@@ -1,5 +1,5 @@
-//! Workers: one thread for each core, which accepts connections and serves them. A worker with more connections than another
-//! hands a new one over once, when it arrives. Nothing of a hit is shared between them but the object itself.
+//! HTTP workers: one thread for each core, which accepts and serves connections. A new connection is handed over once, to
+//! the worker with the fewest. Workers share nothing on a hit but the object itself.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -25,11 +25,11 @@ use crate::vitals::{self, Sign};
 pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// Interval at which a worker without an access log gives a sign of life.
 const SIGN: Duration = Duration::from_secs(1);
-/// Interval at which a worker that has nothing left to do looks whether others still accept.
+/// Interval at which a worker without connections checks whether others still accept.
 const LAST_LOOK: Duration = Duration::from_millis(5);
-/// Unacknowledged bytes for so long end a connection: the player is gone.
+/// A connection whose bytes stay unacknowledged for this time is closed: the player is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Threads of a worker that may wait for the disk.
+/// Threads of a worker for blocking disk access.
 const BLOCKING_THREADS: usize = 16;
 
 /// A connection that has been accepted.
@@ -39,7 +39,7 @@ enum Accepted {
         peer: IpAddr,
         is_tls: bool,
     },
-    /// Its handshake begins where it is served.
+    /// A QUIC connection; the worker that serves it performs the handshake.
     #[cfg(feature = "http3")]
     Quic(Box<quinn::Incoming>),
 }
@@ -54,12 +54,12 @@ impl Accepted {
     }
 }
 
-/// Addresses where TLS is spoken.
+/// Sockets of TLS and QUIC.
 #[derive(Debug)]
 pub struct Secured {
     /// HTTP/1.1 and HTTP/2.
     pub listeners: Vec<TcpListener>,
-    /// HTTP/3 on the same ports, in a program that has it.
+    /// HTTP/3 on the same ports, if the program has it.
     pub datagrams: Vec<UdpSocket>,
     /// Certificates.
     pub acceptor: Acceptor,
@@ -73,7 +73,7 @@ enum Listening {
     Quic(super::http3::Listener),
 }
 
-/// State that the connections of a worker share.
+/// State shared by the connections of a worker.
 pub(super) struct Worker {
     pub(super) server: Arc<HttpServer>,
     pub(super) stats: Arc<HttpStats>,
@@ -81,7 +81,7 @@ pub(super) struct Worker {
     pub(super) log: Option<RefCell<Gatherer>>,
 }
 
-/// The place of a connection, given back however it ends.
+/// The place of a connection, freed when dropped.
 struct Place {
     worker: Rc<Worker>,
     load: Arc<[AtomicU64]>,
@@ -102,10 +102,10 @@ pub struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The other workers, as one sees them.
+/// A worker's handle to all workers.
 #[derive(Clone)]
 struct Others {
-    /// Number of workers that still accept: as long as one does, connections may be handed over.
+    /// Number of workers that still accept: until it is 0, connections may be handed over.
     accepting: Arc<AtomicU64>,
     load: Arc<[AtomicU64]>,
     /// To each worker. A connection in a queue has a place among `max_connections`, so all queues together have no more.
@@ -118,13 +118,13 @@ impl Others {
         let load = |at: &usize| self.load[*at].load(Ordering::Relaxed);
         let least = (0..self.load.len()).min_by_key(|at| (load(at), *at != own)).unwrap_or(own);
         self.load[least].fetch_add(1, Ordering::Relaxed);
-        // A worker that has gone is one that stops; the client will try again.
+        // A worker that is gone is stopping; the client retries.
         let _ = self.hands[least].send(accepted);
     }
 }
 
 impl Workers {
-    /// Starts them.
+    /// Starts the workers.
     ///
     /// # Errors
     /// If the access log cannot be written, or no thread started.
@@ -183,10 +183,10 @@ impl Workers {
                 let tasks = JoinSet::new();
                 let connections = Connections { worker, number, acceptor, others, stop, tasks };
                 runtime.block_on(LocalSet::new().run_until(serve(connections, listeners, taken)));
-                // Work that waits for a disk that does not answer must not keep the program from ending.
+                // Tasks blocked on an unresponsive disk must not delay the end of the program.
                 runtime.shutdown_timeout(Duration::from_millis(100));
             };
-            // A task that panics ends its connection alone; what is left is the worker itself.
+            // A panic in a task ends only its connection; the worker itself continues.
             threads.push(vitals::start(&format!("http-{number}"), work).map_err(failed)?);
         }
         Ok(Self { threads })
@@ -211,7 +211,7 @@ struct Connections {
 }
 
 impl Connections {
-    /// Begins to serve a connection. Each kind is a task of its own: what is idle for hours must not be as large as the largest.
+    /// Starts to serve a connection. Each kind is a separate task, so that idle connections do not take the size of the largest.
     fn begin(&mut self, accepted: Accepted) {
         let (peer, stop) = (accepted.peer(), self.stop.clone());
         let (worker, load) = (Rc::clone(&self.worker), Arc::clone(&self.others.load));
@@ -255,11 +255,11 @@ impl Connections {
         }
     }
 
-    /// Serves what is left after the stop, until all of it has ended. Those that another worker has accepted for us in the very last
-    /// moment are served too.
+    /// Serves the remaining connections after the stop until they end, including those handed over at the last moment.
     async fn finish(&mut self, taken: &mut mpsc::UnboundedReceiver<Accepted>) {
         loop {
-            // In this order: what was handed over before the last one has stopped accepting is seen after it.
+            // Load before checking the queue: connections handed over before the last worker stopped accepting are seen
+            // then.
             let may_come = self.others.accepting.load(Ordering::Acquire) > 0;
             while let Ok(accepted) = taken.try_recv() {
                 self.begin(accepted);
@@ -275,7 +275,7 @@ impl Connections {
     }
 }
 
-/// Serves on a worker's thread until the stop, and what is left then for as long as the configuration gives it.
+/// Serves on a worker's thread until the stop, then the remaining connections for the configured time.
 async fn serve(
     mut connections: Connections,
     listeners: Vec<Listening>,
@@ -338,7 +338,7 @@ async fn accept(
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(err) => {
-                // No descriptors left, mostly: accepting again at once would only burn the core.
+                // Usually no descriptors are left: an immediate retry would only use up the core.
                 tracing::warn!(%err, "accepting a connection failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -347,7 +347,7 @@ async fn accept(
         if !worker.takes_place(peer.ip()) {
             continue;
         }
-        // Without it a response that ends in a short segment waits for an acknowledgement.
+        // Without it a response that ends in a short segment would wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         match stream.into_std() {
@@ -357,7 +357,7 @@ async fn accept(
     }
 }
 
-/// Opens QUIC on the sockets of TLS, and says in responses of TLS that it is there.
+/// Opens QUIC on the UDP sockets, and advertises it in responses over TLS.
 #[cfg(feature = "http3")]
 fn open_quic(server: &HttpServer, tls: &Secured) -> Result<Vec<super::http3::Listener>, String> {
     let failed = |err: std::io::Error| format!("[http.tls] http3: {err}");
@@ -396,7 +396,7 @@ async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Li
 }
 
 impl Worker {
-    /// Counts a connection, and takes a place for it. False if its client has no place left.
+    /// Counts a connection, and takes a place for it. False if no place is left for its client.
     fn takes_place(&self, peer: IpAddr) -> bool {
         self.stats.connections.fetch_add(1, Ordering::Relaxed);
         let is_free = self.server.places.take(peer);
@@ -406,7 +406,7 @@ impl Worker {
         is_free
     }
 
-    /// Writes to the access log, if there is one; `write` is false if lines had to be left out.
+    /// Writes to the access log, if there is one; `write` returns false if lines had to be dropped.
     pub(super) fn write_log(&self, write: impl FnOnce(&mut Gatherer) -> bool) {
         if let Some(log) = &self.log
             && !write(&mut log.borrow_mut())

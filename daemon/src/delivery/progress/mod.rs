@@ -80,7 +80,7 @@ pub struct Carried {
     pub file: Arc<File>,
 }
 
-/// Bytes that have arrived.
+/// Bytes that have arrived, by the kind of their source.
 #[derive(Debug)]
 enum Arrival {
     /// Symbols of a carousel.
@@ -377,7 +377,7 @@ impl Flight {
         end.min(most).max(offset)
     }
 
-    /// Bytes that have arrived.
+    /// Number of bytes that have arrived.
     pub fn received_bytes(&self) -> u64 {
         match &self.arrival {
             Arrival::Symbols(_, received) => received.received_bytes(),

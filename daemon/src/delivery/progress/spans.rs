@@ -72,7 +72,7 @@ impl Spans {
         lists.arrived.iter().find(|it| it.contains(&offset)).map_or(offset, |it| it.end)
     }
 
-    /// Bytes that have arrived.
+    /// Number of bytes that have arrived.
     pub fn received_bytes(&self) -> u64 {
         self.lists().arrived.iter().map(|it| it.end - it.start).sum()
     }

@@ -1,7 +1,7 @@
-//! The UDP socket of HTTP/3: QUIC connections are accepted here and served by the workers.
+//! UDP socket of HTTP/3: accepts QUIC connections, which the workers serve.
 //!
-//! One socket takes the datagrams of all connections, so that a client whose address changes stays with its connection. Packets
-//! are decrypted and made by the worker that has the connection; what is done for all is reading datagrams and handing them on.
+//! One socket receives the datagrams of all connections, so that a client whose address changes keeps its connection. The
+//! worker that has the connection decrypts and builds its packets; the shared part only reads datagrams and passes them on.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::http::tls::Acceptor;
 /// Unidirectional streams of a client at a time: control, two of QPACK (RFC 9114 section 6.2 asks for three at least), and those
 /// of extensions that are ignored. QUIC does not let a client open more.
 const MAX_UNI_STREAMS: u32 = 8;
-/// Bytes of one request's body, and of all of a connection, that wait to be read.
+/// Unread bytes of one request's body, and of all of a connection.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// Bytes of responses of one connection that are sent and not acknowledged: 100 Mbit/s at 300 ms.
+/// Unacknowledged bytes of one connection's responses: 100 Mbit/s at 300 ms.
 const SEND_WINDOW_BYTES: u64 = 4 << 20;
-/// A client from which nothing comes for so long is gone; one that is idle is asked after [`KEEP_ALIVE`].
+/// Silence after which a client counts as gone; an idle one is pinged after [`KEEP_ALIVE`].
 const GONE_AFTER: Duration = Duration::from_secs(90);
-/// Connections whose handshake has not begun, which quinn holds for us. More are dropped, and their clients try again.
+/// Connections queued by quinn before their handshake. Excess ones are dropped, and their clients retry.
 const MAX_WAITING: usize = 1024;
-/// Bytes of early data that wait for one of them, and for all.
+/// Queued bytes of early data, of one such connection and of all.
 const WAITING_BYTES: u64 = 16 << 10;
 const ALL_WAITING_BYTES: u64 = 4 << 20;
-/// Handshakes at a time from which on clients prove their address first (RFC 9000 section 8.1.2).
+/// Concurrent handshakes from which on clients must validate their address first (RFC 9000 section 8.1.2).
 const MANY_HANDSHAKES: u64 = 256;
 /// Buffers of the socket.
 const SOCKET_BYTES: usize = 4 << 20;
@@ -39,7 +39,7 @@ const SOCKET_BYTES: usize = 4 << 20;
 pub(in crate::http) struct Listener(Endpoint);
 
 impl Listener {
-    /// On a socket, with the certificates of TLS. `runtime` reads the socket.
+    /// Opens QUIC on a socket, with the certificates of TLS. `runtime` reads the socket.
     ///
     /// # Errors
     /// One line.
@@ -50,7 +50,7 @@ impl Listener {
     ) -> Result<Self, String> {
         let failed = |err: &dyn std::fmt::Display| format!("[http.tls] http3: {err}");
         let sizes = socket2::SockRef::from(&socket);
-        // As far as the system lets us.
+        // As far as the system permits.
         let _ = sizes.set_recv_buffer_size(SOCKET_BYTES);
         let _ = sizes.set_send_buffer_size(SOCKET_BYTES);
         let crypto = QuicServerConfig::try_from(acceptor.for_quic()?).map_err(|err| failed(&err))?;
@@ -66,17 +66,17 @@ impl Listener {
             .map_err(|err| failed(&err))
     }
 
-    /// The next connection; `None`: there will be no more.
+    /// The next connection; `None`: the listener is closed.
     pub(in crate::http) async fn accept(&self) -> Option<Incoming> {
         self.0.accept().await
     }
 
-    /// Whether a client is to prove its address before its handshake begins.
+    /// Whether a client must validate its address before its handshake begins.
     pub(in crate::http) fn is_to_prove(incoming: &Incoming, handshakes: u64) -> bool {
         handshakes >= MANY_HANDSHAKES && incoming.may_retry() && !incoming.remote_address_validated()
     }
 
-    /// New connections are refused from now on.
+    /// Refuses new connections from now on.
     pub(in crate::http) fn close(&self) {
         self.0.set_server_config(None);
     }

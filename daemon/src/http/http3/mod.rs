@@ -1,9 +1,9 @@
-//! HTTP/3: one QUIC connection, its requests, and its end.
+//! HTTP/3: requests and end of one QUIC connection.
 //!
-//! A request is answered as one of HTTP/2 is ([`Worker::answer`]): routing, ranges, log and counters are the same code. What is
-//! its own: streams, early data, and how a connection ends.
+//! Requests are answered as those of HTTP/2 ([`Worker::answer`]): routing, ranges, log and counters are the same code. Specific
+//! to HTTP/3 are streams, early data, and the end of a connection.
 //!
-//! Early data (0-RTT) may be replayed by any observer. So it carries nothing but GET and HEAD without a body; others are
+//! Early data (0-RTT) may be replayed by any observer. So only GET and HEAD without a body are accepted in it; others are
 //! answered 425 (RFC 8470 section 5.2), and an origin is asked only after the handshake ([`super::serve::Asked::confirmed`]).
 
 mod listener;
@@ -40,14 +40,14 @@ use crate::{caching, clock};
 pub(super) use listener::Listener;
 use transport::{Arrival, Receiving, Sending, Transport};
 
-/// Pieces of a request's body that wait for the origin.
+/// Pieces of a request's body queued for the origin.
 const PIECES: usize = 2;
 
-/// Fields of a connection, which HTTP/3 does not have.
+/// Connection-specific fields, which HTTP/3 forbids.
 const CONNECTION_FIELDS: [&str; 5] =
     ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"];
 
-/// Serves a connection until it ends, or `stop` says so and what is being answered has ended.
+/// Serves a connection until it ends, or after `stop` until the current responses have ended.
 pub(super) async fn serve(worker: &Rc<Worker>, incoming: quinn::Incoming, stop: watch::Receiver<bool>) {
     let peer = incoming.remote_address().ip();
     let Some((connection, confirmed)) = shake_hands(worker, incoming, peer) else { return };
@@ -76,14 +76,14 @@ pub(super) async fn serve(worker: &Rc<Worker>, incoming: quinn::Incoming, stop: 
             (Code::H3_EXCESSIVE_LOAD, "")
         }
     };
-    // After an error h3 has said why already.
+    // After an error h3 has sent the reason already.
     connection.close(quinn::VarInt::from_u32(u32::try_from(code.value()).unwrap_or(0)), reason.as_bytes());
-    // The task of the connection says so when it runs next, and a worker that ends would not let it.
+    // The connection's task sends the close when it runs next; let it run before the worker ends.
     tokio::task::yield_now().await;
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// Accepts a connection. What it sends before the handshake is over is early; the receiver says when it is.
+/// Accepts a connection. Data sent before the end of the handshake is early; the receiver signals that end.
 fn shake_hands(
     worker: &Rc<Worker>,
     incoming: quinn::Incoming,
@@ -91,13 +91,13 @@ fn shake_hands(
 ) -> Option<(quinn::Connection, watch::Receiver<bool>)> {
     let connecting =
         incoming.accept().inspect_err(|err| worker.refuse_handshake(peer, &format!("QUIC: {err}"))).ok()?;
-    // Servers may always send before the client's last message.
+    // Never fails for a server, which may always send before the client's last message.
     let (connection, over) = connecting.into_0rtt().ok()?;
     let (confirm, confirmed) = watch::channel(false);
     worker.server.handshakes.fetch_add(1, Ordering::Relaxed);
     let (worker, shaken) = (Rc::clone(worker), connection.clone());
     tokio::task::spawn_local(async move {
-        // The result is whether early data was taken; a handshake that failed has a reason.
+        // The result tells whether early data was accepted; a failed handshake has a close reason.
         let is_in_time = tokio::time::timeout(HANDSHAKE_TIMEOUT, over).await.is_ok();
         worker.server.handshakes.fetch_sub(1, Ordering::Relaxed);
         if is_in_time && shaken.close_reason().is_none() {
@@ -111,7 +111,7 @@ fn shake_hands(
     Some((connection, confirmed))
 }
 
-/// Why a connection is over.
+/// Reason for the end of a connection.
 enum End {
     Done,
     Slow,
@@ -150,7 +150,7 @@ async fn answer_all(
             }
             _ = &mut stopped, if !is_last => {
                 is_last = true;
-                // Requests that are on their way are rejected unread, so that clients repeat them elsewhere.
+                // Requests that arrive now are rejected unread, so that clients repeat them elsewhere.
                 if http.shutdown(0).await.is_err() || requests.is_empty() {
                     return End::Done;
                 }
@@ -200,26 +200,26 @@ async fn answer(
     let (body, recv) = body_of(&request, recv, &arrival).await;
     let answered = tokio::select! {
         Ok(response) = worker.answer(request.map(|()| body), link) => response,
-        // The client has gone, or has taken its request back.
+        // The client is gone, or has cancelled its request.
         () = &mut arrival.stopped => return,
     };
     let sent = send_response(answered, &method, &mut send, &mut arrival).await;
     if sent.is_none() {
         send.stop_stream(Code::H3_INTERNAL_ERROR);
     }
-    // The rest of the request is not needed any more (RFC 9114 section 4.1).
+    // The rest of the request is no longer needed (RFC 9114 section 4.1).
     if let Some(mut recv) = recv {
         recv.stop_sending(Code::H3_NO_ERROR);
     }
 }
 
-/// Whether a request is malformed by its fields (RFC 9114 section 4.2); HTTP/2's parser looks for it itself.
+/// Whether a request has forbidden fields (RFC 9114 section 4.2); for HTTP/2 the parser checks this.
 fn has_fields_of_a_connection(fields: &HeaderMap) -> bool {
     CONNECTION_FIELDS.iter().any(|name| fields.contains_key(*name))
         || fields.get_all(header::TE).iter().any(|it| it != "trailers")
 }
 
-/// A request that could not be read. Heads that are too large have been answered.
+/// Counts a request that could not be read. Heads that are too large have been answered.
 fn refuse(worker: &Worker, link: &Link, err: &StreamError) {
     match err {
         StreamError::HeaderTooBig { .. } => {
@@ -235,7 +235,7 @@ fn refuse(worker: &Worker, link: &Link, err: &StreamError) {
 
 type Received = RequestStream<Receiving, Bytes>;
 
-/// The body of a request, and its stream if nothing more is read from it.
+/// The body of a request, and its stream if the body is complete.
 async fn body_of(
     request: &Request<()>,
     mut recv: Received,
@@ -247,7 +247,7 @@ async fn body_of(
         Some(Ok(None)) => return (RequestBody::None, Some(recv)),
         Some(Ok(Some(piece))) => first = Some(piece),
         Some(Err(_)) => return (RequestBody::None, Some(recv)),
-        // Its end may come in a packet of its own.
+        // The end of the stream may come in a separate packet.
         None if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
             && length.is_none() =>
         {
@@ -285,7 +285,7 @@ async fn body_of(
     (RequestBody::Pieces { pieces, left: length }, None)
 }
 
-/// Part of a request's body that has come already. `None`: nothing, and it is not over.
+/// The part of a request's body that has arrived already. `None`: nothing yet, and it has not ended.
 async fn what_has_come(recv: &mut Received) -> Option<Result<Option<Bytes>, StreamError>> {
     poll_fn(|cx| {
         Poll::Ready(match recv.poll_recv_data(cx) {
@@ -297,7 +297,7 @@ async fn what_has_come(recv: &mut Received) -> Option<Result<Option<Bytes>, Stre
     .await
 }
 
-/// Sends a response whole. `None`: it was cut.
+/// Sends a complete response. `None`: it was cut.
 async fn send_response(
     response: Response<Logged>,
     method: &Method,
@@ -324,7 +324,7 @@ async fn send_response(
     send.finish().await.ok()
 }
 
-/// Adds what hyper adds to the heads of HTTP/2.
+/// Adds the fields that hyper adds for HTTP/2.
 fn complete(fields: &mut HeaderMap, status: StatusCode, method: &Method, length: Option<u64>) {
     for name in CONNECTION_FIELDS {
         fields.remove(name);

@@ -1,8 +1,8 @@
-//! QUIC streams of quinn as `h3` asks for them, with bodies that are copied once: into the packets that carry them.
+//! Adapter from quinn's QUIC streams to the traits of `h3`; bodies are copied only once, into their packets.
 //!
-//! `h3` hands out a frame as bytes to be read. [`Sending`] gives quinn a reference to the body's own memory where those bytes
-//! lie in it, and a copy of the rest: heads, and headers of frames. `h3` buffers a frame until it is complete, whatever its
-//! length; [`Unread`] bounds the bytes that one stream may send without a complete frame.
+//! `h3` returns a frame as bytes to be read. [`Sending`] passes quinn a reference where those bytes lie in the body's memory,
+//! and a copy of the rest: heads, and frame headers. `h3` buffers a frame of any length until it is complete; [`Unread`]
+//! bounds the bytes that a stream may send without completing a frame.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -42,13 +42,13 @@ carousel::limits! {
     }
 }
 
-/// As many more for each request: browsers send a priority with it, and another when it changes.
+/// Added for each request: browsers send a priority with it, and another when it changes.
 const CONTROL_BYTES_PER_REQUEST: u64 = 256;
 
 type Streams = (quinn::SendStream, quinn::RecvStream);
 type Waiting<T> = Option<Pin<Box<dyn Future<Output = Result<T, quinn::ConnectionError>>>>>;
 
-/// Waits for a stream of `connection`: for the one that is waited for already, or the one that `begin` asks for.
+/// Polls the pending future of a stream of `connection`, which `begin` creates if there is none.
 fn poll_stream<T, F: Future<Output = Result<T, quinn::ConnectionError>> + 'static>(
     waiting: &mut Waiting<T>,
     connection: &quinn::Connection,
@@ -60,12 +60,12 @@ fn poll_stream<T, F: Future<Output = Result<T, quinn::ConnectionError>> + 'stati
     Poll::Ready(stream)
 }
 
-/// Bytes that have come on a stream and that nothing was made of yet.
+/// Bytes received on a stream that do not complete a frame yet.
 #[derive(Debug)]
 pub(super) struct Unread {
     bytes: Cell<u64>,
     most: Cell<u64>,
-    /// Gets activity of the connection, whichever stream it was.
+    /// Set when a limit of the connection is exceeded.
     is_over: Rc<Cell<bool>>,
 }
 
@@ -74,7 +74,7 @@ impl Unread {
         Rc::new(Self { bytes: Cell::new(0), most: Cell::new(most), is_over: Rc::clone(is_over) })
     }
 
-    /// A head, or a piece of a body, was read.
+    /// Resets the count: a head, or a piece of a body, was read.
     pub(super) fn is_read(&self) {
         self.bytes.set(0);
     }
@@ -89,11 +89,11 @@ impl Unread {
     }
 }
 
-/// State of a request stream besides its bytes.
+/// State of a request stream other than its bytes.
 pub(super) struct Arrival {
-    /// Its first bytes came before the end of the handshake: they may be a replay.
+    /// Its first bytes arrived before the end of the handshake: they may be a replay.
     pub(super) is_early: bool,
-    /// Ends when the client wants nothing more of the response.
+    /// Completes when the client stops reading the response.
     pub(super) stopped: Pin<Box<dyn Future<Output = ()>>>,
     /// The memory of the piece of a body that is being sent.
     pub(super) piece: Rc<RefCell<Bytes>>,
@@ -111,7 +111,7 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// `latest`: where the request stream that was accepted last is described. `is_over`: set when a limit is passed.
+    /// `latest`: receives the state of the last accepted request stream. `is_over`: set when a limit is exceeded.
     pub(super) fn new(
         connection: quinn::Connection,
         latest: Rc<RefCell<Option<Arrival>>>,
@@ -153,7 +153,7 @@ impl quic::Connection<Bytes> for Transport {
         let unread = Unread::new(MAX_UNREAD_BYTES, &self.is_over);
         let stopped = send.stopped();
         let stopped = Box::pin(async move {
-            // All acknowledged is no wish to stop: the response is over then.
+            // `None` means that everything was acknowledged: not a cancellation, the response has ended.
             if let Ok(None) = stopped.await {
                 std::future::pending::<()>().await;
             }
@@ -196,7 +196,7 @@ impl OpenStreams<Bytes> for Transport {
     }
 }
 
-/// Opens streams of our own.
+/// Opener of the server's own streams.
 pub(super) struct Opener {
     connection: quinn::Connection,
     bi: Waiting<Streams>,
@@ -257,7 +257,7 @@ impl Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        // quinn would end it as if it were complete.
+        // Dropping it, quinn would end the stream as if it were complete.
         if !self.is_ended {
             let _ = self.stream.reset(code_of(Code::H3_INTERNAL_ERROR.value()));
         }
@@ -270,7 +270,7 @@ impl SendStream<Bytes> for Sending {
             let chunk = data.chunk();
             let own = part_of(&self.piece.borrow(), chunk);
             let mut parts = [own.unwrap_or_else(|| Bytes::copy_from_slice(chunk))];
-            // A write that waits has written nothing, and its stream remembers who waits.
+            // A pending write has written nothing, and its stream keeps the waker.
             let written = ready!(pin!(self.stream.write_chunks(&mut parts)).poll(cx)).map_err(write_error)?;
             data.advance(written.bytes);
         }
@@ -312,7 +312,7 @@ impl RecvStream for Receiving {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Buf>, StreamErrorIncoming>> {
-        // A read that waits has taken nothing.
+        // A pending read has consumed nothing.
         match ready!(pin!(self.stream.read_chunk(READ_BYTES, true)).poll(cx)) {
             Ok(Some(chunk)) => Poll::Ready(self.unread.add(chunk.bytes.len()).map(|()| Some(chunk.bytes))),
             Ok(None) => Poll::Ready(Ok(None)),
@@ -329,7 +329,7 @@ impl RecvStream for Receiving {
     }
 }
 
-/// A stream of requests and responses.
+/// A bidirectional stream: request and response.
 pub(super) struct Both {
     send: Sending,
     recv: Receiving,

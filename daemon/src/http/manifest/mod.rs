@@ -1,13 +1,13 @@
-//! Manifests with their URLs mapped to the box: recognised by what they are, rewritten as they stream.
+//! Mapping of the URLs in manifests to the box: manifests are recognised by content and rewritten as a stream.
 //!
-//! HLS clients go by the name and by `#EXTM3U` (RFC 8216 section 4), and origins serve manifests as `text/plain`, `text/xml` or
-//! `binary/octet-stream`: so the type decides only where it names one, and the first bytes everywhere else. Everything but a
-//! URL that leads below a route stays byte for byte what it was, in any encoding in which ASCII is ASCII, and in UTF-16. What
-//! cannot be rewritten is handed on as it is, and the reason is counted and said in `Cache-Status`.
+//! HLS clients rely on the name and on `#EXTM3U` (RFC 8216 section 4), and origins serve manifests as `text/plain`, `text/xml`
+//! or `binary/octet-stream`: so the type decides only where it names a manifest format, and otherwise the first bytes do.
+//! Everything except URLs below a route is preserved byte for byte, in any encoding that is a superset of ASCII, and in UTF-16.
+//! A manifest that cannot be rewritten is passed on unchanged; the reason is counted and stated in `Cache-Status`.
 //!
 //! | format | references |
 //! |---|---|
-//! | HLS playlist | lines without `#`, attributes of tags: quoted, and `URI=` without quotes; variables of EXT-X-DEFINE are put in where what players make of them does not lead to the box |
+//! | HLS playlist | lines without `#`, attributes of tags: quoted, and `URI=` without quotes; variables of EXT-X-DEFINE are substituted where the players' own substitution would not lead to the box |
 //! | MPD, patch of one | text and CDATA of elements, attributes; character references are read |
 //! | steering manifest, list of interstitials | strings of JSON |
 
@@ -55,22 +55,22 @@ carousel::limits! {
         test: "documents_that_are_converted_as_a_whole_are_bounded",
     }
 }
-/// Bytes of a document by which its format is recognised.
+/// Bytes at the start of a document by which its format is recognised.
 pub(super) const SNIFF_BYTES: usize = 4096;
-/// Bytes that are pushed at a time: what is compressed becomes a thousand times as much.
+/// Bytes pushed at a time: compressed input may expand a thousandfold.
 pub(super) const PIECE_BYTES: usize = 4096;
 
-/// Rewrites one document, whose bytes come in pieces.
+/// Streaming rewriter of one document.
 pub(super) struct Rewriter {
     map: UrlMap,
     decoder: Decoder,
-    /// Decoded and not looked at yet.
+    /// Decoded bytes that are not processed yet.
     pending: Vec<u8>,
     state: State,
 }
 
 enum State {
-    /// Too little has come.
+    /// Too few bytes have arrived.
     Sniffing,
     Tokens(Format, Tokens),
     Utf16 {
@@ -78,7 +78,7 @@ enum State {
         is_big: bool,
         has_mark: bool,
     },
-    /// It is no manifest.
+    /// It is not a manifest.
     Verbatim,
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Rewriter {
 }
 
 impl Rewriter {
-    /// For a document in this content coding.
+    /// A rewriter for a document in this content coding.
     ///
     /// # Errors
     /// `Coding`, if it is unknown.
@@ -98,7 +98,7 @@ impl Rewriter {
         Ok(Self { map, decoder, pending: Vec::new(), state: State::Sniffing })
     }
 
-    /// Whether what has come so far is the beginning of a manifest; `None`: too little has come.
+    /// Whether the document is a manifest; `None`: too few bytes have arrived.
     pub(super) const fn is_manifest(&self) -> Option<bool> {
         match self.state {
             State::Sniffing => None,
@@ -107,10 +107,10 @@ impl Rewriter {
         }
     }
 
-    /// Takes a piece; what can go out is added to `out`.
+    /// Processes a piece; bytes that are ready are appended to `out`.
     ///
     /// # Errors
-    /// If it cannot be decoded; what is in `out` is right so far.
+    /// If it cannot be decoded; `out` is valid up to there.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rewriting> {
         self.decoder.push(bytes, &mut self.pending).map_err(|_| Rewriting::Coding)?;
         if matches!(self.state, State::Sniffing) && is_decisive(&self.pending) {
@@ -119,7 +119,7 @@ impl Rewriter {
         self.advance(out, false)
     }
 
-    /// The end of the document.
+    /// Processes the end of the document.
     ///
     /// # Errors
     /// As [`Rewriter::push`].
@@ -167,10 +167,10 @@ impl Rewriter {
     }
 }
 
-/// A whole document, rewritten.
+/// Rewrites a complete document.
 ///
 /// # Errors
-/// If it is a manifest that cannot be rewritten; `Ok(None)`: it is no manifest.
+/// If it is a manifest that cannot be rewritten; `Ok(None)`: it is not a manifest.
 pub(super) fn rewritten(
     coding: Option<&str>,
     map: UrlMap,

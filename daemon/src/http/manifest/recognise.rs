@@ -73,7 +73,7 @@ pub(in crate::http) fn format_of_type(content_type: &str) -> Option<Format> {
     }
 }
 
-/// The format that a name promises.
+/// The format that a name implies.
 fn format_of_name(key: &str) -> Option<Format> {
     let path = key.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
     if path.ends_with(".m3u8") || path.ends_with(".m3u") {
@@ -85,7 +85,7 @@ fn format_of_name(key: &str) -> Option<Format> {
     }
 }
 
-/// Whether an object may be a manifest, by its type and name: then its first bytes decide.
+/// Whether an object may be a manifest by its type and name, so that its first bytes must be examined.
 pub(in crate::http) fn may_be(key: &str, content_type: Option<&str>) -> bool {
     let content_type = content_type.unwrap_or_default();
     if format_of_type(content_type).is_some() || format_of_name(key).is_some() {
@@ -95,7 +95,7 @@ pub(in crate::http) fn may_be(key: &str, content_type: Option<&str>) -> bool {
     let is_text =
         matches!(essence.as_str(), "text/plain" | "text/xml" | "application/json" | "application/xml");
     let is_unknown = matches!(essence.as_str(), "" | "binary/octet-stream" | "application/octet-stream");
-    // Without a type, names of media are believed.
+    // Without a type, the extension of a media file is trusted.
     const MEDIA: [&str; 16] = [
         ".ts", ".m4s", ".mp4", ".m4v", ".m4a", ".cmfv", ".cmfa", ".cmft", ".aac", ".ac3", ".webm", ".vtt",
         ".key", ".jpg", ".png", ".mp3",
@@ -104,12 +104,12 @@ pub(in crate::http) fn may_be(key: &str, content_type: Option<&str>) -> bool {
     is_text || is_unknown && !MEDIA.iter().any(|suffix| path.ends_with(suffix))
 }
 
-/// Whether its type or its name says that an object is a manifest.
+/// Whether an object is a manifest by its type or name.
 pub(in crate::http) fn is_named(key: &str, content_type: Option<&str>) -> bool {
     format_of_type(content_type.unwrap_or_default()).is_some() || format_of_name(key).is_some()
 }
 
-/// Whether these first bytes are of a manifest, before any coding is undone.
+/// Whether these bytes begin a manifest, without decoding.
 pub(in crate::http) fn begins(bytes: &[u8]) -> bool {
     sniff(bytes).is_some()
 }
@@ -121,7 +121,7 @@ fn essence(content_type: &str) -> &str {
 /// Character encoding of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Charset {
-    /// ASCII is ASCII, whatever the rest is.
+    /// Any superset of ASCII.
     Ascii,
     Utf16 {
         is_big: bool,
@@ -161,7 +161,7 @@ pub(super) fn sniff(bytes: &[u8]) -> Option<(Format, Charset)> {
     Some((format, charset))
 }
 
-/// Whether more bytes would not change what [`sniff`] says: live documents must not wait for their ends.
+/// Whether more bytes cannot change the result of [`sniff`]: live documents must not be held until their end.
 pub(super) fn is_decisive(start: &[u8]) -> bool {
     const OPENINGS: [u8; 8] = [b'#', b'<', b'{', b'[', 0xef, 0xff, 0xfe, 0];
     let text = start.trim_ascii_start();

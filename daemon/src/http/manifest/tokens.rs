@@ -8,15 +8,15 @@ use crate::http::urls::UrlMap;
 /// The tokens of a document, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    /// XML: the element whose text comes. JSON: the key whose value comes.
+    /// XML: the element whose text follows. JSON: the key whose value follows.
     name: Vec<u8>,
-    /// JSON: the string before this place.
+    /// JSON: the previous string.
     last: Vec<u8>,
     /// HLS: variables of EXT-X-DEFINE that have been defined.
     variables: Vec<Variable>,
-    /// The URL that comes is of a pathway whose URLs stay as they are.
+    /// The next URL belongs to a pathway whose URLs are not mapped.
     stays: bool,
-    /// In a token that is too long, which goes out as it is: how it ends.
+    /// Terminator of a token that is too long and is passed on unchanged.
     skipping: Option<&'static [u8]>,
 }
 
@@ -24,14 +24,14 @@ pub(super) struct Tokens {
 #[derive(Debug)]
 struct Variable {
     name: String,
-    /// Its value as the origin has it.
+    /// Its value as sent by the origin.
     value: String,
-    /// Its value as players get it, where that leads to the box.
+    /// Its value as sent to players, if it is mapped to the box.
     mapped: Option<String>,
 }
 
 impl Tokens {
-    /// Takes whole tokens out of `pending` and adds them, rewritten, to `out`.
+    /// Moves complete tokens from `pending` to `out`, rewritten.
     pub(super) fn take(
         &mut self,
         format: Format,
@@ -48,14 +48,14 @@ impl Tokens {
             }
             if let Some(end) = self.skipping {
                 let Some(found) = find(rest, end) else {
-                    // The end may begin in the last bytes.
+                    // The terminator may begin in the last bytes.
                     let keep = if is_end { 0 } else { end.len() - 1 };
                     let count = rest.len().saturating_sub(keep);
                     out.extend_from_slice(&rest[..count]);
                     at += count;
                     break;
                 };
-                // The end of it is a token of its own where the next begins with it.
+                // The terminator belongs to the next token if that begins with it.
                 let is_start = end == b"<" || end == b"\n";
                 let count = if is_start { found } else { found + end.len() };
                 out.extend_from_slice(&rest[..count]);
@@ -92,7 +92,7 @@ impl Tokens {
         pending.drain(..at);
     }
 
-    /// One line of a playlist, with its end.
+    /// Rewrites one line of a playlist, including its end.
     fn line(&mut self, line: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
         if line.starts_with(b"#EXT-X-STREAM-INF") {
             self.stays = attribute(line, b"PATHWAY-ID=").is_some_and(|it| map.leaves(it));
@@ -157,7 +157,7 @@ impl Tokens {
         }
     }
 
-    /// New text of the element, if it is a URL below a configured route.
+    /// The mapped text of an element, if it is a URL below a configured route.
     fn xml_text(&self, text: &[u8], map: &UrlMap, has_references: bool) -> Option<String> {
         const REFERENCES: [&[u8]; 8] = [
             b"BaseURL",
@@ -213,7 +213,7 @@ impl Tokens {
 }
 
 impl Variable {
-    /// The one that a tag defines, if URLs have room for it; `sent`: the tag as it goes out.
+    /// The variable that a tag defines, if it fits the limits of URLs; `sent`: the tag as sent to players.
     fn defined(tag: &[u8], sent: &[u8]) -> Option<Self> {
         let text = |tag, name| std::str::from_utf8(attribute(tag, name)?).ok();
         let (name, value) = (text(tag, b"NAME=")?, text(tag, b"VALUE=")?);
@@ -229,7 +229,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|it| it == what)
 }
 
-/// `text` with what is not white space at its ends replaced.
+/// Replaces `text` except for leading and trailing white space.
 fn replace_trimmed(text: &[u8], by: &[u8], out: &mut Vec<u8>) {
     let start = text.len() - text.trim_ascii_start().len();
     out.extend_from_slice(&text[..start]);
@@ -237,7 +237,7 @@ fn replace_trimmed(text: &[u8], by: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&text[text.trim_ascii_end().len().max(start)..]);
 }
 
-/// The length of the token at the start, if its end is there; how it ends.
+/// The length of the first token, if it is complete, and its terminator.
 fn xml_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
     let up_to = |end: &'static [u8]| (find(rest, end).map(|at| at + end.len()), end);
     const CDATA: &[u8] = b"<![CDATA[";
@@ -253,7 +253,7 @@ fn xml_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
     if rest.starts_with(b"<?") {
         return up_to(b"?>");
     }
-    // Too short to be distinguished from a tag.
+    // Too short to distinguish it from a tag.
     if rest.len() < CDATA.len() && (CDATA.starts_with(rest) || b"<!--".starts_with(rest)) {
         return (None, b">");
     }
@@ -276,7 +276,7 @@ fn is_timing(name: &[u8], token: &[u8]) -> bool {
     name == b"UTCTiming" && SCHEMES.iter().any(|scheme| find(token, scheme).is_some())
 }
 
-/// A start tag with its attributes rewritten. `is_timing`: the time of a route's origin is the box's.
+/// Rewrites the attributes of a start tag. `is_timing`: URLs of the time at a route's origin become the box's.
 fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
     const REFERENCES: [&str; 10] = [
         "media",
@@ -325,7 +325,7 @@ fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Text with its references to characters and to the five entities of XML read; `None`: another is in it.
+/// Resolves character references and the five entities of XML; `None`: the text has another entity.
 fn unescaped(text: &str) -> Option<String> {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find('&') {
@@ -354,7 +354,7 @@ fn escaped(text: &str) -> String {
     carousel::xml::escape(text).replace('\'', "&#39;")
 }
 
-/// A string, or what is between two.
+/// A string, or the text between two strings.
 fn json_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
     if !rest.starts_with(b"\"") {
         return (find(rest, b"\""), b"\"");
@@ -371,7 +371,7 @@ fn json_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
     (None, b"\"")
 }
 
-/// The quoted value behind `name`, which ends with `=`, in a tag.
+/// The quoted value after `name` (including `=`) in a tag.
 fn attribute<'a>(tag: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut at = 0;
     loop {
@@ -386,7 +386,7 @@ fn attribute<'a>(tag: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// One line of a playlist, with its end.
+/// Rewrites one line of a playlist, including its end.
 fn hls_line(line: &[u8], map: &UrlMap, variables: &[Variable], out: &mut Vec<u8>) {
     let mark = if line.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let text = &line[mark..];
@@ -409,10 +409,10 @@ fn hls_line(line: &[u8], map: &UrlMap, variables: &[Variable], out: &mut Vec<u8>
     }
 }
 
-/// A reference of a playlist, with the values of its variables where players would not get to the box by what they have of them
+/// Maps a reference of a playlist. Its variables are substituted where the players' values would not lead to the box
 /// (rfc8216bis section 4.3).
 fn hls_reference(text: &str, map: &UrlMap, variables: &[Variable]) -> Option<String> {
-    // As the origin means it, and as players put it together.
+    // The URL with the origin's values, and with the players' values.
     let (mut meant, mut sent, mut rest) = (String::new(), String::new(), text);
     let mut is_mapped = false;
     while let Some((before, name, after)) = rest
@@ -440,11 +440,11 @@ fn hls_reference(text: &str, map: &UrlMap, variables: &[Variable]) -> Option<Str
     if !is_mapped {
         return mapped;
     }
-    // A value that leads to the box may be the beginning of a URL that does not.
+    // A mapped value may be the beginning of a URL that is not mapped.
     Some(mapped.unwrap_or(meant)).filter(|it| *it != sent)
 }
 
-/// Text outside of the quotes of a tag: attributes that some packagers write without.
+/// Rewrites text outside quotes in a tag: some packagers write attributes without quotes.
 fn hls_unquoted(text: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
     for (at, part) in text.split(|&byte| byte == b',').enumerate() {
         if at > 0 {
@@ -465,7 +465,7 @@ fn hls_unquoted(text: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
     }
 }
 
-/// A tag: its attributes.
+/// Rewrites the attributes of a tag.
 fn hls_tag(tag: &[u8], map: &UrlMap, variables: &[Variable], out: &mut Vec<u8>) {
     let mut rest = tag;
     while let Some(open) = rest.iter().position(|&byte| byte == b'"') {
