@@ -1,9 +1,9 @@
-//! Address policy of requests to origins: which hosts, addresses and ports may be asked.
+//! Address policy of requests to origins: permitted hosts, addresses and ports.
 //!
-//! URLs come from the configuration file, from the air, and from redirects. Only the first kind is trusted. Any other is judged
-//! at each connection, on the addresses that its host resolves to at that moment; the connection then goes to an address
-//! that was judged, so a name that resolves to something else the next time (DNS rebinding) gains nothing. What the
-//! configuration names stays reachable wherever it is: it may well be on loopback or in a private network.
+//! URLs come from the configuration file, from the air, and from redirects. Only the first kind is trusted. Any other is
+//! checked at each connection, by the addresses that its host resolves to at that time; the connection then goes to a checked
+//! address, so a name that resolves differently the next time (DNS rebinding) gains nothing. Hosts named in the configuration
+//! stay reachable at any address, including loopback and private networks.
 //!
 //! | host | addresses | ports |
 //! |---|---|---|
@@ -11,7 +11,7 @@
 //! | of `[http] allow_origins` | any | the given one, 80, 443 |
 //! | any other | global unicast of other machines, and networks of `allow_origins` | 80, 443, and those of `allow_origins` |
 //!
-//! A connection to a listener of this process is a loop and refused in every case.
+//! A connection to a listener of this process is a loop and is always refused.
 
 use std::fmt;
 use std::future::Future;
@@ -56,13 +56,13 @@ carousel::reasons! {
     }
 }
 
-/// Ports that need no name.
+/// Ports that need no rule.
 const WEB_PORTS: [u16; 2] = [80, 443];
 
 /// Ports that a rule allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ports {
-    /// That of a URL; of one with port 80 the port of its secure form too, to which origins redirect.
+    /// The port of a URL; for port 80 also 443, to which origins redirect.
     Of(u16),
     Web,
     WebAnd(u16),
@@ -90,7 +90,7 @@ impl Ports {
 /// Value of `[http] allow_origins`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Allowed {
-    /// A host, in lower case, or with `*.` all below it.
+    /// A host in lower case; with `*.`, all hosts below it.
     Host { name: String, with_subdomains: bool, ports: Ports },
     /// A network.
     Network { address: IpAddr, bits: u8, ports: Ports },
@@ -154,7 +154,7 @@ pub(super) fn check_allowed(text: &str) -> Result<(), String> {
     text.parse::<Allowed>().map(drop)
 }
 
-/// Whether the first `bits` of both are the same.
+/// Whether the first `bits` of both are equal.
 fn is_within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     let same = |one: u128, other: u128, width: u32| {
         let shift = width - u32::from(bits).min(width);
@@ -188,7 +188,7 @@ impl Rules {
         })
     }
 
-    /// Whether a name without a rule may have this port, if it resolves to the right address.
+    /// Whether a host without a rule may be requested on this port, if its address is permitted.
     fn may_have_port(&self, port: u16) -> bool {
         WEB_PORTS.contains(&port)
             || self
@@ -197,7 +197,7 @@ impl Rules {
                 .any(|rule| matches!(rule, Allowed::Network { ports, .. } if ports.fit_beyond_web(port)))
     }
 
-    /// Why this address of `host` is not asked.
+    /// Reason to refuse this address of `host`.
     fn refusal(&self, is_named: bool, address: SocketAddr) -> Option<OriginRefusal> {
         let (ip, port) = (address.ip().to_canonical(), address.port());
         if self.listeners.iter().any(|listener| reaches(*listener, ip, port)) {
@@ -224,7 +224,7 @@ impl Rules {
     }
 }
 
-/// Whether a connection to `ip` and `port` comes in at a listener.
+/// Whether a connection to `ip` and `port` reaches a listener.
 fn reaches(listener: SocketAddr, ip: IpAddr, port: u16) -> bool {
     let at = listener.ip().to_canonical();
     listener.port() == port
@@ -232,8 +232,9 @@ fn reaches(listener: SocketAddr, ip: IpAddr, port: u16) -> bool {
             || at.is_unspecified() && (ip.is_loopback() || ip.is_unspecified() || is_of_this_machine(ip)))
 }
 
-/// Whether an address is one of this machine: the kernel chooses it as the source towards itself, or lets a socket have it (a second
-/// address of an interface, all of 127.0.0.0/8) where it gives no addresses of others (`ip_nonlocal_bind`). Nothing is sent.
+/// Whether an address belongs to this machine: the kernel chooses it as the source towards itself, or a socket can be bound to it
+/// (a second address of an interface, all of 127.0.0.0/8) while foreign addresses cannot be bound (`ip_nonlocal_bind`). Sends
+/// nothing.
 pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let source = || {
@@ -250,7 +251,7 @@ pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
         || (!ip.is_multicast() && UdpSocket::bind((ip, 0)).is_ok() && !may_be_another())
 }
 
-/// Property that makes an address none of the public internet.
+/// Reason for which an address is not part of the public internet.
 fn kind(ip: IpAddr) -> Option<OriginRefusal> {
     match ip.to_canonical() {
         IpAddr::V4(ip) => kind_v4(ip),
@@ -289,7 +290,7 @@ fn kind_v6(ip: Ipv6Addr) -> Option<OriginRefusal> {
     }
 }
 
-/// The policy, as the configuration in force has it.
+/// The policy of the current configuration.
 #[derive(Debug, Default)]
 pub struct AddressPolicy {
     rules: RwLock<Arc<Rules>>,
@@ -297,7 +298,7 @@ pub struct AddressPolicy {
 }
 
 impl AddressPolicy {
-    /// From the configuration file. `listeners` are those of this process.
+    /// Creates it from the configuration file. `listeners` are those of this process.
     pub fn new(
         origins: &[Origin],
         routes: &[Route],
@@ -309,7 +310,7 @@ impl AddressPolicy {
         Arc::new(policy)
     }
 
-    /// Takes over a new configuration file; the listeners stay.
+    /// Applies a new configuration file; the listeners stay.
     pub fn configure(&self, origins: &[Origin], routes: &[Route], allowed: &[String]) {
         let listeners = self.rules().listeners.clone();
         self.set(origins, routes, allowed, listeners);
@@ -321,7 +322,7 @@ impl AddressPolicy {
             let (host, port) = host_and_port(&url.parse().ok()?)?;
             Some(Allowed::Host { name: host, with_subdomains: false, ports: Ports::Of(port) })
         });
-        // An unreadable entry was a mistake of the configuration, which is not in force then.
+        // A configuration with an unreadable entry is rejected earlier.
         let allowed = named.chain(allowed.iter().filter_map(|it| it.parse().ok())).collect();
         let rules = Arc::new(Rules { allowed, listeners });
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
@@ -336,7 +337,7 @@ impl AddressPolicy {
         &self.refused
     }
 
-    /// The addresses of a URL's host that may be asked.
+    /// The permitted addresses of a URL's host.
     async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, BoxError> {
         let (host, port) = host_and_port(uri).ok_or("the URL has no host")?;
         let rules = self.rules();
@@ -363,7 +364,7 @@ impl AddressPolicy {
     }
 
     fn refuse(&self, why: OriginRefusal, host: &str, port: u16) -> BoxError {
-        // The first of its kind is worth a line at every level; a flood is a counter.
+        // Log the first refusal for each reason; count the rest.
         if self.refused.add(why) == 0 {
             tracing::warn!(host, port, reason = why.as_str(), "an origin is not asked: {}", why.help());
         } else {
@@ -414,7 +415,7 @@ impl Service<Uri> for Connector {
         let Self { policy, connect_timeout } = self.clone();
         Box::pin(async move {
             let addresses = policy.addresses(&uri).await?;
-            // Resolved once: the connector tries exactly these, both IP versions beside each other.
+            // Resolved once: the connector tries exactly these, both IP versions in parallel.
             let mut connector = HttpConnector::new_with_resolver(Resolved(addresses));
             connector.set_connect_timeout(Some(connect_timeout));
             connector.set_nodelay(true);
@@ -424,7 +425,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A resolver that knows its answer.
+/// A resolver with a fixed result.
 #[derive(Debug, Clone)]
 struct Resolved(Vec<SocketAddr>);
 

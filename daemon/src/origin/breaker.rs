@@ -36,20 +36,20 @@ carousel::limits! {
 /// End of a request to an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// The origin answered as it should, a refusal included.
+    /// The origin answered normally; a refusal counts as such.
     Well,
     /// No connection, or one that broke.
     Unreachable,
-    /// It answered that it fails.
+    /// A server error.
     ServerError,
-    /// It took too long, or its client left: that may be normal for the resource.
+    /// It took too long, or the client left: possibly normal for the resource.
     Slow,
 }
 
 impl Ended {
-    /// With a response of this status.
+    /// The end of a request with this status.
     pub(super) const fn of_status(status: u16) -> Self {
-        // 501 and 505 are about the request.
+        // 501 and 505 concern the request, not the origin.
         match status {
             501 | 505 => Self::Well,
             500..=599 => Self::ServerError,
@@ -62,11 +62,12 @@ impl Ended {
 #[derive(Debug, Clone, Default)]
 struct Circuit {
     failures: usize,
-    /// Resources that have failed with a status: each counts once, since one that is broken is no broken origin.
+    /// Resources that have failed with a status: each counts once, since one broken resource does not make the origin
+    /// broken.
     broken: Vec<String>,
-    /// Open until then.
+    /// End of the open state.
     until: Option<Instant>,
-    /// The one request of a half-open circuit is on its way.
+    /// The one request of a half-open circuit is in progress.
     is_probed: bool,
     /// Its URL scheme is https.
     is_tls: bool,
@@ -77,7 +78,7 @@ struct Circuit {
 pub(super) struct Breakers(Mutex<HashMap<String, Circuit>>);
 
 impl Breakers {
-    /// Whether this origin may be asked now.
+    /// Whether a request to this origin is permitted now.
     pub(super) fn admits(&self, url: &str, now: Instant) -> bool {
         let authority = authority_of(url);
         let mut circuits = self.circuits();
@@ -89,7 +90,7 @@ impl Breakers {
         }
     }
 
-    /// Notes how a request ended.
+    /// Records the end of a request.
     pub(super) fn note(&self, url: &str, ended: Ended, now: Instant) {
         let authority = authority_of(url);
         let mut circuits = self.circuits();
@@ -141,13 +142,14 @@ impl Breakers {
         }
     }
 
-    /// URLs of origins that have failed and not been well since: those to look at.
+    /// URLs of origins that have failed and not recovered since, for health checks.
     pub(super) fn failing(&self) -> Vec<String> {
         let scheme = |circuit: &Circuit| if circuit.is_tls { "https" } else { "http" };
         self.circuits().iter().map(|(name, circuit)| format!("{}://{name}/", scheme(circuit))).collect()
     }
 
-    /// Takes the end of a look at a failing origin. One that answers may be asked again, and the next request decides.
+    /// Records the result of a health check of a failing origin. If it answers, the next request is permitted and
+    /// decides.
     pub(super) fn looked(&self, url: &str, ended: Ended, now: Instant) {
         if ended != Ended::Well {
             return self.note(url, ended, now);
@@ -157,12 +159,12 @@ impl Breakers {
         }
     }
 
-    /// Whether the origin of this URL is left alone now.
+    /// Whether the circuit of this URL's origin is open.
     pub(super) fn is_open(&self, url: &str, now: Instant) -> bool {
         self.circuits().get(authority_of(url)).is_some_and(|it| it.until.is_some_and(|until| now < until))
     }
 
-    /// Origins that are left alone now.
+    /// Origins with an open circuit.
     pub(super) fn open(&self, now: Instant) -> Vec<String> {
         let circuits = self.circuits();
         let open = circuits.iter().filter(|(_, it)| it.until.is_some_and(|until| now < until));

@@ -1,4 +1,4 @@
-//! Requests to origins: redirects followed, timeouts kept, every failure a reason.
+//! HTTP client for requests to origins: redirects, timeouts, and a reason for every failure.
 
 use std::fmt;
 use std::io;
@@ -66,17 +66,17 @@ carousel::limits! {
     }
 }
 
-/// A body for the box itself that comes slower than this, after the timeout, is given up: it holds a place.
+/// Minimum rate, after the timeout, of a body for the box itself; a slower one is given up to free its place.
 const MIN_BYTES_PER_S: u64 = 4096;
-/// Our name for origins.
+/// `User-Agent` of the box.
 pub(super) const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
-/// Longest time to connect, whatever a route says: it ends attempts without waiting requests.
+/// Longest time to connect, regardless of routes: ends attempts without waiting requests.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
-/// Idle connections that hyper's pool keeps for each origin, for 30 s: as many as a box asks at once. Beyond, a
-/// connection closes after its response.
+/// Idle connections that hyper's pool keeps for each origin, for 30 s: the usual number of concurrent requests of a box.
+/// Further ones close after their response.
 const MAX_IDLE: usize = 32;
 
-/// Why an origin gave nothing.
+/// Error of a request to an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginError {
     /// The URL is malformed.
@@ -85,21 +85,21 @@ pub enum OriginError {
     Connect(String),
     /// Nothing came in time.
     Timeout,
-    /// A status that is no success.
+    /// A status other than success.
     Status(u16),
-    /// Redirects without end, or to nowhere.
+    /// Too many redirects, or an invalid one.
     Redirect,
     /// Ranges were asked for and something else came.
     BadRange,
     /// The body ended early.
     Cut,
-    /// The body trickles.
+    /// The body is slower than the minimum rate.
     TooSlow,
-    /// It has failed so often that it is left alone for a while.
+    /// The origin has failed repeatedly and is not requested for a while.
     CircuitOpen,
-    /// Its address is not one that may be asked.
+    /// The address policy refuses its address.
     Address(OriginRefusal),
-    /// The player's body ended early, or was no body.
+    /// The player's body ended early, or was invalid.
     RequestBody,
     /// It cannot be signed.
     Unsigned,
@@ -136,12 +136,12 @@ carousel::reasons! {
 }
 
 impl OriginError {
-    /// Whether the configuration or the request is wrong, not the origin: an operator must see it.
+    /// Whether the configuration or the request is wrong, not the origin, so that an operator must be informed.
     pub const fn is_a_mistake(&self) -> bool {
         matches!(self, Self::BadUrl | Self::Address(_) | Self::RequestBody)
     }
 
-    /// The reason that is counted.
+    /// The reason for metrics.
     pub const fn reason(&self) -> OriginFailure {
         match self {
             Self::BadUrl => OriginFailure::BadUrl,
@@ -172,7 +172,7 @@ impl fmt::Display for OriginError {
     }
 }
 
-/// A response whose head has come.
+/// A response whose head has been received.
 #[derive(Debug)]
 pub struct Reply {
     /// Status.
@@ -181,32 +181,33 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Time of the request.
     pub requested_at: WallTime,
-    /// Its end can be distinguished from a broken connection: by its length, by chunks, or by HTTP/2 (RFC 9112 section 6.3).
+    /// The end of its body can be distinguished from a broken connection: by length, by chunks, or by HTTP/2 (RFC 9112
+    /// section 6.3).
     pub is_framed: bool,
     body: Incoming,
     between_bytes: Duration,
-    /// No player has made the request: a body that trickles is given up.
+    /// No player has made the request: a slow body is given up.
     is_own: bool,
     begun: Instant,
     received: u64,
-    /// The parent that sends it, and its URL there.
+    /// The parent that sent it, and its URL there.
     parent: Option<(Arc<MemberState>, String)>,
-    /// Ends with the body.
+    /// Trace span, which ends with the body.
     span: Span,
 }
 
 impl Reply {
-    /// Notes which parent sends it.
+    /// Records the parent that sent it.
     pub(super) fn came_from(&mut self, member: &Arc<MemberState>, url: &str) {
         self.parent = Some((Arc::clone(member), url.to_owned()));
     }
 
-    /// Whether a parent sends it, so that others may have the rest.
+    /// Whether a parent sent it, so that the rest may be requested from others.
     pub(super) const fn is_of_parent(&self) -> bool {
         self.parent.is_some()
     }
 
-    /// Records for the parent how the body has ended.
+    /// Records the end of the body for its parent.
     fn ended(&self, is_whole: bool) {
         let Some((member, url)) = &self.parent else { return };
         if is_whole {
@@ -220,7 +221,7 @@ impl Reply {
         }
     }
 
-    /// The body that is still to come.
+    /// The rest of the body.
     pub(crate) const fn body(&self) -> &Incoming {
         &self.body
     }
@@ -228,8 +229,8 @@ impl Reply {
     /// The next piece of the body; `None` at its end.
     ///
     /// # Errors
-    /// `Timeout` if nothing comes for the limit of its route, `Cut` if the connection breaks; `TooSlow` below
-    /// [`MIN_BYTES_PER_S`] of what no player has asked for.
+    /// `Timeout` if nothing arrives within the limit of its route, `Cut` if the connection breaks; `TooSlow` below
+    /// [`MIN_BYTES_PER_S`] if no player has made the request.
     pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
         loop {
             match tokio::time::timeout(self.between_bytes, self.body.frame()).await {
@@ -270,13 +271,13 @@ impl Reply {
 pub enum RequestBody {
     /// None.
     None,
-    /// As a player sends it by HTTP/1.1 or HTTP/2.
+    /// A body of HTTP/1.1 or HTTP/2.
     Incoming(Incoming),
-    /// As a player sends it otherwise.
+    /// A body in pieces.
     Pieces {
-        /// Its pieces, until one is an error or there are no more.
+        /// Its pieces, until an error or the end.
         pieces: mpsc::Receiver<io::Result<Bytes>>,
-        /// Bytes still to come, if that is known.
+        /// Remaining bytes, if known.
         left: Option<u64>,
     },
 }
@@ -323,7 +324,7 @@ impl Body for RequestBody {
     }
 }
 
-/// The error of a request's body: the player's, whatever the origin then does.
+/// Error of a request's body, which is the player's fault regardless of the origin's reaction.
 #[derive(Debug)]
 struct BadBody(Box<dyn std::error::Error + Send + Sync>);
 
@@ -335,7 +336,7 @@ impl fmt::Display for BadBody {
 
 impl std::error::Error for BadBody {}
 
-/// Gets each interim response: its status and fields.
+/// Callback for interim responses, with status and fields.
 pub type OnInterim = Arc<dyn Fn(u16, &HeaderMap) + Send + Sync>;
 
 /// Request to an origin on behalf of a player.
@@ -348,9 +349,9 @@ pub struct Question {
     pub body: RequestBody,
     /// Receiver of interim responses.
     pub on_interim: Option<OnInterim>,
-    /// Redirects are followed on behalf of the player, if it has sent no body.
+    /// Follow redirects on behalf of the player, if it has sent no body.
     pub follows_redirects: bool,
-    /// Place of the spans of its requests.
+    /// Parent of the trace spans of its requests.
     pub trace: Trace,
 }
 
@@ -362,7 +363,7 @@ impl Question {
     }
 }
 
-/// Marks a request that no player has made.
+/// Marker of a request that no player has made.
 #[derive(Debug, Clone, Copy)]
 struct IsOwn;
 
@@ -372,9 +373,9 @@ pub(super) type Pool = HyperClient<HttpsConnector<icy::Connector>, RequestBody>;
 #[derive(Debug)]
 pub struct Client {
     client: Pool,
-    /// The same without kept connections, for requests that found one closed.
+    /// As `pool`, without kept connections, for requests that found one closed.
     unpooled: Pool,
-    /// Both ends of connections that have carried a response.
+    /// Both addresses of connections that have carried a response.
     used: Mutex<LruCache<(SocketAddr, SocketAddr), ()>>,
     resent: AtomicU64,
     times: RwLock<Arc<Times>>,
@@ -402,16 +403,16 @@ impl Times {
     }
 }
 
-/// Why there is no response.
+/// Failure before a response.
 enum Unanswered {
-    /// There was no connection for so long.
+    /// No connection within this time.
     NoConnection(Duration),
     Failed(HyperError),
 }
 
 impl Client {
-    /// A client that gives origins `own` for each step of what the box asks for itself, and the limits of their route for
-    /// what players ask. It asks only addresses that `policy` admits.
+    /// Creates a client with the time limit `own` for each step of the box's own requests, and the limits of routes for
+    /// requests of players. It connects only to addresses that `policy` admits.
     pub fn new(
         own: Duration,
         timeouts: &OriginTimeouts,
@@ -419,7 +420,7 @@ impl Client {
         parents: &[ParentGroup],
         policy: Arc<AddressPolicy>,
     ) -> Self {
-        // Limits of routes end a request earlier; this ends requests without waiting clients.
+        // Limits of routes end a request earlier; this one ends requests without waiting clients.
         let connector = Connector { policy: Arc::clone(&policy), connect_timeout: MAX_CONNECT };
         let builder = hyper_rustls::HttpsConnectorBuilder::new();
         let builder = match builder.with_native_roots() {
@@ -440,9 +441,9 @@ impl Client {
                 .pool_idle_timeout(Duration::from_secs(30))
                 .pool_max_idle_per_host(max_idle)
                 .http1_max_headers(MAX_HEADERS)
-                // Header lines that a proxy has to correct (RFC 9112 section 5.1) and may join (section 5.2). Lines that are no
-                // fields stay a failure: hyper would leave out a Cache-Control or Transfer-Encoding with a control character,
-                // and its meaning with it.
+                // Header lines that a proxy must correct (RFC 9112 section 5.1) and may join (section 5.2). Invalid lines stay
+                // an error: hyper would drop a Cache-Control or Transfer-Encoding with a control character, and its meaning
+                // with it.
                 .http1_allow_spaces_after_header_name_in_responses(true)
                 .http1_allow_obsolete_multiline_headers_in_responses(true)
                 .build(connector.clone())
@@ -463,7 +464,7 @@ impl Client {
         }
     }
 
-    /// Takes over limits and parents of a new configuration: they count for requests from now on.
+    /// Applies limits and parents of a new configuration to subsequent requests.
     pub fn configure(
         &self,
         own: Duration,
@@ -491,7 +492,7 @@ impl Client {
         self.parents().report(clock::now())
     }
 
-    /// Policy of addresses that may be asked.
+    /// The address policy.
     pub const fn policy(&self) -> &Arc<AddressPolicy> {
         &self.policy
     }
@@ -500,7 +501,7 @@ impl Client {
         &self.client
     }
 
-    /// Time that an origin may take with requests of the box itself.
+    /// Time limit of the box's own requests.
     pub(super) fn own_limit(&self) -> Duration {
         self.times().own.first_byte
     }
@@ -509,7 +510,7 @@ impl Client {
         Arc::clone(&self.times.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Asks for `url`, whole or in ranges of bytes (end exclusive).
+    /// Requests `url`, complete or in byte ranges (end exclusive).
     ///
     /// # Errors
     /// [`OriginError`]; 404 and other refusals are `Status`.
@@ -524,10 +525,10 @@ impl Client {
         self.admitted(url, self.get_following(url, ranges)).await
     }
 
-    /// Asks what a player asks, and gives back whatever the origin answers: redirects and refusals are answers.
+    /// Makes a player's request and returns any answer of the origin: redirects and refusals are answers.
     ///
     /// # Errors
-    /// [`OriginError`], if no answer comes.
+    /// [`OriginError`] if there is no answer.
     pub async fn ask(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
         let is_safe = matches!(question.method, Method::GET | Method::HEAD) && question.body.is_end_stream();
         match self.parents().plan(url, clock::now()).filter(|_| is_safe) {
@@ -540,7 +541,7 @@ impl Client {
         self.admitted(url, self.ask_once(url, question)).await
     }
 
-    /// Makes a request if its origin's circuit lets it, and notes how it ended.
+    /// Makes a request if its origin's circuit permits it, and records its end.
     async fn admitted(
         &self,
         url: &str,
@@ -550,7 +551,7 @@ impl Client {
             return self.count(Err(OriginError::CircuitOpen));
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        // A caller that gives up in between counts as a failure: half-open circuits must not wait for it forever.
+        // A cancelled request counts as a failure, so that a half-open circuit does not wait for it forever.
         let pending = Pending { breakers: &self.breakers, url, ended: Ended::Slow };
         let result = request.await;
         pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));
@@ -570,7 +571,7 @@ impl Client {
             let location = reply.headers.get(LOCATION).and_then(|it| it.to_str().ok());
             let Some(next) = location.and_then(|it| join(&uri, it)) else { return Ok(reply) };
             if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
-                // A field for one host is not for another.
+                // These fields are only for the first host.
                 for name in [AUTHORIZATION, COOKIE, HOST] {
                     question.headers.remove(name);
                 }
@@ -580,7 +581,7 @@ impl Client {
         Err(OriginError::Redirect)
     }
 
-    /// One question, one answer.
+    /// Makes one request to one URL, without following redirects.
     async fn ask_at(&self, uri: Uri, question: Question) -> Result<Reply, OriginError> {
         let mut request = Request::new(question.body);
         *request.method_mut() = question.method;
@@ -608,7 +609,7 @@ impl Client {
         result.map(|reply| Reply { span, ..reply })
     }
 
-    /// One request, one head.
+    /// Sends one request and returns the head of its response.
     async fn send(&self, mut request: Request<RequestBody>) -> Result<Reply, OriginError> {
         request.headers_mut().append("cdn-loop", HeaderValue::from_static(loop_id()));
         let (requested_at, begun) = (clock::steady(), clock::now());
@@ -628,7 +629,7 @@ impl Client {
                 if let Some(Refused(why)) = cause_of(&err) {
                     return Err(OriginError::Address(*why));
                 }
-                // Nothing that the origin has done: its circuit stays as it is.
+                // Not the origin's fault: its circuit does not change.
                 if cause_of::<BadBody>(&err).is_some() {
                     return Err(OriginError::RequestBody);
                 }
@@ -638,7 +639,7 @@ impl Client {
         };
         let (mut head, body) = response.into_parts();
         if head.version <= Version::HTTP_11 && head.headers.contains_key(TRANSFER_ENCODING) {
-            // It is not the length of what comes (RFC 9112 section 6.3).
+            // It is not the length of this body (RFC 9112 section 6.3).
             head.headers.remove(CONTENT_LENGTH);
         }
         let is_framed = head.version > Version::HTTP_11
@@ -658,8 +659,8 @@ impl Client {
         })
     }
 
-    /// The response to a request. One that may be repeated, and that finds a kept connection closed, is sent again on a new
-    /// connection: an origin may close an idle connection while a request is on its way (RFC 9112 section 9.3.1).
+    /// The response to a request. A repeatable request that finds a kept connection closed is resent on a new connection:
+    /// an origin may close an idle connection while a request is in transit (RFC 9112 section 9.3.1).
     async fn respond(
         &self,
         request: Request<RequestBody>,
@@ -674,7 +675,7 @@ impl Client {
                     self.used.lock().unwrap_or_else(PoisonError::into_inner).put(ends, ()).is_some()
                 });
                 return match again {
-                    // The origin says so of an idle connection that it closes, not of this request (RFC 9110 section 15.5.9).
+                    // 408 concerns the idle connection that the origin closes, not this request (RFC 9110 section 15.5.9).
                     Some(again) if was_used && response.status() == StatusCode::REQUEST_TIMEOUT => {
                         self.resent.fetch_add(1, Ordering::Relaxed);
                         connected(&self.unpooled, again, connect).await
@@ -697,18 +698,18 @@ impl Client {
         }
     }
 
-    /// Requests that found a kept connection closed and were sent again.
+    /// Requests that found a kept connection closed and were resent.
     pub fn resent(&self) -> u64 {
         self.resent.load(Ordering::Relaxed)
     }
 
-    /// Whether requests for this URL are refused for now, since its origin fails and no parent stands before it.
+    /// Whether requests for this URL are refused at present, since its origin's circuit is open and it has no parent.
     pub(super) fn is_left_alone(&self, url: &str) -> bool {
         let now = clock::now();
         self.breakers.is_open(url, now) && self.parents().plan(url, now).is_none()
     }
 
-    /// Notes how a body ended.
+    /// Records the end of a body.
     ///
     /// # Errors
     /// Those of `result`.
@@ -719,8 +720,8 @@ impl Client {
         self.count(result)
     }
 
-    /// Looks at origins that have failed every `interval`, forever. Any answer to a HEAD of their root is health; only a
-    /// request for an object can say more.
+    /// Checks failed origins every `interval`, forever. Any answer to a HEAD of their root counts as healthy; only a
+    /// request for an object can show more.
     pub async fn watch_health(&self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
@@ -741,7 +742,7 @@ impl Client {
         }
     }
 
-    /// Requests made, and bytes of bodies received.
+    /// Number of requests, and bytes of received bodies.
     pub fn counts(&self) -> [u64; 2] {
         [&self.requests, &self.bytes].map(|it| it.load(Ordering::Relaxed))
     }
@@ -751,12 +752,12 @@ impl Client {
         &self.failures
     }
 
-    /// Origins that are left alone for now.
+    /// Origins with an open circuit.
     pub fn open_circuits(&self) -> Vec<String> {
         self.breakers.open(clock::now())
     }
 
-    /// Notes bytes of a body.
+    /// Counts bytes of a body.
     pub fn count_bytes(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -793,7 +794,7 @@ impl Client {
     }
 }
 
-/// A copy of a request that may be sent twice: its method is idempotent (RFC 9110 section 9.2.2) and it has no body.
+/// A copy of a request, if it may be sent twice: its method is idempotent (RFC 9110 section 9.2.2) and it has no body.
 fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let is_idempotent = matches!(
         *request.method(),
@@ -810,12 +811,12 @@ fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     Some(copy)
 }
 
-/// The errors behind another.
+/// The source chain of an error.
 fn causes(err: &HyperError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     std::iter::successors(std::error::Error::source(err), |it| it.source())
 }
 
-/// The error of type `E` that is behind another.
+/// The error of type `E` in the source chain.
 fn cause_of<E: std::error::Error + 'static>(err: &HyperError) -> Option<&E> {
     causes(err).find_map(|it| it.downcast_ref())
 }
@@ -853,7 +854,7 @@ fn ends_of(connection: &Connected) -> Option<(SocketAddr, SocketAddr)> {
     extras.get::<HttpInfo>().map(ends)
 }
 
-/// A request that the breaker has permitted.
+/// A permitted request; records its end for the breaker when dropped.
 struct Pending<'a> {
     breakers: &'a Breakers,
     url: &'a str,
@@ -865,7 +866,7 @@ impl Pending<'_> {
         self.ended = match result {
             Ok(status) | Err(&OriginError::Status(status)) => Ended::of_status(status),
             Err(OriginError::Connect(_)) => Ended::Unreachable,
-            // One resource that does not come says nothing of the others.
+            // A slow resource says nothing about others.
             Err(_) => Ended::Slow,
         };
     }
@@ -877,7 +878,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// The response to a request that has a connection, kept or new, within `limit`.
+/// The response to a request, which must get a connection, kept or new, within `limit`.
 async fn connected(
     client: &Pool,
     mut request: Request<RequestBody>,
@@ -896,7 +897,7 @@ async fn connected(
     }
 }
 
-/// The body of a request that has none.
+/// An empty request body.
 pub const fn no_body() -> RequestBody {
     RequestBody::None
 }

@@ -1,4 +1,4 @@
-//! Requests to parents and, where they fail, to others: in turn, or two at once when the first is silent.
+//! Requests to parents with failover: one after the other, or two in parallel (hedged) when the first is silent.
 
 use std::ops::Range;
 use std::pin::pin;
@@ -14,7 +14,7 @@ use super::parents::{Candidate, Plan};
 use crate::clock;
 
 impl Question {
-    /// The same without its body.
+    /// A copy without its body.
     pub(super) fn again(&self) -> Self {
         Self {
             method: self.method.clone(),
@@ -27,19 +27,19 @@ impl Question {
     }
 }
 
-/// Why a candidate is asked.
+/// Reason to request from a candidate.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
     /// It is the first.
     First,
-    /// The first one is silent.
+    /// The first candidate is silent.
     Hedge,
-    /// One before it has failed.
+    /// A candidate before it has failed.
     Failover,
 }
 
 impl Turn {
-    /// In words of traces.
+    /// Value for traces.
     const fn at(self, candidate: &Candidate) -> &'static str {
         match (self, candidate.member.is_some()) {
             (Self::First, true) => "parent",
@@ -52,7 +52,7 @@ impl Turn {
 }
 
 impl Candidate {
-    /// Records its answer; the result of the body is recorded at its end.
+    /// Records the head of its answer; the result of the body is recorded at its end.
     fn note(&self, result: &mut Result<Reply, OriginError>) {
         if let Some(member) = &self.member {
             member.requests.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +64,7 @@ impl Candidate {
     }
 }
 
-/// Whether no other member needs to be asked: a refusal is an answer, too.
+/// Whether no other member needs to be asked: a refusal is an answer as well.
 fn is_answer(result: &Result<Reply, OriginError>) -> bool {
     match result {
         Ok(reply) => Ended::of_status(reply.status.as_u16()) == Ended::Well,
@@ -74,7 +74,7 @@ fn is_answer(result: &Result<Reply, OriginError>) -> bool {
     }
 }
 
-/// Whether a parent answers, and with no status that says that it fails.
+/// Whether a parent answers with a status other than a server error.
 async fn is_well(client: &Pool, url: &str, limit: Duration) -> bool {
     let Ok(request) = Request::head(url).header(USER_AGENT, AGENT).body(no_body()) else { return false };
     let answer = tokio::time::timeout(limit, client.request(request)).await;
@@ -82,7 +82,7 @@ async fn is_well(client: &Pool, url: &str, limit: Duration) -> bool {
 }
 
 impl Client {
-    /// As [`Client::get`], by parents.
+    /// As [`Client::get`], through parents.
     pub(super) async fn get_by(&self, plan: &Plan, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
         plan.group.earn();
         let get = |candidate: &Candidate, _: Turn| {
@@ -92,7 +92,7 @@ impl Client {
         self.in_turn(plan, get).await
     }
 
-    /// As [`Client::ask`], by parents. The question has no body and may be asked twice.
+    /// As [`Client::ask`], through parents. The question has no body and may be sent twice.
     pub(super) async fn ask_by(
         &self,
         plan: &Plan,
@@ -107,7 +107,7 @@ impl Client {
             again.trace = question.trace.because(turn.at(candidate));
             let limit = candidate.member.as_ref().filter(|_| !is_blocking).map(|_| plan.timeout);
             if candidate.member.is_some() {
-                // A name that the route gives is the origin's.
+                // A host name set by the route is for the origin.
                 again.headers.remove(HOST);
             }
             let url = candidate.url.clone();
@@ -121,7 +121,8 @@ impl Client {
         }
     }
 
-    /// Asks the second candidate too when the first is silent for longer than 95 of 100 responses took.
+    /// Requests from the second candidate as well when the first is silent for longer than the 95th percentile of
+    /// responses.
     async fn hedged<F: Future<Output = Result<Reply, OriginError>>>(
         &self,
         plan: &Plan,
@@ -129,7 +130,7 @@ impl Client {
         ask: impl Fn(&Candidate, Turn) -> F,
     ) -> Result<Reply, OriginError> {
         let begun = clock::now();
-        // Slow answers of the first count, so that what is slow by nature is not asked for twice forever.
+        // Slow answers of the first are recorded, so that inherently slow resources are not requested twice forever.
         let took = |candidate: &Candidate| {
             if std::ptr::eq(candidate, first) {
                 plan.group.took(clock::now().since(begun));
@@ -168,7 +169,7 @@ impl Client {
         self.in_turn_after(plan, 1, ask, result).await
     }
 
-    /// Asks candidates one after the other, until one answers.
+    /// Requests from candidates one after the other, until one answers.
     async fn in_turn<F: Future<Output = Result<Reply, OriginError>>>(
         &self,
         plan: &Plan,
@@ -185,8 +186,8 @@ impl Client {
         self.in_turn_after(plan, 1, ask, result).await
     }
 
-    /// The same from a place on, after what gave `result`. What fails while nothing is saved up for extra requests goes to the
-    /// origin at once.
+    /// As [`Self::in_turn`], from the candidate after the one that gave `result`. With an exhausted retry budget, failures go
+    /// to the origin at once.
     async fn in_turn_after<F: Future<Output = Result<Reply, OriginError>>>(
         &self,
         plan: &Plan,
@@ -208,7 +209,7 @@ impl Client {
         result
     }
 
-    /// The answer to a question, unless it takes longer than a parent may.
+    /// The answer to a question, within the time limit of parents.
     async fn in_time(
         &self,
         limit: Option<Duration>,
@@ -221,7 +222,7 @@ impl Client {
         }
     }
 
-    /// Looks at the health of every parent once, all at a time.
+    /// Checks the health of every parent once, in parallel.
     pub(super) async fn check_parents(&self) {
         let mut looks = tokio::task::JoinSet::new();
         for (url, member) in self.parents().health() {

@@ -1,4 +1,4 @@
-//! One exchange with an origin: what its answer means for the cache, and the bytes into it.
+//! One exchange with an origin: evaluation of its response for the cache, and transfer of the body into it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,51 +32,51 @@ use crate::store::{
 /// shortest segments in common use.
 const NEGATIVE_MEDIA_MS: u64 = 250;
 
-/// A body that may have no end is joined for so long, in milliseconds.
+/// Time during which requests may join a possibly endless body, in milliseconds.
 const YOUNG_MS: i64 = 2000;
 /// Bytes written at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Facts of a response that is to be kept or shared.
+/// Facts of a response that is to be stored or shared.
 pub(super) struct Answer {
     pub(super) key: ObjectKey,
     pub(super) url: String,
     pub(super) content_type: Option<String>,
     pub(super) length: Option<u64>,
     pub(super) sent: Sent,
-    /// It goes into the cache when it is complete.
+    /// It is stored when it is complete.
     pub(super) keep: bool,
-    /// Its end can be distinguished from a broken connection.
+    /// The end of its body can be distinguished from a broken connection.
     pub(super) is_framed: bool,
     pub(super) expected: Option<Digest>,
     /// The requester: a client, a refresh or a prefetch.
     pub(super) audience: Audience,
     /// See [`Keep::implicit_age_s`].
     pub(super) implicit_age_s: Option<u32>,
-    /// Values of the request that its body must not repeat if it is kept.
+    /// Values of the request that its body must not repeat if it is stored.
     pub(super) unusual: Vec<HeaderValue>,
-    /// Time of the request: objects that were purged since are not kept.
+    /// Time of the request: objects that were purged since are not stored.
     pub(super) requested_at: WallTime,
 }
 
 /// Use of a response.
 enum Use {
-    /// Its fields say whether it is kept.
+    /// Its fields decide whether it is stored.
     Judged,
-    /// It is about this request alone.
+    /// It is for this request alone.
     ForOne,
-    /// It is not received.
+    /// Its body is not received.
     Decided(FillResult),
 }
 
-/// Others that are asked for the rest of a body that a parent has cut: more than a player waits for.
+/// Maximum sources asked for the rest of a body that a parent has cut: more than a player waits for.
 const MAX_OTHERS: usize = 3;
 
-/// Bytes at the beginning of a body that are compared with values of its request. Pages, scripts and manifests, which repeat
-/// them, are shorter; comparing as much takes a millisecond.
+/// Bytes at the beginning of a body that are searched for values of its request. Pages, scripts and manifests, which may
+/// repeat them, are shorter; the search takes a millisecond.
 const MAX_COMPARED_BYTES: usize = 4 << 20;
 
-/// End-to-end fields, with the date that a recipient adds where there is none (RFC 9110 section 6.6.1).
+/// End-to-end fields, with `Date` added if it is missing (RFC 9110 section 6.6.1).
 pub(super) fn dated(fields: &HeaderMap) -> HeaderMap {
     let mut fields = caching::end_to_end(fields);
     if !fields.contains_key(header::DATE)
@@ -88,7 +88,7 @@ pub(super) fn dated(fields: &HeaderMap) -> HeaderMap {
     fields
 }
 
-/// The conditions under which an origin need not send what is held.
+/// Adds validators of the held object, so that an origin need not send it again.
 fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
     let fields = held.meta().fields();
     if let Some(etag) = fields.get(header::ETAG) {
@@ -99,9 +99,9 @@ fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
     }
 }
 
-/// The range to ask for where an origin refuses the last bytes of a file: the same bytes by their positions, or all of the file if its
-/// length is not known. `None`: it does not refuse them. Only an empty file has no last bytes (RFC 9110 section 14.1.2), but http-server
-/// refuses all suffix ranges, and send (Express) those that are longer than the file.
+/// Replacement for a refused suffix range: the same bytes by position, or the complete file if its length is unknown. `None`: it
+/// was not refused. Only for an empty file is a suffix range unsatisfiable (RFC 9110 section 14.1.2), but http-server refuses all
+/// of them, and send (Express) those longer than the file.
 fn instead_of_suffix(ask: &Ask, reply: &Reply) -> Option<Option<HeaderValue>> {
     if reply.status != StatusCode::RANGE_NOT_SATISFIABLE {
         return None;
@@ -118,7 +118,7 @@ fn instead_of_suffix(ask: &Ask, reply: &Reply) -> Option<Option<HeaderValue>> {
 }
 
 impl Filler {
-    /// Asks, and begins to receive what is to be received.
+    /// Makes the request, and starts to receive the body if it is needed.
     pub(super) async fn exchange(self: &Arc<Self>, key: &ObjectKey, url: &str, mut ask: Ask) -> FillResult {
         let mut reply = self.request(key, url, &ask).await;
         if let Ok(refusal) = &reply
@@ -131,7 +131,7 @@ impl Filler {
             Ok(reply) => self.take(key, url, reply, ask),
             Err(OriginError::Status(status)) => FillResult::Refused(status),
             Err(err) => {
-                // The breaker logs when it opens and closes; with each object of a live channel it would be a line every second.
+                // The breaker logs its changes; for each object of a live channel this would be a line every second.
                 if err == OriginError::CircuitOpen {
                     tracing::debug!(%key, %err, "the origin is not asked");
                 } else {
@@ -142,7 +142,7 @@ impl Filler {
         }
     }
 
-    /// Decides what becomes of a response, and begins to receive what is to be received.
+    /// Decides how a response is used, and starts to receive the body if it is needed.
     fn take(self: &Arc<Self>, key: &ObjectKey, url: &str, reply: Reply, ask: Ask) -> FillResult {
         let mut fields = dated(&reply.headers);
         if reply.status == StatusCode::PARTIAL_CONTENT {
@@ -159,7 +159,7 @@ impl Filler {
         if let Some(Some(part)) = &part
             && part.is_whole()
         {
-            // The whole object by another name.
+            // A range that covers the complete object.
             status = StatusCode::OK;
             fields.remove(header::CONTENT_RANGE);
         }
@@ -191,11 +191,10 @@ impl Filler {
         self.begin(answer, Passed { headers: fields, reply, why: None }, ask)
     }
 
-    /// The use of a response, as far as it depends on what the request was made for.
+    /// The use of a response, as far as it depends on the purpose of the request.
     fn use_of(&self, reply: &Reply, fields: &mut HeaderMap, ask: &Ask) -> Use {
         let status = reply.status;
-        // An origin may distinguish spellings that are one key (`%7e` and `~`): its refusal of one is not kept, nor given to
-        // others.
+        // An origin may distinguish spellings of one key (`%7e` and `~`): its refusal of one is neither stored nor shared.
         let is_of_spelling = ask.is_respelled
             && !ask.is_expected
             && status.as_u16() >= 300
@@ -208,7 +207,7 @@ impl Filler {
         {
             return Use::Decided(result);
         }
-        // An object that the carousel may still bring is not refused in the origin's words, and the refusal is not remembered.
+        // For an object that the carousel may still bring, the origin's refusal is neither passed on nor remembered.
         if ask.is_expected && status.as_u16() >= 400 {
             return Use::Decided(FillResult::Refused(status.as_u16()));
         }
@@ -217,17 +216,17 @@ impl Filler {
         {
             return Use::Decided(FillResult::Declined(why));
         }
-        // A 304 without a condition, or a refusal that is about one range.
+        // A 304 without a condition, or a refusal of one range.
         let is_of_request = matches!(status, StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE);
         if is_of_spelling || is_of_request { Use::ForOne } else { Use::Judged }
     }
 
-    /// Begins to receive an object, unless there is no room, or another of its name is on its way: then `passed` is for this player
-    /// alone.
+    /// Starts to receive an object, unless there is no room, or another of its name is in flight: then `passed` is for this
+    /// player alone.
     fn begin(self: &Arc<Self>, answer: Answer, passed: Passed, ask: Ask) -> FillResult {
         let Ok((flight, partial)) = self.open(&answer) else { return FillResult::Passed(Box::new(passed)) };
         match self.shared.flights.add(Arc::clone(&flight)) {
-            // The carousel was faster, or it is another of the same name.
+            // The carousel was faster, or it is a different object of the same name.
             Err(Some(taken)) if taken.suits(&ask.headers) => return FillResult::Flight(taken),
             Err(_) => return FillResult::Passed(Box::new(passed)),
             Ok(()) => {}
@@ -240,7 +239,7 @@ impl Filler {
         FillResult::Flight(flight)
     }
 
-    /// The origin's response to the request that `ask` leads to.
+    /// Makes the request for `ask`.
     async fn request(&self, key: &ObjectKey, url: &str, ask: &Ask) -> Result<Reply, OriginError> {
         if ask.is_our_own {
             return self.client.get(url, &[]).await;
@@ -261,7 +260,7 @@ impl Filler {
         self.client.ask(url, question).await
     }
 
-    /// Result of a response that is about what is held: it is as it was, or is used although it is stale. `None`: it is replaced.
+    /// Result of a revalidation: the held object is confirmed, or used although it is stale. `None`: it is replaced.
     fn about_held(
         &self,
         held: &Arc<StoredObject>,
@@ -281,7 +280,7 @@ impl Filler {
         None
     }
 
-    /// Whether and how long a response may be kept. How long a part is fresh is how long its object is.
+    /// Whether and how long a response may be stored. A part is fresh for as long as its object.
     fn judge(
         &self,
         key: &ObjectKey,
@@ -291,7 +290,7 @@ impl Filler {
         fields: &HeaderMap,
     ) -> Result<Keep, NotKept> {
         let judged_status = if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
-        // An object that an FDT names is one, whatever its type.
+        // An object described by an FDT gets the freshness of segments, regardless of its type.
         let announced_ms = ask.announced.is_some().then(|| u64::from(self.options.segment_ttl_s) * 1000);
         caching::judge(&Exchange {
             request: &ask.headers,
@@ -304,7 +303,7 @@ impl Filler {
         })
     }
 
-    /// Takes a part of an object that may be kept, to be joined with others of the same version.
+    /// Receives a part of a storable object, to be combined with others of the same version.
     fn take_part(
         self: &Arc<Self>,
         key: &ObjectKey,
@@ -318,7 +317,7 @@ impl Filler {
             self.fetch_whole(key, part.length);
             None
         } else if !ask.unusual.is_empty() && !is_media(key, &sent.headers) {
-            // Ranges of several requests make one object, so its origin is not known to repeat the values of one.
+            // The object combines ranges of several requests, so repeated values of a single one cannot be detected.
             None
         } else {
             self.open_spans(key, url, &sent.headers, &part, keep, ask.surrogate_keys)
@@ -330,8 +329,7 @@ impl Filler {
         FillResult::Flight(flight)
     }
 
-    /// Freshness in milliseconds of what an origin says nothing about: media do not change, manifests do, and what is not
-    /// there may soon be.
+    /// Default freshness in milliseconds: media do not change, manifests do, and missing objects may appear soon.
     fn default_ms(&self, key: &ObjectKey, status: StatusCode, fields: &HeaderMap) -> Option<u64> {
         let ms = |seconds: u32| Some(u64::from(seconds) * 1000);
         match status.as_u16() {
@@ -344,7 +342,8 @@ impl Filler {
                 let target_ms = self.shared.manifests.live_target_ms(key);
                 let is_media = target_ms.is_some() || may_be_media(key);
                 if is_media {
-                    // A segment is asked for a moment before it is there: others must not pay for that.
+                    // A segment may be requested a moment before it exists: later requests must not get the stored
+                    // refusal.
                     let most_ms = target_ms.map_or(NEGATIVE_MEDIA_MS, |target_ms| target_ms / 4);
                     return ms(self.options.negative_ttl_s).map(|ms| ms.min(most_ms));
                 }
@@ -354,7 +353,7 @@ impl Filler {
         }
     }
 
-    /// Reason why a response is not fetched without a request.
+    /// Reason not to receive the response to a prefetch.
     fn declined(&self, reply: &Reply) -> Option<PrefetchEnd> {
         let length =
             caching::text(&reply.headers, header::CONTENT_LENGTH).and_then(|it| it.parse::<u64>().ok());
@@ -375,7 +374,7 @@ impl Filler {
         ask: &Ask,
     ) -> Answer {
         let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
-        // Without chunks or a length the end of the connection is the end; whether it is complete is not known.
+        // Without chunks or a length the body ends with the connection, and may be incomplete.
         let said = || caching::text(fields, header::CONTENT_LENGTH)?.parse::<u64>().ok();
         let length = if has_none { Some(0) } else { said() };
         let is_encoded = fields.contains_key(header::CONTENT_ENCODING);
@@ -385,7 +384,7 @@ impl Filler {
         let (is_kept, mut sent) = sent(status, fields, keep, ask.surrogate_keys);
         let place = self.place_of(key, &sent.response.selecting);
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
-        // Media does not repeat request fields; any other body is checked when it is complete.
+        // Media do not repeat request fields; any other body is checked when it is complete.
         let unusual = if is_media(key, fields) { Vec::new() } else { ask.unusual.clone() };
         sent.may_repeat = !unusual.is_empty();
         sent.is_shared &= !sent.may_repeat;
@@ -405,8 +404,8 @@ impl Filler {
         }
     }
 
-    /// The key for a response that requests with these values choose: another one than that of a response for other requests
-    /// that is held, or on its way.
+    /// The key for a response selected by these values; differs from the keys of variants for other values that are held or
+    /// in flight.
     pub(super) fn place_of(&self, key: &ObjectKey, selecting: &[(String, Option<String>)]) -> ObjectKey {
         let is_taken = |place: &ObjectKey| {
             let flight = self.shared.flights.get(place.as_str());
@@ -436,7 +435,7 @@ impl Filler {
 
     pub(super) fn placement(&self, key: &ObjectKey, expires: WallTime, keep: bool) -> Placement {
         let store = &self.shared.store;
-        // A body that is not kept need not touch the flash.
+        // A body that is not stored need not be written to flash.
         let is_live = self.shared.manifests.live_target_ms(key).is_some();
         let is_short_lived = !keep || is_live || store.is_short(clock::steady(), Some(expires));
         Placement { class: store.class_of(key.as_str()), is_short_lived }
@@ -488,7 +487,7 @@ impl Filler {
                         answer.keep = false;
                         tracing::debug!(key = %answer.key, offset, "a body of unknown length passes: there is no room to keep it");
                     }
-                    // Later requests make their own.
+                    // Later requests are made separately.
                     self.shared.flights.withdraw(flight);
                     if !watch.let_pass(end).await {
                         return Outcome::Failed(FailReason::Abandoned);
@@ -519,7 +518,7 @@ impl Filler {
         watch: &mut Watch<'_>,
         offset: u64,
     ) -> Option<Result<Option<Bytes>, OriginError>> {
-        // Kept while the watch looks: its own limit of time continues.
+        // The future is kept across checks of the watch, so that its own time limit continues.
         let mut next = std::pin::pin!(reply.next());
         loop {
             tokio::select! {
@@ -534,21 +533,21 @@ impl Filler {
         }
     }
 
-    /// Keeps a body whose length is known only at its end, if there is room for it.
+    /// Stores a body whose length is known only at its end, if there is room for it.
     async fn settle(&self, answer: Answer, length: u64, growing: Arc<Partial>) -> Outcome {
         let store = self.shared.store.clone();
         let placement = self.placement(&answer.key, answer.sent.expires, true);
         let settled = tokio::task::spawn_blocking(move || store.settle(&growing, length, placement)).await;
         match settled {
             Ok(Ok(settled)) => self.publish(answer, length, settled).await,
-            // No reader is cut off for lack of room.
+            // Readers are served even if there is no room to store it.
             _ if answer.expected.is_none() => Outcome::Passed(length),
             _ => Outcome::Failed(FailReason::Store),
         }
     }
 
-    /// The rest of a body that a parent has cut, from the next member or origin; only of the same version, and only if that is
-    /// certain.
+    /// Requests the rest of a body that a parent has cut from the next member or the origin; only if it is certainly the same
+    /// version.
     async fn rest(&self, answer: &Answer, flight: &Flight, offset: u64, fields: &HeaderMap) -> Option<Reply> {
         let (length, version) = (flight.length?, Validators::of(&answer.sent.response.fields()));
         let mut headers = fields.clone();
@@ -575,14 +574,14 @@ impl Filler {
         }
     }
 
-    /// Whether what nothing is said about is kept for a default time: not a broadcast that has ended, and not what a closed
-    /// connection ends, which may be a part of it.
+    /// Whether a response without freshness information is stored for a default time: not a broadcast that has ended, and
+    /// not a body that ends with its connection, which may be incomplete.
     fn is_kept_unsaid(&self, answer: &Answer) -> bool {
         let is_short = clock::age_ms(answer.sent.received_at) < YOUNG_MS;
         answer.is_framed && (is_short || !self.may_be_endless(answer))
     }
 
-    /// Publishes a body that is complete. Hashing and linking wait for the disk: not on a thread that serves players.
+    /// Publishes a complete body. Hashing and linking wait for the disk, so this runs outside threads that serve players.
     pub(super) async fn publish(&self, mut answer: Answer, length: u64, partial: Arc<Partial>) -> Outcome {
         answer.keep &= answer.implicit_age_s.is_none() || self.is_kept_unsaid(&answer);
         if !answer.keep && answer.expected.is_none() {
@@ -604,7 +603,7 @@ impl Filler {
         }
     }
 
-    /// Brings what is held up to date with a 304.
+    /// Updates the held object with a 304.
     fn freshen(
         &self,
         held: &Arc<StoredObject>,
@@ -632,7 +631,7 @@ impl Filler {
         if sent.response.surrogate_keys.is_empty()
             && let Some(response) = &meta.response
         {
-            // A 304 repeats fields that have changed only.
+            // A 304 contains only changed fields.
             sent.response.surrogate_keys = response.surrogate_keys.clone();
         }
         if let (Some(live), Some(age_s)) = (held.live(), implicit_age_s) {
@@ -651,7 +650,7 @@ impl Filler {
             ..meta.clone()
         };
         if !is_kept {
-            // From now on it is not to be kept; this once it is what the origin says it is.
+            // It may no longer be stored, but this request may use it.
             let fresh = held.with_meta(meta);
             self.shared.store.remove(fresh.meta().key.as_str(), EvictReason::Purged);
             return fresh;
@@ -664,7 +663,7 @@ fn is_media(key: &ObjectKey, fields: &HeaderMap) -> bool {
     media_kind(key, caching::text(fields, header::CONTENT_TYPE)) == MediaKind::Segment
 }
 
-/// A response as it is kept and shared; whether it is kept.
+/// The stored and shared form of a response.
 pub(super) fn sent(
     status: StatusCode,
     fields: &HeaderMap,
@@ -685,7 +684,7 @@ pub(super) fn sent(
     if surrogate_fields == SurrogateFields::Strip {
         caching::strip_surrogate_keys(&mut fields);
     }
-    // The object itself has these values.
+    // These values come from the object itself.
     for name in [header::AGE, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
         fields.remove(name);
     }
@@ -706,15 +705,15 @@ pub(super) fn sent(
     )
 }
 
-/// End of the freshness of a live manifest whose origin gives none: counted from its arrival, less the age that caches on the
-/// way have given it. The origin's clock has no part in it.
+/// End of the default freshness of a live manifest: from its arrival, less its age from caches on the way. Independent of the
+/// origin's clock.
 fn live_expiry(received_at: WallTime, fresh_ms: u64, age_s: u32) -> WallTime {
     let left_ms = fresh_ms.saturating_sub(u64::from(age_s) * 1000);
     WallTime::from_unix_ms(received_at.unix_ms().saturating_add(i64::try_from(left_ms).unwrap_or(i64::MAX)))
 }
 
-/// Freshness of a live manifest that has just come, or was confirmed (`digest` is `None`), by the pace at which it changes.
-/// `None`: its pace is not known, or it was in a cache on the way.
+/// Freshness of a live manifest that was just received or confirmed (`digest` is `None`), by the phase of its changes.
+/// `None`: the phase is unknown, or it came from a cache on the way.
 fn fresh_by_phase(
     phases: &Mutex<Phases>,
     key: &ObjectKey,
@@ -736,7 +735,7 @@ fn fresh_by_phase(
     Some(phases.lock().unwrap_or_else(PoisonError::into_inner).fresh_ms(key.as_str(), &seen))
 }
 
-/// Puts a complete body into the cache; otherwise the waiting requests still get it, and the reason is recorded.
+/// Stores a complete body; if that fails, the waiting requests still get it, and the reason is recorded.
 fn publish(
     shared: &FillContext,
     phases: &Mutex<Phases>,
@@ -793,7 +792,7 @@ fn publish(
     }
     match shared.manifests.publish(store, &frozen, meta) {
         Ok(stored) => Ok(Ok(stored)),
-        // Its fields are larger than a header page, or a purge has overtaken it.
+        // Its fields exceed a header page, or it was purged meanwhile.
         Err(StoreError::MetaTooLarge | StoreError::Purged) => Ok(Err(None)),
         Err(_) => Err(FailReason::Store),
     }

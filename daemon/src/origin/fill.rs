@@ -1,12 +1,12 @@
-//! Read-through: an object is fetched once, for all who wait, into the cache.
+//! Read-through: an object is fetched once into the cache, for all requests that wait for it.
 //!
 //! ```text
-//! fill ── nobody asks yet ──▶ slot ── exchange (fetch.rs) ──▶ flight │ stored │ passed │ failed
-//!   └──── somebody does ──▶ waits for the head ──▶ the same, if the response is his to have; else he asks alone
+//! fill ── first request ──▶ slot ── exchange (fetch.rs) ──▶ flight │ stored │ passed │ failed
+//!   └──── others ──▶ wait for the head ──▶ the same, if the response may be shared; otherwise fetch on their own
 //! ```
 //!
-//! A slot lives until the response's head is there. From then on the object is in the table of flights, and after that in the
-//! cache: a lookup there, and then here, finds it in one of the three.
+//! A slot exists until the response's head arrives. From then on the object is in the table of flights, and after that in the
+//! cache: a lookup in the order slot, flight, cache finds it in one of the three.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -87,13 +87,13 @@ carousel::limits! {
     }
 }
 
-/// [`MAX_REMEMBERED`], as the tables take it.
+/// [`MAX_REMEMBERED`], in the type that the tables need.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(MAX_REMEMBERED).unwrap();
-/// Time for which a name whose response was not to be shared is fetched by each who asks.
+/// Time for which a name whose response could not be shared is fetched separately for each request.
 const UNSHARED_FOR: Duration = Duration::from_secs(60);
-/// Time for which a name of which ranges cannot be put together is fetched whole.
+/// Time for which a name whose ranges cannot be combined is fetched completely.
 const WHOLE_FOR: Duration = Duration::from_secs(600);
-/// Time for which an origin that has failed for a name is not asked about what is held of it.
+/// Time for which a held object is not revalidated after its origin has failed for it.
 const FAILING_FOR: Duration = Duration::from_secs(1);
 
 /// Request for an object of an origin.
@@ -101,25 +101,25 @@ const FAILING_FOR: Duration = Duration::from_secs(1);
 pub struct Ask {
     /// End-to-end fields of the player's request, without conditions and ranges.
     pub headers: HeaderMap,
-    /// The range that is wanted, if no more need be fetched.
+    /// The requested range, if no more need be fetched.
     pub range: Option<HeaderValue>,
-    /// `If-Range` of the player: the version that it has begun with.
+    /// `If-Range` of the player: the version that it already has a part of.
     pub if_range: Option<HeaderValue>,
-    /// Held object that is stale: the origin is asked about it.
+    /// Stale held object to revalidate.
     pub held: Option<Arc<StoredObject>>,
     /// Its description by an FDT.
     pub announced: Option<Announced>,
-    /// The carousel may bring it: an origin that fails is no object, and waiting is better.
+    /// The carousel may bring it: an origin's failure is not stored as an object, and the request waits for the link.
     pub is_expected: bool,
-    /// It is fetched without a request: only a response that is kept is received, and refusals are forgotten.
+    /// A prefetch: only a storable response is received, and refusals are not remembered.
     pub prefetch: bool,
-    /// Redirects are followed, and refusals are no objects: they have no reader.
+    /// A request of the box itself: redirects are followed, and refusals are not stored.
     pub is_our_own: bool,
     /// Receiver of interim responses.
     pub on_interim: Option<OnInterim>,
-    /// Place for fields that are for this player alone.
+    /// Receives fields that are for this player alone.
     pub own_fields: Option<Arc<OwnFields>>,
-    /// Redirects are followed on behalf of the player.
+    /// Follow redirects on behalf of the player.
     pub follows_redirects: bool,
     /// Treatment of a response that sets a cookie.
     pub set_cookie: SetCookie,
@@ -127,22 +127,22 @@ pub struct Ask {
     pub vary_user_agent: VaryUserAgent,
     /// Treatment of the fields that carry surrogate keys.
     pub surrogate_keys: SurrogateFields,
-    /// Values of request fields that an origin may repeat to others.
+    /// Values of request fields that a shared response must not repeat.
     pub unusual: Vec<HeaderValue>,
-    /// The URL is spelled in another way than the key: a refusal is not shared with requests that are spelled as the key.
+    /// The spelling of the URL differs from the key: a refusal is not shared with requests in the key's spelling.
     pub is_respelled: bool,
-    /// Address of the client that asks; `None`: the box itself does.
+    /// Address of the requesting client; `None`: the box itself.
     pub client: Option<IpAddr>,
-    /// Place of the spans of its requests.
+    /// Parent of the trace spans of its requests.
     pub trace: Trace,
 }
 
-/// Fields of a response that are for the player alone whose request it answers: `Set-Cookie`.
+/// Response fields for the requesting player alone: `Set-Cookie`.
 #[derive(Debug, Default)]
 pub struct OwnFields(Mutex<HeaderMap>);
 
 impl OwnFields {
-    /// Takes them out of a response.
+    /// Removes them from a response and keeps them.
     pub(super) fn take_from(&self, response: &mut HeaderMap) {
         let mut own = lock(&self.0);
         own.clear();
@@ -152,7 +152,7 @@ impl OwnFields {
         response.remove(header::SET_COOKIE);
     }
 
-    /// Adds them to a response to the player, if it does not have them.
+    /// Adds them to a response to the player, unless it has them.
     pub fn append_to(&self, response: &mut HeaderMap) {
         let own = lock(&self.0);
         if !response.contains_key(header::SET_COOKIE) {
@@ -168,32 +168,32 @@ pub struct Passed {
     pub headers: HeaderMap,
     /// Its status, and its body to be read.
     pub reply: Reply,
-    /// Why it is not kept, if that was the reason.
+    /// Why it is not stored, if the policy decided so.
     pub why: Option<NotKept>,
 }
 
 /// Result of a fill, as soon as that is known.
 #[derive(Debug)]
 pub enum FillResult {
-    /// It is being fetched; stream from the flight.
+    /// In progress; stream from the flight.
     Flight(Arc<Flight>),
-    /// The origin says that what is held is still right; here it is, brought up to date.
+    /// The origin has confirmed the held object; here with updated metadata.
     Stored(Arc<StoredObject>),
-    /// The origin fails, and what is held may be used stale.
+    /// The origin fails, and the held object may be used stale.
     Stale,
     /// A response that is not shared.
     Passed(Box<Passed>),
-    /// The origin refuses, with this status, what is wanted by us or expected of the carousel.
+    /// The origin refuses, with this status, a request of the box itself, or an object that the carousel may bring.
     Refused(u16),
     /// The origin is not available.
     Failed(OriginError),
-    /// It could not be begun.
+    /// The fetch could not be started.
     Busy,
-    /// Too much is being fetched.
+    /// Too many fetches are in progress.
     NoPlace(NoPlace),
-    /// The cache has something newer by now: look again.
+    /// The cache has a newer object by now: look it up again.
     Held,
-    /// It was fetched without a request, and is not worth keeping.
+    /// A prefetch whose response was not received.
     Declined(PrefetchEnd),
 }
 
@@ -218,17 +218,17 @@ impl FillResult {
 /// End of a prefetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PrefetchEnd {
-    /// It is being fetched.
+    /// The fetch was started.
     Begun,
-    /// It is held, or on its way already.
+    /// It is held or in flight already.
     Known,
-    /// The origin has no such object for this player.
+    /// The origin has refused it.
     Refused,
-    /// It would not be kept.
+    /// It could not be stored.
     NotKept,
     /// It is longer than `prefetch_object_bytes`.
     TooLong,
-    /// Too many are on their way, or the origin fails.
+    /// Too many prefetches are in progress, or the origin fails.
     Busy,
 }
 
@@ -250,7 +250,7 @@ impl PrefetchEnd {
     }
 }
 
-/// Result for requests that have joined another's fetch.
+/// Result for requests that joined another's fetch.
 #[derive(Debug, Clone)]
 enum JoinResult {
     Flight(Arc<Flight>),
@@ -260,9 +260,9 @@ enum JoinResult {
     Failed(OriginError),
     Busy,
     Held,
-    /// The response is not theirs.
+    /// The response cannot be shared: fetch on their own.
     Alone,
-    /// It was a prefetch that came to nothing, or another spelling was refused: they ask themselves.
+    /// A prefetch was declined, or another spelling was refused: try again.
     Again,
 }
 
@@ -284,12 +284,12 @@ impl JoinResult {
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// Fields of the request that has begun it.
+    /// Fields of the request that started it.
     headers: HeaderMap,
-    /// Place of its spans.
+    /// Parent of its trace spans.
     trace: Trace,
     join_result: OnceLock<JoinResult>,
-    /// For the request that began it.
+    /// Result for the request that started it.
     result: Mutex<Option<FillResult>>,
     changed: Notify,
 }
@@ -313,7 +313,7 @@ struct Slots {
     by_key: HashMap<ObjectKey, Vec<Arc<Slot>>>,
 }
 
-/// The client that the box itself is, for its share of the places.
+/// Address that stands for the box itself in the shares of places.
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Parts of the daemon that fills use. Clones share it.
@@ -327,21 +327,21 @@ pub struct FillContext {
     pub manifests: Arc<Manifests>,
 }
 
-/// Fetches objects.
+/// Read-through fetcher of objects.
 #[derive(Debug)]
 pub struct Filler {
     pub(super) client: Arc<Client>,
     pub(super) shared: FillContext,
     pub(super) options: FillOptions,
-    /// Fetches continue after their client has left, so they run outside its connection.
+    /// Fetches continue after their client has left, so they run on this runtime.
     pub(super) runtime: Handle,
     slots: Mutex<Slots>,
-    /// Places of fills whose response has not come.
+    /// Places of fills whose response has not begun.
     places: Places,
     no_place: Counts<NoPlace>,
     unshared: Mutex<LruCache<ObjectKey, Instant>>,
     failing: Mutex<LruCache<ObjectKey, Instant>>,
-    /// Names of which ranges cannot be put together: they are fetched whole.
+    /// Names whose ranges cannot be combined: they are fetched completely.
     whole: Mutex<LruCache<ObjectKey, Instant>>,
     not_kept: [AtomicU64; NotKept::ALL.len()],
     joined: AtomicU64,
@@ -357,7 +357,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Result of a look at the slots.
+/// Result of a lookup in the slots.
 enum Turn {
     Begin(Arc<Slot>),
     Wait(Arc<Slot>),
@@ -365,7 +365,7 @@ enum Turn {
 }
 
 impl Filler {
-    /// With a client and a cache to fill. Fetches run on `runtime`.
+    /// A filler with a client and a cache. Fetches run on `runtime`.
     pub fn new(client: Arc<Client>, shared: FillContext, options: FillOptions, runtime: Handle) -> Arc<Self> {
         Arc::new(Self {
             client,
@@ -388,7 +388,7 @@ impl Filler {
         })
     }
 
-    /// Fetches `url` as `key`, or joins a fetch of it. Continues when the client that began it has left.
+    /// Fetches `url` as `key`, or joins a fetch of it. Continues when its first client has left.
     pub async fn fill(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
         let may_be_stale = || ask.held.as_ref().is_some_and(|held| held.staleness(clock::steady()).if_error);
         if is_remembered(&self.failing, key, FAILING_FOR) && may_be_stale() {
@@ -397,7 +397,8 @@ impl Filler {
         if is_remembered(&self.unshared, key, UNSHARED_FOR) {
             return self.alone(key, url, ask).await;
         }
-        // The response of each slot that was waited for without success was another; there are as many as a name has.
+        // Each slot that was joined in vain had a response for other requests; their number is bounded by the variants of
+        // a name.
         for _ in 0..MAX_FILLS_OF_A_NAME {
             match self.turn(key, &ask) {
                 Turn::Done(result) => return result,
@@ -411,7 +412,7 @@ impl Filler {
                     self.joined.fetch_add(1, Ordering::Relaxed);
                     ask.trace.joins(&slot.trace);
                     match slot.wait().await {
-                        // A refusal is for requests with the same fields.
+                        // A refusal applies to requests with the same fields.
                         JoinResult::Flight(flight)
                             if (is_refusal(&flight) || may_repeat(&flight))
                                 && slot.headers != ask.headers => {}
@@ -435,7 +436,8 @@ impl Filler {
         self.alone(key, url, ask).await
     }
 
-    /// Begin, wait, or neither. One step under one lock, in the order in which an object moves: slot, flight, cache.
+    /// Decides whether to start a fetch, join one, or neither. One step under one lock, in the order in which objects
+    /// move: slot, flight, cache.
     fn turn(&self, key: &ObjectKey, ask: &Ask) -> Turn {
         let mut slots = lock(&self.slots);
         let waiting =
@@ -473,7 +475,7 @@ impl Filler {
         Err(why)
     }
 
-    /// A place among those that wait for origins, for a request that fills nothing.
+    /// Takes a place among requests to origins, for one that does not fill the cache.
     ///
     /// # Errors
     /// [`NoPlace`], counted.
@@ -515,7 +517,7 @@ impl Filler {
         slot.changed.notify_waiters();
     }
 
-    /// Fetches what a player will probably ask for next, with the fields of the request that caused it.
+    /// Fetches an object that a player will probably request next, with the fields of the request that caused it.
     pub async fn prefetch(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> PrefetchEnd {
         let end = if self.prefetching.fetch_add(1, Ordering::Relaxed) >= MAX_PREFETCHES {
             PrefetchEnd::Busy
@@ -534,7 +536,7 @@ impl Filler {
         end
     }
 
-    /// Bodies of unknown length that could not be kept for want of room, and passed through to their players.
+    /// Number of bodies of unknown length that were passed through for lack of room.
     pub fn passing(&self) -> u64 {
         self.passing.load(Ordering::Relaxed)
     }
@@ -548,7 +550,7 @@ impl Filler {
         std::array::from_fn(|at| self.prefetched[at].load(Ordering::Relaxed))
     }
 
-    /// Whether an origin is being asked for this name, and its response has not begun.
+    /// Whether a request for this name is in progress whose response has not begun.
     pub fn is_fetching(&self, key: &ObjectKey) -> bool {
         lock(&self.slots).by_key.contains_key(key)
     }
@@ -559,7 +561,7 @@ impl Filler {
         get(key).or_else(|| self.shared.store.other_places_of(key).iter().find_map(get))
     }
 
-    /// For one request alone: no other waits for it.
+    /// Fetches for one request alone.
     async fn alone(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
         let client = ask.client.unwrap_or(OWN);
         if let Err(why) = self.take_place(client) {
@@ -573,23 +575,22 @@ impl Filler {
         exchange.await.unwrap_or(FillResult::Busy)
     }
 
-    /// Hands a request on and the response back, past the cache.
+    /// Makes a request that bypasses the cache.
     ///
     /// # Errors
-    /// If no answer comes.
+    /// If there is no answer.
     pub async fn pass(&self, url: &str, question: Question) -> Result<Passed, OriginError> {
         let reply = self.client.ask(url, question).await?;
         let headers = super::fetch::dated(&reply.headers);
         Ok(Passed { headers, reply, why: None })
     }
 
-    /// Whether the origin of a URL is left alone for now, since it fails.
+    /// Whether the circuit of a URL's origin is open.
     pub fn is_left_alone(&self, url: &str) -> bool {
         self.client.is_left_alone(url)
     }
 
-    /// Notes an object of which a range has come that cannot be combined with others: the next request fetches it completely,
-    /// if it is not long.
+    /// Records an object whose ranges cannot be combined: the next request fetches it completely, if it is not too long.
     pub(super) fn fetch_whole(&self, key: &ObjectKey, length: u64) {
         if length <= MAX_WHOLE_BYTES {
             lock(&self.whole).put(key.clone(), clock::now());
@@ -600,22 +601,22 @@ impl Filler {
         is_remembered(&self.whole, key, WHOLE_FOR)
     }
 
-    /// Requests that wait for an origin to begin its response.
+    /// Number of requests that wait for the first byte of an origin.
     pub fn places_taken(&self) -> usize {
         self.places.taken_now()
     }
 
-    /// Requests that had no place.
+    /// Requests that got no place.
     pub const fn no_place(&self) -> &Counts<NoPlace> {
         &self.no_place
     }
 
-    /// Requests that waited for another's, and responses that an origin has confirmed.
+    /// Number of requests that joined another's, and of responses that an origin has confirmed.
     pub fn joined(&self) -> (u64, u64) {
         (self.joined.load(Ordering::Relaxed), self.revalidated.load(Ordering::Relaxed))
     }
 
-    /// Responses that were not kept, in the order of [`NotKept::ALL`].
+    /// Responses that were not stored, in the order of [`NotKept::ALL`].
     pub fn not_kept(&self) -> [u64; NotKept::ALL.len()] {
         std::array::from_fn(|at| self.not_kept[at].load(Ordering::Relaxed))
     }
@@ -630,17 +631,17 @@ impl Filler {
 }
 
 /// Whether the response to another request also answers a request with these fields. Requests that waited for its head may
-/// share it even if it may not be kept.
+/// share it even if it may not be stored.
 fn selects(flight: &Flight, request: &HeaderMap) -> bool {
     flight.sent.as_ref().is_none_or(|sent| sent.response.suits(request))
 }
 
-/// Whether it may repeat what only its own client has sent.
+/// Whether it may repeat values that only its own client has sent.
 fn may_repeat(flight: &Flight) -> bool {
     flight.sent.as_ref().is_some_and(|sent| sent.may_repeat)
 }
 
-/// Whether it is a refusal that is not kept.
+/// Whether it is a refusal that is not stored.
 fn is_refusal(flight: &Flight) -> bool {
     flight.sent.as_ref().is_some_and(|sent| sent.response.status >= 400 && !sent.is_shared)
 }
@@ -649,7 +650,7 @@ fn is_remembered(names: &Mutex<LruCache<ObjectKey, Instant>>, key: &ObjectKey, l
     lock(names).peek(key).is_some_and(|since| clock::now().since(*since) < lifetime)
 }
 
-/// A place that is given back when it is dropped.
+/// A place, freed when dropped.
 struct Place<'a> {
     of: &'a Filler,
     client: IpAddr,

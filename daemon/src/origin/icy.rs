@@ -1,6 +1,6 @@
-//! The status line of SHOUTcast: `ICY 200 OK` where HTTP has its version. Radio servers still answer so.
+//! Support for the status line of SHOUTcast, `ICY 200 OK`, which radio servers still send in place of HTTP's.
 //!
-//! The four bytes are looked for at the beginning of a connection only: such a server closes it after its one response.
+//! Only the first four bytes of a connection are checked: such a server closes it after one response.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use super::addresses;
 const THEIRS: &[u8; 4] = b"ICY ";
 const OURS: &[u8] = b"HTTP/1.0 ";
 
-/// Connects by TCP, and reads an `ICY` status line as one of HTTP/1.0.
+/// Connects by TCP, and translates an `ICY` status line to HTTP/1.0.
 #[derive(Debug, Clone)]
 pub(super) struct Connector(pub(super) addresses::Connector);
 
@@ -38,7 +38,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connection whose first bytes are looked at.
+/// A connection whose first bytes are checked.
 #[derive(Debug)]
 pub(super) struct Stream<T> {
     inner: T,
@@ -48,9 +48,9 @@ pub(super) struct Stream<T> {
 /// The first bytes of a connection.
 #[derive(Debug)]
 enum First {
-    /// Number of bytes of [`THEIRS`] that have come.
+    /// Number of bytes of [`THEIRS`] received so far.
     Awaited(usize),
-    /// To be read before anything else.
+    /// Bytes to be read before anything else.
     Held {
         bytes: [u8; OURS.len()],
         from: usize,
@@ -104,7 +104,7 @@ impl<T: Read + Unpin> Read for Stream<T> {
                     ready!(Pin::new(&mut this.inner).poll_read(cx, own.unfilled()))?;
                     let new = own.filled();
                     this.first = if new.is_empty() || !THEIRS[known..].starts_with(new) {
-                        // An end may give nothing: the next read sees it again.
+                        // At the end of the stream nothing is added; the next read reports it again.
                         match known + new.len() {
                             0 => First::Over,
                             _ => First::held([&THEIRS[..known], new]),

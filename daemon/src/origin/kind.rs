@@ -1,4 +1,4 @@
-//! Kinds of objects by name and type: how soon they change.
+//! Kinds of objects by name and type, which decide default freshness.
 
 use carousel::name::ObjectKey;
 
@@ -39,7 +39,7 @@ pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKi
     }
 }
 
-/// Whether a name can be that of media or a manifest: also where it has no extension.
+/// Whether a name may be that of media or a manifest; true without an extension.
 pub(super) fn may_be_media(key: &ObjectKey) -> bool {
     let path = key.as_str().split(['?', '#']).next().unwrap_or_default();
     let has_extension = path.rsplit('/').next().is_some_and(|name| name.contains('.'));

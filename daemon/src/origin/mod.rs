@@ -1,8 +1,8 @@
-//! The terrestrial path: one HTTP client for misses and for repair.
+//! Terrestrial path: one HTTP client for misses and for repair.
 //!
-//! [`Origins`] maps a cache key to its URL at an origin; [`fill`] fetches an object once for all requests, [`fetch`] turns an
-//! answer into a stored object, [`client`] makes the requests, [`addresses`] is their address policy, [`ranges`] requests
-//! parts, [`spans`] keeps objects of which only ranges were requested, [`resumed`] fetches long objects over power cuts,
+//! [`Origins`] maps a cache key to its URL at an origin; [`fill`] fetches an object once for all requests, [`fetch`] turns a
+//! response into a stored object, [`client`] makes the requests, [`addresses`] is their address policy, [`ranges`] requests
+//! parts, [`spans`] stores objects of which only ranges were requested, [`resumed`] fetches long objects across power cuts,
 //! [`kind`] distinguishes media from manifests, [`parents`] are the caches asked before an origin, [`failover`] the requests to
 //! them, [`phase`] predicts changes of live manifests, [`icy`] reads responses of radio servers.
 
@@ -67,18 +67,18 @@ struct Configured {
     routes: Arc<[Route]>,
 }
 
-/// Sources of the bytes of keys.
+/// Map from cache keys to URLs at origins.
 #[derive(Debug)]
 pub struct Origins {
     configured: RwLock<Arc<Configured>>,
-    /// Number of configurations taken over.
+    /// Number of applied configurations.
     generation: AtomicU64,
-    /// `BaseURL`s of received configurations, as prefix of keys and URL.
+    /// `BaseURL`s of received configurations: prefix of keys, and URL.
     signalled: RwLock<Vec<(String, String)>>,
 }
 
 impl Origins {
-    /// From the configuration file.
+    /// Creates it from the configuration file.
     pub fn new(rules: Vec<Origin>, routes: Vec<Route>) -> Self {
         let origins = Self {
             configured: RwLock::default(),
@@ -89,7 +89,7 @@ impl Origins {
         origins
     }
 
-    /// Takes over a new configuration file.
+    /// Applies a new configuration file.
     pub fn configure(&self, rules: Vec<Origin>, mut routes: Vec<Route>) {
         by_longest_path(&mut routes);
         let configured = Configured { rules, routes: routes.into() };
@@ -97,13 +97,13 @@ impl Origins {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// A number that is another one after each [`Self::configure`].
+    /// A number that changes with each [`Self::configure`].
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
     fn configured(&self) -> Arc<Configured> {
-        // A poisoned lock still holds a whole configuration: it is only ever swapped.
+        // A poisoned lock still holds a complete configuration: it is only ever swapped.
         Arc::clone(&self.configured.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -112,14 +112,14 @@ impl Origins {
         Arc::clone(&self.configured().routes)
     }
 
-    /// Replaces what received configurations say.
+    /// Replaces the URLs of received configurations.
     pub fn set_signalled(&self, urls: impl Iterator<Item = String>) {
         let prefix = |url: String| Some((ObjectKey::from_name(&url, None).ok()?.as_str().to_owned(), url));
         let all: Vec<_> = urls.filter_map(prefix).take(MAX_SIGNALLED).collect();
         *self.signalled.write().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
-    /// The URL that an `[[origin]]` gives.
+    /// The URL of a key by `[[origin]]` rules alone.
     pub fn configured_url(&self, key: &ObjectKey) -> Option<String> {
         let (host, path) = key.as_str().split_once('/')?;
         let configured = self.configured();
@@ -127,8 +127,8 @@ impl Origins {
         Some(format!("{}/{path}", rule.url.trim_end_matches('/')))
     }
 
-    /// The URL to ask for `key`, if an origin is configured for it: by an `[[origin]]` rule, a `[[route]]`, or a configuration
-    /// from the air. Anything else would make the box an open proxy.
+    /// The URL of `key`, if an origin is configured for it: by an `[[origin]]` rule, a `[[route]]`, or a received
+    /// configuration. Anything else would make the box an open proxy.
     pub fn url_for(&self, key: &ObjectKey) -> Option<String> {
         if let Some(url) = self.configured_url(key) {
             return Some(url);
@@ -142,14 +142,14 @@ impl Origins {
         })
     }
 
-    /// The URL to send a request to that is no GET: only where the configuration file names the origin. What comes over the
-    /// air must not make a box post anything anywhere.
+    /// The URL for a request with an unsafe method: only if the configuration file names the origin. Received documents
+    /// must not be able to make a box send such requests.
     pub fn url_for_unsafe(&self, key: &ObjectKey) -> Option<String> {
         self.configured_url(key).or_else(|| routed(&self.configured().routes, key))
     }
 
     /// Value of `Allow` if a request of this method for `key` is not passed on although the configuration names its origin.
-    /// Both routes count: that by whose path it was asked for, and that whose origin it goes to.
+    /// Both routes apply: the one by whose path it was requested, and the one of its origin.
     pub fn refused_method(
         &self,
         method: &http::Method,
@@ -173,19 +173,19 @@ impl Origins {
         Some(allowed.join(", "))
     }
 
-    /// Whether a service that is on the air has this key below its base URL.
+    /// Whether this key is below the base URL of a received configuration.
     pub fn is_signalled(&self, key: &ObjectKey) -> bool {
         let signalled = self.signalled.read().unwrap_or_else(PoisonError::into_inner);
         signalled.iter().any(|(prefix, _)| key.as_str().starts_with(prefix))
     }
 
-    /// The hosts that origins of the configuration file stand for: URL that is asked, host of the objects' URIs.
+    /// The hosts replaced by `[[origin]]` rules: requested URL, and host of the objects' URIs.
     pub fn stand_ins(&self) -> Vec<(String, String)> {
         self.configured().rules.iter().map(|rule| (rule.url.clone(), rule.host.clone())).collect()
     }
 
-    /// As [`Origins::url_for`], for an object that the carousel has named: then its own URI will do too (TS 103 769
-    /// clause 9.3), but for the reserved host of DVB-NIP, which is nowhere.
+    /// As [`Origins::url_for`], for an object announced by the carousel: its own URI is used as well (TS 103 769 clause
+    /// 9.3), except the reserved host of DVB-NIP, which has no address.
     pub fn url_for_announced(&self, key: &ObjectKey, uri: &str) -> Option<String> {
         let is_web = uri.starts_with("http://") || uri.starts_with("https://");
         let own = (is_web && !key.as_str().starts_with("dvb.gw/"))
@@ -194,18 +194,18 @@ impl Origins {
     }
 }
 
-/// The URL of `key` by a `[[route]]`.
+/// The URL of `key` by the `[[route]]`s.
 fn routed(routes: &[Route], key: &ObjectKey) -> Option<String> {
     route_of(routes, key).map(|(route, rest)| format!("{}{rest}", route.base))
 }
 
-/// The route with the longest base that `key` is below, and the rest of it.
+/// The route with the longest base above `key`, and the remainder of the key.
 pub fn route_of<'a>(routes: &'a [Route], key: &'a ObjectKey) -> Option<(&'a Route, &'a str)> {
     let below = routes.iter().filter_map(|route| Some((route, rest_below(&route.base, key)?)));
     below.max_by_key(|(route, _)| route.base.len())
 }
 
-/// What `key` has behind a base URL, if it is below it.
+/// The remainder of `key` below a base URL.
 pub fn rest_below<'a>(base: &str, key: &'a ObjectKey) -> Option<&'a str> {
     key.as_str().strip_prefix(ObjectKey::from_name(base, None).ok()?.as_str())
 }

@@ -5,13 +5,13 @@
 //! ```
 //!
 //! Members of a group are asked in the order of their cost; among those of equal cost, each object has its own order by weighted
-//! rendezvous hashing, so that it is held once, and the loss of a member moves only its share. The hash is written down here,
-//! so that processes, releases and word sizes agree:
+//! rendezvous hashing, so that it is held once, and the loss of a member moves only its share. The hash is specified here, so
+//! that processes, releases and word sizes agree:
 //!
 //! - *k* is FNV-1a (64 bits) over the bytes of the object's URL at the origin, *m* over those of the member's `url`.
 //! - A member of weight *w* has the score max over *i* in 0…*w*-1 of mix(*k* xor rotate_left(*m*, 32) + *i* · 0x9e3779b97f4a7c15), where
 //!   mix is the finalizer of SplitMix64 and sums are modulo 2^64.
-//! - The highest score is the first; of equal ones the member that stands first in the configuration.
+//! - The highest score is the first; of equal ones the member listed first in the configuration.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -45,18 +45,18 @@ carousel::limits! {
     }
 }
 
-/// Failed looks in a row after which a member is not asked.
+/// Consecutive failed health checks after which a member is not asked.
 const FAILED_LOOKS: u32 = 2;
-/// Time that a member is not asked after a body of it broke off, the first time; it doubles from time to time.
+/// First exclusion of a member after a truncated body; doubles with each consecutive one.
 const FIRST_LEFT_OUT: Duration = Duration::from_secs(1);
-/// Longest such time: a member that has been repaired is asked again within minutes.
+/// Longest exclusion: a repaired member is asked again within minutes.
 const MAX_LEFT_OUT: Duration = Duration::from_secs(256);
-/// Greatest weight of a member that a configuration may have: each unit costs a hash for each request.
+/// Maximum configurable weight of a member: each unit costs a hash for each request.
 const MAX_WEIGHT: u32 = 100;
 /// Delay until a second parent is asked while the first one is silent: its default, and its limits.
 const HEDGE_AT_FIRST: Duration = Duration::from_secs(1);
 const HEDGE_LEAST: Duration = Duration::from_millis(20);
-/// Responses from which the 95th percentile says something.
+/// Responses needed for a meaningful 95th percentile.
 const ENOUGH: u32 = 50;
 
 /// `[[parent]]`: caches that are asked before the origins of routes.
@@ -120,22 +120,22 @@ const fn yes() -> bool {
     true
 }
 
-/// State of a member, kept over reloads.
+/// State of a member, preserved across reloads.
 #[derive(Debug, Default)]
 pub(super) struct MemberState {
     failed_looks: AtomicU32,
     is_down: AtomicBool,
-    /// Bodies in a row that broke off.
+    /// Consecutive truncated bodies.
     cuts: AtomicU32,
-    /// It is not asked until then, since a body of it broke off; 0: it is.
+    /// End of its exclusion after a truncated body; 0: not excluded.
     left_out_until_ns: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) failures: AtomicU64,
 }
 
 impl MemberState {
-    /// A body of it broke off: it counts as a request that failed, and others are asked for a while, which doubles with each cut in
-    /// a row. Cuts of what was under way together are one. How long it is left out, if that is news.
+    /// Records a truncated body as a failed request. The member is excluded for a period that doubles with each consecutive
+    /// truncation; simultaneous ones count once. Returns the period if it was changed.
     pub(super) fn cut(&self, now: Instant) -> Option<Duration> {
         self.failures.fetch_add(1, Ordering::Relaxed);
         if self.is_left_out(now) {
@@ -150,7 +150,7 @@ impl MemberState {
         Some(time)
     }
 
-    /// A body of it came whole.
+    /// Records a complete body.
     pub(super) fn whole(&self) {
         if self.cuts.load(Ordering::Relaxed) > 0 {
             self.cuts.store(0, Ordering::Relaxed);
@@ -161,12 +161,12 @@ impl MemberState {
         now.as_nanos() < self.left_out_until_ns.load(Ordering::Relaxed)
     }
 
-    /// Whether it is asked now.
+    /// Whether it may be asked now.
     pub(super) fn is_asked(&self, now: Instant) -> bool {
         self.is_up() && !self.is_left_out(now)
     }
 
-    /// Notes what a look at its health has said; whether that changes anything.
+    /// Records the result of a health check; returns whether its state has changed.
     pub(super) fn looked(&self, is_well: bool) -> bool {
         if is_well {
             self.failed_looks.store(0, Ordering::Relaxed);
@@ -181,40 +181,40 @@ impl MemberState {
     }
 }
 
-/// State of a group, kept over reloads.
+/// State of a group, preserved across reloads.
 #[derive(Debug, Default)]
 pub(super) struct GroupState {
     latency: Mutex<Latency>,
-    /// Budget of requests beyond those that players make: a failing group must not get twice the load.
+    /// Budget of additional requests: a failing group must not get twice the load.
     budget: Mutex<RetryBudget>,
     pub(super) hedged: AtomicU64,
     pub(super) failed_over: AtomicU64,
 }
 
 impl GroupState {
-    /// A first request is made.
+    /// Credits a first request.
     pub(super) fn earn(&self) {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).earn();
     }
 
-    /// Whether one more request may be made than players have made.
+    /// Pays for one additional request; false if the budget is exhausted.
     pub(super) fn spend(&self) -> bool {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend()
     }
 
-    /// Notes how long the head of a response took.
+    /// Records the time to the head of a response.
     pub(super) fn took(&self, time: Duration) {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).note(time);
     }
 
-    /// Time for which the first parent may be silent.
+    /// Time for which the first parent may be silent before a hedge.
     pub(super) fn patience(&self) -> Duration {
         let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         latency.p95().map_or(HEDGE_AT_FIRST, |it| it.max(HEDGE_LEAST))
     }
 }
 
-/// Times of the last responses, in steps of a quarter of an octave from 1 ms on.
+/// Histogram of recent response times, in steps of a quarter octave from 1 ms.
 #[derive(Debug)]
 struct Latency {
     counts: [u32; Self::STEPS],
@@ -229,7 +229,7 @@ impl Default for Latency {
 impl Latency {
     /// Up to 65 s.
     const STEPS: usize = 64;
-    /// Responses from which older ones count half.
+    /// Number of responses at which all counts are halved, so that recent ones weigh more.
     const MANY: u32 = 2000;
 
     fn note(&mut self, time: Duration) {
@@ -254,7 +254,7 @@ impl Latency {
     }
 }
 
-/// One cache or origin that may be asked for an object.
+/// A cache or origin that may be asked for an object.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) url: String,
@@ -294,7 +294,7 @@ pub(super) struct Parents {
 }
 
 impl Parents {
-    /// From the configuration; what is known of members and groups that were there before is kept.
+    /// Creates it from the configuration; state of unchanged members and groups is preserved.
     pub(super) fn new(groups: &[ParentGroup], routes: &[Route], before: &Self) -> Self {
         let named = |options: &ParentGroup| {
             let old = before.groups.get(&options.name);
@@ -374,11 +374,11 @@ pub struct GroupReport {
     pub name: String,
     /// Whether it is asked.
     pub is_enabled: bool,
-    /// Requests that a second member got too, since the first one was silent.
+    /// Requests also sent to a second member, since the first was silent.
     pub hedged: u64,
-    /// Requests that a member did not answer, and another one or the origin did get.
+    /// Requests sent to another member or the origin after a failure.
     pub failed_over: u64,
-    /// Time for which a member may be silent until the next one is asked too, in milliseconds.
+    /// Time for which a member may be silent before the next one is asked as well, in milliseconds.
     pub patience_ms: u64,
     /// Its members, in the order of the configuration.
     pub members: Vec<MemberReport>,
@@ -389,11 +389,11 @@ pub struct GroupReport {
 pub struct MemberReport {
     /// Its URL.
     pub url: String,
-    /// Whether it is asked: its health is looked at every few seconds, and one whose bodies break off is left out for a while.
+    /// Whether it is in use: health is checked every few seconds, and members with truncated bodies are excluded for a while.
     pub is_up: bool,
-    /// Requests that it got.
+    /// Requests sent to it.
     pub requests: u64,
-    /// Requests that it did not answer, or with a status that says that it fails, or with a body that broke off.
+    /// Requests without an answer, with a server error, or with a truncated body.
     pub failures: u64,
 }
 
@@ -402,7 +402,7 @@ fn order<'a>(members: &'a [Member], url: &str) -> Vec<&'a Member> {
     let key = fnv1a(url.as_bytes());
     let mut all: Vec<(u32, u64, &Member)> =
         members.iter().map(|it| (it.options.cost, score(key, &it.options), it)).collect();
-    // Stable: of equal scores the first.
+    // Stable sort: of equal scores the first listed.
     all.sort_by_key(|(cost, score, _)| (*cost, std::cmp::Reverse(*score)));
     all.into_iter().map(|(_, _, member)| member).collect()
 }
@@ -430,7 +430,7 @@ const fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Every mistake in groups, and in routes that name them. `listeners`: where this box serves players.
+/// Every mistake in groups, and in routes that name them. `listeners`: those of this box for players.
 pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAddr]) -> Vec<Mistake> {
     let mut all = Vec::new();
     let mut wrong = |key: String, what: String, fix: &str| all.push(Mistake::of_value(&key, &what, fix));
@@ -496,13 +496,12 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
     all
 }
 
-/// Whether two members are one, however their URLs are written.
+/// Whether two URLs name the same member, in any spelling.
 fn is_same(a: &str, b: &str) -> bool {
     a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'))
 }
 
-/// Whether a URL leads to a listener of this box, as far as the configuration and the machine's own addresses say. Names are not
-/// looked up.
+/// Whether a URL leads to a listener of this box, by the configuration and the machine's own addresses. Names are not resolved.
 pub(crate) fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
     let Ok(uri) = url.parse::<http::Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);

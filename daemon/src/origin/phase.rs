@@ -1,4 +1,4 @@
-//! The phase of a live manifest: the time of its next change, from when it was seen to change.
+//! Phase of a live manifest: prediction of its next change from observed changes.
 //!
 //! Half a target duration is a default that ignores the origin's rhythm: with it a playlist is requested twice in each
 //! duration. A live manifest changes once in the duration of a segment, though, and at an even pace. [`Phase`] keeps the bounds
@@ -23,17 +23,17 @@ carousel::limits! {
     }
 }
 
-/// Changes in time after which a manifest is taken to keep its pace.
+/// Changes at the predicted time after which the prediction is trusted.
 const EVIDENCE: u8 = 3;
 
-/// Part of a period by which a change may come earlier than predicted.
+/// Divisor of the period: assumed clock drift per period.
 const DRIFT: i64 = 1024;
 
-/// Facts of a manifest that were learned by asking for it. Times are those of the even clock, in milliseconds.
+/// Facts of a manifest from one request. Times are on the monotonic clock, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) now_ms: i64,
-    /// Digest of the manifest now; `None`: it has not changed.
+    /// Digest of the manifest; `None`: it has not changed.
     pub(super) digest: Option<Digest>,
     /// Media sequence number of its last segment.
     pub(super) sequence: Option<u64>,
@@ -52,7 +52,7 @@ struct Phase {
     digest: Option<Digest>,
     /// Time of the last request.
     seen_ms: i64,
-    /// Changes that came when they were expected.
+    /// Changes at the predicted time.
     evidence: u8,
 }
 
@@ -63,7 +63,7 @@ impl Phase {
         Self { earliest_ms, latest_ms: now_ms, sequence, digest, seen_ms: now_ms, evidence: 0 }
     }
 
-    /// Narrows the bounds to others, if they have something in common.
+    /// Intersects the bounds with others, if they overlap.
     fn narrow(&mut self, earliest_ms: i64, latest_ms: i64) -> bool {
         let (earliest_ms, latest_ms) = (self.earliest_ms.max(earliest_ms), self.latest_ms.min(latest_ms));
         let is_possible = earliest_ms <= latest_ms;
@@ -76,7 +76,8 @@ impl Phase {
     fn learn(&mut self, seen: &Seen) {
         let Seen { now_ms, period_ms, .. } = *seen;
         if seen.digest.is_none() || seen.digest == self.digest {
-            // The next change is still to come. One that is late by half a period has stopped, or has another pace.
+            // The next change is not due yet. A manifest that is late by half a period has stopped, or has another
+            // period.
             if now_ms - self.latest_ms > period_ms * 3 / 2 {
                 self.evidence = 0;
             }
@@ -88,7 +89,7 @@ impl Phase {
                 _ => 1,
             };
             let shift_ms = advanced.saturating_mul(period_ms);
-            // Two clocks never agree: now and then it is looked whether it changes earlier.
+            // Clocks drift apart: the lower bound is relaxed a little in each period.
             self.earliest_ms = self.earliest_ms.saturating_add(shift_ms - shift_ms / DRIFT);
             self.latest_ms = self.latest_ms.saturating_add(shift_ms);
             let since_ms = self.seen_ms.max(now_ms - period_ms);
@@ -115,7 +116,7 @@ impl Phase {
         let after_ms = if self.evidence < EVIDENCE {
             now_ms + period_ms / 2
         } else if unsure_ms > period_ms * 3 / 8 || self.evidence == EVIDENCE && unsure_ms > period_ms / 4 {
-            // In the middle of what is possible: the answer halves it.
+            // In the middle of the bounds: the answer halves them.
             self.earliest_ms + unsure_ms / 2 + period_ms
         } else {
             self.latest_ms + period_ms + period_ms / 8
@@ -124,7 +125,7 @@ impl Phase {
     }
 }
 
-/// Phases of manifests by their keys.
+/// Phases of manifests by key.
 #[derive(Debug)]
 pub(super) struct Phases(LruCache<String, Phase>);
 
@@ -162,7 +163,7 @@ pub(super) fn period_ms(manifest: &Manifest) -> Option<i64> {
     let fresh_ms = manifest.fresh_ms()?;
     let period_ms = match manifest.kind {
         ManifestKind::HlsMedia if manifest.part_target_ms.is_none() => {
-            // Encoders round the target up.
+            // Encoders round the target duration up.
             manifest.last_ms.filter(|last_ms| *last_ms > manifest.target_ms / 2).unwrap_or(manifest.target_ms)
         }
         ManifestKind::Dash => fresh_ms * 2,

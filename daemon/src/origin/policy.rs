@@ -1,8 +1,8 @@
 //! Sharing policy for responses made for one client: cookies, `Vary: User-Agent`, and the origins of scripts.
 //!
-//! `caching::judge` says what HTTP allows. RFC 9111 section 7.3 leaves `Set-Cookie` to the cache: on a cacheable response
-//! it does not make the response private. The cookies go only to the player whose request caused them, and a response with
-//! one is kept only if the origin says for how long.
+//! `caching::judge` implements what HTTP allows. RFC 9111 section 7.3 leaves `Set-Cookie` to the cache: on a cacheable
+//! response it does not make the response private. The cookies go only to the player whose request caused them, and a
+//! response with one is stored only with explicit freshness.
 
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
@@ -12,10 +12,10 @@ use super::fill::Ask;
 use super::options::{SetCookie, VaryUserAgent};
 use crate::caching::{self, Directives, Keep, NotKept};
 
-/// Bytes of a request field's value that a response does not have by chance.
+/// Length from which a request field's value does not occur in a response by chance.
 const LEAST_REPEATED_BYTES: usize = 6;
 
-/// Narrows a judgement to what may be shared, and takes out of `fields` what may not.
+/// Restricts a judgement to what may be shared, and removes from `fields` what may not.
 pub(super) fn shareable(
     judged: Result<Keep, NotKept>,
     fields: &mut HeaderMap,
@@ -32,13 +32,13 @@ pub(super) fn shareable(
     if is_kept {
         take_own(fields, ask);
     } else if !matches!(&judged, Err(why) if why.is_for_one()) {
-        // Requests that wait for the same response may not share it, either.
+        // Requests that wait for the same response may not share it either.
         judged = Err(NotKept::SetCookie);
     }
     judged
 }
 
-/// Takes fields out of a response that are for the player alone that has asked.
+/// Removes fields from a response that are for the requesting player alone.
 pub(super) fn take_own(fields: &mut HeaderMap, ask: &Ask) {
     if ask.set_cookie == SetCookie::Keep {
         return;
@@ -51,20 +51,20 @@ pub(super) fn take_own(fields: &mut HeaderMap, ask: &Ask) {
     }
 }
 
-/// Whether the response has one of these values of its request in it.
+/// Whether the response contains one of these values of its request.
 pub(super) fn repeats(response: &[u8], unusual: &[HeaderValue]) -> bool {
-    // Numbers and flags are everywhere.
+    // Short values such as numbers and flags occur everywhere.
     let mut values = unusual.iter().map(HeaderValue::as_bytes).filter(|it| it.len() >= LEAST_REPEATED_BYTES);
     values.any(|value| memmem::find(response, value).is_some())
 }
 
-/// Whether the origin itself says how long the response may be kept, or that it is asked about each time.
+/// Whether the origin gives explicit freshness, or requires revalidation each time.
 fn is_explicit(fields: &HeaderMap) -> bool {
     let directives = Directives::of(fields);
     directives.lifetime_s().is_some() || directives.no_cache || fields.contains_key(header::EXPIRES)
 }
 
-/// Adds to what a response is selected by.
+/// Adds selecting fields (`Vary`) that the response needs.
 fn select(mut keep: Keep, fields: &mut HeaderMap, ask: &Ask) -> Result<Keep, NotKept> {
     if let Some(at) = keep.selecting.iter().position(|(name, _)| name == "user-agent") {
         match ask.vary_user_agent {
@@ -77,7 +77,7 @@ fn select(mut keep: Keep, fields: &mut HeaderMap, ask: &Ask) -> Result<Keep, Not
             }
         }
     }
-    // An answer for one site that does not say so: scripts of another could not read it.
+    // A CORS response for one site without `Vary: Origin`: scripts of another could not read it.
     let site = caching::text(fields, header::ACCESS_CONTROL_ALLOW_ORIGIN).filter(|site| *site != "*");
     if let Some(site) = site
         && !keep.selecting.iter().any(|(name, _)| name == "origin")

@@ -1,4 +1,4 @@
-//! Byte ranges of origins: asked for, and taken out of whatever answer comes.
+//! Byte ranges from origins: the request, and extraction of the ranges from any form of response.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use super::client::{Client, OriginError, Reply};
 
 impl Client {
-    /// Fetches byte ranges and sends each piece on with its offset, in the order in which the origin sends them. An
-    /// origin that answers 200 with everything is as good: only what was asked for is handed on.
+    /// Fetches byte ranges and passes on each piece with its offset, in the order in which the origin sends them. A 200
+    /// with the complete object is accepted: only the requested ranges are passed on.
     ///
     /// # Errors
-    /// [`OriginError`]; pieces handed on before it stand.
+    /// [`OriginError`]; pieces passed on before it stay valid.
     pub async fn get_ranges(
         &self,
         url: &str,
@@ -40,7 +40,7 @@ impl Client {
             return Err(OriginError::BadRange);
         }
         if let Some(range) = parse_content_range(text(CONTENT_RANGE)) {
-            // Some origins answer several ranges with one that covers them; none may go beyond.
+            // Some origins answer several ranges with one that covers them; it must not exceed their extent.
             let (first, last) =
                 (ranges.first().map_or(0, |it| it.start), ranges.last().map_or(0, |it| it.end));
             if range.start < first || range.end > last {
@@ -52,7 +52,7 @@ impl Client {
         self.read_multipart(reply, &boundary, ranges, pieces).await
     }
 
-    /// A body whose first byte is at `offset`; hands on what lies in `wanted`.
+    /// Reads a body whose first byte is at `offset`, and passes on the bytes in `wanted`.
     async fn read_from(
         &self,
         reply: &mut Reply,
@@ -60,7 +60,7 @@ impl Client {
         wanted: &[Range<u64>],
         pieces: &mpsc::Sender<(u64, Bytes)>,
     ) -> Result<(), OriginError> {
-        // Ranges are in order. A body that is too short for them ends before.
+        // Ranges are in order. A body that is too short ends before.
         let last = wanted.last().map_or(0, |range| range.end);
         while offset < last {
             let Some(piece) = reply.next().await? else { return Err(OriginError::Cut) };
@@ -78,7 +78,8 @@ impl Client {
         Ok(())
     }
 
-    /// `multipart/byteranges` (RFC 9110 section 14.6). Parts are collected whole: each is at most what was asked for.
+    /// `multipart/byteranges` (RFC 9110 section 14.6). The body is collected completely: its parts are at most the
+    /// requested ranges.
     async fn read_multipart(
         &self,
         reply: &mut Reply,
@@ -107,12 +108,12 @@ impl Client {
     }
 }
 
-/// Waits while the receiver of the pieces is behind.
+/// Passes on a piece; waits while the receiver is busy.
 async fn hand_on(pieces: &mpsc::Sender<(u64, Bytes)>, offset: u64, piece: Bytes) -> Result<(), OriginError> {
     pieces.send((offset, piece)).await.map_err(|_| OriginError::Cut)
 }
 
-/// `bytes 0-99/1000` to 0..100.
+/// Parses `bytes 0-99/1000` to 0..100.
 pub(crate) fn parse_content_range(text: &str) -> Option<Range<u64>> {
     let (range, _) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, last) = range.split_once('-')?;
@@ -121,7 +122,7 @@ pub(crate) fn parse_content_range(text: &str) -> Option<Range<u64>> {
 }
 
 /// Corrects a `Content-Range` that ends beyond the complete length, which makes it invalid (RFC 9110 section 14.4), where
-/// `Content-Length` says that the body ends with the object: Sanic repeats the end that was asked for.
+/// `Content-Length` says that the body ends with the object: Sanic repeats the requested end.
 pub(super) fn end_within_length(fields: &mut HeaderMap) {
     let text = |name| fields.get(name).and_then(|it| it.to_str().ok());
     let corrected = || {
@@ -147,7 +148,7 @@ fn boundary_of(content_type: &str) -> Option<String> {
     (!boundary.is_empty() && boundary.len() <= 200).then(|| boundary.to_owned())
 }
 
-/// Parts with their offsets; a part whose length is wrong ends the walk.
+/// Parts with their offsets; stops at a part with a wrong length.
 fn parse_multipart(all: &Bytes, boundary: &str) -> Vec<(u64, Bytes)> {
     let delimiter = format!("--{boundary}");
     let find = |from: usize, needle: &[u8]| {

@@ -1,5 +1,5 @@
-//! Fetch of a long object whose digest is known beforehand: what has come is kept over cuts of the connection and of the power, and the
-//! fetch continues behind it.
+//! Resumable fetch of a long object with a known digest: received bytes survive connection failures and power cuts, and the fetch
+//! continues after them.
 //!
 //! ```text
 //! attempt ─ what a checkpoint has saved ─ Range, If-Range ─┬ 206: the rest ────┐
@@ -7,8 +7,8 @@
 //!                                                                                         └ wrong: all of it is dropped
 //! ```
 //!
-//! Bytes of two versions never make one object: `If-Range` names their version, and where an origin has no validator the digest
-//! decides in the end. A checkpoint never claims bytes that are not on the disk.
+//! Bytes of two versions are never combined: `If-Range` names the version, and without a validator the digest decides at the
+//! end. A checkpoint never claims bytes that are not on the disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,30 +30,30 @@ use crate::store::{
     Arrival, CameBy, ObjectMeta, ObjectUri, Partial, Placement, ResponseMeta, Store, StoredObject,
 };
 
-/// Unit in which it is noted what has come.
+/// Granularity of the record of received bytes.
 const UNIT_BYTES: u16 = 32 << 10;
-/// Units of a source block, as a partition wants them.
+/// Units of a source block, for the partition.
 const BLOCK_UNITS: u32 = 65_535;
-/// A checkpoint is written after so many bytes, or so long a time.
+/// Bytes, and time, between two checkpoints.
 const CHECKPOINT_BYTES: u64 = 8 << 20;
 const CHECKPOINT: Duration = Duration::from_secs(10);
-/// For so long the part that has come counts as fresh for status.
+/// Nominal freshness of the received part, for status.
 const SHOWN_FOR_MS: i64 = 86_400_000;
 
-/// Why an attempt has not brought the object.
+/// Reason for which an attempt did not complete the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfinished {
-    /// The origin has not answered, or has cut the body: what has come is kept.
+    /// The origin did not answer, or cut the body: received bytes are kept.
     Origin(OriginError),
     /// It has another length, or other bytes: nothing is kept.
     Other,
     /// There is no room, or the disk fails.
     Store,
-    /// It comes another way.
+    /// It is being received another way.
     Elsewhere,
 }
 
-/// The part that is here.
+/// The received part.
 #[derive(Debug, Clone)]
 struct Held {
     partial: Arc<Partial>,
@@ -61,19 +61,19 @@ struct Held {
 }
 
 impl Held {
-    /// End of what has come: it comes from the first byte on.
+    /// End of the received bytes, which are contiguous from the first on.
     fn end(&self) -> u64 {
         self.received.available_from(0)
     }
 
-    /// Everything before `end` is in the file.
+    /// Records that everything before `end` is in the file.
     fn note(&self, end: u64) {
         let unit = u64::from(UNIT_BYTES);
         let units = if end >= self.received.length() { self.received.symbols() } else { end / unit };
         (self.end() / unit..units).for_each(|it| _ = self.received.set(it));
     }
 
-    /// Makes what has come survive a power cut.
+    /// Writes a checkpoint of the received bytes.
     async fn save(&self) {
         let Self { partial, received } = self.clone();
         let saved = tokio::task::spawn_blocking(move || partial.checkpoint(&received, &received.words()));
@@ -83,19 +83,19 @@ impl Held {
     }
 }
 
-/// A long object that is fetched, by as many attempts as it takes. Dropped, it is given up, unless the daemon stops.
+/// Fetch of a long object, over any number of attempts. When dropped it is given up, unless the daemon is stopping.
 #[derive(Debug)]
 pub struct ResumedFetch {
     key: ObjectKey,
     url: String,
     digest: Digest,
     length: u64,
-    /// `If-Range` value of the version of which a part is here.
+    /// `If-Range` value of the version of the received part.
     version: Mutex<Option<String>>,
     held: Mutex<Option<Held>>,
 }
 
-/// A flight, which ends with the attempt.
+/// A flight that ends with the attempt.
 struct Flying<'a> {
     filler: &'a Filler,
     flight: Arc<Flight>,
@@ -110,8 +110,8 @@ impl Drop for Flying<'_> {
 }
 
 impl ResumedFetch {
-    /// Fetch of the object of this name, length and digest; `version`: as [`ResumedFetch::version`] gave it for the part that
-    /// an earlier run has left.
+    /// Creates the fetch of an object; `version`: the value of [`ResumedFetch::version`] for the part that an earlier run has
+    /// left.
     pub fn new(key: ObjectKey, url: String, digest: Digest, length: u64, version: Option<String>) -> Self {
         Self { key, url, digest, length, version: Mutex::new(version), held: Mutex::default() }
     }
@@ -126,17 +126,17 @@ impl ResumedFetch {
         &self.digest
     }
 
-    /// Bytes that are here.
+    /// Number of received bytes.
     pub fn received_bytes(&self) -> u64 {
         lock(&self.held).as_ref().map_or(0, Held::end)
     }
 
-    /// `If-Range` value of the version of which a part is here; to be remembered with it.
+    /// `If-Range` value of the version of the received part; to be stored with it.
     pub fn version(&self) -> Option<String> {
         lock(&self.version).clone()
     }
 
-    /// The part that is here, from this run or an earlier one.
+    /// Opens the received part, from this run or an earlier one.
     fn open(&self, store: &Store) -> Option<Held> {
         let mut held = lock(&self.held);
         if let Some(held) = held.as_ref().filter(|it| !it.partial.is_lost()) {
@@ -163,17 +163,17 @@ impl ResumedFetch {
         *lock(&self.version) = None;
     }
 
-    /// Asks for what is missing. `remember` gets its version before its bytes are kept.
+    /// Requests the missing bytes. `remember` is called with their version before they are stored.
     ///
     /// # Errors
-    /// [`Unfinished`]; another attempt continues where this one has ended.
+    /// [`Unfinished`]; another attempt continues where this one ended.
     pub async fn attempt(
         self: Arc<Self>,
         filler: &Filler,
         remember: &(dyn Fn(Option<&str>) + Send + Sync),
     ) -> Result<Arc<StoredObject>, Unfinished> {
         let (this, store) = (Arc::clone(&self), filler.shared.store.clone());
-        // It waits for the disk.
+        // Opening waits for the disk.
         let held = tokio::task::spawn_blocking(move || this.open(&store)).await.ok().flatten();
         let held = held.ok_or(Unfinished::Store)?;
         let asked_from = held.end();
@@ -184,7 +184,7 @@ impl ResumedFetch {
         };
         if at < asked_from {
             tracing::info!(key = %self.key, asked_from, "the origin has another version: it is fetched from its beginning");
-            // A power cut from here on must not find the old version's bytes beside the new one's.
+            // A power cut from here on must not leave bytes of both versions.
             held.received.clear();
             held.save().await;
         }
@@ -224,7 +224,7 @@ impl ResumedFetch {
         let reply = filler.client.ask(&self.url, question).await.map_err(Unfinished::Origin)?;
         match reply.status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(reply),
-            // The bytes here are more than the origin has.
+            // The received part is longer than the origin's object.
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.give_up_part();
                 Err(Unfinished::Other)
@@ -233,12 +233,12 @@ impl ResumedFetch {
         }
     }
 
-    /// Offset of the first byte of a body; `None`: it is not of this object.
+    /// Offset of the first byte of a body; `None`: it is not part of this object.
     fn begin_of(&self, reply: &Reply, asked_from: u64) -> Option<u64> {
         if reply.status == StatusCode::PARTIAL_CONTENT {
             let wanted = Part { span: asked_from..self.length, length: self.length };
-            // Some origins do not read `If-Range`. A part has the validator of the whole (RFC 9110 section 15.3.7).
-            // A date may be left out of it.
+            // Some origins ignore `If-Range`. A part has the validator of the complete object (RFC 9110 section 15.3.7);
+            // a date may be missing.
             let came = version_of(&reply.headers);
             let is_same = self.version().is_none_or(|begun| came.is_none_or(|it| it == begun));
             return (is_same && Part::of(&reply.headers)? == wanted).then_some(asked_from);
@@ -247,7 +247,7 @@ impl ResumedFetch {
         length.is_none_or(|it| it.trim().parse() == Ok(self.length)).then_some(0)
     }
 
-    /// The object as status and the carousel see it while it comes; players are not served from it.
+    /// A flight for status and the carousel during the fetch; players are not served from it.
     fn flight(&self, fields: &HeaderMap, held: &Held) -> Flight {
         let now = clock::steady();
         let sent = Sent {
@@ -289,7 +289,7 @@ impl ResumedFetch {
         if *at == self.length { Ok(()) } else { Err(Unfinished::Origin(OriginError::Cut)) }
     }
 
-    /// Compares the digest of what is complete and puts it into the cache. Both wait for the disk.
+    /// Verifies the digest of the complete object and publishes it. Both wait for the disk.
     async fn publish(&self, filler: &Filler) -> Result<Arc<StoredObject>, Unfinished> {
         let held = lock(&self.held).take().ok_or(Unfinished::Store)?;
         let (shared, expected, length) = (filler.shared.clone(), self.digest, self.length);
@@ -324,7 +324,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The version of a response, if it has a validator.
+/// The `If-Range` value of a response, if it has a validator.
 fn version_of(fields: &HeaderMap) -> Option<String> {
     Validators::of(fields).if_range()?.to_str().ok().map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Range fills: objects of which clients have asked for parts only. No more is fetched than they need, and it is kept.
+//! Range fills: objects of which clients request only parts. Only the requested ranges are fetched, and they are stored.
 //!
 //! [`crate::delivery::Spans`] keeps which ranges have arrived; this module fetches missing ranges and publishes complete objects.
 
@@ -30,26 +30,26 @@ carousel::limits! {
     }
 }
 
-/// Times that a range is asked for whose body breaks off.
+/// Maximum attempts for a range whose body breaks off.
 const ATTEMPTS: u32 = 3;
 
-/// Ranges of an object without requests are given up after this time: they hold room.
+/// Time without requests after which the ranges of an object are given up to free their room.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// Outcome of asking for a range.
+/// Result of a request for a range.
 #[derive(Debug)]
 pub enum SpanResult {
-    /// It comes, or it is no matter any more: look at the flight.
+    /// The range is being received, or is no longer needed: check the flight.
     Begun,
-    /// There are too many ranges of this object, or what was expected ended meanwhile: this player asks for its own.
+    /// The object has too many ranges, or the flight has ended: the player's request is made separately.
     Full,
-    /// The origin refuses it to this player, in these words.
+    /// The origin refuses it to this player, with this response.
     Refused(Box<Passed>),
-    /// No answer.
+    /// The origin did not answer.
     Failed(OriginError),
 }
 
-/// A part of an object in an origin's words, and how long the whole is.
+/// Range of a 206, and the complete length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) span: Range<u64>,
@@ -69,22 +69,22 @@ impl Part {
         is_right.then_some(Self { span, length })
     }
 
-    /// Whether a response has exactly this part, and is surely of this version.
+    /// Whether a response has exactly this part, and is certainly of this version.
     pub(super) fn is_sent(&self, status: StatusCode, fields: &HeaderMap, version: &Validators) -> bool {
         status == StatusCode::PARTIAL_CONTENT
             && Self::of(fields).as_ref() == Some(self)
             && version.same_version(&Validators::of(fields))
     }
 
-    /// Whether it is all of the object.
+    /// Whether it covers the complete object.
     pub(super) const fn is_whole(&self) -> bool {
         self.span.start == 0 && self.span.end == self.length
     }
 }
 
 impl Filler {
-    /// An object of which an origin sends a range: room for all of it, and the range that comes now. `None` if what is
-    /// missing could not be put beside it: no strong validator, or too many.
+    /// Opens an object of which an origin sends a range: room for all of it, and a claim for this range. `None` if
+    /// further ranges could not be combined with it: no strong validator, or too many such objects.
     pub(super) fn open_spans(
         &self,
         key: &ObjectKey,
@@ -112,8 +112,8 @@ impl Filler {
         Some(flight)
     }
 
-    /// Sees to it that `range` of an object that comes in ranges is fetched, unless it is, with the fields of the request
-    /// that wants it. Waits for the origin's answer where nothing of the range's beginning is on its way.
+    /// Ensures that `range` of an object in ranges is being fetched, with the fields of the request that needs it. Waits
+    /// for the origin's answer if the beginning of the range is not in progress yet.
     pub async fn want(
         self: &Arc<Self>,
         flight: &Arc<Flight>,
@@ -122,13 +122,13 @@ impl Filler {
     ) -> SpanResult {
         let Some(spans) = flight.spans() else { return SpanResult::Begun };
         spans.touch(clock::now());
-        // All are claimed before one is asked for: a refusal releases its own, which must not be claimed here once more.
+        // Claim all before requesting any: a refusal releases its range, which must not be claimed here again.
         let claimed: Vec<_> = std::iter::from_fn(|| spans.claim(range.clone())).collect();
         let mut first = None;
         for span in claimed {
             let is_first = span.start == range.start;
             let (filler, flight, fields) = (Arc::clone(self), Arc::clone(flight), fields.clone());
-            // Continues when the player has left.
+            // Continues after the player has left.
             let begun = self.runtime.spawn(async move { filler.begin_span(flight, span, fields).await });
             if is_first {
                 first = Some(begun);
@@ -141,7 +141,7 @@ impl Filler {
         }
     }
 
-    /// Asks for a range that was claimed, and receives it elsewhere.
+    /// Requests a claimed range, and receives it in a separate task.
     async fn begin_span(
         self: Arc<Self>,
         flight: Arc<Flight>,
@@ -162,8 +162,8 @@ impl Filler {
         SpanResult::Begun
     }
 
-    /// Asks for a range of the version that has come so far. Another version ends the flight: two versions are never mixed, and
-    /// the ranges of this one are useless.
+    /// Requests a range of the version received so far. Another version ends the flight: versions are never mixed, and the
+    /// ranges of this one are useless.
     async fn ask_span(
         &self,
         flight: &Arc<Flight>,
@@ -195,7 +195,7 @@ impl Filler {
         Err(SpanResult::Begun)
     }
 
-    /// Receives one range, asking for the rest where its body breaks off; the one that makes the object whole publishes it.
+    /// Receives one range, requesting the rest if its body breaks off; the range that completes the object publishes it.
     pub(super) async fn receive_span(
         &self,
         mut reply: Reply,
@@ -240,7 +240,7 @@ impl Filler {
         }
     }
 
-    /// Receives bytes of a range until they are all there, or no more come; returns the end of what has come.
+    /// Receives bytes of a range until it is complete or the body ends; returns the end of the received bytes.
     async fn receive_part(
         &self,
         reply: &mut Reply,
@@ -267,7 +267,7 @@ impl Filler {
         offset
     }
 
-    /// Repeatedly ends objects in ranges that are no longer requested.
+    /// Periodically ends objects in ranges that are no longer requested.
     pub async fn forget_idle(self: Arc<Self>) {
         loop {
             tokio::time::sleep(IDLE / 4).await;

@@ -1,4 +1,4 @@
-//! A filler with a cache of its own, and origins on the loopback interface that answer as a test says.
+//! Test fixtures: a filler with its own cache, and scripted origins on the loopback interface.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use crate::delivery::{Flight, Flights, ObjectRef, Outcome, Sent};
 use crate::store::testing::{carried, open};
 use crate::store::{CameBy, Frozen, ObjectMeta, ResponseMeta, Store, StoredObject};
 
-/// A filler, and what it fills.
+/// A filler and its cache.
 pub(crate) struct Tested {
     pub(crate) filler: Arc<Filler>,
     pub(crate) client: Arc<Client>,
@@ -23,25 +23,25 @@ pub(crate) struct Tested {
     _folder: Option<tempfile::TempDir>,
 }
 
-/// A client with limits that a test does not reach, which asks origins on the loopback interface.
+/// A client with generous limits, for origins on the loopback interface.
 pub(crate) fn client() -> Client {
     let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
     Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[], &[], policy)
 }
 
-/// With an empty cache. To be called in a runtime.
+/// A filler with an empty cache. Call inside a runtime.
 pub(crate) fn filler() -> Tested {
     filler_with(MAX_FILLS)
 }
 
-/// With an empty cache and so many fills at a time. To be called in a runtime.
+/// A filler with an empty cache and this number of concurrent fills. Call inside a runtime.
 pub(crate) fn filler_with(max_fills: usize) -> Tested {
     let folder = tempfile::tempdir().unwrap();
     let tested = limited(open(&folder), max_fills);
     Tested { _folder: Some(folder), ..tested }
 }
 
-/// With this cache. To be called in a runtime.
+/// A filler with this cache. Call inside a runtime.
 pub(crate) fn filler_of(store: Store) -> Tested {
     limited(store, MAX_FILLS)
 }
@@ -73,25 +73,25 @@ pub(crate) fn object() -> ObjectRef {
     ObjectRef { session, toi: Toi(1) }
 }
 
-/// Puts what an origin has sent into the cache, fresh for so many milliseconds.
+/// Stores an origin's object, fresh for `fresh_ms`.
 pub(crate) fn put(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> Arc<StoredObject> {
     let (frozen, meta) = whole(store, name, body, fresh_ms);
     store.publish(&frozen, meta).unwrap()
 }
 
-/// The same, as whatever comes is put into the cache: it may be a manifest, or belong to a live service.
+/// As [`put`], through [`crate::manifests::Manifests::publish`]: it may be a manifest, or belong to a live service.
 pub(crate) fn publish(context: &FillContext, name: &str, body: &[u8]) -> Arc<StoredObject> {
     let (frozen, meta) = whole(&context.store, name, body, 60_000);
     context.manifests.publish(&context.store, &frozen, meta).unwrap()
 }
 
-/// The same, of a carousel.
+/// As [`publish`], for a carousel object.
 pub(crate) fn carry(context: &FillContext, name: &str, body: &[u8]) -> Arc<StoredObject> {
     let (frozen, meta) = carried(&context.store, name, body);
     context.manifests.publish(&context.store, &frozen, meta).unwrap()
 }
 
-/// The same, as the session of [`object`] sends it with this TOI.
+/// As [`carry`], sent with this TOI in the session of [`object`].
 pub(crate) fn send(context: &FillContext, name: &str, body: &[u8], toi: u64) -> Arc<StoredObject> {
     let (frozen, meta) = carried(&context.store, name, body);
     let meta = ObjectMeta { version: toi, ..meta };
@@ -109,7 +109,7 @@ fn whole(store: &Store, name: &str, body: &[u8], fresh_ms: i64) -> (Frozen, Obje
     (frozen, meta)
 }
 
-/// A response as it is shared while it comes, or is not.
+/// The head of a response, shared or not.
 pub(crate) fn sent(is_shared: bool) -> Sent {
     let now = clock::steady();
     Sent {
@@ -121,8 +121,8 @@ pub(crate) fn sent(is_shared: bool) -> Sent {
     }
 }
 
-/// An origin, by its URL: `answer` makes of the head of each request, in lower case, all that is sent before the connection is
-/// closed.
+/// Starts an origin and returns its URL: `answer` maps the head of each request, in lower case, to everything sent before the
+/// connection is closed.
 pub(crate) fn origin<B: AsRef<[u8]>>(answer: impl Fn(&str) -> B + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -143,7 +143,7 @@ pub(crate) fn origin<B: AsRef<[u8]>>(answer: impl Fn(&str) -> B + Send + Sync + 
     url
 }
 
-/// A response of these lines and this body.
+/// A response with these header lines and this body.
 pub(crate) fn response(lines: &[&str], body: &str) -> String {
     format!("HTTP/1.1 {}\r\nConnection: close\r\n\r\n{body}", lines.join("\r\n"))
 }
@@ -155,7 +155,7 @@ pub(crate) fn chunked(lines: &[&str], body: &str) -> String {
     response(&lines, &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()))
 }
 
-/// Outcome of a flight, when it has ended.
+/// Waits for the outcome of a flight.
 pub(crate) async fn ended(flight: &Flight) -> Outcome {
     loop {
         let changed = flight.listen();

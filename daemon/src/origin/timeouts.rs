@@ -1,7 +1,7 @@
-//! Time limits towards origins, by route: until the first byte of a response, and between two pieces of its body.
+//! Time limits towards origins, by route: to the first byte of a response, and between two pieces of its body.
 //!
-//! Defaults are those of a delivery network. An origin may hold back a playlist for three target durations (LL-HLS), the next
-//! chunk of a segment for its duration, and the next event of a stream for as long as nothing happens.
+//! Defaults are typical of delivery networks. An origin may hold back a playlist for three target durations (LL-HLS), the
+//! next chunk of a segment for its duration, and the next event of a stream indefinitely.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The same for every wait: of requests that no player has made.
+    /// One limit for every step, for the box's own requests.
     pub(super) const fn same(limit: Duration) -> Self {
         Self { connect: limit, first_byte: limit, between_bytes: limit }
     }
@@ -83,7 +83,7 @@ impl Table {
         Self { default: Limits::of(timeouts), routes: ByBase::new(routes, of) }
     }
 
-    /// Limits of a request for `url`: those of the longest base that it begins with.
+    /// Limits of a request for `url`: those of the longest matching base.
     pub(super) fn of(&self, url: &str) -> Limits {
         self.routes.of(url).map_or(self.default, |(limits, _)| *limits)
     }

@@ -11,26 +11,27 @@ use crate::store::Partial;
 
 /// Interval at which flights are checked for readers.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
-/// A body of unknown length continues for so long when its last reader has left: a player may come back, or another ask.
+/// Time for which a body of unknown length continues after its last reader has left: it may return, or another may come.
 const GRACE: Duration = Duration::from_secs(1);
-/// The same for a flight that had no reader yet: a request may be about its head, or a refresh for others.
+/// As [`GRACE`], for a flight without a reader so far: the request may be for its head, or a background refresh.
 const UNREAD_GRACE: Duration = Duration::from_secs(10);
-/// The same for one that is fetched ahead of players.
+/// As [`GRACE`], for a prefetch.
 const AHEAD_GRACE: Duration = Duration::from_secs(30);
-/// Rest of a body of known length up to which it is fetched without readers; a longer one is given up after a while.
+/// Remaining bytes up to which a body of known length is completed without readers; a longer one is given up after a
+/// grace period.
 const WORTH_BYTES: u64 = 64 << 20;
 const LONG_GRACE: Duration = Duration::from_secs(10);
-/// A reader of what passes that takes nothing for so long does not hold up others.
+/// Time after which an inactive reader of a pass-through body no longer delays the others.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes that a reader of what passes may be behind: what the ring holds, less what is being written.
+/// Bytes that a reader of a pass-through body may lag: the size of the ring, less the current write.
 const BEHIND_BYTES: u64 = 512 << 10;
 
 /// The requester of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Players have asked.
+    /// Players have made the request.
     Players,
-    /// Players will probably ask: at most so many bytes without readers.
+    /// Players will probably make it: at most this number of bytes without readers.
     Ahead(u64),
     /// The box itself.
     Own,
@@ -46,13 +47,13 @@ impl Audience {
     }
 }
 
-/// Looks whether a fetch is still worth its while.
+/// Decides whether a fetch without readers continues.
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     audience: Audience,
     partial: &'a Arc<Partial>,
     length: Option<u64>,
-    /// Time since which it has no reader.
+    /// Time since which it has had no reader.
     unread_since: Instant,
 }
 
@@ -61,7 +62,7 @@ impl<'a> Watch<'a> {
         Self { audience, partial, length: flight.length, unread_since: Instant::now() }
     }
 
-    /// Whether the bytes after `offset` are not wanted.
+    /// Whether the bytes after `offset` are no longer needed.
     pub(super) fn is_over(&mut self, offset: u64) -> bool {
         let (readers, was_read) = self.partial.readers_now_and_ever();
         if readers > 0 || self.audience == Audience::Own {
@@ -79,7 +80,7 @@ impl<'a> Watch<'a> {
         self.unread_since.elapsed() >= grace
     }
 
-    /// Waits until the byte before `end` of a pass-through body may be written. False: it has no reader any more.
+    /// Waits until the byte before `end` of a pass-through body may be written. False: it has no reader left.
     pub(super) async fn let_pass(&mut self, end: u64) -> bool {
         let begun = Instant::now();
         loop {
@@ -90,7 +91,7 @@ impl<'a> Watch<'a> {
                     return true;
                 }
                 Some(_) => {}
-                // A body that cannot be kept cannot serve later requests.
+                // A body that cannot be stored is useless for later requests.
                 None if self.audience != Audience::Players => return false,
                 None if self.unread_since.elapsed() >= GRACE && self.is_over(end) => return false,
                 None => {}

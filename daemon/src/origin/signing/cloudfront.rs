@@ -5,9 +5,10 @@
 //! | canned | neither `resource` nor `source_ip` | `Expires`, `Signature`, `Key-Pair-Id`, `Hash-Algorithm`: signed is the URL with its query |
 //! | custom | either of them | `Policy`, `Signature`, `Key-Pair-Id`, `Hash-Algorithm`: signed is the policy |
 //!
-//! The policy is JSON without blanks, in the order of members of CloudFront's examples: of a canned policy CloudFront makes it itself. With
-//! `Hash-Algorithm=SHA256` the digest is SHA-256 for keys of RSA and ECDSA; without it SHA-1, which ring does not sign with. One
-//! signature of a custom policy with `resource` does for many URLs, and is kept for half of its time.
+//! The policy is JSON without white space, with members in the order of CloudFront's examples; CloudFront reconstructs a canned
+//! policy itself. With `Hash-Algorithm=SHA256` the digest is SHA-256 for keys of RSA and ECDSA; without it SHA-1, which ring does
+//! not support for signing. A signature of a custom policy with `resource` is valid for many URLs, and is reused for half of its
+//! lifetime.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ use rustls::sign::SigningKey;
 
 use super::{SIGNED_FOR_S, Signing};
 
-/// Parameters that CloudFront takes out of a query before it compares the rest with what was signed.
+/// Parameters that CloudFront removes from a query before it verifies the signature.
 const RESERVED: [&str; 5] = ["Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
 
 /// A private key of a trusted key group.
@@ -59,11 +60,11 @@ impl Key {
     }
 }
 
-/// The signature that is good for many URLs of a route.
+/// A reusable signature for many URLs of a route.
 #[derive(Debug, Default)]
 pub(super) struct Kept(Mutex<Option<(Key, u64, String)>>);
 
-/// A signed URL.
+/// Signs a URL.
 pub(super) fn sign(signing: &Signing, key: &Key, kept: &Kept, uri: &Uri, now_s: u64) -> Option<String> {
     let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
     let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
@@ -91,7 +92,7 @@ fn parameters(signing: &Signing, key: &Key, kept: &Kept, url: &str, now_s: u64) 
         return signed(&begin, &policy, key, id);
     };
     let mut kept = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
-    // A clock that was set back makes a new one too.
+    // After a clock that was set back a new one is made as well.
     let is_good =
         |it: &&(Key, u64, String)| it.0.is(key) && (now_s + SIGNED_FOR_S / 2..=expires).contains(&it.1);
     if let Some((.., parameters)) = kept.as_ref().filter(is_good) {
@@ -109,7 +110,7 @@ fn signed(begin: &str, policy: &str, key: &Key, id: &str) -> Option<String> {
 }
 
 fn policy(resource: &str, expires: u64, source_ip: Option<&str>) -> Option<String> {
-    // A string as JSON has it.
+    // A JSON string.
     let quoted = |it: &str| serde_json::to_string(it).ok();
     let address = match source_ip {
         Some(network) => format!(",\"IpAddress\":{{\"AWS:SourceIp\":{}}}", quoted(network)?),
@@ -121,12 +122,12 @@ fn policy(resource: &str, expires: u64, source_ip: Option<&str>) -> Option<Strin
     ))
 }
 
-/// Base64 with the letters that CloudFront has instead of those that mean something in a query.
+/// Base64 with CloudFront's replacements for characters that are special in a query.
 fn text(bytes: &[u8]) -> String {
     STANDARD.encode(bytes).replace('+', "-").replace('=', "_").replace('/', "~")
 }
 
-/// Whether a policy's resource, with `*` and `?` as in CloudFront, could be for URLs below `base`.
+/// Whether a policy's resource, with CloudFront's `*` and `?`, can match URLs below `base`.
 pub(super) fn covers(resource: &str, base: &str) -> bool {
     let head = resource.split(['*', '?']).next().unwrap_or_default();
     head.len() < resource.len() && (base.starts_with(head) || head.starts_with(base))

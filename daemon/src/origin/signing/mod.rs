@@ -1,7 +1,7 @@
 //! Signed requests to origins: presigned URLs of S3 (AWS Signature Version 4), tokens of Bunny CDN, signed URLs of CloudFront.
 //!
-//! A request is signed at the last moment, when its receiver is known: the cache key, circuit breakers, logs and parents have
-//! the URL without a signature. Signed URLs are valid for [`SIGNED_FOR_S`]: long enough for clocks that differ a little.
+//! A request is signed just before it is sent, when its receiver is known: the cache key, circuit breakers, logs and parents
+//! use the unsigned URL. Signed URLs are valid for [`SIGNED_FOR_S`], which tolerates small clock differences.
 //!
 //! | form | what is added |
 //! |---|---|
@@ -32,9 +32,9 @@ use crate::clock;
 
 /// Lifetime of a signature, in seconds.
 const SIGNED_FOR_S: u64 = 300;
-/// Interval at which a secret's file is looked at.
+/// Interval at which a secret's file is checked.
 const LOOK: Duration = Duration::from_secs(5);
-/// Characters that S3 leaves as they are in paths.
+/// Characters that S3 does not encode in paths.
 const S3_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// `[route.sign]`: how requests to its origin are signed.
@@ -71,7 +71,7 @@ pub struct Signing {
 pub enum SigningForm {
     /// A presigned URL.
     S3,
-    /// A token and its time.
+    /// A token and its expiry.
     Bunny,
     /// A policy and its signature.
     CloudFront,
@@ -82,7 +82,7 @@ impl Signing {
         "us-east-1".to_owned()
     }
 
-    /// Every mistake of a route's.
+    /// Every mistake in the signing of a route.
     pub(super) fn mistakes(route: &Route, at: usize) -> Vec<Mistake> {
         let Some(signing) = &route.sign else { return Vec::new() };
         let mut all = Vec::new();
@@ -105,7 +105,7 @@ impl Signing {
         if !is_cloudfront && !signing.key_pair_id.is_empty() {
             wrong("sign.key_pair_id", "only cloudfront has one", "leave it out");
         }
-        // Letters and digits: it goes into the query as it is.
+        // Letters and digits: it goes into the query unencoded.
         let is_id = |id: &str| !id.is_empty() && id.bytes().all(|it| it.is_ascii_alphanumeric());
         if is_cloudfront && !is_id(&signing.key_pair_id) {
             wrong(
@@ -144,7 +144,7 @@ impl Signing {
         all
     }
 
-    /// Reads the secret, to say what is wrong with it before requests fail.
+    /// Reads the secret, to report mistakes before requests fail.
     ///
     /// # Errors
     /// What is wrong, and the fix.
@@ -153,7 +153,7 @@ impl Signing {
     }
 }
 
-/// A secret as requests are signed with it.
+/// A parsed secret.
 #[derive(Clone)]
 enum Value {
     Text(String),
@@ -180,7 +180,7 @@ impl Value {
     }
 }
 
-/// A secret, and when its file was looked at.
+/// A secret, and the time of the last check of its file.
 #[derive(Default)]
 struct Secret {
     looked_at: Option<Instant>,
@@ -201,13 +201,13 @@ impl std::fmt::Debug for Signers {
 }
 
 impl Signers {
-    /// Signers of the configuration.
+    /// The signers of a configuration.
     pub(super) fn new(routes: &[Route]) -> Self {
         let of = |route: &Route| Some((route.sign.clone()?, cloudfront::Kept::default()));
         Self { routes: ByBase::new(routes, of), secrets: Mutex::default() }
     }
 
-    /// The signed form of a request's URL; `None`: it goes out as it is.
+    /// The signed form of a request's URL; `None`: it is sent unsigned.
     ///
     /// # Errors
     /// If it cannot be signed: without its signature it would be refused.
@@ -251,7 +251,7 @@ impl Signers {
 fn s3(signing: &Signing, secret: &str, method: &Method, url: &str, now: WallTime) -> Option<String> {
     let mut url: url::Url = url.parse().ok()?;
     let key = percent_decode_str(url.path()).decode_utf8().ok()?.into_owned();
-    // A bucket, or a folder of one: S3 would answer with a list of what is in it.
+    // A bucket, or a folder in one: S3 would answer with a listing.
     if key.ends_with('/') {
         return None;
     }
@@ -276,7 +276,7 @@ fn s3(signing: &Signing, secret: &str, method: &Method, url: &str, now: WallTime
     Some(signed.into())
 }
 
-/// A URL with a token of Bunny's.
+/// A URL with a token of Bunny CDN.
 fn bunny(secret: &str, uri: &Uri, expires: u64) -> Option<String> {
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
     let mut pairs: Vec<&str> = query.split('&').filter(|it| !it.is_empty()).collect();
