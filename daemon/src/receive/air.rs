@@ -1,4 +1,4 @@
-//! Batches of datagrams that came inside a transport stream, for the shard of their groups.
+//! Batch of datagrams from a transport stream, for the shard of their groups.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ impl AirDatagrams {
         self.entries.push((source, destination, self.bytes.len()));
     }
 
-    /// Each with source, destination and payload.
+    /// Iterates over source, destination and payload of each datagram.
     pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr, &[u8])> {
         let mut start = 0;
         self.entries.iter().map(move |&(source, destination, end)| {

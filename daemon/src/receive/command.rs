@@ -14,27 +14,27 @@ use crate::source::{GroupSpec, ReceiveSocket};
 pub enum Command {
     /// Receive from this socket.
     Open(ReceiveSocket, SessionFilter),
-    /// The sessions of a group that are received have changed: TSIs or repair rules.
+    /// Replace the selection of sessions of a group: TSIs or repair rules have changed.
     Change(GroupSpec, SessionFilter),
     /// Stop receiving a group.
     Close(GroupSpec),
     /// Close a group's socket; its sessions continue with the next one.
     Leave(GroupSpec),
-    /// Groups that are received when they come inside transport streams: these and no others.
+    /// Replace the set of groups that are received from transport streams.
     Expect(Arc<HashMap<SocketAddr, SessionFilter>>),
-    /// Channels of ROUTE that the signalling of other sessions describes: these and no others.
+    /// Replace the set of ROUTE channels that are described by signalling of other sessions.
     Describe(Arc<Described>),
-    /// Datagrams that came inside a transport stream.
+    /// Datagrams from a transport stream.
     Air(AirDatagrams),
     /// A client waits for an object in flight.
     Request(ObjectRef),
     /// Bytes from an origin.
     Repair(ObjectRef, u64, Vec<u8>),
-    /// A repair request is over.
+    /// Result of a repair request.
     RepairDone(ObjectRef, Result<(), RepairError>),
-    /// An object was verified and published, or not.
+    /// Result of verifying and publishing an object.
     Verified(ObjectRef, Result<(), RejectReason>),
-    /// A source block was decoded, or could not be.
+    /// Result of decoding a source block.
     Decoded(ObjectRef, u32, Decoded, Option<Claim>),
     /// Stop.
     Stop,

@@ -1,8 +1,8 @@
 //! Finishing of objects, off the receive threads: digests, inflating, FEC decoding, publishing.
 //!
-//! A pool of workers, as many as cores. Its queue is bounded by the memory that the work takes, not by its number, and an
-//! answer counts until its shard has taken it. Objects of one name are finished one after the other, so that an older version
-//! is never published over a newer one.
+//! A pool of workers, one for each core up to [`MAX_WORKERS`]. Its queue is bounded by the memory of the work, not by the
+//! number of jobs; a result counts until its shard has taken it. Objects of one name are finished in sequence, so that an
+//! older version is never published over a newer one.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -37,18 +37,19 @@ carousel::limits! {
         test: "work_is_bounded_by_its_bytes_and_room_comes_back",
     }
 }
-/// Memory of a piece of work besides the bytes it works on.
+/// Overhead of a job in addition to its data.
 const WORK_BYTES: u64 = 16 << 10;
-/// Workers at most, on a machine with more cores: each may hold a source block of 64 MiB in memory.
+/// Maximum number of workers: each may hold a source block of 64 MiB in memory.
 const MAX_WORKERS: usize = 8;
 
-/// Part that a worker keeps of its buffer for source blocks: asking for its pages again costs more than small blocks do.
+/// Capacity of its block buffer that a worker keeps: allocating the pages again would cost more than decoding a small
+/// block.
 const KEPT_BUFFER_BYTES: usize = 8 << 20;
 
-/// Work as the daemon has it.
+/// Work on the daemon's storage.
 pub(super) type CacheWork = Work<CacheStorage>;
 
-/// Received bytes of an object, all of them in its file.
+/// Received bytes of an object, all of which are in its file.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     pub(super) partial: Arc<Partial>,
@@ -56,15 +57,15 @@ pub(super) struct Checkpoint {
     pub(super) words: Vec<u64>,
 }
 
-/// Receiver of results of finishing that are not for the shard.
+/// Receiver of results that are not for the shard.
 pub trait FinishSink: Send {
-    /// A signalling document has come.
+    /// Receives a signalling document.
     fn document(&mut self, document: Document);
-    /// An object is in the cache.
+    /// Called when an object has been stored.
     fn stored(&mut self, _object: ObjectRef, _stored: &StoredObject) {}
 }
 
-/// Why a complete object did not get into the cache.
+/// Error of finishing a complete object.
 #[derive(Debug)]
 pub enum FinishError {
     /// It is not what the FDT describes.
@@ -82,7 +83,7 @@ impl std::fmt::Display for FinishError {
     }
 }
 
-/// Result of finished work, for the shard.
+/// Result of a job, for the shard.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// An object was verified.
@@ -91,19 +92,19 @@ pub(super) enum Answer {
     Decoded(ObjectRef, u32, Decoded),
 }
 
-/// Receiver of an answer.
+/// Callback for a result.
 pub(super) type Reply = Arc<dyn Fn(Command) + Send + Sync>;
 
 struct Job {
     work: CacheWork,
     claim: Claim,
-    /// Objects with the same are finished one after the other.
+    /// Hash of the object's name: objects with the same are finished in sequence.
     name: Option<u64>,
     reply: Reply,
 }
 
 impl Job {
-    /// Command to its shard if it cannot be done.
+    /// Command to its shard if the job fails.
     const fn given_up(&self) -> Option<Command> {
         match &self.work {
             Work::Verify(it) => Some(Command::Verified(it.object, Err(RejectReason::Verify))),
@@ -140,7 +141,7 @@ impl Pool {
     }
 }
 
-/// Memory counted against [`MAX_FINISHING_BYTES`] for as long as this lives.
+/// Memory reserved from [`MAX_FINISHING_BYTES`] until dropped.
 pub struct Claim {
     pool: Arc<Pool>,
     bytes: u64,
@@ -158,7 +159,7 @@ impl Drop for Claim {
     }
 }
 
-/// A handle for shards to give work to the pool.
+/// Handle by which shards queue work.
 #[derive(Clone)]
 pub struct FinishQueue(Arc<Pool>);
 
@@ -169,7 +170,7 @@ impl std::fmt::Debug for FinishQueue {
 }
 
 impl FinishQueue {
-    /// Memory for this work, if there is room.
+    /// Reserves memory for this work, if available.
     pub(super) fn claim(&self, work: &CacheWork) -> Option<Claim> {
         let bytes = memory_bytes(work);
         let mut taken = self.0.bytes();
@@ -195,7 +196,7 @@ impl FinishQueue {
     }
 }
 
-/// The workers. They end when this is dropped, after what is queued.
+/// The workers. When dropped, they finish the queued work and end.
 pub struct Finishing {
     pool: Arc<Pool>,
     workers: Vec<JoinHandle<()>>,
@@ -221,7 +222,7 @@ impl Finishing {
         Self::with_workers(cores.min(MAX_WORKERS), context, sink, vitals)
     }
 
-    /// Starts so many workers.
+    /// Starts a number of workers.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -243,7 +244,7 @@ impl Finishing {
                     sign.give(clock::now());
                     let name = job.name;
                     let (given_up, reply) = (job.given_up(), Arc::clone(&job.reply));
-                    // Bytes from outside are decoded here: an object that makes it panic is given up, and nothing else.
+                    // Untrusted bytes are decoded here: a panic gives up only this object.
                     if sign.survive(|| run(&context, job, &mut sink, &mut buffer)).is_none()
                         && let Some(command) = given_up
                     {
@@ -261,7 +262,7 @@ impl Finishing {
         Ok(Self { pool, workers })
     }
 
-    /// The way in.
+    /// A handle to the queue.
     pub fn queue(&self) -> FinishQueue {
         FinishQueue(Arc::clone(&self.pool))
     }
@@ -272,7 +273,7 @@ impl Drop for Finishing {
         self.pool.queue().is_closed = true;
         self.pool.ready.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker that panicked has said so on stderr.
+            // A panic was reported on stderr.
             let _ = worker.join();
         }
     }
@@ -309,7 +310,7 @@ fn run(context: &ReceiveContext, job: Job, sink: &mut dyn FinishSink, buffer: &m
     }
 }
 
-/// Memory that a piece of work takes while it runs.
+/// Memory that a job takes while it runs.
 fn memory_bytes(work: &CacheWork) -> u64 {
     let bytes = match work {
         Work::Verify(Verify { buf: ObjectSpace::Memory(bytes), .. }) => bytes.len() as u64,
@@ -324,8 +325,7 @@ fn memory_bytes(work: &CacheWork) -> u64 {
     bytes + WORK_BYTES
 }
 
-/// Does one piece of work; gives the result for its shard.
-/// `buffer` is for blocks that are decoded.
+/// Executes one job and returns the result for its shard. `buffer` is scratch space for decoding.
 pub(super) fn finish(
     context: &ReceiveContext,
     work: CacheWork,
@@ -400,7 +400,8 @@ fn finish_object(
     };
     match publish(context, object.session, &file, partial, repaired_symbols, sink) {
         Ok(stored) => {
-            // Signalling that had no name when it was begun is no object for clients, nor is what is outranked.
+            // Signalling whose name was unknown at its start is not an object for clients; neither is an outranked
+            // object.
             let Some(stored) = stored else {
                 if let Some(flight) = flight {
                     context.flights.end(&flight, Outcome::Failed(FailReason::Replaced));
@@ -459,7 +460,7 @@ pub(super) fn publish(
     };
     let frozen = partial.freeze(length).map_err(io)?;
     if is_signalling(file) {
-        // It was opened before it had a name.
+        // It was opened before its name was known.
         let most = MAX_XML_BYTES as u64;
         if length > most {
             return Err(FinishError::Verify(VerifyError::TooLarge));
@@ -474,7 +475,7 @@ pub(super) fn publish(
         .names
         .key_of(&session, &file.content_location)
         .map_err(|_| FinishError::Store(crate::store::StoreError::MetaTooLarge))?;
-    // A signed object of its name has come since it was opened.
+    // A signed object of its name has arrived since it was opened.
     if is_outranked(context, key.as_str(), file) {
         return Ok(None);
     }
@@ -504,8 +505,8 @@ pub(super) fn publish(
         .map_err(FinishError::Store)
 }
 
-/// An encoded object as clients get it, in a file of its own. It is inflated a second time, since room for it is taken when its
-/// length is known for certain, and it is never in memory whole.
+/// Decodes a content-encoded object into a separate file. It is inflated twice, since room is reserved only when its length is
+/// certain, and it is never completely in memory.
 pub(super) fn decoded(
     context: &ReceiveContext,
     file: &File,
@@ -534,7 +535,7 @@ pub(super) fn decoded(
     partial.freeze(content.length).map_err(|err| FinishError::Store(err.into()))
 }
 
-/// When an object that comes now is stale, if its FDT says so.
+/// Expiry by the FDT of an object received now.
 fn expires(file: &File, now: WallTime) -> Option<WallTime> {
     match file.cache_control {
         Some(CacheControl::NoCache) => Some(now),
@@ -545,12 +546,12 @@ fn expires(file: &File, now: WallTime) -> Option<WallTime> {
     }
 }
 
-/// Placement of an object that is sent while it is made: in memory, for as long as players ask for it.
+/// Placement of a live object: in memory.
 pub(super) fn live_placement(context: &ReceiveContext, key: Option<&ObjectKey>, file: &File) -> Placement {
     Placement { is_short_lived: true, ..placement(context, key, file) }
 }
 
-/// Placement of an object. `key`: its name, if that can be used.
+/// Placement of an object. `key`: `None` if its name is unusable.
 pub(super) fn placement(context: &ReceiveContext, key: Option<&ObjectKey>, file: &File) -> Placement {
     let now = clock::steady();
     let is_live = key.is_some_and(|key| context.manifests.live_target_ms(key).is_some());

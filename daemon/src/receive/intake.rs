@@ -1,4 +1,4 @@
-//! Delivery as the daemon runs it: the cache, the clock, the finishing pool and repair around the state machine.
+//! Driver of the delivery state machine: connects it to the cache, the clock, the finishing pool and repair.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::delivery::{
     RuleBook, SessionFilter, Totals,
 };
 
-/// The way to repair.
+/// Queue of repair requests.
 pub(super) type RepairQueue = tokio::sync::mpsc::Sender<RepairRequest>;
 
-/// An object of which a part has arrived.
+/// A partly received object, for status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incomplete {
     /// The object.
@@ -32,22 +32,22 @@ pub struct Incomplete {
     pub transfer_length: u64,
 }
 
-/// Takes datagrams, from wherever: a shard's sockets, a recording, a benchmark's memory.
+/// Delivery with its surroundings, for datagrams from any source: sockets of a shard, a recording, memory of a benchmark.
 pub struct Intake {
     context: ReceiveContext,
     delivery: Delivery<CacheStorage>,
     finishing: Option<FinishQueue>,
-    /// Receiver of reports of finished work.
+    /// Callback for results of finished work.
     pub(super) reply: Reply,
     pub(super) repairs: Option<RepairQueue>,
-    /// The date, for what expires.
+    /// Source of the date, for expiry.
     wall: fn() -> Option<WallTime>,
-    /// [`crate::store::Store::losses`] when delivery last looked.
+    /// [`crate::store::Store::losses`] at the last check.
     store_losses: u64,
 }
 
 impl Intake {
-    /// An intake that has received nothing. Without a queue for finishing, work is done by [`Intake::finish_here`].
+    /// A new intake. Without a queue for finishing, work is done by [`Intake::finish_here`].
     pub fn new(
         context: ReceiveContext,
         options: Options,
@@ -69,18 +69,18 @@ impl Intake {
         }
     }
 
-    /// Takes the date as unknown: nothing expires by it.
+    /// Treats the date as unknown: nothing expires by it.
     pub fn without_date(mut self) -> Self {
         self.wall = || None;
         self
     }
 
-    /// Says where answers of the finishing pool go.
+    /// Sets the callback for results of the finishing pool.
     pub fn reply_to(&mut self, reply: impl Fn(Command) + Send + Sync + 'static) {
         self.reply = Arc::new(reply);
     }
 
-    /// Takes one datagram.
+    /// Handles one datagram.
     #[inline]
     pub fn datagram(
         &mut self,
@@ -93,7 +93,7 @@ impl Intake {
         self.delivery.handle_datagram(now, self.wall, source, destination, filter, payload);
     }
 
-    /// A datagram of a group that is not received came inside a transport stream.
+    /// Counts a datagram from a transport stream whose group is not received.
     pub(super) const fn other_group(&mut self) {
         self.delivery.handle_other_group();
     }
@@ -102,14 +102,14 @@ impl Intake {
         self.delivery.handle_kernel_drops(datagrams);
     }
 
-    /// The batch is over: symbols that were gathered go to their files, readers are woken, and work is given out. Call it
-    /// whenever no further datagram is at hand.
+    /// Ends a batch: writes gathered symbols, wakes readers, and dispatches work. Call it whenever no further datagram is
+    /// available.
     pub fn end_batch(&mut self) {
         self.delivery.handle_end_of_batch();
         self.give_out(None);
     }
 
-    /// Looks at what time has done.
+    /// Processes timers that are due.
     pub fn tick(&mut self, now: Instant) {
         let losses = self.context.store.losses();
         if std::mem::replace(&mut self.store_losses, losses) != losses {
@@ -119,12 +119,12 @@ impl Intake {
         self.give_out(Some(now));
     }
 
-    /// When [`Intake::tick`] is to be called next.
+    /// Time of the next call of [`Intake::tick`].
     pub(super) fn next_tick(&self) -> Instant {
         self.delivery.poll_timeout()
     }
 
-    /// Makes large objects in flight survive a stop.
+    /// Writes checkpoints of large objects in flight before a stop.
     pub(super) fn checkpoint(&mut self, now: Instant) {
         self.delivery.checkpoint(now);
         self.give_out(None);
@@ -135,13 +135,13 @@ impl Intake {
         self.give_out(None);
     }
 
-    /// Describes channels of ROUTE by the signalling of other sessions.
+    /// Sets the ROUTE channels that are described by signalling of other sessions.
     pub fn describe_routes(&mut self, now: Instant, described: Arc<Described>) {
         self.delivery.describe_routes(now, described);
         self.give_out(None);
     }
 
-    /// Executes a request of another thread for an object.
+    /// Executes a command of another thread that concerns an object.
     pub fn object_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Request(object) => self.delivery.handle_request(now, object),
@@ -164,7 +164,7 @@ impl Intake {
         self.delivery.totals()
     }
 
-    /// Nothing more comes of any session.
+    /// Ends all sessions.
     pub fn end(&mut self, now: Instant) {
         self.delivery.handle_end(now);
         self.give_out(None);
@@ -180,7 +180,7 @@ impl Intake {
         })
     }
 
-    /// Does all work in this thread, where there is no pool. Gives the number of objects that were rejected.
+    /// Does all pending work in this thread, where there is no pool. Returns the number of rejected objects.
     pub fn finish_here(&mut self, now: Instant, sink: &mut dyn FinishSink) -> u64 {
         let mut rejected = 0;
         while let Some(work) = self.delivery.poll_work(|_| true) {
@@ -197,7 +197,7 @@ impl Intake {
         rejected
     }
 
-    /// Hands on work, repair requests and changes.
+    /// Dispatches work, repair requests and changes.
     #[inline]
     fn give_out(&mut self, now: Option<Instant>) {
         if let Some(finishing) = &self.finishing {
@@ -260,7 +260,7 @@ impl Intake {
         }
     }
 
-    /// Publishes the statistics as they are now.
+    /// Publishes the current statistics.
     pub fn publish_stats(&self, number: usize) {
         self.context.stats.set(number, self.totals(), self.delivery.sessions().collect());
     }

@@ -42,7 +42,7 @@ pub(crate) use shard::channel;
 pub use shard::{Shard, ShardHandle, ShardSender, shard_of};
 pub use stats::ReceiveStats;
 
-/// Parts of the daemon that reception uses. Clones share it.
+/// Parts of the daemon that reception uses. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ReceiveContext {
     /// The cache.
@@ -57,12 +57,12 @@ pub struct ReceiveContext {
     pub stats: Arc<ReceiveStats>,
     /// Keys, and the memory of versions.
     pub trust: Arc<Trust>,
-    /// The memory of sessions of all shards.
+    /// Memory budget of the sessions of all shards.
     pub budget: SessionBudget,
 }
 
 impl ReceiveContext {
-    /// With this cache, and nothing received yet.
+    /// A context with this cache and nothing received yet.
     pub fn new(store: Store) -> Self {
         Self {
             store,

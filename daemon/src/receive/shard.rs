@@ -1,4 +1,4 @@
-//! One thread, its sockets, their sessions.
+//! Shard: one receive thread with its sockets and their sessions.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -18,16 +18,16 @@ use crate::delivery::{Options, RuleBook, SessionFilter};
 use crate::source::{Batch, Poll, ReceiveSocket, SourceError, Waker};
 use crate::vitals::{self, Sign, Vitals};
 
-/// Commands waiting for a shard. Repair sends pieces of 256 KiB and waits when it is full.
+/// Capacity of a shard's command queue. Repair sends pieces of 256 KiB and waits when it is full.
 const COMMANDS: usize = 256;
 /// Interval at which statistics are published.
 const TICK: Duration = Duration::from_millis(500);
-/// Shortest wait for packets while nothing else is due: timers of repair are no finer.
+/// Shortest wait for packets while nothing else is due; also the resolution of repair timers.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
-/// Batches read of one socket before the next one is read.
+/// Batches read from one socket before the next one is read.
 const TURN: usize = 4;
 
-/// The shard that has the sockets of this group: the same for as long as the daemon runs.
+/// The shard of a group's sockets: constant while the daemon runs.
 pub fn shard_of(address: &SocketAddr, shards: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     address.hash(&mut hasher);
@@ -52,7 +52,7 @@ impl ShardHandle {
     pub fn stop(mut self) {
         self.sender().send(Command::Stop);
         if let Some(thread) = self.thread.take() {
-            // A shard that panicked has said so on stderr.
+            // A panic was reported on stderr.
             let _ = thread.join();
         }
     }
@@ -81,7 +81,7 @@ impl ShardSender {
     }
 }
 
-/// A sender without a shard, and the commands that are sent by it.
+/// A sender without a shard, and the receiver of its commands.
 #[cfg(test)]
 pub(crate) fn channel() -> (ShardSender, mpsc::Receiver<Command>) {
     let (commands, received) = sync_channel(COMMANDS);
@@ -169,7 +169,7 @@ impl Shard {
             let tokens = match self.poll.wait(next.since(clock::now()).max(LEAST_WAIT)) {
                 Ok(tokens) => tokens.to_vec(),
                 Err(err) => {
-                    // Without it nothing is received any more.
+                    // Reception is impossible without it.
                     panic!("waiting for packets failed: {err}");
                 }
             };
@@ -230,7 +230,7 @@ impl Shard {
                     is_other_trust |= listening.filter.trust != filter.trust;
                     listening.filter = filter.clone();
                 }
-                // Objects that were accepted by another rule are received again.
+                // Objects accepted under another rule are received again.
                 if is_other_trust {
                     self.intake.close_sessions(clock::now(), |key| key.destination != group.address);
                 }

@@ -24,7 +24,7 @@ pub struct ReceiveStats {
 }
 
 impl ReceiveStats {
-    /// A shard's counters as they are now.
+    /// Publishes the current counters of a shard.
     pub fn set(&self, shard: usize, totals: Totals, sessions: BTreeMap<SessionKey, SessionStats>) {
         let mut shards = self.shards();
         let before = shards.get(&shard).map_or(0, |(it, _)| it.losses.datagrams);
@@ -34,23 +34,23 @@ impl ReceiveStats {
         shards.insert(shard, (totals, sessions));
     }
 
-    /// Seconds since a datagram came, or since the start; half a second late at most, as shards report so often.
+    /// Seconds since the last datagram, or since the start; shards report twice a second, so up to half a second late.
     pub fn packet_age_s(&self, now: Instant) -> f64 {
         now.as_nanos().saturating_sub(self.last_packet_ns.load(Relaxed)) as f64 / 1e9
     }
 
-    /// A carousel completed an object, with parts from an origin or without.
+    /// Counts an object completed by a carousel, with or without parts from an origin.
     pub fn count_object(&self, is_repaired: bool) {
         self.objects.fetch_add(1, Relaxed);
         self.repaired.fetch_add(u64::from(is_repaired), Relaxed);
     }
 
-    /// Objects that carousels completed, and those of them with parts from an origin.
+    /// Objects completed by carousels, and the number of those with parts from an origin.
     pub fn objects(&self) -> (u64, u64) {
         (self.objects.load(Relaxed), self.repaired.load(Relaxed))
     }
 
-    /// The sum over shards, of living and ended sessions: no counter of it falls.
+    /// The sum over all shards and over active and ended sessions: its counters never fall.
     pub fn totals(&self) -> Totals {
         let mut sum = Totals::default();
         for (totals, _) in self.shards().values() {
@@ -59,12 +59,12 @@ impl ReceiveStats {
         sum
     }
 
-    /// Datagrams that no session has taken.
+    /// Datagrams that were not passed to a session.
     pub fn losses(&self) -> LossCounters {
         self.totals().losses
     }
 
-    /// The sessions of now.
+    /// The current sessions.
     pub fn sessions(&self) -> Vec<(SessionKey, SessionStats)> {
         self.shards()
             .values()
@@ -77,7 +77,7 @@ impl ReceiveStats {
         self.totals().packets.lost
     }
 
-    /// Source symbols that FEC restored, and attempts at blocks that failed.
+    /// Source symbols restored by FEC, and failed attempts to decode blocks.
     pub fn recovered(&self) -> (u64, u64) {
         let packets = self.totals().packets;
         (packets.recovered, packets.recovery_failed)

@@ -1,4 +1,4 @@
-//! The cache as delivery borrows it: files of the store for objects, memory for signalling.
+//! Storage that delivery borrows: files of the store for objects, memory for signalling.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +19,8 @@ use crate::delivery::{Carried, FailReason, Flight, Flights, Lookup, ObjectRef, O
 use crate::signalling::is_gateway_configuration;
 use crate::store::{Arrival, Grown, Partial, Store};
 
-/// Whether an object is for us and not for players: it steers reception and is never put on the disk, where it would be
-/// written again with every change.
+/// Whether an object is signalling, which controls reception and is not for players. It is never stored on disk, where
+/// every change would be a write.
 pub(super) fn is_signalling(file: &File) -> bool {
     is_gateway_configuration(&file.content_location, file.content_type.as_deref())
         || Document::from_name(&file.content_location).is_some()
@@ -33,16 +33,16 @@ pub(super) fn is_signalling(file: &File) -> bool {
 pub(super) enum ObjectSpace {
     /// Signalling, and chunks of segments.
     Memory(Vec<u8>),
-    /// Everything else whose length is known.
+    /// Other objects of known length.
     File(FileSpace),
-    /// An object that is sent while it is made.
+    /// A growing object.
     Live(LiveSpace),
 }
 
-/// The flight that players see of an object. Dropped with one: the receiver gave the object up.
+/// The flight of an object for players. If dropped with a flight, the receiver has given the object up.
 #[derive(Debug)]
 struct Seen {
-    /// `None`: the object has no name yet, or has ended for players.
+    /// `None`: the object has no name yet, or its flight has ended.
     flight: Option<Arc<Flight>>,
     flights: Arc<Flights>,
 }
@@ -61,7 +61,7 @@ impl Drop for Seen {
     }
 }
 
-/// A file of unknown length.
+/// Storage of unknown length.
 #[derive(Debug)]
 pub(super) struct LiveSpace {
     seen: Seen,
@@ -70,12 +70,12 @@ pub(super) struct LiveSpace {
 }
 
 impl LiveSpace {
-    /// The writer, when nothing is written any more.
+    /// The partial and the flight, after the last write.
     pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
         (self.partial, self.seen.flight.take())
     }
 
-    /// Takes bytes at `offset`; those that are there already are passed over.
+    /// Appends bytes at `offset`; those already present are skipped.
     fn extend(&mut self, offset: u64, bytes: &[u8]) {
         let known = usize::try_from(self.written.saturating_sub(offset)).unwrap_or(usize::MAX);
         let Some(new) = bytes.get(known..).filter(|new| !new.is_empty() && offset <= self.written) else {
@@ -111,8 +111,7 @@ impl FileSpace {
         self.received.length() + u64::from(slot) * symbol_length
     }
 
-    /// Checkpoint to write, if the object is of those that have one and more has arrived. All that has arrived must be in the
-    /// file.
+    /// A checkpoint to write, if the object is resumable and more has arrived. All received bytes must be in the file.
     pub(super) fn checkpoint(&self) -> Option<Checkpoint> {
         let received = self.received.received();
         if !self.partial.is_resumable() || self.checkpointed.swap(received, Ordering::Relaxed) == received {
@@ -123,24 +122,24 @@ impl FileSpace {
         Some(Checkpoint { partial, received, words })
     }
 
-    /// The writer, when nothing is written any more.
+    /// The partial and the flight, after the last write.
     pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
         (self.partial, self.seen.flight.take())
     }
 }
 
-/// The daemon's cache as delivery borrows it.
+/// The daemon's cache as storage of delivery.
 #[derive(Debug)]
 pub(super) struct CacheStorage {
     pub(super) context: ReceiveContext,
     pub(super) writes: WriteBehind,
 }
 
-/// Source from which decoding reads the symbols of an object.
+/// Reader of an object's symbols for decoding.
 #[derive(Debug)]
 pub(super) struct SymbolReader {
     pub(super) partial: Arc<Partial>,
-    /// Transfer length: the slots of repair symbols begin there.
+    /// Transfer length, after which the slots of repair symbols begin.
     pub(super) length: u64,
 }
 
@@ -192,7 +191,7 @@ impl ObjectStore for CacheStorage {
     }
 
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup {
-        // A chunk has the name of its segment and is not it.
+        // A chunk has the name of its segment but is not the segment.
         if is_signalling(file) || Joiner::is_chunk(file) {
             return Lookup::Signalling;
         }
@@ -280,7 +279,7 @@ impl ObjectSpace {
         }
     }
 
-    /// Ends the flight of an object that was given up, for its readers.
+    /// Ends the flight of an object that was given up.
     pub(super) fn give_up(&mut self, reason: FailReason) {
         match self {
             Self::File(FileSpace { seen, .. }) | Self::Live(LiveSpace { seen, .. }) => seen.end(reason),
@@ -289,16 +288,16 @@ impl ObjectSpace {
     }
 }
 
-/// Whether the cache has just this object already.
+/// Whether the cache has this version of the object already.
 fn holds(store: &Store, key: &str, file: &File) -> bool {
     let (digest, length) = (file.object_digest(), file.object_length());
     let version = file.version();
-    // Without a digest, an unchanged length and TOI must do.
+    // Without a digest, compare length and TOI.
     store.holds(key, digest, length.unwrap_or(0), version)
 }
 
-/// Whether the cache, or a session that is sending it, has a signed object of this name, and this one is not. Where signatures
-/// are not looked at there is no rank.
+/// Whether a signed object of this name is held or in flight, and this one is not signed. False where signatures are not
+/// checked.
 pub(super) fn is_outranked(context: &ReceiveContext, key: &str, file: &File) -> bool {
     let ReceiveContext { store, flights, trust, .. } = context;
     if file.signed_by.is_some() || trust.mode_of("") == Mode::Off {
@@ -331,12 +330,12 @@ impl SessionStorage<'_> {
     fn flight_of(&self, key: ObjectKey, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
         let other = self.context.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
         let goes_before = |flight: &Flight| match flight.is_carried() {
-            // Its sender has restarted in the middle of it.
+            // A stalled flight: its sender has restarted in the middle of it.
             true => !flight.has_stalled(),
             false => flight.goes_before_carousel(),
         };
         if other.is_some_and(|flight| goes_before(&flight)) {
-            // Soon it will be held. An origin that trickles makes room at the next offer, after `refused_retry`.
+            // It will soon be held. A slow origin gives way at the next offer, after `refused_retry`.
             return Err(Refusal::NoRoom);
         }
         let object = ObjectRef { session: self.session, toi: file.toi };
@@ -348,7 +347,7 @@ impl SessionStorage<'_> {
     }
 }
 
-/// Identity by which an object of an earlier run is found again: name, digest, length and symbols. `None` if it has no digest.
+/// Identity of an object across runs: name, digest, length and symbols. `None` if it has no digest.
 fn identity(key: &ObjectKey, file: &File, request: &OpenRequest<'_>) -> Option<Digest> {
     let digest = file
         .content_digest
@@ -437,7 +436,7 @@ impl Storage for SessionStorage<'_> {
                     target.copy_from_slice(bytes);
                 }
             }
-            // No symbols are placed in it.
+            // Live objects do not store symbols.
             ObjectSpace::Live(_) => {}
             ObjectSpace::File(space) => {
                 self.writes.write(&space.partial, space.seen.flight.as_ref(), offset, bytes);
@@ -445,8 +444,8 @@ impl Storage for SessionStorage<'_> {
         }
     }
 
-    /// Repair symbols lie behind the object in its own file, which is cut to its length when it is published: a box has
-    /// more disk than memory. Signalling is small and comes without a code.
+    /// Stores a repair symbol behind the object in its own file, which is truncated when it is published: a box has more
+    /// disk than memory. Signalling is small and has no FEC code.
     fn keep_repair(&mut self, buf: &mut ObjectSpace, slot: u32, bytes: &[u8]) -> bool {
         match buf {
             ObjectSpace::Memory(_) | ObjectSpace::Live(_) => false,

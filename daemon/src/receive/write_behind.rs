@@ -1,27 +1,27 @@
-//! Write-behind of symbols: symbols are gathered into runs, and runs are written to files.
+//! Write-behind buffer of symbols: gathers symbols into runs, and writes runs to files.
 //!
 //! A packet's 1400 bytes are too few for a system call: written through a mapping, every third packet takes
 //! a page fault in which the kernel finds, clears and registers a page of the file; written one by one, each costs a
-//! system call. Packets of an object come in order, though, dozens in a batch. So they are copied into a run that is
-//! still in the processor's cache, and a run is written with one call, over whole pages that need no clearing. Measured
-//! by `cargo xtask bench receive`; the figures are in `store/DESIGN.md`.
+//! system call. Packets of an object arrive in order, though, dozens in a batch. So they are copied into a run that stays
+//! in the processor's cache, and a run is written with one call, over complete pages that need no clearing. Measured by
+//! `cargo xtask bench receive`; the figures are in `store/DESIGN.md`.
 //!
-//! Until its run is written, a symbol is hidden from readers by the [`ReadLimit`](carousel::fec::ReadLimit). A run is written
-//! when the next symbol does not join it, when it is full, when its object is complete, and at the end of every batch: nothing
-//! waits for another packet.
+//! Until its run is written, a symbol is hidden from readers by [`ReadLimit`](carousel::fec::ReadLimit). A run is written when
+//! the next symbol is not adjacent, when it is full, when its object is complete, and at the end of every batch: no byte waits
+//! for another packet.
 
 use std::sync::Arc;
 
 use crate::delivery::Flight;
 use crate::store::Partial;
 
-/// Bytes of a run: a small part of a level-2 cache, and enough that the call's own cost vanishes.
+/// Bytes of a run: a small part of a level-2 cache, and enough to amortise the system call.
 const RUN_BYTES: usize = 64 << 10;
-/// Objects that have a run at a time: 512 KiB of a level-2 cache. Beyond, the run that was written to longest ago is flushed, so
-/// that sessions that are interleaved more finely write shorter runs.
+/// Maximum number of runs: 512 KiB of a level-2 cache. Beyond that the least recently used run is flushed, so more interleaved
+/// objects have shorter runs.
 const MAX_RUNS: usize = 8;
 
-/// Bytes of one object that follow each other.
+/// Contiguous bytes of one object.
 #[derive(Debug)]
 struct Run {
     partial: Arc<Partial>,
@@ -35,7 +35,7 @@ impl Run {
         self.start + self.bytes.len() as u64
     }
 
-    /// Writes what there is. What fails here fails the digest later: the object is then received again.
+    /// Writes the run. After a failed write the digest will not match, and the object is received again.
     fn flush(&mut self) {
         if self.bytes.is_empty() {
             return;
@@ -55,13 +55,13 @@ impl Run {
 /// The runs of one shard. At most [`MAX_RUNS`] × [`RUN_BYTES`].
 #[derive(Debug, Default)]
 pub(super) struct WriteBehind {
-    /// The run that was written to last is the first.
+    /// Most recently used first.
     runs: Vec<Run>,
     spare: Vec<Vec<u8>>,
 }
 
 impl WriteBehind {
-    /// Takes symbols of an object.
+    /// Buffers symbols of an object.
     #[inline]
     pub(super) fn write(
         &mut self,
@@ -105,7 +105,7 @@ impl WriteBehind {
             }
         }
         if bytes.len() > RUN_BYTES {
-            // Repair brings more at a time.
+            // Pieces from repair are larger than a run.
             if let Err(err) = partial.write_at(offset, bytes) {
                 tracing::debug!(%err, "writing symbols failed");
             }
@@ -129,7 +129,7 @@ impl WriteBehind {
         }
     }
 
-    /// Writes everything: the batch is over. Runs keep no object alive after that.
+    /// Writes all runs at the end of a batch. Afterwards they keep no object alive.
     pub(super) fn flush(&mut self) {
         for mut run in self.runs.drain(..) {
             run.flush();

@@ -1,4 +1,4 @@
-//! Repair over HTTP: executes the requests of [`crate::delivery`], which decides what is fetched and when.
+//! Unicast repair over HTTP: executes the requests of [`crate::delivery`], which decides what is fetched and when.
 //!
 //! ```text
 //! shard ── RepairRequest ──▶ ranges ──▶ origin ──▶ Repair(bytes), RepairDone ──▶ shard
@@ -37,29 +37,29 @@ use crate::store::Store;
 
 /// Time for which a fill may make no progress.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Pieces of an answer between the connection and the shard.
+/// Queued pieces of a response between the connection and the shard.
 const PIECES: usize = 16;
 
-/// Upper ends of the buckets of the duration of repairs, in milliseconds.
+/// Upper bounds of the histogram of repair durations, in milliseconds.
 const BUCKETS_MS: [u64; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000];
 
-/// Counters of repair's requests; how repairs end is counted by delivery.
+/// Counters of repair requests; outcomes of repairs are counted by delivery.
 #[derive(Debug, Default)]
 pub struct RepairStats {
     bytes: AtomicU64,
     requests: AtomicU64,
-    /// Attempts that brought what was missing by how long they took; the last one is for those beyond all.
+    /// Successful attempts by duration; the last bucket is unbounded.
     took: [AtomicU64; BUCKETS_MS.len() + 1],
     took_sum_us: AtomicU64,
 }
 
 impl RepairStats {
-    /// Bytes that origins sent for missing ranges, and the requests for them.
+    /// Bytes received for missing ranges, and the number of requests.
     pub fn fetched(&self) -> (u64, u64) {
         (self.bytes.load(Ordering::Relaxed), self.requests.load(Ordering::Relaxed))
     }
 
-    /// Attempts that brought what was missing, by the upper end of their bucket in seconds, and the sum of their seconds.
+    /// Successful attempts by upper bound of their bucket in seconds, and the sum of their durations in seconds.
     pub fn took(&self) -> (Vec<(f64, u64)>, f64) {
         let ends = BUCKETS_MS.iter().map(|&ms| ms as f64 / 1e3).chain([f64::MAX]);
         let counts = self.took.iter().map(|it| it.load(Ordering::Relaxed));
@@ -73,7 +73,7 @@ impl RepairStats {
     }
 }
 
-/// Everything that repair works with.
+/// Executor of repair requests.
 #[derive(Debug)]
 pub struct Repairer {
     context: RepairContext,
@@ -103,7 +103,7 @@ pub struct RepairContext {
 }
 
 impl Repairer {
-    /// A repairer that does nothing until [`Repairer::run`], and then `concurrent_fetches` objects at a time.
+    /// Creates a repairer for `concurrent_fetches` objects at a time; it starts with [`Repairer::run`].
     pub fn new(concurrent_fetches: usize, context: RepairContext) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(concurrent_fetches));
         Arc::new(Self { context, slots, stats: RepairStats::default() })
@@ -114,7 +114,7 @@ impl Repairer {
         &self.stats
     }
 
-    /// Executes requests until no shard is left.
+    /// Executes requests until all shards have ended.
     pub async fn run(self: Arc<Self>, mut requests: mpsc::Receiver<RepairRequest>) {
         while let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await {
             let Some(request) = requests.recv().await else { return };
@@ -146,7 +146,7 @@ impl Repairer {
         result?.map_err(|err| repair_error(&err))
     }
 
-    /// Fetches missing ranges from the first origin that gives them; what one of them gave is not asked of the next.
+    /// Fetches missing ranges from the origins in order; bytes that one has delivered are not requested from the next.
     async fn fetch_missing(
         &self,
         object: ObjectRef,
@@ -180,7 +180,8 @@ impl Repairer {
             if received.is_complete() {
                 return Ok(());
             }
-            // For a byte range that is an object of its own, or a chunk of a segment, the origin has the file.
+            // A byte range that is an object of its own, or a chunk of a segment, is requested as a range of the origin's
+            // file.
             let ranges: Vec<Range<u64>> =
                 ranges.iter().map(|range| range.start + start..range.end + start).collect();
             self.stats.requests.fetch_add(1, Ordering::Relaxed);
@@ -194,7 +195,7 @@ impl Repairer {
                         self.send(object, Command::Repair(object, offset, piece)).await;
                     }
                 }
-                // Bytes that came before a failure are used as well.
+                // Bytes received before a failure are used as well.
                 if let Some((offset, piece)) = gather.finish() {
                     self.send(object, Command::Repair(object, offset, piece)).await;
                 }
@@ -205,10 +206,11 @@ impl Repairer {
         Ok(())
     }
 
-    /// Fetches an encoded object, of which an origin has no bytes to patch in, or one of which nothing has come.
+    /// Fetches a complete object: one that is content-encoded on the link, for which an origin has no matching bytes, or
+    /// one of which nothing has been received.
     async fn fetch_complete(&self, object: ObjectRef, file: &File) -> Result<(), RepairError> {
         if part_of(&file.content_location).is_some() {
-            // No origin has it under this name; players ask for the range of the file, or read the segment.
+            // No origin has it under this name; players request the range of the file, or read the segment.
             return Err(RepairError::NoOrigin);
         }
         let key = self.key(object, file).map_err(|_| RepairError::NoOrigin)?;
@@ -221,7 +223,7 @@ impl Repairer {
         let url = self.urls(object, file).into_iter().next().ok_or(RepairError::NoOrigin)?;
         let flight = flights.get(key.as_str());
         if let Some(flight) = flight.filter(|it| it.carried().is_some_and(|it| it.object == object)) {
-            // Its place in the table is needed; clients that wait look again and find the fill.
+            // The fill needs its place in the table; waiting clients look it up again and find the fill.
             flights.end(&flight, Outcome::Failed(FailReason::Replaced));
         }
         let ask = Ask { announced: Some(announced), is_our_own: true, ..Ask::default() };
@@ -245,7 +247,7 @@ impl Repairer {
         self.context.names.key_of(&object.session, &file.content_location)
     }
 
-    /// URLs of its bytes, best first: an `[[origin]]` of our own, what the sender says, its own URI.
+    /// URLs of its bytes, best first: by `[[origin]]`, as signalled by the sender, its own URI.
     fn urls(&self, object: ObjectRef, file: &File) -> Vec<String> {
         let name = part_of(&file.content_location).map_or(&*file.content_location, |(whole, _)| whole);
         let RepairContext { names, origins, rules, .. } = &self.context;
@@ -266,7 +268,7 @@ impl Repairer {
         urls
     }
 
-    /// Sends a command to the object's shard, waiting elsewhere than on a thread that serves clients.
+    /// Sends a command to the object's shard; blocks only a thread that does not serve clients.
     async fn send(&self, object: ObjectRef, command: Command) {
         let shards = &self.context.shards;
         let shard = shards[shard_of(&object.session.destination, shards.len())].clone();
@@ -274,7 +276,7 @@ impl Repairer {
     }
 }
 
-/// The file that an object is a part of, and where it begins in it, if it is one.
+/// If an object is a part of a file: the file's name, and the offset of the part.
 fn part_of(name: &str) -> Option<(&str, u64)> {
     let chunk = || ChunkName::split(name).map(|it| (it.object, it.offset));
     range_of_name(name).map(|(whole, range)| (whole, range.start)).or_else(chunk)
@@ -288,7 +290,7 @@ const fn repair_error(err: &OriginError) -> RepairError {
     }
 }
 
-/// Good enough to spread boxes over origins; no secret depends on it.
+/// A random number that spreads boxes over origins; not for secrets.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
