@@ -1,4 +1,4 @@
-//! Detection of changes of the interface on which groups are joined.
+//! Detection of changes to the interface on which groups are joined.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
@@ -7,14 +7,14 @@ use crate::source::interface_index;
 /// Identification of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Interface {
-    /// Index of an interface with a name: one that goes and comes back gets another.
+    /// Index of a named interface: one that is removed and added again gets another.
     Index(u32),
-    /// Address of an interface that was chosen by its address, or by the system's routes.
+    /// Address of an interface chosen by address, or by the system's routes.
     Address(IpAddr),
 }
 
 impl Interface {
-    /// That of `name`, if there is one. Empty: the one that the routes of multicast choose.
+    /// The identification of `name`, if it exists. Empty: the interface of the multicast route.
     pub(super) fn of(name: &str) -> Option<Self> {
         if let Ok(address) = name.parse::<Ipv4Addr>() {
             return UdpSocket::bind((address, 0)).ok().map(|_| Self::Address(address.into()));

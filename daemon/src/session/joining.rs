@@ -1,6 +1,6 @@
-//! Choice of the services whose groups are joined: by policy, by what players ask for, and within a limit of bits a second.
+//! Choice of the services whose groups are joined: by policy, by requests of players, and within a bit rate limit.
 //!
-//! Pure: requests, rates and time go in; which services are joined, and what has changed, come out. In order of precedence:
+//! Pure: requests, rates and time go in; decisions and changes come out. In order of precedence:
 //!
 //! | precedence | service | why |
 //! |---|---|---|
@@ -19,9 +19,10 @@ use carousel::time::Instant;
 
 use super::options::Join;
 
-/// Players of live services ask at least once in a segment; for so long after a request a service is being watched.
+/// Time after a request during which a service counts as watched: players of live services request at least once per
+/// segment.
 pub(super) const WATCHED: Duration = Duration::from_secs(6);
-/// A player waits for so long for a service that has no room (`[http] wait_ms` is 10 s).
+/// Time for which a player waits for a service without room (`[http] wait_ms` is 10 s).
 pub(super) const WAITED: Duration = Duration::from_secs(10);
 
 /// The policy of a box.
@@ -31,16 +32,16 @@ pub(super) struct JoinOptions {
     pub(super) neighbours: usize,
     /// Grace time.
     pub(super) leave_after: Duration,
-    /// Bits a second of all services together; 0: no limit.
+    /// Maximum bit rate of all services together; 0: no limit.
     pub(super) limit_bps: u64,
 }
 
-/// A service as the policy sees it.
+/// A service and its policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) id: String,
     pub(super) join: Join,
-    /// As configured or announced.
+    /// Configured or announced bit rate.
     pub(super) rate_bps: Option<u64>,
 }
 
@@ -91,11 +92,11 @@ pub(super) enum Event {
 #[derive(Debug)]
 struct Service {
     candidate: Candidate,
-    /// The last request.
+    /// Time of the last request.
     asked_at: Option<Instant>,
-    /// It was left since: its players wait no more.
+    /// It was left since: its players no longer wait.
     is_over: bool,
-    /// Rate that its sessions were seen to take.
+    /// Measured rate of its sessions.
     measured_bps: Option<u64>,
     joined: Option<JoinReason>,
     refused: Option<JoinRefusal>,
@@ -111,12 +112,12 @@ impl Service {
     }
 }
 
-/// A service that is wanted.
+/// A wanted service.
 #[derive(Debug)]
 struct Wanted {
     at: usize,
     why: JoinReason,
-    /// It stays, whatever the limit.
+    /// It stays joined regardless of the limit.
     is_watched: bool,
     /// Refusal if there is no room for it.
     refusal: Option<JoinRefusal>,
@@ -136,7 +137,7 @@ impl Joining {
         Self { options, services: Vec::new(), events: VecDeque::new() }
     }
 
-    /// Takes over options and services, in the order of the list of channels. What is known of those that stay is kept.
+    /// Applies options and services, in the order of the list of channels. State of services that stay is preserved.
     pub(super) fn configure(&mut self, now: Instant, options: JoinOptions, candidates: Vec<Candidate>) {
         self.options = options;
         let mut before = std::mem::take(&mut self.services);
@@ -160,7 +161,7 @@ impl Joining {
         self.decide(now);
     }
 
-    /// A player has asked for something of a service at `at`. A repeated report changes nothing.
+    /// Records a player's request for an object of a service at `at`. Repeated reports have no effect.
     pub(super) fn asked(&mut self, now: Instant, id: &str, at: Instant) {
         let Some(service) = self.services.iter_mut().find(|it| it.candidate.id == id) else { return };
         if service.asked_at < Some(at) {
@@ -169,8 +170,7 @@ impl Joining {
         }
     }
 
-    /// Takes the measured rate of the sessions of a service, in bits a second. It counts for the next decision: a peak
-    /// displaces no joined service.
+    /// Records the measured bit rate of a service. It applies to the next decision: a peak displaces no joined service.
     pub(super) fn measured(&mut self, id: &str, bps: u64) {
         if let Some(service) = self.services.iter_mut().find(|it| it.candidate.id == id) {
             service.measured_bps = Some(bps);
@@ -187,22 +187,22 @@ impl Joining {
         self.events.pop_front()
     }
 
-    /// Whether the groups of a service are to be joined; those of undeclared services are.
+    /// Whether the groups of a service are to be joined; true for undeclared services.
     pub(super) fn is_joined(&self, id: &str) -> bool {
         self.services.iter().find(|it| it.candidate.id == id).is_none_or(|it| it.joined.is_some())
     }
 
-    /// Why a service that is wanted is not joined.
+    /// Why a wanted service is not joined.
     pub(super) fn refusal(&self, id: &str) -> Option<JoinRefusal> {
         self.services.iter().find(|it| it.candidate.id == id)?.refused
     }
 
-    /// Bits a second that a service is taken to have: as measured, else as configured or announced.
+    /// Assumed bit rate of a service: measured, otherwise configured or announced.
     pub(super) fn rate_bps(&self, id: &str) -> u64 {
         self.services.iter().find(|it| it.candidate.id == id).map_or(0, Service::rate_bps)
     }
 
-    /// Services that are wanted, by precedence. Of one precedence the one asked for last comes first.
+    /// Wanted services by precedence; of equal precedence the most recently requested first.
     fn wanted(&self, now: Instant) -> Vec<Wanted> {
         let grace = self.options.leave_after;
         let mut asked: Vec<(u8, Instant, usize)> = Vec::new();

@@ -1,8 +1,9 @@
-//! Selection of multicast groups: documents of the announcement channel come in, sockets are opened and closed on the shards.
+//! Selection of multicast groups: evaluates documents of the announcement channel, and opens and closes sockets on the
+//! shards.
 //!
-//! One thread. It alone sends shards their groups, so that documents that arrive together are applied one after the other. A
-//! group that cannot be joined is tried again; the state of each is on the [`GroupStates`]. Which services' groups are joined
-//! `joining.rs` decides; what is asked for it learns from [`Services`].
+//! One thread sends all groups to the shards, so that documents that arrive together are applied in sequence. Joining a group
+//! is retried after a failure; the state of each is in [`GroupStates`]. `joining.rs` decides which services are joined, by
+//! the requests reported by [`Services`].
 
 mod interface;
 mod joining;
@@ -41,13 +42,13 @@ use rates::Rates;
 pub use joining::{JoinReason, JoinRefusal, LeaveReason};
 pub use options::{Join, Receive, ServiceOptions, Session, SessionOptions};
 
-/// Notices waiting. Finishing waits when it is full: signalling is rare.
+/// Capacity of the notice queue. Finishing waits when it is full: signalling is rare.
 const NOTICES: usize = 256;
-/// Service that the announcement channel and the gateway configuration are signed for.
+/// Service name under which the announcement channel and the gateway configuration are signed.
 const ANNOUNCEMENT_SERVICE: &str = "announcement";
-/// Interval at which a group that cannot be joined is tried again.
+/// Retry interval of a group that cannot be joined.
 const RETRY: Duration = Duration::from_secs(5);
-/// Interval at which it is looked whether the interface is still the one on which groups were joined.
+/// Interval at which the interface of the joined groups is checked for changes.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A notice to the thread.
@@ -55,7 +56,7 @@ const LOOK: Duration = Duration::from_secs(1);
 enum Notice {
     Document(Document),
     Reload(Box<SessionOptions>),
-    /// A player has asked for a service that is not joined, or the list of channels is another.
+    /// A player has requested a service that is not joined, or the list of channels has changed.
     News,
     Stop,
 }
@@ -65,9 +66,9 @@ enum Notice {
 pub struct GroupState {
     /// The group.
     pub group: GroupSpec,
-    /// Why it is listened to: `static`, `bootstrap`, `configuration`.
+    /// Why it is received: `static`, `bootstrap`, `configuration`.
     pub why: &'static str,
-    /// Whether it is joined, or being joined: not if it has only unwanted services.
+    /// Whether it is joined or being joined; false if all its services are unwanted.
     pub is_wanted: bool,
     /// Why it is not being received.
     pub error: Option<String>,
@@ -80,15 +81,15 @@ pub struct ServiceState {
     pub id: String,
     /// Condition for joining its groups.
     pub join: Join,
-    /// Whether they are.
+    /// State of its groups.
     pub membership: Membership,
-    /// Why they are not, for want of room.
+    /// Why they are not joined, if for lack of room.
     pub refusal: Option<JoinRefusal>,
-    /// Bits a second that it is taken to have.
+    /// Assumed bit rate.
     pub rate_bps: u64,
 }
 
-/// The groups as they are now.
+/// Current state of the groups and services.
 #[derive(Debug, Default)]
 pub struct GroupStates {
     groups: Mutex<Vec<GroupState>>,
@@ -118,7 +119,7 @@ impl GroupStates {
         self.atsc.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// All groups: joined, failing, or not wanted now.
+    /// All groups: joined, failing, or not wanted.
     pub fn all(&self) -> Vec<GroupState> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -144,7 +145,7 @@ impl GroupStates {
     }
 }
 
-/// Sends the session thread the documents that finishing has verified.
+/// Handle that sends the session thread verified documents.
 #[derive(Debug, Clone)]
 pub struct SessionCommands(SyncSender<Notice>);
 
@@ -157,29 +158,29 @@ impl FinishSink for SessionCommands {
 /// Parts of the daemon that the thread uses.
 #[derive(Debug)]
 pub struct SessionContext {
-    /// Gets the aliases of the configurations in force.
+    /// Receives the aliases of the configurations in force.
     pub names: Arc<Names>,
-    /// Gets the documents.
+    /// Receives the documents.
     pub documents: Arc<Documents>,
-    /// Gets base URLs.
+    /// Receives base URLs.
     pub origins: Arc<Origins>,
-    /// Gets repair parameters.
+    /// Receives repair parameters.
     pub rules: Arc<RuleBook>,
-    /// Asked what is asked of sessions.
+    /// Gives the required trust of sessions.
     pub trust: Arc<Trust>,
-    /// Gets the documents of commands.
+    /// Receives the documents of commands.
     pub commands: Arc<Commands>,
-    /// Gets the documents of firmware; asked for the sessions of bundles.
+    /// Receives the documents of firmware; gives the sessions of bundles.
     pub updates: Arc<Updates>,
-    /// Gets the services; gives the requests of players.
+    /// Receives the services; gives the requests of players.
     pub services: Arc<Services>,
-    /// Asked what players read.
+    /// Gives the objects that players read.
     pub flights: Arc<Flights>,
-    /// Asked what sessions take.
+    /// Gives the measured rates of sessions.
     pub receive: Arc<ReceiveStats>,
 }
 
-/// The notices of a thread that has not started: the finisher needs them first.
+/// Notice queue of a thread that has not started yet: the finishers need it earlier.
 #[derive(Debug)]
 pub struct SessionQueue(SyncSender<Notice>, Receiver<Notice>);
 
@@ -191,12 +192,12 @@ impl Default for SessionQueue {
 }
 
 impl SessionQueue {
-    /// For finishing.
+    /// A handle for finishing.
     pub fn commands(&self) -> SessionCommands {
         SessionCommands(self.0.clone())
     }
 
-    /// Starts the thread; it opens the fixed sessions at once.
+    /// Starts the thread, which opens the fixed sessions at once.
     ///
     /// # Errors
     /// If no thread is available.
@@ -250,7 +251,7 @@ impl SessionThread {
         &self.groups
     }
 
-    /// Takes over `[receive]`, `[[session]]` and `[[service]]` of a new configuration. What the air has said stays in force.
+    /// Applies `[receive]`, `[[session]]` and `[[service]]` of a new configuration. Received documents stay in force.
     pub fn reload(&self, config: &SessionOptions) {
         let _ = self.notices.send(Notice::Reload(Box::new(config.clone())));
     }
@@ -259,7 +260,7 @@ impl SessionThread {
     pub fn stop(mut self) {
         let _ = self.notices.send(Notice::Stop);
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so on stderr.
+            // A panic was reported on stderr.
             let _ = thread.join();
         }
     }
@@ -269,25 +270,25 @@ struct Control {
     options: SessionOptions,
     joining: Joining,
     rates: Rates,
-    /// Demands on `[[session]]`s that have their own.
+    /// Trust modes of `[[session]]`s that have their own.
     exceptions: HashMap<SocketAddr, Mode>,
     directory: Directory,
     /// Services of ATSC.
     atsc: ServiceDirectory,
-    /// Channels that its signalling describes for groups without their own.
+    /// Channels described by its signalling for groups without their own.
     described: Arc<Described>,
-    /// Its tables where signatures are required.
+    /// ATSC tables dropped because signatures are required.
     unsigned_lls: Counts<ServiceDrop>,
-    /// A signed configuration has come.
+    /// A signed configuration has been received.
     is_signed: bool,
-    /// Sessions of firmware that were applied last.
+    /// Generation of the firmware sessions applied last.
     updates_generation: u64,
     shards: Vec<ShardSender>,
     context: SessionContext,
-    /// Groups that shards listen to.
+    /// Groups received by shards.
     open: HashMap<GroupSpec, SessionFilter>,
     groups: Arc<GroupStates>,
-    /// The interface as it was when groups were joined.
+    /// The interface at the time of joining.
     joined_on: Option<Interface>,
 }
 
@@ -323,7 +324,7 @@ impl Control {
         }
     }
 
-    /// Joins all groups again if their interface has gone, come back, or become another one: memberships end with their
+    /// Joins all groups again if their interface was removed, added again, or replaced: memberships end with their
     /// interface, without an error on their sockets. Sessions continue.
     fn rejoin(&mut self) {
         if !self.options.receive.multicast {
@@ -351,7 +352,7 @@ impl Control {
 
     fn document(&mut self, document: Document) {
         if document.name == carousel::command::URI {
-            // Signed for its own kind, independent of the description.
+            // It is signed separately, independent of the FDT.
             self.context.commands.offer(document.bytes);
             return;
         }
@@ -394,7 +395,7 @@ impl Control {
         }
     }
 
-    /// Takes a table of low-level signalling, or a document of a service's own signalling.
+    /// Processes a table of low-level signalling, or a document of a service's own signalling.
     fn atsc_document(&mut self, kind: &str, document: &Document) {
         let SessionKey { source, destination, .. } = document.object.session;
         let has_changed = if kind != LLS_TYPE {
@@ -455,7 +456,7 @@ impl Control {
         self.apply();
     }
 
-    /// Makes sockets, aliases, origins and repair rules what the directory says.
+    /// Applies the directory to sockets, aliases, origins and repair rules.
     fn apply(&mut self) {
         self.context.names.set_aliases(self.directory.aliases().clone());
         self.updates_generation = self.context.updates.generation();
@@ -551,19 +552,19 @@ impl Control {
                 (place(&spec.id).unwrap_or(usize::MAX), Candidate { id: spec.id, join, rate_bps })
             })
             .collect();
-        // Those that no list of channels has follow in the order of their documents.
+        // Services outside all lists of channels follow in the order of their documents.
         candidates.sort_by_key(|it| it.0);
         let candidates = candidates.into_iter().map(|it| it.1).collect();
         self.joining.configure(clock::now(), self.options.join_options(), candidates);
         self.note_changes();
     }
 
-    /// Joins what players ask for, and leaves what they do not ask for any more.
+    /// Joins services that players request, and leaves those no longer requested.
     fn demand(&mut self) {
         let Self { context: SessionContext { services, flights, .. }, joining, .. } = self;
         let is_reordered = services.looking();
         let now = clock::now();
-        // An object counts as requested for as long as it is read.
+        // An object counts as requested while it is read.
         for flight in flights.list().into_iter().filter(|it| it.is_carried()) {
             if flight.partial().readers_now_and_ever().0 > 0 {
                 services.asked(&flight.key, now);
@@ -581,7 +582,7 @@ impl Control {
         }
     }
 
-    /// Counts, logs and publishes what the policy has decided; whether something was joined or left.
+    /// Counts, logs and publishes the decisions of the policy; returns whether a service was joined or left.
     fn note_changes(&mut self) -> bool {
         let mut has_changed = false;
         while let Some(event) = self.joining.poll_event() {
@@ -632,7 +633,7 @@ impl Control {
         *self.groups.services.lock().unwrap_or_else(PoisonError::into_inner) = states.collect();
     }
 
-    /// Gives the policy the rates of the sessions of services.
+    /// Passes the measured rates of services to the policy.
     fn measure(&mut self) {
         let services = self.context.services.all();
         if services.is_empty() {
@@ -673,8 +674,8 @@ impl Control {
     }
 }
 
-/// Sessions gathered by the socket that they share. Of a session of ROUTE every channel is received: signalling and repair
-/// symbols come in channels of their own.
+/// Groups sessions by their shared socket. All channels of a ROUTE session are received: signalling and repair symbols
+/// have channels of their own.
 fn wanted<'a>(
     sessions: impl IntoIterator<Item = &'a SessionSpec>,
     interface: &str,
@@ -683,7 +684,7 @@ fn wanted<'a>(
     let mut groups: Vec<(GroupSpec, SessionFilter, &'static str)> = Vec::new();
     for spec in sessions {
         let is_route = spec.protocol == Protocol::Route;
-        // The protocol of undeclared sessions is recognised packet by packet.
+        // The protocol of undeclared sessions is determined for each packet.
         let has_route = is_route || spec.origin == SessionOrigin::Static;
         let group = GroupSpec { address: spec.address, source: spec.source, interface: interface.to_owned() };
         let timeout = spec.repair.as_ref().map(|it| it.reception_timeout_ms).filter(|ms| *ms > 0);
@@ -705,7 +706,7 @@ fn wanted<'a>(
     groups
 }
 
-/// Demands on a session: by its own entry of the configuration, or by its service.
+/// Trust mode of a session: by its own entry of the configuration, or by its service.
 fn mode_of(trust: &Trust, exceptions: &HashMap<SocketAddr, Mode>, spec: &SessionSpec) -> Mode {
     let is_static = spec.origin == SessionOrigin::Static;
     let own = exceptions.get(&spec.address).filter(|_| is_static);
@@ -718,7 +719,7 @@ fn exceptions(config: &SessionOptions) -> HashMap<SocketAddr, Mode> {
     config.sessions.iter().filter_map(|it| Some((it.address, it.trust?.mode()))).collect()
 }
 
-/// Sessions of one group are received by one socket: the strictest rule of them is for all.
+/// Sessions of one group share a socket: the strictest rule applies to all.
 const fn stricter(a: Mode, b: Mode) -> Mode {
     match (a, b) {
         (Mode::Require, _) | (_, Mode::Require) => Mode::Require,

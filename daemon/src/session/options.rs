@@ -170,17 +170,17 @@ impl SessionOptions {
         }
     }
 
-    /// Condition for joining the groups of a service, and the bits a second that are configured for it.
+    /// Condition for joining the groups of a service, and its configured bit rate.
     pub(super) fn policy_of(&self, service: &str) -> (Join, Option<u64>) {
         let own = self.services.iter().find(|it| it.id == service);
         (own.and_then(|it| it.join).unwrap_or(self.receive.join), own.and_then(|it| it.rate_bps))
     }
 
-    /// The services of the configuration, then those that are `announced`; what is said of one in both places is put together.
+    /// The services of the configuration, then those that are `announced`; entries for one service are merged.
     pub(super) fn with_announced(&self, announced: Vec<ServiceSpec>) -> Vec<ServiceSpec> {
         let own = self.services.iter().map(|it| ServiceSpec {
             id: it.id.clone(),
-            // A URL without a slash at its end would otherwise be one of a file.
+            // Without a final slash a URL would name a file.
             bases: it.urls.iter().map(|url| format!("{}/", url.trim_end_matches('/'))).collect(),
             ..ServiceSpec::default()
         });
@@ -228,7 +228,7 @@ impl SessionOptions {
         all
     }
 
-    /// Mistakes in what the tables say of services.
+    /// Mistakes in the configuration of services.
     pub fn service_mistakes(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |key: String, what: &str, fix: &str| all.push(Mistake::of_value(&key, what, fix));
@@ -249,7 +249,7 @@ impl SessionOptions {
                 let fix = "give the URL of its folder, such as https://cdn.example.com/live/one/";
                 wrong(format!("service[{at}].urls"), &format!("{url:?} is no URL of the web"), fix);
             }
-            // Players' spellings of a name are one key, so that more is read here than where a URL is requested.
+            // All spellings of a name are one key, so more is accepted here than for a URL that is requested.
             for fault in service.urls.iter().filter(|it| url::is_web(it)).flat_map(|it| url::of_address(it)) {
                 wrong(format!("service[{at}].urls"), &fault.what, &fault.fix);
             }
@@ -295,7 +295,7 @@ impl SessionOptions {
     }
 }
 
-/// Whether a group is of 224.0.0.0/24 (RFC 5771 section 4), or of link-local or smaller scope (RFC 4291 section 2.7).
+/// Whether a group is in 224.0.0.0/24 (RFC 5771 section 4), or of link-local or smaller scope (RFC 4291 section 2.7).
 const fn is_of_the_link(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(it) => matches!(it.octets(), [224, 0, 0, _]),

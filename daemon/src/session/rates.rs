@@ -1,11 +1,11 @@
-//! Bits a second that the sessions of services take, from their counters of bytes.
+//! Measurement of the bit rates of services, from the byte counters of their sessions.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use carousel::time::Instant;
 
-/// Longer than a segment, which is sent at once.
+/// Measurement window: longer than a segment, which is sent in one burst.
 const WINDOW: Duration = Duration::from_secs(6);
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ struct Rate {
 pub(super) struct Rates(HashMap<String, Rate>);
 
 impl Rates {
-    /// Takes the bytes that a service has brought until now; gives the highest rate of its windows when one has ended.
+    /// Records the bytes that a service has received so far; returns the highest rate of its windows when one has ended.
     pub(super) fn sample(&mut self, now: Instant, id: &str, bytes: u64, is_joined: bool) -> Option<u64> {
         if !is_joined {
             self.0.remove(id);
@@ -35,10 +35,10 @@ impl Rates {
         if now.since(rate.began) < WINDOW {
             return None;
         }
-        // A session that has ended takes its bytes with it.
+        // The count falls when a session ends.
         let bps = bytes.saturating_sub(rate.bytes).saturating_mul(8000) / elapsed_ms;
         (rate.began, rate.bytes) = (now, bytes);
-        // Silence says nothing of what comes after it.
+        // A silent window is not a measurement.
         rate.highest_bps = rate.highest_bps.max(Some(bps).filter(|bps| *bps > 0));
         rate.highest_bps
     }

@@ -1,4 +1,4 @@
-//! Many datagrams with one system call, handed on without a copy and without an allocation.
+//! Batched reads: many datagrams with one system call, passed on without copy or allocation.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use super::sys::Messages;
 /// Messages of one system call. With GRO each holds up to some forty packets: 32 are a batch of 1,300 packets, 15 ms of
 /// 1 Gbit/s.
 pub const MAX_BATCH: usize = 32;
-/// Bytes that GRO may put into one message: the largest UDP length.
+/// Maximum bytes that GRO puts into one message: the largest UDP length.
 const MESSAGE_BYTES: usize = 65_536;
 
 /// Buffers for reading one socket after the other.
@@ -31,15 +31,15 @@ pub struct Received {
     pub datagrams: usize,
     /// Whether the socket may hold more.
     pub more: bool,
-    /// Datagrams that the kernel has dropped on this socket, ever; `None` if it did not say.
+    /// Datagrams that the kernel has dropped on this socket in total; `None` if not reported.
     pub dropped: Option<u32>,
 }
 
 impl Batch {
-    /// Reads what is there, at most [`MAX_BATCH`] messages, and calls `each` with sender and payload of every datagram.
+    /// Reads available messages, at most [`MAX_BATCH`], and calls `each` with sender and payload of every datagram.
     ///
     /// # Errors
-    /// Those of the system; an empty socket is no error.
+    /// Those of the system; an empty socket is not an error.
     pub fn read(
         &mut self,
         socket: &ReceiveSocket,

@@ -18,7 +18,7 @@ pub use packet::PacketSocket;
 pub use poll::{Poll, Waker};
 pub use socket::{ReceiveSocket, interface_index};
 
-/// Group that a socket listens to.
+/// A group to receive.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GroupSpec {
     /// Group or own address, and port.
@@ -45,9 +45,9 @@ impl fmt::Display for GroupSpec {
 /// Why a group cannot be received, and what to do.
 #[derive(Debug)]
 pub struct SourceError {
-    /// Which.
+    /// The group.
     pub group: GroupSpec,
-    /// During what.
+    /// The step that failed.
     pub step: &'static str,
     /// Error of the system.
     pub error: io::Error,

@@ -1,4 +1,4 @@
-//! One thread that waits for many sockets, and can be woken.
+//! Waiting of one thread for many sockets, with a waker.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -11,7 +11,7 @@ use super::{ReceiveSocket, sys};
 /// Token of the waker.
 const WAKE: u64 = u64::MAX;
 
-/// Waits for sockets.
+/// An epoll instance with a waker.
 #[derive(Debug)]
 pub struct Poll {
     epoll: OwnedFd,
@@ -24,15 +24,15 @@ pub struct Poll {
 pub struct Waker(Arc<File>);
 
 impl Waker {
-    /// Makes the wait end now.
+    /// Ends the current or next wait.
     pub fn wake(&self) {
-        // A counter that is full has woken it already.
+        // A full counter has already woken it.
         let _ = (&*self.0).write_all(&1_u64.to_ne_bytes());
     }
 }
 
 impl Poll {
-    /// Waits for nothing yet but its waker.
+    /// Creates one that waits only for its waker.
     ///
     /// # Errors
     /// If the system has no descriptors left.
@@ -42,12 +42,12 @@ impl Poll {
         Ok(Self { epoll, wake: Arc::new(wake), tokens: Vec::with_capacity(64) })
     }
 
-    /// Something that wakes it.
+    /// A handle that wakes it.
     pub fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.wake))
     }
 
-    /// Waits for `socket` too; closing the socket takes it out.
+    /// Adds a socket to wait for; closing the socket removes it.
     ///
     /// # Errors
     /// Those of the system.
@@ -55,7 +55,8 @@ impl Poll {
         sys::epoll_add(&self.epoll, socket.as_raw_fd(), token)
     }
 
-    /// Waits until something is readable, [`Waker`] is used, or `timeout` has passed; gives the tokens of sockets.
+    /// Waits until something is readable, [`Waker`] is used, or `timeout` has passed; returns the tokens of readable
+    /// sockets.
     ///
     /// # Errors
     /// Those of the system.

@@ -1,4 +1,4 @@
-//! One receive socket.
+//! A receive socket of one group.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,7 +17,7 @@ pub struct ReceiveSocket {
 }
 
 impl ReceiveSocket {
-    /// Opens, binds to the group's own address (so that other groups on the port stay out), joins.
+    /// Opens a socket, binds it to the group's address (which excludes other groups on the port), and joins the group.
     ///
     /// # Errors
     /// [`SourceError`] names the step.
@@ -27,21 +27,22 @@ impl ReceiveSocket {
         let socket =
             Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).map_err(at("socket"))?;
         socket.set_reuse_address(true).map_err(at("SO_REUSEADDR"))?;
-        // With CAP_NET_ADMIN beyond net.core.rmem_max, else up to it; `skycached check` says if that is too little.
+        // With CAP_NET_ADMIN beyond net.core.rmem_max, otherwise up to it; `skycached check` reports if that is too
+        // little.
         if sys::force_receive_buffer(&socket, buffer_bytes).is_err() {
             let _ = socket.set_recv_buffer_size(buffer_bytes);
         }
         socket.bind(&group.address.into()).map_err(at("bind"))?;
         join(&socket, group).map_err(at("join"))?;
-        // Both are helps, not needs: older kernels lack the one or the other.
+        // Both are optional: older kernels lack one or the other.
         let _ = sys::enable_gro(&socket);
         let _ = sys::count_drops(&socket);
-        // The kernel reports twice what can be used.
+        // The kernel reports twice the usable size.
         let buffer_bytes = socket.recv_buffer_size().unwrap_or(0) / 2;
         Ok(Self { socket, group: group.clone(), buffer_bytes })
     }
 
-    /// Group that it listens to.
+    /// The group that it receives.
     pub const fn group(&self) -> &GroupSpec {
         &self.group
     }
@@ -72,7 +73,7 @@ fn join(socket: &Socket, group: &GroupSpec) -> io::Result<()> {
         (IpAddr::V4(v4), None) if index > 0 => {
             socket.join_multicast_v4_n(&v4, &InterfaceIndexOrAddress::Index(index))?;
         }
-        // The older form, which says all that is to be said; emulators of 64-bit machines misread the other.
+        // The older request, which suffices here; emulators of 64-bit machines misread the newer one.
         (IpAddr::V4(v4), None) => {
             socket.join_multicast_v4(&v4, &by_address.unwrap_or(Ipv4Addr::UNSPECIFIED))?;
         }
@@ -86,9 +87,9 @@ fn join(socket: &Socket, group: &GroupSpec) -> io::Result<()> {
         }
         (_, Some(source)) => sys::join_source_group(socket, address, source, index)?,
     }
-    // Without this the kernel hands every socket on a port the packets of every group that any process has joined. Old
-    // kernels do not know it for IPv6, emulators for neither; there the bound address keeps other groups out, though not
-    // other sources.
+    // Without this the kernel delivers to every socket on a port the packets of all groups that any process has joined.
+    // Old kernels do not support it for IPv6, emulators not at all; there the bound address excludes other groups, but
+    // not other sources.
     let own_alone = match address {
         IpAddr::V4(_) => socket.set_multicast_all_v4(false),
         IpAddr::V6(_) => socket.set_multicast_all_v6(false),

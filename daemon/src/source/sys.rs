@@ -1,4 +1,4 @@
-//! System calls of the receive path that no safe wrapper offers.
+//! System calls of the receive path without a safe wrapper.
 #![allow(unsafe_code)] // setsockopt, recvmmsg, epoll, eventfd; each SAFETY comment says what holds
 
 use std::io;
@@ -36,7 +36,7 @@ pub(super) fn enable_gro(socket: &Socket) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, &1_i32)
 }
 
-/// SO_RXQ_OVFL: the kernel says how many datagrams it had no room for.
+/// SO_RXQ_OVFL: the kernel reports the number of dropped datagrams.
 pub(super) fn count_drops(socket: &Socket) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &1_i32)
 }
@@ -115,7 +115,7 @@ pub(super) struct Message<'a> {
     pub(super) bytes: &'a [u8],
     /// Length of each datagram but the last; `None` if there is one.
     pub(super) segment_bytes: Option<usize>,
-    /// Datagrams that the kernel has dropped on this socket, ever.
+    /// Datagrams that the kernel has dropped on this socket in total.
     pub(super) dropped: Option<u32>,
 }
 
@@ -135,7 +135,7 @@ impl Messages {
         Self { headers, names, vectors, controls, buffers, buffer_bytes }
     }
 
-    /// Fills the buffers with what is there now; how many messages.
+    /// Fills the buffers with available messages; returns their number.
     pub(super) fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
         let Self { headers, names, vectors, controls, buffers, buffer_bytes } = self;
         let parts = names.iter_mut().zip(controls).zip(vectors).zip(buffers.chunks_exact_mut(*buffer_bytes));
@@ -198,7 +198,7 @@ fn control_messages(
         let header = size_of::<libc::cmsghdr>();
         let number = |from: usize| Some(i32::from_ne_bytes(*bytes.get(from..length)?.first_chunk()?));
         // cmsg_len is a size_t: its low half comes first on every little-endian target that we ship for, and control
-        // messages are far shorter than 2^31; on big-endian ones the field is read whole below.
+        // messages are far shorter than 2^31; on big-endian ones the complete field is read below.
         let own =
             if cfg!(target_endian = "little") { number(at)? } else { number(at + size_of::<usize>() - 4)? };
         let own = usize::try_from(own).ok().filter(|&own| own >= header)?;
@@ -236,7 +236,7 @@ pub(super) fn epoll() -> io::Result<OwnedFd> {
     unsafe { Ok(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?)) }
 }
 
-/// Waits for `socket` to become readable, and calls it `token`.
+/// Adds a socket to an epoll instance, with `token` as its name.
 pub(super) fn epoll_add(epoll: &OwnedFd, socket: RawFd, token: u64) -> io::Result<()> {
     let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
     // SAFETY: the event is readable for the length of the call.
@@ -244,7 +244,7 @@ pub(super) fn epoll_add(epoll: &OwnedFd, socket: RawFd, token: u64) -> io::Resul
         .map(|_| ())
 }
 
-/// Waits at most `timeout_ms`; gives the tokens of what is readable.
+/// Waits at most `timeout_ms`; returns the tokens of readable sockets.
 pub(super) fn epoll_wait(epoll: &OwnedFd, tokens: &mut Vec<u64>, timeout_ms: i32) -> io::Result<()> {
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
     // SAFETY: `events` has room for the number of events that is passed.
