@@ -1,4 +1,4 @@
-//! Processing of one transport stream: packets and frames to datagrams and files of carousels.
+//! Processing of one transport stream: from packets and frames to datagrams and carousel files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -26,11 +26,11 @@ use crate::receive::ReceiveStats;
 use crate::store::{CameBy, Frozen, ObjectMeta, ObjectUri, Placement, Store, StoreError, StoredObject};
 use crate::trust::signer_text;
 
-/// Receiver of what comes out of a stream.
+/// Receiver of the output of a stream.
 pub trait StreamOutput {
-    /// A UDP datagram of the IP inside.
+    /// A UDP datagram from the stream's IP packets.
     fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, payload: &[u8]);
-    /// A file of a carousel is in the cache.
+    /// Called when a carousel file has been stored.
     fn stored(&mut self, _pid: Pid, _stored: &StoredObject) {}
 }
 
@@ -63,9 +63,9 @@ carousel::reasons! {
 struct Carousel {
     receiver: Receiver<Modules>,
     modules: Modules,
-    /// Paths with the keys under which they are in the cache.
+    /// Paths with their cache keys.
     keys: BTreeMap<Arc<str>, String>,
-    /// Looks at it while its base was not known.
+    /// Searches for its base URL so far.
     looks: u32,
     lists: ListAssembler,
     /// Signer of the list in force.
@@ -88,7 +88,7 @@ impl Carousel {
         }
     }
 
-    /// Takes a section of a signed list.
+    /// Processes a section of a signed list.
     #[cold]
     fn list(&mut self, section: &Section<'_>, trust: &Trust, mode: Mode) {
         let Some(document) = self.lists.push(section).filter(|_| mode != Mode::Off) else { return };
@@ -104,14 +104,14 @@ impl Carousel {
         }
     }
 
-    /// Adds what it has dropped, by reason.
+    /// Adds its drops, by reason.
     fn count_dropped(&self, dropped: &mut BTreeMap<&'static str, u64>) {
         for (why, count) in self.receiver.dropped() {
             *dropped.entry(why.as_str()).or_default() += count;
         }
     }
 
-    /// Distrusts the signer of what came: nothing counts before the list of a trusted one.
+    /// Discards the signed list: nothing is accepted before a list of a trusted signer.
     fn distrust(&mut self) {
         self.receiver.ask(Asked::List);
         self.keys.clear();
@@ -119,8 +119,8 @@ impl Carousel {
     }
 }
 
-/// Searches (a second each) for the base of a carousel that is not in the tables, before it is used without: the SDT comes
-/// every two seconds.
+/// Searches (one per second) for the base URL of a carousel in the tables before it is used without: the SDT comes every
+/// two seconds.
 const MOST_LOOKS: u32 = 5;
 
 /// See the module head.
@@ -131,14 +131,14 @@ pub struct Feed {
     stats: Arc<ReceiveStats>,
     trust: Arc<Trust>,
     mode: Mode,
-    /// [`Trust::generation`] when carousels were last looked at.
+    /// [`Trust::generation`] at the last check of the carousels.
     trust_generation: u64,
     base: Option<String>,
     multiplex: Multiplex,
     deframer: Deframer,
     fragments: FragmentAssembler,
     carousels: BTreeMap<Pid, Carousel>,
-    /// Drops of carousels that are gone.
+    /// Drops of ended carousels.
     dropped_before: BTreeMap<&'static str, u64>,
     packets: u64,
     frames: u64,
@@ -156,7 +156,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A stream of which nothing has come.
+    /// A feed of a stream of which nothing has been received.
     pub fn new(
         store: Store,
         manifests: Arc<Manifests>,
@@ -192,20 +192,20 @@ impl Feed {
         }
     }
 
-    /// The same, but of system software updates (TS 102 006) only those for receivers of these makers.
+    /// Restricts system software updates (TS 102 006) to those for receivers of these makers.
     pub fn with_software_updates(mut self, makers: Vec<Oui>) -> Self {
         self.software_updates = Some(makers);
         self
     }
 
-    /// Takes a baseband frame.
+    /// Processes a baseband frame.
     pub fn frame(&mut self, frame: &[u8], output: &mut dyn StreamOutput) {
         self.frames += 1;
         let (datagrams, fragments) = (&mut self.datagrams, &mut self.fragments);
         self.deframer.push(frame, |packet| *datagrams += u64::from(hand_on(packet, fragments, output)));
     }
 
-    /// Takes a packet.
+    /// Processes a packet.
     #[inline]
     pub fn packet(&mut self, packet: &[u8; PACKET_BYTES], output: &mut dyn StreamOutput) {
         self.packets += 1;
@@ -248,8 +248,8 @@ impl Feed {
         }
     }
 
-    /// Finds the carousels whose updates are for receivers of other makers, and forgets what has come of them: a PMT may follow the
-    /// carousel that it describes.
+    /// Finds carousels with updates for receivers of other makers, and discards what was received of them: a PMT may come after
+    /// the carousel that it describes.
     #[cold]
     fn check_updates(&mut self) {
         self.tables_generation = self.multiplex.tables().generation();
@@ -278,7 +278,7 @@ impl Feed {
         self.foreign_updates = foreign;
     }
 
-    /// Names a carousel by the tables. False while a table is missing that may come.
+    /// Names a carousel by the tables. False while a table that may still come is missing.
     #[cold]
     fn name_carousel(&mut self, pid: Pid) -> bool {
         let Some(carousel) = self.carousels.get_mut(&pid) else { return false };
@@ -292,7 +292,7 @@ impl Feed {
         carousel.modules.base.is_some()
     }
 
-    /// Nothing more will come: carousels that wait for a name get the best that there is.
+    /// Ends the stream: carousels that wait for a name get the best available one.
     pub fn finish(&mut self, output: &mut dyn StreamOutput) {
         for pid in self.carousels.keys().copied().collect::<Vec<_>>() {
             if let Some(carousel) = self.carousels.get_mut(&pid) {
@@ -339,7 +339,7 @@ impl Feed {
         }
     }
 
-    /// Looks at what time has done, once a second: what the cache has lost comes again.
+    /// Processes timers, once a second: files that the cache has lost are received again.
     pub fn tick(&mut self) {
         self.check_trust();
         for carousel in self.carousels.values_mut().filter(|it| it.modules.base.is_none()) {
@@ -356,7 +356,7 @@ impl Feed {
         }
     }
 
-    /// Takes over changed keys and modes.
+    /// Applies changed keys and modes.
     fn check_trust(&mut self) {
         let (mode, generation) = (self.trust.mode_of(""), self.trust.generation());
         let was = std::mem::replace(&mut self.mode, mode);
@@ -376,19 +376,19 @@ impl Feed {
         }
     }
 
-    /// PIDs that are looked into: what a tuner should let through.
+    /// PIDs in use, for the filter of a tuner.
     pub fn pids(&self) -> Vec<Pid> {
         let mut pids: Vec<Pid> = self.multiplex.demux().open_pids().collect();
         pids.sort();
         pids
     }
 
-    /// Forgets begun sections, as after a loss of lock.
+    /// Discards incomplete sections, as after a loss of lock.
     pub fn reset(&mut self) {
         self.multiplex.reset();
     }
 
-    /// The counters as they are now, into a state whose signal and input stay.
+    /// Writes the current counters into `state`, whose signal and input are kept.
     pub fn report(&self, state: &mut StreamState) {
         let demux = self.multiplex.demux();
         state.packets = self.packets;
@@ -427,7 +427,7 @@ impl Feed {
             .collect();
     }
 
-    /// Modules that are not whole, for the summary of a replay.
+    /// Incomplete modules, for the summary of a replay.
     pub fn incomplete(&self) -> Vec<Value> {
         let all = self.carousels.iter().flat_map(|(pid, it)| it.receiver.modules().map(move |it| (pid, it)));
         all.filter(|(_, module)| module.missing > 0)
@@ -439,15 +439,15 @@ impl Feed {
     }
 }
 
-/// Takes the datagram out of an IP packet, or of the last of its fragments; false if there is no datagram.
+/// Extracts the datagram of an IP packet, or of the last of its fragments; false if there is none.
 fn hand_on(packet: &[u8], fragments: &mut FragmentAssembler, output: &mut dyn StreamOutput) -> bool {
     let Ok(datagram) = fragments.datagram(packet) else { return false };
     output.datagram(datagram.source, datagram.destination, datagram.payload);
     true
 }
 
-/// `dvb://onid.tsid.sid.ctag/` in hexadecimal (TS 102 851 clause 4); a PID that no PMT names is its own authority. `None`
-/// while tables are missing that a later one may bring.
+/// `dvb://onid.tsid.sid.ctag/` in hexadecimal (TS 102 851 clause 4); a PID without a PMT is its own authority. `None`
+/// while required tables may still come.
 fn dvb_url(tables: &Tables, pid: Pid) -> Option<String> {
     let Some(tsid) = tables.transport_stream_id else { return Some(format!("dvb://pid-{}/", pid.get())) };
     let component: Option<Component> = tables.component(pid);
@@ -459,14 +459,14 @@ fn dvb_url(tables: &Tables, pid: Pid) -> Option<String> {
     Some(format!("dvb://{onid:x}.{tsid:x}.{service_id:x}{tag}/"))
 }
 
-/// The same without a network in the tables.
+/// As [`dvb_url`], if the tables have no network.
 fn bare_url(tables: &Tables, pid: Pid) -> String {
     let tsid = tables.transport_stream_id.unwrap_or(0);
     let service_id = tables.component(pid).and_then(|it| it.service_id).unwrap_or(0);
     format!("dvb://0.{tsid:x}.{service_id:x}/")
 }
 
-/// Verifies a file and puts it into the cache; nothing is written if just this is held.
+/// Verifies a file and publishes it; nothing is written if the same file is held.
 fn publish(
     store: &Store,
     manifests: &Manifests,
@@ -531,7 +531,7 @@ fn publish(
     Ok((key.as_str().to_owned(), Some(stored)))
 }
 
-/// When an object that comes now is stale, and where it wants to live.
+/// Expiry and placement of an object received now.
 pub(super) fn fate(store: &Store, key: &str, description: &Description) -> (Option<WallTime>, Placement) {
     let now = clock::steady();
     let expires = description.max_age_s.map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
@@ -539,7 +539,7 @@ pub(super) fn fate(store: &Store, key: &str, description: &Description) -> (Opti
     (expires, Placement { class, is_short_lived: store.is_short(now, expires) })
 }
 
-/// The file that a module was put together in, where that is the object's own.
+/// The store file in which a module was assembled, if it is the object's own.
 fn in_place(file: &CarouselFile<CompleteModule>) -> Option<&Frozen> {
     let [piece] = file.pieces.as_slice() else { return None };
     match piece.place() {

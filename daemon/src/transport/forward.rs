@@ -1,7 +1,7 @@
-//! Hand-over of datagrams out of a stream to the shards of their groups.
+//! Forwarding of a stream's datagrams to the shards of their groups.
 //!
-//! Gathered into one buffer a shard, handed over when that is full or the stream's read is over; a shard that is busy
-//! loses the batch, counted, rather than holding up the tuner.
+//! Datagrams are gathered into one buffer for each shard, which is sent when it is full or the read ends; if a shard is
+//! busy, its batch is dropped and counted, so that the tuner is not delayed.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::receive::{AirDatagrams, Command, ShardSender, shard_of};
 /// Bytes of a batch: 40 packets.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// Hands datagrams to the shards.
+/// Sender of datagrams to the shards.
 #[derive(Debug)]
 pub struct Forward {
     shards: Vec<ShardSender>,
@@ -20,13 +20,13 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// To these shards, at least one.
+    /// A sender to these shards, at least one.
     pub fn new(shards: Vec<ShardSender>) -> Self {
         let batches = shards.iter().map(|_| AirDatagrams::default()).collect();
         Self { shards, batches, lost: 0 }
     }
 
-    /// The read is over: what was gathered goes to the shards.
+    /// Sends the gathered datagrams at the end of a read.
     pub fn flush(&mut self) {
         for at in 0..self.shards.len() {
             self.send(at);
@@ -41,7 +41,7 @@ impl Forward {
         }
     }
 
-    /// Datagrams for which the shards had no room.
+    /// Datagrams dropped because shards had no room.
     pub const fn lost(&self) -> u64 {
         self.lost
     }

@@ -3,22 +3,23 @@
 //! ```text
 //! input: UDP, RTP, SAT>IP, DVB adapter, file
 //!   │ packets or frames (one thread a stream)
-//! Feed: Multiplex ─┬ carousel sections ─ dsmcc::Receiver ─ whole files ─▶ store
+//! Feed: Multiplex ─┬ carousel sections ─ dsmcc::Receiver ─ complete files ▶ store
 //!                  └ IP packets (MPE, GSE) ─ batches ─▶ the shards that have their groups
 //! ```
 //!
-//! IP datagrams go the way of all IP: the same sessions, receivers, repair. Modules are put together here and published
-//! when complete; part of a module cannot be requested, so players wait for the module, or for the origin.
+//! IP datagrams are handled like those from sockets: the same sessions, receivers and repair. Modules are assembled here
+//! and published when complete; a part of a module cannot be requested, so players wait for the module, or for the
+//! origin.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `options` | `[[transport_stream]]` |
 //! | `feed` | packets to datagrams and files: no I/O but the store's |
-//! | `modules` | where modules lie while they come |
+//! | `modules` | storage of modules under reassembly |
 //! | `forward` | datagrams to the shards |
-//! | `thread` | opening, reading, and opening again |
-//! | `stats` | what status and metrics say |
-//! | `input` | where packets come from |
+//! | `thread` | opening, reading, and reopening of inputs |
+//! | `stats` | state for status and metrics |
+//! | `input` | sources of packets |
 
 mod feed;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use carousel::dsmcc::{Alone, Description, ModuleStorage};
 
 use crate::store::{Arrival, Frozen, Partial, Store};
 
-/// Length up to which a module is put together in memory; a longer one is put together in a file.
+/// Length up to which a module is assembled in memory; a longer one is assembled in a file.
 const MAX_MEMORY_MODULE_BYTES: u32 = 1 << 20;
 
 carousel::limits! {
@@ -21,16 +21,17 @@ carousel::limits! {
     }
 }
 
-/// BIOP before a file that goes straight to its place: one page, which the object file's header takes later.
+/// Maximum BIOP bytes before a file that is written to its final place: one page, which the object file's header replaces
+/// later.
 const MAX_HEAD_BYTES: usize = 4096;
 
-/// Lends room for modules of one stream.
+/// Storage for the modules of one stream.
 #[derive(Debug)]
 pub(super) struct Modules {
     store: Store,
-    /// URL before the paths of files that do not say their own, once that is known.
+    /// Base URL of files without their own, once it is known.
     pub(super) base: Option<String>,
-    /// Signatures are asked for, so that only what a signed list covers is opened.
+    /// A signed list is in force: only modules that it covers are opened.
     pub(super) is_signed: bool,
     in_memory: Arc<AtomicUsize>,
 }
@@ -40,7 +41,7 @@ impl Modules {
         Self { store, base, is_signed: false, in_memory: Arc::default() }
     }
 
-    /// Name of a file as players know it.
+    /// Name of a file for players.
     pub(super) fn name_of(&self, path: &str, description: &Description) -> String {
         let base = self.base.as_deref().unwrap_or_default();
         description.uri.clone().unwrap_or_else(|| format!("{base}{}", encoded(path)))
@@ -52,7 +53,7 @@ impl Modules {
     }
 }
 
-/// A path of names from a directory as the path of a URL (RFC 3986 section 3.3): what players ask for.
+/// Encodes a path of directory names as a URL path (RFC 3986 section 3.3), the form that players request.
 fn encoded(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -65,11 +66,11 @@ fn encoded(path: &str) -> String {
     out
 }
 
-/// A module that is coming.
+/// Storage of a module under reassembly.
 #[derive(Debug)]
 pub(super) enum Buffer {
     Memory(BoundedBytes),
-    /// `before` bytes of it come before the body of its only file, which has `bytes`.
+    /// `before` bytes precede the body of its only file, which has `bytes`.
     File {
         partial: Arc<Partial>,
         before: usize,
@@ -84,18 +85,17 @@ pub(super) enum CompleteModule {
     File(ModuleFile),
 }
 
-/// A whole module in a file of the store.
+/// A complete module in a file of the store.
 #[derive(Debug)]
 pub(super) struct ModuleFile {
     frozen: Frozen,
     before: usize,
-    /// Whether its file is an object's now.
+    /// Whether its file has become an object's.
     is_taken: AtomicBool,
 }
 
 impl ModuleFile {
-    /// The body as it lies in the file, if it consists of just these bytes of the module and was not taken yet: it need not
-    /// be copied.
+    /// Takes the body without a copy, if it consists of exactly these bytes of the module and was not taken yet.
     pub(super) fn take(&self, range: &std::ops::Range<usize>) -> Option<&Frozen> {
         let is_body =
             self.before > 0 && range.start == self.before && range.len() == self.frozen.as_slice().len();
@@ -103,7 +103,7 @@ impl ModuleFile {
     }
 }
 
-/// Memory that counts against the bound for as long as it is held.
+/// Memory that counts against the limit until dropped.
 #[derive(Debug)]
 pub(super) struct BoundedBytes {
     bytes: Vec<u8>,
@@ -139,7 +139,7 @@ impl ModuleStorage for Modules {
             }
             self.in_memory.fetch_sub(length, relaxed);
         }
-        // A file that is described goes where it will stay: what BIOP has before it lies in its header's page meanwhile.
+        // A described file is written to its final place; the BIOP bytes before it use the header's page meanwhile.
         if let Some(alone) =
             alone.filter(|it| it.description.digest.is_some() && it.description.part.is_none())
             && let Ok(before) = usize::try_from(bytes - alone.length)
@@ -161,7 +161,7 @@ impl ModuleStorage for Modules {
         match buf {
             Buffer::Memory(bounded) => bounded.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes),
             Buffer::File { partial, before, .. } => {
-                // A failure here makes the digest fail later.
+                // After a failure the digest will not match.
                 if let Err(err) = partial.write_before(*before, u64::from(offset), bytes) {
                     tracing::debug!(%err, "writing a block failed");
                 }
@@ -183,7 +183,7 @@ impl ModuleStorage for Modules {
         if self.base.is_none() && description.uri.is_none() {
             return true;
         }
-        // A part is no object that could be held; what cannot be named cannot be kept.
+        // A part is not an object; a file without a valid name cannot be stored.
         let Some(key) = self.key_of(path, description) else { return false };
         description.digest.is_none() || !self.store.holds(key.as_str(), description.digest, 0, 0)
     }

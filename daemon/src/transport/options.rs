@@ -207,7 +207,7 @@ impl Default for Lnb {
 }
 
 impl TransportStream {
-    /// Mistakes that are well-formed and make no sense; `key` is its place.
+    /// Mistakes in well-formed values; `key` is their place in the configuration.
     pub fn mistakes(&self, key: &str) -> Vec<Mistake> {
         let mut all = Vec::new();
         let mut wrong = |name: &str, what: String, fix: &str| {
@@ -296,15 +296,15 @@ pub(crate) const CODE_RATES: [(&str, u32); 11] = [
 ];
 
 impl Carrier {
-    /// Whether the LNB's high band has it.
+    /// Whether it is in the LNB's high band.
     pub const fn is_high_band(&self) -> bool {
         self.lnb.high_mhz > 0 && self.frequency_khz >= self.lnb.switch_mhz * 1000
     }
 
-    /// Frequency behind the LNB; `None` if the LNB does not cover it.
+    /// Intermediate frequency after the LNB; `None` if the LNB does not cover it.
     pub const fn intermediate_khz(&self) -> Option<u32> {
         let oscillator_khz = if self.is_high_band() { self.lnb.high_mhz } else { self.lnb.low_mhz } * 1000;
-        // C band LNBs have their oscillator above.
+        // The oscillator of C band LNBs is above the signal.
         Some(self.frequency_khz.abs_diff(oscillator_khz))
     }
 }

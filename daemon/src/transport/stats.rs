@@ -14,11 +14,11 @@ use super::input::Signal;
 pub struct CarouselState {
     /// Its PID.
     pub pid: u16,
-    /// URL before its files' paths.
+    /// Base URL of its files.
     pub base: String,
     /// Modules that its DIIs describe.
     pub modules: usize,
-    /// Whole ones among them.
+    /// Number of complete modules.
     pub whole: usize,
     /// Files in the cache.
     pub files: usize,
@@ -31,13 +31,13 @@ pub struct CarouselState {
 pub struct StreamState {
     /// Why it is not being received.
     pub error: Option<String>,
-    /// Times that it was opened.
+    /// Number of times that it was opened.
     pub opened: u64,
-    /// Times that lock was lost.
+    /// Number of losses of lock.
     pub lock_losses: u64,
-    /// Signal by the tuner.
+    /// Signal reported by the tuner.
     pub signal: Option<Signal>,
-    /// RTP, where it comes so.
+    /// RTP counters, for an RTP input.
     pub rtp: Option<RtpCounts>,
     /// transport_stream_id.
     pub transport_stream_id: Option<u16>,
@@ -45,17 +45,17 @@ pub struct StreamState {
     pub services: Vec<(u16, String)>,
     /// Packets of the transport stream.
     pub packets: u64,
-    /// Packets of which a part was in one datagram and the rest in the next.
+    /// Packets split between two datagrams.
     pub split_packets: u64,
     /// Baseband frames.
     pub frames: u64,
-    /// UDP datagrams of the IP inside.
+    /// UDP datagrams from its IP packets.
     pub datagrams: u64,
-    /// Datagrams for which the shards had no room.
+    /// Datagrams dropped because shards had no room.
     pub shard_full: u64,
     /// Files of carousels in the cache.
     pub files: u64,
-    /// Times that a continuity counter was not the expected one.
+    /// Number of unexpected continuity counters.
     pub continuity_errors: u64,
     /// Dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
@@ -64,7 +64,7 @@ pub struct StreamState {
 }
 
 impl StreamState {
-    /// Takes over what the datagrams were like.
+    /// Records the statistics of the datagrams.
     pub fn unwrapped(&mut self, unwrap: &Unwrap) {
         self.rtp = unwrap.rtp();
         self.split_packets = unwrap.split_packets();
@@ -73,7 +73,7 @@ impl StreamState {
         }
     }
 
-    /// As in `status --json`.
+    /// The JSON of `status --json`.
     pub fn to_json(&self, from: &str) -> Value {
         let dropped: BTreeMap<_, _> = self.dropped.iter().filter(|(_, count)| **count > 0).collect();
         let signal = self.signal.map(|it| {
@@ -100,17 +100,17 @@ impl StreamState {
     }
 }
 
-/// All streams by where they come from.
+/// State of all streams, by their source.
 #[derive(Debug, Default)]
 pub struct TransportStats(Mutex<BTreeMap<String, StreamState>>);
 
 impl TransportStats {
-    /// A stream as it is now.
+    /// Sets the state of a stream.
     pub fn set(&self, from: &str, state: StreamState) {
         self.states().insert(from.to_owned(), state);
     }
 
-    /// A stream is no longer wanted.
+    /// Removes a stream.
     pub fn remove(&self, from: &str) {
         self.states().remove(from);
     }

@@ -1,4 +1,4 @@
-//! Threads of the transport streams, one for each: open the input, read it, open it again after a failure or a loss of lock.
+//! Threads of the transport streams, one for each: open the input, read it, reopen it after a failure or a loss of lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,18 +22,18 @@ use crate::receive::{ReceiveStats, ShardSender};
 use crate::store::Store;
 use crate::vitals::{self, Vitals};
 
-/// Interval at which state is published, and PIDs and signal are looked at.
+/// Interval at which state is published, and PIDs and signal are checked.
 const LOOK: Duration = Duration::from_millis(1000);
-/// Between two attempts to open an input.
+/// Interval between attempts to open an input.
 const RETRY: Duration = Duration::from_secs(5);
 /// Time without lock after which the tuner is tuned again.
 const RETUNE: Duration = Duration::from_secs(5);
-/// Passes over a recording at most. It is read faster than the groups that it announces are joined, and read again while
-/// datagrams come for groups that are not joined.
+/// Maximum passes over a recording. It may be read faster than the announced groups are joined, and is repeated while
+/// datagrams of unjoined groups occur.
 const PASSES: u32 = 4;
-/// For groups to be joined, and for shards to publish what they have counted: they do twice a second.
+/// Pause between passes, in which groups are joined and shards publish their counters (twice a second).
 const SETTLE: Duration = Duration::from_millis(1000);
-/// Interval at which a waiting thread looks at its stop flag.
+/// Interval at which a waiting thread checks its stop flag.
 const NAP: Duration = Duration::from_millis(100);
 
 /// Parts of the daemon that the threads use. Clones share it.
@@ -45,7 +45,7 @@ pub struct TransportContext {
     pub manifests: Arc<Manifests>,
     /// Counters of reception: objects completed, datagrams of groups that are not received.
     pub receive_stats: Arc<ReceiveStats>,
-    /// Demands on carousels.
+    /// Required trust of carousels.
     pub trust: Arc<Trust>,
     /// State of all streams, published by their threads.
     pub stats: Arc<TransportStats>,
@@ -55,7 +55,7 @@ pub struct TransportContext {
     pub shards: Vec<ShardSender>,
     /// Interface for groups: name or IPv4 address; empty: the system's choice.
     pub interface: String,
-    /// Socket buffer asked of the kernel.
+    /// Requested socket buffer.
     pub socket_buffer_bytes: usize,
 }
 
@@ -84,7 +84,7 @@ impl TransportThread {
         Ok(threads)
     }
 
-    /// Makes the threads those of `streams`: what is the same continues.
+    /// Replaces the set of streams: threads of unchanged ones continue.
     ///
     /// # Errors
     /// If a thread cannot be created.
@@ -115,7 +115,7 @@ impl TransportThread {
         Ok(())
     }
 
-    /// Ends all.
+    /// Ends all threads.
     pub fn stop(self) {
         end(self.running.into_values().collect());
     }
@@ -126,7 +126,7 @@ fn end(all: Vec<Running>) {
         running.stop.store(true, Ordering::Relaxed);
     }
     for running in all {
-        // A thread that panicked has said so on stderr.
+        // A panic was reported on stderr.
         let _ = running.thread.join();
     }
 }
@@ -239,7 +239,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Does what the signal asks for.
+    /// Reacts to the signal: counts losses of lock, retunes.
     fn check_signal(&mut self, input: &mut dyn Input, now: Instant, lock: &mut Lock) -> Result<(), String> {
         self.state.signal = input.signal();
         let Some(signal) = self.state.signal else { return Ok(()) };
@@ -262,17 +262,17 @@ impl Turn<'_> {
 /// State of a tuner's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// As before.
+    /// Unchanged.
     Steady,
-    /// It was there and is gone.
+    /// Lock was lost.
     Lost,
-    /// It is there again, or for the first time.
+    /// Lock was gained.
     Back,
-    /// It has been away for [`RETUNE`].
+    /// No lock for [`RETUNE`].
     Retune,
 }
 
-/// Watches a tuner's lock.
+/// Monitor of a tuner's lock.
 #[derive(Debug, Default)]
 struct Lock {
     was_locked: bool,

@@ -1,4 +1,4 @@
-//! Packets in datagrams, with RTP headers or without, and baseband frames, with a mode adaptation header or without.
+//! Datagram input: packets with or without RTP headers, and baseband frames with or without a mode adaptation header.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use carousel::multiplex::wrapping::{Unit, Unwrap};
 use super::{Input, PATIENCE, Read};
 use crate::source::{Batch, GroupSpec, Poll, ReceiveSocket};
 
-/// Batches read before others have their turn.
+/// Batches in one read.
 const TURN: usize = 8;
 
 /// A socket.

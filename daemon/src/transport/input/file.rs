@@ -1,4 +1,4 @@
-//! A recording, read as fast as it can be taken, and again while that was too fast (`thread.rs`).
+//! Input from a recording, read at full speed; repeated if datagrams came before their groups were joined (`thread.rs`).
 
 use std::fs::File;
 use std::path::Path;
@@ -8,14 +8,14 @@ use carousel::ts::stream::Packets;
 
 use super::{Input, Read};
 
-/// Packets handed on in one read.
+/// Packets passed on in one read.
 const TURN: usize = 4096;
 
 /// A mapped file.
 #[derive(Debug)]
 pub(super) struct Recording {
     map: memmap2::Mmap,
-    /// Packets handed on, and where the next is looked for.
+    /// Position of the next packet.
     at: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Inputs of transport streams: sockets, SAT>IP servers, tuners, recordings. Each opens what it needs, waits a short time in
+//! Inputs of transport streams: sockets, SAT>IP servers, tuners, recordings. Each opens its resources, waits a short time in
 //! a read, and closes when dropped.
 
 mod datagrams;
@@ -13,15 +13,15 @@ use carousel::ts::Pid;
 
 use super::options::{From, TransportStream};
 
-/// Time for which a read waits for something to come.
+/// Time for which a read waits for data.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
-    /// Something, or nothing within a little while.
+    /// Data was read, or none arrived in time.
     More,
-    /// There is nothing more.
+    /// The input has ended.
     End,
 }
 
@@ -30,25 +30,25 @@ pub enum Read {
 pub struct Signal {
     /// Whether the demodulator has lock.
     pub locked: bool,
-    /// Strength, where the driver knows it in dBm.
+    /// Strength in dBm, if the driver reports it so.
     pub strength_dbm: Option<f64>,
-    /// Strength, where it knows it as a part of something.
+    /// Relative strength, if the driver reports it so.
     pub strength_percent: Option<f64>,
     /// Carrier to noise ratio.
     pub snr_db: Option<f64>,
-    /// Quality as the server counts it.
+    /// Quality as reported by a SAT>IP server.
     pub quality_percent: Option<f64>,
 }
 
-/// A source of packets: the narrow side of tuners, sockets and files.
+/// A source of packets: the common interface of tuners, sockets and files.
 pub trait Input {
-    /// Waits a little and hands on what has come.
+    /// Waits a short time and passes on the received units.
     ///
     /// # Errors
-    /// Why nothing more will come, and the fix.
+    /// Why the input has failed, and the fix.
     fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String>;
 
-    /// Only these PIDs are needed.
+    /// Sets the needed PIDs.
     ///
     /// # Errors
     /// If the tuner refuses them.
@@ -57,12 +57,12 @@ pub trait Input {
         Ok(())
     }
 
-    /// Signal as the tuner reports it; `None` where there is none.
+    /// Signal reported by the tuner; `None` for inputs without one.
     fn signal(&mut self) -> Option<Signal> {
         None
     }
 
-    /// Tunes again, after lock was away for a while.
+    /// Tunes again after a long loss of lock.
     ///
     /// # Errors
     /// If the tuner refuses.
@@ -70,7 +70,7 @@ pub trait Input {
         Ok(())
     }
 
-    /// Form of the datagrams, where packets come in datagrams.
+    /// Statistics of the datagrams, for datagram inputs.
     fn unwrap(&self) -> Option<&Unwrap> {
         None
     }

@@ -1,13 +1,13 @@
-//! Entry points for the targets of `tests/fuzz`: readers of responses of SAT>IP servers.
+//! Entry points for fuzz targets (`tests/fuzz`): parsers of responses of SAT>IP servers.
 
 use super::Signal;
 use super::rtsp::{RtspError, answer};
 use super::satip::{MAX_TIMEOUT_S, Setup, signal_of};
 
-/// Reads a server's answers to SETUP, one behind the other, until one cannot be read. Gives the number of those that could.
+/// Parses a server's consecutive answers to SETUP, until one is invalid. Returns the number of valid ones.
 ///
 /// # Panics
-/// If what is read of an answer is beyond its bounds.
+/// If a parsed value exceeds its bounds.
 pub fn answers(mut bytes: &[u8]) -> usize {
     let mut count = 0;
     while !bytes.is_empty() {

@@ -1,15 +1,15 @@
-//! As much of RTSP (RFC 2326) as a SAT>IP client needs: requests one after the other.
+//! The subset of RTSP (RFC 2326) that a SAT>IP client needs: sequential requests.
 //!
-//! A session outlives its connection (section 1.3), and servers end connections that are idle, or every one after its
-//! answer: a request whose connection turns out to be gone is sent again over another one, with the same session.
+//! A session outlives its connection (section 1.3), and servers close idle connections, or each one after its answer: a
+//! request that finds its connection closed is resent over a new one, in the same session.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-/// A server answers within this.
+/// Time limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The same when the session ends anyway: a server that is gone must not delay a stop.
+/// Time limit at the end of a session: an unreachable server must not delay a stop.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 carousel::limits! {
     /// Fields of one response.
@@ -46,7 +46,7 @@ carousel::limits! {
 #[derive(Debug)]
 pub(super) struct Rtsp {
     server: String,
-    /// `None` once the server has ended it, or said that it will.
+    /// `None` after the server has closed it, or announced that it will.
     connection: Option<BufReader<TcpStream>>,
     local: SocketAddr,
     peer: SocketAddr,
@@ -67,12 +67,12 @@ impl Response {
     }
 }
 
-/// Why a request came to nothing.
+/// Error of a request.
 #[derive(Debug)]
 pub(super) enum RtspError {
-    /// The server answers with another status than 200: it, and what the server says of it.
+    /// The server answered with another status than 200; with its explanation.
     Refused { status: u16, why: String },
-    /// The connection was ended before an answer began.
+    /// The connection was closed before an answer began.
     Ended(String),
     /// No connection, or no answer.
     Failed(String),
@@ -114,7 +114,7 @@ impl Rtsp {
         Ok(Self { server: server.to_owned(), connection, local, peer, sequence: 0, session: None })
     }
 
-    /// Own address as the server sees it.
+    /// Own address towards the server.
     pub(super) const fn local_ip(&self) -> IpAddr {
         self.local.ip()
     }
@@ -134,7 +134,7 @@ impl Rtsp {
         self.ask_within(TIMEOUT, method, url, fields)
     }
 
-    /// The last request of a session.
+    /// Sends the last request of a session.
     pub(super) fn ask_last(&mut self, method: &str, url: &str) -> Result<Response, RtspError> {
         if let Some(connection) = &self.connection {
             let _ = connection.get_ref().set_read_timeout(Some(LAST_TIMEOUT));
@@ -180,7 +180,7 @@ impl Rtsp {
             false => RtspError::Failed(format!("{method}: {err}")),
         };
         connection.get_mut().write_all(request.as_bytes()).map_err(failed)?;
-        // Nothing of an answer, and the end: the connection was over before.
+        // Closed without an answer: the connection had ended before.
         if connection.fill_buf().map_err(failed)?.is_empty() {
             return Err(RtspError::Ended(format!("{method}: the server ends the connection")));
         }
@@ -199,7 +199,7 @@ impl Rtsp {
     }
 }
 
-/// Whether what a server says may be sent back to it: a control character would end a line of the request.
+/// Whether a server's text may be sent back to it: a control character could end a line of the request.
 pub(super) fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|it| it.is_ascii_graphic())
 }
@@ -224,7 +224,7 @@ fn line(connection: &mut impl BufRead) -> Result<String, RtspError> {
     Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
 }
 
-/// Skips what servers send before a response: blocks of RTP that were not requested, empty lines.
+/// Skips data before a response: unrequested RTP blocks, empty lines.
 fn pass_over(connection: &mut impl BufRead) -> Result<(), RtspError> {
     for _ in 0..MAX_INTERLEAVED {
         match connection.fill_buf().map_err(|err| no_answer(&err))?.first() {
@@ -269,7 +269,7 @@ pub(super) fn answer(connection: &mut impl BufRead, method: &str) -> Result<Resp
     match words.next().and_then(|it| it.parse().ok()) {
         Some(200) if is_rtsp => Ok(response),
         code => {
-            // SAT>IP 1.2.2 clause 3.5.14 has fields that say which part of the request is meant.
+            // SAT>IP 1.2.2 clause 3.5.14 defines fields that name the rejected part of the request.
             let said = ["Check-Syntax", "Out-of-Range", "No-More"]
                 .iter()
                 .filter_map(|name| response.field(name).map(|value| format!("{name}: {value}")));

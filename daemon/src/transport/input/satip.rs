@@ -1,8 +1,8 @@
-//! A SAT>IP server (SAT>IP specification 1.2.2): tuned by RTSP, packets by RTP, signal by RTCP.
+//! Client of a SAT>IP server (SAT>IP specification 1.2.2): tuning by RTSP, packets by RTP, signal by RTCP.
 //!
-//! Requests have every parameter that clause 3.5.10 has for the system: servers exist that refuse a DVB-S2 request
-//! without `ro`, `mtype`, `plts` and `fec`, though their demodulators find these out. What the configuration leaves out is
-//! assumed ([`ASSUMED`]), and assumed otherwise at the next attempt while there is a refusal or no lock.
+//! Requests have every parameter that clause 3.5.10 defines for the system: some servers refuse a DVB-S2 request without
+//! `ro`, `mtype`, `plts` and `fec`, although their demodulators detect these. Parameters missing in the configuration are
+//! assumed ([`ASSUMED`]); after a refusal or without lock, the next attempt uses the next assumption.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -18,22 +18,22 @@ use crate::transport::options::{Carrier, Modulation, Polarization, System};
 
 /// A session ends after 60 s without a request, unless the server says otherwise (RFC 2326 section 12.37).
 const DEFAULT_TIMEOUT_S: u64 = 60;
-/// Longest timeout of a session that is taken from a server (RFC 2326 section 12.37).
+/// Longest session timeout accepted from a server (RFC 2326 section 12.37).
 pub(super) const MAX_TIMEOUT_S: u64 = 3600;
-/// PIDs that are asked for before any table has come.
+/// PIDs requested before the first table has been received.
 const FIRST_PIDS: &str = "0,16,17,20";
-/// PIDs in a request: servers have 16 to 64 filters. With more, all are asked for.
+/// Maximum PIDs in a request: servers have 16 to 64 filters. With more, all are requested.
 const MAX_PIDS: usize = 60;
-/// Pairs of ports that are tried.
+/// Attempts to find a free pair of ports.
 const PORT_TRIES: usize = 50;
-/// Asked of the kernel.
+/// Requested receive buffer.
 const BUFFER_BYTES: usize = 4 << 20;
 /// The largest datagram.
 const DATAGRAM_BYTES: usize = 65_536;
-/// Datagrams read before others have their turn.
+/// Datagrams in one read.
 const TURN: usize = 256;
-/// Requests that keep a session alive, the first one that the server knows: OPTIONS is that of clause 3.5.9, any request
-/// with the session will do.
+/// Requests to keep a session alive, in order of preference; the first that the server supports is used. OPTIONS is that
+/// of clause 3.5.9; any request with the session suffices.
 const KEEP_ALIVE: [&str; 3] = ["OPTIONS", "GET_PARAMETER", "PLAY"];
 
 /// Assumptions about a DVB-S2 carrier that is not fully configured.
@@ -45,7 +45,7 @@ struct Assumed {
     code_rate: &'static str,
 }
 
-/// In the order in which they are tried: what most carriers for sets have, others that are common.
+/// In order of the attempts: the most common parameters of television carriers first.
 const ASSUMED: [Assumed; 4] = [
     Assumed { modulation: "8psk", roll_off: "0.35", pilots: "on", code_rate: "34" },
     Assumed { modulation: "8psk", roll_off: "0.20", pilots: "off", code_rate: "23" },
@@ -61,7 +61,7 @@ pub(super) struct SatIp {
     stream_url: String,
     packets: UdpSocket,
     reports: UdpSocket,
-    /// Addresses that packets may come from: the server's address, and the one that it says it sends from.
+    /// Accepted source addresses of packets: the server's, and the one that it announces.
     sources: [std::net::IpAddr; 2],
     unwrap: Unwrap,
     buffer: Vec<u8>,
@@ -139,8 +139,8 @@ impl SatIp {
             let method = KEEP_ALIVE[self.keep_alive_by];
             match self.rtsp.ask(method, &self.stream_url, &[]) {
                 Ok(_) => return Ok(()),
-                // Requests that the server does not know, or not for a session. No other request helps if the session is
-                // gone (454).
+                // The server does not support the request, or not for a session. If the session is gone (454), no other
+                // request helps.
                 Err(RtspError::Refused { status: 400 | 404 | 405 | 455 | 500 | 501 | 551, .. })
                     if self.keep_alive_by + 1 < KEEP_ALIVE.len() =>
                 {
@@ -211,13 +211,13 @@ impl Input for SatIp {
 
 impl Drop for SatIp {
     fn drop(&mut self) {
-        // Tuners are few: the server should not wait for the session to time out.
+        // Tuners are scarce: free it without waiting for the session timeout.
         let url = self.stream_url.clone();
         let _ = self.rtsp.ask_last("TEARDOWN", &url);
     }
 }
 
-/// Content of the answer to SETUP.
+/// Content of a response to SETUP.
 #[derive(Debug)]
 pub(super) struct Setup {
     pub(super) stream: String,
@@ -230,7 +230,7 @@ impl Setup {
     pub(super) fn of(answer: &Response) -> Self {
         let stream = answer.field("com.ses.streamID").and_then(|it| it.split(';').next()).map(str::trim);
         Self {
-            // It goes into the URLs of further requests: digits, in clause 3.5.2.
+            // Part of the URLs of further requests; digits according to clause 3.5.2.
             stream: stream.filter(|it| is_word(it)).unwrap_or("1").to_owned(),
             timeout_s: answer.field("Session").and_then(timeout_of).unwrap_or(DEFAULT_TIMEOUT_S),
             source: answer.field("Transport").and_then(source_of),
@@ -245,7 +245,7 @@ fn is_nothing(err: &std::io::Error) -> bool {
     )
 }
 
-/// Two sockets with an even port and the one behind it.
+/// Two sockets: an even port and the next one.
 fn port_pair(own: std::net::IpAddr) -> Result<(UdpSocket, UdpSocket), String> {
     let failed = |err: std::io::Error| format!("no port for RTP: {err}");
     for _ in 0..PORT_TRIES {
@@ -306,7 +306,7 @@ fn query(carrier: &Carrier, attempt: usize) -> String {
     query.push_str(&format!("&sr={}", carrier.symbol_rate_ksps));
     match code_rate {
         Some(code_rate) => query.push_str(&format!("&fec={code_rate}")),
-        // Demodulators of DVB-S find the code rate by themselves; it is sent after a refusal only.
+        // DVB-S demodulators detect the code rate; it is sent only after a refusal.
         None if is_s2 || attempt > 0 => query.push_str(&format!("&fec={}", assumed.code_rate)),
         None => {}
     }
@@ -316,7 +316,7 @@ fn query(carrier: &Carrier, attempt: usize) -> String {
     query
 }
 
-/// Seconds of `1234;timeout=30`; `None` if the server gives none, or none that can be.
+/// Seconds of `1234;timeout=30`; `None` if the server gives none, or an invalid one.
 fn timeout_of(session: &str) -> Option<u64> {
     let parameters = session.split(';').filter_map(|part| part.split_once('='));
     let mut timeout = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
@@ -324,7 +324,7 @@ fn timeout_of(session: &str) -> Option<u64> {
     (seconds > 0).then_some(seconds.min(MAX_TIMEOUT_S))
 }
 
-/// The address that a server says it sends from: `RTP/AVP;unicast;source=192.0.2.1;client_port=…`.
+/// The source address announced by a server: `RTP/AVP;unicast;source=192.0.2.1;client_port=…`.
 fn source_of(transport: &str) -> Option<std::net::IpAddr> {
     let source = transport.split(';').find_map(|part| part.trim().strip_prefix("source="))?;
     source.trim().trim_matches('"').parse().ok()

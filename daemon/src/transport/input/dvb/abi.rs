@@ -1,5 +1,5 @@
 //! Definitions of the kernel's headers `linux/dvb/frontend.h` and `linux/dvb/dmx.h`. A test compares every size, offset and
-//! number with those headers where they and a C compiler are there.
+//! number with those headers, where they and a C compiler are available.
 
 use std::ffi::{c_int, c_uint, c_ulong, c_void};
 use std::marker::PhantomData;
@@ -178,7 +178,7 @@ impl<T> Clone for Request<T> {
 
 impl<T> Copy for Request<T> {}
 
-/// Arguments that point nowhere: the kernel writes to nothing but them.
+/// Arguments without pointers: the kernel writes only to the argument itself.
 pub(super) trait Plain: Copy {}
 
 impl Plain for DiseqcMasterCmd {}

@@ -1,5 +1,5 @@
-//! The ioctls. Each passes an integer, or a pointer to a structure of [`super::abi`] that lives across the call, to a
-//! descriptor that this module has opened.
+//! Ioctls of the DVB device. Each passes an integer, or a pointer to a structure of [`super::abi`] that lives across the
+//! call, to a descriptor that this module has opened.
 #![allow(unsafe_code)] // ioctl and poll; number and structure of a request belong together by its type
 
 use std::ffi::{c_int, c_uint, c_ulong};
@@ -15,7 +15,7 @@ use super::super::Signal;
 use super::Device;
 use super::abi::{self, property};
 
-/// Asked of the demux: 180 ms of 90 Mbit/s.
+/// Requested buffer of the demux: 180 ms at 90 Mbit/s.
 const BUFFER_BYTES: c_ulong = 2 << 20;
 
 /// Frontend and demux of an adapter.
@@ -124,7 +124,7 @@ impl KernelDevice {
         unsafe { self.with_pointers(self.frontend.as_raw_fd(), request, &mut all, what) }
     }
 
-    /// A statistic in its scale, where the driver has it.
+    /// A statistic with its scale, if the driver has it.
     fn statistic(&self, cmd: u32) -> Option<(u8, f64)> {
         let mut one = [empty_property(cmd)];
         self.properties(abi::FE_GET_PROPERTY, &mut one, "FE_GET_PROPERTY").ok()?;
@@ -233,7 +233,7 @@ impl Device for KernelDevice {
         }
         match self.demux.read(buffer) {
             Ok(length) => Ok(length),
-            // The buffer ran over: what is lost shows as gaps.
+            // A buffer overflow: the loss shows as gaps.
             Err(err) if err.raw_os_error() == Some(libc::EOVERFLOW) => Ok(0),
             Err(err) if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
             Err(err) => Err(format!("{}: reading: {err}", self.name)),

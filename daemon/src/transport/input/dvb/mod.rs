@@ -1,6 +1,6 @@
 //! A Linux DVB adapter: LNB and switch, frontend, demux (Linux DVB API version 5).
 //!
-//! [`tune`] says what a carrier means to a device; [`Device`] is the narrow side of the kernel's, so that the order of
+//! [`tune`] translates a carrier to commands; [`Device`] is the minimal interface to the kernel, so that the order of
 //! commands is tested without an adapter. [`kernel`] is the only place with ioctls.
 
 mod abi;
@@ -17,12 +17,12 @@ use crate::transport::options::{CODE_RATES, Carrier, Modulation, Polarization, S
 use abi::property;
 use kernel::KernelDevice;
 
-/// Between commands to a switch: the bus needs 15 ms of silence (DiSEqC bus specification).
+/// Pause between commands to a switch: the bus needs 15 ms of silence (DiSEqC bus specification).
 const DISEQC_PAUSE: Duration = Duration::from_millis(20);
 /// Packets read at once.
 const READ_PACKETS: usize = 1024;
 
-/// Commands of a tuner, as the kernel's ioctls have them.
+/// Commands of a tuner, one for each ioctl.
 pub(super) trait Device {
     /// FE_SET_VOLTAGE: 18 V rather than 13 V.
     fn set_voltage(&mut self, is_18_v: bool) -> Result<(), String>;
@@ -91,7 +91,7 @@ pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), Str
         (property::INVERSION, property::INVERSION_AUTO),
     ];
     if is_s2 {
-        // Demodulators find the modulation by the PL header; older drivers require QPSK or 8PSK.
+        // Demodulators detect the modulation from the PL header; older drivers require QPSK or 8PSK.
         properties.push((property::MODULATION, modulation));
         properties.push((property::ROLLOFF, roll_off));
         properties.push((property::PILOT, pilots));
