@@ -1,7 +1,8 @@
-//! Manifests that the box holds: how soon live ones change, which names they list, and what follows a segment.
+//! Facts of the manifests in the cache: update intervals of live ones, the names that they list, and the segments that
+//! follow another.
 //!
-//! Names are remembered as patterns, with every run of digits in the last part of the path taken as one: a live window
-//! moves on, its names stay alike. Segments themselves are read from the manifest when they are asked for.
+//! Names are remembered as patterns, with a placeholder for every run of digits in the last path segment: a live window
+//! moves, the pattern of its names stays. Segments are read from the manifest itself when needed.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -51,8 +52,8 @@ carousel::limits! {
     }
 }
 
-/// The session and version in which a manifest was sent: within one session versions (TOIs) rise; those of two cannot be
-/// compared.
+/// Session and version in which a manifest was sent: versions (TOIs) rise within one session; those of two sessions
+/// cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sent {
     session: SessionKey,
@@ -63,21 +64,21 @@ struct Sent {
 struct Known {
     facts: Manifest,
     patterns: HashSet<u64>,
-    /// Patterns of partial segments that are objects of their own; these are among the others too.
+    /// Patterns of partial segments that are objects of their own; also contained in `patterns`.
     parts: HashSet<u64>,
-    /// The carousel has brought it, not an origin.
+    /// It came from the carousel, not from an origin.
     is_carried: bool,
-    /// Session and version, if a session has brought it since the start.
+    /// Session and version, if it was received since the start.
     sent: Option<Sent>,
     received_at: WallTime,
-    /// [`Manifest::start_ms`] of the last version that has it: the one with which a packager ends has none.
+    /// [`Manifest::start_ms`] of the last version that has one: a packager's final version has none.
     start_ms: Option<i64>,
-    /// Arrival of a version that went further than the one before.
+    /// Arrival of the last version that advanced.
     advanced_at: Instant,
 }
 
-/// For so many target durations after a live manifest has last advanced, versions that do not go as far are refused. What
-/// comes after that is the best there is: the service has restarted with lower numbers, or its newer source has ended.
+/// Target durations after the last advance of a live manifest during which older versions are refused. After that they
+/// are accepted: the service has restarted with lower numbers, or its newer source has ended.
 const LATE_TARGETS: u64 = 3;
 
 carousel::reasons! {
@@ -90,35 +91,37 @@ carousel::reasons! {
     }
 }
 
-/// Manifests that are read for what follows a segment.
+/// Maximum manifests read to find the segments after another.
 const LISTINGS_READ: usize = 2;
-/// Numbers behind that of a segment that are looked for: a link that was cut for half a minute has lost so many segments of a second.
+/// Sequence numbers searched after a missing segment: covers a link outage of 30 s with one-second segments.
 const NUMBERS_AFTER: u64 = 32;
 
-/// Segments at the end of each list that are looked for: older ones have come, or do not come any more.
+/// Segments at the end of each list that are checked: older ones have arrived, or will not.
 const EDGE: usize = 8;
 
-/// A live service is taken to be on the air for so many target durations after an object of it has come.
+/// Target durations after its last object for which a live service counts as on the air.
 const ALIVE_TARGETS: u64 = 3;
 
-/// Time after which objects that are sent in turns have all begun.
+/// Time by which objects sent interleaved have all begun.
 const IN_TURNS: Duration = Duration::from_millis(250);
 
-/// TOIs of one session are so far apart at most: those of 16 bits begin again at 1, and then a low one is later than a high one.
+/// Maximum difference of two current TOIs of one session: those of 16 bits wrap around to 1, so that a low one may be later than
+/// a high one.
 const MOST_APART: u64 = 1 << 15;
 
-/// Objects that have to come in the order of their TOIs before the order of a session counts.
+/// Objects that must arrive in the order of their TOIs before a session counts as ordered.
 const IN_ORDER: u8 = 4;
 
-/// Objects of one session whose names are of one pattern, as far as the session has sent them.
+/// Transmission progress of one session for the objects of one name pattern.
 #[derive(Debug, Clone, Copy)]
 struct SentUpTo {
     /// The first TOI of this run.
     first: u64,
-    /// The highest TOI that came, and when. Lower ones that come soon after it are of the window that a sender starts with, newest first.
+    /// The highest received TOI, and its time. Lower ones soon after it belong to the initial window of a sender, which is sent
+    /// newest first.
     last: u64,
     at: Instant,
-    /// Objects that came in order, up to [`IN_ORDER`]. One with a lower TOI that comes a target duration later begins a new run: the sender
+    /// Objects received in order, up to [`IN_ORDER`]. A lower TOI more than a target duration later begins a new run: the sender
     /// has restarted, repeats objects, or sends them in another order.
     in_order: u8,
     target_ms: u64,
@@ -139,7 +142,7 @@ impl SentUpTo {
         }
     }
 
-    /// Time until it is known that the object with this TOI was lost, if nothing of it has come.
+    /// Time until the object with this TOI counts as lost, if nothing of it has been received.
     fn time_to_loss(&self, toi: u128, now: Instant) -> Option<Duration> {
         let is_between = u128::from(self.first) < toi && toi < u128::from(self.last);
         let since = now.since(self.at);
@@ -154,13 +157,13 @@ pub struct Manifests {
     known: Mutex<LruCache<ObjectKey, Arc<Known>>>,
     /// Time at which the carousel last brought a live object of this pattern.
     arrivals: Mutex<LruCache<u64, Instant>>,
-    /// By the hash of a pattern and a session.
+    /// Keyed by the hash of a pattern and a session.
     sent: Mutex<LruCache<u64, SentUpTo>>,
     refused: Counts<LateManifest>,
-    /// Gets the objects of the carousel.
+    /// Receives notice of the carousel's objects.
     services: Arc<Services>,
     live: LiveServices,
-    /// A live manifest or an object of a live service has come.
+    /// Signals the arrival of a live manifest or an object of a live service.
     advanced: Event,
     hasher: RandomState,
 }
@@ -181,8 +184,8 @@ impl Default for Manifests {
 }
 
 impl Manifests {
-    /// Reads an object that is new in the cache, if it is a manifest, and marks it if it belongs to a live service. Reads the whole object: not for threads that must not
-    /// wait for the disk.
+    /// Reads an object that is new in the cache, if it is a manifest, and marks it if it belongs to a live service. Reads the
+    /// complete object: not for threads that must not wait for the disk.
     pub fn learn(&self, object: &Arc<StoredObject>) {
         self.learn_sent(object, None);
     }
@@ -207,7 +210,7 @@ impl Manifests {
         }
     }
 
-    /// Time since which the groups of each service are joined, by its name.
+    /// Lookup, by service name, of the time since which its groups are joined.
     pub(crate) fn joined_at(&self) -> impl Fn(&str) -> Option<Instant> + use<> {
         let services = self.services.all();
         move |name| match services.iter().find(|it| it.id == name) {
@@ -222,29 +225,29 @@ impl Manifests {
         self.live.reports(clock::now(), clock::date(), self.joined_at())
     }
 
-    /// The carousel has brought a live object.
+    /// Records a live object from the carousel.
     fn arrived(&self, key: &ObjectKey, now: Instant) {
         let pattern = self.pattern(key.as_str());
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).put(pattern, now);
     }
 
-    /// `session` has brought the live object `toi` whole.
+    /// Records that `session` has delivered the live object `toi` completely.
     fn note_sent(&self, key: &ObjectKey, session: SessionKey, toi: u64, target_ms: u64, now: Instant) {
         let pattern = self.hasher.hash_one((pattern_of(key.as_str()), session));
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         sent.get_or_insert_mut(pattern, || SentUpTo::new(toi, now, target_ms)).push(toi, now, target_ms);
     }
 
-    /// Time until it is known that `object`, of which nothing has come, was lost: live is sent once, in the order of TOIs, and an earlier and
-    /// a later one of its session and its kind of name are here. Zero: it is lost; `None`: it may still come.
+    /// Time until `object`, of which nothing has been received, counts as lost: live objects are sent once, in the order of TOIs,
+    /// and an earlier and a later one of its session and name pattern have arrived. Zero: it is lost; `None`: it may still come.
     pub fn time_to_loss(&self, key: &ObjectKey, object: &ObjectRef, now: Instant) -> Option<Duration> {
         let pattern = self.hasher.hash_one((pattern_of(key.as_str()), object.session));
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         sent.peek(&pattern)?.time_to_loss(object.toi.0, now)
     }
 
-    /// Target duration, in milliseconds, of the live service whose names are like this one, if the carousel has brought one
-    /// lately: what it does not have yet may come.
+    /// Target duration, in milliseconds, of the live service with this name pattern, if the carousel has brought an object
+    /// of it recently, so that further ones may come.
     pub fn on_air_target_ms(&self, key: &ObjectKey, now: Instant) -> Option<u64> {
         let target_ms = self.live_target_ms(key)?;
         let pattern = self.pattern(key.as_str());
@@ -253,8 +256,8 @@ impl Manifests {
         (silence <= Duration::from_millis(ALIVE_TARGETS * target_ms)).then_some(target_ms)
     }
 
-    /// Whether a live service is on the air to which a manifest belongs: itself, or one below its folder, as media playlists are. `None`:
-    /// it belongs to none that is known.
+    /// Whether the live service of a manifest is on the air: judged by the manifest itself, and by those below its folder, as
+    /// media playlists are. `None`: it belongs to no known live service.
     pub fn is_on_air(&self, key: &ObjectKey, now: Instant) -> Option<bool> {
         let path = key.as_str().split('?').next().unwrap_or_default();
         let folder = &path[..path.rfind('/').map_or(0, |at| at + 1)];
@@ -278,8 +281,8 @@ impl Manifests {
         (!of_service.is_empty()).then_some(any)
     }
 
-    /// Publishes an object that has come, learns what it is, and wakes requests that wait for its service. Returns the object
-    /// of its key: of a live manifest perhaps the one held.
+    /// Publishes a received object, learns its facts, and wakes requests that wait for its service. Returns the object held
+    /// under its key, which for a refused live manifest is the previous one.
     ///
     /// # Errors
     /// Those of [`Store::publish_if`].
@@ -292,7 +295,7 @@ impl Manifests {
         self.publish_sent(store, frozen, meta, None)
     }
 
-    /// As [`Manifests::publish`]; `session` is the one that has brought it.
+    /// As [`Manifests::publish`], for an object received in `session`.
     ///
     /// # Errors
     /// Those of [`Store::publish_if`].
@@ -325,15 +328,16 @@ impl Manifests {
         Ok(object)
     }
 
-    /// Removes the segments of a packager's earlier run, if the manifest of this key is of another one now: their names are used
-    /// again. A manifest comes behind its segments, so that what came after the last one of the earlier run, `before`, is of this run.
+    /// Removes the segments of a packager's earlier run if the manifest of this key now belongs to a new run, which reuses their
+    /// names. A manifest comes after its segments, so objects that arrived after the last manifest of the earlier run, `before`,
+    /// belong to the new run.
     fn end_run(&self, store: &Store, key: &ObjectKey, before: &Known) {
         let Some(known) = self.known().peek(key).cloned() else { return };
         let has_restarted = match known.facts.kind {
             ManifestKind::Dash => known.start_ms.zip(before.start_ms).is_some_and(|(now, then)| now != then),
             _ => match known.facts.compare_version(&before.facts) {
                 VersionOrder::MuchOlder => true,
-                // Another sender that is behind lists the same segments.
+                // Another sender that lags behind lists the same segments.
                 VersionOrder::Older => self.lists_changed(store, key, before),
                 VersionOrder::Newer | VersionOrder::Same | VersionOrder::Unknown => false,
             },
@@ -357,8 +361,8 @@ impl Manifests {
         tracing::info!(manifest = %key, objects, "the packager has restarted: segments of its earlier run are removed");
     }
 
-    /// Whether the manifest of this key lists a segment that has come with other bytes than under the same name before, behind the version
-    /// `before`.
+    /// Whether the manifest of this key lists a segment that arrived after the version `before` and replaced other bytes of the
+    /// same name.
     fn lists_changed(&self, store: &Store, key: &ObjectKey, before: &Known) -> bool {
         let Some(manifest) = store.peek(key.as_str()) else { return false };
         let bytes = manifest.bytes(0..manifest.meta().length);
@@ -375,8 +379,8 @@ impl Manifests {
         is_any
     }
 
-    /// Whether an object that has come may take the place of the one of its key: not if it is a version of a live manifest that
-    /// does not go as far, while that one still advances. Counts what it refuses.
+    /// Whether a received object may replace the one held under its key: not if it is an older version of a live manifest that
+    /// still advances. Counts refusals.
     fn may_replace(
         &self,
         meta: &ObjectMeta,
@@ -403,12 +407,13 @@ impl Manifests {
         !is_late
     }
 
-    /// Completes when a live manifest or an object of a live service comes next.
+    /// Completes at the next arrival of a live manifest or of an object of a live service.
     pub fn listen(&self) -> EventListener {
         self.advanced.listen()
     }
 
-    /// Notes for its service that an object has come. Of a manifest that was refused the object is the one held, which has come before.
+    /// Records the arrival of an object for its service. For a refused manifest, `object` is the one held, which has arrived
+    /// before.
     fn note(&self, store: &Store, object: &Arc<StoredObject>, is_carried: bool, now: Instant) {
         let meta = object.meta();
         let key = &meta.key;
@@ -434,8 +439,8 @@ impl Manifests {
         self.live.listed(now, &service, edge, missing.unwrap_or_default());
     }
 
-    /// The segments at the end of each list of a manifest that are not here, from the first one on that is, of those whose like the
-    /// carousel brings: a box that has just joined the service gets none of before.
+    /// Absent segments at the end of each list of a manifest, counted from the first present one, for lists of name patterns that
+    /// the carousel brings: a box that has just joined the service does not get earlier ones.
     fn missing(
         &self,
         bytes: &[u8],
@@ -452,7 +457,7 @@ impl Manifests {
         missing
     }
 
-    /// The service of a live object: its identifier, else the folder of the playlist that lists it.
+    /// The service of a live object: its identifier, otherwise the folder of the playlist that lists it.
     fn service_of(&self, key: &ObjectKey) -> Option<String> {
         if let Some(service) = self.services.of(key) {
             return Some(service.id.clone());
@@ -531,12 +536,12 @@ impl Manifests {
         Some(facts)
     }
 
-    /// The facts of the manifest of this key, as it was last held.
+    /// The facts of the last version held of the manifest of this key.
     pub fn facts(&self, key: &ObjectKey) -> Option<Manifest> {
         self.known().peek(key).map(|known| known.facts.clone())
     }
 
-    /// Target duration, in milliseconds, of a live manifest that lists names like this one, or has it itself.
+    /// Target duration, in milliseconds, of a live manifest that has this name or lists its pattern.
     pub fn live_target_ms(&self, key: &ObjectKey) -> Option<u64> {
         let pattern = self.pattern(key.as_str());
         let known = self.known();
@@ -546,8 +551,8 @@ impl Manifests {
         own.or_else(lists).map(|it| it.facts.target_ms)
     }
 
-    /// Whether a segment of a live service will not come any more: one after it is here, and live is sent once and in order. What is after
-    /// it stands in a manifest, or has the next number where the clock names segments.
+    /// Whether a segment of a live service will no longer come: a later one is here, and live objects are sent once and in order.
+    /// Later segments are those that follow it in a manifest, or in number where names have only a number.
     pub fn is_passed(&self, key: &ObjectKey, is_here: &dyn Fn(&str) -> bool, store: &Store) -> bool {
         let listing = self.listing(key);
         let manifests = listing.iter().take(LISTINGS_READ).filter_map(|it| store.get(it.as_str()));
@@ -557,7 +562,8 @@ impl Manifests {
         live.iter().any(is_listed) || live.iter().any(is_numbered)
     }
 
-    /// Whether a segment of a live service that is on the air has passed, and no playlist can say so: MPDs alone list names like it.
+    /// Whether a segment of a live service on the air has passed, and no playlist can mark it as a gap: only MPDs list its
+    /// pattern.
     pub fn is_lost_of_dash(
         &self,
         key: &ObjectKey,
@@ -576,13 +582,13 @@ impl Manifests {
         self.on_air_target_ms(key, now).is_some() && is_of_dash() && self.is_passed(key, is_here, store)
     }
 
-    /// Whether a live playlist lists names like this one as partial segments.
+    /// Whether a live playlist lists this name pattern as partial segments.
     pub fn is_part(&self, key: &ObjectKey) -> bool {
         let pattern = self.pattern(key.as_str());
         self.known().iter().any(|it| it.1.facts.is_live && it.1.parts.contains(&pattern))
     }
 
-    /// Manifests that list names like this one, the last learned first.
+    /// Manifests that list this name pattern, the last learned first.
     pub fn listing(&self, key: &ObjectKey) -> Vec<ObjectKey> {
         let pattern = self.pattern(key.as_str());
         let known = self.known();
@@ -600,9 +606,9 @@ impl Manifests {
 }
 
 impl Known {
-    /// Whether this one, and not a version with these facts, is what players should get; `sent`: its session and version there.
-    /// One source that falls far back has restarted; another that does is behind. So has a session that falls back in what it has sent
-    /// later.
+    /// Whether players should get this version and not one with these facts; `sent`: session and version of the latter. A jump
+    /// far back by the same source is a restart, by another source a lag. A later transmission of the same session is never
+    /// behind.
     fn is_ahead_of(&self, facts: &Manifest, is_carried: bool, sent: Option<Sent>, now: Instant) -> bool {
         let is_later = self
             .sent
@@ -618,7 +624,8 @@ impl Known {
     }
 }
 
-/// Whether something of the end of a live manifest is here, or it lists nothing: the clock names its segments.
+/// Whether a live manifest can be played: one of its last segments is here, or it lists none because their names follow
+/// from the time.
 pub fn is_playable(object: &Arc<StoredObject>, is_here: &dyn Fn(&str) -> bool) -> bool {
     let meta = object.meta();
     object.bytes(0..meta.length).is_none_or(|bytes| has_some(&bytes, &meta.key, is_here))
@@ -655,7 +662,7 @@ fn following(bytes: &[u8], manifest: &ObjectKey, key: &ObjectKey, count: usize) 
             if segment.list != list || segment.is_range {
                 return false;
             }
-            // A name twice in a row is one object.
+            // A name repeated in succession is one object.
             if let Ok(name) = ObjectKey::from_name(segment.url, None)
                 && name != *key
                 && out.last() != Some(&name)
@@ -674,7 +681,7 @@ fn following(bytes: &[u8], manifest: &ObjectKey, key: &ObjectKey, count: usize) 
     out
 }
 
-/// The text of a manifest, whatever its content coding; `None`: it is no manifest, or longer than [`MAX_MANIFEST_BYTES`].
+/// The decoded text of a manifest; `None`: it is not a manifest, or longer than [`MAX_MANIFEST_BYTES`].
 pub fn plain<'a>(bytes: &'a [u8], coding: Option<&str>) -> Option<Cow<'a, [u8]>> {
     let may_begin_so = |bytes: &[u8]| {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
@@ -683,7 +690,7 @@ pub fn plain<'a>(bytes: &'a [u8], coding: Option<&str>) -> Option<Cow<'a, [u8]>>
     coding::plain(bytes, coding, MAX_MANIFEST_BYTES, may_begin_so)
 }
 
-/// The content coding in which an origin has sent an object; what a carousel brings is stored without.
+/// The content coding of an object from an origin; objects from a carousel are stored decoded.
 fn coding_of(meta: &ObjectMeta) -> Option<&str> {
     let fields = &meta.response.as_ref()?.headers;
     fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding")).map(|it| it.1.as_str())
@@ -695,7 +702,7 @@ fn live_facts(facts: &Manifest) -> Option<LiveFacts> {
     facts.fresh_ms().map(|fresh_ms| LiveFacts { fresh_ms, target_ms: facts.target_ms, is_renewed })
 }
 
-/// Media and long objects are no manifests.
+/// False for media and long objects.
 fn may_be_manifest(meta: &ObjectMeta) -> bool {
     let is_media = meta.content_type.as_deref().is_some_and(|it| {
         ["video/", "audio/", "image/", "font/"]
@@ -710,7 +717,7 @@ fn url_of(key: &ObjectKey) -> String {
     format!("http://{key}")
 }
 
-/// A name with each run of digits in the last part of its path as `#`, without its query.
+/// A name without its query, with each run of digits in the last path segment replaced by `#`.
 fn pattern_of(name: &str) -> String {
     let path = name.split('?').next().unwrap_or(name);
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
@@ -730,15 +737,15 @@ fn pattern_of(name: &str) -> String {
     out
 }
 
-/// The names of the [`NUMBERS_AFTER`] segments after `key` where a manifest names its segments by number: `key` is like one of its names
-/// but for one number.
+/// The names of the [`NUMBERS_AFTER`] segments after `key` in a manifest that names its segments by number: `key` differs from
+/// one of its names in one number only.
 fn numbered_after(manifest: &Arc<StoredObject>, key: &ObjectKey) -> Vec<String> {
     let meta = manifest.meta();
     let Some(bytes) = manifest.bytes(0..meta.length) else { return Vec::new() };
     let Some(text) = plain(&bytes, coding_of(meta)) else { return Vec::new() };
     let (mut numbers, mut is_first) = (Vec::new(), false);
     manifest::names(&text, &url_of(&meta.key), &mut |segment| {
-        // What a timeline lists, its successors say.
+        // Segments of a timeline are found by [`successors`].
         if segment.timeline.is_none()
             && let Ok(name) = ObjectKey::from_name(segment.url, None)
         {
@@ -748,20 +755,20 @@ fn numbered_after(manifest: &Arc<StoredObject>, key: &ObjectKey) -> Vec<String> 
         }
         !is_first && numbers.len() < 2
     });
-    // The first of its rendition is like those of other renditions, too.
+    // The first segment of a rendition may also resemble those of other renditions.
     match numbers.as_slice() {
         [number] if !is_first => names_after(key.as_str(), number.clone()),
         _ => Vec::new(),
     }
 }
 
-/// The place where `name` has another number than `other`, if that is the only difference.
+/// The range of the number in which `name` differs from `other`, if that is the only difference.
 fn one_number_of(name: &str, other: &str) -> Option<Range<usize>> {
     let is_digit = |it: &u8| it.is_ascii_digit();
     let same = |(a, b): &(u8, u8)| a == b;
     let pairs = || name.bytes().zip(other.bytes());
     let alike = pairs().take_while(same).count();
-    // The number may have begun with digits that both have.
+    // The number may begin with digits common to both.
     let start = alike - name.as_bytes()[..alike].iter().rev().take_while(|it| is_digit(it)).count();
     let end = start + name.as_bytes()[start..].iter().take_while(|it| is_digit(it)).count();
     let other_end = start + other.as_bytes()[start..].iter().take_while(|it| is_digit(it)).count();
@@ -769,7 +776,7 @@ fn one_number_of(name: &str, other: &str) -> Option<Range<usize>> {
     (is_number && name[end..] == other[other_end..]).then_some(start..end)
 }
 
-/// The name with the next numbers in place of the one at `number`, as wide as it.
+/// The name with the following numbers in place of the one at `number`, with the same width.
 fn names_after(name: &str, number: Range<usize>) -> Vec<String> {
     let (width, value) = (number.len(), name[number.clone()].parse::<u64>());
     let next =
