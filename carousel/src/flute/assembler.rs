@@ -1,8 +1,8 @@
 //! Reassembly of FDT Instances from packets of TOI 0. Carousels repeat them endlessly; an instance that was received before
-//! costs little and is not reported again.
+//! is recognised cheaply and not reported again.
 //!
 //! Instance IDs jump, repeat and restart on real carousels (Eutelsat numbers them like the newest object's TOI), so an
-//! ID says only which packets belong together. An instance is new if its bytes are.
+//! ID only tells which packets belong together. An instance is new if its bytes are new.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,7 +14,7 @@ use crate::lct::ext::{Fdt, het};
 use crate::limits::{MAX_FDT_BYTES, MAX_FDT_INSTANCES_KEPT, MAX_FDT_INSTANCES_OPEN};
 use crate::time::Instant;
 
-/// One FDT Instance being put together.
+/// One FDT Instance under reassembly.
 #[derive(Debug)]
 struct Assembly {
     instance_id: u32,
@@ -25,16 +25,16 @@ struct Assembly {
     bytes: Vec<u8>,
 }
 
-/// Puts FDT Instances of one session together.
+/// Assembler of the FDT Instances of one session.
 #[derive(Debug, Default)]
 pub struct FdtAssembler {
-    /// Least recently fed first; at most [`MAX_FDT_INSTANCES_OPEN`].
+    /// Least recently used first; at most [`MAX_FDT_INSTANCES_OPEN`].
     open: VecDeque<Assembly>,
-    /// Instances already given out, oldest first; at most [`MAX_FDT_INSTANCES_KEPT`].
+    /// Instances already reported, oldest first; at most [`MAX_FDT_INSTANCES_KEPT`].
     seen: VecDeque<Seen>,
 }
 
-/// An instance that was given out.
+/// A reported instance.
 #[derive(Debug)]
 struct Seen {
     instance_id: u32,
@@ -43,7 +43,7 @@ struct Seen {
     at: Instant,
 }
 
-/// A whole instance that differs from the last of its ID.
+/// A complete instance that differs from the last one of its ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssembledFdt {
     /// FLUTE version of EXT_FDT.
@@ -57,10 +57,10 @@ pub struct AssembledFdt {
 }
 
 impl FdtAssembler {
-    /// Takes a packet of TOI 0. `Ok(Some(_))` when an instance is complete and new.
+    /// Processes a packet of TOI 0. `Ok(Some(_))` when an instance is complete and new.
     ///
     /// # Errors
-    /// [`DropReason`] if the packet brought nothing.
+    /// [`DropReason`] if the packet was not used.
     pub fn push(&mut self, now: Instant, packet: &Packet<'_>) -> Result<Option<AssembledFdt>, DropReason> {
         let fdt = packet.fdt.and_then(|body| Fdt::parse(body).ok()).ok_or(DropReason::FdtNoExtFdt)?;
         let fti = packet.fti.ok_or(DropReason::FdtNoExtFti)?;
@@ -115,27 +115,29 @@ impl FdtAssembler {
         self.seen.iter().find(|it| it.instance_id == instance_id).map(|it| it.at)
     }
 
-    /// The instance of this ID counts as new when it comes again.
+    /// Forgets the instance of this ID, so that it counts as new when it is repeated.
     pub fn forget(&mut self, instance_id: u32) {
         self.seen.retain(|it| it.instance_id != instance_id);
     }
 
-    /// Instances that have not come since `before` count as new when they come again: what they describe may have expired.
+    /// Forgets instances that were not received since `before`, so that they count as new when they are repeated: their
+    /// descriptions may have expired.
     pub fn expire(&mut self, before: Instant) {
         self.seen.retain(|it| it.at >= before);
     }
 
-    /// Memory of the instances that are put together, and of those remembered.
+    /// Memory of the instances under reassembly, and of the remembered ones.
     pub(in crate::flute) fn held_bytes(&self) -> usize {
         self.open.iter().map(|it| it.bytes.len()).sum::<usize>() + self.seen.len() * size_of::<Seen>()
     }
 
-    /// Whether nothing is kept that is worth keeping.
+    /// Whether dropping it would lose nothing.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
     }
 
-    /// Index of the assembly for these packets, which is the last one; the one fed longest ago makes room for a new one.
+    /// Index of the assembly for these packets, which is moved to the end; the least recently used one makes room for a
+    /// new one.
     fn find_or_open(&mut self, instance_id: u32, encoding: u8, oti: &Oti) -> Result<usize, DropReason> {
         let same = |open: &Assembly| {
             open.instance_id == instance_id && open.encoding == encoding && open.oti == *oti

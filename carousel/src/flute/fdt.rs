@@ -1,6 +1,6 @@
-//! FDT Instance: the XML that names a session's objects (RFC 6726 section 3.4.2; 3GPP TS 26.346; TS 103 769 Annex F).
+//! FDT Instance: the XML that describes a session's objects (RFC 6726 section 3.4.2; 3GPP TS 26.346; TS 103 769 Annex F).
 //!
-//! Values here, reading in `read.rs`, writing below. File values win over those of the instance.
+//! The model and its serialisation; the parser is in `read.rs`. Values of a file override those of the instance.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::query::IgnoredQuery;
 use crate::trust::{self, SignedBy};
 use crate::xml::escape;
 
-/// The namespace that FDT Instances are written in; receivers should not care, some do.
+/// Namespace of written FDT Instances; it should not matter to receivers, but does to some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FdtNamespace {
-    /// `urn:IETF:metadata:2005:FLUTE:FDT`: RFC 3926 practice, 3GPP, NIP gear.
+    /// `urn:IETF:metadata:2005:FLUTE:FDT`: RFC 3926 practice, 3GPP, NIP equipment.
     #[default]
     Ietf2005,
     /// `urn:ietf:params:xml:ns:fdt`: RFC 6726.
     Rfc6726,
-    /// `urn:3GPP:metadata:2022:FLUTE:FDT`: TS 103 769 Annex F by the letter.
+    /// `urn:3GPP:metadata:2022:FLUTE:FDT`: literally as in TS 103 769 Annex F.
     ThreeGpp2022,
 }
 
@@ -37,7 +37,7 @@ impl FdtNamespace {
         }
     }
 
-    /// Whether files of it have child elements where there is something to say in them.
+    /// Whether its files may have child elements.
     const fn has_elements(self) -> bool {
         !matches!(self, Self::Ietf2005)
     }
@@ -46,17 +46,17 @@ impl FdtNamespace {
 /// One FDT Instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FdtInstance {
-    /// NTP seconds after which the instance says nothing any more.
+    /// NTP seconds after which the instance is no longer valid.
     pub expires: u32,
-    /// No more files will be described in this session.
+    /// No further files will be described in this session.
     pub complete: bool,
     /// The files, each complete in itself: defaults of the instance are already applied.
     pub files: Vec<File>,
-    /// Attributes of the root that we do not know.
+    /// Unknown attributes of the root.
     pub unknown: Vec<(String, String)>,
 }
 
-/// One object as the FDT describes it.
+/// Description of one object by the FDT.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct File {
     /// Object name as sent: URI, relative reference, or `urn:`.
@@ -65,50 +65,50 @@ pub struct File {
     pub toi: Toi,
     /// Bytes before content encoding.
     pub content_length: Option<u64>,
-    /// Bytes on the air.
+    /// Bytes as transported.
     pub transfer_length: Option<u64>,
     /// MIME type.
     pub content_type: Option<String>,
     /// Content encoding.
     pub encoding: Encoding,
-    /// MD5; of the transported bytes by the letter, of the decoded ones in some senders.
+    /// MD5: of the transported bytes by the standard, of the decoded ones by some senders.
     pub content_md5: Option<[u8; 16]>,
     /// SHA-256 of the transported bytes (TS 103 769 Annex F).
     pub content_digest: Option<Digest>,
     /// SHA-256 of the decoded object.
     pub repr_digest: Option<Digest>,
-    /// Entity tag that a repair server would know (3GPP).
+    /// Entity tag at a repair server (3GPP).
     pub etag: Option<String>,
     /// Time for which the object may be cached (3GPP).
     pub cache_control: Option<CacheControl>,
-    /// Query parameters under whose values the object is the same.
+    /// Query parameters that do not distinguish the object.
     pub ignored_query: IgnoredQuery,
     /// FEC OTI.
     pub oti: OtiAttributes,
     /// Signer of the description, and through its SHA-256 of the object; `None`: not signed by a trusted key.
     pub signed_by: Option<Arc<SignedBy>>,
-    /// Attributes that we do not know, by local name.
+    /// Unknown attributes, by local name.
     pub unknown: Vec<(String, String)>,
 }
 
 /// `Content-Encoding`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Encoding {
-    /// As it is.
+    /// No encoding.
     #[default]
     Identity,
     /// RFC 1952.
     Gzip,
     /// RFC 1950.
     Zlib,
-    /// RFC 1951; in HTTP the same word means zlib, and both occur.
+    /// RFC 1951; in HTTP the same name means zlib, and both occur.
     Deflate,
-    /// Something that we cannot decode.
+    /// An unsupported encoding.
     Other(String),
 }
 
 impl Encoding {
-    /// Reads the attribute's value.
+    /// Parses the attribute's value.
     pub fn from_attribute(text: &str) -> Self {
         match text.trim().to_ascii_lowercase().as_str() {
             "" | "identity" | "null" => Self::Identity,
@@ -142,7 +142,7 @@ pub enum CacheControl {
     Expires(u32),
 }
 
-/// FEC-OTI-* attributes; what is absent comes from EXT_FTI.
+/// FEC-OTI-* attributes; absent ones come from EXT_FTI.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OtiAttributes {
     /// FEC-OTI-FEC-Encoding-ID.
@@ -189,13 +189,13 @@ impl OtiAttributes {
 }
 
 impl File {
-    /// Bytes on the air: `Transfer-Length`, or `Content-Length` where nothing is encoded.
+    /// Bytes as transported: `Transfer-Length`, or `Content-Length` without content encoding.
     pub fn on_air_length(&self) -> Option<u64> {
         self.transfer_length.or_else(|| self.content_length.filter(|_| self.encoding == Encoding::Identity))
     }
 
-    /// SHA-256 of the object as players get it, where the FDT gives one. A digest of the transported bytes is one of the
-    /// object where nothing is encoded.
+    /// SHA-256 of the decoded object, if the FDT gives one. Without content encoding, a digest of the transported bytes
+    /// is one of the object.
     pub fn object_digest(&self) -> Option<Digest> {
         match self.encoding {
             Encoding::Identity => self.content_digest.or(self.repr_digest),
@@ -203,7 +203,7 @@ impl File {
         }
     }
 
-    /// Bytes of the object as players get it, where the FDT gives them.
+    /// Length of the decoded object, if the FDT gives it.
     pub fn object_length(&self) -> Option<u64> {
         match self.encoding {
             Encoding::Identity => self.content_length.or(self.transfer_length),
@@ -211,13 +211,13 @@ impl File {
         }
     }
 
-    /// Version of the object for caches: its TOI, since another version has another TOI. 0 if the TOI exceeds 64 bits: no
+    /// Version of the object for caches: its TOI, which differs between versions. 0 if the TOI exceeds 64 bits: no
     /// version is derived.
     pub fn version(&self) -> u64 {
         u64::try_from(self.toi.0).unwrap_or(0)
     }
 
-    /// The OTI that the FDT gives for this object, or `None` if it leaves out what is needed to place symbols.
+    /// The OTI of this object, or `None` if a parameter that is needed to place symbols is missing.
     pub fn oti(&self) -> Option<Oti> {
         let transfer_length = self.on_air_length()?;
         let attributes = &self.oti;
@@ -246,8 +246,8 @@ impl File {
         })
     }
 
-    /// Whether `other`, a later description of the same TOI, is of the same bytes: RFC 6726 allows it to complement
-    /// what is known, not to contradict it.
+    /// Whether `other`, a later description of the same TOI, describes the same bytes: RFC 6726 allows it to complement
+    /// the earlier one, not to contradict it.
     pub fn is_same_object(&self, other: &Self) -> bool {
         fn agree<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
             a.zip(b).is_none_or(|(a, b)| a == b)
@@ -260,7 +260,7 @@ impl File {
             && agree(self.content_digest.as_ref(), other.content_digest.as_ref())
     }
 
-    /// Bytes that the entry costs in memory, roughly.
+    /// Approximate memory of the entry's texts.
     pub(crate) fn text_bytes(&self) -> usize {
         let unknown: usize = self.unknown.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.content_location.len()
@@ -273,14 +273,13 @@ impl File {
 const DVB_EXTENDED_FDT: &str = "urn:dvb:metadata:ExtendedFileDeliveryTable:2022";
 /// Namespace of the `Cache-Control` element (TS 26.346 clause 7.2.10.2).
 const MBMS_2007: &str = "urn:3GPP:metadata:2007:MBMS:FLUTE:FDT";
-/// Namespace of our attributes of a `File`. `No-Vary-Search`: see [`crate::query`]. `Expires`: what the element says, without
-/// a closing tag. Dissectors that read every
-/// packet's text by itself (tshark) take a closing tag without its opening for a malformed packet, and with an element in
-/// each file nearly every packet would have one.
+/// Namespace of our attributes of a `File`. `No-Vary-Search`: see [`crate::query`]. `Expires`: the value of that element,
+/// without a closing tag. Dissectors that parse each packet's text separately (tshark) take a closing tag without its opening
+/// for a malformed packet, and with an element in each file nearly every packet would have one.
 const SKYCACHE_FDT: &str = trust::NAMESPACE;
 
 impl FdtInstance {
-    /// `expires` of an instance that says nothing.
+    /// `expires` of an instance without the attribute.
     pub const NO_EXPIRES: u32 = u32::MAX;
 
     /// Writes the XML: OTI on every `File` and, from the first file, on the instance, since receivers differ in where
@@ -289,7 +288,7 @@ impl FdtInstance {
         self.write_xml(namespace, false)
     }
 
-    /// As [`FdtInstance::to_xml`], with a place for a signature: see [`trust::Sealer::seal_xml`].
+    /// As [`FdtInstance::to_xml`], with a placeholder for a signature: see [`trust::Sealer::seal_xml`].
     pub fn to_signable_xml(&self, namespace: FdtNamespace) -> String {
         self.write_xml(namespace, true)
     }

@@ -1,4 +1,4 @@
-//! FLUTE (RFC 6726, and RFC 3926, which is what DVB-NIP, DVB-MABR and 3GPP senders emit).
+//! FLUTE (RFC 6726, and RFC 3926, which DVB-NIP, DVB-MABR and 3GPP senders use).
 //!
 //! ```text
 //! datagram ─ alc::Packet ─┬ TOI 0 ─ FdtAssembler ─ inflate ─ FdtInstance ─ FdtTable (union of unexpired instances)
@@ -6,9 +6,9 @@
 //!                         └ TOI ≥ 1 ─ Receiver: place symbol ─ SymbolMap ─ Event::Complete
 //! ```
 //!
-//! [`Receiver`] is one session's state machine, [`Sessions`] keeps one for each (source, group, port, TSI).
-//! [`Sender`] writes packets of one session; when to send which is the headend's plan.
-//! Storage is lent through [`Storage`]; digests are verified by who owns the bytes, with [`fn@verify`].
+//! [`Receiver`] is the state machine of one session, [`Sessions`] keeps one for each (source, group, port, TSI).
+//! [`Sender`] writes packets of one session; their order and timing are the headend's. Storage is lent through
+//! [`Storage`]; the owner of the bytes verifies digests with [`fn@verify`].
 
 mod assembler;
 mod fdt;

@@ -1,7 +1,7 @@
-//! Reading FDT Instances: one pass over the bytes, no tree, names matched without their prefix.
+//! Parser of FDT Instances: one pass over the bytes, without a tree; names are matched without their prefix.
 //!
-//! A `File` that cannot be used (no name, no TOI, TOI 0, malformed numbers) is left out and counted, so that one bad entry
-//! does not hide the others.
+//! An unusable `File` (no name, no TOI, TOI 0, malformed numbers) is skipped and counted, so that one bad entry does not
+//! hide the others.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::query::IgnoredQuery;
 use crate::xml::XmlError;
 
 impl FdtInstance {
-    /// Reads an FDT Instance in any of its namespaces. Also gives the number of `File` elements that were unusable.
+    /// Parses an FDT Instance in any of its namespaces. Also returns the number of unusable `File` elements.
     ///
     /// # Errors
     /// `Malformed` for bad XML, `Missing` if the root is not `FDT-Instance`, `TooLarge` above
@@ -53,7 +53,7 @@ impl FdtInstance {
                     parser.end(end.local_name().as_ref());
                 }
                 Event::Text(text) => parser.text(&text.xml10_content()),
-                // A document type that declares nothing is only a name; entities are never expanded.
+                // A document type without declarations is only a name; entities are never expanded.
                 Event::DocType(declaration) if !declaration.contains('[') => {}
                 Event::DocType(_) => {
                     return Err(malformed("document type declarations are refused".to_owned()));
@@ -78,7 +78,7 @@ impl FdtInstance {
     }
 }
 
-/// UTF-16 behind its byte order mark, which every reader of XML understands (XML 1.0 section 4.3.3).
+/// Decodes UTF-16 after its byte order mark, which XML parsers must support (XML 1.0 section 4.3.3).
 fn of_utf16(bytes: &[u8]) -> Option<String> {
     let unit: fn([u8; 2]) -> u16 = match bytes.get(..2)? {
         [0xff, 0xfe] => u16::from_le_bytes,
@@ -90,7 +90,7 @@ fn of_utf16(bytes: &[u8]) -> Option<String> {
     text.ok().filter(|_| odd.is_empty())
 }
 
-/// Whether an XML declaration says ISO 8859-1, whose bytes are the first code points.
+/// Whether the XML declaration names ISO 8859-1, whose bytes are the first code points.
 fn is_latin1(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(100)];
     let declaration = head.split(|&byte| byte == b'>').next().unwrap_or_default();
@@ -121,7 +121,7 @@ impl Parser {
                 let mut expires = None;
                 for_each_attribute(start, |name, value| match name {
                     "Expires" => expires = value.trim().parse::<u64>().ok(),
-                    // Ours; it is read before the document is: see `trust`.
+                    // Our extension; evaluated before the document is parsed: see `trust`.
                     "Signature" => {}
                     "Complete" => instance.complete = matches!(value.trim(), "true" | "1"),
                     _ if self.defaults.set(name, value).is_none() => {
@@ -129,8 +129,8 @@ impl Parser {
                     }
                     _ => {}
                 })?;
-                // Some senders write more than 32 bits; all of NTP's eras look alike in the low ones. Others leave it out,
-                // against RFC 6726 section 3.4.2: the receiver then counts from the time of reception.
+                // Some senders write more than 32 bits, of which the low ones are the same in all NTP eras. Others omit
+                // it, against RFC 6726 section 3.4.2: the receiver then counts from the time of reception.
                 instance.expires = expires.map_or(FdtInstance::NO_EXPIRES, |it| it as u32);
                 self.instance = Some(instance);
             }
@@ -195,7 +195,7 @@ fn number<T: std::str::FromStr>(value: &str) -> Option<T> {
 }
 
 impl File {
-    /// Sets the attribute of that local name. `None` if we do not know it, `Some(false)` if its value makes the whole
+    /// Sets the attribute of that local name. `None` if it is unknown, `Some(false)` if its value makes the complete
     /// entry unusable.
     fn set(&mut self, name: &str, value: &str) -> Option<bool> {
         Some(match name {
@@ -223,7 +223,7 @@ impl File {
                 self.encoding = Encoding::from_attribute(value);
                 true
             }
-            // A digest that cannot be read must not pass for one that was checked; the object is still usable.
+            // An unreadable digest must not count as checked; the object is still usable.
             "Content-MD5" => {
                 self.content_md5 = md5_from_text(value);
                 true
@@ -236,12 +236,12 @@ impl File {
                 self.repr_digest = Digest::from_field(value);
                 true
             }
-            // Ours, for `Cache-Control/Expires`; see `FdtInstance::to_xml`.
+            // Our extension, for `Cache-Control/Expires`; see `FdtInstance::to_xml`.
             "Expires" => {
                 self.cache_control = number(value).map(CacheControl::Expires);
                 true
             }
-            // Ours; see `query`.
+            // Our extension; see `query`.
             "No-Vary-Search" => {
                 self.ignored_query = IgnoredQuery::from_field(value);
                 true

@@ -1,8 +1,8 @@
-//! Packets of one FLUTE session. The order of the packets is up to the caller.
+//! Writer of the packets of one FLUTE session. The caller decides their order.
 //!
-//! The FDT is kept as *pages*: each page lists some files and is sent as one FDT Instance. Adding or withdrawing an
-//! object changes one page, so a carousel of 100,000 objects repeats its FDT without ever sending it as one piece.
-//! Every changed page, and every page whose `Expires` comes near, gets a new instance ID.
+//! The FDT is divided into *pages*: each page describes some files and is sent as one FDT Instance. Adding or withdrawing
+//! an object changes one page, so a carousel of 100,000 objects repeats its FDT without ever sending it in one piece.
+//! Every changed page, and every page close to its `Expires`, gets a new instance ID.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::query::IgnoredQuery;
 use crate::time::WallTime;
 use crate::trust::{Edition, Kind, Sealer, Stream};
 
-/// Form of a session on the wire. Every receiver known to us reads the default.
+/// Wire format of a session. All known receivers support the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SenderProfile {
     /// Widths of TSI and TOI.
@@ -31,19 +31,19 @@ pub struct SenderProfile {
     pub flute_version: u8,
     /// E in bytes; 1400 leaves room for IP, UDP, LCT, EXT_FTI and a tunnel in 1500.
     pub symbol_length: u16,
-    /// Most symbols in a source block. 65,535: one block for objects up to 90 MB (GPAC ignores SBN).
+    /// Maximum symbols in a source block. 65,535: one block for objects up to 90 MB (GPAC ignores the SBN).
     pub max_source_block_length: u32,
-    /// EXT_FTI on every packet, so that receivers can start before the FDT; else only on TOI 0.
+    /// EXT_FTI on every packet, so that receivers can start before the FDT; otherwise only on TOI 0.
     pub fti_everywhere: bool,
     /// Namespace of the FDT.
     pub namespace: FdtNamespace,
-    /// A page of the FDT is closed when its files have this many bytes of XML. Small enough, an FDT Instance fits one
-    /// packet and no loss can take a part of it; large enough, one instance describes the whole session, which some
-    /// receivers need. Once a session has [`SMALL_PAGES`] pages, further ones take [`LARGE_PAGE_BYTES`] at least.
+    /// Bytes of XML at which a page of the FDT is full. If small enough, an FDT Instance fits one packet and cannot be
+    /// lost in part; if large enough, one instance describes the complete session, which some receivers need. Once a
+    /// session has [`SMALL_PAGES`] pages, further ones take [`LARGE_PAGE_BYTES`] at least.
     pub fdt_page_bytes: usize,
-    /// `Expires` lies this far ahead; a page is renewed at half of it.
+    /// Time to `Expires`; a page is renewed after half of it.
     pub fdt_lifetime_s: u32,
-    /// Whether FDT Instances go gzipped with EXT_CENC.
+    /// Whether FDT Instances are compressed with gzip (EXT_CENC).
     pub fdt_gzip: bool,
     /// NACI on the packets of TOI 0 (DVB-NIP announcement channel).
     pub naci: Option<Naci>,
@@ -77,22 +77,22 @@ pub struct SendFile {
     pub encoding: Encoding,
     /// Bytes of the object.
     pub content_length: u64,
-    /// Bytes on the air.
+    /// Bytes as transported.
     pub transfer_length: u64,
     /// SHA-256 of the transported bytes.
     pub content_digest: Digest,
-    /// SHA-256 of the object, where it is encoded.
+    /// SHA-256 of the decoded object, if it is encoded.
     pub repr_digest: Option<Digest>,
-    /// MD5 of the transported bytes, for receivers that know nothing better.
+    /// MD5 of the transported bytes, for older receivers.
     pub content_md5: Option<[u8; 16]>,
-    /// Seconds after its last description in which caches may take it for fresh (TS 26.346 `Cache-Control/Expires`).
+    /// Seconds after its last description for which caches may treat it as fresh (TS 26.346 `Cache-Control/Expires`).
     pub expiry_s: Option<u32>,
-    /// Query parameters under whose values the object is the same.
+    /// Query parameters that do not distinguish the object.
     pub ignored_query: IgnoredQuery,
 }
 
 impl SendFile {
-    /// An object that is transported as it is: its name and its bytes, and nothing else said of it.
+    /// An object without content encoding, with only a name and bytes.
     pub fn of(content_location: impl Into<String>, bytes: &[u8]) -> Self {
         Self {
             content_location: content_location.into(),
@@ -109,9 +109,9 @@ impl SendFile {
     }
 }
 
-/// The symbol length for an FDT Instance of `length` bytes, at most `longest`: one that ends the last symbol but one
-/// inside the closing tag. Dissectors that read every packet's text by itself (tshark) take a closing tag without its
-/// opening for a malformed packet, and a last `>` alone too; this way none sees one, at the cost of a packet of a few bytes.
+/// The symbol length for an FDT Instance of `length` bytes, at most `longest`: chosen so that the last symbol but one ends
+/// inside the closing tag. Dissectors that parse each packet's text separately (tshark) report a closing tag without its
+/// opening, or a single `>`, as a malformed packet; this avoids both, at the cost of a packet of a few bytes.
 fn fdt_symbol_length(length: usize, longest: u16) -> u16 {
     const CLOSING_TAG: usize = "</FDT-Instance>".len();
     if length <= usize::from(longest) {
@@ -128,7 +128,7 @@ pub enum SenderError {
     Oti(WireError),
     /// All TOIs of the profile's width are in use.
     NoToi,
-    /// The name and types alone exceed what an FDT Instance may hold.
+    /// The name and types alone exceed the size limit of an FDT Instance.
     TooMuchText,
 }
 
@@ -149,14 +149,14 @@ struct Outgoing {
     file: File,
     oti: Oti,
     partition: Partition,
-    /// LCT header with extensions, flags clear.
+    /// LCT header with extensions, without flags.
     header: Vec<u8>,
     page: usize,
     expiry_s: Option<u32>,
 }
 
 impl Outgoing {
-    /// The description that goes into an instance made at `now`.
+    /// The description for an instance made at `now`.
     fn file_at(&self, now: WallTime) -> File {
         let expires = |seconds: u32| now.plus_ms(i64::from(seconds) * 1000).ntp_seconds();
         let cache_control = self.expiry_s.map(|seconds| CacheControl::Expires(expires(seconds)));
@@ -164,7 +164,7 @@ impl Outgoing {
     }
 }
 
-/// One page of the FDT, and the instance that it goes out as.
+/// One page of the FDT, and its current instance.
 #[derive(Debug, Default)]
 struct Page {
     files: Vec<Toi>,
@@ -183,7 +183,7 @@ struct Instance {
     version: u64,
 }
 
-/// Writes the packets of one session.
+/// Writer of the packets of one session.
 #[derive(Debug)]
 pub struct Sender {
     tsi: Tsi,
@@ -193,15 +193,15 @@ pub struct Sender {
     objects: BTreeMap<Toi, Outgoing>,
     pages: Vec<Page>,
     complete: bool,
-    /// Signer of its FDT, and the stream that it signs for.
+    /// Signer of its FDT, and the signed stream.
     signing: Option<(Sealer, Stream)>,
 }
 
-/// Bytes of XML around the files of an FDT Instance: declaration, root with namespaces and OTI.
+/// Bytes of XML in an FDT Instance besides its files: declaration, root with namespaces and OTI.
 pub const FDT_ROOT_BYTES: usize = 400;
-/// Pages of one packet that a session may have; receivers remember some 2,000 instances.
+/// Maximum pages of one packet in a session; receivers remember some 2,000 instances.
 pub const SMALL_PAGES: usize = 512;
-/// Bytes of XML in the pages after these: about 100 files.
+/// Bytes of XML in further pages: about 100 files.
 pub const LARGE_PAGE_BYTES: usize = 48 << 10;
 
 /// Byte 1 of the LCT header: A and B flags.
@@ -210,7 +210,7 @@ const CLOSE_OBJECT: u8 = 1;
 
 impl Sender {
     /// A session without objects. `first_toi` (≥ 1) and `first_instance_id` should differ from one start of the
-    /// sender to the next, so that receivers never take new objects for old ones.
+    /// sender to the next, so that receivers do not confuse new objects with old ones.
     pub fn new(tsi: Tsi, profile: SenderProfile, first_toi: u32, first_instance_id: u32) -> Self {
         Self {
             tsi,
@@ -224,8 +224,8 @@ impl Sender {
         }
     }
 
-    /// Signs the FDT from its next instance on, for `service`, as the stream `name`, which must be the same after a restart and
-    /// no other session's.
+    /// Signs the FDT from its next instance on, for `service`, as the stream `name`, which must be stable across restarts and
+    /// unique to this session.
     pub fn sign_with(&mut self, sealer: Sealer, service: String, name: String) {
         let stream = Stream { service, name, tsi: self.tsi.0 };
         if self.signing.is_none() {
@@ -243,9 +243,9 @@ impl Sender {
         (self.next_toi, self.next_instance_id)
     }
 
-    /// Continues where another sender of the same session has ended, before anything was sent: `first` are a TOI and an FDT
-    /// Instance ID above all that it has used, `known` gives the TOI that it had for an object. All others get new ones, and
-    /// every page of the FDT a new instance. Returns the new TOIs by the old ones.
+    /// Takes over from another sender of the same session, before anything is sent: `first` are a TOI and an FDT Instance ID
+    /// above all that it has used, `known` returns its TOI for an object. Other objects get new TOIs, and every page of the
+    /// FDT a new instance. Returns a map from old to new TOIs.
     ///
     /// # Errors
     /// [`SenderError`] if there are more objects than TOIs; the session is without objects then.
@@ -259,7 +259,7 @@ impl Sender {
         let mut renamed = BTreeMap::new();
         let mut unknown = Vec::new();
         for (old, object) in before {
-            // One name of two objects: the second is another object.
+            // Two objects with one name: the second gets a new TOI.
             match known(old).filter(|new| *new != Toi::FDT && !self.objects.contains_key(new)) {
                 Some(new) => self.rename(old, new, object, &mut renamed)?,
                 None => unknown.push((old, object)),
@@ -304,10 +304,10 @@ impl Sender {
         self.tsi
     }
 
-    /// Adds an object; its packets may be written after the FDT that names it has gone out.
+    /// Adds an object; its packets may be written after the FDT that describes it was sent.
     ///
     /// # Errors
-    /// [`SenderError`]; the session is then as it was.
+    /// [`SenderError`]; the session is then unchanged.
     pub fn add(&mut self, file: SendFile) -> Result<Toi, SenderError> {
         self.add_protected(file, &Protection::NONE)
     }
@@ -333,7 +333,7 @@ impl Sender {
             content_digest: Some(file.content_digest),
             repr_digest: file.repr_digest,
             oti: OtiAttributes::of(&oti),
-            // The date comes with each instance; its place is counted now.
+            // A placeholder of full length: the date is set with each instance.
             cache_control: file.expiry_s.map(|_| CacheControl::Expires(u32::MAX)),
             ignored_query: file.ignored_query,
             ..File::default()
@@ -351,13 +351,13 @@ impl Sender {
         Ok(toi)
     }
 
-    /// The OTI that an object of `transfer_length` bytes gets with a FEC scheme.
+    /// The OTI of an object of `transfer_length` bytes with a FEC scheme.
     pub fn oti_of(&self, transfer_length: u64, protection: &Protection) -> Oti {
         let profile = &self.profile;
         protection.oti(transfer_length, profile.symbol_length, profile.max_source_block_length)
     }
 
-    /// Takes an object out of the FDT. Returns whether it was there.
+    /// Removes an object from the FDT. Returns whether it was present.
     pub fn withdraw(&mut self, toi: Toi) -> bool {
         let Some(object) = self.objects.remove(&toi) else { return false };
         let page = &mut self.pages[object.page];
@@ -367,7 +367,7 @@ impl Sender {
         true
     }
 
-    /// From now on the FDT says that nothing else will be described (`Complete="true"`).
+    /// Marks the FDT as final (`Complete="true"`): no further objects will be described.
     pub fn set_complete(&mut self) {
         self.complete = true;
         for page in &mut self.pages {
@@ -391,15 +391,15 @@ impl Sender {
         BlockCode::new(&object.oti, object.partition.block_symbols(sbn)).ok()
     }
 
-    /// The objects and how the FDT describes them, by TOI.
+    /// The descriptions of the objects, by TOI.
     pub fn files(&self) -> impl Iterator<Item = &File> {
         self.objects.values().map(|object| &object.file)
     }
 
-    /// Brings the FDT up to date at `now`. Returns the pages that changed: send them before anything else.
+    /// Updates the FDT at `now`. Returns the changed pages, which must be sent first.
     ///
     /// # Errors
-    /// A profile whose FDT does not fit its own limits.
+    /// If the FDT does not fit the limits of the profile.
     pub fn refresh_fdt(&mut self, now: WallTime) -> Result<Vec<usize>, SenderError> {
         let mut changed = Vec::new();
         for index in 0..self.pages.len() {
@@ -506,7 +506,7 @@ impl Sender {
         true
     }
 
-    /// Replaces `out` with a packet that only says that the session is ending (A flag). Send it several times.
+    /// Replaces `out` with a packet that only signals the end of the session (A flag). Send it several times.
     pub fn write_close(&self, out: &mut Vec<u8>) {
         out.clear();
         let widths = Widths { toi_words: 0, ..self.profile.widths };
@@ -558,7 +558,7 @@ impl Sender {
             .write(&mut extensions);
         if self.profile.fdt_gzip {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            // Writing to a Vec cannot fail; if it ever did, the plain bytes are as good.
+            // Writing to a Vec cannot fail; if it did, the plain bytes would be sent.
             if encoder.write_all(&bytes).is_ok()
                 && let Ok(zipped) = encoder.finish()
             {
@@ -583,7 +583,7 @@ impl Sender {
         Ok(Instance { bytes, partition, header, renew: now.plus_ms(lifetime_ms / 2), version })
     }
 
-    /// The XML of an instance, signed where that is asked for, and the version of its signature.
+    /// The XML of an instance, signed if enabled, and the version of its signature.
     fn instance_bytes(&self, index: usize, instance: &FdtInstance, now: WallTime) -> (Vec<u8>, u64) {
         let Some((sealer, stream)) = &self.signing else {
             return (instance.to_xml(self.profile.namespace).into_bytes(), 0);
@@ -607,7 +607,7 @@ impl Sender {
         let small = self.profile.fdt_page_bytes;
         let limit = if self.pages.len() < SMALL_PAGES { small } else { small.max(LARGE_PAGE_BYTES) };
         let fits = |page: &Page| page.files.is_empty() || page.xml_bytes + xml_bytes <= limit;
-        // The last page is the one that fills up; earlier ones have room only after objects were withdrawn.
+        // The last page is filled first; earlier ones have room only after objects were withdrawn.
         if self.pages.last().is_some_and(fits) {
             return self.pages.len() - 1;
         }

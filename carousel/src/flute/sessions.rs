@@ -16,7 +16,7 @@ use crate::time::Instant;
 pub struct SessionKey {
     /// The sender's address. Its port is left out: senders change it at every start.
     pub source: IpAddr,
-    /// Group (or unicast) address and port that the packets go to.
+    /// Group (or unicast) address and port of the packets.
     pub destination: SocketAddr,
     /// Transport Session Identifier.
     pub tsi: Tsi,
@@ -32,7 +32,7 @@ struct Shared {
     receivers: AtomicUsize,
 }
 
-/// Share of a budget that one receiver holds; given back when dropped.
+/// Memory that one receiver holds of a budget; released when dropped.
 #[derive(Debug)]
 struct Holding {
     budget: SessionBudget,
@@ -45,12 +45,12 @@ impl Holding {
         Self { budget, bytes: 0 }
     }
 
-    /// It holds so many bytes now. Whether it must make room: all hold too much, and it more than its part, so that a receiver
-    /// whose sessions are small loses none for those of another.
+    /// Records `bytes` as held. Returns true if the total exceeds the budget and this receiver holds more than its share, so
+    /// that a receiver with small sessions loses none for those of another.
     fn set(&mut self, bytes: usize) -> bool {
         let Shared { held_bytes, receivers } = &*self.budget.0;
         let before = std::mem::replace(&mut self.bytes, bytes);
-        // Wraps where it shrinks, and the sum is right.
+        // Wraps around on a decrease; the sum is still correct.
         let change = bytes.wrapping_sub(before);
         let all = held_bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change);
         all > MAX_SESSIONS_BYTES && bytes > MAX_SESSIONS_BYTES / receivers.load(Ordering::Relaxed).max(1)
@@ -65,8 +65,9 @@ impl Drop for Holding {
 }
 
 /// All sessions of one receiver thread or one recording, bounded in number by [`MAX_SESSIONS`] and in memory by
-/// [`MAX_SESSIONS_BYTES`]. The session that has brought least makes room for a new one; of several, the one that has been
-/// silent longest. A sender that opens thousands of sessions displaces only such sessions, never one that has brought objects.
+/// [`MAX_SESSIONS_BYTES`]. The session with the lowest [rank](Receiver::worth) makes room for a new one; of equal ones, the
+/// one silent longest. A sender that opens thousands of sessions displaces only such sessions, never one that has delivered
+/// objects.
 #[derive(Debug)]
 pub struct Sessions<B> {
     sessions: Vec<(SessionKey, Receiver<B>)>,
@@ -92,8 +93,8 @@ impl<B> Sessions<B> {
         self.holding = Holding::of(budget);
     }
 
-    /// The receiver of this session; made by `config` if it is new. Where there are too many, the one that makes room goes
-    /// to `displaced`.
+    /// The receiver of this session, created by `config` if it is new. At the limit, the displaced receiver is passed to
+    /// `displaced`.
     #[inline]
     pub fn get_or_open(
         &mut self,
@@ -129,9 +130,9 @@ impl<B> Sessions<B> {
         index
     }
 
-    /// Takes out the session that has brought least and holds something, if all of them together, with those of the receivers
-    /// that share a budget, hold more than [`MAX_SESSIONS_BYTES`]. `joined_bytes` is what a session holds outside of its receiver:
-    /// segments that are joined from its chunks. Call it until it gives none.
+    /// Removes the lowest-ranked session that holds memory, if all sessions, with those of the receivers that share the budget,
+    /// hold more than [`MAX_SESSIONS_BYTES`]. `joined_bytes` is the memory of a session outside its receiver: segments joined
+    /// from its chunks. Call it until it returns `None`.
     pub fn over_budget(
         &mut self,
         joined_bytes: impl Fn(&SessionKey) -> usize,
@@ -145,7 +146,7 @@ impl<B> Sessions<B> {
         self.remove_least(|key, it| held_bytes(key, it) > least)
     }
 
-    /// The session that has brought least, among those that `may_go`.
+    /// Removes the lowest-ranked session among those that `may_go`.
     fn remove_least(
         &mut self,
         may_go: impl Fn(&SessionKey, &Receiver<B>) -> bool,
@@ -167,27 +168,27 @@ impl<B> Sessions<B> {
         Some((key, receiver))
     }
 
-    /// The receiver of this session, if it has been heard.
+    /// The receiver of this session, if it exists.
     pub fn get_mut(&mut self, key: &SessionKey) -> Option<&mut Receiver<B>> {
         self.index.get(key).map(|&index| &mut self.sessions[index].1)
     }
 
-    /// As [`Self::get_mut`], to look at.
+    /// As [`Self::get_mut`], for reading.
     pub fn get(&self, key: &SessionKey) -> Option<&Receiver<B>> {
         self.index.get(key).map(|&index| &self.sessions[index].1)
     }
 
-    /// All sessions in the order in which they were first heard.
+    /// All sessions in the order of their first packets.
     pub fn iter(&self) -> impl Iterator<Item = (&SessionKey, &Receiver<B>)> {
         self.sessions.iter().map(|(key, receiver)| (key, receiver))
     }
 
-    /// All sessions, to drive timeouts and poll events.
+    /// All sessions, for timeouts and events.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&SessionKey, &mut Receiver<B>)> {
         self.sessions.iter_mut().map(|(key, receiver)| (&*key, receiver))
     }
 
-    /// Takes out the sessions for which `keep` is false.
+    /// Removes and returns the sessions for which `keep` is false.
     pub fn extract(
         &mut self,
         mut keep: impl FnMut(&SessionKey, &Receiver<B>) -> bool,
@@ -203,8 +204,8 @@ impl<B> Sessions<B> {
         gone
     }
 
-    /// Takes out the sessions that have been silent too long: [`SPENT_SESSION_SILENCE`] where they hold nothing,
-    /// [`MAX_SESSION_SILENCE`] in any case.
+    /// Removes and returns silent sessions: after [`SPENT_SESSION_SILENCE`] if they hold nothing, otherwise after
+    /// [`MAX_SESSION_SILENCE`].
     pub fn expire(&mut self, now: Instant) -> Vec<(SessionKey, Receiver<B>)> {
         self.extract(|_, receiver| {
             let most = if receiver.is_spent() { SPENT_SESSION_SILENCE } else { MAX_SESSION_SILENCE };
@@ -212,12 +213,12 @@ impl<B> Sessions<B> {
         })
     }
 
-    /// Sessions heard now.
+    /// Number of sessions.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether none was heard.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }

@@ -15,32 +15,32 @@ struct Entry {
     file: Arc<File>,
     /// The latest expiry of the instances that described it, NTP seconds.
     expires: u32,
-    /// Number of the instance that described it last; the lowest goes first when the table is full.
+    /// Sequence number of the last instance that described it; the lowest is removed first when the table is full.
     described: u64,
-    /// The FDT Instance ID of that instance, and when it came.
+    /// The FDT Instance ID of that instance, and the time of its reception.
     instance_id: u32,
     described_at: Instant,
 }
 
-/// All objects that a session has announced and not let expire.
+/// All announced objects of a session that have not expired.
 ///
-/// Bounded by [`MAX_FILES_PER_SESSION`] and [`MAX_FDT_TEXT_BYTES`]: senders such as GPAC let nothing ever expire, so
-/// when full the eighth that was described longest ago makes room.
+/// Bounded by [`MAX_FILES_PER_SESSION`] and [`MAX_FDT_TEXT_BYTES`]: some senders, such as GPAC, never let entries expire,
+/// so a full table drops the eighth that was described longest ago.
 #[derive(Debug, Default)]
 pub struct FdtTable {
     entries: HashMap<Toi, Entry>,
     text_bytes: usize,
     instances: u64,
     forgotten: u64,
-    /// No entry expires before; `None` if nothing is described.
+    /// Lower bound of all expiries; `None` if the table is empty.
     earliest_expiry: Option<u32>,
     next_undated_scan: Instant,
 }
 
-/// Memory of an entry beside its text: itself, and the description that it shares.
+/// Memory of an entry in addition to its text: itself, and the shared description.
 const ENTRY_BYTES: usize = 450;
 
-/// Interval at which entries are looked at while the date is not known.
+/// Interval at which entries are checked while the date is unknown.
 const UNDATED_SCAN: Duration = Duration::from_secs(60);
 
 /// Change of one TOI by an instance.
@@ -48,9 +48,9 @@ const UNDATED_SCAN: Duration = Duration::from_secs(60);
 pub(crate) enum Described {
     /// Not known before.
     New(Arc<File>),
-    /// The same object; the description may be fuller than before.
+    /// The same object; the description may have more detail.
     Again(Arc<File>),
-    /// The TOI was reused for other bytes: whatever was received for it is worthless.
+    /// The TOI was reused for other bytes: data received for it is invalid.
     Replaced {
         /// Earlier description.
         old: Arc<File>,
@@ -60,12 +60,12 @@ pub(crate) enum Described {
 }
 
 impl FdtTable {
-    /// Knowledge of `toi`.
+    /// The description of `toi`.
     pub fn get(&self, toi: Toi) -> Option<&Arc<File>> {
         self.entries.get(&toi).map(|entry| &entry.file)
     }
 
-    /// Files described now.
+    /// Number of described files.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -80,17 +80,18 @@ impl FdtTable {
         self.entries.values().map(|entry| &entry.file)
     }
 
-    /// About how much memory it takes.
+    /// Approximate memory of the table.
     pub(crate) fn held_bytes(&self) -> usize {
         self.text_bytes + self.entries.len() * ENTRY_BYTES
     }
 
-    /// Number of entries that were pushed out by the limits, ever.
+    /// Total number of entries removed because of the limits.
     pub const fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// Adds an instance to the union; `each` gets what it changed, file by file. Gives the files that had to make room.
+    /// Adds an instance to the union; `each` is called with the change of each file. Returns the files that were removed
+    /// to make room.
     pub(crate) fn add(
         &mut self,
         now: Instant,
@@ -143,8 +144,8 @@ impl FdtTable {
         removed
     }
 
-    /// Drops what has expired and gives it back. With a date that is what its instances say. Without one, entries age
-    /// from the last time that an instance with them came: `heard` gives that of an FDT Instance ID.
+    /// Removes and returns expired entries. With a date, by the `Expires` of their instances. Without one, entries age
+    /// from the last reception of an instance with them: `heard` returns that time for an FDT Instance ID.
     pub(crate) fn expire(
         &mut self,
         now: Instant,
@@ -199,7 +200,7 @@ impl FdtTable {
         let eighth = ages.len() / 8;
         let (_, &mut oldest_kept, _) = ages.select_nth_unstable(eighth);
         let before = self.entries.len();
-        // All of one instance may have the same age; then half of them is as good a choice as any.
+        // All entries of one instance may have the same age; then an arbitrary half is removed.
         let mut spare = before / 2;
         let freed = &mut self.text_bytes;
         self.entries.retain(|_, entry| {
@@ -215,12 +216,12 @@ impl FdtTable {
     }
 }
 
-/// The later of two NTP times that may lie on both sides of the wrap.
+/// The later of two NTP times, across a wrap-around.
 const fn later(a: u32, b: u32) -> u32 {
     if b.wrapping_sub(a) < 1 << 31 { b } else { a }
 }
 
-/// The earlier of two NTP times that may lie on both sides of the wrap.
+/// The earlier of two NTP times, across a wrap-around.
 const fn earlier(a: u32, b: u32) -> u32 {
     if later(a, b) == a { b } else { a }
 }

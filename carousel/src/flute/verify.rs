@@ -1,6 +1,6 @@
 //! Verification of received objects: digests, lengths and content encoding.
 //!
-//! Kept apart from the receiver, because hashing and inflating megabytes must not hold up a receive thread.
+//! Separate from the receiver, so that hashing and inflating megabytes do not delay receive threads.
 
 use std::io::Read;
 
@@ -33,36 +33,36 @@ impl std::error::Error for VerifyError {}
 /// A verified object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    /// The decoded bytes, or `None` if nothing was encoded and the transported bytes are the object.
+    /// The decoded bytes, or `None` without content encoding: the transported bytes are the object.
     pub decoded: Option<Vec<u8>>,
     /// SHA-256 of the object (decoded).
     pub digest: Digest,
-    /// Whether the FDT carried any digest that was checked; SHA-256 or MD5.
+    /// Whether a digest of the FDT was checked: SHA-256 or MD5.
     pub checked: bool,
 }
 
-/// Result of the verification of an object whose bytes were not kept.
+/// Result of a verification that does not keep the decoded bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Examined {
     /// SHA-256 of the object (decoded).
     pub digest: Digest,
     /// Its bytes.
     pub length: u64,
-    /// Whether the FDT carried any digest that was checked.
+    /// Whether a digest of the FDT was checked.
     pub checked: bool,
     /// Whether the transported bytes are encoded: [`decode_to`] gives the object.
     pub is_encoded: bool,
 }
 
-/// Checks `transported` against every digest and length in `file`, and undoes the content encoding.
+/// Verifies `transported` against every digest and length in `file`, and decodes the content encoding.
 ///
 /// # Errors
-/// [`VerifyError`]; nothing of such an object may be served.
+/// [`VerifyError`]; such an object must not be served.
 pub fn verify(file: &File, transported: &[u8]) -> Result<Content, VerifyError> {
     verify_up_to(file, transported, MAX_OBJECT_BYTES)
 }
 
-/// As [`verify`], for an object that may have `most` bytes.
+/// As [`verify`], for an object of at most `most` bytes.
 ///
 /// # Errors
 /// As for [`verify`].
@@ -73,7 +73,7 @@ pub fn verify_up_to(file: &File, transported: &[u8], most: u64) -> Result<Conten
     Ok(Content { decoded: is_encoded.then_some(decoded), digest, checked })
 }
 
-/// As [`verify`], without holding the object: it may be a thousand times as long as what was transported.
+/// As [`verify`], without holding the decoded object, which may be a thousand times as long as the transported bytes.
 ///
 /// # Errors
 /// As for [`verify`].
@@ -91,7 +91,8 @@ fn check(
     if file.content_digest.is_some_and(|digest| digest != transported_digest) {
         return Err(VerifyError::DigestMismatch);
     }
-    // rt-libflute hashes the decoded file, RFC 6726 means the transported bytes; a stronger digest makes MD5 idle.
+    // rt-libflute hashes the decoded file, RFC 6726 specifies the transported bytes; MD5 is ignored if there is a
+    // stronger digest.
     let md5_that_counts = file.content_md5.filter(|_| file.content_digest.is_none());
     let mut md5_of_object = md5_that_counts.filter(|it| md5(transported) != *it).map(|_| Md5::default());
     let mut hasher = Digest::hasher();
@@ -121,21 +122,21 @@ fn check(
     Ok(Examined { digest, length, checked, is_encoded: decoded.is_some() })
 }
 
-/// Decoded length as a sender gives it. In HTTP `Content-Length` is the length of the encoded bytes, and some senders write
-/// so; the checksums of gzip and zlib show whether the bytes are complete.
+/// Expected decoded length. In HTTP `Content-Length` is the length of the encoded bytes, which some senders write here; the
+/// checksums of gzip and zlib then show whether the bytes are complete.
 fn decoded_length(encoding: &Encoding, transported: &[u8], content_length: Option<u64>) -> Option<u64> {
     let has_checksum = matches!(encoding, Encoding::Gzip | Encoding::Zlib);
     content_length.filter(|&length| !has_checksum || length != transported.len() as u64)
 }
 
-/// Undoes a content encoding piece by piece; `each` gets the pieces and says whether it wants more. Gives the length;
-/// `None` for identity, of which `each` gets nothing.
+/// Decodes a content encoding in pieces; `each` is called with each piece and returns whether to continue. Returns the
+/// length; `None` for identity, for which `each` is not called.
 ///
 /// At most `content_length` bytes come out, and [`MAX_INFLATE_RATIO`] times the input where that is more than
 /// [`MAX_INFLATED_BYTES`].
 ///
 /// # Errors
-/// `BadEncoding`, also where `each` wants no more; `TooLarge`.
+/// `BadEncoding`, also if `each` has stopped; `TooLarge`.
 pub fn decode_to(
     encoding: &Encoding,
     bytes: &[u8],
@@ -158,7 +159,7 @@ fn decode_up_to(
         Encoding::Identity => return Ok(None),
         Encoding::Gzip => inflate(MultiGzDecoder::new(bytes), most, each),
         Encoding::Zlib => inflate(ZlibDecoder::new(bytes), most, each),
-        // HTTP means zlib by "deflate", RFC 6726 raw deflate; zlib's header and checksum distinguish them.
+        // "deflate" means zlib in HTTP and raw deflate in RFC 6726; zlib's header and checksum distinguish them.
         Encoding::Deflate => match inflate(ZlibDecoder::new(bytes), most, &mut |_| true) {
             Err(VerifyError::BadEncoding) => inflate(DeflateDecoder::new(bytes), most, each),
             Err(err) => Err(err),
@@ -186,7 +187,7 @@ pub fn decode(
     Ok(decoded.map(|_| out))
 }
 
-/// Undoes EXT_CENC of an FDT Instance (0 none, 1 zlib, 2 deflate, 3 gzip).
+/// Decodes an FDT Instance by EXT_CENC (0 none, 1 zlib, 2 deflate, 3 gzip).
 pub(super) fn inflate_fdt(algorithm: u8, bytes: Vec<u8>) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut keep = |piece: &[u8]| {
@@ -203,7 +204,7 @@ pub(super) fn inflate_fdt(algorithm: u8, bytes: Vec<u8>) -> Option<Vec<u8>> {
     inflated.ok().map(|_| out)
 }
 
-/// Bytes that are inflated at a time.
+/// Bytes inflated at a time.
 const PIECE_BYTES: usize = 16 << 10;
 
 fn inflate(

@@ -1,4 +1,4 @@
-//! Intake of FDT Instances: descriptions that are new, and objects of which a description is all that there is.
+//! Processing of FDT Instances: new descriptions, and empty objects, which have no packets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,26 +18,26 @@ use crate::lct::Toi;
 use crate::limits;
 use crate::time::{Instant, WallTime};
 
-/// Lifetime of an FDT Instance that is without `Expires`, or expired when it came; every repeat renews it.
+/// Lifetime of an FDT Instance without `Expires`, or already expired on arrival; every repeat renews it.
 const UNSAID_EXPIRY_MS: i64 = 3_600_000;
 
-/// Time for which the packets of an object may contradict a description by which it has no bytes. Some senders write zero for
-/// lengths that they do not know when they write the FDT Instance.
+/// Grace period in which packets may contradict a description with length 0. Some senders write 0 for lengths that they do
+/// not know yet.
 pub(super) const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// An object of which a description alone says that it has no bytes.
+/// An object with length 0 by its description only.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Empty {
     toi: Toi,
     since: Instant,
-    /// Packets of the session that were repeats, when it was described.
+    /// Number of repeated packets of the session when it was described.
     repeats: u64,
     /// FDT packets since then.
     fdt_packets: u32,
 }
 
 impl Empty {
-    /// Whether its packets would have come.
+    /// Whether its packets would have been received by now.
     fn is_certain(&self, now: Instant, repeats: u64) -> bool {
         let has_turned = self.fdt_packets >= 2 && repeats > self.repeats;
         has_turned || now.since(self.since) >= EMPTY_PATIENCE
@@ -55,7 +55,7 @@ limits! {
 }
 
 impl<B> Receiver<B> {
-    /// Takes one packet of TOI 0.
+    /// Processes a packet of TOI 0.
     pub(super) fn fdt_packet<S: Storage<Buf = B>>(
         &mut self,
         now: Instant,
@@ -74,7 +74,7 @@ impl<B> Receiver<B> {
             return Verdict::Dropped(DropReason::FdtEncoding);
         };
         let Ok(signed_by) = self.judge(now, wall, packet.lct.tsi, &xml) else {
-            // It may be accepted later: with another date, or key.
+            // It may be accepted later, with another date or key.
             self.assembler.forget(assembled.instance_id);
             return Verdict::Dropped(DropReason::FdtUntrusted);
         };
@@ -84,7 +84,7 @@ impl<B> Receiver<B> {
         self.mark_signed(&mut instance, signed_by.as_ref());
         if let Some(wall) = wall {
             let has_no_expiry = instance.expires == FdtInstance::NO_EXPIRES;
-            // It is sent now: what has expired is the date of its sender, or of this machine.
+            // It is being sent now, so the clock of its sender or of this machine is wrong.
             let has_expired = WallTime::from_ntp_seconds(instance.expires, wall) < wall;
             if has_no_expiry || has_expired {
                 instance.expires = wall.plus_ms(UNSAID_EXPIRY_MS).ntp_seconds();
@@ -92,7 +92,7 @@ impl<B> Receiver<B> {
             self.stats.expired_instances += u64::from(has_expired && !has_no_expiry);
         }
         self.stats.unusable_files += unusable as u64;
-        // A sender that describes objects again has not left, whatever flag it set before.
+        // A sender that describes objects has not ended the session, even if it has set the flag before.
         self.closed = false;
         let complete = instance.complete;
         let mut new_files = Vec::new();
@@ -126,7 +126,7 @@ impl<B> Receiver<B> {
         Verdict::Fdt
     }
 
-    /// Brings what is in flight and done into line with a description.
+    /// Applies a changed description to objects in flight and done.
     fn described<S: Storage<Buf = B>>(&mut self, now: Instant, change: Described, storage: &mut S) {
         let (file, replaced) = match change {
             Described::Replaced { new, .. } => (new, true),
@@ -197,7 +197,7 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// An object of no bytes needs no packet.
+    /// Handles an empty object, which needs no packet.
     fn empty_object<S: Storage<Buf = B>>(&mut self, now: Instant, file: &Arc<File>, storage: &mut S) {
         let Ok(partition) = Partition::new(&Oti::no_code(0, 1, 1)) else { return };
         let received = Arc::new(SymbolMap::new(&partition));

@@ -1,4 +1,4 @@
-//! TOIs whose packets are not needed any more, and for how long.
+//! Table of TOIs whose packets are no longer needed, with the duration.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -12,20 +12,20 @@ use crate::time::Instant;
 /// A TOI whose packets are not needed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Done {
-    /// Transfer length when it was done: a repeat that announces another is another object.
+    /// Transfer length of the object: packets with another length are of another object.
     pub(super) length: u64,
-    /// `None`: until the FDT says otherwise.
+    /// `None`: until the FDT changes.
     pub(super) until: Option<Instant>,
     pub(super) reason: DropReason,
-    /// Layout of its packets, to notice which of them are lost.
+    /// Layout of its packets, to detect losses.
     pub(super) coding: Option<Coding>,
-    /// Start of its last cycle on the carousel, and time of the last packet seen.
+    /// Start of its last cycle on the carousel, and time of its last packet.
     pub(super) turn_began: Instant,
     pub(super) last_seen: Instant,
 }
 
 impl Done {
-    /// From now on; its turn began with the object's first packet.
+    /// Creates an entry from now on; its cycle began with the object's first packet.
     pub(super) const fn new(
         length: u64,
         until: Option<Instant>,
@@ -36,8 +36,8 @@ impl Done {
         Self { length, until, reason, coding, turn_began: now, last_seen: now }
     }
 
-    /// A packet of a repeat. Returns the time from the last turn to this one if this is its first packet: there was
-    /// silence of `silence` or more before it.
+    /// Records a packet of a repeat. If it is the first of a cycle, after at least `silence`, returns the time since the
+    /// previous cycle.
     pub(super) fn seen(&mut self, now: Instant, silence: Duration) -> Option<Duration> {
         let before = std::mem::replace(&mut self.last_seen, now);
         if now.since(before) < silence {
@@ -47,14 +47,14 @@ impl Done {
     }
 }
 
-/// At most [`MAX_TOIS_DONE`] of them; the oldest makes room.
+/// At most [`MAX_TOIS_DONE`] entries; the oldest makes room.
 #[derive(Debug, Default)]
 pub(super) struct DoneTable {
     done: HashMap<Toi, Done>,
-    /// A TOI may be in here more than once after it was forgotten and done again; both count.
+    /// May contain a TOI more than once, if it was forgotten and done again; all count.
     order: VecDeque<Toi>,
-    /// The TOI of the last repeat and its EXT_FTI: the next packet is nearly always of the same, and most packets that a
-    /// box ever gets are repeats.
+    /// TOI and EXT_FTI of the last repeat: the next packet nearly always has the same, and most packets of a box are
+    /// repeats.
     last: Option<Repeat>,
 }
 
@@ -68,7 +68,7 @@ struct Repeat {
 }
 
 impl Repeat {
-    /// Whether its EXT_FTI is this one; without a call for the usual lengths.
+    /// Whether its EXT_FTI is equal; without a function call for the usual lengths.
     #[inline]
     fn has_fti(&self, fti: &[u8]) -> bool {
         if fti.len() != self.fti_bytes {
@@ -85,14 +85,14 @@ impl Repeat {
 }
 
 impl DoneTable {
-    /// Why a packet is dropped that has the TOI and EXT_FTI of the last one dropped, without looking it up.
+    /// Drop reason of a packet with the TOI and EXT_FTI of the last dropped one, without a lookup.
     #[inline]
     pub(super) fn like_last(&self, toi: Toi, fti: Option<&[u8]>) -> Option<(DropReason, Option<Coding>)> {
         let last = self.last.as_ref().filter(|last| last.toi == toi)?;
         last.has_fti(fti.unwrap_or(&[])).then_some((last.reason, last.coding))
     }
 
-    /// A packet was dropped, and those like it will be.
+    /// Records a dropped packet, for the following ones with the same TOI and EXT_FTI.
     pub(super) fn note(&mut self, toi: Toi, fti: Option<&[u8]>, reason: DropReason, coding: Option<Coding>) {
         let bytes = fti.unwrap_or(&[]);
         let mut last = Repeat { toi, fti: [0; 16], fti_bytes: bytes.len(), reason, coding };
@@ -103,7 +103,7 @@ impl DoneTable {
         }
     }
 
-    /// Entries; a TOI that was forgotten and done again counts twice.
+    /// Number of entries; a TOI that was forgotten and done again counts twice.
     pub(super) fn len(&self) -> usize {
         self.done.len().max(self.order.len())
     }
@@ -139,9 +139,9 @@ impl DoneTable {
         self.done.retain(|&toi, _| is_done(toi));
     }
 
-    /// Forgets TOIs that have not been seen since `before` and that `is_described` does not know. Tables shrink.
+    /// Forgets TOIs without a packet since `before` for which `is_described` is false. Tables shrink.
     pub(super) fn expire(&mut self, before: Instant, is_described: impl Fn(Toi) -> bool) {
-        // Packets like the last one are not looked up, so its time is not updated.
+        // Repeats of the last packet skip the lookup, so its time is not updated.
         let last = self.last.as_ref().map(|it| it.toi);
         self.done.retain(|&toi, done| done.last_seen >= before || last == Some(toi) || is_described(toi));
         let done = &self.done;

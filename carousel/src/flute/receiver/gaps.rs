@@ -1,11 +1,10 @@
-//! Loss on the link, by gaps in the sequence of encoding symbols.
+//! Measurement of losses on the link, by gaps in the sequence of encoding symbols.
 //!
-//! A sender goes through a source block in the order of its ESIs, whatever it sends of other blocks and objects between. So
-//! the gap is looked for in each (TOI, SBN) by itself. A symbol that is missing counts as lost when [`WINDOW`] later ones have
-//! passed it, when the sender begins with the block again, or when the object ends; until then it may only be late. That a block
-//! of fewer symbols begins again is seen by three packets in ascending order of symbols that came before. The result is a lower
-//! bound: where a block begins and ends is not known here, so that what is lost at its ends leaves no gap, and joining in the
-//! middle of an object makes none.
+//! A sender transmits a source block in the order of its ESIs, interleaved with other blocks and objects. So gaps are detected
+//! separately in each (TOI, SBN). A missing symbol counts as lost when [`WINDOW`] later ones have arrived, when the sender
+//! starts the block again, or when the object ends; until then it may only be late. A new pass of a block with fewer symbols is
+//! recognised by three packets in ascending order of symbols received before. The result is a lower bound: the ends of a block
+//! are not known here, so losses at its ends leave no gap; joining in the middle of an object does not count as loss.
 
 use std::collections::HashMap;
 
@@ -13,10 +12,10 @@ use crate::fec::{EncodingId, Oti, PayloadId};
 use crate::lct::Toi;
 use crate::limits;
 
-/// Symbols by which one may be late.
+/// Number of later symbols up to which a missing one may be late.
 const WINDOW: u32 = u64::BITS;
-/// Packets in ascending order, all of symbols that were heard before, that show another pass of a block which is shorter than [`WINDOW`]:
-/// fewer may be copies that the network has made.
+/// Packets in ascending order, all with symbols received before, that indicate a new pass of a block shorter than [`WINDOW`]:
+/// fewer may be copies made by the network.
 const NEW_PASS: u32 = 3;
 
 limits! {
@@ -29,7 +28,7 @@ limits! {
     }
 }
 
-/// Parameters that give the FEC Payload ID and the number of symbols of a packet.
+/// Parameters that determine the FEC Payload ID and the number of symbols of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Coding {
     id: EncodingId,
@@ -42,7 +41,7 @@ impl Coding {
         Self { id: oti.encoding_id, field_bits: oti.field_bits(), symbol_length: oti.symbol_length }
     }
 
-    /// Width of the ESI where SBN and ESI are one word of 32 bits.
+    /// Width of the ESI if SBN and ESI form one word of 32 bits.
     const fn esi_bits(self) -> Option<u32> {
         match self.id.0 {
             0 | 1 | 130 => Some(16),
@@ -54,27 +53,27 @@ impl Coding {
     }
 }
 
-/// One block as the sender goes through it.
+/// Progress of the sender through one block.
 #[derive(Debug, Clone, Copy)]
 struct Track {
-    /// The highest ESI heard in this pass.
+    /// The highest ESI received in this pass.
     highest: u32,
-    /// Bit `n`: ESI `highest - n` was heard, or was before the first one heard.
+    /// Bit `n`: ESI `highest - n` was received, or precedes the first one received.
     heard: u64,
-    /// A leap of more than the window: counted unless the sender comes back to it.
+    /// A jump of more than the window: counted as loss unless the sender returns to it.
     leap: Option<(u32, u32)>,
     /// Packets since then.
     since_leap: u32,
-    /// The sender leaps about in this block: nothing can be said of it.
+    /// The sender uses no order in this block: losses cannot be determined.
     is_scattered: bool,
-    /// It is not known whether lower symbols were received: the first pass was joined here.
+    /// First ESI of the first pass; lower ones may have been sent before.
     joined: u32,
-    /// The lowest symbol heard in this pass.
+    /// The lowest ESI received in this pass.
     lowest: u32,
-    /// The first and the last of the packets, and how many, that had nothing but symbols heard before.
+    /// Consecutive packets with only symbols received before: first ESI, last ESI, count.
     again: (u32, u32, u32),
-    /// The highest ESI and `heard` of the pass before, until this one has come as far: if the sender continues behind it instead, the packets that
-    /// seemed to begin a pass were copies.
+    /// Highest ESI and `heard` of the previous pass, until this one has reached it: if the sender continues after it instead, the
+    /// packets that seemed to begin a pass were copies.
     before: Option<(u32, u64)>,
     /// Packet count at its last packet.
     at: u64,
@@ -96,7 +95,7 @@ impl Track {
         }
     }
 
-    /// Takes the symbols `first..=last`; the number of lost symbols that this makes certain.
+    /// Records the symbols `first..=last`; returns the number of symbols that are now certainly lost.
     fn take(&mut self, first: u32, last: u32) -> u64 {
         self.since_leap += 1;
         if self.is_scattered {
@@ -144,7 +143,7 @@ impl Track {
                 _ => (first, last, 1),
             };
             let start = self.again.0;
-            // A pass whose beginning is lost looks like copies of packets.
+            // A pass whose beginning is lost looks the same as copies of packets.
             if self.again.2 == NEW_PASS && start < self.lowest + NEW_PASS {
                 lost += self.settle_leap() + self.settle_before();
                 let before = Some((self.highest, self.heard));
@@ -161,7 +160,7 @@ impl Track {
         lost
     }
 
-    /// Whether `esi` is the highest, and nothing is missing in the window before.
+    /// Whether `esi` is the highest, without a gap in the window before it.
     const fn is_without_gap(&self, esi: u32) -> bool {
         self.highest == esi && self.heard == u64::MAX && self.leap.is_none() && !self.is_scattered
     }
@@ -174,7 +173,7 @@ impl Track {
         self.before.take().map_or(0, |(_, heard)| u64::from(heard.count_zeros()))
     }
 
-    /// Nothing more comes of this pass.
+    /// Ends this pass.
     fn end(&mut self) -> u64 {
         let lost = self.settle_leap() + self.settle_before() + u64::from(self.heard.count_zeros());
         self.heard = u64::MAX;
@@ -182,8 +181,8 @@ impl Track {
     }
 }
 
-/// The packets that follow the last one of a block without a gap, recognised by the first four bytes of their FEC Payload ID:
-/// SBN and ESI in one word, so that the next ESI is the next number.
+/// Fast path for packets that follow the last one of a block without a gap, recognised by the first four bytes of their FEC
+/// Payload ID: SBN and ESI in one word, so that the next ESI is the next number.
 #[derive(Debug, Clone, Copy)]
 struct Sequence {
     toi: Toi,
@@ -196,7 +195,7 @@ struct Sequence {
 }
 
 impl Sequence {
-    /// After `word` in the block of `toi`; `None` for codes whose FEC Payload ID is longer.
+    /// The sequence after `word` in the block of `toi`; `None` for codes with a longer FEC Payload ID.
     fn after(toi: Toi, coding: Coding, word: u32) -> Option<Self> {
         let esi_bits = coding.esi_bits()?;
         let last = word | (u32::MAX >> (u32::BITS - esi_bits));
@@ -205,12 +204,13 @@ impl Sequence {
     }
 }
 
-/// The blocks of one session that are being sent.
+/// The blocks of one session that are being received.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    /// The block of the last packet: the next is nearly always of the same, or of the next in turn.
+    /// The block of the last packet: the next packet is nearly always of the same block, or of the next one in the order
+    /// of interleaving.
     current: Option<((Toi, u32), Track)>,
-    /// Header of the next packet of `current` if nothing is lost. The track is behind by `in_sequence` symbols.
+    /// Header of the next packet of `current` without loss. The track lags by `in_sequence` symbols.
     sequence: Option<Sequence>,
     in_sequence: u32,
     others: HashMap<(Toi, u32), Track>,
@@ -218,8 +218,8 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
-    /// Takes a packet if it follows the last one of its block without a gap. It reads nothing but the first four bytes of
-    /// `body`, what follows the LCT header.
+    /// Records a packet if it follows the last one of its block without a gap. Reads only the first four bytes of `body`,
+    /// the part after the LCT header.
     #[inline]
     pub(super) fn take_in_sequence(&mut self, toi: Toi, body: &[u8]) -> bool {
         let Some(sequence) = &mut self.sequence else { return false };
@@ -235,7 +235,7 @@ impl Gaps {
         is_next
     }
 
-    /// Takes any other packet of an object. Gives the number of lost symbols that it makes certain.
+    /// Records any other packet of an object. Returns the number of symbols that are now certainly lost.
     pub(super) fn take(&mut self, toi: Toi, coding: Coding, body: &[u8]) -> u64 {
         self.end_sequence();
         let Ok((PayloadId { sbn, esi }, symbols)) = PayloadId::split(coding.id, coding.field_bits, body)
@@ -260,7 +260,7 @@ impl Gaps {
         lost
     }
 
-    /// Brings the track of the current block up to what came in sequence.
+    /// Applies the packets in sequence to the track of the current block.
     fn end_sequence(&mut self) {
         self.sequence = None;
         let symbols = std::mem::take(&mut self.in_sequence);
@@ -304,7 +304,7 @@ impl Gaps {
         lost
     }
 
-    /// The object is complete, or has stalled: what is missing in this pass is lost.
+    /// Handles an object that is complete or has stalled: symbols missing in this pass are lost.
     pub(super) fn end(&mut self, toi: Toi) -> u64 {
         self.end_sequence();
         let mut lost = 0;
@@ -320,7 +320,7 @@ impl Gaps {
         lost
     }
 
-    /// The session has fallen silent.
+    /// Handles the silence of the session.
     pub(super) fn end_all(&mut self) -> u64 {
         self.end_sequence();
         let mut current = self.current.take();

@@ -1,4 +1,4 @@
-//! One object under reassembly: its symbols into their place.
+//! One object under reassembly, and placement of its symbols.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct InFlight<B> {
     pub(super) file: Option<Arc<File>>,
     pub(super) oti: Oti,
     pub(super) partition: Partition,
-    /// EXT_FTI as it came last, to compare without parsing.
+    /// The last EXT_FTI, for comparison without parsing.
     pub(super) fti: Option<([u8; 16], usize)>,
     pub(super) received: Arc<SymbolMap>,
     pub(super) buf: B,
@@ -42,7 +42,7 @@ impl<B> InFlight<B> {
         self.file.as_ref()
     }
 
-    /// Symbols that are there.
+    /// The received symbols.
     pub const fn received(&self) -> &Arc<SymbolMap> {
         &self.received
     }
@@ -52,7 +52,7 @@ impl<B> InFlight<B> {
         &self.buf
     }
 
-    /// Its storage, when nothing more comes.
+    /// Takes its storage at the end of reception.
     pub fn into_buf(self) -> B {
         self.buf
     }
@@ -62,8 +62,8 @@ impl<B> InFlight<B> {
         self.last_packet
     }
 
-    /// Byte ranges, in order, that make it complete: of a block of which repair symbols are held, no more of its missing source symbols than
-    /// its decoding needs.
+    /// Byte ranges, in order, that would complete it: for a block with repair symbols only as many missing source symbols as
+    /// decoding needs.
     pub fn needed(&self) -> impl Iterator<Item = Range<u64>> {
         let of_block = |sbn: u32| {
             let runs: Vec<Range<u64>> =
@@ -89,7 +89,7 @@ impl<B> InFlight<B> {
         self.stalled
     }
 
-    /// Whether every block that is not here is being decoded.
+    /// Whether every incomplete block is being decoded.
     pub(super) fn needs_no_more(&self) -> bool {
         (0..self.partition.blocks).all(|sbn| {
             let wanted = u64::from(self.partition.block_symbols(sbn));
@@ -99,7 +99,7 @@ impl<B> InFlight<B> {
 }
 
 impl<B> InFlight<B> {
-    /// Puts the symbols of `packet` where they belong; `Err` if there is nothing new in it.
+    /// Places the symbols of `packet`; `Err` if none is new.
     #[inline]
     pub(super) fn place<S: Storage<Buf = B>>(
         &mut self,
@@ -149,7 +149,7 @@ impl<B> InFlight<B> {
         if symbol.len() != self.partition.symbol_length as usize {
             return Err(DropReason::BadSymbolLength);
         }
-        // Half as many as source symbols: beyond, the next pass is the better code.
+        // Half the number of source symbols: with higher loss, waiting for the next pass is better.
         let most_slots = self.partition.symbols / 2 + 64;
         let slot = self.recovery.claim(sbn, esi, self.received_of(sbn), &code, most_slots)?;
         if !storage.keep_repair(&mut self.buf, slot, symbol) {
@@ -164,7 +164,7 @@ impl<B> InFlight<B> {
         self.received.count(self.partition.symbols_of(sbn))
     }
 
-    /// `sbn` if that block has become ready for decoding.
+    /// Returns `sbn` if that block has become ready for decoding.
     pub(super) fn recoverable(&mut self, sbn: u32) -> Option<u32> {
         let code = BlockCode::new(&self.oti, self.partition.block_symbols(sbn)).ok()?;
         let received = self.received_of(sbn);
@@ -177,7 +177,7 @@ impl<B> InFlight<B> {
         RecoveryJob::new(self.toi, sbn, code, self.partition, &self.received, &self.recovery)
     }
 
-    /// An EXT_FTI that differs in its bytes from the last one: is it still the same object?
+    /// Checks an EXT_FTI that differs in its bytes from the last one: it may still describe the same object.
     #[cold]
     fn check_fti(&mut self, packet: &Packet<'_>, fti: &[u8]) -> Result<(), DropReason> {
         let oti = fti_of(packet).ok_or(DropReason::BadOti)?;
@@ -185,7 +185,7 @@ impl<B> InFlight<B> {
             if self.received.received() > 0 || oti.transfer_length != self.oti.transfer_length {
                 return Err(DropReason::OtiChanged);
             }
-            // EXT_FTI goes before the FDT (RFC 6726 section 5); the length is the same, so the storage fits.
+            // EXT_FTI overrides the FDT (RFC 6726 section 5); the length is the same, so the storage fits.
             if oti.symbol_length != self.oti.symbol_length {
                 return Err(DropReason::OtiChanged);
             }
@@ -200,7 +200,7 @@ impl<B> InFlight<B> {
         Ok(())
     }
 
-    /// Payloads of several symbols, and the last symbol padded to its full length.
+    /// Places payloads of several symbols, and a last symbol padded to its full length.
     fn place_several<S: Storage<Buf = B>>(
         &mut self,
         first: u64,
@@ -229,7 +229,7 @@ impl<B> InFlight<B> {
     }
 }
 
-/// The OTI of EXT_FTI, if the packet has one that can be read.
+/// The OTI of EXT_FTI, if the packet has a valid one.
 pub(super) fn fti_of(packet: &Packet<'_>) -> Option<Oti> {
     Oti::parse_fti(EncodingId(packet.lct.codepoint), packet.fti?).ok()
 }

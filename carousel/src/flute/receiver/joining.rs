@@ -1,12 +1,12 @@
-//! Chunks of one session joined to segments (TS 103 769 Annex F, chunked transmission mode).
+//! Joining of the chunks of one session to segments (TS 103 769 Annex F, chunked transmission mode).
 //!
-//! Each chunk is an object of its own, `URL#offset`; the last is `URL?isLast#offset`. GPAC leaves `isLast` out where it
-//! learns of the end too late, often for most segments of a session, and no other mark replaces it. A segment has then ended
+//! Each chunk is an object of its own, `URL#offset`; the last is `URL?isLast#offset`. GPAC omits `isLast` if it learns of
+//! the end too late, often for most segments of a session, and there is no other end marker. A segment has then ended
 //!
-//! - when the session's next segment begins with the TOI behind that of its last chunk, or
-//! - when nothing has come for [`END_SILENCE`], and it has as many movie fragments as those before it,
+//! - when the session's next segment begins with the TOI after that of its last chunk, or
+//! - when nothing was received for [`END_SILENCE`], and it has as many movie fragments as the segments before it,
 //!
-//! and nothing is missing in between. What ends otherwise is given up: it must come from an origin.
+//! and no bytes are missing. A segment that ends otherwise is given up: it must come from an origin.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -93,10 +93,10 @@ reasons! {
     }
 }
 
-/// Event of a segment. Its TOI is that of the chunk that began it here.
+/// Event of a segment. Its TOI is that of the first received chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Joined {
-    /// Its first chunk has come.
+    /// Its first chunk has been received.
     Begun(Arc<File>),
     /// It is complete.
     Complete {
@@ -111,14 +111,13 @@ pub enum Joined {
     Failed(Arc<File>, JoinFailure),
 }
 
-/// Chunks of so many bytes are the same in two passes of one run only: shorter ones may be a `styp` box.
+/// Minimum length from which equal chunks prove the same run: shorter ones may be a `styp` box.
 const MEDIA_BYTES: usize = 128;
 
-/// Which run of the packager an out-of-order chunk belongs to: one whose TOI is later than those of the chunks behind it in the
-/// segment.
+/// The packager's run of an out-of-order chunk: one with a later TOI than the chunks after it in the segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Run {
-    /// That of the segment: the chunk is in order, or repeats the segment.
+    /// The run of the segment: the chunk is in order, or repeats the segment.
     Same,
     /// Another run under the same name.
     Other,
@@ -133,10 +132,10 @@ struct Pass {
     last: (u64, Toi),
 }
 
-/// Whether the object of the second TOI was sent behind that of the first.
+/// Whether the object of the second TOI was sent after that of the first.
 fn is_later(before: Toi, toi: Toi) -> bool {
     match (before.0, toi.0) {
-        // TOIs of 16 bits restart.
+        // TOIs of 16 bits wrap around.
         (before @ ..=0xffff, toi @ ..=0xffff) => (1..0x8000).contains(&(toi.wrapping_sub(before) & 0xffff)),
         (before, toi) => toi > before,
     }
@@ -149,7 +148,7 @@ struct Segment {
     /// TOIs of its chunks, by offset.
     chunks: Vec<(u64, Toi)>,
     heard: Instant,
-    /// Bytes from its beginning that [`Joiner::grown`] has given.
+    /// Bytes from its beginning that [`Joiner::grown`] has reported.
     reported_bytes: u64,
     /// TOI of the chunk with which the next segment began.
     next_begins: Option<Toi>,
@@ -164,7 +163,7 @@ impl Segment {
         self.chunks.iter().max_by_key(|(offset, _)| *offset).map(|(_, toi)| *toi)
     }
 
-    /// Whether a chunk was sent behind those that follow it in the segment. The last chunk alone may repeat bytes.
+    /// Whether a chunk was sent after those that follow it in the segment. Only the last chunk may repeat bytes.
     fn began_before(&self, (offset, toi): (u64, Toi)) -> bool {
         self.chunks.iter().any(|(at, before)| *at > offset && is_later(*before, toi))
     }
@@ -209,44 +208,44 @@ impl Segment {
         self.bytes.held_bytes() + lists as u64
     }
 
-    /// Whether it is over, now that the next has begun with the chunk of this TOI.
+    /// Whether it has ended, given that the next segment began with the chunk of this TOI.
     fn ends_before(&self, next: Toi, fragments: Option<u32>) -> bool {
-        // A length that is known has said what is missing.
+        // With a known length the missing bytes are known.
         let Some(last) = self.last_toi().filter(|_| self.bytes.length().is_none() && self.bytes.has_no_gap())
         else {
             return false;
         };
         match (last.0, next.0) {
-            // TOIs of 16 bits restart at 1: 0 is the FDT's.
+            // TOIs of 16 bits wrap around to 1, since 0 is the FDT's.
             (0xffff, 1) => true,
-            // GPAC's after 65,534; of another sender one chunk may be missing.
+            // GPAC wraps around after 65,534; with another sender one chunk may be missing.
             (0xfffe, 1) => fragments.is_some() && self.bytes.boxes().map(|it| it.fragments) == fragments,
             (last, next) => next == last + 1,
         }
     }
 }
 
-/// A segment that is being joined.
+/// Progress of a segment under joining.
 #[derive(Debug, Clone, Copy)]
 pub struct Unfinished<'a> {
     /// Its description, as in [`Joined::Begun`].
     pub file: &'a Arc<File>,
-    /// End of what has come without a gap: where the next chunk begins.
+    /// End of the contiguous bytes, where the next chunk begins.
     pub end: u64,
-    /// A later chunk has come, or one of the next segment, and as far as is known this segment has not ended: if the sender
-    /// keeps the order, the chunk at `end` is late or lost.
+    /// A later chunk, or one of the next segment, has been received, and this segment is not known to have ended: if the
+    /// sender keeps the order, the chunk at `end` is late or lost.
     pub is_passed: bool,
-    /// It has as many fragments as the one before: it is complete if nothing more comes for [`END_SILENCE`].
+    /// It has as many fragments as the previous segment: it is complete if nothing more is received for [`END_SILENCE`].
     pub is_over: bool,
     /// Time of its last chunk.
     pub heard: Instant,
 }
 
-/// Joins the chunks of one session. See the module head.
+/// Joiner of the chunks of one session. See the module head.
 #[derive(Debug, Default)]
 pub struct Joiner {
     open: Vec<Segment>,
-    /// Names and chunks' TOIs of complete segments, oldest first.
+    /// Names of complete segments with the TOIs of their chunks, oldest first.
     done: VecDeque<(String, Vec<Toi>)>,
     fragments: FragmentCount,
     events: VecDeque<Joined>,
@@ -260,8 +259,8 @@ impl Joiner {
         ChunkName::split(&file.content_location).is_some()
     }
 
-    /// Takes a complete and verified chunk. False if the object is no chunk, was taken before, or has no bytes and does not mark
-    /// the end.
+    /// Processes a complete and verified chunk. False if the object is not a chunk, was processed before, or is empty and does
+    /// not mark the end.
     pub fn chunk(&mut self, now: Instant, file: &File, bytes: &[u8]) -> bool {
         let Some(name) = ChunkName::split(&file.content_location) else { return false };
         if self.done.iter().any(|(object, tois)| object == name.object && tois.contains(&file.toi)) {
@@ -273,7 +272,7 @@ impl Joiner {
             return false;
         }
         if name.offset == 0 {
-            // No further evidence comes for undecided chunks of other segments: they belong to the newest run.
+            // There will be no further evidence for undecided chunks of other segments: they belong to the newest run.
             let is_undecided = |it: &Segment| !it.again.is_empty() && it.file.content_location != name.object;
             while let Some(at) = self.open.iter().position(is_undecided) {
                 let again = self.replace(at);
@@ -286,8 +285,8 @@ impl Joiner {
         if let Some(at) = self.position(name.object)
             && let Some(segment) = self.open.get_mut(at)
         {
-            // The end of a segment of which the beginning was lost, and the beginning of another of its name: bytes of both would be taken
-            // for one.
+            // The end of a segment whose beginning was lost must not be combined with the beginning of another segment of the
+            // same name.
             match segment.run_of(&name, file.toi, bytes) {
                 Run::Same if segment.again.is_empty() || segment.pass.is_none() => {}
                 Run::Same => {
@@ -316,7 +315,7 @@ impl Joiner {
         self.open.iter().position(|it| it.file.content_location == object)
     }
 
-    /// Gives up a segment for another run's; gives the chunks of that.
+    /// Gives up a segment in favour of another run's; returns the chunks of the latter.
     fn replace(&mut self, at: usize) -> Vec<(File, Vec<u8>)> {
         let again = self.open.get_mut(at).map(|it| std::mem::take(&mut it.again));
         self.fail(at, JoinFailure::Replaced);
@@ -334,7 +333,7 @@ impl Joiner {
         let at = self.position(name.object).unwrap_or_else(|| self.begin(now, file, name.object));
         let end = name.offset.saturating_add(bytes.len() as u64);
         let mut taken = self.take(at, now, (name.offset, file.toi), bytes);
-        // The last chunk may repeat bytes: a sender that learns of the end too late has nothing else to mark.
+        // The last chunk may repeat bytes: a sender that learns of the end too late has no other bytes to mark.
         if matches!(taken, Ok(()) | Err(BytesDrop::Duplicate))
             && name.is_last
             && let Some(segment) = self.open.get_mut(at)
@@ -367,7 +366,7 @@ impl Joiner {
         while self.open.len() > 1 && open_bytes(&self.open) > MAX_JOINING_BYTES {
             self.displace();
         }
-        // Undecided chunks of the last segment are taken for another run.
+        // Undecided chunks of the last segment count as another run.
         if open_bytes(&self.open) > MAX_JOINING_BYTES
             && let Some(at) = self.open.iter().position(|it| !it.again.is_empty())
         {
@@ -384,7 +383,7 @@ impl Joiner {
         bytes: &[u8],
     ) -> Result<(), BytesDrop> {
         let Some(segment) = self.open.get_mut(at) else { return Ok(()) };
-        // Zero bytes with `isLast` mark the end, and bring nothing for which the segment would be kept longer.
+        // An empty chunk with `isLast` marks the end, but does not extend the lifetime of the segment.
         if !bytes.is_empty() {
             segment.bytes.insert(offset, bytes)?;
             segment.chunks.push((offset, toi));
@@ -471,7 +470,7 @@ impl Joiner {
         }
     }
 
-    /// Looks at what time has done; call it about once a second.
+    /// Processes timers; call it about once a second.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.end_silent(|segment| now.since(segment.heard) >= END_SILENCE);
         while let Some(at) = self.open.iter().position(|it| now.since(it.heard) >= MAX_SEGMENT_SILENCE) {
@@ -479,7 +478,7 @@ impl Joiner {
         }
     }
 
-    /// Nothing more comes: the session or the recording has ended. Poll events afterwards.
+    /// Ends the session or recording. Poll events afterwards.
     pub fn close(&mut self) {
         self.end_silent(|_| true);
         while !self.open.is_empty() {
@@ -497,7 +496,7 @@ impl Joiner {
         }
     }
 
-    /// Gives `each` what has come behind the beginnings of segments since the last call: description, offset, bytes.
+    /// Calls `each` with contiguous bytes of segments received since the last call: description, offset, bytes.
     pub fn grown(&mut self, mut each: impl FnMut(&Arc<File>, u64, &[u8])) {
         for segment in &mut self.open {
             let prefix = segment.bytes.prefix();
@@ -514,12 +513,12 @@ impl Joiner {
         self.events.pop_front()
     }
 
-    /// Segments that are being joined: description, bytes that have come.
+    /// Segments under joining: description, number of received bytes.
     pub fn open(&self) -> impl Iterator<Item = (&Arc<File>, u64)> {
         self.open.iter().map(|it| (&it.file, it.bytes.held_bytes()))
     }
 
-    /// Progress of the segments that are being joined.
+    /// Progress of the segments under joining.
     pub fn unfinished(&self, now: Instant) -> impl Iterator<Item = Unfinished<'_>> {
         let expected = self.fragments.expected();
         self.open.iter().map(move |it| {
@@ -527,7 +526,7 @@ impl Joiner {
             let boxes = it.bytes.boxes().filter(|_| it.bytes.length().is_none());
             let fragments = boxes.map(|it| it.fragments);
             let is_over = fragments.is_some() && fragments == expected;
-            // The number may be known by then.
+            // The expected number may be known by then.
             let may_be_over = fragments.is_some() && expected.is_none() && now.since(it.heard) < END_SILENCE;
             Unfinished {
                 file: &it.file,
@@ -539,7 +538,7 @@ impl Joiner {
         })
     }
 
-    /// Chunks that were there already.
+    /// Chunks received before.
     pub const fn repeats(&self) -> u64 {
         self.repeats
     }
@@ -549,7 +548,7 @@ impl Joiner {
         self.empty
     }
 
-    /// About how much memory the segments of the session take: those that are joined, and what is remembered of complete ones.
+    /// Approximate memory of the session's segments: those under joining, and the records of complete ones.
     pub fn held_bytes(&self) -> usize {
         let open: u64 = self.open.iter().map(Segment::held_bytes).sum();
         let done = self.done.iter().map(|(name, tois)| name.len() + tois.len() * size_of::<Toi>());

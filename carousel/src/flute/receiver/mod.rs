@@ -3,18 +3,17 @@
 //! ```text
 //!              EXT_FTI or FDT gives OTI                   last symbol, and a name
 //!  (unknown) ───────────────────────────▶ in flight ───────────────────────────▶ Event::Complete ─▶ done
-//!      │ neither yet: kept early                │ FDT reuses the TOI                                  │ repeats are
+//! │ neither yet: kept early                │ FDT reuses the TOI                                  │ repeats are
 //!      └──────────── FDT arrives ───────────────┼──▶ Event::Replaced: all of it is forgotten ◀────────┘ dropped
 //!                                               └──▶ Event::Abandoned: its time is over, or its place is needed
 //! ```
 //!
-//! The receiver places symbols and keeps count; it neither hashes nor inflates, because that must not hold up a
-//! receive thread. The owner of [`Event::Complete`] calls [`super::verify()`] and, if the bytes are wrong,
-//! [`Receiver::reject`]: then the next pass is received again.
+//! The receiver places symbols and counts them; it neither hashes nor inflates, so that receive threads are not delayed.
+//! The owner of [`Event::Complete`] calls [`super::verify()`] and, if the bytes are wrong, [`Receiver::reject`], after
+//! which the next pass is received.
 //!
-//! Nothing stays forever: descriptions expire by their `Expires` (or by age, while the date is not known), objects in
-//! flight with their description or after [`MAX_OBJECT_SILENCE`], and where a table is full, the entry that was heard
-//! longest ago makes room.
+//! All state ages: descriptions expire by their `Expires` (or by age, while the date is not known), objects in flight
+//! with their description or after [`MAX_OBJECT_SILENCE`], and in a full table the least recently used entry makes room.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -64,9 +63,9 @@ pub struct ReceiverConfig {
     pub refused_retry: Duration,
     /// Time for which an object without a name is kept after its last packet.
     pub unnamed_timeout: Duration,
-    /// Silence after which a session counts as over for the time being ([`Event::SessionSilent`]).
+    /// Silence after which a session counts as paused ([`Event::SessionSilent`]).
     pub silence_timeout: Duration,
-    /// Demands on signatures; `None`: nothing.
+    /// Required trust; `None`: signatures are not checked.
     pub trust: Option<SessionTrust>,
 }
 
@@ -92,7 +91,7 @@ limits! {
     }
 }
 
-/// Interval at which TOIs that are done are looked through for those that have left the carousel.
+/// Interval at which completed TOIs that have left the carousel are removed.
 const DONE_SCAN: Duration = Duration::from_secs(60);
 
 limits! {
@@ -108,7 +107,7 @@ limits! {
 /// Events, in order. Polled with [`Receiver::poll_event`].
 #[derive(Debug)]
 pub enum Event<B> {
-    /// A new FDT Instance; `new_files` of its files were not known or are other bytes than before.
+    /// A new FDT Instance; `new_files` are those of its files that are new or have changed.
     Fdt {
         /// FDT Instance ID.
         instance_id: u32,
@@ -116,9 +115,9 @@ pub enum Event<B> {
         version: u8,
         /// The XML, after content decoding.
         xml: Vec<u8>,
-        /// The descriptions that are new.
+        /// The new descriptions.
         new_files: Vec<Arc<File>>,
-        /// `Complete="true"`: nothing else will be described in this session.
+        /// `Complete="true"`: no further files will be described in this session.
         complete: bool,
     },
     /// All source symbols are in `buf`; not verified yet.
@@ -127,7 +126,7 @@ pub enum Event<B> {
         file: Arc<File>,
         /// Its bytes as transported.
         buf: B,
-        /// Symbols that [`Receiver::repair`] brought.
+        /// Symbols placed by [`Receiver::repair`].
         repaired_symbols: u64,
     },
     /// A source block has enough encoding symbols to be decoded: see [`Receiver::recovery_job`].
@@ -138,17 +137,17 @@ pub enum Event<B> {
         sbn: u32,
     },
     /// An incomplete object with a name has had no packet for [`ReceiverConfig::reception_timeout`], or its sender closed it or
-    /// the session: what is missing must come from elsewhere, or in the next pass.
+    /// the session: the missing symbols must come from elsewhere, or in the next pass.
     Stalled {
         /// Which.
         toi: Toi,
     },
-    /// Packets of a stalled object with a name come again.
+    /// Packets of a stalled object with a name have resumed.
     Resumed {
         /// Which.
         toi: Toi,
     },
-    /// An object is in flight from now on.
+    /// An object is now in flight.
     Opened {
         /// Which.
         toi: Toi,
@@ -157,10 +156,10 @@ pub enum Event<B> {
     Refused {
         /// Which.
         toi: Toi,
-        /// For how long.
+        /// Reason, which determines the duration.
         refusal: Refusal,
     },
-    /// Data received for this TOI is worthless: the sender put another object there.
+    /// Data received for this TOI is invalid: the sender reuses it for another object.
     Replaced {
         /// Which.
         toi: Toi,
@@ -180,16 +179,16 @@ pub enum Event<B> {
         /// Its storage.
         buf: B,
     },
-    /// These are no longer described: they expired, made room for others, or their TOI means another object. Those of them
-    /// that are in flight get an event of their own.
+    /// Files are no longer described: they expired, made room for others, or their TOI was reused. Those in flight get a
+    /// separate event.
     Expired {
         /// Their descriptions.
         files: Vec<Arc<File>>,
     },
     /// The sender set the A flag.
     SessionClosed,
-    /// Nothing has come for [`ReceiverConfig::silence_timeout`]: the A flag may have been lost too. What
-    /// [`Receiver::unseen`] names will not come soon.
+    /// Nothing was received for [`ReceiverConfig::silence_timeout`]: the A flag may have been lost. The objects of
+    /// [`Receiver::unseen`] are not expected soon.
     SessionSilent,
 }
 
@@ -201,13 +200,13 @@ pub struct Receiver<B> {
     table: FdtTable,
     in_flight: Vec<InFlight<B>>,
     index: HashMap<Toi, usize>,
-    /// Index into `in_flight` of the object of the last packet: the next is nearly always of the same.
+    /// Index into `in_flight` of the object of the last packet: the next packet nearly always belongs to the same.
     current: usize,
     unnamed: usize,
     done: DoneTable,
     early: VecDeque<(Toi, Instant, Vec<u8>)>,
     early_bytes: usize,
-    /// Objects of which a description, but no digest and no packet, says that they have no bytes.
+    /// Objects with length 0 by their description, without a digest or packet that confirms it.
     empty: VecDeque<Empty>,
     events: VecDeque<Event<B>>,
     closed: bool,
@@ -216,21 +215,21 @@ pub struct Receiver<B> {
     last_heard: Instant,
     silent: bool,
     gaps: Gaps,
-    /// The longest time between two cycles of a held object; it shrinks slowly when cycles get shorter.
+    /// The longest time between two cycles of a held object; it decreases slowly when cycles become shorter.
     period: Option<Duration>,
     next_done_scan: Instant,
-    /// Bytes of verified objects.
+    /// Total bytes of verified objects.
     brought_bytes: u64,
     stats: ReceiverStats,
 }
 
-/// Memory of one early packet beside its bytes, of one TOI that is done, and of one object in flight, about.
+/// Approximate memory of an early packet in addition to its bytes, of a completed TOI, and of an object in flight.
 const EARLY_ENTRY_BYTES: usize = 64;
 const DONE_ENTRY_BYTES: usize = 80;
 const IN_FLIGHT_BYTES: usize = 1024;
 
 impl<B> Receiver<B> {
-    /// A receiver that has seen nothing.
+    /// A receiver without state.
     pub fn new(config: ReceiverConfig) -> Self {
         Self {
             config,
@@ -257,8 +256,8 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Takes one packet of this session. `datagram` is the whole UDP payload of `packet`; `wall` is the date, or `None` while
-    /// it is not known (then nothing expires).
+    /// Processes one packet of this session. `datagram` is the complete UDP payload of `packet`; `wall` is the date, or
+    /// `None` while it is unknown (then nothing expires).
     ///
     /// Events may follow; poll them after every batch.
     #[inline]
@@ -320,7 +319,7 @@ impl<B> Receiver<B> {
         datagram: &[u8],
         storage: &mut S,
     ) -> Verdict {
-        // First of all, so that the packet's memory is on its way while the rest is looked at.
+        // First, so that the packet's memory is being loaded during the other checks.
         let in_sequence = self.gaps.take_in_sequence(toi, packet.body);
         if self.in_flight.get(self.current).is_some_and(|object| object.toi == toi) {
             return self.place(now, packet, in_sequence, storage);
@@ -414,7 +413,7 @@ impl<B> Receiver<B> {
         Ok(true)
     }
 
-    /// Gives up the object that was heard longest ago, so that there is room for another.
+    /// Gives up the least recently received object, to make room for another.
     #[cold]
     fn displace(&mut self) {
         let oldest = self.in_flight.iter().enumerate().min_by_key(|(_, object)| object.last_packet);
@@ -443,7 +442,7 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Puts the symbols of `packet` into the object at `self.current`.
+    /// Places the symbols of `packet` in the object at `self.current`.
     #[inline]
     fn place<S: Storage<Buf = B>>(
         &mut self,
@@ -475,7 +474,7 @@ impl<B> Receiver<B> {
         Verdict::Stored
     }
 
-    /// The object at `self.current` has all its symbols; hands it out if it has a name.
+    /// Completes the object at `self.current`, which has all its symbols; reports it if it has a name.
     fn complete_current(&mut self) {
         let object = &self.in_flight[self.current];
         let Some(file) = &object.file else { return };
@@ -505,7 +504,7 @@ impl<B> Receiver<B> {
         Verdict::Early
     }
 
-    /// Drops the packet that has waited longest for a description: it is the least likely to get one.
+    /// Drops the early packet that has waited longest for a description, as the least likely to get one.
     fn evict_early(&mut self) -> bool {
         let Some((.., oldest)) = self.early.pop_front() else { return false };
         self.early_bytes -= oldest.len();
@@ -556,8 +555,8 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Looks at what time has done: stalled objects, expired descriptions, objects and packets that never got a
-    /// description. Call it about once a second; early or extra calls do nothing.
+    /// Processes timers: stalled objects, expired descriptions, objects and packets that never got a description. Call it
+    /// about once a second; early or extra calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant, wall: Option<WallTime>) {
         self.expire_descriptions(now, wall);
         if !self.silent && now.since(self.last_heard) >= self.config.silence_timeout {
@@ -587,7 +586,7 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Why an object in flight that has been silent for so long is given up, if it is.
+    /// Reason to give up an object in flight after this silence, if any.
     fn over(&self, object: &InFlight<B>, silence: Duration) -> Option<AbandonReason> {
         if object.file.is_none() {
             return (silence >= self.config.unnamed_timeout).then_some(AbandonReason::NeverDescribed);
@@ -605,7 +604,7 @@ impl<B> Receiver<B> {
         self.expired(expired);
         if now >= self.next_done_scan {
             self.next_done_scan = now + DONE_SCAN;
-            // Saturates at the origin of time: nothing is that old then.
+            // Saturates at the origin of time, where nothing can be that old.
             let before = Instant::from_nanos(
                 now.as_nanos().saturating_sub(u64::try_from(UNDATED_EXPIRY.as_nanos()).unwrap_or(u64::MAX)),
             );
@@ -631,9 +630,9 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// Puts bytes that came another way (unicast repair) into an object in flight. Only complete symbols are used; bytes that
-    /// are there already stay. Blocks that can be decoded with them are reported as events. Returns the number of symbols that
-    /// were new, or `None` if the object is not in flight.
+    /// Places bytes from another source (unicast repair) in an object in flight. Only complete symbols are used; received
+    /// bytes are not overwritten. Blocks that can now be decoded are reported as events. Returns the number of new symbols,
+    /// or `None` if the object is not in flight.
     pub fn repair<S: Storage<Buf = B>>(
         &mut self,
         toi: Toi,
@@ -669,13 +668,13 @@ impl<B> Receiver<B> {
         Some(new)
     }
 
-    /// Work for a block that [`Event::BlockReady`] has named. `None` if its object is no longer in flight.
+    /// The decoding job of a block reported by [`Event::BlockReady`]. `None` if its object is no longer in flight.
     pub fn recovery_job(&self, toi: Toi, sbn: u32) -> Option<RecoveryJob> {
         self.object(toi)?.recovery_job(sbn)
     }
 
-    /// Takes the result of a [`RecoveryJob`]: the lost symbols with their offsets, or nothing. Symbols that have come meanwhile
-    /// stay as they are.
+    /// Processes the result of a [`RecoveryJob`]: the lost symbols with their offsets, or nothing. Symbols received meanwhile
+    /// are not overwritten.
     pub fn recovered<S: Storage<Buf = B>>(
         &mut self,
         toi: Toi,
@@ -711,18 +710,20 @@ impl<B> Receiver<B> {
         }
     }
 
-    /// The bytes handed out for `toi` were wrong: its next pass counts again.
+    /// Rejects the reported bytes of `toi`: its next pass is received.
     pub fn reject(&mut self, toi: Toi) {
         self.done.remove(toi);
     }
 
-    /// Objects that were handed out have left the cache: those that `holds` denies are received again with the next cycle.
+    /// Forgets reported objects for which `holds` is false: they have left the cache and are received again in the next
+    /// cycle.
     pub fn forget_unless(&mut self, mut holds: impl FnMut(&Arc<File>) -> bool) {
         let table = &self.table;
         self.done.retain(|toi| table.get(toi).is_none_or(&mut holds));
     }
 
-    /// `toi` came another way (read-through, repair of the complete object): its packets are not needed any more.
+    /// Marks `toi` as received from another source (read-through, repair of the complete object): its packets are no
+    /// longer needed.
     pub fn hold(&mut self, toi: Toi) {
         let (length, coding) = match self.index.get(&toi) {
             Some(&index) => {
@@ -739,7 +740,7 @@ impl<B> Receiver<B> {
         self.done.insert(toi, Done::new(length, None, DropReason::Repeat, coding, self.last_heard));
     }
 
-    /// The next thing that happened, oldest first. New ones come only from the `handle_*`, `repair` and `hold` calls.
+    /// The next event, oldest first. New ones arise only in `handle_*`, `repair` and `hold`.
     pub fn poll_event(&mut self) -> Option<Event<B>> {
         self.events.pop_front()
     }
@@ -754,21 +755,21 @@ impl<B> Receiver<B> {
         self.index.get(&toi).map(|&index| &self.in_flight[index])
     }
 
-    /// Objects that the FDT describes and of which nothing is in flight or done.
+    /// Described objects that are neither in flight nor done.
     pub fn unseen(&self) -> impl Iterator<Item = &Arc<File>> {
         self.table
             .files()
             .filter(|file| !self.index.contains_key(&file.toi) && self.done.get(file.toi).is_none())
     }
 
-    /// Time at which the carousel is likely to begin with an object in flight again: its last cycle, plus the longest time
-    /// between two cycles of held objects. `None` while no cycle was seen, or after that time.
+    /// Expected start of the next cycle of an object in flight: its last cycle, plus the longest time between two cycles
+    /// of held objects. `None` before a cycle was observed, or after that time.
     pub fn next_pass(&self, toi: Toi) -> Option<Instant> {
         let next = self.object(toi)?.turn_began + self.period?;
         (next >= self.last_heard).then_some(next)
     }
 
-    /// Objects that are described.
+    /// The described objects.
     pub const fn table(&self) -> &FdtTable {
         &self.table
     }
@@ -783,13 +784,13 @@ impl<B> Receiver<B> {
         self.last_heard
     }
 
-    /// Bytes of an object of this session proved right: the session is worth that much more than one that has brought nothing.
+    /// Credits the session with the bytes of a verified object, which raises its rank against sessions without any.
     pub const fn brought(&mut self, bytes: u64) {
         self.brought_bytes = self.brought_bytes.saturating_add(bytes);
     }
 
-    /// Worth of the session beside others when one of them has to go, in powers of two: bytes of objects that proved
-    /// right, then packets that were placed. Of a session that has been silent for long only the latter counts.
+    /// Rank of the session when one must be displaced, in powers of two: bytes of verified objects, then placed packets.
+    /// After a long silence only the latter counts.
     pub(in crate::flute) fn worth(&self, now: Instant) -> (u32, u32) {
         let is_alive = now.since(self.last_heard) < SPENT_SESSION_SILENCE;
         let brought = if is_alive { self.brought_bytes } else { 0 };
@@ -797,7 +798,7 @@ impl<B> Receiver<B> {
         (bits(brought), bits(self.stats.stored))
     }
 
-    /// About how much memory the session takes: descriptions, early packets, what is remembered of objects.
+    /// Approximate memory of the session: descriptions, early packets, records of objects.
     pub fn held_bytes(&self) -> usize {
         self.table.held_bytes()
             + self.early_bytes
@@ -812,7 +813,7 @@ impl<B> Receiver<B> {
         self.table.is_empty() && self.in_flight.is_empty() && self.early.is_empty()
     }
 
-    /// Ends the session: gives what was still in flight, and what is described of objects that are not.
+    /// Ends the session: returns the objects in flight, the descriptions of the others, and the counters.
     pub fn close(self) -> (Vec<InFlight<B>>, Vec<Arc<File>>, ReceiverStats) {
         let unseen = self.unseen().map(Arc::clone).collect();
         let mut stats = self.stats;
@@ -853,8 +854,8 @@ impl<B> Receiver<B> {
     }
 }
 
-/// The description of an object whose packets say that it has `length` bytes. Some senders write zero for lengths that they
-/// did not know when they wrote the FDT Instance; the packets know better, so that such zeros say nothing.
+/// Corrects a description with the `length` from the packets. Some senders write 0 for lengths that they do not know when
+/// they write the FDT Instance; the packets take precedence.
 fn with_length_on_air(file: Arc<File>, length: u64) -> Arc<File> {
     if length == 0 || file.on_air_length() != Some(0) {
         return file;

@@ -1,8 +1,8 @@
-//! Repair symbols of an object, and the blocks that they bring back.
+//! FEC recovery of one object: its repair symbols, and the blocks that they restore.
 //!
-//! Source symbols go to their place as they come; repair symbols are kept in slots that storage lends, until a block has
-//! enough of both. Then its owner gets a [`RecoveryJob`], does the mathematics wherever it likes, and brings the lost
-//! symbols back with [`super::Receiver::recovered`]. The receiver itself never decodes: that takes milliseconds.
+//! Source symbols are placed as they arrive; repair symbols are kept in slots of the storage, until a block has enough of
+//! both. Then its owner gets a [`RecoveryJob`], runs it on any thread, and returns the lost symbols with
+//! [`super::Receiver::recovered`]. The receiver itself never decodes, since that takes milliseconds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ limits! {
 struct Block {
     /// ESI and slot.
     kept: Vec<(u32, u32)>,
-    /// Symbols beyond k that the next attempt waits for.
+    /// Symbols beyond k required for the next attempt.
     surplus: u32,
     attempts: u32,
     at_work: bool,
-    /// Symbols with which the attempt at work began.
+    /// Number of symbols of the attempt in progress.
     tried: u64,
 }
 
@@ -48,7 +48,7 @@ impl Recovery {
         self.blocks.is_empty()
     }
 
-    /// A slot for repair symbol `esi` of block `sbn`, which has `received` of its k source symbols.
+    /// Reserves a slot for repair symbol `esi` of block `sbn`, which has `received` of its k source symbols.
     ///
     /// # Errors
     /// Reason for which the symbol is not kept.
@@ -82,8 +82,8 @@ impl Recovery {
         Ok(slot)
     }
 
-    /// Whether the block can be tried now; it then counts as at work. Reed–Solomon needs k symbols, the others are tried
-    /// with k too: waiting for the surplus costs nothing when it comes, and everything when it does not.
+    /// Whether the block can be decoded now; it then counts as in progress. Reed–Solomon needs k symbols; the other codes
+    /// are tried with k as well, since the surplus may never arrive.
     pub(super) fn ready(&mut self, sbn: u32, received: u64, code: &BlockCode) -> bool {
         let k = u64::from(code.k());
         let Some(block) = self.blocks.get_mut(&sbn) else { return false };
@@ -100,14 +100,14 @@ impl Recovery {
         false
     }
 
-    /// Frees the slots of a block's repair symbols, which are not needed any more.
+    /// Frees the slots of a block's repair symbols.
     pub(super) fn forget(&mut self, sbn: u32) {
         if let Some(block) = self.blocks.remove(&sbn) {
             self.free.extend(block.kept.into_iter().map(|(_, slot)| slot));
         }
     }
 
-    /// An attempt failed: the next waits for one symbol more than that one had, which may have come meanwhile.
+    /// Records a failed attempt: the next needs one symbol more than this one had, which may have arrived meanwhile.
     pub(super) fn failed(&mut self, sbn: u32, k: u32) {
         if let Some(block) = self.blocks.get_mut(&sbn) {
             block.attempts += 1;
@@ -116,8 +116,8 @@ impl Recovery {
         }
     }
 
-    /// Source symbols of a block of which `missing` are missing that are enough beside its repair symbols, with the surplus that makes
-    /// decoding nearly certain ([`BlockCode::surplus`]); `None`: nothing but all of them.
+    /// Number of the `missing` source symbols of a block that suffice together with its repair symbols, with the surplus that
+    /// makes decoding nearly certain ([`BlockCode::surplus`]); `None`: all of them.
     pub(super) fn wanted(&self, sbn: u32, missing: u64, code: &BlockCode) -> Option<u64> {
         let block = self.blocks.get(&sbn).filter(|block| block.attempts < MAX_ATTEMPTS)?;
         let surplus = u64::from(code.surplus().max(block.surplus));
@@ -139,7 +139,7 @@ impl Recovery {
     }
 }
 
-/// A block that can be brought back.
+/// Decoding job of a block with enough symbols.
 #[derive(Debug, Clone)]
 pub struct RecoveryJob {
     /// The object.
@@ -165,22 +165,22 @@ impl RecoveryJob {
         Some(Self { toi, sbn, code, partition, received: Arc::clone(received), repair })
     }
 
-    /// Bytes of memory that [`RecoveryJob::run`] takes at most.
+    /// Maximum memory of [`RecoveryJob::run`].
     pub const fn memory_bytes(&self) -> u64 {
         self.code.memory_bytes()
     }
 
-    /// Reads the block's symbols with `read` (which fills its buffer, with several source symbols at once, or says that it
-    /// cannot) and does the mathematics. Gives the lost source symbols with their offsets in the object; `None` if there are
-    /// not enough.
+    /// Reads the block's symbols with `read` (which fills its buffer, with several source symbols at once, or returns false)
+    /// and decodes it. Returns the lost source symbols with their offsets in the object; `None` if the symbols do not
+    /// suffice.
     ///
     /// Holds up to [`RecoveryJob::memory_bytes`] in memory.
     pub fn run(&self, read: impl FnMut(SymbolPlace, &mut [u8]) -> bool) -> Option<Vec<(u64, Vec<u8>)>> {
         self.run_in(&mut Vec::new(), read)
     }
 
-    /// The same in a buffer that may serve for several jobs, so that its pages are not asked for again: it grows to the
-    /// received block and its repair symbols.
+    /// As [`Self::run`], in a buffer that is reused for several jobs, so that its pages are not allocated again: it grows
+    /// to the size of the block and its repair symbols.
     pub fn run_in(
         &self,
         buffer: &mut Vec<u8>,
@@ -203,7 +203,7 @@ impl RecoveryJob {
                 self.partition.byte_range(first + u64::from(end) - 1).end,
             );
             let run = &mut source[start as usize * symbol_length..end as usize * symbol_length];
-            // The last symbol of the object may be shorter: the code has it padded with zeros.
+            // The last symbol of the object may be shorter: for the code it is padded with zeros.
             let (bytes, padding) = run.split_at_mut((to - from) as usize);
             padding.fill(0);
             if !read(SymbolPlace::Offset(from), bytes) {

@@ -15,16 +15,16 @@ pub struct OpenRequest<'a> {
     pub length: u64,
     /// Its description by the FDT; `None` if the object is opened by EXT_FTI before it has a name.
     pub file: Option<&'a Arc<File>>,
-    /// Symbols that have arrived; the receiver writes it, other threads may read it.
+    /// Received symbols; the receiver writes it, other threads may read it.
     pub received: &'a Arc<SymbolMap>,
 }
 
 /// Reasons for which an object gets no storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// This very object is held already: its packets are not needed.
+    /// This version of the object is held already: its packets are not needed.
     Held,
-    /// There is no room now; asked again after [`super::ReceiverConfig::refused_retry`].
+    /// There is no room now; retried after [`super::ReceiverConfig::refused_retry`].
     NoRoom,
     /// The object will never be wanted: unusable name, too large, filtered.
     NotWanted,
@@ -38,21 +38,21 @@ pub trait Storage {
     /// Lends storage of `request.length` bytes.
     ///
     /// # Errors
-    /// [`Refusal`] says for how long the object's packets are dropped.
+    /// [`Refusal`], which determines how long the object's packets are dropped.
     fn open(&mut self, request: &OpenRequest<'_>) -> Result<Self::Buf, Refusal>;
 
-    /// An object that was opened without a name has got one.
+    /// Names an object that was opened without a name.
     ///
     /// # Errors
     /// As for [`Storage::open`]; the storage is then dropped.
     fn name(&mut self, buf: &mut Self::Buf, file: &Arc<File>) -> Result<(), Refusal>;
 
-    /// Writes symbols at `offset`; they lie inside the length that was asked for. Storage may buffer writes, as long
-    /// as no reader takes the [`SymbolMap`] for a promise of bytes that are not written yet.
+    /// Writes symbols at `offset`, inside the requested length. Storage may buffer writes, if readers do not rely on the
+    /// [`SymbolMap`] for bytes that are not written yet.
     fn write(&mut self, buf: &mut Self::Buf, offset: u64, bytes: &[u8]);
 
-    /// Keeps a repair symbol in slot number `slot` of the object's own; an older one in it is not needed any more. False
-    /// if this storage keeps none.
+    /// Stores a repair symbol in slot `slot` of the object, replacing an older one. False if this storage does not keep
+    /// repair symbols.
     fn keep_repair(&mut self, _buf: &mut Self::Buf, _slot: u32, _bytes: &[u8]) -> bool {
         false
     }
@@ -63,11 +63,11 @@ pub trait Storage {
 pub enum SymbolPlace {
     /// In the object, from this offset on.
     Offset(u64),
-    /// In the slot that [`Storage::keep_repair`] was given.
+    /// In this slot of [`Storage::keep_repair`].
     Slot(u32),
 }
 
-/// Storage that takes every object into memory: for simulations, laboratories and tests.
+/// Storage that accepts every object into memory: for simulations and tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MemoryStorage;
 
@@ -100,7 +100,7 @@ pub struct MemoryBuf {
 }
 
 impl MemoryBuf {
-    /// Room for `length` bytes.
+    /// Creates storage for `length` bytes.
     pub fn new(length: u64) -> Self {
         Self { bytes: vec![0; length as usize], repair: Vec::new() }
     }
@@ -120,7 +120,7 @@ impl MemoryBuf {
         true
     }
 
-    /// Fills `out` with a symbol, as [`super::RecoveryJob::run`] wants it. False if it is not there.
+    /// Fills `out` with a symbol, for [`super::RecoveryJob::run`]. False if it is absent.
     pub fn read(&self, place: SymbolPlace, out: &mut [u8]) -> bool {
         let bytes = match place {
             SymbolPlace::Offset(at) => self.bytes.get(at as usize..at as usize + out.len()),

@@ -1,4 +1,4 @@
-//! Trust in the descriptions of a session: which FDT Instances count, and the effects of their signatures.
+//! Trust in the descriptions of a session: acceptance of FDT Instances, and the effects of their signatures.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::lct::{Toi, Tsi};
 use crate::time::{Instant, WallTime};
 use crate::trust::{Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
 
-/// Demands on the FDT Instances of a session.
+/// Trust required of the FDT Instances of a session.
 #[derive(Debug, Clone)]
 pub struct SessionTrust {
     /// Keys, and the memory of versions.
     pub trust: Arc<Trust>,
-    /// Demand.
+    /// The mode.
     pub mode: Mode,
 }
 
@@ -26,7 +26,7 @@ impl<B> Receiver<B> {
         self.config.trust.as_ref().is_some_and(|it| it.mode == Mode::Require)
     }
 
-    /// Whether an FDT Instance counts, and who signed it.
+    /// Whether an FDT Instance is accepted, and its signer.
     pub(super) fn judge(
         &mut self,
         now: Instant,
@@ -52,7 +52,7 @@ impl<B> Receiver<B> {
         Ok(signed_by)
     }
 
-    /// Notes who signed its files. A signature says nothing of an object whose SHA-256 is not there.
+    /// Records the signer of its files. A signature does not cover objects without a SHA-256.
     pub(super) fn mark_signed(&self, instance: &mut FdtInstance, signed_by: Option<&Arc<SignedBy>>) {
         let (Some(signed_by), Some(SessionTrust { trust, mode })) = (signed_by, &self.config.trust) else {
             return;
@@ -67,13 +67,13 @@ impl<B> Receiver<B> {
         });
     }
 
-    /// Whether a newer FDT Instance, of this session or of another one, has replaced what describes an object.
+    /// Whether a newer FDT Instance, of this or another session, has replaced the description of an object.
     pub(super) fn is_outdated(&self, file: &File) -> bool {
         let trust = self.config.trust.as_ref().zip(file.signed_by.as_ref());
         trust.is_some_and(|(it, by)| !it.trust.is_current(by))
     }
 
-    /// Packets of an outdated object are dropped for a while; then it is looked whether it is described again.
+    /// Drops packets of an outdated object for a while, before its description is checked again.
     pub(super) fn outdated(&mut self, now: Instant, toi: Toi, oti: &Oti) -> DropReason {
         let until = now + self.config.refused_retry;
         let coding = Some(Coding::of(oti));
@@ -87,7 +87,7 @@ impl<B> Receiver<B> {
         self.is_signed
     }
 
-    /// Whether `keep` is true of everything that is described or in flight.
+    /// Whether `keep` is true for all described objects and those in flight.
     pub fn describes_only(&self, mut keep: impl FnMut(&File) -> bool) -> bool {
         self.table.files().all(|file| keep(file))
             && self.in_flight.iter().filter_map(|object| object.file.as_ref()).all(|file| keep(file))

@@ -25,9 +25,9 @@ pub enum AbandonReason {
     NeverDescribed,
     /// Its FDT entry expired, or made room for others, before it was complete.
     Expired,
-    /// Nothing has come of it for [`crate::limits::MAX_OBJECT_SILENCE`].
+    /// Nothing of it was received for [`crate::limits::MAX_OBJECT_SILENCE`].
     Silent,
-    /// It made room for another object, being the one that was heard longest ago.
+    /// It made room for another object, as the least recently received one.
     Displaced,
     /// Storage refused it when it got its name.
     Refused(Refusal),
@@ -84,7 +84,7 @@ reasons! {
 /// Counters of one session; every packet is in exactly one of `stored`, `fdt`, `control`, `early` and `dropped`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverStats {
-    /// Packets taken.
+    /// Packets processed.
     pub packets: u64,
     /// Their UDP payload bytes.
     pub bytes: u64,
@@ -96,15 +96,15 @@ pub struct ReceiverStats {
     pub control: u64,
     /// Packets kept until their object is described.
     pub early: u64,
-    /// Early packets that made room for others before anything described them.
+    /// Early packets that made room for others before they were described.
     pub early_evicted: u64,
     /// Packets dropped, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
     /// `File` elements that could not be used.
     pub unusable_files: u64,
-    /// FDT Instances that had expired when they came: the date of their sender is wrong, or that of this machine.
+    /// FDT Instances already expired on arrival: the clock of their sender or of this machine is wrong.
     pub expired_instances: u64,
-    /// Source symbols that repair symbols brought back.
+    /// Source symbols restored by repair symbols.
     pub recovered: u64,
     /// Attempts to decode a block that failed.
     pub recovery_failed: u64,
