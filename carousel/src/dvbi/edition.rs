@@ -1,4 +1,4 @@
-//! The editions of Bluebook A177 and the namespaces that each of them uses.
+//! Editions of Bluebook A177 with their namespaces.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub enum Edition {
     R4,
     /// Schema 5.0.
     R5,
-    /// TS 103 770 V1.2.1, schema 6.0: what is on the air in DVB-NIP.
+    /// TS 103 770 V1.2.1, schema 6.0: in use on DVB-NIP.
     #[default]
     R6,
     /// Schema 7.0.
@@ -43,7 +43,7 @@ const ROWS: [(Edition, Row); 9] = [
 ];
 
 impl Edition {
-    /// All of them, the first one first.
+    /// All editions, oldest first.
     pub const ALL: [Self; 9] =
         [Self::R0, Self::R1, Self::R2, Self::R3, Self::R4, Self::R5, Self::R6, Self::R7, Self::R8];
 
@@ -71,7 +71,7 @@ impl Edition {
         format!("urn:dvb:metadata:servicelistdiscovery:{}", self.row().1)
     }
 
-    /// Namespace of what lists and entry points share; before r6 it is their own.
+    /// Namespace of the types shared by lists and entry points; `None` before r6, where each has its own.
     pub fn types_namespace(self) -> Option<String> {
         self.row().2.map(|year| format!("urn:dvb:metadata:servicediscovery-types:{year}"))
     }

@@ -1,5 +1,5 @@
-//! Service list entry points (TS 103 770 clauses 5.1.3 and 5.3): what a registry answers, and the queries that narrow it
-//! down. On DVB-NIP they come over the announcement channel; a box answers the same queries for its own lists.
+//! Service list entry points (TS 103 770 clauses 5.1.3 and 5.3): responses of a registry, and the queries that filter
+//! them. On DVB-NIP they come over the announcement channel; a box answers the same queries for its own lists.
 
 use super::edition::Edition;
 use super::list::LIST_TYPE;
@@ -45,18 +45,18 @@ pub struct Provider {
     pub lists: Vec<Offering>,
 }
 
-/// A list that is offered.
+/// An offered list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Offering {
     /// ServiceListId: the list's `@id`.
     pub id: String,
     /// Names.
     pub names: Vec<Text>,
-    /// Its places: URL and MIME type.
+    /// Its URLs with MIME types.
     pub uris: Vec<(String, String)>,
-    /// Ways in which its services come.
+    /// Ways of delivery of its services.
     pub delivery: Vec<DeliveryKind>,
-    /// Degrees of the satellites, where `delivery` has [`DeliveryKind::Dvbs`].
+    /// Orbital positions in degrees, if `delivery` has [`DeliveryKind::Dvbs`].
     pub orbital_positions: Vec<String>,
     /// Languages of its services.
     pub languages: Vec<String>,
@@ -66,11 +66,11 @@ pub struct Offering {
     pub countries: Vec<String>,
     /// Logo.
     pub logo: Option<Image>,
-    /// Whether a regulator made it.
+    /// Whether it is a regulator's list.
     pub is_regulators: bool,
 }
 
-/// Ways in which services of a list come.
+/// Ways of delivery of services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeliveryKind {
     /// DASHDelivery.
@@ -94,7 +94,7 @@ impl DeliveryKind {
     pub const ALL: [Self; 7] =
         [Self::Dash, Self::Dvbt, Self::Dvbc, Self::Dvbs, Self::Rtsp, Self::MulticastTs, Self::Application];
 
-    /// The element's name without `Delivery`, in a query all in lower case.
+    /// The element's name without `Delivery`; in queries in lower case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Dash => "DASH",
@@ -107,7 +107,7 @@ impl DeliveryKind {
         }
     }
 
-    /// As a query names it: `dvb-dash`, `dvb-s`, `dvb-iptv`, or the element's name.
+    /// Parses the name in a query: `dvb-dash`, `dvb-s`, `dvb-iptv`, or the element's name.
     fn from_query(text: &str) -> Option<Self> {
         let text = text.trim();
         let known = match text {
@@ -123,7 +123,7 @@ impl DeliveryKind {
     }
 }
 
-/// A query of a registry: what is empty asks for nothing. Values are compared to the letter.
+/// A query of a registry: empty fields do not filter. Values are compared literally.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Query {
     /// `TargetCountry`.
@@ -141,11 +141,11 @@ pub struct Query {
 }
 
 impl Query {
-    /// From the pairs of a query, decoded. Names may end with `[]`; values may be lists with commas, but for names of
+    /// Parses the decoded pairs of a query. Names may end with `[]`; values may be comma-separated lists, except names of
     /// providers.
     ///
     /// # Errors
-    /// One line about the part that is not understood, for the client.
+    /// One line about the invalid part, for the client.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut query = Self::default();
         for (name, value) in pairs {
@@ -168,7 +168,7 @@ impl Query {
                         query.delivery.push(kind.ok_or_else(|| format!("Delivery={value:?} is not known"))?);
                     }
                 }
-                // Clients add what later editions know.
+                // Ignore parameters of later editions.
                 _ => {}
             }
         }
@@ -180,7 +180,7 @@ impl EntryPoints {
     /// Reads entry points of any edition.
     ///
     /// # Errors
-    /// No XML, or another root.
+    /// Not XML, or another root.
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         let root = xml::parse(bytes)?;
         if root.name != "ServiceListEntryPoints" {
@@ -207,7 +207,7 @@ impl EntryPoints {
         self.providers.iter().flat_map(|provider| &provider.lists)
     }
 
-    /// Those that a query selects.
+    /// The lists selected by a query.
     #[must_use]
     pub fn answer(&self, query: &Query) -> Self {
         let providers = self.providers.iter().filter(|provider| {
@@ -318,7 +318,7 @@ impl Offering {
                 "" => LIST_TYPE,
                 other => other,
             };
-            // Before there was a namespace for what lists and entry points share, it was the lists'.
+            // Before there was a namespace for shared types, they used that of lists.
             let namespace = edition.types_namespace().unwrap_or_else(|| edition.list_namespace());
             let uri = Element::new(&namespace, "URI").with_text(uri);
             new("ServiceListURI").attr("contentType", content_type).child(uri)
@@ -326,7 +326,7 @@ impl Offering {
         let mut kinds: Vec<DeliveryKind> = self.delivery.clone();
         kinds.sort_unstable();
         kinds.dedup();
-        // An application needs its type, a satellite its position: without them there is nothing to say.
+        // An application needs its type, a satellite its position: without them the element is omitted.
         let can_be_said = |kind: &DeliveryKind| match kind {
             DeliveryKind::Application => false,
             DeliveryKind::Dvbs => !self.orbital_positions.is_empty(),

@@ -1,4 +1,4 @@
-//! The model of a service list (TS 103 770 clause 5.5), as much of it as a receiver, a page and a guide need.
+//! Model of a service list (TS 103 770 clause 5.5), with the parts that a receiver, the page and a guide need.
 //!
 //! It serializes as the JSON rendering that `headend catalog` writes and the daemon serves (feature `config`).
 
@@ -44,13 +44,13 @@ pub struct Rendering<'a> {
 
 #[cfg(feature = "config")]
 impl<'a> Rendering<'a> {
-    /// Of a list.
+    /// The rendering of a list.
     pub const fn of(list: &'a ServiceList) -> Self {
         Self { schema: 1, list }
     }
 }
 
-/// A region, and those inside it: three levels at most.
+/// A region with its subregions: at most three levels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct Region {
@@ -62,9 +62,9 @@ pub struct Region {
     pub names: Vec<Text>,
     /// Post codes.
     pub postcodes: Vec<String>,
-    /// Whether a person can choose it.
+    /// Whether users can select it.
     pub is_selectable: bool,
-    /// Regions inside.
+    /// Subregions.
     pub regions: Vec<Self>,
 }
 
@@ -122,7 +122,7 @@ pub struct Service {
     pub names: Vec<Text>,
     /// Provider's names.
     pub providers: Vec<Text>,
-    /// Pictures: HowRelated's term and where they are.
+    /// Pictures, with their purpose.
     pub pictures: Vec<Picture>,
     /// Hrefs of genre terms, the main one first.
     pub genres: Vec<String>,
@@ -134,7 +134,7 @@ pub struct Service {
     pub target_regions: Vec<String>,
     /// `ContentGuideSourceRef`.
     pub guide_source: Option<String>,
-    /// `ContentGuideServiceRef`: its name in the guide, where that is not its UniqueIdentifier.
+    /// `ContentGuideServiceRef`: its name in the guide, if it differs from its UniqueIdentifier.
     pub guide_service: Option<String>,
     /// Youngest viewer's age, from r5.
     pub minimum_age: Option<u8>,
@@ -148,7 +148,7 @@ pub struct Service {
 pub struct Picture {
     /// Its purpose.
     pub kind: PictureKind,
-    /// Its place.
+    /// The picture.
     pub image: Image,
 }
 
@@ -188,9 +188,9 @@ pub enum ServiceKind {
     Linear,
     /// Radio.
     LinearRadio,
-    /// Titles at any time.
+    /// Titles on demand.
     Ondemand,
-    /// Radio at any time.
+    /// Radio on demand.
     OndemandRadio,
     /// Files.
     Data,
@@ -201,7 +201,7 @@ pub enum ServiceKind {
 }
 
 impl ServiceKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Linear,
         Self::LinearRadio,
@@ -225,14 +225,14 @@ impl ServiceKind {
         }
     }
 
-    /// By the last term of its href.
+    /// The kind by the last term of an href.
     pub fn from_href(href: &str) -> Self {
         let term = href.rsplit(':').next().unwrap_or_default();
         Self::ALL.into_iter().find(|kind| kind.as_str() == term).unwrap_or(Self::Other)
     }
 }
 
-/// One way to have a service.
+/// One way of delivery of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct Instance {
@@ -244,7 +244,7 @@ pub struct Instance {
     pub content: ContentAttributes,
     /// Its availability; empty: always.
     pub availability: Vec<Period>,
-    /// How.
+    /// Its delivery.
     pub delivery: Delivery,
 }
 
@@ -259,7 +259,7 @@ pub enum Delivery {
         /// `application/dash+xml`, or that of a playlist.
         content_type: String,
     },
-    /// IdentifierBasedDeliveryParameters, from r6, of whatever `contentType`: HLS, files, DVB-MABR.
+    /// IdentifierBasedDeliveryParameters, from r6, of any `contentType`: HLS, files, DVB-MABR.
     Identifier {
         /// URI of the description.
         uri: String,
@@ -285,15 +285,15 @@ pub enum Delivery {
         /// URL.
         uri: String,
     },
-    /// Another one; the element's name.
+    /// Any other delivery.
     Other {
-        /// Such as `DVBTDeliveryParameters`.
+        /// The element's name, such as `DVBTDeliveryParameters`.
         element: String,
     },
 }
 
 impl Delivery {
-    /// URL that a player fetches, and its MIME type.
+    /// URL for players, and its MIME type.
     pub fn locator(&self) -> Option<(&str, &str)> {
         match self {
             Self::Dash { uri, content_type } | Self::Identifier { uri, content_type } => {
@@ -344,9 +344,9 @@ pub struct Dvbs {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct ContentAttributes {
-    /// Sounds.
+    /// Audio attributes.
     pub audio: Vec<AudioAttributes>,
-    /// Pictures, the best first.
+    /// Video attributes, the best first.
     pub video: Vec<VideoAttributes>,
     /// Hrefs of VideoConformancePointsCS.
     pub video_conformance_points: Vec<String>,
@@ -378,7 +378,7 @@ pub struct VideoAttributes {
     pub width: Option<u16>,
     /// Lines.
     pub height: Option<u16>,
-    /// Shape on the screen, such as 16 and 9.
+    /// Display aspect ratio, such as 16 and 9.
     pub aspect_ratio: Option<(u32, u32)>,
     /// `25`, `50`, `30/1.001`.
     pub frame_rate: Option<String>,
@@ -400,13 +400,13 @@ impl VideoAttributes {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct Period {
-    /// From then on.
+    /// Start; `None`: unbounded.
     #[cfg_attr(feature = "config", serde(serialize_with = "date"))]
     pub from: Option<WallTime>,
-    /// Until then.
+    /// End; `None`: unbounded.
     #[cfg_attr(feature = "config", serde(serialize_with = "date"))]
     pub to: Option<WallTime>,
-    /// On these days and hours; none: always.
+    /// Recurring hours; empty: always.
     pub intervals: Vec<Interval>,
 }
 
@@ -421,9 +421,9 @@ fn date<S: serde::Serializer>(time: &Option<WallTime>, serializer: S) -> Result<
 pub struct Interval {
     /// 1 (Monday) to 7.
     pub days: Vec<u8>,
-    /// Milliseconds of the day from which on.
+    /// Start in milliseconds of the day.
     pub start_ms: u32,
-    /// Until which; not after midnight.
+    /// End in milliseconds of the day; at most midnight.
     pub end_ms: u32,
 }
 
@@ -455,7 +455,7 @@ impl Instance {
 }
 
 impl ServiceList {
-    /// The number under which a service is dialled: that of the table for all regions, else of the first one.
+    /// Channel numbers by service: from the table for all regions, otherwise from the first table.
     pub fn numbers(&self) -> std::collections::HashMap<&str, &Lcn> {
         let mut tables: Vec<&LcnTable> = self.lcn_tables.iter().collect();
         tables.sort_by_key(|table| !table.target_regions.is_empty());

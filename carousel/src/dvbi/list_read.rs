@@ -1,4 +1,4 @@
-//! Service lists from the air: any edition, any prefix, with what is missing left empty. One service at a time, so that a
+//! Parser of service lists: any edition and prefix; missing parts stay empty. It reads one service at a time, so that a
 //! list of 10,000 is never held as a document.
 
 use super::list::{
@@ -94,10 +94,10 @@ reasons! {
 }
 
 impl ServiceList {
-    /// Reads a list of any edition; gives back what was left out, and how often.
+    /// Parses a list of any edition; also returns the kinds and numbers of skipped parts.
     ///
     /// # Errors
-    /// No XML, too large, or another root. What single services lack is no error.
+    /// Not XML, too large, or another root. Faults of single services are not errors.
     pub fn parse(bytes: &[u8]) -> Result<(Self, Vec<(LeftOut, u64)>), XmlError> {
         let mut reading = Reading::default();
         let root = xml::parse_each(bytes, 1, |within, element| {
@@ -235,7 +235,7 @@ impl Reading {
     }
 }
 
-/// At most so many bytes of a text, whole characters.
+/// A text cut to at most `most` bytes, at a character boundary.
 fn bounded(text: &str, most: usize) -> String {
     limits::cut(text, most).to_owned()
 }

@@ -1,5 +1,5 @@
-//! A service list as a document of one edition. Elements come in the order of its schema; what an edition has no word for is
-//! left out: see [`ServiceList::to_xml`].
+//! Serialisation of a service list in one edition. Elements are in the order of its schema; parts that the edition cannot
+//! express are omitted: see [`ServiceList::to_xml`].
 
 use super::edition::Edition;
 use super::list::{
@@ -11,11 +11,11 @@ use crate::xml::{self, Element, XML_NAMESPACE};
 
 const SCHEMA_INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const HLS_NAMESPACE: &str = "vnd:apple:mpegurl";
-/// Before and after a term of HowRelatedCS: 1001.3 is of 2021.
+/// Prefix of terms of HowRelatedCS; 1001.3 is of 2021.
 const HOW_RELATED: &str = "urn:dvb:metadata:cs:HowRelatedCS:";
 /// Longest ServiceDescriptions of each length, in characters, and their names.
 const LENGTHS: [(usize, &str); 3] = [(90, "short"), (250, "medium"), (1200, "long")];
-/// Most characters of a description; TV-Anytime's "long".
+/// Maximum characters of a description; TV-Anytime's "long".
 const MAX_DESCRIPTION: usize = 1200;
 
 /// Writer for one edition, with its names of elements.
@@ -24,14 +24,14 @@ struct Writer {
     list: String,
     types: String,
     tva: String,
-    /// Of the document: each text says its language where there are several.
+    /// Language of the document; texts in other languages have an attribute.
     language: String,
 }
 
 impl ServiceList {
-    /// Writes the list as an edition has it. Left out where the edition has no word: HLS before r4, files and DVB-MABR
-    /// (identifiers) before r6, banners before r3, ages and nested regions' countries before r5, `@id` before r6,
-    /// the document's language before r3.
+    /// Writes the list in an edition. Omitted where the edition cannot express them: HLS before r4, files and DVB-MABR
+    /// (identifiers) before r6, banners before r3, ages and nested regions' countries before r5, `@id` before r6, the
+    /// document's language before r3.
     pub fn to_xml(&self, edition: Edition) -> String {
         let list = edition.list_namespace();
         let types = edition.types_namespace().unwrap_or_else(|| list.clone());
@@ -47,7 +47,7 @@ impl ServiceList {
     }
 }
 
-/// The language of an element, where it is not the document's.
+/// Adds the language of an element, if it is not the document's.
 fn in_language(element: Element, language: &str) -> Element {
     if language.is_empty() { element } else { element.attr_ns(XML_NAMESPACE, "lang", language) }
 }
@@ -139,7 +139,7 @@ impl Writer {
 
     fn lcn_table(&self, table: &LcnTable, version: u64) -> Element {
         let mut out = self.own("LCNTable");
-        // The schema of r7 does not know it, that of r8 requires it.
+        // Unknown in the schema of r7, required in that of r8.
         if self.edition >= Edition::R8 {
             out = out.attr("version", version.max(1).to_string());
         }
@@ -217,7 +217,7 @@ impl Writer {
         out.with_text(cut(&text.text, MAX_DESCRIPTION))
     }
 
-    /// `None` if the edition cannot say how it is delivered.
+    /// `None` if the edition cannot express its delivery.
     fn instance(&self, instance: &Instance) -> Option<Element> {
         let delivery = self.delivery(&instance.delivery)?;
         let mut out = self
@@ -246,7 +246,7 @@ impl Writer {
     fn period(&self, period: &Period) -> Element {
         let interval = |interval: &Interval| {
             let days: Vec<String> = interval.days.iter().map(u8::to_string).collect();
-            // Its last moment is the one before midnight.
+            // The end is the last millisecond before midnight.
             let end_ms = interval.end_ms.min(86_399_999);
             self.own("Interval")
                 .attr("days", days.join(" "))
@@ -262,7 +262,7 @@ impl Writer {
     fn content(&self, content: &ContentAttributes) -> Element {
         let mut out = self.own("ContentAttributes").extend(content.audio.iter().map(|it| self.audio(it)));
         if !content.video.is_empty() {
-            // The best one: receivers choose instances by it.
+            // Only the best one, by which receivers choose instances.
             out = out.extend(content.video.iter().take(1).map(|it| self.video(it)));
         }
         let most = if self.edition >= Edition::R7 { 2 } else { 1 };
@@ -332,7 +332,7 @@ impl Writer {
                     self.own("IPMulticastAddress").attr("Address", address).attr("Port", port.to_string());
                 self.own("MulticastTSDeliveryParameters").child(address)
             }
-            // Without a triplet it is nothing.
+            // Not expressible without a DVB triplet.
             Delivery::Identifier { .. } | Delivery::Rtsp { .. } | Delivery::Other { .. } => return None,
         })
     }
@@ -360,7 +360,7 @@ impl Writer {
         if let Some(position) = &dvbs.orbital_position {
             out = out.text_child("OrbitalPosition", position);
         }
-        // Each group needs the one before it.
+        // Each group of parameters requires the previous one.
         let (Some(frequency), Some(polarization)) = (dvbs.frequency_10khz, &dvbs.polarization) else {
             return out;
         };

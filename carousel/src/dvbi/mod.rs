@@ -1,24 +1,24 @@
 //! DVB-I (ETSI TS 103 770, Bluebook A177): service lists, service list entry points, content guides.
 //!
 //! ```text
-//! headend  configuration, media, guides ─▶ ServiceList, EntryPoints, Guide ─▶ XML of an edition ─▶ the air
-//! daemon   the air ─▶ XML of any edition ─▶ ServiceList, Guide ─▶ answers to a television's queries
-//!                        └─ relocate: locators that work from where the client stands
+//! headend  configuration, media, guides ─▶ ServiceList, EntryPoints, Guide ─▶ XML of an edition ─▶ link
+//! daemon   link ─▶ XML of any edition ─▶ ServiceList, Guide ─▶ answers to queries of televisions
+//!                     └─ relocate: locators adapted to the client
 //! ```
 //!
-//! | file | what lives there | clause |
+//! | file | content | clause |
 //! |---|---|---|
 //! | `edition.rs` | namespaces of the editions r0 to r8 | |
 //! | `list.rs` | the model of a service list | 5.5 |
-//! | `list_read.rs`, `list_write.rs` | from any edition, to the one that is asked for | 5.5 |
-//! | `entry_points.rs` | registries' answers and their queries | 5.1.3, 5.3 |
-//! | `guide/` | programmes, schedules, box sets: the model, TV-Anytime both ways, what a query answers | 6 |
+//! | `list_read.rs`, `list_write.rs` | parser of all editions, serialisation in one | 5.5 |
+//! | `entry_points.rs` | responses of registries, and queries | 5.1.3, 5.3 |
+//! | `guide/` | programmes, schedules, box sets: model, TV-Anytime in both directions, answers to queries | 6 |
 //! | `genre/` | genres by name, from the classification schemes | 6.10.5 |
-//! | `relocate.rs` | a list with other locators, all else as it was sent | |
+//! | `relocate.rs` | replacement of the locators in a document | |
 //!
-//! Read are the parts that the page, the content guide and a receiver need; the rest of a foreign list is passed on by
-//! `relocate` untouched. The text of the standard was not at hand: schemas, on-air lists and a public validator's
-//! checks were.
+//! The parser reads the parts that the page, the content guide and a receiver need; `relocate` passes on the rest of a
+//! received list unchanged. Sources are the schemas, broadcast lists and a public validator, not the text of the
+//! standard.
 
 mod edition;
 pub mod entry_points;
@@ -37,7 +37,7 @@ pub use list_read::{LeftOut, MAX_SERVICES};
 pub use list_write::is_hls;
 pub use relocate::relocate;
 
-/// A text in one language, as `mpeg7:TextualType` has it.
+/// A text in one language (`mpeg7:TextualType`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "config", derive(serde::Serialize))]
 pub struct Text {
@@ -48,12 +48,12 @@ pub struct Text {
 }
 
 impl Text {
-    /// A text in a language; an empty one means the document's.
+    /// Creates a text; an empty language means the document's.
     pub fn new(language: impl Into<String>, text: impl Into<String>) -> Self {
         Self { language: language.into(), text: text.into() }
     }
 
-    /// The text for a reader of `language`: in that language, else in one with its primary subtag, else the first.
+    /// The best text for `language`: in that language, otherwise in one with its primary subtag, otherwise the first.
     pub fn choose<'a>(texts: &'a [Self], language: &str) -> Option<&'a Self> {
         let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
         texts

@@ -1,5 +1,5 @@
-//! A service list or content guide with other locators and nothing else changed: elements, attributes, order, namespaces
-//! and comments stay as they were sent, whatever they are. So what this library has no word for reaches who understands it.
+//! Replacement of the locators in a service list or content guide. Elements, attributes, order, namespaces and comments are
+//! passed through unchanged, including those that this library does not know.
 
 use quick_xml::events::{BytesText, Event};
 use quick_xml::reader::Reader;
@@ -20,8 +20,8 @@ const LOCATORS: [&str; 9] = [
     "SourceMediaLocator",
 ];
 
-/// Rewrites the locators of a document. `change` gets the names of the elements around a locator, outermost first and the
-/// locator's own last, and the locator; `None` leaves it.
+/// Rewrites the locators of a document. `change` gets the path of element names to a locator, and the locator; `None`
+/// keeps it.
 ///
 /// # Errors
 /// Larger than a list may be, not well-formed, nested too deep, or with a document type declaration.
@@ -38,7 +38,7 @@ pub fn relocate(
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
     let mut writer = quick_xml::Writer::new(Vec::with_capacity(bytes.len() + bytes.len() / 8));
     let mut open: Vec<String> = Vec::new();
-    // The text of the innermost element, if it is a locator's, as it is put together from its parts.
+    // The text collected so far, if the innermost element is a locator.
     let mut locator: Option<String> = None;
     loop {
         let at = reader.buffer_position();
@@ -55,7 +55,7 @@ pub fn relocate(
                     return Err(XmlError::TooLarge("elements nested more than 64 deep"));
                 }
                 let name = start.local_name().as_ref().to_owned();
-                // An element with child elements is no locator.
+                // An element with child elements is not a locator.
                 if let Some(before) = locator.take() {
                     write(Event::Text(BytesText::new(&before)))?;
                 }

@@ -1,8 +1,8 @@
-//! URLs under which players know the objects of a session.
+//! Aliases: URLs for players, by object names on the link.
 //!
-//! A sender may name its objects anything (`tag:…`); the configuration says which URL a manifest has
-//! (`transportObjectURI` → locator) and which URL stands for a common beginning (`transportObjectBaseURI` → `BaseURL`,
-//! clause 9.3). All other names are URLs already.
+//! A sender may give its objects any names (`tag:…`); the configuration maps a manifest to its URL (`transportObjectURI`
+//! → locator) and a common prefix to a URL (`transportObjectBaseURI` → `BaseURL`, clause 9.3). All other names are URLs
+//! already.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -10,12 +10,12 @@ use std::fmt;
 use super::Configuration;
 use crate::limits;
 
-/// Names to URLs of all configurations that are in force.
+/// Map from names to URLs, of all configurations in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aliases {
     exact: HashMap<String, String>,
     beginnings: HashMap<String, String>,
-    /// Lengths of the beginnings.
+    /// Lengths of the prefixes.
     lengths: BTreeSet<usize>,
     left_out: u64,
 }
@@ -31,7 +31,7 @@ limits! {
 }
 
 impl Aliases {
-    /// Adds what `configuration` says; what was said before wins.
+    /// Adds the aliases of `configuration`; earlier ones take precedence.
     pub fn add(&mut self, configuration: &Configuration) {
         for session in &configuration.sessions {
             for manifest in &session.manifests {
@@ -72,21 +72,21 @@ impl Aliases {
         }
     }
 
-    /// Names that were left out because there were too many.
+    /// Number of names omitted because of the limit.
     pub const fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// The URL under which players know the object `name`; `None` if its name is its URL.
+    /// The URL of the object `name` for players; `None` if its name is its URL.
     pub fn url_of(&self, name: &str) -> Option<String> {
         if let Some(url) = self.exact.get(name) {
             return Some(url.clone());
         }
-        // The longest beginning counts.
+        // The longest prefix counts.
         let bases = self.lengths.iter().rev().filter_map(|&length| name.get(..length));
         let (base, url) = bases.into_iter().find_map(|base| Some((base, self.beginnings.get(base)?)))?;
         let rest = &name[base.len()..];
-        // Exactly one slash where the two meet.
+        // Joined with exactly one slash.
         Some(format!("{}/{}", url.trim_end_matches('/'), rest.trim_start_matches('/')))
     }
 
@@ -103,32 +103,32 @@ pub struct ChunkName<'a> {
     pub object: &'a str,
     /// Byte offset of the chunk in the object.
     pub offset: u64,
-    /// No chunk follows.
+    /// The last chunk of the object.
     pub is_last: bool,
 }
 
 impl<'a> ChunkName<'a> {
-    /// Splits a name; `None` if it is of a whole object.
+    /// Splits a name; `None` if it is not the name of a chunk.
     pub fn split(name: &'a str) -> Option<Self> {
         let (before, fragment) = name.rsplit_once('#')?;
         let offset = fragment.parse().ok()?;
         let (object, query) = before.split_once('?').unwrap_or((before, ""));
-        // Many names are split at the end of each batch: nothing is allocated.
+        // Called for many names at the end of each batch: without allocation.
         let flags = || query.split('&').filter(|flag| !flag.is_empty());
         if flags().any(|flag| !matches!(flag, "isLast" | "hasRandomAccessPoint")) {
-            // A query of the object itself: only the flags at its end are ours, and there are none.
+            // A query of the object itself: only flags at its end belong to the chunk, and there are none.
             return Some(Self { object: before, offset, is_last: false });
         }
         Some(Self { object, offset, is_last: flags().any(|flag| flag == "isLast") })
     }
 }
 
-/// The name of the chunk's transport object.
+/// Formats the name of the chunk's transport object.
 impl fmt::Display for ChunkName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flag = match (self.is_last, self.object.contains('?')) {
             (true, false) => "?isLast",
-            // Behind a query of the object itself the flag would be a part of that query.
+            // After a query of the object itself the flag would be a part of that query.
             _ => "",
         };
         write!(f, "{}{flag}#{}", self.object, self.offset)

@@ -1,8 +1,8 @@
 //! Directory of the sessions to receive: from static entries, the announcement channel's bootstrap, and the gateway
 //! configurations that it leads to (TS 103 876 clause 8.2: two steps).
 //!
-//! Documents come in as they arrive, a set of sessions comes out. A new version of a document replaces what its
-//! predecessor brought; a session that no document names any more is gone.
+//! Documents go in as they arrive, a set of sessions comes out. A new version of a document replaces the sessions of its
+//! predecessor; sessions that no document names are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::limits;
 use crate::limits::MAX_SESSIONS;
 use crate::xml::XmlError;
 
-/// Kinds of session named by the bootstrap that are joined (`@serviceClass`).
+/// Classes of sessions in the bootstrap that are joined (`@serviceClass`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JoinPolicy {
     /// `urn:dvb:metadata:nativeip:ContentGuide` and `:ServiceGuide`.
@@ -32,7 +32,7 @@ impl Default for JoinPolicy {
 }
 
 impl JoinPolicy {
-    /// Whether a session of this class is wanted. Undefined classes are not.
+    /// Whether a session of this class is joined. False for undefined classes.
     pub fn joins(&self, service_class: Option<&str>) -> bool {
         let Some(class) = service_class else { return true };
         match class.rsplit(':').next().unwrap_or_default().to_ascii_lowercase().as_str() {
@@ -45,7 +45,7 @@ impl JoinPolicy {
     }
 }
 
-/// Why a session is listened to.
+/// Origin of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SessionOrigin {
     /// The receiver's own configuration.
@@ -73,10 +73,10 @@ impl SessionOrigin {
     }
 }
 
-/// A session to listen to.
+/// A session to receive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionSpec {
-    /// Only from this source; `None`: from any.
+    /// Only this source; `None`: any source.
     pub source: Option<IpAddr>,
     /// Group and port.
     pub address: SocketAddr,
@@ -84,37 +84,37 @@ pub struct SessionSpec {
     pub tsi: Option<u64>,
     /// FLUTE or ROUTE.
     pub protocol: Protocol,
-    /// Why.
+    /// Its origin.
     pub origin: SessionOrigin,
     /// The service it belongs to; empty if none.
     pub service: String,
-    /// Repair of losses, if the sender describes it.
+    /// Parameters of unicast repair, if the sender signals them.
     pub repair: Option<RepairParameters>,
-    /// Bits a second on average, as announced.
+    /// Announced average bit rate.
     pub average_bps: Option<u64>,
-    /// Most bits a second, as announced.
+    /// Announced maximum bit rate.
     pub maximum_bps: Option<u64>,
 }
 
-/// A service of a gateway configuration: its name, and the URLs by which players ask for it.
+/// A service of a gateway configuration: its name, and the URLs by which players request it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceSpec {
     /// `@serviceIdentifier`.
     pub id: String,
     /// URLs of its manifests.
     pub manifests: Vec<String>,
-    /// URLs below which its objects are, from `UnicastRepairParameters`.
+    /// Base URLs of its objects, from `UnicastRepairParameters`.
     pub bases: Vec<String>,
     /// `@contentPlaybackPathPattern`s of its manifests.
     pub path_patterns: Vec<String>,
 }
 
-/// Change that a document has caused.
+/// Effect of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectoryChange {
-    /// The same sessions as before.
+    /// The set of sessions is unchanged.
     Same,
-    /// Sessions came or went.
+    /// Sessions were added or removed.
     Sessions,
 }
 
@@ -132,7 +132,7 @@ limits! {
 #[derive(Debug)]
 struct Document {
     configuration: Configuration,
-    /// [`Directory::received`] when it was received last.
+    /// [`Directory::received`] at its last reception.
     received_at: u64,
 }
 
@@ -142,7 +142,7 @@ pub struct Directory {
     policy: JoinPolicy,
     fixed: Vec<SessionSpec>,
     documents: BTreeMap<(IpAddr, String), Document>,
-    /// Documents received: the clock by which they age.
+    /// Documents received: the time base for their ageing.
     received: u64,
     evicted: u64,
     sessions: Vec<SessionSpec>,
@@ -151,14 +151,14 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// With the receiver's own sessions.
+    /// A directory with the receiver's own sessions.
     pub fn new(policy: JoinPolicy, fixed: Vec<SessionSpec>) -> Self {
         let mut directory = Self { policy, fixed, ..Self::default() };
         directory.rebuild();
         directory
     }
 
-    /// The same documents with another policy and other sessions of the receiver's own: its configuration has changed.
+    /// Applies a changed configuration: another policy and other own sessions, with the same documents.
     #[must_use]
     pub fn with_fixed(mut self, policy: JoinPolicy, fixed: Vec<SessionSpec>) -> Self {
         (self.policy, self.fixed) = (policy, fixed);
@@ -166,10 +166,10 @@ impl Directory {
         self
     }
 
-    /// Takes a session configuration named `name` that came from `source`.
+    /// Processes a session configuration named `name` from `source`.
     ///
     /// # Errors
-    /// If it cannot be read; what its predecessor said stays in force.
+    /// If it cannot be parsed; its predecessor stays in force.
     pub fn document(
         &mut self,
         source: IpAddr,
@@ -193,12 +193,12 @@ impl Directory {
         Ok(if before == self.sessions { DirectoryChange::Same } else { DirectoryChange::Sessions })
     }
 
-    /// The sessions to listen to, without duplicates, at most [`MAX_SESSIONS`].
+    /// The sessions to receive, without duplicates, at most [`MAX_SESSIONS`].
     pub fn sessions(&self) -> &[SessionSpec] {
         &self.sessions
     }
 
-    /// Names on the air to URLs.
+    /// Map from names on the link to URLs.
     pub const fn aliases(&self) -> &Aliases {
         &self.aliases
     }
@@ -209,7 +209,7 @@ impl Directory {
     }
 
     /// The services of the configurations in force that have a name and sessions, in the order of their documents. Parts of one
-    /// service in several documents are one.
+    /// service in several documents are merged.
     pub fn services(&self) -> Vec<ServiceSpec> {
         let mut services: Vec<ServiceSpec> = Vec::new();
         for session in self.configurations().flat_map(|it| &it.sessions) {
@@ -234,9 +234,8 @@ impl Directory {
         services
     }
 
-    /// Bits a second that the sessions of a service are announced to take: the sum of averages, where none is said that of the
-    /// greatest rates. The same greatest rate of several sessions to one address is what that address takes: renditions that share a
-    /// link or a reserve have it all.
+    /// Announced bit rate of a service: the sum of the average rates of its sessions, or of the maximum rates where no average is
+    /// given. Sessions to one address with the same maximum rate are counted once, since renditions may share it.
     pub fn announced_bps(&self, service: &str) -> Option<u64> {
         let of_service = || self.sessions.iter().filter(|it| it.service == service);
         let sum =
@@ -247,12 +246,12 @@ impl Directory {
             .or_else(|| sum(&mut maxima.into_iter().map(|it| it.1)))
     }
 
-    /// Documents that made room for others.
+    /// Number of documents that made room for others.
     pub const fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Removes a document for another one: of the source that has the most, so that a source that invents documents
+    /// Removes a document to make room: one of the source with the most, so that a source that invents documents
     /// displaces only its own.
     fn evict(&mut self) {
         let mut by_source: BTreeMap<IpAddr, usize> = BTreeMap::new();
@@ -268,7 +267,7 @@ impl Directory {
         }
     }
 
-    /// Sessions left out because there were too many.
+    /// Number of sessions omitted because of the limit.
     pub const fn refused(&self) -> u64 {
         self.refused
     }
@@ -312,7 +311,7 @@ impl Directory {
                 have.address == spec.address && have.tsi == spec.tsi && have.source == spec.source
             };
             if let Some(have) = self.sessions.iter_mut().find(same) {
-                // A static entry stands; what a document knows about repair is still welcome.
+                // A static entry takes precedence; repair parameters of a document are added.
                 if have.repair.is_none() {
                     have.repair.clone_from(&spec.repair);
                 }

@@ -1,9 +1,8 @@
 //! DVB-MABR session configuration (ETSI TS 103 769 V1.2.1 clause 10).
 //!
 //! A `MulticastGatewayConfiguration` lists for a gateway the transport sessions, their content and the repair of
-//! losses. Parsed by local name in whatever edition of the namespace; elements and attributes that are not known here
-//! are kept in `unknown` and written again. The meaning of sessions for a receiver is [`Directory`]'s, the meaning of
-//! object names for players [`Aliases`]'.
+//! losses. Parsed by local name in any edition of the namespace; unknown elements and attributes are kept in `unknown`
+//! and written back. [`Directory`] derives the sessions to receive, [`Aliases`] the URLs of objects for players.
 
 mod aliases;
 mod directory;
@@ -36,13 +35,13 @@ pub struct Configuration {
     pub valid_until: Option<WallTime>,
     /// `@validityPeriod`.
     pub validity_period: Option<Duration>,
-    /// `MulticastGatewayConfigurationTransportSession`s: where configurations and other non-media objects travel.
+    /// `MulticastGatewayConfigurationTransportSession`s: for configurations and other non-media objects.
     pub gateway_sessions: Vec<TransportSession>,
     /// `MulticastSession`s: the media.
     pub sessions: Vec<MulticastSession>,
     /// Everything else at the top: macros, reporting, extensions.
     pub unknown: Vec<Element>,
-    /// Attributes of the root that are not known.
+    /// Unknown attributes of the root.
     pub unknown_attributes: Vec<Attribute>,
 }
 
@@ -57,14 +56,14 @@ pub struct MulticastSession {
     pub manifests: Vec<ManifestLocator>,
     /// Its transport sessions.
     pub transport_sessions: Vec<TransportSession>,
-    /// Elements that are not known.
+    /// Unknown elements.
     pub unknown: Vec<Element>,
 }
 
 /// `PresentationManifestLocator`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ManifestLocator {
-    /// URL that players use; may be empty where there is no unicast.
+    /// URL for players; may be empty without unicast.
     pub url: String,
     /// `@manifestId`.
     pub id: String,
@@ -105,13 +104,13 @@ pub struct TransportSession {
     pub components: Vec<Component>,
     /// `ObjectCarousel`.
     pub carousel: Option<ObjectCarousel>,
-    /// Child elements that are not known, FEC parameters among them.
+    /// Unknown child elements, including FEC parameters.
     pub unknown: Vec<Element>,
-    /// Attributes that are not known.
+    /// Unknown attributes.
     pub unknown_attributes: Vec<Attribute>,
 }
 
-/// The protocol of a session. FLUTE and ROUTE cannot be distinguished on the wire by the standard; this names it.
+/// Protocol of a session, which cannot be determined from the packets by the standard.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Protocol {
     /// `…MulticastTransportProtocolCS:2019:FLUTE`.
@@ -119,12 +118,12 @@ pub enum Protocol {
     Flute,
     /// `…MulticastTransportProtocolCS:2019:ROUTE`.
     Route,
-    /// Anything else, as it stands.
+    /// Any other identifier, verbatim.
     Other(String),
 }
 
 impl Protocol {
-    /// Reads an identifier by its last term, in whatever case.
+    /// Parses an identifier by its last term, case-insensitively.
     pub fn from_identifier(text: &str) -> Self {
         match text.rsplit(':').next().unwrap_or_default().to_ascii_uppercase().as_str() {
             "FLUTE" => Self::Flute,
@@ -133,7 +132,7 @@ impl Protocol {
         }
     }
 
-    /// The exact identifier, which GPAC compares to the letter.
+    /// The exact identifier, which GPAC compares literally.
     pub fn identifier(&self) -> &str {
         match self {
             Self::Flute => "urn:dvb:metadata:cs:MulticastTransportProtocolCS:2019:FLUTE",
@@ -212,7 +211,7 @@ pub struct ObjectCarousel {
     pub entries: Vec<CarouselEntry>,
 }
 
-/// Kind of objects that an entry of an object carousel names.
+/// Kind of objects of an entry of an object carousel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryKind {
     /// `PresentationManifests`.
@@ -256,7 +255,7 @@ pub fn playback_path_matches(pattern: &str, path: &str) -> bool {
         });
     }
     let path: Vec<char> = path.chars().collect();
-    // Greedy with one point to go back to: enough for globs without classes, and never exponential.
+    // Greedy with a single backtracking point: sufficient for globs without classes, and never exponential.
     let (mut step, mut at, mut back) = (0, 0, None);
     while at < path.len() {
         match steps.get(step) {

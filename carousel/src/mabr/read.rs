@@ -1,4 +1,4 @@
-//! Reading session configurations.
+//! Parser of session configurations.
 
 use super::{
     CarouselEntry, Component, Configuration, Endpoint, EntryKind, ManifestLocator, MulticastSession,
@@ -19,7 +19,7 @@ limits! {
 }
 
 impl Configuration {
-    /// Reads a document.
+    /// Parses a document.
     ///
     /// # Errors
     /// Malformed XML, another root, a session without a usable endpoint, too many sessions.
@@ -160,7 +160,7 @@ fn repair(element: &Element) -> RepairParameters {
 fn component(element: &Element) -> Component {
     let text = |name| element.attribute(name).unwrap_or_default().to_owned();
     let manifest = text("manifestIdRef");
-    // xsi:type may carry any prefix; the attributes say the same thing more reliably.
+    // xsi:type may have any prefix; the attributes are more reliable.
     if element.attribute("representationIdentifier").is_some() {
         Component::Dash {
             manifest,

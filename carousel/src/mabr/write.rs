@@ -1,4 +1,4 @@
-//! Writing session configurations, in the element order of TS 103 769 Annex C.
+//! Serialisation of session configurations, in the element order of TS 103 769 Annex C.
 
 use super::{
     Component, Configuration, Endpoint, EntryKind, MulticastSession, ObjectCarousel, RepairParameters,
@@ -79,7 +79,7 @@ fn transport_session(name: &str, session: &TransportSession) -> Element {
             .attr_opt("maximum", session.maximum_bps.map(|bps| bps.to_string()));
         out = out.child(rate);
     }
-    // FEC parameters belong before repair; everything else unknown goes last.
+    // FEC parameters go before repair; other unknown elements go last.
     let (fec, others): (Vec<_>, Vec<_>) =
         session.unknown.iter().cloned().partition(|child| child.name == "ForwardErrorCorrectionParameters");
     out.extend(fec)

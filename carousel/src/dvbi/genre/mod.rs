@@ -1,12 +1,12 @@
-//! Genres by name, and names of genres: the classification schemes that a service list and a content guide may refer to.
+//! Genres: lookup by name, and names for display, from the classification schemes of service lists and content guides.
 //!
-//! `ServiceGenre` of a list and `Genre` of a programme take the same three: DVB's ContentSubject (the content descriptor
-//! of EN 300 468), TV-Anytime's ContentCS and FormatCS. The reference client shows a word for the main terms of
-//! ContentSubject and for nothing else; so a name that several schemes have means ContentSubject's term, and the usual
-//! words of guides lead there where they can.
+//! `ServiceGenre` of a list and `Genre` of a programme use the same three: DVB's ContentSubject (the content descriptor
+//! of EN 300 468), TV-Anytime's ContentCS and FormatCS. The reference client displays only the main terms of
+//! ContentSubject; so a name in several schemes maps to ContentSubject, and common words of guides map there where
+//! possible.
 //!
-//! `terms.rs` has every term, for hrefs; `synonyms.rs` the words that XMLTV grabbers write in English, German, French,
-//! Spanish and Italian. Proprietary schemes of broadcasters are left out: a receiver cannot name them either.
+//! `terms.rs` has all terms, for hrefs; `synonyms.rs` the words of XMLTV grabbers in English, German, French, Spanish and
+//! Italian. Proprietary schemes of broadcasters are left out, since receivers do not know them.
 
 mod synonyms;
 mod terms;
@@ -18,7 +18,7 @@ use crate::limits;
 use synonyms::SYNONYMS;
 use terms::TERMS;
 
-/// `uri` of DVB's scheme, with the colon before the term. It has no `CS` in it, unlike the others.
+/// `uri` of DVB's scheme, with the colon before the term. Unlike the others it does not contain `CS`.
 const SUBJECT: &str = "urn:dvb:metadata:cs:ContentSubject:2019:";
 
 limits! {
@@ -41,13 +41,13 @@ pub struct Term {
 }
 
 impl Term {
-    /// Levels below the scheme's own: 0 for the main terms of ContentSubject, 1 for those of the others.
+    /// Depth of the term: 0 for the main terms of ContentSubject, 1 for those of the others.
     fn dots(&self) -> usize {
         self.href.bytes().filter(|&byte| byte == b'.').count()
     }
 
-    /// Whether its name says what is meant: of terms far down it does only below their parents' ("Asia", of folk music;
-    /// "Horse", of gymnastics).
+    /// Whether its name is unambiguous: names of deep terms have a meaning only below their parents ("Asia", of folk
+    /// music; "Horse", of gymnastics).
     fn is_known_by_name(&self) -> bool {
         let id = self.href.rsplit(':').next().unwrap_or_default();
         let is_of_its_parent = ["3.1.8.", "3.1.9.", "3.2.10.", "3.6.", "3.7.", "2.6", "2.7."]
@@ -57,8 +57,8 @@ impl Term {
     }
 }
 
-/// The term that is meant by an href, by a name in English, by a usual word for it ("Spielfilm", "Sci-Fi"), or by the
-/// nibbles of a content descriptor ("0x21", "2.1"). Capitals, accents and punctuation do not matter.
+/// Finds a term by href, English name, common synonym ("Spielfilm", "Sci-Fi"), or the nibbles of a content descriptor
+/// ("0x21", "2.1"). Case, accents and punctuation are ignored.
 pub fn term(name_or_href: &str) -> Option<&'static Term> {
     let asked = name_or_href.trim();
     if asked.len() > MAX_NAME_BYTES {
@@ -90,7 +90,7 @@ fn nibbles(text: &str) -> Option<&'static Term> {
     TERMS.iter().find(|term| term.href.strip_prefix(SUBJECT) == Some(&id))
 }
 
-/// Terms by [`plain`] name; of several with one name the first scheme's, there the one that is highest up.
+/// Terms by [`plain`] name; of several with one name the first scheme's, and there the highest in the hierarchy.
 static NAMES: LazyLock<HashMap<String, &'static Term>> = LazyLock::new(|| {
     let mut names = HashMap::new();
     for (href, words) in SYNONYMS {
@@ -113,7 +113,7 @@ fn scheme_of(term: &Term) -> &'static str {
     term.href.rsplit_once(':').map_or("", |(scheme, _)| scheme)
 }
 
-/// A name without what writers do differently: lower case, no accents, one space between words, no "and".
+/// Normalises a name: lower case, no accents, single spaces, no "and".
 fn plain(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for word in name.split(|c: char| !c.is_alphanumeric() && !matches!(c, '\'' | '’')) {

@@ -1,5 +1,5 @@
-//! Synonyms of genres as grabbers and broadcasters write them, by term. Words that are a term's own English name are
-//! listed only where another scheme has a term of that name.
+//! Synonyms of genres used by grabbers and broadcasters, by term. A term's own English name is listed only if another
+//! scheme has a term of that name.
 
 macro_rules! synonyms {
     ($($scheme:literal { $($id:literal $words:literal)* })*) => {
@@ -7,7 +7,7 @@ macro_rules! synonyms {
     };
 }
 
-/// Href, and words for it with `|` between. Each word once.
+/// Href, and its synonyms separated by `|`. Each word occurs once.
 #[rustfmt::skip] // one term a line
 pub(super) static SYNONYMS: &[(&str, &str)] = synonyms! {
     "urn:dvb:metadata:cs:ContentSubject:2019:" {

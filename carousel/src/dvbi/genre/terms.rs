@@ -1,7 +1,7 @@
 //! Every term of the three schemes; names are looked up in this order. A test of the room checks each row against the
 //! schemes' own files.
 //!
-//! Names are those of the schemes, their typing errors too; what they have in capitals is written as the rest is.
+//! Names are those of the schemes, including their typing errors; names in capitals are written like the others.
 
 use super::Term;
 

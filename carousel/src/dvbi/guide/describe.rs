@@ -1,5 +1,5 @@
-//! The elements that describe a programme, a group, a title on demand, each as far as the question that is answered
-//! asks for (TS 103 770 clause 6.10). Which of them an answer has is [`super::write`]'s.
+//! Elements that describe a programme, a group or a title on demand, with the detail that each query requires (TS 103 770
+//! clause 6.10). [`super::write`] selects the elements of an answer.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::dvbi::{Image, Text};
 use crate::time::{WallTime, duration_to_xml};
 use crate::xml::{Element, XML_NAMESPACE};
 
-/// Parts of a description beside titles.
+/// Parts of a description in addition to titles.
 #[derive(Clone, Copy)]
 pub(super) struct Profile {
-    /// Synopses by length: short, medium, long. A medium one that is required has the title as its stand-in.
+    /// Synopses by length: short, medium, long. The title replaces a missing medium one that is required.
     synopses: [bool; 3],
     is_medium_required: bool,
     has_keywords: bool,
@@ -26,7 +26,7 @@ pub(super) struct Profile {
     has_age: bool,
     has_credits: bool,
     has_year: bool,
-    /// Only terms and places that the clause has.
+    /// Only terms and positions defined by the clause.
     is_strict: bool,
 }
 
@@ -61,11 +61,11 @@ impl Profile {
         Self { synopses: [false, true, false], has_age: true, has_year: true, ..TITLES };
     /// Clause 6.10.5.5.
     pub(super) const EPISODES: Self = TITLES;
-    /// Everything that a receiver needs to answer all of them.
+    /// Everything that a receiver needs to answer all queries.
     pub(super) const FULL: Self = Self { genres: 16, is_strict: false, ..Self::PROGRAMME };
 }
 
-/// Part of a document in which a title on demand is listed; each has elements of its own.
+/// Part of a document in which a title on demand is listed; each has its own elements.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListedIn {
     /// Programme information.
@@ -74,11 +74,11 @@ pub(super) enum ListedIn {
     BoxSet,
     /// More episodes.
     Episodes,
-    /// The library on the air, with every locator.
+    /// The broadcast library, with every locator.
     Library,
 }
 
-/// A guide, and how its elements are wanted.
+/// A guide, and the form of its elements.
 #[derive(Clone, Copy)]
 pub(super) struct Writing<'a> {
     pub(super) guide: &'a Guide,
@@ -96,7 +96,7 @@ impl<'a> Writing<'a> {
         if is_language(self.options.language) { self.options.language } else { "und" }
     }
 
-    /// Texts that are not empty, one for each language, with the language where it is not the document's.
+    /// Non-empty texts, one for each language, with the language if it is not the document's.
     fn texts<'t>(&self, texts: &'t [Text], most: usize) -> Vec<(Option<&'t str>, String)> {
         let mut out: Vec<(Option<&str>, String)> = Vec::new();
         for text in texts {
@@ -115,7 +115,7 @@ impl<'a> Writing<'a> {
         out
     }
 
-    /// Titles; the clause wants one where the schema does not.
+    /// Titles; the clause requires one, the schema does not.
     fn titles<'t>(&self, titles: &'t [Text], crid: &str) -> Vec<(Option<&'t str>, String)> {
         let mut out = self.texts(titles, MAX_TITLE);
         if out.is_empty() {
@@ -144,7 +144,7 @@ impl<'a> Writing<'a> {
         let texts = self.texts(synopses, MAX_SYNOPSIS[2]);
         for (language, line) in &texts {
             for (at, name) in NAMES.iter().enumerate() {
-                // A long one adds only the part that the medium one leaves out.
+                // A long synopsis is only written if it has more than the medium one.
                 let is_more = at < 2 || line.encode_utf16().count() > MAX_SYNOPSIS[1];
                 if profile.synopses[at] && is_more {
                     let line = cut(line, MAX_SYNOPSIS[at]);
@@ -227,8 +227,8 @@ impl<'a> Writing<'a> {
         }
     }
 
-    /// A name whole in GivenName while it fits: which part of it the family's is, a guide does not say. What is too long
-    /// continues in FamilyName.
+    /// A name in GivenName while it fits, since guides do not mark the family name. The rest of a long one goes into
+    /// FamilyName.
     fn name(&self, element: &str, name: &str) -> Element {
         let whole = cut(name, 2 * MAX_NAME);
         let part = |name: &str, text: &str| Element::new(MPEG7, name).with_text(cut(text, MAX_NAME));
@@ -246,7 +246,7 @@ impl<'a> Writing<'a> {
         }
     }
 
-    /// RelatedMaterial of a still, if its type is one that clause 6.10.13 has.
+    /// RelatedMaterial of a still, if clause 6.10.13 permits its type.
     pub(super) fn still(&self, image: Option<&Image>) -> Option<Element> {
         let image = image.filter(|image| !image.uri.trim().is_empty())?;
         let known = ["image/jpeg", "image/png", "image/webp"];
@@ -279,12 +279,12 @@ impl<'a> Writing<'a> {
         links.iter().map(link).collect()
     }
 
-    /// The application that plays what a box set offers. The schema has no AuxiliaryURI without a MediaUri.
+    /// The application that plays the titles of a box set. The schema has no AuxiliaryURI without a MediaUri.
     pub(super) fn template_ait(&self) -> Option<Element> {
         self.options.player.map(|player| self.related(TEMPLATE_AIT, player, AIT_TYPE, Some(player)))
     }
 
-    /// GroupInformation with its type, of which answers know only `otherCollection`.
+    /// GroupInformation with its type, which is always `otherCollection` in answers.
     pub(super) fn group(
         &self,
         crid: &str,
@@ -334,7 +334,7 @@ impl<'a> Writing<'a> {
         if name == "MemberOf" { element.attr_ns(XSI, "type", "MemberOfType") } else { element }
     }
 
-    /// Whether a programme is a group's episode, not a member.
+    /// Whether a programme is an episode of a group, not a member.
     pub(super) fn is_episode(&self, part: &Part) -> bool {
         self.guide.groups.get(&part.group).is_none_or(|group| group.kind == GroupKind::Series)
     }
@@ -346,7 +346,7 @@ impl<'a> Writing<'a> {
         part.map(|part| self.relation("EpisodeOf", &part.group, number(part))).into_iter().collect()
     }
 
-    /// Children that a ScheduleEvent and a BroadcastEvent have.
+    /// Children common to ScheduleEvent and BroadcastEvent.
     pub(super) fn event(&self, element: &str, event: &Event) -> Element {
         let element = self
             .tva(element)
@@ -357,7 +357,7 @@ impl<'a> Writing<'a> {
         element.extend(first)
     }
 
-    /// OnDemandProgram; `None` if nothing could be played.
+    /// OnDemandProgram; `None` if it is not playable.
     pub(super) fn on_demand(&self, title: &OnDemand, listed_in: ListedIn, now: WallTime) -> Option<Element> {
         let url = |(address, kind): &(String, String)| {
             let kind = Some(kind.trim()).filter(|kind| is_mime(kind));
@@ -408,7 +408,7 @@ pub(super) fn number(part: &Part) -> Option<usize> {
     part.number.and_then(|number| usize::try_from(number).ok())
 }
 
-/// The XML AIT that plays a programme: the player's with the programme as `pid`, as in a query for it.
+/// The XML AIT that plays a programme: the player's URL with the programme as parameter `pid`.
 fn player_of(player: &str, crid: &str) -> (String, String) {
     let mut address = player.to_owned();
     address.push(if player.contains('?') { '&' } else { '?' });
@@ -423,8 +423,7 @@ fn player_of(player: &str, crid: &str) -> (String, String) {
     (address, AIT_TYPE.to_owned())
 }
 
-/// A dateTime with seconds, and milliseconds if there are any; what years of four digits cannot say is brought to the
-/// nearest that they can.
+/// A dateTime with seconds, and milliseconds if not 0; clamped to years of four digits.
 pub(super) fn time(time: WallTime) -> String {
     let text = WallTime::from_unix_ms(time.unix_ms().clamp(0, LAST_MS)).to_xml();
     match text.strip_suffix(".000Z") {
@@ -437,7 +436,7 @@ fn duration(ms: i64) -> String {
     duration_to_xml(Duration::from_millis(u64::try_from(ms.min(LAST_MS)).unwrap_or(0)))
 }
 
-/// Whether it can stand where `mpeg7:mimeType` is asked for.
+/// Whether it is a valid `mpeg7:mimeType`.
 fn is_mime(kind: &str) -> bool {
     let is_token = |token: &str| {
         let is_in = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b);
@@ -446,7 +445,7 @@ fn is_mime(kind: &str) -> bool {
     kind.split_once('/').is_some_and(|(left, right)| is_token(left) && is_token(right))
 }
 
-/// A URI that `xsd:anyURI` and everybody else takes: what may not stand in one is percent-encoded.
+/// A valid URI (`xsd:anyURI`): invalid characters are percent-encoded.
 pub(super) fn uri(text: &str) -> Cow<'_, str> {
     let text = text.trim();
     let bytes = text.as_bytes();

@@ -1,11 +1,11 @@
-//! Programmes and when they are shown: the model of a content guide (TS 103 770 clause 6, TV-Anytime TS 102 822-3-1).
+//! Content guide: the model of programmes and schedules (TS 103 770 clause 6, TV-Anytime TS 102 822-3-1).
 //!
-//! A [`Guide`] is filled from whatever a broadcaster has (XMLTV, JSON) or from what is on the air, brought into order by
-//! [`Guide::tidy`], and asked by queries. It is bounded where it is filled: [`MAX_PROGRAMMES`], [`MAX_EVENTS`].
+//! A [`Guide`] is filled from a broadcaster's data (XMLTV, JSON) or from received documents, normalised by
+//! [`Guide::tidy`], and queried. It is bounded when it is filled: [`MAX_PROGRAMMES`], [`MAX_EVENTS`].
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | `write.rs` | what each question is answered with, the files that go on the air |
+//! | `write.rs` | answers to queries, files for broadcast |
 //! | `describe.rs` | elements of programmes, groups, titles on demand |
 //! | `read.rs` | TV-Anytime documents of any edition to a guide |
 //! | `terms.rs` | editions, classification terms, lengths |
@@ -59,7 +59,7 @@ limits! {
     }
 }
 
-/// Programmes shorter than this are an error in the guide.
+/// Shorter events are an error in the guide.
 pub const MIN_EVENT_MS: i64 = 1000;
 
 /// A content guide.
@@ -76,7 +76,7 @@ pub struct Guide {
     pub groups: BTreeMap<String, Group>,
 }
 
-/// One programme, however often it is shown.
+/// A programme, independent of its showings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Programme {
     /// `crid://authority/data`.
@@ -99,7 +99,7 @@ pub struct Programme {
     pub image: Option<Image>,
     /// Year of production.
     pub year: Option<u16>,
-    /// Series or box set that it is part of.
+    /// The series or box set that it belongs to.
     pub part_of: Option<Part>,
 }
 
@@ -108,14 +108,14 @@ pub struct Programme {
 pub struct Part {
     /// The group's CRID.
     pub group: String,
-    /// Its number in there, from 1.
+    /// Its number in the group, from 1.
     pub number: Option<u32>,
 }
 
-/// A person and what he or she did.
+/// A person and the role in a programme.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Credit {
-    /// Work of the person.
+    /// Role of the person.
     pub role: Role,
     /// Name.
     pub name: String,
@@ -123,38 +123,38 @@ pub struct Credit {
     pub character: Option<String>,
 }
 
-/// Role of a person in a programme: those that guides name most often.
+/// Role of a person in a programme; the most common ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Role {
-    /// On the screen.
+    /// Actor.
     #[default]
     Actor,
-    /// Directs.
+    /// Director.
     Director,
-    /// Writes.
+    /// Writer.
     Writer,
-    /// Produces.
+    /// Producer.
     Producer,
-    /// Presents.
+    /// Presenter.
     Presenter,
-    /// Comments.
+    /// Commentator.
     Commentator,
-    /// Composes.
+    /// Composer.
     Composer,
-    /// Edits.
+    /// Editor.
     Editor,
-    /// Is a guest.
+    /// Guest.
     Guest,
 }
 
 /// One showing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// CRID of what is shown.
+    /// CRID of the programme.
     pub programme: String,
     /// Published start.
     pub start: WallTime,
-    /// Published end; after the start once the guide is tidy.
+    /// Published end; after [`Guide::tidy`] it is later than the start.
     pub end: WallTime,
     /// Shown for the first time.
     pub is_first_showing: bool,
@@ -167,7 +167,7 @@ pub struct OnDemand {
     pub programme: String,
     /// The service that offers it.
     pub service: String,
-    /// Its places: URL and MIME type, the preferred one first.
+    /// Its URLs with MIME types, the preferred one first.
     pub locators: Vec<(String, String)>,
     /// Duration.
     pub duration_ms: i64,
@@ -200,9 +200,9 @@ pub enum GroupKind {
     /// Episodes.
     #[default]
     Series,
-    /// Titles that are offered together.
+    /// Titles offered together.
     BoxSet,
-    /// Box sets that are offered together.
+    /// Box sets offered together.
     Category,
 }
 
@@ -226,12 +226,11 @@ reasons! {
     }
 }
 
-/// The end of an event without a known end: [`Guide::tidy`] finds one, or leaves the event out.
+/// End of an event whose end is unknown: [`Guide::tidy`] derives one, or removes the event.
 pub const NO_END: WallTime = WallTime::from_unix_ms(i64::MAX);
 
 impl Guide {
-    /// Brings every schedule into order of time, without overlaps, gaps left as they are. Returns the repairs, by
-    /// service.
+    /// Sorts every schedule by time and removes overlaps; gaps are kept. Returns the repairs, by service.
     pub fn tidy(&mut self) -> Vec<(String, EventRepair)> {
         let mut repairs = Vec::new();
         for (service, events) in &mut self.schedules {
@@ -243,7 +242,7 @@ impl Guide {
                 }
                 is_known
             });
-            // One of no time takes no other's place.
+            // An empty event must not displace another.
             let is_empty =
                 |event: &Event| event.end != NO_END && event.end < event.start.plus_ms(MIN_EVENT_MS);
             events.sort_by_key(|event| (event.start, is_empty(event)));
@@ -290,7 +289,7 @@ impl Guide {
         repairs
     }
 
-    /// Takes the parts of another guide. What does not fit any more is left out and counted.
+    /// Adds the parts of another guide. Parts beyond the limits are dropped and counted.
     pub fn merge(&mut self, other: Self) -> u64 {
         let mut left_out = 0;
         for (crid, programme) in other.programmes {
@@ -321,7 +320,7 @@ impl Guide {
         left_out
     }
 
-    /// Events and titles on demand.
+    /// Number of events and titles on demand.
     pub fn events(&self) -> usize {
         self.schedules.values().map(Vec::len).sum::<usize>() + self.on_demand.len()
     }
@@ -334,7 +333,7 @@ impl Guide {
         (current, events.get(next))
     }
 
-    /// Events of a service between two times, in part or entire.
+    /// Events of a service that overlap the interval between two times.
     pub fn between(&self, service: &str, from: WallTime, to: WallTime) -> &[Event] {
         let events = self.schedules.get(service).map_or(&[][..], Vec::as_slice);
         let first = events.partition_point(|event| event.end <= from);

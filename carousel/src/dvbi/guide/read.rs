@@ -1,8 +1,8 @@
-//! A guide from TV-Anytime documents: of any edition, with any prefix, by local names, read leniently.
+//! Parser of TV-Anytime documents to a guide: any edition and prefix, by local names, lenient.
 //!
-//! A document is read piece by piece (a day of 300 services has tens of megabytes); a faulty piece is counted and costs only
-//! itself. Descriptions of instances, reviews, purchases and segments are left out. A programme that is both an episode and a
-//! member of a box set stays an episode. Groups may name each other in circles, since members are looked up one level down.
+//! A document is read in pieces (a day of 300 services has tens of megabytes); a faulty piece is counted and skipped.
+//! Descriptions of instances, reviews, purchases and segments are ignored. A programme that is both an episode and a member
+//! of a box set stays an episode. Cycles of groups are harmless, since members are looked up only one level down.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,11 +81,11 @@ reasons! {
 }
 
 impl Guide {
-    /// Reads a document; gives back what was left out, and how often. The guide is not tidy, and its events may be of
-    /// programmes that another document describes.
+    /// Parses a document; also returns the kinds and numbers of skipped parts. The guide is not tidy, and its events may
+    /// refer to programmes of another document.
     ///
     /// # Errors
-    /// No XML, too large, or another root. What single programmes lack is no error.
+    /// Not XML, too large, or another root. Faults of single programmes are not errors.
     pub fn parse(bytes: &[u8]) -> Result<(Self, Vec<(LeftOut, u64)>), XmlError> {
         let mut reading = Reading::default();
         let root = xml::parse_taking(bytes, |within, element| reading.piece(within, element))?;
@@ -103,13 +103,13 @@ struct Reading {
     /// Events and titles on demand so far.
     events: usize,
     left_out: BTreeMap<LeftOut, u64>,
-    /// Groups whose type says nothing of their kind.
+    /// Groups whose type does not determine their kind.
     untold: BTreeSet<String>,
-    /// Groups that programmes are episodes of.
+    /// Groups with episodes.
     series: BTreeSet<String>,
 }
 
-/// Elements whose inside is held until they end. Everything else is looked through, wherever it stands.
+/// Elements that are collected until they end. All others are only traversed.
 const PIECES: [&str; 5] =
     ["ProgramInformation", "GroupInformation", "ScheduleEvent", "BroadcastEvent", "OnDemandProgram"];
 
@@ -247,8 +247,8 @@ impl Reading {
         Ok(())
     }
 
-    /// Kinds of groups whose type does not say it: a programme's series, a box set that programmes are members of, a
-    /// category that groups are members of.
+    /// Derives the kinds of groups from their members: a series has episodes, a box set has programmes, a category has
+    /// groups.
     fn tell_kinds(&mut self) {
         let parents = self.guide.groups.values().filter_map(|group| group.part_of.as_ref());
         let parents: BTreeSet<String> = parents.map(|part| part.group.clone()).collect();
@@ -271,7 +271,7 @@ impl Reading {
     }
 }
 
-/// Adds what a BasicDescription says to a programme that nothing is known of yet.
+/// Adds a BasicDescription to a new programme.
 fn describe(programme: &mut Programme, about: &Element, language: &str) {
     for title in about.all("Title") {
         match title.attribute("type").unwrap_or("main") {
@@ -287,7 +287,7 @@ fn describe(programme: &mut Programme, about: &Element, language: &str) {
         let there = programme.synopses.iter().position(|text| text.language.eq_ignore_ascii_case(own));
         let length = |text: &str| text.chars().count();
         match there {
-            // The longest of several lengths of one text is the most informative.
+            // Of several lengths of one text keep the longest.
             Some(at) => {
                 let line = cut(&synopsis.text, MAX_TEXT);
                 if length(&line) > length(&programme.synopses[at].text) {
@@ -315,7 +315,7 @@ fn describe(programme: &mut Programme, about: &Element, language: &str) {
     let ages = about.all("ParentalGuidance").filter_map(|it| it.child_text("MinimumAge"));
     programme.minimum_age = ages.filter_map(|age| age.trim().parse().ok()).find_map(|age: u32| match age {
         4..=18 => u8::try_from(age).ok(),
-        // 255 says that nothing is said.
+        // 255: not stated.
         19..=254 => Some(18),
         _ => None,
     });
@@ -331,7 +331,7 @@ fn describe(programme: &mut Programme, about: &Element, language: &str) {
     });
 }
 
-/// Adds a text, unless it is empty or one of its language is there.
+/// Adds a text, unless it is empty or its language is present.
 fn push_text(texts: &mut Vec<Text>, element: &Element, language: &str, most: usize) {
     let language = own_language(element, language);
     let line = cut(&element.text, most);
@@ -352,7 +352,7 @@ fn credit(item: &Element) -> Option<Credit> {
     (!name.is_empty()).then_some(Credit { role, name, character })
 }
 
-/// The parts of a name in their order.
+/// The parts of a name in order.
 fn person_name(name: &Element) -> String {
     let parts =
         name.children.iter().filter(|part| part.name.ends_with("Name")).map(|part| part.text.as_str());
@@ -377,7 +377,7 @@ fn crid(attribute: Option<&str>) -> Result<String, LeftOut> {
     crid.map(str::to_owned).ok_or(LeftOut::NoCrid)
 }
 
-/// Part that an EpisodeOf or MemberOf of `own` describes; what is a part of itself, or of the groups of an answer, is of none.
+/// The part described by an EpisodeOf or MemberOf of `own`; `None` for itself, and for the structural groups of answers.
 fn part_of(relation: &Element, own: &str) -> Option<Part> {
     let group = crid(relation.attribute("crid")).ok()?;
     if group == own || group.starts_with(NOW_NEXT) {
@@ -401,14 +401,14 @@ fn flag(element: &Element, name: &str) -> bool {
     value.is_some_and(|value| matches!(value.trim(), "true" | "1"))
 }
 
-/// Services of an element or of the schedule it stands in.
+/// Services of an element or of its schedule.
 fn services<'e>(within: &'e [Element], element: &'e Element) -> impl Iterator<Item = &'e str> {
     let own = within.iter().chain([element]).rev().find_map(|it| it.attribute("serviceIDRef"));
     let names = own.unwrap_or_default().split_whitespace().filter(|name| name.len() <= MAX_ID_BYTES);
     names.take(MAX_SERVICES_AT_ONCE)
 }
 
-/// The language of the innermost of some elements that has one; empty if none has.
+/// The language of the innermost element that has one; empty if none has.
 fn language<'e>(elements: impl DoubleEndedIterator<Item = &'e Element>) -> &'e str {
     elements.rev().find_map(|it| it.attribute("lang").filter(|tag| is_language(tag))).unwrap_or_default()
 }

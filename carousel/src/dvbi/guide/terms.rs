@@ -1,7 +1,7 @@
 //! Editions, classification terms and lengths of TV-Anytime documents, for writing and reading.
 //!
-//! The lengths are those of TS 103 770 clause 6.10 as a public validator checks them; medium synopses are cut where the
-//! strictest reading of the clause has it. A term of a scheme that neither side acts upon is not here.
+//! The lengths are those of TS 103 770 clause 6.10 as checked by a public validator; medium synopses are cut by the
+//! strictest reading of the clause. Terms that have no effect on either side are omitted.
 
 use super::Role;
 
@@ -14,22 +14,22 @@ pub(super) const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 pub(super) const NOW_NEXT: &str = "crid://dvb.org/metadata/schedules/now-next";
 /// A still that advertises the programme.
 pub(super) const STILL: &str = "urn:tva:metadata:cs:HowRelatedCS:2012:19";
-/// The application that plays what a box set offers.
+/// The application that plays the titles of a box set.
 pub(super) const TEMPLATE_AIT: &str = "urn:fvc:metadata:cs:HowRelatedCS:2018:templateAIT";
 /// Other pages of the same answer; followed by `first`, `prev`, `next`, `last`.
 pub(super) const PAGINATION: &str = "urn:fvc:metadata:cs:HowRelatedCS:2015-12:pagination";
-/// It can be watched.
+/// It is available.
 pub(super) const MEDIA_AVAILABLE: &str = "urn:fvc:metadata:cs:MediaAvailabilityCS:2014-07:media_available";
-/// It cannot be watched at the moment.
+/// It is currently not available.
 pub(super) const MEDIA_UNAVAILABLE: &str =
     "urn:fvc:metadata:cs:MediaAvailabilityCS:2014-07:media_unavailable";
-/// It is not offered beforehand in a guide of the future.
+/// It is not offered in advance in a forward guide.
 pub(super) const FORWARD_EPG_UNAVAILABLE: &str =
     "urn:fvc:metadata:cs:FEPGAvailabilityCS:2014-10:fepg_unavailable";
 /// MIME type of an XML AIT, which names the application that plays a title (TS 102 809).
 pub const AIT_TYPE: &str = "application/vnd.dvb.ait+xml";
 
-/// Longest title, as every length here in UTF-16 code units.
+/// Longest title, like every length here in UTF-16 code units.
 pub(super) const MAX_TITLE: usize = 80;
 /// Longest short, medium and long synopsis.
 pub(super) const MAX_SYNOPSIS: [usize; 3] = [90, 200, 1200];
@@ -43,7 +43,7 @@ pub(super) const MAX_NAME: usize = 32;
 pub(super) const MAX_CREDITS: usize = 40;
 /// Languages of one text.
 pub(super) const MAX_LANGUAGES: usize = 16;
-/// The last moment that a document can name: XML's years have four digits here.
+/// The latest time in a document: years have four digits.
 pub(super) const LAST_MS: i64 = 253_402_300_799_000;
 
 /// Edition of TV-Anytime's schema (TS 102 822-3-1), by the year of its namespace.
@@ -53,7 +53,7 @@ pub enum Tva {
     V2019,
     /// A177 r5.
     V2023,
-    /// A177 r6 and r7 (TS 103 770 V1.2.1): what is on the air.
+    /// A177 r6 and r7 (TS 103 770 V1.2.1): in use on the air.
     #[default]
     V2024,
     /// A177 r8: single showings are `BroadcastEvent`s.
@@ -61,7 +61,7 @@ pub enum Tva {
 }
 
 impl Tva {
-    /// All of them, the first one first.
+    /// All editions, oldest first.
     pub const ALL: [Self; 4] = [Self::V2019, Self::V2023, Self::V2024, Self::V2026];
 
     /// Its namespace.
@@ -88,7 +88,7 @@ impl Tva {
 const ROLES: &str = "urn:mpeg:mpeg7:cs:RoleCS:2001:";
 const TVA_ROLES: &str = "urn:tva:metadata:cs:TVARoleCS:";
 
-/// Role, its term of `RoleCS`; the first one of a role is written. The profile has no editors.
+/// Roles with their terms of `RoleCS`; the first term of a role is written. The profile has no editors.
 const ROLE_TERMS: [(Role, &str); 12] = [
     (Role::Actor, "ACTOR"),
     (Role::Director, "DIRECTOR"),
@@ -104,7 +104,7 @@ const ROLE_TERMS: [(Role, &str); 12] = [
     (Role::Guest, "PERFORMER"),
 ];
 
-/// Term of a role; only those that the profile has if `is_profile`.
+/// Term of a role; restricted to the profile if `is_profile`.
 pub(super) fn role_term(role: Role, is_profile: bool) -> String {
     match role {
         Role::Presenter => format!("{TVA_ROLES}2011:AD6"),
@@ -116,7 +116,7 @@ pub(super) fn role_term(role: Role, is_profile: bool) -> String {
     }
 }
 
-/// Role of a term of any edition of either scheme; `None` for those that a guide does not show.
+/// Role of a term of any edition of either scheme; `None` for roles that are not in the model.
 pub(super) fn role(term: &str) -> Option<Role> {
     let name = term.trim().rsplit(':').next()?;
     if term.contains("TVARoleCS") {
@@ -136,7 +136,7 @@ pub(super) fn is_crid(text: &str) -> bool {
     rest.is_some_and(|rest| rest.contains('/'))
 }
 
-/// Whether it has the form of a language tag, as `xsd:language` has it.
+/// Whether it has the form of a language tag (`xsd:language`).
 pub(super) fn is_language(tag: &str) -> bool {
     let is_part =
         |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -174,7 +174,7 @@ pub(super) fn cut(text: &str, most: usize) -> String {
         end += c.len_utf8();
     }
     if !line[end..].starts_with(' ') {
-        // Half a word is worth less than none, unless it is all there is.
+        // Cut at a word, unless there is only one.
         end = line[..end].rfind(' ').unwrap_or(end);
     }
     let kept = line[..end].trim_end_matches(|c: char| c == ' ' || c.is_ascii_punctuation());

@@ -1,22 +1,22 @@
-//! Answers of a guide: a TVAMain document for each query of TS 103 770 clause 6, and the files that are sent.
+//! Answers of a guide: a TVAMain document for each query of TS 103 770 clause 6, and the files for broadcast.
 //!
 //! ```text
 //! schedule       6.5   what services show between two times          also the file of a day, on the air
 //! now_next       6.5   what services show now and next
 //! window         6.5   the same with up to ten before and after
-//! programme      6.6   all about one programme
-//! more_episodes  6.7   what else of its series can be seen
+//! programme      6.6   full description of one programme
+//! more_episodes  6.7   other available episodes of its series
 //! box_set_…      6.8   categories, their box sets, their contents
 //! library              every title on demand and every group, on the air
 //! ```
 //!
-//! The text of the clause was not at hand; the schemas and a public validator's checks were, and every answer passes both.
-//! Titles on demand: the clause has them played by an application that an XML AIT names, so ProgramURL is an AIT among
-//! the locators or that of [`Options::player`]. Where there is neither, it is the first locator with its own type, which
-//! the schema allows, clients that play DASH or HLS themselves understand, and the validator reports (`OD020-4`; `MB021`
-//! for box sets without an application). The library has every locator, the ones after the first as AuxiliaryURL.
+//! Sources are the schemas and a public validator, not the text of the clause; every answer passes both. By the clause,
+//! titles on demand are played by an application named in an XML AIT, so ProgramURL is an AIT among the locators or that
+//! of [`Options::player`]. Without either it is the first locator with its own type, which the schema allows and clients
+//! that play DASH or HLS themselves understand, but the validator reports (`OD020-4`; `MB021` for box sets without an
+//! application). The library has every locator, those after the first as AuxiliaryURL.
 //!
-//! Left out: restart links, accessibility, images in several sizes, box sets that no category has.
+//! Not supported: restart links, accessibility, images in several sizes, box sets without a category.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,11 +27,11 @@ use crate::dvbi::Text;
 use crate::time::WallTime;
 use crate::xml::{self, Element, XML_NAMESPACE};
 
-/// Events before and after the present one that a window has at most.
+/// Maximum events of a window before and after the present one.
 pub const MAX_WINDOW: usize = 10;
-/// Showings of one programme that an answer names.
+/// Maximum showings of one programme in an answer.
 const MAX_SHOWINGS: usize = 64;
-/// The group that all categories of box sets are in.
+/// The group of all categories of box sets.
 pub const BOX_SETS: &str = "crid://dvb.gw/box-sets";
 
 /// Options of a document.
@@ -41,11 +41,11 @@ pub struct Options<'a> {
     pub language: &'a str,
     /// Edition of the schema.
     pub edition: Tva,
-    /// URL of an XML AIT whose application plays titles on demand, a programme's CRID being added as `pid`; by itself,
+    /// URL of an XML AIT whose application plays titles on demand, with a programme's CRID added as `pid`; without it,
     /// the template of a box set.
     pub player: Option<&'a str>,
-    /// Schedules have all that is known of their programmes, for receivers that answer every question themselves. The
-    /// validator knows only schedules that answer one, and reports what is more.
+    /// Schedules have the full description of their programmes, for receivers that answer all queries themselves. The
+    /// validator expects schedules for one query, and reports the additional elements.
     pub is_full: bool,
 }
 
@@ -58,23 +58,23 @@ impl Default for Options<'_> {
 /// One page of a long answer.
 #[derive(Clone, Copy)]
 pub struct Page<'a> {
-    /// From 1; after the last one, the last one.
+    /// Number from 1; larger numbers mean the last page.
     pub number: usize,
-    /// Items on each.
+    /// Items per page.
     pub items: usize,
-    /// The URL of page so and so.
+    /// URL of the page with a given number.
     pub link: &'a dyn Fn(usize) -> String,
 }
 
-/// Showings of episodes that are asked for.
+/// Selection of showings of episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Showings {
     /// All.
     #[default]
     All,
-    /// Those to come in schedules.
+    /// Upcoming ones in schedules.
     Scheduled,
-    /// Those on demand.
+    /// Available ones on demand.
     OnDemand,
 }
 
@@ -83,8 +83,8 @@ pub fn to_xml(document: &Element) -> String {
     xml::write(document, &[(MPEG7, "mpeg7"), (XSI, "xsi")])
 }
 
-/// Programmes of services between two times. Schedule's start and end are moved so that what is in part inside is inside
-/// whole. `None` if none of the services is known.
+/// Programmes of services between two times. The schedule's start and end are extended to include partly overlapping
+/// events. `None` if none of the services is known.
 pub fn schedule(
     guide: &Guide,
     services: &[&str],
@@ -113,14 +113,14 @@ pub fn schedule(
     Some(writing.document(Some(programmes.collect()), None, Some(schedules)))
 }
 
-/// Programmes of services now and next. Groups that mark which is which exist for one service only; for several, the times
-/// show it. `None` if none of the services is known.
+/// Programmes of services now and next. The groups `now` and `later` exist for one service only; for several, the times
+/// tell. `None` if none of the services is known.
 pub fn now_next(guide: &Guide, services: &[&str], now: WallTime, options: &Options<'_>) -> Option<Element> {
     Writing { guide, options }.around(services, now, 0, 1)
 }
 
-/// Programmes of a service now, and up to ten events before and after it, the groups `earlier` and `later` in order of
-/// time. `None` if it is not known.
+/// Programmes of a service now, and up to ten events before and after it, with the groups `earlier` and `later` in order
+/// of time. `None` if the service is not known.
 pub fn window(
     guide: &Guide,
     service: &str,
@@ -132,8 +132,8 @@ pub fn window(
     Writing { guide, options }.around(&[service], now, earlier.min(MAX_WINDOW), later.min(MAX_WINDOW))
 }
 
-/// The full description of a programme: from 2026 on with its coming showings, always with its availability on demand.
-/// `None` if it is not known.
+/// The full description of a programme, with its availability on demand; from edition 2026 on also with upcoming
+/// showings. `None` if it is not known.
 pub fn programme(guide: &Guide, crid: &str, now: WallTime, options: &Options<'_>) -> Option<Element> {
     let writing = Writing { guide, options };
     let programme = guide.programmes.get(crid).filter(|programme| is_crid(&programme.crid))?;
@@ -150,9 +150,9 @@ pub fn programme(guide: &Guide, crid: &str, now: WallTime, options: &Options<'_>
     Some(writing.document(Some(vec![about]), None, Some(locations)))
 }
 
-/// Episodes of the series of which `crid` is one, or which it names, in the order of their numbers. Without a page there
-/// are no links, which the clause wants even for a single one. Before 2026 showings are those of one service, that of the
-/// next one. `None` if no episode can be seen.
+/// Episodes of a series in the order of their numbers; `crid` is the series or one of its episodes. Without `page` there
+/// are no links, which the clause requires even for a single page. Before edition 2026 showings are those of one service,
+/// that of the next showing. `None` if no episode is available.
 pub fn more_episodes(
     guide: &Guide,
     crid: &str,
@@ -205,7 +205,7 @@ pub fn more_episodes(
     if options.edition.has_broadcast_events() {
         locations.extend(shown.iter().map(|(service, event)| writing.broadcast(service, event)));
     } else {
-        // There must be one, even where nothing is scheduled; only that the schemas before 2024 have none without events.
+        // A schedule is required, even if nothing is scheduled; but the schemas before 2024 do not permit an empty one.
         let service = shown.first().map(|it| it.0).or_else(|| had.first().map(|it| it.service.as_str()));
         let events: Vec<&Event> = shown.iter().map(|it| it.1).collect();
         locations.extend(writing.schedule(service.unwrap_or_default(), &events, now, now));
@@ -318,8 +318,8 @@ pub fn box_set_contents(
     Some(writing.document(Some(programmes.collect()), Some(groups), Some(locations.collect())))
 }
 
-/// Every title on demand with all its locators, every group with its kind: the file that goes on the air beside the
-/// schedules. No answer to a question has this form, so only the schema speaks of it.
+/// Every title on demand with all its locators, and every group with its kind: the file that is sent in addition to the
+/// schedules. No query has this answer, so only the schema applies.
 pub fn library(guide: &Guide, options: &Options<'_>) -> Element {
     let writing = Writing { guide, options };
     let mut programmes = BTreeSet::new();
@@ -367,7 +367,7 @@ impl<'a> Writing<'a> {
             .child(self.tva("ProgramDescription").extend(tables))
     }
 
-    /// The services that the guide knows, each once, in the order of the question.
+    /// The known services among those of the query, each once, in its order.
     fn known<'s>(&self, services: &[&'s str]) -> Vec<&'s str> {
         let mut known: Vec<&str> = Vec::new();
         let mut seen = BTreeSet::new();
@@ -379,7 +379,7 @@ impl<'a> Writing<'a> {
         known
     }
 
-    /// The events that a document can hold.
+    /// The events that fit a document.
     fn events<'e>(&self, events: &'e [Event]) -> Vec<&'e Event> {
         let can_be_told = |event: &&Event| {
             let is_known = self.guide.programmes.contains_key(&event.programme) && is_crid(&event.programme);
@@ -389,7 +389,7 @@ impl<'a> Writing<'a> {
         events.iter().filter(can_be_told).collect()
     }
 
-    /// A Schedule of these events; `None` if there are none and the edition's schema wants some.
+    /// A Schedule of these events; `None` if there are none and the edition's schema requires some.
     fn schedule(&self, service: &str, events: &[&Event], from: WallTime, to: WallTime) -> Option<Element> {
         if events.is_empty() && !self.options.edition.has_empty_schedules() {
             return None;
@@ -445,7 +445,7 @@ impl<'a> Writing<'a> {
         Some(self.document(Some(programmes.collect()), Some(groups), Some(schedules)))
     }
 
-    /// Every relation of a programme, for files on the air.
+    /// Every relation of a programme, for broadcast files.
     fn relations(&self, programme: &Programme) -> Vec<Element> {
         let part = programme.part_of.as_ref().filter(|part| is_crid(&part.group));
         let relation = part.map(|part| {
@@ -455,7 +455,7 @@ impl<'a> Writing<'a> {
         relation.into_iter().collect()
     }
 
-    /// Showings of programmes that are not over, by service.
+    /// Current and upcoming showings of programmes, by service.
     fn showings<'s>(
         &'s self,
         programmes: &'s BTreeSet<&str>,
@@ -470,8 +470,7 @@ impl<'a> Writing<'a> {
         })
     }
 
-    /// The title on demand of each programme that is not over and can be played; of several, the one that is available
-    /// first.
+    /// The playable title on demand of each programme whose availability has not ended; of several, the first available.
     fn titles_to_have(&self, now: WallTime) -> BTreeMap<&'a str, &'a OnDemand> {
         let guide: &'a Guide = self.guide;
         let mut titles: BTreeMap<&str, &OnDemand> = BTreeMap::new();
@@ -495,8 +494,8 @@ impl<'a> Writing<'a> {
         guide.groups.get(crid).filter(|group| group.kind == kind && is_crid(&group.crid))
     }
 
-    /// Groups of a kind, in a group or in any, in the order of their numbers. One level: what goes round in circles
-    /// among the groups does no harm.
+    /// Groups of a kind, in one group or in any, in the order of their numbers. One level only, so that cycles of groups
+    /// are harmless.
     fn groups_in(&self, kind: GroupKind, within: Option<&str>) -> Vec<&'a Group> {
         let guide: &'a Guide = self.guide;
         let is_in = |group: &&Group| match (within, &group.part_of) {
@@ -511,7 +510,7 @@ impl<'a> Writing<'a> {
     }
 }
 
-/// The items of a page, and its links to others: none if there is one page only, two at either end, four in between.
+/// The items of a page, and links to other pages: none for a single page, two on the first and last, four in between.
 fn cut_page<'i, T>(items: &'i [T], page: Option<Page<'_>>) -> (&'i [T], Vec<(&'static str, String)>) {
     let Some(page) = page else { return (items, Vec::new()) };
     let on_each = page.items.max(1);
