@@ -21,7 +21,7 @@ pub enum Kind {
     Directory,
     /// `srg`: the root.
     Gateway,
-    /// `str`, `ste` and whatever else: no files of ours.
+    /// `str`, `ste` and any other kind; not used here.
     Other,
 }
 
@@ -68,10 +68,10 @@ pub struct Ior {
 }
 
 impl Ior {
-    /// Reads one.
+    /// Reads an IOR.
     ///
     /// # Errors
-    /// If a length leads out of it.
+    /// If a length exceeds its bounds.
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let type_length = reader.u32("type_id_length")? as usize;
         let kind = Kind::read(reader.take(type_length, "type_id")?);
@@ -165,16 +165,16 @@ pub struct Binding {
     pub name: Vec<u8>,
     /// Reference to its object.
     pub ior: Ior,
-    /// ContentSize of a file; 0 where nothing is said.
+    /// ContentSize of a file; 0 if not given.
     pub content_size: u64,
-    /// Descriptors of objectInfo behind it.
+    /// Descriptors of objectInfo after it.
     pub descriptors: Vec<u8>,
 }
 
 /// Content of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// A file's bytes: where they are in the module.
+    /// A file: the range of its bytes in the module.
     File(std::ops::Range<usize>),
     /// A directory's or gateway's names.
     Directory(Vec<Binding>),
@@ -189,18 +189,18 @@ pub struct BiopMessage {
     pub key: Arc<[u8]>,
     /// Kind of the object.
     pub kind: Kind,
-    /// Descriptors of objectInfo (behind a file's ContentSize).
+    /// Descriptors of objectInfo (after a file's ContentSize).
     pub descriptors: Vec<u8>,
     /// Its content.
     pub body: Body,
 }
 
-/// Walks the messages of a module. What is wrong ends it: there is no way to find the next.
+/// Iterates over the messages of a module. Ends at the first malformed one, after which the next cannot be located.
 pub fn messages(module: &[u8]) -> impl Iterator<Item = Result<BiopMessage, WireError>> {
     let mut reader = Reader::new(module);
     let mut is_over = false;
     std::iter::from_fn(move || {
-        // Modules may be padded behind their last message.
+        // Modules may be padded after their last message.
         if is_over || reader.remaining() < 12 {
             return None;
         }
@@ -294,7 +294,7 @@ fn read_bindings(reader: &mut Reader<'_>) -> Result<Vec<Binding>, WireError> {
     Ok(bindings)
 }
 
-/// Appends everything of a file's message but its content, which must follow.
+/// Appends a file's message without its content, which must follow.
 pub fn write_file_head(out: &mut Vec<u8>, key: &[u8], length: u32, descriptors: &[u8]) {
     let start = write_head(out, key, Kind::File, |out| {
         Writer::new(out).uint::<8>(u64::from(length)).bytes(descriptors);
@@ -344,7 +344,7 @@ pub fn write_binding(out: &mut Vec<u8>, name: &[u8], kind: Kind, ior: &[u8], inf
         .bytes(info);
 }
 
-/// Appends the head as far as objectInfo; gives the place behind message_size, which is to be filled in.
+/// Appends the head up to objectInfo; returns the position after message_size, which must be filled in later.
 fn write_head(out: &mut Vec<u8>, key: &[u8], kind: Kind, info: impl FnOnce(&mut Vec<u8>)) -> usize {
     Writer::new(out).bytes(MAGIC).u16(0x0100).u8(0).u8(0).u32(0);
     let start = out.len();

@@ -1,9 +1,9 @@
 //! Assignment of objects to modules, with the changes between two versions. [`super::write`] makes sections of it.
 //!
-//! The builder knows the place of each object and the changes, and holds no object's bytes: they are read when a block is
-//! written. Consequences: small objects share a module, in the order in which they come; a module is compressed when that
-//! is worth while, and compressed again whenever it is sent; an object that is longer than a module may be is sent in
-//! parts, which [`Description`](super::Description) puts together again.
+//! The builder knows the place of each object and the changes, but does not hold the objects' bytes: they are read when a
+//! block is written. Consequences: small objects share a module, in the order of their arrival; a module is compressed if
+//! that saves enough, and compressed again each time it is sent; an object that exceeds the maximum size of a module is
+//! sent in parts, which [`Description`](super::Description) identifies.
 //!
 //! A change of an object changes only the version of its module and that of the module with its directory (which contains
 //! the digest), and the DIIs of these two. The DSI and the IORs stay, since references match on the identification bits
@@ -19,7 +19,7 @@ use crate::digest::Digest;
 
 /// moduleIds from 0xFFF0 are reserved.
 const LAST_MODULE: u16 = 0xffef;
-/// Bytes that a module has beside its object: BIOP's head with the longest description.
+/// Overhead of a module beside its object: BIOP's head with the longest description.
 const HEAD_BYTES: u64 = 2048;
 /// Modules above this are not compressed: each sending would read and compress all of it.
 const MOST_COMPRESSED_BYTES: u64 = 1 << 20;
@@ -59,7 +59,7 @@ pub(super) struct Module {
     /// Size before compression, if it is compressed.
     pub(super) original_size: Option<u32>,
     is_dirty: bool,
-    /// Of directories: what they were when the version was given.
+    /// Of directories: digest at the time of the current version.
     pub(super) digest: Option<Digest>,
     next_key: u16,
     is_text: bool,
@@ -74,7 +74,7 @@ pub(super) struct Group {
 /// Content of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
-    /// The gateway or directories: without them nothing has a name.
+    /// The gateway or directories, which give objects their names.
     Directories,
     /// Objects.
     Files,
@@ -103,7 +103,7 @@ pub struct Builder {
     next_object: ObjectNumber,
     pub(super) tree: Tree,
     pub(super) modules: BTreeMap<u16, Module>,
-    /// Module ids that were used, with their last version.
+    /// Free module ids that were used before, with their last version.
     free: Vec<(u16, u8)>,
     next_module: u16,
     /// Modules that still have room, by lane and whether they are text.
@@ -135,7 +135,7 @@ impl Builder {
         builder
     }
 
-    /// Profile by which it is made.
+    /// Its profile.
     pub const fn profile(&self) -> &Profile {
         &self.profile
     }
@@ -189,7 +189,7 @@ impl Builder {
         Ok(number)
     }
 
-    /// Takes an object out.
+    /// Removes an object.
     pub fn remove(&mut self, number: ObjectNumber) {
         let Some(placed) = self.objects.remove(&number) else { return };
         for file in placed.files {
@@ -209,8 +209,8 @@ impl Builder {
         }
     }
 
-    /// Replaces an object by another of the same URI, which stays in its module if it is a small one: the module gets a
-    /// new version. `None` if it must be removed and added.
+    /// Replaces a small object by another of the same URI in the same module, which gets a new version. `None` if it must
+    /// be removed and added instead.
     pub fn replace(&mut self, number: ObjectNumber, object: Carried) -> Option<()> {
         let placed = self.objects.get_mut(&number)?;
         let [file] = placed.files.as_mut_slice() else { return None };
@@ -232,7 +232,7 @@ impl Builder {
         Some(())
     }
 
-    /// The module and key of a file that comes new.
+    /// Assigns module and key to a new file.
     fn house_file(&mut self, object: &Carried, length: u64) -> (u16, u16) {
         let is_text = object.is_text && self.profile.compress;
         let lane = (object.lane, is_text);
@@ -244,7 +244,7 @@ impl Builder {
             && u64::from(module.size) + length + HEAD_BYTES <= room
         {
             module.next_key += 1;
-            // An estimate until it is committed: heads are some 150 bytes.
+            // An estimate until the commit: heads have about 150 bytes.
             module.size += length as u32 + 150;
             return (id, module.next_key);
         }
@@ -282,13 +282,13 @@ impl Builder {
         id
     }
 
-    /// Gives directories that have no module one.
+    /// Assigns modules to directories without one.
     fn house_directories(&mut self) {
         for directory in self.tree.homeless() {
             let room = self.profile.module_bytes / 2;
             let with_room =
                 self.directories_with_room.filter(|id| self.modules.get(id).is_some_and(|it| it.size < room));
-            // The gateway is alone: it is what a receiver reads first, and often.
+            // The gateway has its own module: receivers read it first, and often.
             let id = match with_room.filter(|_| directory != 0) {
                 Some(id) => id,
                 None => self.new_module(Inside::Directories(Vec::new()), self.profile.compress),
@@ -324,16 +324,16 @@ impl Builder {
         self.groups.entry(group).or_default()
     }
 
-    /// Puts everything that has changed on the air: sizes and versions are right from now on. `read` fills a buffer from an
-    /// object's bytes; only what may be compressed is read.
+    /// Applies all changes: sizes and versions are valid from now on. `read` fills a buffer from an object's bytes; only
+    /// objects that may be compressed are read.
     ///
     /// # Errors
-    /// Those of `read`, with the object that it was called for. Take that object out and commit again.
+    /// Those of `read`, with the object that it was called for. Remove that object and commit again.
     pub fn commit<E>(
         &mut self,
         mut read: impl FnMut(ObjectNumber, u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), (ObjectNumber, E)> {
-        // Files of later are not put into modules of before: those would be received again whole.
+        // New files never go into existing modules: receivers would have to fetch the complete module again.
         self.with_room.clear();
         let dirty_directories = self.tree.take_dirty();
         for directory in dirty_directories {

@@ -13,18 +13,18 @@ pub trait ModuleStorage {
     /// A complete module.
     type Module: AsRef<[u8]> + std::fmt::Debug;
 
-    /// Room for a module of `bytes`; `None`: not now, it is asked again when the next block comes. `alone` says that it
-    /// seems to hold nothing but one file.
+    /// Opens storage for a module of `bytes`; `None`: no room now, called again at the next block. `alone`: it seems to
+    /// hold only one file.
     fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Self::Buf>;
-    /// Bytes of it; offset and length are within what was asked for.
+    /// Writes bytes; offset and length are within the requested size.
     fn write(&mut self, buf: &mut Self::Buf, offset: u32, bytes: &[u8]);
-    /// The module is complete. `None` if its bytes cannot be read back: it is received again.
+    /// Closes a complete module. `None` if its bytes cannot be read back: it is received again.
     fn close(&mut self, buf: Self::Buf) -> Option<Self::Module>;
-    /// Whether a file of this name and description is wanted; asked before its module is received.
+    /// Whether a file of this name and description is wanted; called before its module is received.
     fn wants(&mut self, path: &str, description: &Description) -> bool;
 }
 
-/// The only file of a module, as its directory has it: the module's last `length` bytes, unless the directory lies.
+/// The only file of a module according to its directory: the module's last `length` bytes, if the directory is correct.
 #[derive(Debug, Clone, Copy)]
 pub struct Alone<'a> {
     /// Its path.
@@ -35,7 +35,7 @@ pub struct Alone<'a> {
     pub length: u32,
 }
 
-/// Modules in memory, and every file wanted.
+/// Storage in memory that accepts every file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct InMemory;
 
@@ -60,10 +60,10 @@ impl ModuleStorage for InMemory {
     }
 }
 
-/// Bytes of a whole module.
+/// Bytes of a complete module.
 #[derive(Debug)]
 pub enum Content<W> {
-    /// As they came.
+    /// As received.
     Plain(W),
     /// After zlib.
     Inflated(Vec<u8>),
@@ -92,7 +92,7 @@ impl<W> Clone for Piece<W> {
 }
 
 impl<W: AsRef<[u8]>> Piece<W> {
-    /// The module that they are of, and where they are in it.
+    /// The module of the bytes, and their range in it.
     pub fn place(&self) -> (&Content<W>, Range<usize>) {
         (&self.content, self.range.clone())
     }
@@ -103,12 +103,12 @@ impl<W: AsRef<[u8]>> Piece<W> {
     }
 }
 
-/// Something that the carousel's user should know.
+/// Event of a carousel.
 #[derive(Debug)]
 pub enum Event<W> {
-    /// A file, whole.
+    /// A complete file.
     File(CarouselFile<W>),
-    /// The gateway has come, or its groups, or the first DII without them.
+    /// The gateway, its groups, or the first DII without them has been received.
     Found {
         /// downloadId of the carousel.
         download_id: u32,
@@ -117,19 +117,18 @@ pub enum Event<W> {
     },
 }
 
-/// A whole file of a carousel.
+/// A complete file of a carousel.
 #[derive(Debug)]
 pub struct CarouselFile<W> {
-    /// Its path, without a slash in front; those of all its parts, where it has several. No segment of one is empty, `.` or
-    /// `..`, and there is at least one.
+    /// Its path without a leading slash, or the paths of all its parts; at least one. No segment is empty, `.` or `..`.
     pub paths: Vec<Arc<str>>,
     /// Its description.
     pub description: Description,
-    /// Its bytes, one piece after the other.
+    /// Its bytes in consecutive pieces.
     pub pieces: Vec<Piece<W>>,
     /// The module that brought it, or the last of several.
     pub module_id: u16,
-    /// The version of that.
+    /// Version of that module.
     pub module_version: u8,
 }
 
@@ -156,9 +155,9 @@ pub struct ModuleState {
     pub size: u32,
     /// Size after zlib, if it is compressed.
     pub original_size: Option<u32>,
-    /// Blocks that it has.
+    /// Number of its blocks.
     pub blocks: u32,
-    /// Blocks that have not come; 0 for whole ones.
+    /// Number of missing blocks; 0 for a complete module.
     pub missing: u32,
 }
 

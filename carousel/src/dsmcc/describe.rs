@@ -1,15 +1,15 @@
 //! Description of a file in a carousel: URI, digest, expiry, and the parts of an object that is too long for one module.
 //!
-//! It rides in `objectInfo` of the file's binding and of its message, where other receivers pass over it: the type in the
-//! standard's `content_type_descriptor`, the rest in a private descriptor:
+//! It is carried in `objectInfo` of the file's binding and of its message, where other receivers ignore it: the type in
+//! the standard's `content_type_descriptor`, the rest in a private descriptor:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 4 | `SKYC` |
-//! | 1 | flags: 1 digest, 2 freshness, 4 part, 8 `http://` before the path, 16 `https://`, 32 the URI is in what follows |
-//! | 32 | SHA-256 of the whole object, if flagged |
+//! | 1 | flags: 1 digest, 2 freshness, 4 part, 8 `http://` before the path, 16 `https://`, 32 the URI follows |
+//! | 32 | SHA-256 of the complete object, if flagged |
 //! | 4 | seconds for which it is fresh after it was received, if flagged |
-//! | 2 + 2 + 8 | number of this part from 0, number of parts, bytes of the whole object, if flagged |
+//! | 2 + 2 + 8 | number of this part from 0, number of parts, bytes of the complete object, if flagged |
 //! | rest | the URI's bytes, continued in descriptors that begin with `SKYU` |
 
 use super::message::tag;
@@ -36,20 +36,20 @@ pub struct Part {
     pub index: u16,
     /// Number of parts, at least 1.
     pub count: u16,
-    /// Bytes of the whole.
+    /// Bytes of the complete object.
     pub length: u64,
 }
 
-/// Description of a file beside its path and bytes.
+/// Metadata of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description {
-    /// Its URI, where that is not simply its path in the carousel.
+    /// Its URI, if it differs from its path in the carousel.
     pub uri: Option<String>,
     /// MIME type.
     pub content_type: Option<String>,
-    /// SHA-256 of the whole object.
+    /// SHA-256 of the complete object.
     pub digest: Option<Digest>,
-    /// Seconds for which it is fresh after it was received. Relative, so that nothing changes while time passes.
+    /// Seconds for which it is fresh after it was received. Relative, so that the description does not change with time.
     pub max_age_s: Option<u32>,
     /// Number of this part.
     pub part: Option<Part>,
@@ -108,7 +108,7 @@ impl Description {
     /// Appends the descriptors; `path` is the file's path in the carousel.
     pub fn write(&self, out: &mut Vec<u8>, path: &str) {
         let mut put = |tag, data: &[u8]| {
-            // Cut to what a descriptor holds before.
+            // Cannot fail: the data were cut to the size of a descriptor.
             let _ = descriptor::write(out, tag, data);
         };
         if let Some(content_type) = self.content_type.as_deref().filter(|it| it.len() <= 255) {

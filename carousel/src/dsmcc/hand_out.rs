@@ -15,7 +15,7 @@ use crate::limits::{
 };
 
 impl<S: ModuleStorage> Receiver<S> {
-    /// A module's last block has come.
+    /// Processes a module whose last block has been received.
     #[cold]
     pub(super) fn complete(&mut self, key: ModuleKey, storage: &mut S) {
         let Some((_, module)) = self.modules.get_mut(&key) else { return };
@@ -23,7 +23,7 @@ impl<S: ModuleStorage> Receiver<S> {
         self.open -= 1;
         let info = module.info.clone();
         if !self.is_listed(key) {
-            // The DII that describes it now has not come: it may be another module by then.
+            // The listed DII has not been received yet, and may describe another module.
             self.drop(CarouselDrop::Unsigned);
             return;
         }
@@ -52,7 +52,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// A module of an object carousel: its directories name files, its files want names.
+    /// Processes a module of an object carousel: directories, which name files, and files, which need names.
     fn take_biop(
         &mut self,
         key: ModuleKey,
@@ -108,7 +108,7 @@ impl<S: ModuleStorage> Receiver<S> {
         files: HashMap<Arc<[u8]>, HeldFile>,
     ) {
         let bytes = (*content).as_ref().len() as u64;
-        // The oldest of those that wait make room; what is larger than all room is held alone.
+        // The oldest held modules make room; one that exceeds the limit is held alone.
         while self.held_bytes > 0 && self.held_bytes + bytes > MAX_MODULES_HELD_BYTES {
             let held = |(_, (_, module)): &(&ModuleKey, &(u16, Module<S>))| {
                 matches!(module.state, State::Held { .. })
@@ -126,7 +126,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// Lets a held module's bytes go.
+    /// Releases the bytes of a held module.
     pub(super) fn release(&mut self, key: ModuleKey) {
         let Some((_, module)) = self.modules.get_mut(&key) else { return };
         if let State::Held { content, .. } = &module.state {
@@ -135,7 +135,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// Walks the directories again, and hands out what has a name now.
+    /// Walks the directories again, and delivers files that have a name now.
     pub(super) fn name_files(&mut self, storage: &mut S) {
         let walk = self.names.walk(self.gateway.as_ref());
         for (count, why) in [
@@ -158,7 +158,7 @@ impl<S: ModuleStorage> Receiver<S> {
             }
             self.named.entry(file.object.clone()).or_default().push(file);
         }
-        // Files that are gone may come again.
+        // Files that were removed may come again.
         let named = &self.named;
         self.handed_out.retain(|path, (object, _)| {
             named.get(object).is_none_or(|names| names.iter().any(|it| it.path == *path))
@@ -169,7 +169,7 @@ impl<S: ModuleStorage> Receiver<S> {
         for key in held {
             self.settle(key);
         }
-        // A module that was let go, and has a file under a name under which it was not handed out, is received again.
+        // A released module with a file under a new name is received again.
         let done: Vec<ModuleKey> = self
             .modules
             .iter()
@@ -183,7 +183,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// Hands out the files of a held module that have names; lets it go when none can get one any more.
+    /// Delivers the named files of a held module; releases it when no further file can get a name.
     fn settle(&mut self, key: ModuleKey) {
         let Some((_, module)) = self.modules.get(&key) else { return };
         let State::Held { content, files } = &module.state else { return };
@@ -233,7 +233,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// Whether a path may be handed out: at the limit, files that are gone make room.
+    /// Whether a path may be delivered: at the limit, removed files make room.
     fn has_room_for(&mut self, path: &Arc<str>) -> bool {
         if self.handed_out.len() < MAX_CAROUSEL_NAMES || self.handed_out.contains_key(path) {
             return true;
@@ -241,7 +241,7 @@ impl<S: ModuleStorage> Receiver<S> {
         if std::mem::take(&mut self.may_have_gone) {
             let modules: HashSet<u16> = self.modules.keys().map(|(_, id)| *id).collect();
             let named = &self.named;
-            // A module that is a file itself has no key.
+            // A module that is itself a file has no key.
             self.handed_out.retain(|path, (object, _)| match named.get(object) {
                 Some(names) => names.iter().any(|it| it.path == *path),
                 None => object.1.is_empty() && modules.contains(&object.0),
@@ -273,11 +273,11 @@ impl<S: ModuleStorage> Receiver<S> {
             self.events.push_back(Event::File(file));
             return;
         };
-        // A new version has another digest, so that its parts do not mix with the old one's.
+        // The digest keeps the parts of different versions apart.
         let digest = description.digest.map(crate::Digest::to_hex).unwrap_or_default();
         let whole = format!("{}#{digest}", description.uri.as_deref().unwrap_or(&path));
         if self.parts.len() >= MAX_MODULES_OPEN && !self.parts.contains_key(&whole) {
-            // Objects whose other parts never come: their parts are received again.
+            // Objects that stay incomplete: their parts are received again.
             for parts in std::mem::take(&mut self.parts).into_values() {
                 self.drop(CarouselDrop::Parts);
                 for (path, _) in parts.into_values() {
@@ -302,7 +302,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// A module of a data carousel: a file, or a link of a chain that is one.
+    /// Processes a module of a data carousel: a file, or a link of a chain that is one.
     fn take_module(&mut self, key: ModuleKey, info: &ModuleInfo, content: Arc<Content<S::Module>>) {
         let linked = info.link().is_some();
         self.hold(key, content, HashMap::new());
@@ -320,7 +320,7 @@ impl<S: ModuleStorage> Receiver<S> {
         let (uri, path) = match super::names::path_of(&name) {
             Some(path) => ((path != name).then_some(name), path),
             None => {
-                // A URL with such a path is a valid name, too.
+                // A URL with such a path is a valid name as well.
                 self.drop(CarouselDrop::BadName);
                 (name.contains("://").then_some(name), format!("module-{:04x}", chain[0].1))
             }
@@ -345,7 +345,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// The chain of modules that one belongs to, from the first to the last; `None` while a DII is missing.
+    /// The chain of modules that contains this one, from first to last; `None` while a DII is missing.
     pub(super) fn chain_of(&self, key: ModuleKey) -> Option<Vec<ModuleKey>> {
         let link = |id: u16| self.modules.get(&(key.0, id)).and_then(|(_, module)| module.info.link());
         let of_download = self.modules.range((key.0, 0)..=(key.0, u16::MAX));

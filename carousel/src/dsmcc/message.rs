@@ -15,11 +15,11 @@ const DSI: u16 = 0x1006;
 /// specifierType of an OUI.
 const SPECIFIER_OUI: u8 = 0x01;
 
-/// Most bytes of a message: what a section holds.
+/// Maximum bytes of a message: the capacity of a section.
 pub const MAX_MESSAGE_BYTES: usize = 4084;
 /// Bytes of DownloadDataBlock before its data, with its header.
 const DDB_HEADER_BYTES: usize = 18;
-/// A block at most.
+/// Maximum bytes of a block.
 pub const MAX_BLOCK_BYTES: usize = MAX_MESSAGE_BYTES - DDB_HEADER_BYTES;
 
 /// transactionId (TR 101 202 clause 4.7.9).
@@ -27,13 +27,13 @@ pub const MAX_BLOCK_BYTES: usize = MAX_MESSAGE_BYTES - DDB_HEADER_BYTES;
 pub struct TransactionId(pub u32);
 
 impl TransactionId {
-    /// That of a message: `identification` is 0 for the DSI, else unique for each DII of the PID (15 bits); `updates`
-    /// counts its changes.
+    /// The transactionId of a message: `identification` is 0 for the DSI, otherwise unique for each DII of the PID (15
+    /// bits); `updates` counts its changes.
     pub const fn new(identification: u16, updates: u32) -> Self {
         Self(2 << 30 | (updates & 0x3fff) << 16 | (identification as u32 & 0x7fff) << 1 | updates & 1)
     }
 
-    /// Bits 1 to 15: what references match on, however often the message has changed.
+    /// Bits 1 to 15, on which references match; independent of changes of the message.
     pub const fn identification(self) -> u16 {
         (self.0 >> 1 & 0x7fff) as u16
     }
@@ -54,7 +54,7 @@ pub struct ModuleInfo {
     pub descriptors: Vec<u8>,
 }
 
-/// Descriptors of the data carousel's own space (EN 301 192 clause 10.2).
+/// Descriptor tags of the data carousel's own space (EN 301 192 clause 10.2).
 pub mod tag {
     /// `type_descriptor`: MIME type.
     pub const TYPE: u8 = 0x01;
@@ -73,7 +73,7 @@ pub mod tag {
 }
 
 impl ModuleInfo {
-    /// Bytes after zlib, if the module is compressed by it.
+    /// Decompressed size, if the module is compressed by zlib.
     pub fn original_size(&self) -> Option<u32> {
         let mut reader = Reader::new(find(&self.descriptors, tag::COMPRESSED_MODULE)?);
         let method = reader.u8("compression_method").ok()?;
@@ -81,7 +81,7 @@ impl ModuleInfo {
         (method & 0x0f == 8).then(|| reader.u32("original_size").ok()).flatten()
     }
 
-    /// MPEG CRC of the module as it is on the air.
+    /// MPEG CRC of the module as sent.
     pub fn crc32(&self) -> Option<u32> {
         Reader::new(find(&self.descriptors, tag::CRC32)?).u32("CRC_32").ok()
     }
@@ -134,11 +134,11 @@ pub struct Group {
     pub transaction: TransactionId,
     /// GroupSize: bytes of its modules.
     pub size: u32,
-    /// Receivers that it is for; of none: it does not say.
+    /// Receivers that it is for; empty: not stated.
     pub compatibility: Vec<Compatible>,
 }
 
-/// Kind of what a group must be compatible with (TS 102 006 clause 8.1.2).
+/// Kind of a compatibility entry (TS 102 006 clause 8.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompatibleKind {
     /// 0x01: hardware of the receiver.
@@ -152,7 +152,7 @@ pub enum CompatibleKind {
 pub struct Compatible {
     /// Hardware or software.
     pub kind: CompatibleKind,
-    /// Maker.
+    /// OUI of the maker.
     pub oui: Oui,
     /// Model, as the maker numbers them.
     pub model: u16,
@@ -160,11 +160,12 @@ pub struct Compatible {
     pub version: u16,
 }
 
-/// Reads what follows the length of a `compatibilityDescriptor`. Entries of other kinds or with other specifiers are passed over.
+/// Reads the content of a `compatibilityDescriptor` after its length. Entries of other kinds or with other specifiers are
+/// skipped.
 fn read_compatibility(bytes: &[u8]) -> Result<Vec<Compatible>, WireError> {
     let mut reader = Reader::new(bytes);
     let mut all = Vec::new();
-    // Senders that say nothing write a length of 0 instead of a count of 0.
+    // Senders without entries write a length of 0 instead of a count of 0.
     let count = if bytes.is_empty() { 0 } else { reader.u16("descriptorCount")? };
     for _ in 0..count {
         let kind = reader.u8("descriptorType")?;
@@ -243,7 +244,7 @@ impl<'a> Message<'a> {
     /// Reads the message of a section.
     ///
     /// # Errors
-    /// For what is not as the standard says, and for messages of another kind.
+    /// For malformed messages, and for messages of another kind.
     #[inline]
     pub fn read(section: &Section<'a>) -> Result<Self, WireError> {
         let mut reader = section.reader();
@@ -297,7 +298,7 @@ fn read_gateway(private: &[u8]) -> Result<Gateway<'_>, WireError> {
         let (transaction, size) = (TransactionId(reader.u32("GroupId")?), reader.u32("GroupSize")?);
         let length = reader.u16("GroupCompatibility")?;
         let compatibility = reader.take(usize::from(length), "GroupCompatibility")?;
-        // The lengths around it are right: what it lacks costs only itself.
+        // The lengths around it are valid, so an error in it does not affect the rest.
         let compatibility = read_compatibility(compatibility).unwrap_or_default();
         groups.push(Group { transaction, size, compatibility });
         let info = reader.u16("GroupInfoLength")?;
@@ -388,7 +389,7 @@ pub fn group_info_indication(groups: &[Group]) -> Vec<u8> {
 pub struct BiopTap {
     /// association_tag of the stream that carries the blocks.
     pub association_tag: u16,
-    /// moduleTimeOut in microseconds: TR 101 202 wants it said.
+    /// moduleTimeOut in microseconds, which TR 101 202 requires.
     pub module_timeout_us: u32,
 }
 

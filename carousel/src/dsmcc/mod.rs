@@ -7,18 +7,18 @@
 //! objects ─ Builder ─ modules, DII, DSI ─ sections ─┘
 //! ```
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | [`message`] | DSI, DII, DDB, module information |
 //! | [`biop`] | files, directories, IORs inside modules |
-//! | [`describe`] | what our object model adds to a BIOP file |
+//! | [`describe`] | metadata that our object model adds to a BIOP file |
 //! | [`receive`] | sections to modules, from any sender |
-//! | `unpack`, `hand_out` | whole modules to files with names |
-//! | [`names`] | paths of objects by the directories that have come |
-//! | [`delivery`] | what a receiver takes and gives |
-//! | [`profile`], [`build`] | objects to modules: what lies where, what has changed |
+//! | `unpack`, `hand_out` | complete modules to named files |
+//! | [`names`] | paths of objects by the received directories |
+//! | [`delivery`] | interface of the receiver: storage and events |
+//! | [`profile`], [`build`] | assignment of objects to modules, and changes |
 //! | [`mod@write`] | modules and messages as bytes |
-//! | [`signed`] | the signed list of what a carousel consists of, in sections beside it |
+//! | [`signed`] | the signed list of a carousel's contents, in separate sections |
 //!
 //! Left out: stream events and NPT, carousels of other services (LiteOptions), download scenarios other than the
 //! carousel.

@@ -1,7 +1,8 @@
 //! Paths of a carousel's objects, from the received directories, beginning at the service gateway.
 //!
-//! Directories may contain themselves, each other, or one another a thousand times; names may be `..`. A walk goes no
-//! deeper than [`MAX_CAROUSEL_DEPTH`], never into a directory that it is in, and ends at [`MAX_CAROUSEL_NAMES`].
+//! Directories of a hostile sender may contain themselves or each other, or be listed a thousand times; names may be
+//! `..`. A walk goes no deeper than [`MAX_CAROUSEL_DEPTH`], never enters a directory that it is inside of, and ends at
+//! [`MAX_CAROUSEL_NAMES`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::biop::{Binding, Kind, ObjectLocation};
 use super::describe::Description;
 use crate::limits::{MAX_CAROUSEL_BINDING_BYTES, MAX_CAROUSEL_DEPTH, MAX_CAROUSEL_NAMES, MAX_URI_BYTES};
 
-/// Memory that a binding takes besides its name and descriptors.
+/// Memory of a binding in addition to its name and descriptors.
 const BINDING_BYTES: usize = 160;
 
 /// An object inside a carousel: module and key.
@@ -28,7 +29,7 @@ pub(super) struct Named {
 /// Entries that a walk has skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Passed {
-    /// Names that no path can have.
+    /// Names that are invalid in a path.
     pub(super) bad_names: u64,
     /// Directories inside themselves, and those too deep.
     pub(super) loops: u64,
@@ -44,11 +45,11 @@ pub(super) struct Names {
     directories: HashMap<ObjectId, (Kind, Vec<Binding>)>,
     /// Memory of all bindings.
     bytes: usize,
-    /// Directories left out because there were too many bindings.
+    /// Directories omitted because there were too many bindings.
     refused: u64,
 }
 
-/// Memory that the bindings of a directory take.
+/// Memory of the bindings of a directory.
 pub(super) fn bytes_of(bindings: &[Binding]) -> usize {
     bindings.iter().map(|it| BINDING_BYTES + it.name.len() + it.descriptors.len()).sum()
 }
@@ -57,14 +58,14 @@ pub(super) fn bytes_of(bindings: &[Binding]) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     pub(super) files: Vec<Named>,
-    /// Whether every directory that is named has come.
+    /// Whether all named directories have been received.
     pub(super) is_complete: bool,
     pub(super) passed: Passed,
     entered: usize,
 }
 
 impl Names {
-    /// Takes the directories of a module in the place of those that it had. Gives whether anything is different.
+    /// Replaces the directories of a module. Returns whether anything has changed.
     pub(super) fn set(&mut self, module_id: u16, directories: Vec<(Arc<[u8]>, Kind, Vec<Binding>)>) -> bool {
         let had_any = self.keep_modules(|module| module != module_id);
         let changed = had_any || !directories.is_empty();
@@ -82,7 +83,7 @@ impl Names {
         changed
     }
 
-    /// Forgets the directories of modules for which `keep` is false. Gives whether there were any.
+    /// Removes the directories of modules for which `keep` is false. Returns whether there were any.
     pub(super) fn keep_modules(&mut self, mut keep: impl FnMut(u16) -> bool) -> bool {
         let had = self.directories.len();
         let mut freed = 0;
@@ -95,12 +96,12 @@ impl Names {
         self.directories.len() != had
     }
 
-    /// Directories left out since the last call.
+    /// Directories omitted since the last call.
     pub(super) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
     }
 
-    /// The gateway: as the DSI says, or where no DSI has come, the only directory of that kind.
+    /// The gateway: by the DSI, or without one the only directory of that kind.
     fn root(&self, gateway: Option<&ObjectLocation>) -> Option<ObjectId> {
         match gateway {
             Some(gateway) => Some((gateway.module_id, Arc::clone(&gateway.key))),
@@ -170,14 +171,13 @@ impl Names {
     }
 }
 
-/// The path of a data carousel's module: its name, without the scheme where it is a URL. `None` if it would leave the
-/// carousel.
+/// The path of a data carousel's module: its name, without the scheme of a URL. `None` if it would leave the carousel.
 pub(super) fn path_of(name: &str) -> Option<String> {
     let bare = ["http://", "https://"].iter().find_map(|scheme| name.strip_prefix(scheme)).unwrap_or(name);
     joined("", bare.trim_start_matches('/').as_bytes())
 }
 
-/// The path of a name in a folder; `None` if it would leave it, or hides something.
+/// The path of a name in a folder; `None` if it would leave the folder, or contains hidden characters.
 fn joined(folder: &str, name: &[u8]) -> Option<String> {
     let name = String::from_utf8_lossy(name);
     let is_bad = |part: &str| {

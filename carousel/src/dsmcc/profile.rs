@@ -1,4 +1,4 @@
-//! Profile of a carousel that is built, and the objects that go into it.
+//! Parameters of a carousel to build, and its objects.
 
 use super::message::Compatible;
 use crate::digest::Digest;
@@ -24,18 +24,18 @@ pub struct Profile {
     pub association_tag: u16,
     /// blockSize, up to [`super::BLOCK_BYTES`].
     pub block_bytes: u16,
-    /// Blocks of a module at most. 255 is what TS 102 809 promises of HbbTV and MHP receivers; 65,536 what the standard can
-    /// count.
+    /// Maximum blocks of a module. TS 102 809 guarantees 255 for HbbTV and MHP receivers; 65,536 is the limit of the
+    /// format.
     pub most_blocks: u32,
-    /// Small objects share a module up to so many bytes.
+    /// Size up to which small objects share a module.
     pub module_bytes: u32,
-    /// Whether modules are compressed where it is worth while.
+    /// Whether modules are compressed if that saves enough.
     pub compress: bool,
-    /// Names in one directory at most; TS 102 809 allows 512.
+    /// Maximum names in one directory; TS 102 809 allows 512.
     pub most_bindings: usize,
     /// moduleTimeOut, blockTimeOut and the Tap's timeout, in microseconds.
     pub timeout_us: u32,
-    /// Receivers that the groups of a data carousel are for; empty: it does not say.
+    /// Receivers that the groups of a data carousel are for; empty: not stated.
     pub compatibility: Vec<Compatible>,
 }
 
@@ -59,7 +59,7 @@ impl Default for Profile {
 /// An object to be carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Carried {
-    /// Its URI; where it has an authority, authority and path are its path in the carousel.
+    /// Its URI; of a URI with an authority, authority and path are the path in the carousel.
     pub uri: String,
     /// MIME type.
     pub content_type: Option<String>,
@@ -69,9 +69,9 @@ pub struct Carried {
     pub max_age_s: Option<u32>,
     /// Bytes.
     pub length: u64,
-    /// Whether compression may be worth while: text, not media.
+    /// Whether compression may save space: text, not media.
     pub is_text: bool,
-    /// Objects of different lanes share no module, so that each lane can be repeated at its own pace.
+    /// Objects of different lanes do not share a module, so that each lane can be repeated at its own rate.
     pub lane: u8,
 }
 

@@ -1,8 +1,8 @@
 //! Reassembly of one DSM-CC carousel from its sections, in any order and with losses.
 //!
-//! A module is complete as soon as each of its blocks was seen once, in whatever order; blocks that come before their DII
-//! are kept for it, within a bound. A file is handed out when its bytes and its name are there, once for each version;
-//! the old version stands until then, since nothing is taken back.
+//! A module is complete as soon as each of its blocks was received once, in any order; blocks before their DII are kept,
+//! within a limit. A file is delivered when its bytes and its name are complete, once for each version; the old version
+//! stays valid until then.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -28,7 +28,7 @@ pub(super) enum State<S: ModuleStorage> {
         /// [`Receiver::blocks`] when it received its last block.
         fed_at: u64,
     },
-    /// Whole, and some of its files have no name yet, or it is a link of a chain.
+    /// Complete, but some of its files have no name yet, or it is a link of a chain.
     Held {
         content: Arc<Content<S::Module>>,
         files: HashMap<Arc<[u8]>, HeldFile>,
@@ -68,13 +68,13 @@ struct EarlyBlock {
 /// Parts of an object by their number, with their paths.
 pub(super) type Parts<W> = BTreeMap<u16, (Arc<str>, Piece<W>)>;
 
-/// Record of what was handed out under a path: where it came from and in which version.
+/// Record of a delivery under a path: object and version.
 pub(super) type HandedOut = (ObjectId, u8);
 
 /// Unit of blockNumber.
 const MOST_BLOCKS: u32 = 1 << 16;
 
-/// Blocks of the carousel without one of a module, after which the module makes room for others.
+/// Blocks of other modules after which an idle module makes room.
 const IDLE_BLOCKS: u64 = 16_384;
 
 /// A DII that has been received.
@@ -87,32 +87,32 @@ struct KnownInfo {
     digest: Option<Digest>,
 }
 
-/// Demands on a carousel before anything of it counts.
+/// Requirement that a carousel must meet before its contents are accepted.
 #[derive(Debug, Clone, Default)]
 pub enum Asked {
     /// Nothing.
     #[default]
     Nothing,
-    /// A signed list, and none has come.
+    /// A signed list, which has not been received yet.
     List,
-    /// Files that this signed list names.
+    /// Only contents in this signed list.
     Signed(Arc<SignedList>),
 }
 
-/// Receives one carousel: the messages of one PID. See the module head.
+/// Receiver of one carousel: the messages of one PID. See the module head.
 #[derive(Debug)]
 pub struct Receiver<S: ModuleStorage> {
     pub(super) asked: Asked,
-    /// Directories have gone, and their files have names still.
+    /// Directories were removed, but their files still have names.
     must_name: bool,
     pub(super) gateway: Option<ObjectLocation>,
     is_found: bool,
     infos: BTreeMap<(u32, u16), KnownInfo>,
-    /// DIIs received: the clock by which DIIs age.
+    /// DIIs received: the time base for ageing of DIIs.
     infos_received: u64,
-    /// Blocks received: the clock by which modules age.
+    /// Blocks received: the time base for ageing of modules.
     blocks: u64,
-    /// No open module is idle before so many blocks.
+    /// Value of `blocks` before which no open module is idle.
     none_idle_before: u64,
     /// DII that a module belongs to.
     pub(super) modules: BTreeMap<ModuleKey, (u16, Module<S>)>,
@@ -122,12 +122,12 @@ pub struct Receiver<S: ModuleStorage> {
     early_bytes: usize,
     pub(super) names: Names,
     pub(super) names_complete: bool,
-    /// Files by the object that they are.
+    /// Names of files, by object.
     pub(super) named: HashMap<ObjectId, Vec<Named>>,
-    /// Objects of a module that have names.
+    /// Named objects, by module.
     pub(super) of_module: HashMap<u16, Vec<Arc<[u8]>>>,
     pub(super) handed_out: HashMap<Arc<str>, HandedOut>,
-    /// Names or modules have changed since `handed_out` was last searched for files that are gone.
+    /// Names or modules have changed since `handed_out` was last searched for removed files.
     pub(super) may_have_gone: bool,
     pub(super) parts: HashMap<String, Parts<S::Module>>,
     pub(super) events: VecDeque<Event<S::Module>>,
@@ -164,15 +164,15 @@ impl<S: ModuleStorage> Default for Receiver<S> {
 }
 
 impl<S: ModuleStorage> Receiver<S> {
-    /// From now on this is asked of the carousel. What came while nothing was asked is forgotten, and everything before a list is
-    /// waited for.
+    /// Sets the requirement for the carousel. Contents received without a requirement are discarded, and nothing is accepted
+    /// before a list.
     pub fn ask(&mut self, asked: Asked) {
         let was_anything = matches!(self.asked, Asked::Nothing) && !matches!(asked, Asked::Nothing);
         if was_anything || matches!(asked, Asked::List) {
             *self = Self { dropped: self.dropped, ..Self::default() };
         }
         if let Asked::Signed(list) = &asked {
-            // Directories of before name what may be gone.
+            // Old directories may name removed files.
             let is_listed = |(&(_, id), (_, module)): (&ModuleKey, &(u16, Module<S>))| {
                 list.directories(id, module.info.version).is_some().then_some(id)
             };
@@ -180,7 +180,7 @@ impl<S: ModuleStorage> Receiver<S> {
             self.must_name |= self.names.keep_modules(|id| listed.contains(&id));
         }
         self.asked = asked;
-        // Modules that wait for others, and were described by what is not listed any more.
+        // Held modules whose description is no longer listed.
         let is_stale = |(key, (_, module)): &(&ModuleKey, &(u16, Module<S>))| {
             matches!(module.state, State::Held { .. }) && !self.is_listed(**key)
         };
@@ -191,7 +191,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// Whether what describes a module counts now.
+    /// Whether the description of a module is accepted.
     pub(super) fn is_listed(&self, key: ModuleKey) -> bool {
         let list = match &self.asked {
             Asked::Nothing => return true,
@@ -202,7 +202,7 @@ impl<S: ModuleStorage> Receiver<S> {
         info.and_then(|it| it.digest).is_some_and(|digest| list.has_info(&digest))
     }
 
-    /// Takes a section of tables 0x3B or 0x3C.
+    /// Processes a section of table 0x3B or 0x3C.
     #[inline]
     pub fn section(&mut self, section: &Section<'_>, storage: &mut S) {
         if std::mem::take(&mut self.must_name) {
@@ -241,7 +241,7 @@ impl<S: ModuleStorage> Receiver<S> {
         CarouselDrop::ALL.iter().map(|&drop| (drop, self.dropped[drop as usize]))
     }
 
-    /// The modules as they stand.
+    /// State of the modules.
     pub fn modules(&self) -> impl Iterator<Item = ModuleState> {
         self.modules.iter().map(|(&id, (_, module))| ModuleState {
             id,
@@ -257,7 +257,7 @@ impl<S: ModuleStorage> Receiver<S> {
         })
     }
 
-    /// Forgets that files were handed out, unless `keep` has them still: they come again with the next pass.
+    /// Forgets delivered files for which `keep` is false: they are received again in the next pass.
     pub fn forget_unless(&mut self, mut keep: impl FnMut(&str) -> bool) {
         let mut modules = Vec::new();
         self.handed_out.retain(|path, ((module, _), _)| {
@@ -272,7 +272,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// The bytes of a file were wrong: its modules are received again.
+    /// Rejects a file whose bytes are wrong: its modules are received again.
     pub fn reject(&mut self, file: &CarouselFile<S::Module>) {
         for path in &file.paths {
             if let Some(((module, _), _)) = self.handed_out.remove(path) {
@@ -281,7 +281,7 @@ impl<S: ModuleStorage> Receiver<S> {
         }
     }
 
-    /// A module that was let go is received again, and with it those that are one file with it.
+    /// Receives a released module again, together with the other modules of its file.
     pub(super) fn receive_again(&mut self, module_id: u16) {
         let keys: Vec<ModuleKey> = self.modules.keys().filter(|(_, id)| *id == module_id).copied().collect();
         for key in keys {
@@ -341,7 +341,7 @@ impl<S: ModuleStorage> Receiver<S> {
         let is_object_carousel = info.modules.iter().any(|module| module.is_biop);
         self.found(info.download_id, is_object_carousel);
         self.infos.insert(key, known);
-        // Modules that it lists no more are gone.
+        // Remove modules that are no longer listed.
         let listed: HashSet<u16> = info.modules.iter().map(|module| module.id).collect();
         let gone: Vec<ModuleKey> = self
             .modules
@@ -369,7 +369,7 @@ impl<S: ModuleStorage> Receiver<S> {
                 Some((of, known))
                     if known.info.version == module.version && known.info.size == module.size =>
                 {
-                    // The DII has changed, this has not: only where it is described and how.
+                    // The module has not changed, only its description.
                     *of = identification;
                     known.info = module;
                     continue;
@@ -394,7 +394,7 @@ impl<S: ModuleStorage> Receiver<S> {
         self.replay_early(storage);
     }
 
-    /// Forgets the quarter of the DIIs that were received longest ago, with their modules, but never `keep`. Gives whether
+    /// Removes the least recently received quarter of the DIIs, with their modules, but never `keep`. Returns whether
     /// names have changed; `None` if there is no other DII.
     fn forget_oldest_infos(&mut self, keep: (u32, u16)) -> Option<bool> {
         let mut by_age: Vec<(u64, (u32, u16))> = self
@@ -417,7 +417,7 @@ impl<S: ModuleStorage> Receiver<S> {
         Some(self.remove_modules(&modules))
     }
 
-    /// Removes modules with their directories. Gives whether names have changed.
+    /// Removes modules with their directories. Returns whether names have changed.
     fn remove_modules(&mut self, keys: &[ModuleKey]) -> bool {
         if keys.is_empty() {
             return false;
@@ -432,7 +432,7 @@ impl<S: ModuleStorage> Receiver<S> {
         gone.fold(false, |changed, (_, id)| self.names.set(*id, Vec::new()) | changed)
     }
 
-    /// Gives up modules that are no longer sent, so that others can be received. False if there are none.
+    /// Removes modules that are no longer sent, to make room. False if there are none.
     fn give_up_idle_modules(&mut self) -> bool {
         if self.blocks < self.none_idle_before {
             return false;
@@ -453,7 +453,7 @@ impl<S: ModuleStorage> Receiver<S> {
         self.open < before
     }
 
-    /// Removes a module and what it holds.
+    /// Removes a module and its storage.
     fn take_out(&mut self, key: ModuleKey) {
         if let Some((_, module)) = self.modules.remove(&key) {
             match module.state {
@@ -488,7 +488,7 @@ impl<S: ModuleStorage> Receiver<S> {
             return;
         }
         if module.info.version != block.version {
-            // The DII of the new version comes; until then its blocks are as early as others.
+            // The DII of the new version will follow; until then its blocks count as early.
             self.dropped[CarouselDrop::OtherVersion as usize] += 1;
             self.keep_early(key, block);
             return;
@@ -499,7 +499,7 @@ impl<S: ModuleStorage> Receiver<S> {
             if module.info.size > 0 || !block.data.is_empty() {
                 self.drop(CarouselDrop::BlockLength);
             } else if matches!(module.state, State::Waiting) {
-                // There was no place for it when its DII came.
+                // There was no room for it when its DII was received.
                 self.open_module(key, storage);
             }
             return;
@@ -525,7 +525,7 @@ impl<S: ModuleStorage> Receiver<S> {
     #[cold]
     fn keep_early(&mut self, module: ModuleKey, block: &Block<'_>) {
         let bytes = block.data.len();
-        // An empty block costs its entry all the same.
+        // An empty block still costs an entry.
         while self.early_bytes + bytes > MAX_EARLY_BLOCK_BYTES
             || self.early.len() >= MAX_EARLY_BLOCK_BYTES / 64
         {
@@ -538,7 +538,7 @@ impl<S: ModuleStorage> Receiver<S> {
         self.early.push_back(EarlyBlock { module, version: block.version, number: block.number, data });
     }
 
-    /// Makes room for a module. False if it is not received now.
+    /// Opens storage for a module. False if it is not received now.
     #[cold]
     fn open_module(&mut self, key: ModuleKey, storage: &mut S) -> bool {
         if !self.wants(key, storage) {
@@ -580,7 +580,7 @@ impl<S: ModuleStorage> Receiver<S> {
         true
     }
 
-    /// Whether anything of a module is wanted. Objects without a name may be; directories always are.
+    /// Whether a module is wanted: always if it has directories or unnamed objects.
     pub(super) fn wants(&mut self, module: ModuleKey, storage: &mut S) -> bool {
         let module_id = module.1;
         let Some(keys) = self.of_module.get(&module_id) else { return true };

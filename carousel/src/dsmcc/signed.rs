@@ -1,8 +1,8 @@
-//! The signed list of what a carousel consists of.
+//! Signed list of the contents of a carousel.
 //!
-//! It travels in private sections on the carousel's own PID (ISO/IEC 13818-1 clause 2.4.4.10), of a table_id that other receivers
-//! do not ask for. A root of three levels covers everything: the list has the digests of DSI and DIIs, and of the modules that
-//! hold directories; a directory has the digest of each file. So no byte is added to a message or module.
+//! It is sent in private sections on the carousel's own PID (ISO/IEC 13818-1 clause 2.4.4.10), with a table_id that other
+//! receivers do not filter for. Three levels cover everything: the list has the digests of DSI and DIIs, and of the modules with
+//! directories; a directory has the digest of each file. So no byte is added to messages or modules.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -20,7 +20,7 @@ use crate::limits;
 use crate::ts::Section;
 use crate::ts::section::SectionHead;
 
-/// table_id of the list's sections, of those that ISO/IEC 13818-1 leaves to users.
+/// table_id of the list's sections, from the user private range of ISO/IEC 13818-1.
 pub const TABLE_SIGNED: u8 = 0xdc;
 const MAGIC: &[u8; 5] = b"SKYM\x01";
 /// Bytes of the document in one section.
@@ -43,7 +43,7 @@ limits! {
     }
 }
 
-/// The list, without its signature.
+/// The list without its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedList {
     initiate: Digest,
@@ -112,7 +112,7 @@ impl SignedList {
 }
 
 impl Builder {
-    /// The list of everything that is on the air now. Call it behind [`Builder::commit`].
+    /// The list of the current contents. Call it after [`Builder::commit`].
     ///
     /// # Errors
     /// As [`Builder::write_initiate`].
@@ -136,7 +136,7 @@ impl Builder {
     }
 }
 
-/// Sections of a signed list, as the seal has made it.
+/// Sections of a sealed list.
 ///
 /// # Errors
 /// If it is longer than [`MAX_LIST_SECTIONS`] hold.
@@ -173,12 +173,12 @@ struct Open {
     pieces: Vec<Option<Vec<u8>>>,
 }
 
-/// Puts the sections of lists together.
+/// Assembler of lists from sections.
 #[derive(Debug, Default)]
 pub struct ListAssembler(VecDeque<Open>);
 
 impl ListAssembler {
-    /// Takes a section; gives the document that it completes.
+    /// Adds a section; returns the document that it completes.
     pub fn push(&mut self, section: &Section<'_>) -> Option<Vec<u8>> {
         let (number, count) = (usize::from(section.number), usize::from(section.last_number) + 1);
         if section.table_id != TABLE_SIGNED || number >= count || count > MAX_LIST_SECTIONS {

@@ -1,9 +1,9 @@
-//! Directory tree of a carousel that is built, with the directories that have changed.
+//! Directory tree of a carousel to build, with the changed directories.
 //!
-//! Names that no directory can hold are made holdable: a path is for people and other receivers, the URI stands in the
-//! file's description. An empty segment becomes `~`, a long one is cut and gets a hash; a directory that is full continues
-//! in directories `~2`, `~3` and so on inside it, for which a quarter of its room is kept: with 512 bindings, 65,536 names
-//! are never deeper than one level more.
+//! Names that a directory cannot hold are adapted: paths are for people and other receivers, the URI is in the file's
+//! description. An empty segment becomes `~`, a long one is cut and gets a hash; a full directory continues in
+//! subdirectories `~2`, `~3` and so on, for which a quarter of its entries is reserved: with 512 bindings, 65,536 names
+//! need at most one more level.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -28,7 +28,7 @@ struct Directory {
     children: BTreeMap<String, Child>,
     /// Directories in which it continues.
     further: Vec<usize>,
-    /// The directory that continues in this one.
+    /// The directory that this one continues.
     goes_on: Option<usize>,
     /// Module and key.
     home: Option<(u16, u16)>,
@@ -38,7 +38,7 @@ struct Directory {
 #[derive(Debug)]
 pub(super) struct Tree {
     directories: Vec<Directory>,
-    /// Places of names of a directory that are in one in which it continues.
+    /// Names of a directory that are stored in a continuation of it.
     elsewhere: HashMap<(usize, String), usize>,
     dirty: BTreeSet<usize>,
     most_bindings: usize,
@@ -54,7 +54,7 @@ impl Tree {
         }
     }
 
-    /// Puts a file at a path, or as near as it can be; gives the path that it has.
+    /// Places a file at a path, adapted if necessary; returns the actual path.
     pub(super) fn place(&mut self, wanted: &str, file: Child) -> String {
         let segments: Vec<String> = wanted.trim_start_matches('/').split('/').map(holdable).collect();
         let Some((name, folders)) = segments.split_last() else { return String::new() };
@@ -75,7 +75,7 @@ impl Tree {
         path.join("/")
     }
 
-    /// The folder of this name, which is made where there is none; a file of that name makes it `name~`.
+    /// The folder of this name, created if necessary; if a file has that name it becomes `name~`.
     fn folder_in(&mut self, at: usize, folder: &str, path: &mut Vec<String>) -> usize {
         let mut name = folder.to_owned();
         let at = self.with_room(at, &name, path);
@@ -99,7 +99,7 @@ impl Tree {
         }
     }
 
-    /// The directory itself if it has the name or room for it, else one in which it continues.
+    /// The directory itself if it has the name or room for it, otherwise a continuation of it.
     fn with_room(&mut self, at: usize, name: &str, path: &mut Vec<String>) -> usize {
         let directory = &self.directories[at];
         let kept = self.most_bindings / 4;
@@ -138,7 +138,7 @@ impl Tree {
         Some((at, name.to_owned()))
     }
 
-    /// Takes the file at a path out.
+    /// Removes the file at a path.
     pub(super) fn remove(&mut self, path: &str) {
         if let Some((at, name)) = self.parent_of(path) {
             self.directories[at].children.remove(&name);
@@ -149,7 +149,7 @@ impl Tree {
         }
     }
 
-    /// Notes that the description of the file at a path has changed.
+    /// Records that the description of the file at a path has changed.
     pub(super) fn touch(&mut self, path: &str) {
         if let Some((at, _)) = self.parent_of(path) {
             self.dirty.insert(at);
@@ -162,7 +162,7 @@ impl Tree {
 
     /// Directories without a module.
     pub(super) fn homeless(&self) -> Vec<usize> {
-        // They are made in order and housed at once.
+        // Directories are created in order and get their modules together.
         let housed = self.directories.iter().rposition(|it| it.home.is_some()).map_or(0, |at| at + 1);
         (housed..self.directories.len()).collect()
     }
@@ -183,7 +183,7 @@ impl Tree {
 fn holdable(segment: &str) -> String {
     match segment {
         "" | "." | ".." => format!("~{segment}"),
-        // Not to be taken for a directory that continues.
+        // Must not be taken for a continuation.
         segment if segment.starts_with('~') && segment.len() < MAX_NAME_BYTES => format!("~{segment}"),
         segment if segment.len() > MAX_NAME_BYTES => {
             format!("{}~{}", cut(segment, 200), &Digest::of(segment.as_bytes()).to_hex()[..16])

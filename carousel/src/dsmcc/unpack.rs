@@ -5,7 +5,7 @@ use super::message::ModuleInfo;
 use crate::limits::MAX_INFLATED_MODULE_BYTES;
 use crate::ts::section::crc32;
 
-/// Checks a whole module and undoes its compression.
+/// Verifies a complete module and decompresses it.
 pub(super) fn unpack<S: ModuleStorage>(
     info: &ModuleInfo,
     whole: S::Module,
@@ -16,7 +16,7 @@ pub(super) fn unpack<S: ModuleStorage>(
         return if right { Ok(Content::Plain(whole)) } else { Err(CarouselDrop::ModuleCrc) };
     };
     let inflated = inflate(whole.as_ref(), original_size).ok_or(CarouselDrop::Inflate)?;
-    // Books differ on the scope of the CRC.
+    // Textbooks differ on the scope of the CRC.
     if right || is_crc_right(&inflated) {
         Ok(Content::Inflated(inflated))
     } else {
@@ -30,7 +30,7 @@ fn inflate(bytes: &[u8], original_size: u32) -> Option<Vec<u8>> {
     }
     let mut out = Vec::with_capacity((original_size as usize).min(bytes.len().saturating_mul(1032)));
     let mut decoder = flate2::Decompress::new(true);
-    // A byte more than there should be shows what is too long.
+    // One byte beyond the expected size detects excess data.
     out.reserve_exact(1);
     loop {
         let before = (decoder.total_in(), decoder.total_out());

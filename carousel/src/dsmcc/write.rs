@@ -1,4 +1,4 @@
-//! Modules and messages of a [`Builder`] as bytes.
+//! Serialisation of the modules and messages of a [`Builder`].
 
 use super::biop::{self, Ior, Kind, ObjectLocation};
 use super::build::{Builder, Inside, Module};
@@ -9,7 +9,7 @@ use super::tree::Child;
 use crate::bytes::WireError;
 use crate::ts::descriptor;
 
-/// Compression must win one part in so many.
+/// Compression must save at least one part in this number.
 const WORTH: usize = 16;
 
 /// A module that is being sent.
@@ -18,9 +18,9 @@ pub struct Reading {
     id: u16,
     version: u8,
     size: u32,
-    /// The module's beginning, or all of it.
+    /// The beginning of the module, or all of it.
     head: Vec<u8>,
-    /// Structures that follow: of which object, from where.
+    /// The rest: object, and offset in it.
     body: Option<(ObjectNumber, u64)>,
 }
 
@@ -46,7 +46,7 @@ impl Builder {
         (head.len() as u64 + bodies) as u32
     }
 
-    /// Appends what stands before a file's bytes; gives how many those are.
+    /// Appends everything before a file's bytes; returns the number of those.
     pub(super) fn write_head(&self, number: ObjectNumber, file: usize, out: &mut Vec<u8>) -> u64 {
         let Some((placed, file)) =
             self.objects.get(&number).and_then(|placed| Some((placed, placed.files.get(file)?)))
@@ -193,7 +193,7 @@ impl Builder {
             match object {
                 Some(placed) => {
                     let is_first = link.is_none_or(|(position, _)| position == 0);
-                    // It was looked at when the object was added.
+                    // It was checked when the object was added.
                     let all = module_descriptors(&placed.object, is_first, link, module.original_size);
                     descriptors = all.unwrap_or_default();
                 }
@@ -229,7 +229,7 @@ impl Builder {
         }
     }
 
-    /// Begins to send a module. What is small or compressed is read now, what is long when its blocks are written.
+    /// Starts to send a module. Small and compressed ones are read now, long ones when their blocks are written.
     ///
     /// # Errors
     /// Those of `read`.
@@ -249,7 +249,7 @@ impl Builder {
         if module.original_size.is_some() {
             head = compressed(&head).unwrap_or(head);
         }
-        // A different size means that the object changed after its description: its bytes would be wrong.
+        // A different size means that the object has changed since it was described.
         Ok((head.len() == size as usize).then_some(Reading { id, version, size, head, body: None }))
     }
 
@@ -339,7 +339,7 @@ pub(super) fn module_descriptors(
 /// CMF byte of a zlib stream with a window of 32 KiB.
 const ZLIB_METHOD: u8 = 0x78;
 
-/// A zlib stream, if that is worth while. The same bytes always give the same stream.
+/// A zlib stream, if that saves enough. The same bytes always give the same stream.
 pub(super) fn compressed(bytes: &[u8]) -> Option<Vec<u8>> {
     use std::io::Write as _;
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
