@@ -1,8 +1,8 @@
-//! Facts of a manifest: whether it is live, how soon it changes, and the segments that it lists, in order.
+//! Facts of a manifest: whether it is live, its update interval, and its segments in order.
 //!
-//! A cache needs no more of HLS (RFC 8216 and its second edition), DASH (ISO/IEC 23009-1) and content steering (DASH-IF,
-//! HLS section 7.2). Kinds are recognised by content, since types and names often disagree. Reading stops at the limits
-//! below; what a manifest lists beyond them is treated as not listed.
+//! This is the part of HLS (RFC 8216 and its second edition), DASH (ISO/IEC 23009-1) and content steering (DASH-IF, HLS
+//! section 7.2) that a cache needs. Kinds are recognised by content, since types and names often disagree. Parsing stops
+//! at the limits below; entries beyond them are treated as not listed.
 
 mod delay;
 mod timeline;
@@ -61,9 +61,10 @@ limits! {
     }
 }
 
-/// Target duration of a live manifest that says none, in milliseconds: the shortest in common use.
+/// Default target duration of a live manifest, in milliseconds: the shortest in common use.
 const DEFAULT_TARGET_MS: u64 = 2000;
-/// Longest target duration that counts, so that a wrong one cannot make a live manifest fresh for long.
+/// Maximum target duration, in milliseconds: larger ones are capped, so that a wrong value cannot make a live manifest
+/// fresh for long.
 const MAX_TARGET_MS: u64 = 60_000;
 
 /// Kinds of manifests.
@@ -84,7 +85,7 @@ pub enum ManifestKind {
 pub struct Manifest {
     /// Its kind.
     pub kind: ManifestKind,
-    /// It changes while it is played.
+    /// It is updated during playback.
     pub is_live: bool,
     /// Duration of its segments, in milliseconds; of a steering manifest its `TTL`. Never 0.
     pub target_ms: u64,
@@ -98,39 +99,40 @@ pub struct Manifest {
     pub last_sequence: Option<u64>,
     /// Number of the last partial segment after it, from 0.
     pub last_part: Option<u64>,
-    /// Partial segments that are listed of the last complete segment.
+    /// Number of listed partial segments of the last complete segment.
     pub parts_of_last: u64,
     /// Duration of the last complete segment of an HLS media playlist, in milliseconds.
     pub last_ms: Option<u64>,
     /// `MPD@publishTime`, in milliseconds since 1970.
     pub publish_time_ms: Option<i64>,
-    /// `MPD@availabilityStartTime`, in milliseconds since 1970: it stays for as long as a packager runs (ISO/IEC 23009-1 clause 5.3.1.2).
+    /// `MPD@availabilityStartTime`, in milliseconds since 1970: it is constant during a run of the packager (ISO/IEC 23009-1
+    /// clause 5.3.1.2).
     pub start_ms: Option<i64>,
-    /// The date at which the last segment that a live manifest lists ends, in milliseconds since 1970: by
-    /// `EXT-X-PROGRAM-DATE-TIME`, or by `MPD@availabilityStartTime` and a `SegmentTimeline`.
+    /// End date of the last listed segment of a live manifest, in milliseconds since 1970: by `EXT-X-PROGRAM-DATE-TIME`,
+    /// or by `MPD@availabilityStartTime` and a `SegmentTimeline`.
     pub end_ms: Option<i64>,
 }
 
-/// One version of a live manifest beside another of the same name.
+/// Order of two versions of a live manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionOrder {
-    /// It goes further.
+    /// It extends further.
     Newer,
-    /// It goes as far.
+    /// It extends as far.
     Same,
-    /// It does not go as far, and overlaps with the other or nearly does: it is late.
+    /// It ends earlier, but overlaps with the other or nearly does: it is late.
     Older,
-    /// It ends long before the other begins: its packager has restarted, or it is very late.
+    /// It ends long before the other begins: the packager has restarted, or it is very late.
     MuchOlder,
     /// They cannot be compared.
     Unknown,
 }
 
-/// A version of an MPD that was published so many target durations before another is far back.
+/// Difference of publish times, in target durations, from which an MPD counts as much older.
 const FAR_BACK_TARGETS: i64 = 10;
 
 impl Manifest {
-    /// Reads the facts of a manifest. `None`: the bytes are no manifest, or longer than [`MAX_MANIFEST_BYTES`].
+    /// Parses the facts of a manifest. `None`: it is not a manifest, or longer than [`MAX_MANIFEST_BYTES`].
     pub fn read(bytes: &[u8]) -> Option<Self> {
         match kind_of(bytes)? {
             Format::Hls(text) => Some(hls(&text)),
@@ -168,14 +170,13 @@ impl Manifest {
         }
     }
 
-    /// Media sequence number of the segment that an HLS media playlist does not have whole yet, and the parts of it that it has.
+    /// Media sequence number of the first incomplete segment of an HLS media playlist, and the number of its available parts.
     fn reach(&self) -> Option<(u64, u64)> {
         let next = self.last_sequence.map(|last| last.saturating_add(1)).or(self.first_sequence)?;
         Some((next, self.last_part.map_or(0, |last| last.saturating_add(1))))
     }
 
-    /// Time for which a cache may use a live manifest, in milliseconds: half of the time after which it changes. `None`: it is
-    /// not live.
+    /// Freshness of a live manifest in milliseconds: half of its update interval. `None`: it is not live.
     pub fn fresh_ms(&self) -> Option<u64> {
         let changes_after_ms = match (self.kind, self.update_period_ms) {
             (ManifestKind::Dash, Some(period_ms @ 1..)) => period_ms.min(MAX_TARGET_MS),
@@ -185,16 +186,16 @@ impl Manifest {
     }
 }
 
-/// A segment that a manifest lists.
+/// A segment listed in a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment<'a> {
     /// Absolute URL.
     pub url: &'a str,
     /// The list that it belongs to; segments of one list follow each other.
     pub list: usize,
-    /// It is a range of its resource.
+    /// It is a byte range of its resource.
     pub is_range: bool,
-    /// The `SegmentTimeline` that lists it, by its place in the text, from 0.
+    /// Index of its `SegmentTimeline` in the text, from 0.
     pub timeline: Option<usize>,
 }
 
@@ -203,13 +204,14 @@ pub struct Segment<'a> {
 pub struct LastSegments {
     /// See [`Segment::list`].
     pub list: usize,
-    /// See [`Segment::timeline`]; of the first of them.
+    /// See [`Segment::timeline`]; that of the first segment.
     pub timeline: Option<usize>,
     /// Their absolute URLs, in order.
     pub urls: VecDeque<String>,
 }
 
-/// The last segments, at most `most`, of each list of a manifest at `url`. Those that do not count are as if they were not listed.
+/// The last segments, at most `most`, of each list of a manifest at `url`. Only segments for which `counts` is true are
+/// considered.
 pub fn last_segments(
     bytes: &[u8],
     url: &str,
@@ -236,7 +238,7 @@ pub fn last_segments(
 }
 
 /// Visits the segments that a manifest at `url` lists, in order, until `visit` returns false. Segments of a live MPD without
-/// a timeline are not listed: which of them exist is a matter of the clock.
+/// a timeline are not visited: their availability depends on the time.
 pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
     let mut left = MAX_SEGMENTS;
     let mut visit = |segment: Segment<'_>| {
@@ -252,8 +254,8 @@ pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> b
     }
 }
 
-/// As [`segments`], and of a live MPD without a timeline the first number of each template: a name as its segments have it,
-/// whether there is such a segment or not.
+/// As [`segments`]; for a live MPD without a timeline also an example name for each template, with the first number,
+/// whether that segment exists or not.
 pub fn names(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
     match kind_of(bytes) {
         Some(Format::Dash(text)) => drop(dash(&text, url, true, visit)),
@@ -261,7 +263,7 @@ pub fn names(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool
     }
 }
 
-/// The URL of a reference; one that names nothing stays as it is, and is no key of anything.
+/// Resolves a reference; an invalid one is returned unchanged, and never matches a key.
 fn resolve(base: &str, reference: &str) -> String {
     name::resolve(base, reference).unwrap_or_else(|_| reference.to_owned())
 }
@@ -280,7 +282,7 @@ fn kind_of(bytes: &[u8]) -> Option<Format<'_>> {
     if !bytes.starts_with(b"#EXTM3U") && !bytes.starts_with(b"<") && !bytes.starts_with(b"{") {
         return None;
     }
-    // Titles of radio programmes are Latin-1 in the field, and XML may be. The facts are ASCII in either.
+    // Titles of radio programmes occur in Latin-1, and XML may be encoded so. The facts are ASCII in any case.
     let text = String::from_utf8_lossy(bytes);
     if text.starts_with('#') {
         return Some(Format::Hls(text));
@@ -296,8 +298,8 @@ fn kind_of(bytes: &[u8]) -> Option<Format<'_>> {
     is_mpd.then_some(Format::Dash(text))
 }
 
-/// The local name of the root element of an XML document, of which the beginning is enough: what stands before it may be a declaration,
-/// comments, instructions and a document type with an internal subset. `None`: it is not there yet, or there is none.
+/// The local name of the root element of an XML document, given at least its beginning. Skips declaration, comments, processing
+/// instructions and a document type with an internal subset. `None`: not found, or not received yet.
 pub fn local_root(document: &[u8]) -> Option<&[u8]> {
     let mut text = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
     loop {
@@ -444,7 +446,7 @@ fn hls(text: &str) -> Manifest {
     }
 }
 
-/// A date of a manifest, whose zone may lack its colon, as FFmpeg writes it.
+/// Parses a date of a manifest, also with a time zone without a colon (FFmpeg).
 fn date_ms(text: &str) -> Option<i64> {
     let text = text.trim();
     let zone_at = text.len().checked_sub(5)?;
@@ -488,7 +490,7 @@ fn hls_segments(text: &str, base: &str, visit: &mut dyn FnMut(Segment<'_>) -> bo
     }
 }
 
-/// `SegmentTemplate`, with what it inherits.
+/// `SegmentTemplate` with inherited attributes.
 #[derive(Debug, Clone, Default)]
 struct Template {
     media: Option<String>,
@@ -496,18 +498,17 @@ struct Template {
     duration: u64,
     start_number: u64,
     end_number: Option<u64>,
-    /// The time of the timeline at which the period begins, in units of the timescale.
+    /// Timeline position of the start of the period, in units of the timescale.
     time_offset: u64,
     /// Start, duration and repetitions; −1: until the next one or the end of the period.
     timeline: Vec<(Option<u64>, u64, i64)>,
     has_timeline: bool,
-    /// Its place among the timelines of the text, from 0.
+    /// Index of its timeline in the text, from 0.
     timeline_number: usize,
 }
 
 impl Template {
-    /// The time at which the last segment of the timeline ends, in milliseconds of its period; `None`: the clock decides, or there is
-    /// none.
+    /// End of the last segment of the timeline, in milliseconds of its period; `None`: there is no timeline, or its end is open.
     fn end_ms(&self) -> Option<u64> {
         if self.timeline.len() >= MAX_TIMELINE {
             return None;
@@ -522,7 +523,7 @@ impl Template {
     }
 }
 
-/// Values of an open element of an MPD that the elements inside inherit.
+/// Values of an open element of an MPD that its children inherit.
 #[derive(Debug, Clone, Default)]
 struct Level {
     base: String,
@@ -534,7 +535,8 @@ struct Level {
     listed: Vec<(String, bool)>,
 }
 
-/// Reads an MPD in one pass; segments are visited at the end of each Representation. `examples`: of what the clock decides, one.
+/// Parses an MPD in one pass; segments are visited at the end of each Representation. `examples`: also visit an example name of
+/// templates without a timeline.
 fn dash(
     text: &str,
     url: &str,
@@ -603,29 +605,29 @@ fn dash(
     }
 }
 
-/// An MPD as far as it has been read.
+/// State of parsing an MPD.
 struct Mpd<'a> {
     manifest: Manifest,
     has_root: bool,
-    /// Timelines that have begun.
+    /// Number of timelines so far.
     timelines: usize,
-    /// The longest segment.
+    /// Duration of the longest segment.
     longest_ms: Option<u64>,
     /// `mediaPresentationDuration`.
     total_ms: Option<u64>,
-    /// The Period that was begun last.
+    /// Duration of the last Period.
     period_ms: Option<u64>,
     has_period: bool,
-    /// The date at which the Period that was begun last begins.
+    /// Start date of the last Period.
     period_start_ms: Option<i64>,
-    /// The open elements that hand something down, the document first.
+    /// Open elements with inheritable values, outermost first.
     levels: Vec<Level>,
     /// Text of an open BaseURL.
     base: Option<String>,
     examples: bool,
-    /// Representations that have ended.
+    /// Number of completed Representations.
     list: usize,
-    /// False: no further segment is wanted.
+    /// False: `visit` has stopped.
     goes_on: bool,
     visit: &'a mut dyn FnMut(Segment<'_>) -> bool,
 }
@@ -637,7 +639,7 @@ impl Mpd<'_> {
         }
     }
 
-    /// Takes over the attributes of an element. `None`: this cannot be an MPD.
+    /// Processes the attributes of an element. `None`: this cannot be an MPD.
     fn attributes(&mut self, name: &[u8], element: &BytesStart<'_>, is_empty: bool) -> Option<()> {
         let get = |name: &str| value(element, name);
         let number = |name: &str| get(name).and_then(|it| it.trim().parse::<u64>().ok());
@@ -655,7 +657,7 @@ impl Mpd<'_> {
             }
             b"Period" => {
                 self.period_ms = duration("duration");
-                // Only the first one begins at 0 where it does not say when.
+                // Only for the first Period is the default start 0.
                 let is_first = !std::mem::replace(&mut self.has_period, true);
                 let begin_ms = duration("start").or_else(|| is_first.then_some(0));
                 self.period_start_ms = self
@@ -716,7 +718,7 @@ impl Mpd<'_> {
         Some(())
     }
 
-    /// Begins a level, which inherits from the one around it; an empty one ends at once.
+    /// Begins a level, which inherits from the enclosing one; an empty element ends at once.
     fn begin_level(&mut self, name: &[u8], element: &BytesStart<'_>, is_empty: bool) -> Option<()> {
         let mut level = self.levels.last()?.clone();
         level.has_base = false;
@@ -736,7 +738,7 @@ impl Mpd<'_> {
     fn end(&mut self, name: &[u8]) -> Option<()> {
         if let Some(text) = self.base.take() {
             let level = self.levels.last_mut()?;
-            // Only the first counts: the others are alternatives.
+            // Only the first counts; the others are alternatives.
             if !level.has_base {
                 level.base = resolve(&level.base, &text);
                 level.has_base = true;
@@ -776,7 +778,7 @@ impl Mpd<'_> {
         let mut manifest = self.manifest;
         let target_ms = self.longest_ms.filter(|it| *it > 0).unwrap_or(DEFAULT_TARGET_MS).min(MAX_TARGET_MS);
         manifest.target_ms = target_ms;
-        // A timeline lists its segments, so it changes with each of them, whatever the period is.
+        // A timeline lists its segments, so it changes with each of them, regardless of the period.
         if self.timelines > 0 && manifest.update_period_ms.is_some_and(|period_ms| period_ms > target_ms) {
             manifest.update_period_ms = Some(target_ms);
         }
@@ -793,7 +795,7 @@ fn value(element: &BytesStart<'_>, name: &str) -> Option<String> {
     Some(attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).ok()?.into_owned())
 }
 
-/// An attribute that is a duration, in milliseconds.
+/// A duration attribute, in milliseconds.
 fn duration_ms(element: &BytesStart<'_>, name: &str) -> Option<u64> {
     value(element, name).and_then(|it| duration_from_xml(&it)).map(|it| it.as_millis() as u64)
 }

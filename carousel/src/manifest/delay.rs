@@ -1,8 +1,8 @@
-//! Presentation delay of live MPDs: how far behind the live edge players begin.
+//! Presentation delay of live MPDs: the distance from the live edge at which players begin.
 //!
 //! A packager that writes one segment as `MPD@suggestedPresentationDelay` (FFmpeg does) makes players begin where the next
-//! segment is just being made: dash.js and Shaka Player stall for some seconds after the start until they have fallen back far
-//! enough.
+//! segment is still being made: dash.js and Shaka Player stall for some seconds after the start until they have fallen back
+//! far enough.
 
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
@@ -10,16 +10,16 @@ use quick_xml::reader::Reader;
 use super::duration_ms;
 use super::timeline::with_attribute;
 
-/// Time that a player needs beyond segment and update: the request, and the transfer of the segment to the box.
+/// Margin beyond segment and update: the request, and the transfer of the segment to the box.
 const MARGIN_MS: u64 = 500;
 
-/// A live MPD whose suggested delay is at least the time without stalls: one segment, which is being sent; with a
-/// `SegmentTimeline` one update as well, after which the segment is known; and half a second. Never more than half the window.
+/// Raises the suggested delay of a live MPD to the minimum for playback without stalls: one segment, which is being sent; with
+/// a `SegmentTimeline` also one update, after which the segment is listed; and [`MARGIN_MS`]. At most half the window.
 ///
 /// `segment_ms`: duration of its segments; `update_ms`: `MPD@minimumUpdatePeriod`, with which a player learns of segments.
 ///
-/// `None`: it stays as it is. That is so if its delay is long enough, if it suggests none (players have defaults of three segments and
-/// more), and if it is for low latency: then its delay is part of that (`Latency`, `@availabilityTimeOffset`).
+/// `None`: no change is needed. That is the case if its delay is long enough, if it suggests none (players default to three
+/// segments or more), and for low latency, where the delay is intended (`Latency`, `@availabilityTimeOffset`).
 pub fn delayed(text: &str, segment_ms: u64, update_ms: u64) -> Option<String> {
     const DELAY: &str = "suggestedPresentationDelay";
     if !text.contains(DELAY) || text.contains("availabilityTimeOffset") || text.contains("Latency") {

@@ -1,4 +1,4 @@
-//! `SegmentTimeline`s without their last segments: MPDs that name no segment that cannot be served yet.
+//! Removal of the last segments of `SegmentTimeline`s, for MPDs without segments that cannot be served yet.
 //!
 //! The timeline is changed at its end alone (ISO/IEC 23009-1 clause 5.3.9.6): the last `S` elements are shortened or removed, every other
 //! byte stays.
@@ -8,7 +8,7 @@ use std::ops::Range;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-/// An `S` element: where its start tag and all of it stand, and how many segments it is.
+/// An `S` element: ranges of its start tag and of the complete element, and its number of segments.
 #[derive(Debug, Clone)]
 struct Entry {
     tag: Range<usize>,
@@ -16,9 +16,9 @@ struct Entry {
     segments: u64,
 }
 
-/// An MPD with so many segments less at the end of each of these timelines, numbered from 0 in the order of the text. A
-/// timeline whose end follows from the clock (`@r` below 0) stays as it is, and so does one of more entries than are read.
-/// `None`: it cannot be read.
+/// Removes the last segments of timelines: `cuts` are the timelines, numbered from 0 in the order of the text, with the
+/// number of segments. Timelines with an open end (`@r` below 0) or with too many entries are not changed. `None`: the MPD
+/// cannot be parsed.
 pub fn shortened(text: &str, cuts: &[(usize, u64)]) -> Option<String> {
     let timelines = timelines(text)?;
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
@@ -51,7 +51,7 @@ pub fn shortened(text: &str, cuts: &[(usize, u64)]) -> Option<String> {
     Some(out)
 }
 
-/// The `S` elements of each `SegmentTimeline`, in order; `None` in place of one whose end is not read.
+/// The `S` elements of each `SegmentTimeline`, in order; `None` for one that is not changed.
 fn timelines(text: &str) -> Option<Vec<Option<Vec<Entry>>>> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().check_end_names = false;
@@ -92,7 +92,7 @@ fn is_named(element: &BytesStart<'_>, name: &str) -> bool {
     element.local_name().as_ref() == name
 }
 
-/// A start tag with another value of an attribute, which it has.
+/// A start tag with a new value of an existing attribute.
 pub(super) fn with_attribute(tag: &str, name: &str, new: &str) -> Option<String> {
     let mut from = 0;
     let at = loop {
