@@ -1,39 +1,39 @@
-//! Codepoints: what kind of object a packet is of (RFC 9223 section 2.1).
+//! Codepoints: the kind of object of a packet (RFC 9223 section 2.1).
 
 use super::Payload;
 
 /// Format of an object (`@formatId`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Its bytes; everything else is in the EFDT.
+    /// Only its bytes; metadata are in the EFDT.
     File,
     /// HTTP header fields, then its bytes.
     Entity,
-    /// A package of several documents, signed or not.
+    /// A signalling package of several documents, signed or not.
     Package,
 }
 
-/// Properties of an object that its packets' codepoint states.
+/// Properties of an object by the codepoint of its packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Codepoint {
     /// Its format.
     pub format: Format,
-    /// An init segment: it is repeated, and its successor has the same TOI.
+    /// An init segment: it is repeated, and its successor may have the same TOI.
     pub is_init: bool,
-    /// A media segment: it is sent while it is made.
+    /// A media segment, sent while it is produced.
     pub is_media: bool,
 }
 
 impl Codepoint {
     /// New init segment; the timeline continues.
     pub const INIT_NEW: u8 = 6;
-    /// Init segment that was sent before.
+    /// Init segment, repeated.
     pub const INIT_AGAIN: u8 = 7;
     /// Media segment, file mode.
     pub const MEDIA_FILE: u8 = 8;
     /// Unsigned package.
     pub const PACKAGE: u8 = 3;
-    /// Object of no timeline, file mode.
+    /// Object without a timeline, file mode.
     pub const NRT_FILE: u8 = 1;
 
     /// The meaning of `codepoint` in a channel with these `Payload` elements. `None` if it has none.

@@ -1,5 +1,5 @@
-//! Entity mode: objects with their HTTP header fields in front (RFC 9223 codepoints 2 and 9; TS 103 769 Annex H), and HTTP/1.1's
-//! chunked transfer coding inside them (RFC 9112 section 7.1).
+//! Entity mode: objects with leading HTTP header fields (RFC 9223 codepoints 2 and 9; TS 103 769 Annex H), and HTTP/1.1's
+//! chunked transfer coding in them (RFC 9112 section 7.1).
 
 use super::package::{field, fields};
 use crate::digest::Digest;
@@ -18,9 +18,9 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// Reads the fields at the beginning of an object. `None` if they are incomplete or malformed.
+    /// Parses the fields at the beginning of an object. `None` if they are incomplete or malformed.
     pub fn read(toi: Toi, bytes: &[u8]) -> Option<Self> {
-        // A status line is no field.
+        // Skip a status line.
         let status = bytes.starts_with(b"HTTP/").then(|| bytes.iter().position(|&byte| byte == b'\n'));
         let skipped = match status {
             Some(end) => end? + 1,
@@ -46,8 +46,8 @@ impl Entity {
     }
 }
 
-/// Undoes chunked transfer coding. Gives the body, and the digest of a trailer if there is one. `None` if the coding is damaged
-/// or not at its end.
+/// Decodes chunked transfer coding. Returns the body, and the digest of a trailer if there is one. `None` if the coding is
+/// damaged or incomplete.
 pub fn unchunk(mut bytes: &[u8]) -> Option<(Vec<u8>, Option<Digest>)> {
     let mut body = Vec::with_capacity(bytes.len());
     loop {

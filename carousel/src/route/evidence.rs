@@ -1,8 +1,8 @@
-//! Evidence on the wire that distinguishes ROUTE from FLUTE.
+//! Recognition of ROUTE and FLUTE by evidence in packets.
 //!
-//! By the standards the two cannot be distinguished on the wire, only by `TransportProtocol`; senders do leave evidence,
-//! though, and a laboratory without a configuration has nothing else. [`evidence`] collects it, and [`Recognizer`]
-//! decides packet by packet: GPAC puts packets of FLUTE into sessions of ROUTE.
+//! By the standards only `TransportProtocol` distinguishes the two; packets of real senders have evidence, though, which
+//! is all there is without a configuration. [`evidence`] extracts it, and [`Recognizer`] decides for each packet, since
+//! GPAC sends FLUTE packets in ROUTE sessions.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::lct::ext::het;
 use crate::lct::{Toi, Tsi};
 use crate::limits;
 
-/// A trace that a packet leaves of its protocol.
+/// Evidence of the protocol of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Evidence {
     /// EXT_FDT: only FLUTE has it.
@@ -21,21 +21,21 @@ pub enum Evidence {
     ExtFti,
     /// EXT_TOL: only ROUTE has it.
     ExtTol,
-    /// Source packet indicator set: ROUTE demands it, FLUTE senders leave it 0.
+    /// Source packet indicator set: required by ROUTE, 0 with FLUTE senders.
     SourcePacketIndicator,
-    /// 16-bit TSI and TOI: ROUTE demands 32.
+    /// 16-bit TSI and TOI: ROUTE requires 32 bits.
     NarrowIdentifiers,
-    /// Object packets with PSI 0 and without EXT_TOL: weak, but ROUTE senders do not look so.
+    /// Object packets with PSI 0 and without EXT_TOL: weak evidence, but atypical of ROUTE.
     PlainAlc,
 }
 
 impl Evidence {
-    /// Whether it speaks for ROUTE.
+    /// Whether it indicates ROUTE.
     pub const fn is_route(self) -> bool {
         matches!(self, Self::ExtTol | Self::SourcePacketIndicator)
     }
 
-    /// The sentence for a person.
+    /// Description for output.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ExtFdt => "EXT_FDT on TOI 0",
@@ -48,7 +48,7 @@ impl Evidence {
     }
 }
 
-/// The strongest trace that `packet` leaves.
+/// The strongest evidence in `packet`.
 pub fn evidence(packet: &Packet<'_>) -> Evidence {
     if packet.fdt.is_some() && packet.lct.toi == Some(Toi::FDT) {
         Evidence::ExtFdt
@@ -75,18 +75,18 @@ limits! {
     }
 }
 
-/// Distinguishes packets of ROUTE from those of FLUTE where the protocol is not declared.
+/// Recogniser of ROUTE and FLUTE packets where the protocol is not declared.
 #[derive(Debug, Default)]
 pub struct Recognizer {
-    /// Sessions of FLUTE whose senders set the source packet indicator, which only ROUTE demands.
+    /// FLUTE sessions whose senders set the source packet indicator, which only ROUTE requires.
     seen: HashSet<(IpAddr, SocketAddr, Tsi)>,
     /// The same, oldest first.
     order: VecDeque<(IpAddr, SocketAddr, Tsi)>,
 }
 
 impl Recognizer {
-    /// Whether a packet is one of ROUTE: it has the source packet indicator, and its session is not a FLUTE session whose
-    /// sender sets that too. Repair packets of ROUTE look like those of FLUTE; only a description distinguishes them.
+    /// Whether a packet is a ROUTE packet: it has the source packet indicator, and is not of a FLUTE session whose sender
+    /// sets that as well. ROUTE repair packets look like FLUTE packets; only a description distinguishes them.
     #[inline]
     pub fn is_route(&mut self, source: IpAddr, destination: SocketAddr, packet: &Packet<'_>) -> bool {
         if packet.lct.psi & 2 == 0 {

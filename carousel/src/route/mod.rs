@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`Receiver`] is the state machine of one session: one source, group and port with all its channels (TSIs). The length of
-//! an object comes with EXT_TOL, EXT_FTI or the B flag, and sometimes never: `DESIGN.md` beside this file.
+//! an object is in EXT_TOL, EXT_FTI or the B flag, and sometimes unknown: see `DESIGN.md` beside this file.
 
 mod codepoint;
 mod entity;
@@ -36,10 +36,10 @@ pub use template::FileTemplate;
 /// TSI of the channel that carries signalling.
 pub const SIGNALLING_TSI: u64 = 0;
 
-/// Bytes of an object's length behind its padding: repair symbols protect both with the object (RFC 9223 section 5.3).
+/// Bytes of the object's length after its padding: repair symbols protect both with the object (RFC 9223 section 5.3).
 const LENGTH_BYTES: u64 = 4;
 
-/// The OTI of what a repair flow protects of an object of `length` bytes: whole symbols with object, padding and length.
+/// The OTI of the protected data of an object of `length` bytes: object, padding and length, in full symbols.
 fn protected_oti(flow: &Oti, length: u64) -> Oti {
     let symbol_length = u64::from(flow.symbol_length.max(1));
     let symbols = (length + LENGTH_BYTES).div_ceil(symbol_length);

@@ -42,16 +42,16 @@ pub struct Part {
     pub body: Range<usize>,
 }
 
-/// Undoes the compression of a package, recognised by its first bytes. `None` if it is damaged or too large.
+/// Decompresses a package; compression is recognised by its first bytes. `None` if it is damaged or too large.
 pub fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Some(bytes.to_vec()).filter(|it| it.len() as u64 <= MAX_PACKAGE_BYTES);
     }
-    // A length that is too large by one byte is an error, too.
+    // One byte beyond the limit is an error as well.
     decode(&Encoding::Gzip, bytes, Some(MAX_PACKAGE_BYTES)).ok().flatten()
 }
 
-/// The header fields at the beginning of `bytes`, by lower-case name, and where the body begins.
+/// Parses the header fields at the beginning of `bytes`, with lower-case names; also returns the offset of the body.
 pub(super) fn fields(bytes: &[u8]) -> Option<(Vec<(String, String)>, usize)> {
     let window = bytes.get(..bytes.len().min(MAX_HEAD_BYTES))?;
     let (mut fields, mut at) = (Vec::new(), 0);
@@ -80,7 +80,7 @@ fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The parts of an unpacked package; a document by itself is a part without a name. `None` if it is no package.
+/// The parts of an unpacked package; a single document is a part without a name. `None` if it is not a package.
 pub fn parts(bytes: &[u8]) -> Option<Vec<Part>> {
     if bytes.trim_ascii_start().starts_with(b"<") {
         return Some(vec![Part {
@@ -104,12 +104,12 @@ pub fn parts(bytes: &[u8]) -> Option<Vec<Part>> {
         if rest.starts_with(b"--") {
             break;
         }
-        // To the end of the delimiter's line.
+        // Skip to the end of the delimiter's line.
         let begin = behind + rest.iter().position(|&byte| byte == b'\n')? + 1;
         let (head, length) = fields(bytes.get(begin..)?)?;
         let body = begin + length;
         let next = find(body)?;
-        // The line end before a delimiter is the delimiter's.
+        // The line end before a delimiter belongs to the delimiter.
         let text = bytes.get(body..next)?;
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let text = text.strip_suffix(b"\r").unwrap_or(text);

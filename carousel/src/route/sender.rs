@@ -1,8 +1,7 @@
-//! Packets of one ROUTE session.
+//! Writer of the packets of one ROUTE session.
 //!
 //! Objects are sent as they become available: [`Sender::write_source`] takes any piece of one, with the object's length as
-//! soon as that is known. Receivers that have lost the last packets still learn the length from repair packets, which have
-//! EXT_TOL too.
+//! soon as it is known. Receivers that have lost the last packets still learn the length from EXT_TOL of repair packets.
 
 use std::fmt;
 use std::io::Write as _;
@@ -21,17 +20,17 @@ const MAX_OFFSET: u64 = u32::MAX as u64;
 const TOI_GZIP: u128 = 1 << 31;
 const TOI_STSID: u128 = 1 << 17;
 const TOI_MPD: u128 = 1 << 18;
-/// The longest object that is protected, in one source block; what a small receiver can decode.
+/// Maximum length of protected objects, in one source block, which small receivers can decode.
 const BLOCK_BYTES: u64 = 32 << 20;
 
-/// Why something cannot be sent.
+/// Error of writing a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SenderError {
     /// Offsets have 32 bits.
     TooLong(u64),
     /// A TSI or TOI has more than 32 bits.
     Identifier,
-    /// The code does not take an object of this length.
+    /// The code does not support objects of this length.
     Code(CodeError),
     /// Compression failed.
     Gzip,
@@ -50,7 +49,7 @@ impl fmt::Display for SenderError {
 
 impl std::error::Error for SenderError {}
 
-/// Writes the packets of a session. See the module head.
+/// Writer of the packets of a session. See the module head.
 #[derive(Debug, Clone)]
 pub struct Sender {
     payload_bytes: usize,
@@ -60,12 +59,12 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// With at most so many bytes of objects in a packet.
+    /// A sender with at most this number of object bytes in a packet.
     pub const fn new(payload_bytes: usize) -> Self {
         Self { payload_bytes, package_version: 0, package: Vec::new(), package_toi: Toi(0) }
     }
 
-    /// Bytes of objects in a packet at most.
+    /// Maximum object bytes in a packet.
     pub const fn payload_bytes(&self) -> usize {
         self.payload_bytes
     }
@@ -110,7 +109,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Writes the packet that says that the session ends; repeat it.
+    /// Writes the packet that signals the end of the session; send it repeatedly.
     ///
     /// # Errors
     /// `Identifier`.
@@ -121,7 +120,7 @@ impl Sender {
         header.write(out).map_err(|_| SenderError::Identifier)
     }
 
-    /// Takes over the signalling: S-TSID and documents (type, name, bytes). It has a new version if anything has changed.
+    /// Sets the signalling: S-TSID and documents (type, name, bytes). Its version changes with its content.
     ///
     /// # Errors
     /// `Gzip`, `TooLong`.
@@ -153,13 +152,13 @@ impl Sender {
         self.package_version
     }
 
-    /// The next signalling has the version behind this one, whatever its content: another sender has used those up to it.
+    /// Sets the last used version: another sender has used those up to it, so the next signalling gets the following one.
     pub fn go_on_from(&mut self, version: u8) {
         self.package_version = version;
         self.package = Vec::new();
     }
 
-    /// Gives `each` the packets of the signalling.
+    /// Calls `each` with the packets of the signalling.
     ///
     /// # Errors
     /// As [`Sender::write_source`].
@@ -183,7 +182,7 @@ impl Sender {
         }
     }
 
-    /// Gives `each` so many repair symbols of an object: SBN, ESI and symbol.
+    /// Calls `each` with a number of repair symbols of an object: SBN, ESI and symbol.
     ///
     /// # Errors
     /// `Code` if the object is too large for one block of [`Sender::repair_oti`].

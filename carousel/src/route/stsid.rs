@@ -1,5 +1,5 @@
-//! S-TSID: the channels of a ROUTE session, what they carry and how objects are named (ATSC A/331 section 7.1.4, TS 103 769
-//! Annex H). Read by local name, in whatever namespace; written in those of A/331.
+//! S-TSID: the channels of a ROUTE session, their contents and the names of objects (ATSC A/331 section 7.1.4, TS 103 769
+//! Annex H). Parsed by local name in any namespace; written in those of A/331.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::xml::{Element, XmlError, parse, write};
 pub const STSID_TYPE: &str = "application/route-s-tsid+xml";
 /// Namespace of S-TSID.
 const STSID: &str = "tag:atsc.org,2016:XMLSchemas/ATSC3/Delivery/S-TSID/1.0/";
-/// Namespace of the attributes that A/331 adds to FDT Instances.
+/// Namespace of A/331's attributes of FDT Instances.
 const AFDT: &str = "tag:atsc.org,2016:XMLSchemas/ATSC3/Delivery/ATSC-FDT/1.0/";
 /// Namespace of RFC 6726.
 const FDT: &str = "urn:ietf:params:xml:ns:fdt";
@@ -41,16 +41,16 @@ limits! {
 pub struct Stsid {
     /// `RS` elements.
     pub sessions: Vec<RouteSession>,
-    /// Elements that could not be used, or were too many.
+    /// Elements that were unusable or beyond the limits.
     pub left_out: u64,
 }
 
 /// One ROUTE session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteSession {
-    /// `@sIpAddr`. Senders are seen to write the group's address here.
+    /// `@sIpAddr`. Some senders write the group's address here.
     pub source: Option<IpAddr>,
-    /// `@dIpAddr`; `None`: the session that brought the S-TSID.
+    /// `@dIpAddr`; `None`: the session of the S-TSID itself.
     pub group: Option<IpAddr>,
     /// `@dPort`; `None`: as for `group`.
     pub port: Option<u16>,
@@ -76,7 +76,7 @@ pub struct Channel {
 pub struct SourceFlow {
     /// `@rt`: live.
     pub is_real_time: bool,
-    /// `EFDT/FDT-Instance/@afdt:fileTemplate`, as it is.
+    /// `EFDT/FDT-Instance/@afdt:fileTemplate`, verbatim.
     pub template: Option<String>,
     /// `EFDT/FDT-Instance/@afdt:efdtVersion`.
     pub efdt_version: Option<u8>,
@@ -106,7 +106,7 @@ pub struct Payload {
 /// Repair symbols for the objects of other channels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RepairFlow {
-    /// `FECParameters/@fecOTI`; its transfer length 0 is that of each object.
+    /// `FECParameters/@fecOTI`; its transfer length 0 stands for that of each object.
     pub oti: Option<Oti>,
     /// `FECParameters/@maximumDelay`, ms.
     pub maximum_delay_ms: Option<u64>,
@@ -116,7 +116,7 @@ pub struct RepairFlow {
     pub protected: Vec<Protected>,
 }
 
-/// Objects that repair symbols protect: `source TOI = x · repair TOI + y`.
+/// Protected objects: `source TOI = x · repair TOI + y`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protected {
     /// `@tsi`.
@@ -155,10 +155,10 @@ fn number<T: std::str::FromStr>(element: &Element, name: &str) -> Option<T> {
 }
 
 impl Stsid {
-    /// Reads an S-TSID.
+    /// Parses an S-TSID.
     ///
     /// # Errors
-    /// If it is no XML or its root is another.
+    /// If it is not XML or has another root.
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         let root = parse(bytes)?;
         if root.name != "S-TSID" {
@@ -191,7 +191,7 @@ impl Stsid {
         Ok(stsid)
     }
 
-    /// Writes it.
+    /// Serialises the S-TSID.
     pub fn to_xml(&self) -> String {
         let sessions = self.sessions.iter().map(|session| {
             Element::new(STSID, "RS")
@@ -249,7 +249,7 @@ fn source_flow(element: &Element, left_out: &mut u64) -> SourceFlow {
 
 fn repair_flow(element: &Element) -> RepairFlow {
     let mut flow = RepairFlow::default();
-    // Editions differ in whether the objects are inside the parameters.
+    // In some editions the objects are inside the parameters.
     let parameters = element.find("FECParameters").unwrap_or(element);
     flow.oti = parameters.attribute("fecOTI").and_then(oti_from_hex);
     flow.maximum_delay_ms = number(parameters, "maximumDelay");
@@ -277,7 +277,7 @@ fn channel_element(channel: &Channel) -> Element {
                 .attr_opt("Content-Length", file.content_length.map(|it| it.to_string()))
         });
         let mut fdt = Element::new(STSID, "FDT-Instance")
-            // 2106: as far as NTP's first era reaches; templates do not expire.
+            // The end of NTP's first era: templates do not expire.
             .attr("Expires", u32::MAX.to_string())
             .attr_ns(AFDT, "efdtVersion", flow.efdt_version.unwrap_or(0).to_string());
         if let Some(template) = &flow.template {

@@ -1,18 +1,18 @@
-//! File templates: names made of TOIs (ATSC A/331 Annex A, `afdt:fileTemplate`).
+//! File templates: names derived from TOIs (ATSC A/331 Annex A, `afdt:fileTemplate`).
 
 use std::fmt::Write as _;
 
 use crate::lct::Toi;
 use crate::name::ObjectKey;
 
-/// Digits that a TOI is padded to at most: those of the largest number of 64 bits.
+/// Maximum width of a padded TOI: the digits of the largest 64-bit number.
 const MAX_WIDTH: usize = 20;
 
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    /// The TOI in decimal, padded with zeros to so many digits.
+    /// The TOI in decimal, zero-padded to this width.
     Toi(usize),
 }
 
@@ -21,8 +21,8 @@ enum Piece {
 pub struct FileTemplate(Vec<Piece>);
 
 impl FileTemplate {
-    /// Reads a template. `None` if it has other variables, or makes names that cannot be used, such as those that escape from
-    /// their folder.
+    /// Parses a template. `None` if it has other variables, or makes unusable names, such as those that escape from their
+    /// folder.
     pub fn parse(text: &str) -> Option<Self> {
         let mut pieces = Vec::new();
         let mut rest = text;

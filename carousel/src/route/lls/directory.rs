@@ -1,10 +1,11 @@
-//! Directory of ATSC services: from the tables of low-level signalling, and from the signalling of each service that they lead to.
+//! Directory of ATSC services, from the tables of low-level signalling and the signalling of each listed service.
 //!
-//! Tables and documents come in as they arrive; sessions to join, names of objects and descriptions of channels come out. A new
-//! version of a table replaces what the one before it brought. What is known of a service stays while its table lists it with the
+//! Tables and documents go in as they arrive; sessions to join, names of objects and descriptions of channels come out. A new
+//! version of a table replaces the services of the previous one. State of a service is kept while its table lists it with the
 //! same address.
 //!
-//! Names in ROUTE are relative, and two services call their manifests alike. So each has a base of its own, below [`BASE`].
+//! Names in ROUTE are relative, and different services use the same names for their manifests. So each service has its own
+//! base URL below [`BASE`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -18,11 +19,11 @@ use crate::route::{RouteSession, STSID_TYPE, Stsid};
 use crate::time::Instant;
 use crate::xml::{Element, parse};
 
-/// Type under which a datagram of low-level signalling is handed on.
+/// MIME type under which a datagram of low-level signalling is passed on.
 pub const LLS_TYPE: &str = "application/vnd.atsc-lls";
 /// MIME type of a user service bundle description (A/331 section 7.1.3).
 pub const USBD_TYPE: &str = "application/route-usd+xml";
-/// Base of all services' names; the standard has none. Below it are the broadcast stream and the service.
+/// Base URL of the names of all services, not defined by the standard. Followed by broadcast stream and service.
 const BASE: &str = "http://atsc3.gw/";
 
 limits! {
@@ -94,7 +95,7 @@ type ListKey = (IpAddr, SocketAddr, u8);
 
 #[derive(Debug)]
 struct List {
-    /// Serial number of its first table: where two services claim the same, the first keeps it.
+    /// Serial number of its first table: of two services that claim the same, the first keeps it.
     serial: u64,
     version: u8,
     heard: Instant,
@@ -110,7 +111,7 @@ struct Known {
     dropped: Option<ServiceDrop>,
     /// `@fullMPDUri`.
     manifest: Option<String>,
-    /// Sessions that its S-TSID names, of other addresses than its own.
+    /// Sessions of its S-TSID at other addresses.
     elsewhere: Vec<RouteSession>,
     /// Sum of `@bw`.
     bandwidth_kbps: u64,
@@ -136,9 +137,9 @@ impl Known {
 /// A service, for status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceReport {
-    /// As the table lists it.
+    /// Its entry in the table.
     pub service: Service,
-    /// Its identifier among all services of the box.
+    /// Its identifier, unique in the box.
     pub id: String,
     /// URL of its manifest, once that is known.
     pub manifest: Option<String>,
@@ -166,7 +167,7 @@ pub struct ListReport {
 /// See the module head.
 #[derive(Debug, Default)]
 pub struct ServiceDirectory {
-    /// Groups of the configuration: no service gets them.
+    /// Configured groups, which services cannot use.
     taken: HashSet<SocketAddr>,
     lists: BTreeMap<ListKey, List>,
     times: BTreeMap<(IpAddr, SocketAddr), SystemTime>,
@@ -175,18 +176,18 @@ pub struct ServiceDirectory {
     left_out: Counts<ServiceDrop>,
 }
 
-/// Identifier of a service among all of the box.
+/// Identifier of a service, unique in the box.
 fn id_of(bsid: u32, service: u32) -> String {
     format!("atsc:{bsid}:{service}")
 }
 
-/// Base of a service's names.
+/// Base URL of a service's names.
 fn base_of(bsid: u32, service: u32) -> String {
     format!("{BASE}{bsid}/{service}/")
 }
 
-/// Whether media may be sent to this address: to a group, and none of those of the local network's own protocols (RFC 5771 section 4,
-/// RFC 4291 section 2.7).
+/// Whether an address is valid for media: a group, except those of local network protocols (RFC 5771 section 4, RFC 4291 section
+/// 2.7).
 fn is_for_media(address: SocketAddr) -> bool {
     let is_group = match address.ip() {
         IpAddr::V4(ip) => ip.is_multicast() && ip.octets()[..3] != [224, 0, 0],
@@ -196,8 +197,8 @@ fn is_for_media(address: SocketAddr) -> bool {
 }
 
 impl ServiceDirectory {
-    /// Groups that no service gets: those of low-level signalling and of the configuration. Whether that has changed what is
-    /// received.
+    /// Sets the groups that services cannot use: those of low-level signalling and of the configuration. Returns whether the
+    /// received services have changed.
     pub fn set_taken(&mut self, taken: impl IntoIterator<Item = SocketAddr>) -> bool {
         let taken = taken.into_iter().collect();
         if self.taken == taken {
@@ -207,8 +208,8 @@ impl ServiceDirectory {
         self.settle()
     }
 
-    /// Takes a datagram that `source` has sent to the group `destination` of low-level signalling. Whether that has changed what
-    /// is received or reported.
+    /// Processes a datagram of low-level signalling from `source` to the group `destination`. Returns whether sessions or
+    /// reports have changed.
     pub fn datagram(
         &mut self,
         now: Instant,
@@ -277,8 +278,8 @@ impl ServiceDirectory {
         true
     }
 
-    /// Decides what is received. Where two services claim an address or identifiers, the first keeps them. Returns whether
-    /// anything has changed.
+    /// Decides which services are received. Of two services that claim an address or identifier, the first keeps it.
+    /// Returns whether anything has changed.
     fn settle(&mut self) -> bool {
         let mut lists: Vec<&mut List> = self.lists.values_mut().collect();
         lists.sort_by_key(|it| it.serial);
@@ -307,7 +308,7 @@ impl ServiceDirectory {
                 known.dropped = dropped;
             }
         }
-        // Groups of S-TSIDs come after those of tables.
+        // Groups of tables take precedence over those of S-TSIDs.
         let mut claimed = HashSet::new();
         for List { known, .. } in lists {
             for known in known.iter_mut().filter(|it| it.dropped.is_none()) {
@@ -330,8 +331,8 @@ impl ServiceDirectory {
         has_changed
     }
 
-    /// Takes a document of a service's signalling, which `source` has sent to `destination` with TSI 0. Whether that has changed
-    /// what is received or reported.
+    /// Processes a document of a service's signalling, from `source` to `destination` with TSI 0. Returns whether sessions or
+    /// reports have changed.
     pub fn document(&mut self, source: IpAddr, destination: SocketAddr, kind: &str, bytes: &[u8]) -> bool {
         let all = self.lists.values_mut().flat_map(|it| &mut it.known);
         let Some(known) = all.into_iter().find(|it| it.address() == Some(destination)) else { return false };
@@ -365,7 +366,7 @@ impl ServiceDirectory {
         true
     }
 
-    /// Forgets lists that have not been repeated. Early or extra calls do nothing. Whether anything has changed.
+    /// Removes lists that were not repeated. Early or extra calls do nothing. Returns whether anything has changed.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         let before = self.lists.len();
         self.lists.retain(|_, it| now.since(it.heard) < MAX_LIST_AGE);
@@ -378,14 +379,14 @@ impl ServiceDirectory {
         true
     }
 
-    /// Forgets what has come on other groups of low-level signalling than these.
+    /// Removes lists received on other groups of low-level signalling than these.
     pub fn keep_groups(&mut self, groups: &[SocketAddr]) {
         self.lists.retain(|(_, group, _), _| groups.contains(group));
         self.times.retain(|(_, group), _| groups.contains(group));
         self.settle();
     }
 
-    /// Those that are received, with the source and group of their table.
+    /// The received services, with the source and group of their table.
     fn received(&self) -> impl Iterator<Item = (&ListKey, u32, &Known, SocketAddr)> {
         let lists = self.lists.iter();
         lists.flat_map(|(key, it)| {
@@ -397,7 +398,7 @@ impl ServiceDirectory {
     pub fn sessions(&self) -> Vec<SessionSpec> {
         let mut sessions: Vec<SessionSpec> = Vec::new();
         for ((sender, ..), bsid, known, address) in self.received() {
-            // A source that is not the sender's may be one that a gateway has replaced.
+            // A gateway may have replaced the source address.
             let source = known.service.source.filter(|it| it == sender);
             let mut average_bps = Some(known.bandwidth_kbps.saturating_mul(1000)).filter(|bps| *bps > 0);
             for address in std::iter::once(address).chain(addresses(&known.elsewhere)) {
@@ -417,7 +418,7 @@ impl ServiceDirectory {
         sessions
     }
 
-    /// The services that are received: their names, and the URLs by which players ask for them.
+    /// The received services: their names, and the URLs by which players request them.
     pub fn services(&self) -> Vec<ServiceSpec> {
         let services = self.received().map(|(_, bsid, known, _)| ServiceSpec {
             id: id_of(bsid, known.service.id),
@@ -428,13 +429,13 @@ impl ServiceDirectory {
         services.collect()
     }
 
-    /// Bits a second that a service is announced to take.
+    /// Announced bit rate of a service.
     pub fn announced_bps(&self, service: &str) -> Option<u64> {
         let found = self.received().find(|(_, bsid, known, _)| id_of(*bsid, known.service.id) == service);
         found.map(|it| it.2.bandwidth_kbps.saturating_mul(1000)).filter(|bps| *bps > 0)
     }
 
-    /// Bases of the names of objects by group, and by TSI where a group is one of several services.
+    /// Base URLs of object names by group, and by TSI if several services share a group.
     pub fn bases(&self) -> HashMap<(SocketAddr, Option<u64>), String> {
         let mut bases = HashMap::new();
         for (_, bsid, known, address) in self.received() {
@@ -460,7 +461,7 @@ impl ServiceDirectory {
         all
     }
 
-    /// Whether a group is that of the signalling of a service that is received.
+    /// Whether a group carries the signalling of a received service.
     pub fn is_signalling(&self, address: SocketAddr) -> bool {
         self.received().any(|it| it.3 == address)
     }
@@ -482,7 +483,7 @@ impl ServiceDirectory {
         self.times.iter().map(|((source, _), it)| (*source, it))
     }
 
-    /// Tables received, each that was new or repeated.
+    /// Number of received tables, including repeats.
     pub const fn tables(&self) -> u64 {
         self.tables
     }
@@ -493,7 +494,7 @@ impl ServiceDirectory {
     }
 }
 
-/// `@fullMPDUri`, in the spelling of whichever edition.
+/// `@fullMPDUri`, in the spelling of any edition.
 fn manifest_of(root: &Element) -> Option<String> {
     let is = |it: &Element, name: &str| it.name.eq_ignore_ascii_case(name);
     let description = root.children.iter().find(|it| is(it, "UserServiceDescription"))?;
@@ -513,7 +514,7 @@ fn addresses(sessions: &[RouteSession]) -> Vec<SocketAddr> {
     all
 }
 
-/// The sessions of an S-TSID that have other addresses than the one that brought it, each with an address.
+/// The sessions of an S-TSID at other addresses than its own, with their addresses.
 fn elsewhere(
     stsid: Stsid,
     source: IpAddr,

@@ -1,4 +1,4 @@
-//! Low-level signalling of ATSC 3.0: which services there are, and where their signalling is (A/331 section 6).
+//! Low-level signalling of ATSC 3.0: the list of services and the addresses of their signalling (A/331 section 6).
 //!
 //! ```text
 //! LLS group ─ tables() ─┬ SLT ────────┐
@@ -7,8 +7,8 @@
 //!                     └ USBD ─────────┘
 //! ```
 //!
-//! A datagram is one table, or several with a signature around them; that signature is that of a chain of certificates which
-//! receivers of televisions have, and is not checked here.
+//! A datagram is one table, or several in a signed envelope; its certificate chain is the one of television receivers, and
+//! is not checked here.
 
 mod directory;
 mod system_time;
@@ -29,9 +29,9 @@ pub const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 2
 const TABLE_SLT: u8 = 1;
 /// LLS_table_id of the system time.
 const TABLE_SYSTEM_TIME: u8 = 3;
-/// LLS_table_id of tables with a signature around them (A/331 section 6.7).
+/// LLS_table_id of signed tables (A/331 section 6.7).
 const TABLE_SIGNED: u8 = 0xfe;
-/// Characters of a name that are kept.
+/// Maximum characters kept of a name.
 const NAME_CHARS: usize = 64;
 
 limits! {
@@ -100,9 +100,9 @@ pub struct Service {
     pub is_hidden: bool,
     /// Protocol of its signalling.
     pub protocol: SlsProtocol,
-    /// Destination of its signalling (TSI 0), if it is one.
+    /// Destination of its signalling (TSI 0), if valid.
     pub address: Option<SocketAddr>,
-    /// Its source address, if that is given.
+    /// Source address of its signalling, if given.
     pub source: Option<IpAddr>,
 }
 
@@ -124,7 +124,7 @@ pub enum Content {
     Services(ServiceList),
     /// SystemTime.
     Time(SystemTime),
-    /// A kind that is not used here: ratings, alerts, messages, certificates.
+    /// An unused kind: ratings, alerts, messages, certificates.
     Other,
     /// It is damaged, or too long.
     Bad,
@@ -141,7 +141,7 @@ pub struct Table {
     pub content: Content,
 }
 
-/// The tables of a datagram that was sent to a group of low-level signalling. `None` if it contains none.
+/// Parses the tables of a datagram of low-level signalling. `None` if it contains none.
 pub fn tables(datagram: &[u8]) -> Option<Vec<Table>> {
     let mut reader = Reader::new(datagram);
     let [id, group_id, _count, version] = reader.array("LLS header").ok()?;
@@ -164,14 +164,14 @@ fn table(id: u8, group_id: u8, version: u8, payload: &[u8]) -> Table {
     let content = match id {
         TABLE_SLT => read("SLT").map(|root| Content::Services(service_list(&root))),
         TABLE_SYSTEM_TIME => read("SystemTime").and_then(|it| SystemTime::read(&it)).map(Content::Time),
-        // 0 is reserved; a signed datagram has no signed ones inside.
+        // 0 is reserved; signed tables cannot be nested.
         0 | TABLE_SIGNED => None,
         _ => Some(Content::Other),
     };
     Table { group_id, version, content: content.unwrap_or(Content::Bad) }
 }
 
-/// Undoes the compression, which all senders use and the standard demands.
+/// Decompresses a table; the standard requires compression.
 fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Some(bytes.to_vec()).filter(|it| it.len() as u64 <= MAX_TABLE_BYTES);

@@ -1,5 +1,5 @@
-//! System time of low-level signalling (A/331 section 6.4): the difference between the clock of the physical layer and UTC. The
-//! time itself is in the physical layer's preamble, which no datagram brings.
+//! System time of low-level signalling (A/331 section 6.4): the offset between the clock of the physical layer and UTC. The
+//! time itself is in the preamble of the physical layer, not in datagrams.
 
 use super::number;
 use crate::xml::Element;
@@ -11,16 +11,16 @@ pub struct SystemTime {
     pub utc_offset_s: u16,
     /// `@ptpPrepend`: upper bits of the seconds.
     pub ptp_prepend: u32,
-    /// `@leap59`: the day has a second less.
+    /// `@leap59`: the day has one second less.
     pub is_leap_59: bool,
-    /// `@leap61`: the day has a second more.
+    /// `@leap61`: the day has one second more.
     pub is_leap_61: bool,
-    /// `@utcLocalOffset`, as it is: a duration of XML Schema.
+    /// `@utcLocalOffset`, verbatim: a duration of XML Schema.
     pub local_offset: Option<String>,
 }
 
 impl SystemTime {
-    /// Reads the element. `None` without an offset.
+    /// Parses the element. `None` without an offset.
     pub(super) fn read(element: &Element) -> Option<Self> {
         let local = element.attribute("utcLocalOffset").map(str::trim);
         Some(Self {

@@ -1,4 +1,4 @@
-//! One channel of a ROUTE session: its description, its open objects, and those that are complete.
+//! One channel of a ROUTE session: its description, open objects, and completed objects.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ limits! {
     }
 }
 
-/// A channel as it is now, for reports.
+/// State of a channel, for reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChannelState {
     /// Its TSI.
@@ -33,11 +33,11 @@ pub struct ChannelState {
     pub bytes: u64,
     /// Complete objects, without repeats.
     pub complete: u64,
-    /// Those of them whose end was guessed.
+    /// Complete objects whose end was inferred.
     pub guessed: u64,
     /// Objects given up.
     pub failed: u64,
-    /// Objects that are open.
+    /// Open objects.
     pub open: usize,
     /// Template of its objects' names, if the S-TSID has one.
     pub template: Option<String>,
@@ -71,7 +71,7 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// The description of an object, if the S-TSID names it.
+    /// The description of an object by the S-TSID, if it has a name.
     pub(super) fn describe(&self, toi: Toi, codepoint: Codepoint) -> Option<Arc<File>> {
         let flow = self.source.as_ref()?;
         if let Some(file) = flow.files.iter().find(|file| file.toi == toi) {
@@ -83,12 +83,12 @@ impl Channel {
         if !self.flute_names.is_empty() {
             return None;
         }
-        // Init segments are listed: a template that takes their TOI for a number makes a wrong name.
+        // Init segments must be listed: a template would make a wrong name of their TOI.
         let template = self.template.as_ref().filter(|_| !codepoint.is_init)?;
         Some(Arc::new(File { content_location: template.name(toi), toi, ..File::default() }))
     }
 
-    /// The name of a complete object that is the first chunk of a segment: GPAC names only those behind it.
+    /// The name of a complete object that is the first chunk of a segment: GPAC names only the later ones.
     pub(super) fn first_chunk(&self, object: &Object) -> Option<Arc<File>> {
         let next = self.flute_names.iter().rev().find(|file| file.toi.0 == object.toi.0 + 1)?;
         let name = ChunkName::split(&next.content_location)?;

@@ -1,4 +1,4 @@
-//! Reassembly of one ROUTE session: packets in, named objects out, complete or while they grow.
+//! Reassembly of one ROUTE session: packets in; named objects out, complete or growing.
 //!
 //! ```text
 //!                first packet         name known             length known, all bytes there
@@ -7,12 +7,12 @@
 //!                                 └──────────────────┴──▶ Failed: silence, no name, no room, restarted
 //! ```
 //!
-//! Senders leave out the length of a live object when they learn of its end too late. A media segment in file mode has then
-//! ended when the channel's next segment begins, or nothing has come for [`END_SILENCE`], if nothing is missing, its boxes
-//! end, and it has as many movie fragments as those before it.
+//! Senders omit the length of a live object if they learn of its end too late. The end of a media segment in file mode is
+//! then inferred when the channel's next segment begins, or after [`END_SILENCE`], if no bytes are missing, its boxes are
+//! complete, and it has as many movie fragments as the segments before it.
 //!
-//! Objects come again and again under the same TOI, init segments with other bytes at times. So each repeat is received, and
-//! dropped when it proves to be the same.
+//! Objects are repeated under the same TOI, init segments sometimes with other bytes. So each repeat is received, and
+//! dropped if it is equal.
 
 mod channel;
 mod object;
@@ -102,13 +102,13 @@ limits! {
     }
 }
 
-/// Length from which on repeats of a complete object are not received again.
+/// Length from which repeats of a complete object are not received.
 const LONG_BYTES: u64 = 1 << 20;
 
 /// Options of a receiver.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverConfig {
-    /// Silence after which an incomplete media object is given up; at least as long as repair symbols come behind it.
+    /// Silence after which an incomplete media object is given up; at least the delay of its repair symbols.
     pub reception_timeout: Duration,
     /// Time for which an object without a name is kept after its last packet.
     pub unnamed_timeout: Duration,
@@ -120,14 +120,14 @@ impl Default for ReceiverConfig {
     }
 }
 
-/// Events, in the order in which they happened.
+/// Events, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A media object with a name has begun: [`Receiver::grown`] gives its bytes.
+    /// A named media object has begun: [`Receiver::grown`] reports its bytes.
     Begun {
         /// Its channel.
         tsi: u64,
-        /// Its description, without its length where that is not known.
+        /// Its description; without its length if unknown.
         file: Arc<File>,
     },
     /// An object is complete.
@@ -143,23 +143,23 @@ pub enum Event {
         /// Whether it is an init segment.
         is_init: bool,
     },
-    /// A document of a signalling package is new, or other than before.
+    /// A document of a signalling package is new or has changed.
     Document {
         /// Its name and type.
         file: Arc<File>,
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A signalling package came that is not the same as the last one with its TOI.
+    /// A new signalling package: it differs from the last one with its TOI.
     Package {
         /// Its TOI.
         toi: Toi,
-        /// As it was sent, compressed or not.
+        /// Its bytes as sent, compressed or not.
         bytes: Vec<u8>,
     },
-    /// The S-TSID names sessions of other addresses.
+    /// The S-TSID names sessions at other addresses.
     Elsewhere(Vec<RouteSession>),
-    /// A source block can be brought back: see [`Receiver::repair_job`].
+    /// A source block can be decoded: see [`Receiver::repair_job`].
     BlockReady {
         /// The channel of the object.
         tsi: u64,
@@ -179,7 +179,7 @@ pub enum Event {
         /// Why.
         why: RouteFailure,
     },
-    /// A channel made room for another: nothing more comes of it.
+    /// A channel was removed to make room for another.
     ChannelRemoved {
         /// The channel.
         tsi: u64,
@@ -188,18 +188,18 @@ pub enum Event {
     SessionClosed,
 }
 
-/// An object that players see while it grows.
+/// State of a growing object that is visible to players.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrowingState {
     /// Its channel.
     pub tsi: u64,
     /// Its TOI.
     pub toi: Toi,
-    /// Bytes are missing before the last one that has come.
+    /// Bytes are missing before the last received one.
     pub has_gap: bool,
-    /// As far as is known, the missing bytes will not come any more: a later byte has come and the channel has no repair
-    /// symbols; or nothing of the object has come for [`LATE_SILENCE`], behind a later byte or the beginning of the next
-    /// object; if it may have ended, for [`END_SILENCE`].
+    /// The missing bytes are not expected any more: a later byte was received and the channel has no repair symbols; or
+    /// nothing of the object was received for [`LATE_SILENCE`] after a later byte or the beginning of the next object; if
+    /// it may have ended, for [`END_SILENCE`].
     pub is_late: bool,
 }
 
@@ -219,7 +219,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver that has seen nothing, of the session sent to `destination`.
+    /// A receiver without state, for the session sent to `destination`.
     pub fn new(config: ReceiverConfig, destination: SocketAddr) -> Self {
         Self {
             config,
@@ -234,7 +234,7 @@ impl Receiver {
         }
     }
 
-    /// Takes one packet. `datagram_bytes` is the length of the UDP payload. Poll events after every batch.
+    /// Processes one packet. `datagram_bytes` is the length of the UDP payload. Poll events after every batch.
     pub fn handle_packet(&mut self, now: Instant, packet: &Packet<'_>, datagram_bytes: usize) -> Verdict {
         self.last_heard = now;
         self.stats.packets += 1;
@@ -288,7 +288,7 @@ impl Receiver {
         let at = self.locate(now, tsi, toi, packet.lct.codepoint, length)?;
         match self.place(tsi, at, offset, payload, length) {
             Ok(()) => {}
-            // Not the same object: the sender has restarted.
+            // Another object: the sender has restarted.
             Err(BytesDrop::Contradiction) => {
                 let file = self.remove(tsi, at).and_then(|object| object.file.filter(|_| object.is_begun));
                 if file.is_some() {
@@ -306,7 +306,7 @@ impl Receiver {
                 return Err(RouteDrop::TooLong);
             }
             Err(drop) => {
-                // It may contain the length.
+                // A control packet may contain the length.
                 self.advance(tsi, at);
                 return Err(RouteDrop::of(drop));
             }
@@ -315,7 +315,7 @@ impl Receiver {
         Ok(Verdict::Stored)
     }
 
-    /// The place of an object in its channel, which is opened if it is not.
+    /// The index of an object in its channel; opens it if necessary.
     fn locate(
         &mut self,
         now: Instant,
@@ -389,7 +389,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Looks at what an object has come to.
+    /// Evaluates the state of an object after new bytes.
     fn advance(&mut self, tsi: u64, at: usize) {
         let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
         object.read_entity();
@@ -407,7 +407,7 @@ impl Receiver {
         }
     }
 
-    /// Reports once that an object has begun.
+    /// Reports the beginning of an object, once.
     fn begin(&mut self, tsi: u64, at: usize) {
         let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
         let is_shown = object.codepoint.is_media && !object.is_again && object.body_at().is_some();
@@ -417,7 +417,7 @@ impl Receiver {
         }
     }
 
-    /// Ends objects without a mark of their end, as far as the end can be decided.
+    /// Completes objects without an end marker whose end can be inferred.
     fn guess_ends(&mut self, tsi: u64, is_due: impl Fn(&Object) -> bool, end: End) {
         let Some(channel) = self.channels.get(&tsi) else { return };
         let expected = channel.fragments.expected();
@@ -431,7 +431,7 @@ impl Receiver {
         }
     }
 
-    /// All bytes of an object are there. Without a name it waits for one.
+    /// Completes an object that has all its bytes. Without a name it waits for one.
     fn complete(&mut self, tsi: u64, at: usize, guessed: Option<End>) {
         let Some(channel) = self.channels.get_mut(&tsi) else { return };
         let Some(object) = channel.objects.get_mut(at) else { return };
@@ -481,7 +481,7 @@ impl Receiver {
                 file.repr_digest = digest.or(file.repr_digest);
             }
         }
-        // A description that gives another length is of another version.
+        // A description with another length is of another version.
         file.transfer_length = Some(bytes.len() as u64);
         if file.encoding == crate::flute::Encoding::Identity {
             file.content_length = file.transfer_length;
@@ -501,12 +501,12 @@ impl Receiver {
 
     fn done_with(&mut self, tsi: u64, toi: Toi, done: Done) {
         if let Some(channel) = self.channels.get_mut(&tsi) {
-            // A newer object of a TOI takes the place of the older.
+            // A newer object of a TOI replaces the older one.
             channel.remember(toi, done);
         }
     }
 
-    /// Looks at what time has done; call it about once a second.
+    /// Processes timers; call it about once a second.
     pub fn handle_timeout(&mut self, now: Instant) {
         let tsis: Vec<u64> = self.channels.keys().copied().collect();
         for tsi in tsis {
@@ -525,7 +525,8 @@ impl Receiver {
         }
     }
 
-    /// End of input: objects without a mark of their end are complete if that can be decided. Poll events afterwards.
+    /// Handles the end of input: completes objects without an end marker whose end can be inferred. Poll events
+    /// afterwards.
     pub fn end_silent(&mut self) {
         let tsis: Vec<u64> = self.channels.keys().copied().collect();
         for tsi in tsis {
@@ -533,7 +534,7 @@ impl Receiver {
         }
     }
 
-    /// As [`Receiver::end_silent`]; what is not complete is given up.
+    /// As [`Receiver::end_silent`]; incomplete objects are given up.
     pub fn close(&mut self) {
         self.end_silent();
         let tsis: Vec<u64> = self.channels.keys().copied().collect();
@@ -542,7 +543,8 @@ impl Receiver {
         }
     }
 
-    /// Whether there is room for a further channel. If need be, the one without a description that was heard longest ago is removed.
+    /// Whether there is room for a further channel. If necessary, the least recently received channel without a description is
+    /// removed.
     fn make_room_for_channel(&mut self) -> bool {
         if self.channels.len() < MAX_SESSION_CHANNELS {
             return true;
@@ -572,7 +574,7 @@ impl Receiver {
         }
     }
 
-    /// Gives up the objects of a channel that are over: their bytes are missing, or their name is.
+    /// Gives up the objects of a channel that satisfy `is_over`: bytes or the name are missing.
     fn give_up_all(&mut self, tsi: u64, is_over: impl Fn(&Object) -> bool) {
         while let Some((at, object)) = self
             .channels
@@ -588,13 +590,13 @@ impl Receiver {
     fn give_up(&mut self, tsi: u64, at: usize, why: RouteFailure) {
         let Some(object) = self.remove(tsi, at) else { return };
         if object.is_again {
-            // A repeat of which a part was lost.
+            // An incomplete repeat.
             return;
         }
         let missing = object.bytes.missing().iter().map(|it| it.end - it.start).sum::<u64>();
         self.stats.missing_bytes += missing;
         if object.codepoint.is_media {
-            // Its further packets cause an event only if it becomes complete after all.
+            // Further packets cause an event only if it is completed after all.
             self.done_with(tsi, object.toi, Done { length: 0, fingerprint: 0 });
         }
         self.failed(tsi, object.toi, object.file, why);
@@ -619,7 +621,7 @@ impl Receiver {
         Some(object)
     }
 
-    /// Gives `each` what has come behind the beginnings of objects since the last call: channel, description, offset, bytes.
+    /// Calls `each` with contiguous bytes of objects received since the last call: channel, description, offset, bytes.
     pub fn grown(&mut self, mut each: impl FnMut(u64, &Arc<File>, u64, &[u8])) {
         for (&tsi, channel) in &mut self.channels {
             for object in channel.objects.iter_mut().filter(|it| it.is_begun) {
@@ -649,7 +651,7 @@ impl Receiver {
         self.last_heard
     }
 
-    /// The channels as they are now, by TSI.
+    /// State of the channels, by TSI.
     pub fn channels(&self) -> impl Iterator<Item = ChannelState> {
         self.channels.iter().map(|(&tsi, channel)| {
             let protected = channel.repair.iter().flat_map(|it| &it.protected);
@@ -664,7 +666,7 @@ impl Receiver {
         })
     }
 
-    /// Objects that are open: channel, TOI, name if there is one, bytes that have come, length if it is known.
+    /// Open objects: channel, TOI, description if known, received bytes, length if known.
     pub fn open(&self) -> impl Iterator<Item = (u64, Toi, Option<&Arc<File>>, u64, Option<u64>)> {
         self.channels.iter().flat_map(|(&tsi, channel)| {
             let objects = channel.objects.iter().filter(|it| !it.is_again);
@@ -672,12 +674,12 @@ impl Receiver {
         })
     }
 
-    /// Objects that players see while they grow.
+    /// Growing objects that are visible to players.
     pub fn growing(&self, now: Instant) -> impl Iterator<Item = GrowingState> {
         self.channels.iter().flat_map(move |(&tsi, channel)| {
             channel.objects.iter().filter(|it| it.is_begun).map(move |it| {
                 let (has_gap, is_silent) = (!it.bytes.has_no_gap(), now.since(it.heard) >= LATE_SILENCE);
-                // Its number of fragments may be known by the time at which silence ends it.
+                // The expected number of fragments may be known by the end of the silence.
                 let expected = channel.fragments.expected();
                 let may_be_over = || {
                     let fragments = it.boxes().map(|it| it.fragments);
@@ -695,7 +697,7 @@ impl Receiver {
         })
     }
 
-    /// Whether `tsi` carries repair symbols, as the S-TSID says.
+    /// Whether `tsi` carries repair symbols according to the S-TSID.
     pub fn is_repair_channel(&self, tsi: u64) -> bool {
         self.channels.get(&tsi).is_some_and(|channel| channel.repair.is_some())
     }

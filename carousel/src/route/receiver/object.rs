@@ -15,17 +15,17 @@ pub(super) struct Object {
     pub(super) toi: Toi,
     pub(super) codepoint: Codepoint,
     pub(super) bytes: Growing,
-    /// Its description, once there is one with a name.
+    /// Its description, once it has a name.
     pub(super) file: Option<Arc<File>>,
-    /// Entity mode: where the body begins, once the fields are there.
+    /// Entity mode: offset of the body, once the fields are complete.
     pub(super) entity: Option<(u64, bool)>,
     /// Evidence of its length.
     pub(super) end: Option<End>,
-    /// Bytes from its beginning that have been reported.
+    /// Contiguous bytes that have been reported.
     pub(super) reported_bytes: u64,
     /// Whether [`super::Event::Begun`] was reported.
     pub(super) is_begun: bool,
-    /// Its TOI was complete before: nothing is reported until its bytes prove to be different.
+    /// A repeat of a completed TOI: nothing is reported unless its bytes differ.
     pub(super) is_again: bool,
     /// The next media object of the channel has begun.
     pub(super) next_has_begun: bool,
@@ -55,13 +55,13 @@ impl Object {
         self.bytes.held_bytes() + self.repair.held_bytes()
     }
 
-    /// Boxes of a media object of unknown length that may end where it does now.
+    /// Boxes of a media object of unknown length, if it may end at its current end.
     pub(super) fn boxes(&self) -> Option<Boxes> {
         let is_open = self.codepoint.is_media && self.codepoint.format == Format::File;
         if is_open && self.bytes.length().is_none() { self.bytes.boxes() } else { None }
     }
 
-    /// Reads the header fields of an object in entity mode, if they are all there.
+    /// Parses the header fields of an object in entity mode, if they are complete.
     pub(super) fn read_entity(&mut self) {
         if self.codepoint.format != Format::Entity || self.entity.is_some() {
             return;
@@ -74,7 +74,7 @@ impl Object {
         }
     }
 
-    /// Offset of its body, if that may be shown while it grows.
+    /// Offset of its body, if it may be visible while it grows.
     pub(super) const fn body_at(&self) -> Option<u64> {
         match (self.codepoint.format, self.entity) {
             (Format::File, _) => Some(0),

@@ -1,8 +1,9 @@
-//! Repair symbols of one object, and the source blocks that they bring back (RFC 9223 section 5.3, A/331 Annex A.4).
+//! FEC recovery of one object: its repair symbols, and the source blocks that they restore (RFC 9223 section 5.3, A/331
+//! Annex A.4).
 //!
-//! The protected data are the object's F bytes, then zeros, then F in four bytes; the zeros fill it up to whole symbols of T
-//! bytes.
-//! Zeros and length are never sent. The receiver itself does not decode: a [`RepairJob`] has all input of a decoder.
+//! The protected data are the object's F bytes, then zeros, then F in four bytes; the zeros pad it to full symbols of T
+//! bytes. Zeros and length are never sent. The receiver itself does not decode: a [`RepairJob`] contains the complete input
+//! of a decoder.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +49,7 @@ pub(super) struct Repair {
     early: usize,
 }
 
-/// Protection of an object of a certain length.
+/// Parameters of the protection of an object of known length.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     length: u64,
@@ -89,7 +90,7 @@ impl Shape {
 }
 
 impl Repair {
-    /// Takes a repair packet: its FEC Payload ID (SBN 8 bits, ESI 24 bits, RFC 6330 section 3.2) and symbols.
+    /// Processes a repair packet: its FEC Payload ID (SBN 8 bits, ESI 24 bits, RFC 6330 section 3.2) and symbols.
     pub(super) fn take(
         &mut self,
         flow: &Oti,
@@ -132,7 +133,7 @@ impl Repair {
         if is_taken { Ok(()) } else { Err(RouteDrop::RepairNotNeeded) }
     }
 
-    /// Bytes of the symbols that are kept.
+    /// Memory of the kept symbols.
     pub(super) fn held_bytes(&self) -> u64 {
         let kept = self.blocks.values().flat_map(|block| &block.kept);
         kept.map(|(_, symbol)| symbol.len() as u64).sum()
@@ -142,7 +143,8 @@ impl Repair {
         self.blocks.is_empty()
     }
 
-    /// A block with enough symbols that is not being decoded, once the length is known; it is marked as being decoded.
+    /// Takes a block with enough symbols that is not being decoded, once the length is known, and marks it as being
+    /// decoded.
     pub(super) fn ready(&mut self, flow: &Oti, bytes: &Growing) -> Option<u32> {
         let shape = Shape::new(flow, bytes.length()?)?;
         let found = self.blocks.iter_mut().find(|(sbn, block)| {
@@ -166,7 +168,7 @@ impl Repair {
         Some(RepairJob { sbn, code, shape, have })
     }
 
-    /// An attempt failed: the next waits for one symbol more.
+    /// Records a failed attempt: the next needs one symbol more.
     pub(super) fn failed(&mut self, sbn: u32) {
         if let Some(block) = self.blocks.get_mut(&sbn) {
             block.attempts += 1;
@@ -180,12 +182,12 @@ impl Repair {
     }
 }
 
-/// Source symbols of a block that are there.
+/// Number of received source symbols of a block.
 fn received(shape: &Shape, bytes: &Growing, sbn: u32) -> u64 {
     shape.partition.symbols_of(sbn).filter(|&symbol| shape.has(bytes, symbol)).count() as u64
 }
 
-/// A source block of a ROUTE object that can be brought back, with all symbols that are there.
+/// Decoding job of a source block of a ROUTE object, with all received symbols.
 #[derive(Debug)]
 pub struct RepairJob {
     /// The block.
@@ -196,12 +198,12 @@ pub struct RepairJob {
 }
 
 impl RepairJob {
-    /// Bytes of memory that [`RepairJob::run`] takes at most.
+    /// Maximum memory of [`RepairJob::run`].
     pub const fn memory_bytes(&self) -> u64 {
         self.code.memory_bytes()
     }
 
-    /// Does the mathematics. Gives the lost bytes with their offsets in the object; `None` if the symbols are not enough, or
+    /// Decodes the block. Returns the lost bytes with their offsets in the object; `None` if the symbols do not suffice, or
     /// contradict the object's length.
     pub fn run(self) -> Option<Vec<(u64, Vec<u8>)>> {
         let first = self.shape.partition.first_symbol(self.sbn);

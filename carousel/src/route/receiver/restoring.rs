@@ -1,4 +1,4 @@
-//! Repair packets of a ROUTE session, and the source blocks that their symbols restore.
+//! Processing of repair packets of a ROUTE session, and restoration of source blocks.
 
 use super::object::Object;
 use super::{Event, MAX_SESSION_BYTES, Receiver, RepairJob, RouteDrop, Verdict};
@@ -19,7 +19,7 @@ impl Receiver {
     ) -> Result<Verdict, RouteDrop> {
         let flow =
             self.channels.get(&tsi).and_then(|it| it.repair.as_ref()).ok_or(RouteDrop::UnknownRepair)?;
-        // Symbols of several objects together are not decoded.
+        // Joint protection of several objects is not supported.
         let ([protected], Some(oti)) = (flow.protected.as_slice(), flow.oti) else {
             return Err(RouteDrop::UnknownRepair);
         };
@@ -73,13 +73,13 @@ impl Receiver {
         }
     }
 
-    /// Work for a block that [`Event::BlockReady`] has named. `None` if its object is no longer open.
+    /// The decoding job of a block reported by [`Event::BlockReady`]. `None` if its object is no longer open.
     pub fn repair_job(&self, tsi: u64, toi: Toi, sbn: u32) -> Option<RepairJob> {
         let object = self.channels.get(&tsi)?.objects.iter().find(|it| it.toi == toi)?;
         object.repair.job(&self.oti_of(tsi)?, &object.bytes, sbn)
     }
 
-    /// Takes the result of a [`RepairJob`].
+    /// Processes the result of a [`RepairJob`].
     pub fn repaired(&mut self, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
         let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(|it| it.toi == toi))
         else {
@@ -93,7 +93,7 @@ impl Receiver {
         };
         for (offset, bytes) in lost {
             let before = object.bytes.held_bytes();
-            // Bytes that came meanwhile are those of the symbol, or the symbol was wrong.
+            // Bytes received meanwhile must equal the symbol, otherwise the symbol was wrong.
             if object.bytes.insert(*offset, bytes).is_err() {
                 continue;
             }

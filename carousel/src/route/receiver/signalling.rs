@@ -1,4 +1,4 @@
-//! Signalling of a ROUTE session: packages, S-TSIDs, and names that come another way.
+//! Signalling of a ROUTE session: packages, S-TSIDs, and names from other sources.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ limits! {
 }
 
 impl Receiver {
-    /// A signalling package is complete.
+    /// Processes a complete signalling package.
     pub(super) fn package(&mut self, tsi: u64, toi: Toi, sent: Vec<u8>, end: End) {
         let Some((bytes, parts)) = unpack(&sent).and_then(|bytes| {
             let parts = parts(&bytes)?;
@@ -72,7 +72,7 @@ impl Receiver {
         }
     }
 
-    /// Takes over an S-TSID: the channels of this session are described again, those of other sessions are reported.
+    /// Applies an S-TSID: replaces the descriptions of the channels of this session, and reports those of other sessions.
     pub(super) fn described(&mut self, stsid: Stsid) {
         self.stats.left_out += stsid.left_out;
         let mut elsewhere = Vec::new();
@@ -90,11 +90,12 @@ impl Receiver {
         }
     }
 
-    /// Describes channels of this session again: by the S-TSID of another session, for one that has no signalling of its own.
+    /// Replaces the descriptions of channels of this session, from the S-TSID of another session, if it has no signalling of
+    /// its own.
     pub fn describe(&mut self, channels: Vec<Channel>) {
         for described in channels {
             let tsi = described.tsi;
-            // Signalling does not describe itself, and repair symbols do not protect themselves.
+            // Signalling cannot describe itself, and repair symbols cannot protect themselves.
             let is_loop = tsi == SIGNALLING_TSI
                 || described.repair.as_ref().is_some_and(|it| it.protected.iter().any(|of| of.tsi == tsi));
             if is_loop || (!self.channels.contains_key(&tsi) && !self.make_room_for_channel()) {
@@ -113,7 +114,7 @@ impl Receiver {
         }
     }
 
-    /// Objects that came before their description get their names.
+    /// Names objects that arrived before their description.
     pub(super) fn name_open_objects(&mut self, tsi: u64) {
         let Some(channel) = self.channels.get_mut(&tsi) else { return };
         for at in 0..channel.objects.len() {
@@ -141,8 +142,8 @@ impl Receiver {
         }
     }
 
-    /// An FDT Instance of FLUTE in this channel names objects. GPAC sends those of chunked sessions so, while its file template
-    /// takes the number of a chunk for that of a segment: from now on the template makes no names.
+    /// Names objects by an FDT Instance of FLUTE in this channel. GPAC does so for chunked sessions, where its file template
+    /// confuses the numbers of chunks and segments: from now on the template is not used.
     pub fn name_by_flute(&mut self, tsi: u64, files: &[Arc<File>]) {
         let Some(channel) = self.channels.get_mut(&tsi).filter(|_| !files.is_empty()) else { return };
         for file in files {

@@ -43,11 +43,11 @@ reasons! {
 }
 
 impl RouteDrop {
-    /// Reason for bytes that were not taken.
+    /// Drop reason for rejected bytes.
     pub(super) const fn of(drop: BytesDrop) -> Self {
         match drop {
             BytesDrop::Duplicate => Self::Duplicate,
-            // Replaced before it comes to this.
+            // Handled before.
             BytesDrop::Contradiction | BytesDrop::BeyondEnd => Self::BeyondEnd,
             BytesDrop::TooLong | BytesDrop::TooManyGaps => Self::TooLong,
         }
@@ -77,7 +77,7 @@ reasons! {
 /// Counters of one ROUTE session. Every packet is in one of `stored`, `repair`, `control` and `dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteStats {
-    /// Packets taken.
+    /// Packets processed.
     pub packets: u64,
     /// Their UDP payload bytes.
     pub bytes: u64,
@@ -91,13 +91,13 @@ pub struct RouteStats {
     pub dropped: [u64; RouteDrop::ALL.len()],
     /// Complete objects, by the evidence of their end, in the order of [`End::ALL`].
     pub complete: [u64; End::ALL.len()],
-    /// Complete objects that were the same as before.
+    /// Complete repeats without a change.
     pub repeats: u64,
     /// Objects given up, in the order of [`RouteFailure::ALL`].
     pub failed: [u64; RouteFailure::ALL.len()],
-    /// Bytes that were missing of objects given up.
+    /// Missing bytes of objects given up.
     pub missing_bytes: u64,
-    /// Bytes that repair symbols brought back.
+    /// Bytes restored by repair symbols.
     pub recovered_bytes: u64,
     /// Source blocks that could not be decoded.
     pub recovery_failed: u64,
