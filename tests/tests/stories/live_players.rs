@@ -24,17 +24,17 @@ const LOSS: f64 = 0.02;
 /// seconds.
 const LEAST_SHOWN: f64 = 0.5;
 /// Seconds of a segment.
-const SEGMENT_S: u64 = 2;
+pub(super) const SEGMENT_S: u64 = 2;
 
 /// A channel: its folder, its manifest, and the players that play it.
-struct Channel {
-    name: &'static str,
-    manifest: &'static str,
+pub(super) struct Channel {
+    pub(super) name: &'static str,
+    pub(super) manifest: &'static str,
     /// FFmpeg's options, the manifest left out.
     output: &'static str,
     /// Of its source, behind the guide's.
     extra: &'static str,
-    players: &'static [&'static str],
+    pub(super) players: &'static [&'static str],
 }
 
 /// DASH with low latency.
@@ -92,8 +92,18 @@ const RENDITIONS: &str = "a:0,agroup:a,default:yes v:0,agroup:a v:1,agroup:a v:2
 /// The guide's protection, which is that of its low latency for all.
 const FEC: &str = "[fec.high]\ncode = \"raptorq\"\noverhead_percent = \"30 %\"\nleast_repair = 12\n";
 
+/// The channels with these names, or those that `LIVE_ONLY` names.
+pub(super) fn channels(names: &[&str]) -> Vec<&'static Channel> {
+    let only = std::env::var("LIVE_ONLY").ok();
+    let is_wanted = |channel: &&Channel| match &only {
+        Some(only) => only.split(',').any(|it| it == channel.name),
+        None => names.contains(&channel.name),
+    };
+    CHANNELS.iter().filter(is_wanted).collect()
+}
+
 /// FFmpeg as packager of all channels: three rungs and sound, encoded for each, in real time.
-fn packager(folder: &Path, channels: &[&Channel], port: u16, log: &Path) -> Program {
+pub(super) fn packager(folder: &Path, channels: &[&Channel], port: u16, log: &Path) -> Program {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "warning"]);
     for size in ["320x180", "256x144", "192x108"] {
@@ -194,13 +204,8 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
     let given = std::env::var_os("NODE_MODULES").map(PathBuf::from);
     let Some(modules) = given.or_else(|| modules().map(Path::to_owned)) else { return };
     let seconds: u64 = std::env::var("LIVE_SECONDS").ok().and_then(|it| it.parse().ok()).unwrap_or(12);
-    let only = std::env::var("LIVE_ONLY").ok();
     let loss = std::env::var("LIVE_LOSS").ok().and_then(|it| it.parse().ok()).unwrap_or(LOSS);
-    let is_wanted = |channel: &&Channel| match &only {
-        Some(only) => only.split(',').any(|it| it == channel.name),
-        None => names.contains(&channel.name),
-    };
-    let channels: Vec<&Channel> = CHANNELS.iter().filter(is_wanted).collect();
+    let channels = channels(names);
     let folder = dir.path().join("live");
     let mut story = Story::of(&folder);
     let [announcement, configuration, media] = story.groups;

@@ -20,6 +20,7 @@ mod kafka;
 mod leases;
 mod live;
 mod live_channels;
+mod live_edge;
 mod live_faults;
 mod live_players;
 mod losses;
