@@ -92,10 +92,34 @@ mod tests {
         let mut few = from_pairs([("cross-origin-resource-policy", "same-site")]);
         assert!(!allow_everyone(&mut few) && text(&few, "access-control-allow-origin").is_none());
         let mut one = from_pairs([("access-control-allow-origin", "https://a.example")]);
-        assert!(!allow_everyone(&mut one) && one.len() == 1);
+        assert!(!allow_everyone(&mut one));
+        assert_eq!(text(&one, "access-control-allow-origin"), Some("https://a.example"));
+        assert!(text(&one, "access-control-expose-headers").is_some_and(|it| it.contains("Date")));
         let mut timed = from_pairs([("timing-allow-origin", "https://a.example")]);
         assert!(allow_everyone(&mut timed));
         assert_eq!(text(&timed, "timing-allow-origin"), Some("https://a.example"));
+    }
+
+    #[test]
+    fn names_that_an_origin_exposes_are_kept_and_those_that_players_read_are_added() {
+        let exposed = |said: &[(&str, &str)]| {
+            let mut fields = from_pairs(said.iter().copied());
+            fields.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+            allow_everyone(&mut fields);
+            let all = fields.get_all("access-control-expose-headers").iter();
+            all.map(|it| it.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let name = "access-control-expose-headers";
+        let [all] = exposed(&[]).try_into().unwrap();
+        assert!(all.starts_with("Accept-Ranges, Age, ") && all.ends_with(", Server-Timing"), "{all}");
+        let added = exposed(&[(name, "X-Own, date"), (name, "ETag")]);
+        assert_eq!(added[..2], ["X-Own, date", "ETag"]);
+        assert!(
+            added[2].contains("Age") && !added[2].contains("Date") && !added[2].contains("ETag"),
+            "{added:?}"
+        );
+        assert_eq!(exposed(&[(name, "*")]), ["*"]);
+        assert_eq!(exposed(&[(name, &all)]), [all.as_str()]);
     }
 
     #[test]

@@ -247,27 +247,56 @@ fn cache_control(object: &StoredObject) -> String {
     }
 }
 
+/// Response fields that players' scripts read: dash.js sets its clock by `Date`, others measure by `Content-Length`.
+const EXPOSED: [&str; 8] = [
+    "Accept-Ranges",
+    "Age",
+    "Cache-Status",
+    "Content-Length",
+    "Content-Range",
+    "Date",
+    "ETag",
+    "Server-Timing",
+];
+
 /// Adds the CORS fields that players in browsers need (hls.js, dash.js, Shaka). False: the origin's response has its own,
-/// which take precedence.
+/// which take precedence. Scripts that may read the body may read [`EXPOSED`] too: origins leave these out, and dash.js then
+/// requests the time every two seconds in vain.
 pub(super) fn allow_everyone(fields: &mut HeaderMap) -> bool {
     const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-    let is_for_few = fields.get(POLICY).is_some_and(|it| it != "cross-origin");
-    if is_for_few || fields.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+    if fields.get(POLICY).is_some_and(|it| it != "cross-origin") {
         return false;
     }
-    let names = [
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (
-            header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Server-Timing",
-        ),
-        (HeaderName::from_static("timing-allow-origin"), "*"),
-        (POLICY, "cross-origin"),
-    ];
-    for (name, value) in names {
+    if fields.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        expose(fields);
+        return false;
+    }
+    fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    expose(fields);
+    for (name, value) in [(HeaderName::from_static("timing-allow-origin"), "*"), (POLICY, "cross-origin")] {
         fields.entry(name).or_insert(HeaderValue::from_static(value));
     }
     true
+}
+
+/// Adds the names that `Access-Control-Expose-Headers` lacks. `*` counts as all of them only without credentials (Fetch Standard),
+/// and stays.
+fn expose(fields: &mut HeaderMap) {
+    let named: Vec<&str> = fields
+        .get_all(header::ACCESS_CONTROL_EXPOSE_HEADERS)
+        .iter()
+        .filter_map(|it| it.to_str().ok())
+        .flat_map(|it| it.split(','))
+        .map(str::trim)
+        .collect();
+    let is_named = |name: &&str| named.iter().any(|it| it.eq_ignore_ascii_case(name));
+    let lacking: Vec<&str> = EXPOSED.into_iter().filter(|it| !is_named(it)).collect();
+    if named.contains(&"*") || lacking.is_empty() {
+        return;
+    }
+    if let Ok(value) = HeaderValue::from_str(&lacking.join(", ")) {
+        fields.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, value);
+    }
 }
 
 /// A response with this status, fields and body.
