@@ -1,6 +1,6 @@
-//! Faults of media files that no player can play: found before a cache takes them for complete.
+//! Detection of unplayable media files, before caches store them as complete.
 //!
-//! Only certain faults count: a file that is empty, ends in the middle of a box or packet, is another kind of file, or
+//! Only definite faults count: a file that is empty, ends in the middle of a box or packet, is another kind of file, or
 //! cannot be decoded from its start. Encrypted media and unknown formats are opaque and pass.
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use super::media::{self, boxes};
 use super::{LeftOutReason as Reason, content_type};
 use crate::sys::open_source_file;
 
-/// Bytes of a file that are looked at: the first `moof`, or the first picture of a transport stream.
+/// Bytes of a file that are examined: the first `moof`, or the first picture of a transport stream.
 const HEAD_BYTES: usize = 64 << 10;
 /// Bytes by which the kind of a file is recognised.
 const KIND_BYTES: usize = 1024;
@@ -35,7 +35,7 @@ const PACKET: u64 = 188;
 /// Properties of a file that a manifest states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Expected {
-    /// Encrypted as a whole (HLS METHOD=AES-128): its bytes say nothing.
+    /// Completely encrypted (HLS METHOD=AES-128): its bytes cannot be examined.
     pub(super) is_encrypted: bool,
     /// A segment of boxes.
     pub(super) is_mp4: bool,
@@ -45,7 +45,7 @@ pub(super) struct Expected {
     pub(super) is_init: bool,
 }
 
-/// A fault: the reason, and what was seen.
+/// A fault: the reason, and a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) reason: Reason,
@@ -60,14 +60,14 @@ enum Kind {
     Html,
     /// Readable text of another kind.
     Text,
-    /// Packets that do not begin where the file does.
+    /// Packets that do not begin at the start of the file.
     Misaligned,
-    /// Something that is no media: its name.
+    /// Not media; its name.
     Other(&'static str),
     Opaque,
 }
 
-/// Looks at a file of `length` bytes.
+/// Checks a file of `length` bytes.
 pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<Option<Fault>> {
     let fault = |reason, what: String| Ok(Some(Fault { reason, what }));
     if length == 0 {
@@ -81,7 +81,7 @@ pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<
     }
     let declared = content_type(&path.to_string_lossy());
     if declared.starts_with("image/") {
-        // Thumbnails, a segment each.
+        // Thumbnails, one per segment.
         return Ok(None);
     }
     let is_sound_or_picture = declared.starts_with("video/") || declared.starts_with("audio/");
@@ -133,10 +133,10 @@ pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<
 
 /// Bytes below which text may be a test pattern or a marker.
 const MIN_TEXT_BYTES: usize = 64;
-/// Packets of a transport stream whose first byte is looked at.
+/// Packets of a transport stream whose sync byte is checked.
 const SYNC_SAMPLES: u64 = 8;
 
-/// Offset at which no packet begins although one should, of a few places.
+/// Offset at which an expected packet does not begin, from a sample.
 fn lost_sync(file: &File, length: u64) -> io::Result<Option<u64>> {
     let packets = length / PACKET;
     for sample in 1..=SYNC_SAMPLES {
@@ -203,7 +203,7 @@ fn kind_of(head: &[u8]) -> Kind {
     if !begins("<") && !text.is_empty() && head.iter().all(is_readable) {
         return Kind::Text;
     }
-    // The rests of a packet stand before the first whole one.
+    // A partial packet precedes the first complete one.
     let begins_packet = |at: usize| (0..4).all(|packet| head.get(at + packet * 188) == Some(&0x47));
     if (1..188).any(begins_packet) {
         return Kind::Misaligned;
@@ -224,7 +224,7 @@ fn ends_as_xml(file: &File, length: u64) -> io::Result<bool> {
     Ok(tail.ends_with(b">") && tail.windows(2).any(|it| it == b"</" || it == b"/>"))
 }
 
-/// Fault of the top-level boxes, which must end where the file ends, and not before the media.
+/// Fault of the top-level boxes, which must end with the file, and not before the media.
 fn broken_boxes(file: &File, length: u64, expected: Expected) -> io::Result<Option<String>> {
     let mut at = 0_u64;
     let (mut last, mut has_moov, mut has_media) = (*b"    ", false, false);
@@ -250,7 +250,7 @@ fn broken_boxes(file: &File, length: u64, expected: Expected) -> io::Result<Opti
         if matches!(&kind, b"moof" | b"mdat") {
             last = kind;
         }
-        // A box without a length goes to the end of the file.
+        // A box without a length extends to the end of the file.
         let Some(size) = size else { return Ok(None) };
         if size > length - at {
             let name = String::from_utf8_lossy(&kind).into_owned();
@@ -264,7 +264,8 @@ fn broken_boxes(file: &File, length: u64, expected: Expected) -> io::Result<Opti
     Ok(None)
 }
 
-/// Whether the first sample of a track in the first `moof` is said to depend on others (ISO/IEC 14496-12 clause 8.8.3.1).
+/// Whether the first sample of a track in the first `moof` is marked as depending on others (ISO/IEC 14496-12 clause
+/// 8.8.3.1).
 fn moof_begins_inside(head: &[u8]) -> bool {
     let Some(moof) = boxes::find(head, b"moof") else { return false };
     boxes::boxes(moof).filter(|(kind, _)| kind == b"traf").any(|(_, traf)| {
@@ -296,8 +297,8 @@ fn moof_begins_inside(head: &[u8]) -> bool {
 const AVC: u8 = 0x1b;
 const HEVC: u8 = 0x24;
 
-/// Whether the first picture of a transport stream neither is a random access point nor has parameter sets before it.
-/// Streams that are scrambled or of unknown kinds pass.
+/// Whether the first picture of a transport stream is not a random access point and has no parameter sets before it.
+/// Scrambled and unknown streams pass.
 fn ts_begins_inside(head: &[u8]) -> bool {
     let packets = || head.chunks_exact(PACKET_BYTES).filter_map(|it| it.try_into().ok());
     let streams = media::ts::program(packets()).map(|it| it.streams).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! HLS playlists (RFC 8216, draft-pantos-hls-rfc8216bis): what they refer to. Lenient: unknown tags are skipped, attributes
-//! may come in any order; only what makes the playlist unusable for a player is an error.
+//! Parser of HLS playlists (RFC 8216, draft-pantos-hls-rfc8216bis) for their references. Lenient: unknown tags are skipped,
+//! attributes may be in any order; only faults that make the playlist unusable for players are errors.
 
 use std::collections::HashMap;
 
@@ -31,27 +31,27 @@ pub(super) struct Multivariant {
     pub(super) offers: Vec<Offer>,
     /// Session keys and session data: line and URI.
     pub(super) others: Vec<(usize, String)>,
-    /// EXT-X-DEFINE: what media playlists may import.
+    /// EXT-X-DEFINE: variables that media playlists may import.
     pub(super) variables: HashMap<String, String>,
 }
 
-/// Sources of a playlist's variables beside its own EXT-X-DEFINE:NAME (rfc8216bis section 4.4.2.3).
+/// External sources of a playlist's variables (rfc8216bis section 4.4.2.3).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ParseContext<'a> {
     /// The multivariant playlist's variables, for IMPORT. `None`: no multivariant playlist refers to it.
     pub(super) imports: Option<&'a HashMap<String, String>>,
     /// The query of the playlist's own URI, for QUERYPARAM.
     pub(super) query: &'a str,
-    /// No playlist refers to it: players open it with a query that is not known.
+    /// No playlist refers to it: players may open it with an unknown query.
     pub(super) has_any_query: bool,
 }
 
 impl ParseContext<'_> {
-    /// A playlist by itself.
+    /// No context.
     pub(super) const NONE: Self = Self { imports: None, query: "", has_any_query: false };
 }
 
-/// One media playlist as a multivariant one offers it.
+/// A media playlist in a multivariant one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Offer {
     pub(super) line: usize,
@@ -72,7 +72,7 @@ pub(super) struct Media {
     pub(super) duration_s: f64,
     /// EXT-X-TARGETDURATION.
     pub(super) target_s: f64,
-    /// Media sequence number behind that of the last segment.
+    /// Media sequence number after that of the last segment.
     pub(super) end_sequence: u64,
     /// EXT-X-ENDLIST, or PLAYLIST-TYPE:VOD.
     pub(super) ended: bool,
@@ -85,21 +85,21 @@ pub(super) struct Media {
 pub(super) struct Asset {
     pub(super) line: usize,
     pub(super) uri: String,
-    /// A JSON document that names playlists, not a playlist.
+    /// A JSON list of playlists, not a playlist.
     pub(super) is_list: bool,
 }
 
-/// Something that a media playlist refers to.
+/// A reference of a media playlist.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Reference {
     pub(super) line: usize,
     pub(super) uri: String,
     pub(super) role: Role,
-    /// Preload hints, gaps, and parts whose segment is there: players do without.
+    /// Optional: preload hints, gaps, and parts whose segment is available.
     pub(super) may_be_missing: bool,
-    /// A part of a segment, which need not begin with a picture that decodes alone.
+    /// A part of a segment, which need not begin with a random access point.
     pub(super) is_part: bool,
-    /// The whole file is encrypted (METHOD=AES-128).
+    /// The complete file is encrypted (METHOD=AES-128).
     pub(super) is_encrypted: bool,
     /// EXT-X-MAP applies: the segment is of boxes.
     pub(super) has_map: bool,
@@ -107,7 +107,7 @@ pub(super) struct Reference {
     pub(super) range: Option<(u64, u64)>,
 }
 
-/// Reads a playlist.
+/// Parses a playlist.
 pub(super) fn parse(text: &str, around: ParseContext<'_>) -> Result<Playlist, String> {
     let text = text.trim_start_matches('\u{feff}');
     let mut lines = text.lines().map(str::trim).enumerate().map(|(at, line)| (at + 1, line));
@@ -139,7 +139,7 @@ struct Reading<'a> {
     gap: bool,
     is_encrypted: bool,
     has_map: bool,
-    /// Offset of a byte range that has none, by URI.
+    /// Default offset of the next byte range, by URI.
     range_end: HashMap<String, u64>,
     range: Option<(u64, Option<u64>)>,
 }
@@ -210,7 +210,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// A playlist of I-frames or images, or another rendition, if it has a playlist of its own.
+    /// Adds a playlist of I-frames or images, or a rendition with its own playlist.
     fn rendition(&mut self, number: usize, tag: &str, value: &str) -> Result<(), String> {
         self.is_multivariant = true;
         let mut offer = self.offer(number, value)?;
@@ -228,7 +228,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Something else that a multivariant playlist refers to, by the attribute `name`.
+    /// Adds another reference of a multivariant playlist, by the attribute `name`.
     fn other(&mut self, number: usize, value: &str, name: &str) -> Result<(), String> {
         self.is_multivariant = true;
         if let Some(uri) = attribute(value, name) {
@@ -258,7 +258,7 @@ impl Reading<'_> {
             self.media.duration_s += seconds;
             self.media.end_sequence = self.media.end_sequence.saturating_add(1);
             let may_be_missing = std::mem::take(&mut self.gap);
-            // The parts of a segment that is there may be gone.
+            // The parts of a complete segment may have been removed.
             let parts = self.media.references.iter_mut().rev().take_while(|it| it.is_part);
             parts.for_each(|part| part.may_be_missing = true);
             let range = self.range.take();
@@ -311,8 +311,7 @@ impl Reading<'_> {
             let of = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
             let mut pairs = around.query.split('&').filter_map(|pair| pair.split_once('='));
             let value = pairs.find(|(key, _)| of(key) == name).map(|(_, value)| of(value));
-            // Players open the playlist with a query of their own whose value is not known here: any value stands for it
-            // where the query does not matter.
+            // Players may open the playlist with a query whose value is unknown here; use a placeholder.
             let value = value.or_else(|| around.has_any_query.then(|| "any".to_owned()));
             return value.filter(|value| !value.is_empty()).map(|value| (name.clone(), value)).ok_or_else(
                 || format!("line {number}: the playlist's own URI has no query parameter {name}"),
@@ -368,7 +367,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// A part of a segment, or the hint at one.
+    /// Adds a partial segment, or a hint.
     fn part(
         &mut self,
         number: usize,
@@ -399,8 +398,7 @@ impl Reading<'_> {
         })
     }
 
-    /// Replaces `{$name}` (EXT-X-DEFINE). A variable without a value makes the playlist an error (rfc8216bis section
-    /// 4.3): players refuse it, too.
+    /// Replaces `{$name}` (EXT-X-DEFINE). An undefined variable is an error (rfc8216bis section 4.3), as in players.
     fn expand(&self, number: usize, text: &str) -> Result<String, String> {
         let mut out = String::new();
         let mut rest = text;

@@ -1,4 +1,4 @@
-//! The inventory of a source, as plain data.
+//! Inventory of a source, as plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,19 +13,19 @@ use carousel::query::IgnoredQuery;
 pub struct Inventory {
     /// The directory that paths are relative to.
     pub root: PathBuf,
-    /// One for each multivariant playlist, MPD, and media playlist that nothing else refers to.
+    /// One for each multivariant playlist, MPD, and unreferenced media playlist.
     pub presentations: Vec<Presentation>,
     /// Every object to carry, by path.
     pub objects: BTreeMap<String, ObjectSource>,
     /// Problems.
     pub problems: Vec<Problem>,
-    /// Files that a manifest refers to and that are not carried; players get it from the origin.
+    /// Referenced files that are not carried; players get them from the origin.
     pub left_out: Vec<LeftOut>,
-    /// A manifest is held back until it is consistent: read again soon.
+    /// A manifest is held until it is consistent: read again soon.
     pub is_unsettled: bool,
-    /// Files that no manifest refers to and that are not carried.
+    /// Number of unreferenced files that are not carried.
     pub unreferenced: usize,
-    /// Query parameters under whose values its objects are the same.
+    /// Query parameters that do not distinguish its objects.
     pub ignored_query: IgnoredQuery,
 }
 
@@ -76,7 +76,7 @@ impl TrackKind {
     }
 }
 
-/// One manifest and what it offers.
+/// A manifest with its rungs.
 #[derive(Debug, Clone)]
 pub struct Presentation {
     /// HLS or DASH.
@@ -85,7 +85,7 @@ pub struct Presentation {
     pub manifest: String,
     /// Whether more segments are to come.
     pub live: bool,
-    /// Duration, where the manifest gives it.
+    /// Duration, if the manifest gives it.
     pub duration_s: Option<f64>,
     /// Its rungs in the order of the manifest.
     pub rungs: Vec<Rung>,
@@ -112,7 +112,7 @@ pub struct Rung {
     pub dash_ids: Option<[String; 3]>,
     /// Init segments.
     pub inits: Vec<String>,
-    /// Paths of media segments and of what else only this rung needs, each once.
+    /// Paths of media segments and of other objects for this rung only, without duplicates.
     pub segments: Vec<String>,
     /// Duration of the listed segments.
     pub duration_s: f64,
@@ -146,7 +146,7 @@ impl Role {
     }
 }
 
-/// One file that is to be carried, or a byte range of one that grows.
+/// A file to carry, or a byte range of a growing one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectSource {
     /// Its URI below the source's base, normalised.
@@ -157,13 +157,13 @@ pub struct ObjectSource {
     pub length: u64,
     /// Byte range of a growing file. `path` is then the name of the range (`carousel::query`).
     pub range: Option<Range<u64>>,
-    /// Modification time, nanoseconds since 1970; of a range, how often its file restarted.
+    /// Modification time, nanoseconds since 1970; for a range, the number of restarts of its file.
     pub modified_ns: i128,
     /// MIME type.
     pub content_type: &'static str,
     /// Role of the object.
     pub role: Role,
-    /// Content of a manifest: the bytes that were read, so that the manifest sent matches its segments.
+    /// Content of a manifest as parsed, so that the sent manifest matches its segments.
     pub bytes: Option<Arc<[u8]>>,
 }
 
@@ -200,12 +200,12 @@ carousel::reasons! {
 }
 
 impl LeftOutReason {
-    /// Whether players miss it: a manifest lists it, and no other source has it.
+    /// Whether players will miss it: listed in a manifest, and not available elsewhere.
     pub const fn is_fault(self) -> bool {
         !matches!(self, Self::Elsewhere | Self::OldSegment | Self::BeingWritten | Self::QuerySelects)
     }
 
-    /// As it stands behind a number.
+    /// The text after a count.
     pub fn counted(self, count: usize) -> String {
         let is_thing = matches!(self, Self::OldSegment | Self::BadName);
         let plural = if is_thing && count != 1 { "s" } else { "" };
@@ -213,10 +213,10 @@ impl LeftOutReason {
     }
 }
 
-/// Something that a manifest refers to and that is not carried.
+/// A referenced file that is not carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Why.
+    /// Reason.
     pub reason: LeftOutReason,
     /// The manifest, and line or Representation.
     pub place: String,
@@ -226,10 +226,10 @@ pub struct LeftOut {
     pub count: usize,
 }
 
-/// Something that is wrong with the package, and what to do.
+/// A problem of the package, with its fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, and line or element; empty where the description names it.
+    /// The file, and line or element; empty if the description contains it.
     pub place: String,
     /// Description of the problem.
     pub what: String,
@@ -247,7 +247,7 @@ impl fmt::Display for Problem {
 }
 
 impl Rung {
-    /// Length of a segment: the mean of those that are listed.
+    /// Mean duration of the listed segments, in milliseconds.
     pub fn segment_ms(&self) -> f64 {
         self.duration_s * 1000.0 / self.segments.len().max(1) as f64
     }
@@ -273,7 +273,7 @@ impl Inventory {
         counts
     }
 
-    /// Why nothing but manifests can be carried, and the fix; `None` where there are media or other files.
+    /// Why only manifests can be carried, and the fix; `None` if there are other files.
     pub fn without_media(&self) -> Option<(String, &'static str)> {
         if self.objects.is_empty() || self.objects.values().any(|object| object.role != Role::Manifest) {
             return None;
@@ -295,18 +295,18 @@ impl Inventory {
         Some((format!("nothing but its manifests can be carried: {}", counts.join(", ")), fix))
     }
 
-    /// Objects that a manifest promises and that cannot be carried.
+    /// Number of listed objects that cannot be carried.
     pub fn faults(&self) -> usize {
         self.left_out.iter().filter(|it| it.reason.is_fault()).map(|it| it.count).sum()
     }
 
-    /// Leaves out the media behind the first `seconds` of each rung. Segments of a rung are taken to be of equal length; a
-    /// rung in one file stays whole.
+    /// Removes the media after the first `seconds` of each rung, assuming equal segment durations; a rung in one file is
+    /// kept.
     pub fn keep_prefix(&mut self, seconds: f64) {
         let (mut kept, mut dropped) = (BTreeSet::new(), BTreeSet::new());
         for rung in self.presentations.iter_mut().flat_map(|it| &mut it.rungs) {
             let part = if rung.duration_s > 0.0 { (seconds / rung.duration_s).min(1.0) } else { 1.0 };
-            // What else only this rung needs (playlists, keys) is among its segments, and is no media.
+            // The list also has other objects of the rung (playlists, keys).
             let is_media =
                 |path: &String| self.objects.get(path).is_some_and(|object| object.role == Role::Segment);
             let media: Vec<String> = rung.segments.iter().filter(|path| is_media(path)).cloned().collect();

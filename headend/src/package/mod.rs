@@ -1,14 +1,13 @@
-//! Packaged HLS and DASH on disk, read into an [`Inventory`]: presentations, their rungs, and every object that a
-//! manifest refers to.
+//! Packaged HLS and DASH on disk, read into an [`Inventory`]: presentations, their rungs, and all referenced objects.
 //!
 //! ```text
 //! folder ─ tree ─▶ files ─┬ playlists ─ hls  ─┐
 //!                         └ MPDs ────── dash ─┴─ reading ─ refer, check ─▶ Inventory { presentations, objects, left_out }
 //! ```
 //!
-//! A manifest or a part of one that is not understood is left out with its reason; the rest is carried. Media are opaque but
-//! for faults that make them unplayable (`check`); nothing is hashed here. `scan` prints an inventory, `air` sends it.
-//! `DESIGN.md` says why names, queries and unfinished files are treated as they are.
+//! An unsupported manifest or part of one is left out with its reason; the rest is carried. Media are opaque except for
+//! faults that make them unplayable (`check`); nothing is hashed here. `scan` prints an inventory, `air` sends it.
+//! `DESIGN.md` explains the treatment of names, queries and unfinished files.
 
 mod check;
 mod dash;
@@ -55,14 +54,14 @@ carousel::limits! {
     }
 }
 
-/// Why nothing can be read.
+/// Error of reading a source.
 #[derive(Debug)]
 pub enum PackageError {
-    /// The source is not there or cannot be read.
+    /// The source does not exist or cannot be read.
     Io(PathBuf, std::io::Error),
-    /// There is nothing in it that could be carried; the problems say why.
+    /// It has nothing to carry; the problems have the reasons.
     Nothing(PathBuf, Vec<Problem>),
-    /// The file is no manifest.
+    /// The file is not a manifest.
     NoManifest(PathBuf),
 }
 
@@ -97,15 +96,15 @@ impl std::error::Error for PackageError {}
 /// Options for reading a source.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Also carry files that no manifest refers to.
+    /// Also carry unreferenced files.
     pub include_unreferenced: bool,
     /// The URL of the directory: absolute references below it count as local.
     pub base: String,
-    /// Query parameters that do not distinguish objects. `None`: those that the manifests have.
+    /// Query parameters that do not distinguish objects. `None`: derived from the manifests.
     pub ignored_query: Option<IgnoredQuery>,
     /// The time for live windows; `None` is now.
     pub now: Option<WallTime>,
-    /// A live source: manifests that are half written or ahead of their segments are held back.
+    /// A live source: manifests that are half written or ahead of their segments are held.
     pub is_following: bool,
     /// Folders outside the source to which links in it may lead.
     pub links_to: Vec<PathBuf>,
@@ -113,7 +112,7 @@ pub struct Options {
     pub is_pulled: bool,
 }
 
-/// Reads a directory, or the directory of a manifest with only that manifest and what it refers to.
+/// Reads a directory, or for a manifest its directory with only that manifest and its references.
 ///
 /// # Errors
 /// [`PackageError`] if there is nothing to carry.
@@ -121,7 +120,7 @@ pub fn read(source: &Path, options: &Options) -> Result<Inventory, PackageError>
     Reader::new(source, options.clone())?.read()
 }
 
-/// The last version of a manifest that was complete.
+/// The last complete version of a manifest.
 #[derive(Debug, Clone)]
 struct GoodManifest {
     length: u64,
@@ -129,7 +128,7 @@ struct GoodManifest {
     bytes: Arc<[u8]>,
 }
 
-/// Result of a check, kept while the file stays as it is.
+/// Result of a check, valid while the file is unchanged.
 #[derive(Debug, Clone)]
 struct Checked {
     length: u64,
@@ -141,23 +140,23 @@ struct Checked {
 /// A file of which ranges are carried.
 #[derive(Debug, Clone, Copy, Default)]
 struct Growing {
-    /// Bytes that it had.
+    /// Its last length in bytes.
     length: u64,
-    /// Number of times that it became shorter: its packager restarted, and its ranges have other bytes.
+    /// Number of times that it became shorter, because its packager restarted and its ranges have other bytes.
     beginnings: i128,
 }
 
-/// State kept from one reading of a source to the next.
+/// State kept between readings of a source.
 #[derive(Debug, Default)]
 struct Memory {
     manifests: HashMap<String, GoodManifest>,
     checks: HashMap<String, Checked>,
-    /// By path. They stay so when their presentation ends: what has been sent in ranges is not sent again.
+    /// Growing files by path. Kept when their presentation ends, so that ranges are not sent again as files.
     growing: HashMap<String, Growing>,
 }
 
-/// Reads one source again and again: half-written manifests do not replace complete ones, and files that have not changed
-/// are not checked again.
+/// Repeated reader of one source: half-written manifests do not replace complete ones, and unchanged files are not
+/// checked again.
 #[derive(Debug)]
 pub struct Reader {
     source: PathBuf,
@@ -169,7 +168,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Of a directory or manifest.
+    /// A reader of a directory or manifest.
     ///
     /// # Errors
     /// [`PackageError::Io`] if it is not there.
@@ -179,14 +178,14 @@ impl Reader {
             (source.to_owned(), None)
         } else {
             let name = source.file_name().map(|name| name.to_string_lossy().into_owned());
-            // The parent of a bare name is empty, which no system call takes.
+            // The parent of a bare name is empty, which is invalid for system calls.
             let folder = source.parent().filter(|folder| !folder.as_os_str().is_empty());
             (folder.unwrap_or_else(|| Path::new(".")).to_owned(), name)
         };
         Ok(Self { source: source.to_owned(), root, only, options, memory: Memory::default() })
     }
 
-    /// The folder that is read.
+    /// The folder of the source.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -208,7 +207,7 @@ impl Reader {
         self.read_files(&files, problems)
     }
 
-    /// Reads what a walk has found.
+    /// Reads the files found by a walk.
     ///
     /// # Errors
     /// [`PackageError::Nothing`] if there is nothing to carry.
@@ -230,14 +229,14 @@ impl Reader {
     }
 }
 
-/// By what is before and behind the last number of their names: a segment of each rendition of a live presentation, the
-/// newest. The names of segments to come are like these.
+/// The newest segment of each live rendition, by the name parts before and after its last number. Later segments match
+/// these parts.
 pub(crate) fn live_patterns(inventory: &Inventory) -> HashMap<(String, String), String> {
     let segments = inventory.live_rungs().flat_map(|rung| &rung.segments);
     segments.filter_map(|path| Some((pattern(&decode(path))?, path.clone()))).collect()
 }
 
-/// Parts of a file's name before and behind its last number.
+/// Parts of a file's name before and after its last number.
 pub(crate) fn pattern(path: &str) -> Option<(String, String)> {
     reading::numbered(path)
 }
@@ -245,10 +244,10 @@ pub(crate) fn pattern(path: &str) -> Option<(String, String)> {
 /// Changes between two readings of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// New, or other bytes than before; segments and init segments before manifests, so that nothing is announced
-    /// before it is there.
+    /// New or changed objects; segments and init segments before manifests, so that nothing is announced before it
+    /// exists.
     pub added: Vec<ObjectSource>,
-    /// Gone, or replaced by what is in `added`.
+    /// Removed objects, or those replaced by one in `added`.
     pub removed: Vec<String>,
 }
 

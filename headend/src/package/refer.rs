@@ -1,4 +1,4 @@
-//! From a reference in a manifest to a file: the URI that players resolve it to, and which file of the source that is.
+//! Resolution of a manifest's references: to the URI that players request, and to a file of the source.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -11,10 +11,10 @@ use super::dash::Nearness;
 use super::tree::{FileOnDisk, Files};
 use super::{IgnoredQuery, Role};
 
-/// The base of a source that has none: `scan` of a folder.
+/// Base of a source without one: `scan` of a folder.
 pub(super) const NO_BASE: &str = "https://source.invalid/";
 
-/// Files of one name in several folders that are looked at for the advice in a problem's text; the first ones say enough.
+/// Maximum files of the same name considered for the advice in a problem's text.
 const MAX_NAMESAKES: usize = 100;
 
 /// Target of a reference.
@@ -24,39 +24,39 @@ pub(super) enum Referred {
     Local(Local),
     /// To another host, or another folder of the same one: the URI.
     Remote(String),
-    /// To something that is no file: `data:`, `skd:`, nothing.
+    /// Not a file: `data:`, `skd:`, empty.
     Opaque,
-    /// To nothing: why it is no URI.
+    /// Invalid: why it is not a URI.
     Bad(carousel::NameError),
 }
 
 /// A name below the source's base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Local {
-    /// The URI below the base, without the query parameters that do not matter: the name on the air.
+    /// The URI below the base, without ignored query parameters: the name on the air.
     pub(super) path: String,
-    /// The file that it means, as the file system has it; none if it is not there.
+    /// Its file in the file system; `None` if it does not exist.
     pub(super) file: Option<String>,
-    /// The query as the manifest spells it.
+    /// The query as spelled in the manifest.
     pub(super) query: String,
 }
 
-/// Knows the files of a source.
+/// Resolver for the files of a source.
 pub(super) struct Resolver<'a> {
     files: &'a Files,
-    /// Normalised, with a slash at its end.
+    /// Normalised, with a trailing slash.
     base: String,
     has_base: bool,
     rule: Option<&'a IgnoredQuery>,
-    /// Made when a file is missed.
+    /// Built when a file is missing.
     alike: OnceCell<Alike<'a>>,
 }
 
-/// Names that may be meant by others.
+/// Lookup of similar names.
 struct Alike<'a> {
     /// Paths by their lower case.
     folded: HashMap<String, &'a str>,
-    /// Paths with percent-encoding in them, by what it stands for.
+    /// Paths with percent-encoding, by decoded form.
     decoded: HashMap<String, &'a str>,
     /// Paths by their last segment.
     named: HashMap<&'a str, Vec<&'a str>>,
@@ -110,8 +110,7 @@ impl<'a> Resolver<'a> {
         if is_around { Nearness::Around } else { Nearness::Elsewhere }
     }
 
-    /// The part of an absolute, normalised URI that is below the base, which may have another scheme: players reach the
-    /// same objects by both.
+    /// The part of an absolute, normalised URI below the base, independent of the scheme, since players use both.
     pub(super) fn below<'u>(&self, uri: &'u str) -> Option<&'u str> {
         let (scheme, name) =
             uri.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
@@ -122,7 +121,7 @@ impl<'a> Resolver<'a> {
         if self.has_base {
             return None;
         }
-        // Without a base, the longest end of the path that is a file here is the one that the manifest means.
+        // Without a base, the longest suffix of the path that is a file here.
         let path = name.split('?').next()?;
         let mut at = path.find('/')? + 1;
         loop {
@@ -133,8 +132,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Paths that begin with `before`, end with `after` and have only digits between, with the number. `before` and
-    /// `after` are of a URI.
+    /// Paths that consist of `before`, digits and `after`, with the number. `before` and `after` are parts of a URI.
     pub(super) fn matching(&self, before: &str, after: &str) -> Vec<(u64, String)> {
         let Some(before) = self.below(before) else { return Vec::new() };
         let before = decode(before);
@@ -151,7 +149,7 @@ impl<'a> Resolver<'a> {
         found
     }
 
-    /// Resolves `reference` as the manifest of this name means it.
+    /// Resolves `reference` relative to the manifest of this name.
     pub(super) fn resolve(&self, manifest: &str, reference: &str) -> Referred {
         if reference.trim().is_empty() {
             return Referred::Opaque;
@@ -168,7 +166,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Place that an absolute, normalised URI leads to.
+    /// Target of an absolute, normalised URI.
     pub(super) fn place(&self, uri: String) -> Referred {
         let is_web = uri.starts_with("http://") || uri.starts_with("https://");
         if !is_web {
@@ -177,7 +175,7 @@ impl<'a> Resolver<'a> {
         let Some(below) = self.below(&uri) else { return Referred::Remote(uri) };
         let (path, query) = below.split_once('?').unwrap_or((below, ""));
         let plain = decode(path);
-        // Mirrors keep a query as a part of the file's name.
+        // Mirroring tools keep the query in the file name.
         let with_query = format!("{plain}?{}", decode(query));
         if !query.is_empty() && self.files.contains_key(&with_query) {
             return Referred::Local(Local {
@@ -191,8 +189,8 @@ impl<'a> Resolver<'a> {
         Referred::Local(Local { path, file, query: query.to_owned() })
     }
 
-    /// The file of this decoded name. Of two spellings of one text (Unicode normalisation forms), the one that is there:
-    /// macOS decomposes names of files, and manifests may not.
+    /// The file of this decoded name. Tries both Unicode normalisation forms: macOS decomposes file names, manifests may
+    /// not.
     fn file_of(&self, plain: String) -> Option<String> {
         if self.files.contains_key(&plain) {
             return Some(plain);
@@ -205,8 +203,8 @@ impl<'a> Resolver<'a> {
         [composed, decomposed].into_iter().find(|it| *it != plain && self.files.contains_key(it))
     }
 
-    /// The base under which a URI that is not below the base would be a file here: the URI without the longest of its ends
-    /// that is one. A name without a folder says too little, unless its host is the base's.
+    /// The base under which a foreign URI would be a file here: the URI without its longest suffix that is one. A name
+    /// without a folder is too ambiguous, unless its host is the base's.
     pub(super) fn base_for(&self, uri: &str) -> Option<String> {
         if !self.has_base {
             return None;
@@ -224,8 +222,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The name of an absolute path of a manifest where the folder's URL is not known: the longest of its ends that is a
-    /// file here.
+    /// The name of an absolute path if the folder's URL is unknown: its longest suffix that is a file here.
     fn below_unknown_base(&self, below: &str) -> Option<String> {
         let path = below.split('?').next()?;
         if self.has_base || self.files.contains_key(&decode(path)) {
@@ -240,7 +237,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The file that the writer of a reference must have meant by what is no name of it, and the fix.
+    /// The probably intended file of a wrong reference, and the fix.
     pub(super) fn meant(&self, manifest: &str, reference: &str) -> Option<(String, &'static str)> {
         let folder = decode(&manifest[..manifest.rfind('/').map_or(0, |at| at + 1)]);
         let literal = format!("{folder}{reference}");
@@ -286,12 +283,12 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Percent-decoded. An encoded slash separates folders, as servers of files have it.
+/// Percent-decodes a text. An encoded slash separates folders, as on file servers.
 pub(crate) fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// A path of the file system as a URI has it (RFC 3986 section 3.3).
+/// Encodes a path of the file system for a URI (RFC 3986 section 3.3).
 pub(crate) fn encode(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -351,7 +348,7 @@ pub fn content_type(path: &str) -> &'static str {
     row(path).map_or("application/octet-stream", |row| row.1)
 }
 
-/// Role by extension, for files that a manifest says nothing about.
+/// Role by extension, for unreferenced files.
 pub(super) fn role_of(path: &str) -> Role {
     row(path).map_or(Role::Other, |row| row.2)
 }

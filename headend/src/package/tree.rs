@@ -1,8 +1,8 @@
-//! The files of a source: a bounded walk that leaves out what is hidden or temporary, what is no regular file, and links that
-//! lead out of the source.
+//! Files of a source: a bounded walk without hidden and temporary files, special files, and links that lead out of the
+//! source.
 //!
-//! Paths found have no symbolic links: a link is followed here, once, and its target is judged. `sys::open_source_file` then
-//! refuses a path with a new link, so the file sent is the one that was judged.
+//! Found paths have no symbolic links: a link is resolved once, here, and its target is checked. `sys::open_source_file`
+//! then refuses a path with a new link, so the sent file is the checked one.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -30,7 +30,7 @@ carousel::limits! {
     }
 }
 
-/// Files by their path below the source's folder, as the file system has it.
+/// Files by their path below the source's folder, as in the file system.
 pub type Files = BTreeMap<String, FileOnDisk>;
 
 /// A file on disk.
@@ -42,7 +42,7 @@ pub struct FileOnDisk {
     pub length: u64,
     /// Modification time, nanoseconds since 1970.
     pub modified_ns: i128,
-    /// Its writer has closed it, as far as that can be known.
+    /// Its writer has closed it, as far as known.
     pub is_finished: bool,
 }
 
@@ -51,19 +51,19 @@ pub struct FileOnDisk {
 pub struct Folder {
     /// Path of the folder.
     pub path: PathBuf,
-    /// Path below the source's folder; empty or with a slash at its end.
+    /// Path below the source's folder; empty or with a trailing slash.
     pub prefix: String,
-    /// Folders above it within the source.
+    /// Its depth within the source.
     pub depth: usize,
-    /// Folders that links in it may lead to.
+    /// Permitted targets of links.
     pub bounds: Arc<Bounds>,
 }
 
 impl Folder {
-    /// The folder that a source is; links in it may lead to `links_to`, too.
+    /// The root folder of a source; links in it may also lead to `links_to`.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it does not exist.
     pub fn root(path: &Path, links_to: &[PathBuf]) -> io::Result<Self> {
         let path = path.canonicalize()?;
         let others = links_to.iter().filter_map(|it| it.canonicalize().ok());
@@ -72,7 +72,7 @@ impl Folder {
     }
 }
 
-/// Folders in which the files of a source may be.
+/// Permitted folders of the files of a source.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bounds(Vec<PathBuf>);
 
@@ -80,7 +80,7 @@ pub struct Bounds(Vec<PathBuf>);
 enum Found {
     Folder(PathBuf, std::fs::Metadata),
     File(FileOnDisk),
-    /// Nothing that is carried, and why.
+    /// Left out, and why.
     LeftOut(&'static str, &'static str),
     Nothing,
 }
@@ -94,7 +94,7 @@ impl Bounds {
         let Ok(mut metadata) = std::fs::symlink_metadata(&path) else { return Found::Nothing };
         let mut path = path;
         if metadata.is_symlink() {
-            // One that leads nowhere is a file that is not there yet.
+            // A dangling link counts as a missing file.
             let Ok(target) = path.canonicalize() else { return Found::Nothing };
             if !self.hold(&target) {
                 let fix = "name the folder in follow_links_to of the source, or copy the file";
@@ -123,23 +123,23 @@ impl Bounds {
     }
 }
 
-/// Ends of names that files have until they are finished.
+/// Suffixes of temporary file names.
 const TEMPORARY: [&str; 6] = [".tmp", ".part", ".temp", ".swp", ".filepart", ".crdownload"];
 
-/// Whether a file of this name is left out: hidden, or temporary until it is renamed.
+/// Whether a file of this name is hidden or temporary.
 pub fn is_temporary(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     name.starts_with('.') || TEMPORARY.iter().any(|end| lower.ends_with(end))
 }
 
-/// The name that a file with a temporary one gets; `None` if it is hidden.
+/// The final name of a temporary file; `None` if it is hidden.
 pub fn name_later(name: &str) -> Option<&str> {
     let lower = name.to_ascii_lowercase();
     let end = TEMPORARY.iter().find(|end| lower.ends_with(*end))?;
     name.get(..name.len() - end.len()).filter(|later| !is_temporary(later) && !later.is_empty())
 }
 
-/// File at `path`, if that is a regular file within `bounds`.
+/// The file at `path`, if it is a regular file within `bounds`.
 pub fn look(path: &Path, bounds: &Bounds) -> Option<FileOnDisk> {
     match bounds.find(path.to_owned()) {
         Found::File(file) => Some(file),
@@ -147,9 +147,8 @@ pub fn look(path: &Path, bounds: &Bounds) -> Option<FileOnDisk> {
     }
 }
 
-/// All files below `start`, and the folders that they are in. Hidden and temporary files, and what is no regular file, are
-/// left out. Symbolic links are followed within the bounds; a folder that was seen before is not walked again, so that no
-/// loop is.
+/// All files below `start`, and their folders. Hidden, temporary and special files are left out. Symbolic links are
+/// followed within the bounds; no folder is walked twice, so loops are harmless.
 ///
 /// # Errors
 /// If `start` itself cannot be read.
@@ -165,7 +164,7 @@ pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Ve
         let entries = match std::fs::read_dir(&folder.path) {
             Ok(entries) => entries,
             Err(err) if folder.depth == top => return Err(err),
-            // A live packager removes folders too.
+            // A live packager may remove folders.
             Err(_) => continue,
         };
         for entry in entries.flatten() {

@@ -1,8 +1,9 @@
-//! DASH MPDs (ISO/IEC 23009-1): which URLs they mean. Inheritance Period → AdaptationSet → Representation, BaseURL with
-//! alternatives at every level, SegmentTemplate with timeline or duration, SegmentList, SegmentBase, several Periods, xlink.
+//! Parser of DASH MPDs (ISO/IEC 23009-1) for the URLs of their segments. Inheritance Period → AdaptationSet →
+//! Representation, BaseURL with alternatives at every level, SegmentTemplate with timeline or duration, SegmentList,
+//! SegmentBase, several Periods, xlink.
 //!
-//! All names are absolute URIs, resolved as players resolve them. A Representation that is not understood is left out with
-//! its reason; the rest of the MPD is read.
+//! All names are absolute URIs, resolved like players do. An unsupported Representation is left out with its reason; the
+//! rest of the MPD is used.
 
 mod template;
 mod timeline;
@@ -26,12 +27,12 @@ carousel::limits! {
     }
 }
 
-/// Segments that a packager may have written ahead of the clock, and the clocks of packager and headend may differ by.
+/// Segments that a packager may write ahead of the clock; also covers differences of the clocks of packager and headend.
 const AHEAD_SEGMENTS: u64 = 3;
-/// Segments behind the window that are still carried: the MPD that players hold is older than the newest.
+/// Segments before the window that are still carried: players may hold an older MPD.
 const BEHIND_SEGMENTS: u64 = 2;
 
-/// Times in MPDs have whole seconds at times.
+/// Rounding error of times in MPDs, some of which are whole seconds.
 const ROUNDING_MS: i64 = 1000;
 
 /// A parsed MPD.
@@ -39,14 +40,14 @@ const ROUNDING_MS: i64 = 1000;
 pub(super) struct Mpd {
     pub(super) live: bool,
     pub(super) duration_s: Option<f64>,
-    /// Start of a live run, by the clock of its file's time. With a packager whose clock is behind, it is too early.
+    /// Start of a live run, on the clock of file times. Too early if the packager's clock is slow.
     pub(super) began: Option<WallTime>,
     pub(super) representations: Vec<Representation>,
-    /// BaseURLs that are percent-encoded as a whole, so that players take them for the name of a file.
+    /// BaseURLs that are completely percent-encoded, which players take for a file name.
     pub(super) encoded_bases: Vec<String>,
-    /// References beside the representations (PatchLocation is not one: it is the server's business).
+    /// References outside representations (except PatchLocation, which is for servers).
     pub(super) others: Vec<String>,
-    /// Representations and Periods that are left out: name and reason.
+    /// Representations and Periods left out: name and reason.
     pub(super) left_out: Vec<(String, String)>,
 }
 
@@ -74,7 +75,7 @@ pub(super) struct Representation {
 pub(super) enum Nearness {
     /// On another host, or in another folder.
     Elsewhere,
-    /// A folder around the base: a BaseURL of a deeper level may lead below it.
+    /// A folder above the base: a BaseURL of a deeper level may lead below it.
     Around,
     /// The base, or below it.
     Below,
@@ -83,14 +84,14 @@ pub(super) enum Nearness {
 /// Addressing of segments.
 #[derive(Debug, PartialEq)]
 pub(super) enum Addressing {
-    /// Each by its URL.
+    /// A list of URLs.
     List(Vec<Named>),
-    /// Those listed, then `before` digits `after`: a live template, whose segments are those that exist. Of a template with
-    /// partial segments there is one pair for each of them.
+    /// Listed segments, then names of the form `before` digits `after`: a live template, whose segments are the existing
+    /// files. With partial segments there is one pair for each of them.
     Pattern {
         listed: Vec<Named>,
         affixes: Vec<(String, String)>,
-        /// Numbers (or times) that the MPD means.
+        /// Range of numbers (or times).
         window: Window,
     },
 }
@@ -101,25 +102,25 @@ pub(super) struct Named {
     pub(super) uri: String,
     /// `@mediaRange`, `@range`: bytes of a single file.
     pub(super) range: Option<Range<u64>>,
-    /// It may be a rounding error, or one of the two ways to count sub-segments.
+    /// It may not exist: a rounding error, or one of two ways to count sub-segments.
     pub(super) is_optional: bool,
 }
 
-/// Values of a live template's number that exist (clauses 5.3.1.2 and A.3.4).
+/// Available values of a live template's number (clauses 5.3.1.2 and A.3.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     /// The first of the template.
     pub(super) first: u64,
-    /// From one to the next.
+    /// Difference between consecutive values.
     pub(super) step: u64,
-    /// Numbers that are available by the clock, if the MPD says; `first` to infinity otherwise.
+    /// Values available at the current time, if the MPD determines them; otherwise `first` to infinity.
     pub(super) available: Option<(u64, u64)>,
     /// Segments in the window, if it has an end.
     pub(super) most: Option<usize>,
 }
 
 impl Window {
-    /// Whether the template means this value at all.
+    /// Whether this is a value of the template.
     pub(super) const fn means(&self, value: u64) -> bool {
         value >= self.first && (value - self.first).is_multiple_of(self.step)
     }
@@ -130,7 +131,7 @@ impl Window {
         self.available.is_some_and(|(_, to)| to >= least)
     }
 
-    /// Whether it is available by the clock.
+    /// Whether it is available at the current time.
     pub(super) const fn is_available(&self, value: u64) -> bool {
         match self.available {
             Some((from, to)) => value >= from && value <= to,
@@ -139,20 +140,20 @@ impl Window {
     }
 }
 
-/// Facts outside an MPD that its reading depends on.
+/// Context for parsing an MPD.
 pub(super) struct ParseContext<'a> {
     /// The MPD's own URI.
     pub(super) uri: &'a str,
     pub(super) now: WallTime,
     /// Time at which the MPD was written, by its file's time.
     pub(super) written: Option<WallTime>,
-    /// Nearness of a URI to the source's base: which alternative of several BaseURLs is read.
+    /// Nearness of a URI to the source's base, which selects among alternative BaseURLs.
     pub(super) nearness: &'a dyn Fn(&str) -> Nearness,
-    /// The document of an xlink, where it is ours.
+    /// Loads the document of an xlink, if it is in the source.
     pub(super) load: &'a dyn Fn(&str) -> Option<Element>,
 }
 
-/// Reads an MPD.
+/// Parses an MPD.
 pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, String> {
     if root.name != "MPD" {
         return Err(format!("the root is <{}>, not <MPD>", root.name));
@@ -160,8 +161,8 @@ pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, St
     let mut mpd = Mpd { live: root.attribute("type") == Some("dynamic"), ..Mpd::default() };
     mpd.duration_s = seconds(root, "mediaPresentationDuration");
     let time = |name: &str| WallTime::from_xml(root.attribute(name)?);
-    // No MPD is published after it was written: such a packager's clock is ahead, and so is every time in it. One that was published
-    // before has perhaps been copied.
+    // An MPD cannot be published after it was written: then the packager's clock is fast, and all its times are. One published
+    // before may have been copied.
     let ahead_ms = time("publishTime")
         .zip(around.written)
         .map(|(published, written)| (published.unix_ms() - written.unix_ms()).max(0));
@@ -186,7 +187,7 @@ pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, St
     let mut next_start = Some(0.0);
     for at in 0..periods.len() {
         let period = period_of(at);
-        // PeriodStart (clause 5.3.2.1): its own, or the end of the Period before.
+        // PeriodStart (clause 5.3.2.1): explicit, or the end of the previous Period.
         let start = seconds(period, "start").or(next_start);
         let next = (at + 1 < periods.len()).then(|| seconds(period_of(at + 1), "start")).flatten();
         let end = if at + 1 == periods.len() { mpd.duration_s } else { None };
@@ -207,7 +208,7 @@ pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, St
     Ok(mpd)
 }
 
-/// The attribute that puts an element elsewhere.
+/// The xlink attribute of a remote element.
 fn xlink(element: &Element) -> Option<&str> {
     let is_href =
         |it: &&carousel::xml::Attribute| it.namespace == "http://www.w3.org/1999/xlink" && it.name == "href";
@@ -237,7 +238,7 @@ struct Period<'a> {
     live: bool,
 }
 
-/// The time that a live Period has run, and how much of it is kept.
+/// Elapsed time of a live Period, and its time-shift buffer.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     elapsed_s: f64,
@@ -251,16 +252,16 @@ impl Clock {
         Some(Self { elapsed_s, depth_s: seconds(root, "timeShiftBufferDepth") })
     }
 
-    /// Segments that are kept, where the MPD says for how long.
+    /// Number of segments in the time-shift buffer, if the MPD gives its depth.
     fn most(&self, segment_s: f64) -> Option<u64> {
         self.depth_s.map(|depth| (depth / segment_s).ceil() as u64 + BEHIND_SEGMENTS)
     }
 
-    /// First and last segment that are available, counted from 0, of `segment_s` each.
+    /// First and last available segment of `segment_s` each, counted from 0.
     fn segments(&self, segment_s: f64) -> (u64, u64) {
         let edge = (self.elapsed_s / segment_s).floor().max(0.0) as u64;
         let kept = self.most(segment_s).unwrap_or(u64::MAX);
-        // Number `edge` is being written; those before it are there.
+        // Number `edge` is being written; earlier ones are complete.
         (edge.saturating_sub(kept), edge.saturating_add(AHEAD_SEGMENTS))
     }
 }
@@ -325,7 +326,7 @@ fn address(
         let Some(urls) = lists.0.iter().find(|list| list.find("SegmentURL").is_some()) else { return Ok(()) };
         let mut named = Vec::new();
         for url in urls.all("SegmentURL").take(MAX_OBJECTS) {
-            // Without @media it is a range of the BaseURL.
+            // Without `@media` it is a range of the BaseURL.
             named.push(Named {
                 uri: join(base, url.attribute("media").unwrap_or_default())?,
                 range: url.attribute("mediaRange").and_then(byte_range),
@@ -339,7 +340,7 @@ fn address(
         own.addressing = Addressing::List(named);
         return Ok(());
     }
-    // SegmentBase, or BaseURL alone: the whole file, in which players ask for ranges.
+    // SegmentBase, or only BaseURL: the complete file, of which players request ranges.
     let bases = Inherited(inherited("SegmentBase"));
     own.init = initialization(&bases, base)?;
     own.others.extend(source_url(&bases, "RepresentationIndex", base)?);
@@ -363,7 +364,7 @@ fn byte_range(text: &str) -> Option<Range<u64>> {
     (!range.is_empty()).then_some(range)
 }
 
-/// The init segment, which is the BaseURL's file where it has no URL of its own.
+/// The init segment, which is the BaseURL's file if it has no URL.
 fn initialization(inherited: &Inherited<'_>, base: &str) -> Result<Option<Named>, String> {
     let Some(element) = inherited.child("Initialization") else { return Ok(None) };
     let uri = match element.attribute("sourceURL") {
@@ -398,19 +399,19 @@ fn seconds(element: &Element, name: &str) -> Option<f64> {
     element.attribute(name).and_then(duration_from_xml).map(|duration| duration.as_secs_f64())
 }
 
-/// The base of a level: of several BaseURLs, which are alternatives with identical segments (clause 5.6.5), the one that is
-/// below the source's own base, else one that may lead there.
+/// The base of a level: of several BaseURLs, which are alternatives with identical segments (clause 5.6.5), one below the
+/// source's base, otherwise one that may lead there.
 fn base_of(base: &str, element: &Element, around: &ParseContext<'_>) -> Result<String, String> {
     let mut alternatives = Vec::new();
     for url in element.all("BaseURL").take(MAX_BASE_URLS) {
         alternatives.push(join(base, &url.text)?);
     }
-    // The first of equals, as players take it.
+    // The first of equals, like players.
     let nearest = alternatives.iter().rev().max_by_key(|uri| (around.nearness)(uri));
     Ok(nearest.map_or_else(|| base.to_owned(), Clone::clone))
 }
 
-/// Whether a BaseURL is `https%3A%2F%2F…`, as Shaka Packager 3.8 writes it.
+/// Whether a BaseURL has the form `https%3A%2F%2F…`, as written by Shaka Packager 3.8.
 fn is_encoded(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     ["http", "https"].iter().any(|scheme| {

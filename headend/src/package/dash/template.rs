@@ -16,10 +16,10 @@ carousel::limits! {
     }
 }
 
-/// Reads the addressing of a Representation with a SegmentTemplate.
+/// Parses the addressing of a Representation with a SegmentTemplate.
 ///
 /// # Errors
-/// One line: what cannot be read, or more segments than [`MAX_OBJECTS`].
+/// One line: the invalid part, or more segments than [`MAX_OBJECTS`].
 pub(super) fn address_template(
     own: &mut Representation,
     template: &Inherited<'_>,
@@ -55,13 +55,13 @@ pub(super) fn address_template(
     Ok(())
 }
 
-/// Segments that are not listed one by one, since their end is not known.
+/// Segments with an open end, which are not listed individually.
 struct Open {
     /// Number or time of the first one.
     first: u64,
-    /// From one to the next.
+    /// Difference between consecutive ones.
     step: u64,
-    /// First and last that are available by the clock, counted from 0.
+    /// First and last available at the current time, counted from 0.
     available: Option<(u64, u64)>,
     /// Segments in the window, if it has an end.
     most: Option<u64>,
@@ -104,7 +104,7 @@ impl Names<'_> {
             self.listed.push(Named { uri, range: None, is_optional });
             return Ok(());
         }
-        // Counted from 0 (clause 5.3.9.6.5), by some packagers from 1: the first and the one behind the last may be missing.
+        // Counted from 0 (clause 5.3.9.6.5), by some packagers from 1: the first and the one after the last may be missing.
         for part in 0..=parts {
             let uri = self.fill(self.media, Place { sub_number: Some(part), ..place })?;
             let is_optional = is_optional || part == 0 || part == parts;
@@ -113,7 +113,7 @@ impl Names<'_> {
         Ok(())
     }
 
-    /// Adds the segments of a SegmentTimeline; gives what its last, open entry stands for.
+    /// Adds the segments of a SegmentTimeline; returns its last entry if that is open.
     fn add_timeline(
         &mut self,
         template: &Inherited<'_>,
@@ -148,12 +148,12 @@ impl Names<'_> {
         }))
     }
 
-    /// Adds the segments of a Period whose end is known, by their `@duration`; otherwise gives what they are.
+    /// Adds the segments of a Period with a known end, by their `@duration`; otherwise returns them as open.
     fn add_by_duration(&mut self, template: &Inherited<'_>, of: &Period<'_>) -> Result<Option<Open>, String> {
         let (timescale, start) = (template.timescale(), template.start_number());
         let parts = template.number("k");
         let Some(segment) = template.number("duration").filter(|&duration| duration > 0) else {
-            // Without a duration, one segment that is the Representation (clause 5.3.9.6.1), or whatever is there.
+            // Without a duration, one segment for the Representation (clause 5.3.9.6.1), or the existing files.
             return Ok(Some(Open { first: start, step: 1, available: None, most: None, parts }));
         };
         if let Some(period) = of.duration_s
@@ -163,7 +163,7 @@ impl Names<'_> {
             if exact > MAX_OBJECTS as f64 {
                 return Err(format!("its template means {exact:.0} segments"));
             }
-            // Rounded up from a duration: the last one may be a rounding error.
+            // The number is rounded up: the last segment may be a rounding error.
             let may_be_missing = exact.fract() > 0.0 && exact.fract() < 0.1;
             let count = exact.ceil() as u64;
             let end = template
@@ -186,9 +186,9 @@ impl Names<'_> {
         }))
     }
 
-    /// Parts of names before and behind the number of segments that are found by their names.
+    /// Converts names to the parts before and after the number, for finding existing files.
     fn into_pattern(mut self, open: &Open) -> Result<Addressing, String> {
-        // A marker that no name has stands for the number, and is then cut out.
+        // A unique marker in place of the number, which is then removed.
         const MARK: u64 = 18_446_744_073_709_551_557;
         let &Open { first, step, .. } = open;
         // Partial segments are counted from 0 (clause 5.3.9.6.5), by some packagers from 1.
@@ -275,7 +275,7 @@ impl<'a> Inherited<'a> {
         self.attribute(name).and_then(|text| text.parse().ok())
     }
 
-    /// Units of times in a second.
+    /// Timescale: units per second.
     fn timescale(&self) -> u64 {
         self.number("timescale").unwrap_or(1).max(1)
     }

@@ -17,7 +17,7 @@ pub(super) struct TimelineSegment {
 /// Segments of a SegmentTimeline.
 pub(super) struct Timeline {
     pub(super) segments: Vec<TimelineSegment>,
-    /// The first of those that go on to the live edge: a last `S` with a negative `@r` whose Period has no end.
+    /// First of an open series up to the live edge: a last `S` with a negative `@r` in a Period without an end.
     pub(super) open: Option<TimelineSegment>,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn read_timeline(
             time = t as u64;
         }
         let repeat = match number("r").unwrap_or(0) {
-            // Until the next S, or the end of the Period, or the live edge (clause 5.3.9.6.1).
+            // Repeats until the next S, the end of the Period, or the live edge (clause 5.3.9.6.1).
             ..0 => {
                 let next = entries.get(at + 1).and_then(|next| next.attribute("t")?.parse::<u64>().ok());
                 let by_number = end_number.filter(|_| at + 1 == entries.len()).map(|end| {

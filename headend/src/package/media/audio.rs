@@ -1,11 +1,11 @@
-//! Audio: what its configurations and the headers of its frames say.
+//! Audio properties, from configurations and frame headers.
 
 use carousel::bytes::Reader;
 
 use super::bits::Bits;
 use super::facts::Audio;
 
-/// Channels by `channelConfiguration` (ISO/IEC 23001-8 table 8); 0 where a configuration of its own follows, or none is.
+/// Channels by `channelConfiguration` (ISO/IEC 23001-8 table 8); 0: explicitly configured, or reserved.
 const AAC_CHANNELS: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 8, 0, 3, 4, 7, 8, 24, 8, 0];
 /// ISO/IEC 14496-3 table 1.18.
 const AAC_RATES_HZ: [u32; 13] =
@@ -16,14 +16,14 @@ const PARAMETRIC_STEREO: u8 = 29;
 const AC3_CHANNELS: [u8; 8] = [2, 1, 2, 3, 3, 4, 4, 5];
 /// By `fscod`.
 const AC3_RATES_HZ: [u32; 3] = [48_000, 44_100, 32_000];
-/// Channels of dependent substreams by the bits of `chan_loc` (ETSI TS 102 366 table F.6.1); bit 0 is the lowest, as
-/// players have it.
+/// Channels of dependent substreams by the bits of `chan_loc` (ETSI TS 102 366 table F.6.1); bit 0 is the least
+/// significant, as in players.
 const DEPENDENT_CHANNELS: [u8; 9] = [2, 2, 1, 1, 2, 2, 2, 1, 1];
-/// From this `bsid` on a frame is one of E-AC-3.
+/// Smallest `bsid` of an E-AC-3 frame.
 const EAC3_BSID: u8 = 11;
 
 impl Audio {
-    /// A track of this codec, of which nothing else is known.
+    /// A track of this codec without further properties.
     pub(super) fn new(codec: &str) -> Self {
         Self { codec: codec.to_owned(), channels: None, sample_rate_hz: None, language: None }
     }
@@ -143,7 +143,7 @@ fn ac3_facts(audio: &mut Audio, rate: u32, mode: u32, has_low_frequencies: bool)
         .or(audio.channels);
 }
 
-/// Reads `dOps`: Opus plays at 48 kHz, whatever went into the encoder.
+/// Reads `dOps`: Opus plays at 48 kHz, independent of the encoder's input.
 pub(super) fn opus_box(audio: &mut Audio, body: &[u8]) -> Option<()> {
     let &[_, channels, ..] = body else { return None };
     audio.channels = Some(channels).filter(|&count| count > 0);
@@ -192,7 +192,7 @@ pub(super) fn mpeg_audio(stream: &[u8]) -> Option<Audio> {
 }
 
 /// Reads the first frame of AC-3 or E-AC-3 (ETSI TS 102 366 clauses 4.3 and E.1.2). Channels of dependent substreams,
-/// beyond 5.1, are not counted: they are said behind everything else.
+/// beyond 5.1, are not counted, since they are at the end of the frame.
 pub(super) fn ac3(stream: &[u8]) -> Option<Audio> {
     let at = stream.windows(2).position(|two| two == [0x0b, 0x77])?;
     let frame = &stream[at..];

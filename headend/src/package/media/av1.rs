@@ -5,10 +5,10 @@ use super::facts::{Colour, Video};
 
 const OBU_SEQUENCE_HEADER: u8 = 1;
 const OBU_METADATA: u8 = 5;
-/// `seq_choose_screen_content_tools`: each frame says for itself.
+/// `seq_choose_screen_content_tools`: decided for each frame.
 const SELECT: u32 = 2;
 
-/// Reads `av1C`. Where it has no sequence header, profile, level and bit depth remain.
+/// Reads `av1C`. Without a sequence header only profile, level and bit depth are known.
 pub(super) fn configured(entry: &str, record: &[u8]) -> Option<Video> {
     let &[_, profile_level, flags, _, ref units @ ..] = record else { return None };
     let (profile, level) = (profile_level >> 5, profile_level & 0x1f);
@@ -95,7 +95,7 @@ fn sequence(bits: &mut Bits<'_>, video: &mut Video) -> Option<()> {
     colour(bits, profile, video)
 }
 
-/// Everything between the profile and the picture's size: timing, and operating points, which are passed over.
+/// Skips everything between the profile and the picture's size: timing, and operating points.
 fn operating_points(bits: &mut Bits<'_>, video: &mut Video) -> Option<()> {
     let mut delay_bits = None;
     if bits.bit()? {
@@ -127,7 +127,7 @@ fn operating_points(bits: &mut Bits<'_>, video: &mut Video) -> Option<()> {
     Some(())
 }
 
-/// `color_config()` as far as the range.
+/// `color_config()` up to the range.
 fn colour(bits: &mut Bits<'_>, profile: u32, video: &mut Video) -> Option<()> {
     let is_high = bits.bit()?;
     video.bit_depth = match (is_high, profile) {
@@ -141,7 +141,7 @@ fn colour(bits: &mut Bits<'_>, profile: u32, video: &mut Video) -> Option<()> {
         points = [bits.byte()?, bits.byte()?, bits.byte()?];
         video.colour.set(points);
     }
-    // sRGB is full range without a word.
+    // sRGB implies full range.
     let is_full_range = (!is_monochrome && points == [1, 13, 0]) || bits.bit()?;
     video.colour = Colour { is_full_range: Some(is_full_range), ..video.colour };
     Some(())

@@ -8,10 +8,10 @@ use super::{nal, usability};
 
 const SEI: u8 = 6;
 const SEQUENCE_PARAMETER_SET: u8 = 7;
-/// Profiles whose parameter sets say how chroma is sampled (clause 7.3.2.1.1).
+/// Profiles whose parameter sets have the chroma format (clause 7.3.2.1.1).
 const PROFILES_WITH_CHROMA: [u8; 13] = [44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244];
 
-/// Reads `avcC`. Where it has no parameter set (`avc3`), the profile remains.
+/// Reads `avcC`. Without a parameter set (`avc3`) only the profile is known.
 pub(super) fn configured(entry: &str, record: &[u8]) -> Option<Video> {
     let mut reader = Reader::new(record);
     let [_, profile, constraints, level, _] = reader.array("AVCDecoderConfigurationRecord").ok()?;
@@ -22,7 +22,7 @@ pub(super) fn configured(entry: &str, record: &[u8]) -> Option<Video> {
         .or_else(|| Some(Video::new(codec(entry, [profile, constraints, level]))))
 }
 
-/// Reads the units of a stream: the first parameter set, and the SEI of the picture behind it.
+/// Reads the units of a stream: the first parameter set, and the SEI of the next picture.
 pub(super) fn streamed(stream: &[u8]) -> Option<Video> {
     let mut units = nal::units(stream);
     let mut video = units.find_map(|unit| sequence("avc1", unit))?;
@@ -40,7 +40,7 @@ fn codec(entry: &str, [profile, constraints, level]: [u8; 3]) -> String {
     format!("{entry}.{profile:02X}{constraints:02X}{level:02X}")
 }
 
-/// Reads a parameter set; `None` if the unit is something else, or ends before the picture's size.
+/// Reads a parameter set; `None` if it is another unit, or ends before the picture's size.
 fn sequence(entry: &str, unit: &[u8]) -> Option<Video> {
     if unit.first()? & 0x1f != SEQUENCE_PARAMETER_SET {
         return None;
@@ -50,7 +50,7 @@ fn sequence(entry: &str, unit: &[u8]) -> Option<Video> {
     let head = [bits.byte()?, bits.byte()?, bits.byte()?];
     let mut video = Video::new(codec(entry, head));
     bits.ue()?; // seq_parameter_set_id
-    // 4:2:0 with samples of 8 bits, where nothing is said
+    // Default: 4:2:0 with samples of 8 bits
     let (mut chroma_format, mut is_separate) = (1, false);
     if PROFILES_WITH_CHROMA.contains(&head[0]) {
         chroma_format = bits.ue()?;
@@ -95,7 +95,7 @@ fn sequence(entry: &str, unit: &[u8]) -> Option<Video> {
     Some(video)
 }
 
-/// Rest of a side of the picture; `None` if nothing.
+/// Cropped size of a side of the picture; `None` if 0 or less.
 pub(super) fn cropped(side: u32, by: u64) -> Option<u32> {
     u64::from(side).checked_sub(by).filter(|&left| left > 0).and_then(|left| u32::try_from(left).ok())
 }

@@ -1,6 +1,6 @@
 //! Bits and Exp-Golomb codes (ISO/IEC 14496-10 and 23008-2 clause 9; AV1 specification clause 4.10).
 
-/// Reads forward through bits; `None` where there are no more.
+/// Sequential bit reader; `None` at the end.
 #[derive(Debug, Clone)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],

@@ -1,12 +1,12 @@
-//! Boxes (ISO/IEC 14496-12 clause 4.2). A box that says it is longer than what is there ends where that ends: the
-//! tables behind a long film's sample descriptions are not read.
+//! Parsing of boxes (ISO/IEC 14496-12 clause 4.2). A box longer than the data is truncated to it, since the tables after
+//! a long film's sample descriptions are not read.
 
 use carousel::bytes::Reader;
 
 /// Kind and body of a box.
 pub(in crate::package) type Found<'a> = ([u8; 4], &'a [u8]);
 
-/// Kind and length in bytes of the box that begins here; no length if it goes to the end.
+/// Kind and length in bytes of the first box; no length if it extends to the end.
 pub(in crate::package) fn head(bytes: &[u8]) -> Option<([u8; 4], Option<u64>)> {
     let mut reader = Reader::new(bytes);
     let length = reader.u32("box size").ok()?;
@@ -19,7 +19,7 @@ pub(in crate::package) fn head(bytes: &[u8]) -> Option<([u8; 4], Option<u64>)> {
     }
 }
 
-/// Whether files and segments begin with this kind of box, or have it between others.
+/// Whether this kind of box occurs at the top level of files and segments.
 pub(in crate::package) const fn is_top_level(kind: [u8; 4]) -> bool {
     matches!(
         &kind,
@@ -41,7 +41,7 @@ pub(in crate::package) const fn is_top_level(kind: [u8; 4]) -> bool {
     )
 }
 
-/// Walks boxes, one behind the other.
+/// Iterates over consecutive boxes.
 pub(in crate::package) fn boxes(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

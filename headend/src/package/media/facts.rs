@@ -5,7 +5,7 @@
 pub struct Facts {
     /// The first video track.
     pub video: Option<Video>,
-    /// Audio tracks in their order.
+    /// Audio tracks in order.
     pub audio: Vec<Audio>,
     /// Codecs of subtitle tracks (`stpp`, `wvtt`, `tx3g`).
     pub subtitles: Vec<String>,
@@ -16,8 +16,8 @@ pub struct Facts {
 /// A video track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Video {
-    /// RFC 6381, as `avc1.640028`, `hvc1.2.4.L150.B0`, `av01.0.08M.10`. Streams in transport packets get the names that
-    /// HLS has for them, `avc1` and `hvc1`.
+    /// RFC 6381, as `avc1.640028`, `hvc1.2.4.L150.B0`, `av01.0.08M.10`. Streams in transport packets get their names in
+    /// HLS, `avc1` and `hvc1`.
     pub codec: String,
     /// Luma samples of a line, cropped.
     pub width: u32,
@@ -25,23 +25,23 @@ pub struct Video {
     pub height: u32,
     /// Width and height of a sample; 1, 1 where they are not signalled.
     pub sample_aspect: (u32, u32),
-    /// Frames in so many seconds, reduced.
+    /// Frames and seconds, as a reduced fraction.
     pub frame_rate: Option<(u32, u32)>,
     /// Whether pictures may be fields.
     pub is_interlaced: bool,
     /// Bits of a luma sample.
     pub bit_depth: u8,
-    /// Colour: how samples become light.
+    /// Colour description.
     pub colour: Colour,
     /// PQ with static metadata: mastering display (SMPTE ST 2086) or light levels (CTA-861.3).
     pub hdr10: bool,
-    /// Dynamic metadata of SMPTE ST 2094-40. In the samples, so transport streams alone show it.
+    /// Dynamic metadata of SMPTE ST 2094-40. It is in the samples, so only known for transport streams.
     pub hdr10_plus: bool,
     /// Profile of Dolby Vision.
     pub dolby_vision: Option<u8>,
 }
 
-/// Code points of ISO/IEC 23091-2; `None` where the media do not say, or say "unspecified" (2).
+/// Code points of ISO/IEC 23091-2; `None` if absent or "unspecified" (2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Colour {
     /// `ColourPrimaries`: 1 BT.709, 9 BT.2020.
@@ -52,7 +52,8 @@ pub struct Colour {
     pub matrix: Option<u8>,
     /// Whether black is 0.
     pub is_full_range: Option<bool>,
-    /// The transfer that an SEI prefers to the one signalled for old receivers (`alternative_transfer_characteristics`).
+    /// Preferred transfer from an SEI, if another is signalled for old receivers
+    /// (`alternative_transfer_characteristics`).
     pub alternative_transfer: Option<u8>,
 }
 
@@ -63,7 +64,7 @@ pub enum Dynamic {
     Sdr,
     /// SMPTE ST 2084.
     Pq,
-    /// ARIB STD-B67, also behind a BT.2020 transfer for old receivers.
+    /// ARIB STD-B67, also if signalled as a preferred alternative to BT.2020.
     Hlg,
 }
 
@@ -111,22 +112,22 @@ impl Definition {
 pub struct Audio {
     /// RFC 6381, as `mp4a.40.2`, `ec-3`.
     pub codec: String,
-    /// Channels, those of low frequency effects among them.
+    /// Channels, including low frequency effects.
     pub channels: Option<u8>,
-    /// Samples of a second.
+    /// Sample rate in Hz.
     pub sample_rate_hz: Option<u32>,
     /// RFC 5646 tag, or ISO 639-2 code.
     pub language: Option<String>,
 }
 
-/// Shapes that pictures are meant to have.
+/// Common display aspect ratios.
 const SHAPES: [(u32, u32); 3] = [(16, 9), (4, 3), (9, 16)];
-/// Tolerance of a picture's shape, in thousandths. 720 samples with the sample aspects of BT.601 are 2.3 % wider than the
-/// 702 that are meant; 1088 uncropped lines are 0.7 % too high. The next shape of films, 1.85:1, is 4 % off 16:9.
+/// Tolerance of aspect ratios, in thousandths. 720 samples with the sample aspects of BT.601 are 2.3 % wider than the
+/// intended 702; 1088 uncropped lines are 0.7 % too high. The nearest film format, 1.85:1, differs by 4 % from 16:9.
 const SHAPE_TOLERANCE: u64 = 25;
 
 impl Video {
-    /// A picture of this codec, of which nothing else is known.
+    /// A video track of this codec without further properties.
     pub(super) fn new(codec: String) -> Self {
         Self {
             codec,
@@ -143,7 +144,7 @@ impl Video {
         }
     }
 
-    /// Width and height of the picture on a screen: 16, 9 and its like where they are meant, else reduced.
+    /// Display aspect ratio: the nearest common one within the tolerance, otherwise the reduced fraction.
     pub fn display_aspect(&self) -> (u32, u32) {
         let width = u64::from(self.width) * u64::from(self.sample_aspect.0);
         let height = u64::from(self.height) * u64::from(self.sample_aspect.1);
@@ -155,8 +156,7 @@ impl Video {
         SHAPES.into_iter().find(is_meant).unwrap_or_else(|| reduced(width, height))
     }
 
-    /// Its class, by lines. A film without its black bars is of the class that it has with them, a picture on its side of
-    /// the class that it has upright.
+    /// Its class, by lines. Letterboxed films are classified as if they had black bars, portrait pictures as if rotated.
     pub fn definition(&self) -> Definition {
         let (short, long) = (self.width.min(self.height), self.width.max(self.height));
         match u64::from(short).max(u64::from(long) * 9 / 16) {
@@ -177,14 +177,14 @@ impl Video {
         }
     }
 
-    /// Takes a frame rate, unless it is a clock of 90 kHz, which stands in its place where rates vary.
+    /// Sets the frame rate, unless it is 90 kHz, the clock that replaces it for variable rates.
     pub(super) fn set_frame_rate(&mut self, frames: u64, seconds: u64) {
         if seconds > 0 && (1..=300).contains(&(frames / seconds)) {
             self.frame_rate = Some(reduced(frames, seconds));
         }
     }
 
-    /// Takes a sample aspect that is one.
+    /// Sets the sample aspect, if it is valid.
     pub(super) fn set_sample_aspect(&mut self, width: u32, height: u32) {
         if width > 0 && height > 0 {
             self.sample_aspect = reduced(width.into(), height.into());
@@ -198,7 +198,7 @@ impl Colour {
         Some(value).filter(|&value| value != 2)
     }
 
-    /// The three code points as they are written.
+    /// Sets the three code points from their coded values.
     pub(super) fn set(&mut self, [primaries, transfer, matrix]: [u8; 3]) {
         self.primaries = Self::code_point(primaries);
         self.transfer = Self::code_point(transfer);
@@ -206,7 +206,7 @@ impl Colour {
     }
 }
 
-/// A fraction in its lowest terms. What does not fit 32 bits then loses its low bits: it is no size of a picture.
+/// A reduced fraction. Values beyond 32 bits, which are not picture sizes, lose their low bits.
 fn reduced(above: u64, below: u64) -> (u32, u32) {
     let (mut a, mut b) = (above, below);
     while b > 0 {

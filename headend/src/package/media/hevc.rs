@@ -9,7 +9,7 @@ use super::{nal, usability};
 
 const SEQUENCE_PARAMETER_SET: u8 = 33;
 const PREFIX_SEI: u8 = 39;
-/// Units up to this kind are pictures.
+/// Largest `nal_unit_type` of a picture.
 const LAST_PICTURE: u8 = 31;
 /// Bytes of the general part of `profile_tier_level()`.
 const PROFILE_BYTES: usize = 12;
@@ -20,7 +20,7 @@ const MAX_REFERENCE_SETS: u32 = 64;
 /// Pictures of a reference set, clause A.4.2.
 const MAX_REFERENCES: u32 = 16;
 
-/// Reads `hvcC`: its first parameter set, and its SEI. Where it has no set (`hev1`), profile and bit depth remain.
+/// Reads `hvcC`: its first parameter set, and its SEI. Without a set (`hev1`) only profile and bit depth are known.
 pub(super) fn configured(entry: &str, record: &[u8]) -> Option<Video> {
     let mut reader = Reader::new(record);
     let head: [u8; 23] = reader.array("HEVCDecoderConfigurationRecord").ok()?;
@@ -51,7 +51,7 @@ pub(super) fn configured(entry: &str, record: &[u8]) -> Option<Video> {
     Some(video)
 }
 
-/// Reads the units of a stream: the first parameter set, and the SEI of the picture behind it.
+/// Reads the units of a stream: the first parameter set, and the SEI of the next picture.
 pub(super) fn streamed(stream: &[u8]) -> Option<Video> {
     let mut units = nal::units(stream);
     let mut video = units.find_map(|unit| sequence("hvc1", unit))?;
@@ -86,7 +86,7 @@ fn codec(entry: &str, profile: &[u8; PROFILE_BYTES]) -> String {
     codec
 }
 
-/// Reads a parameter set; `None` if the unit is something else, or ends before the picture's size.
+/// Reads a parameter set; `None` if it is another unit, or ends before the picture's size.
 fn sequence(entry: &str, unit: &[u8]) -> Option<Video> {
     if kind_of(unit)? != SEQUENCE_PARAMETER_SET {
         return None;
@@ -122,7 +122,7 @@ fn sequence(entry: &str, unit: &[u8]) -> Option<Video> {
     Some(video)
 }
 
-/// Everything between the picture's size and the VUI is there to be passed over.
+/// Skips everything between the picture's size and the VUI.
 fn behind_the_size(bits: &mut Bits<'_>, sub_layers: u32, video: &mut Video) -> Option<()> {
     bits.ue()?; // bit_depth_chroma_minus8
     let order_bits = bits.ue().filter(|&more| more <= 12)? + 4;

@@ -1,5 +1,5 @@
-//! Properties of a rendition, read from its media: codec, picture, colour, channels, languages. A service list signals
-//! them without a line of configuration.
+//! Properties of a rendition, read from its media: codec, picture, colour, channels, languages. Service lists signal them
+//! without configuration.
 //!
 //! ```text
 //! file ─ at most 4 MB ─┬ boxes ─ mp4 ─┬ avc, hevc, av1, vp9: what is configured ─┐
@@ -8,23 +8,22 @@
 //!                                            └ audio: the first frame
 //! ```
 //!
-//! | file | what | standard |
+//! | file | content | standard |
 //! |---|---|---|
-//! | `facts` | what there is to say | ISO/IEC 23091-2, RFC 6381 |
+//! | `facts` | the model of properties | ISO/IEC 23091-2, RFC 6381 |
 //! | `mp4`, `boxes` | init segments and files | ISO/IEC 14496-12, -14, -15, -30, 23001-7 |
 //! | `ts` | segments of transport streams | ISO/IEC 13818-1 |
 //! | `avc`, `hevc`, `usability` | parameter sets and their VUI | ISO/IEC 14496-10, 23008-2 |
-//! | `nal`, `bits` | what both are written in; SEI | their Annex B and clause 9 |
+//! | `nal`, `bits` | common syntax: NAL units, bits; SEI | their Annex B and clause 9 |
 //! | `av1`, `vp9` | sequence headers and configurations | AV1 specification clause 5.5, VP codec ISO binding |
 //! | `audio` | configurations and frame headers | ISO/IEC 14496-3, ETSI TS 102 366 |
 //!
-//! Files come from packagers, and from anyone who can write to a followed folder: every length is compared with the
-//! bytes that are there, loops are bounded, nothing recurses. Odd but readable media are read: a level that is too low
-//! for its picture is the packager's mistake, and hides nothing from the service list.
+//! Files come from packagers, and from anyone who can write to a followed folder: every length is checked against the
+//! available bytes, loops are bounded, and there is no recursion. Odd but readable media are accepted: a level that is
+//! too low for the picture is the packager's mistake, and does not affect the service list.
 //!
-//! Left out: parameter sets that are only in the samples (`avc3`, `hev1` without any in the init segment: size and
-//! what the boxes say remain), MPEG-2 video, LATM, packed audio, DVB subtitles and teletext, media in a segment that is
-//! encrypted whole.
+//! Not supported: parameter sets only in the samples (`avc3`, `hev1`: the size and other values come from the boxes),
+//! MPEG-2 video, LATM, packed audio, DVB subtitles and teletext, completely encrypted segments.
 
 mod audio;
 mod av1;
@@ -67,10 +66,10 @@ carousel::limits! {
     }
 }
 
-/// Why a file says nothing.
+/// Why the properties of a file are unknown.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// It is not there or cannot be read.
+    /// It does not exist or cannot be read.
     Io(io::Error),
     /// Neither boxes nor packets.
     Unknown,
@@ -107,8 +106,7 @@ pub fn read(path: &Path) -> Result<Facts, Unreadable> {
     facts(&bytes)
 }
 
-/// Facts of the media of a rendition: its init segment, or its first segment where there is none. `None` if they contain
-/// none.
+/// Facts of a rendition, from its init segment, or from its first segment if there is none. `None` if they have none.
 pub fn facts_of(inventory: &Inventory, rung: &Rung) -> Option<Facts> {
     let mut objects =
         rung.inits.iter().chain(&rung.segments).filter_map(|path| inventory.objects.get(path.as_str()));
@@ -116,8 +114,7 @@ pub fn facts_of(inventory: &Inventory, rung: &Rung) -> Option<Facts> {
     read(&object.file).ok()
 }
 
-/// Offset of the `moov`; 0 if the file has no boxes. Files that were not made for streaming have it behind gigabytes of
-/// media.
+/// Offset of the `moov`; 0 if the file has no boxes. Files not made for streaming have it after gigabytes of media.
 fn start_of_description(file: &mut File) -> io::Result<u64> {
     let mut at = 0;
     for _ in 0..MAX_LEADING_BOXES {
@@ -138,14 +135,14 @@ fn start_of_description(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Facts by the first bytes of a file.
+/// Facts from the first bytes of a file.
 fn facts(bytes: &[u8]) -> Result<Facts, Unreadable> {
     let is_boxes = boxes::head(bytes).is_some_and(|(kind, _)| boxes::is_top_level(kind));
     let mut facts = if is_boxes { mp4::read(bytes)? } else { ts::read(bytes)? };
-    // A picture without a size is unusable, and would divide by zero.
+    // A picture without a size is useless, and would cause a division by zero.
     facts.video = facts.video.filter(|video| video.width > 0 && video.height > 0);
     if let Some(video) = &mut facts.video {
-        // Mastering metadata go with HLG too, which they do not make HDR10.
+        // Mastering metadata also occur with HLG, which is not HDR10.
         video.hdr10 &= video.dynamic() == Dynamic::Pq;
     }
     Ok(facts)

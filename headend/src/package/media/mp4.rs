@@ -1,4 +1,4 @@
-//! Init segments and files: the tracks of a `moov` (ISO/IEC 14496-12 clause 8), by their first sample description.
+//! Tracks of a `moov` in init segments and files (ISO/IEC 14496-12 clause 8), by their first sample description.
 
 use carousel::bytes::Reader;
 
@@ -20,7 +20,7 @@ carousel::limits! {
 const VISUAL_ENTRY_BYTES: usize = 78;
 const AUDIO_ENTRY_BYTES: usize = 28;
 
-/// Reads the `moov` that `bytes` begin with or have among their first boxes.
+/// Reads the `moov` among the first boxes of `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Result<Facts, Unreadable> {
     let movie = find(bytes, b"moov").ok_or(Unreadable::NoInit)?;
     let mut facts = Facts::default();
@@ -30,7 +30,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Facts, Unreadable> {
     Ok(facts)
 }
 
-/// Takes a track; `None` if it is one of none of these kinds, or lacks a box that every track has.
+/// Reads a track; `None` if it is of another kind, or lacks a mandatory box.
 fn read_track(movie: &[u8], track: &[u8], facts: &mut Facts) -> Option<()> {
     let media = find(track, b"mdia")?;
     let handler: &[u8; 4] = find(media, b"hdlr")?.get(8..)?.first_chunk()?;
@@ -49,7 +49,7 @@ fn read_track(movie: &[u8], track: &[u8], facts: &mut Facts) -> Option<()> {
             facts.video = Some(video);
         }
         b"soun" => facts.audio.push(Audio { language: language(media), ..sounding(kind, entry)? }),
-        // Their boxes are behind reserved bytes and data_reference_index, or behind text that looks like none.
+        // Their boxes follow reserved bytes and data_reference_index, or text that does not look like a box.
         b"text" | b"subt" | b"sbtl" => facts.subtitles.push(name(original(kind, entry.get(8..)?))),
         _ => {}
     }
@@ -107,8 +107,8 @@ fn visual(kind: [u8; 4], entry: &[u8]) -> Option<Video> {
     Some(video)
 }
 
-/// Reads a DOVIDecoderConfigurationRecord. Where the entry is one of Dolby Vision's own, its codec is named by profile
-/// and level (Dolby Vision Streams within ISO BMFF clause 6.3).
+/// Reads a DOVIDecoderConfigurationRecord. For Dolby Vision's own sample entries the codec is named by profile and level
+/// (Dolby Vision Streams within ISO BMFF clause 6.3).
 fn dolby_vision(kind: [u8; 4], body: &[u8], video: &mut Video) {
     let &[_, _, first, second, ..] = body else { return };
     let (profile, level) = (first >> 1, (first & 1) << 5 | second >> 3);
@@ -125,7 +125,7 @@ fn track_size(track: &[u8]) -> Option<(u32, u32)> {
     Some((reader.u32("width").ok()? >> 16, reader.u32("height").ok()? >> 16))
 }
 
-/// The frame rate where every sample lasts equally long: one entry of `stts`, or what `trex` has for all fragments.
+/// The frame rate if all samples have equal durations: a single entry of `stts`, or the default of `trex`.
 fn constant_rate(movie: &[u8], track: &[u8], media: &[u8], table: &[u8], video: &mut Video) -> Option<()> {
     let mut reader = Reader::new(find(media, b"mdhd")?);
     let skipped = if reader.u32("version and flags").ok()? >> 24 == 1 { 16 } else { 8 };
@@ -157,7 +157,7 @@ fn sounding(kind: [u8; 4], entry: &[u8]) -> Option<Audio> {
     audio.channels = u8::try_from(reader.u16("channelcount").ok()?).ok().filter(|&count| count > 0);
     reader.take(6, "samplesize").ok()?;
     audio.sample_rate_hz = Some(reader.u32("samplerate").ok()? >> 16).filter(|&rate| rate > 0);
-    // A configuration that ends in its middle is known as far as it goes.
+    // A truncated configuration is used as far as it goes.
     let _ = match &kind {
         b"mp4a" => find(inner, b"esds").and_then(|body| audio::elementary_stream(&mut audio, body)),
         b"ac-3" => find(inner, b"dac3").and_then(|body| audio::ac3_box(&mut audio, body)),
@@ -169,7 +169,7 @@ fn sounding(kind: [u8; 4], entry: &[u8]) -> Option<Audio> {
     Some(audio)
 }
 
-/// QuickTime's entries of versions 1 and 2 have more in front of their boxes.
+/// QuickTime's entries of versions 1 and 2 have additional fields before their boxes.
 fn audio_boxes_at(entry: &[u8]) -> usize {
     match entry.get(8..10) {
         Some([0, 1]) if find(entry.get(AUDIO_ENTRY_BYTES..).unwrap_or_default(), b"esds").is_none() => {

@@ -1,4 +1,4 @@
-//! NAL units: where they begin in a stream of bytes, what is written in them, and SEI messages.
+//! NAL units: byte stream format, payloads, and SEI messages.
 
 use super::facts::Video;
 
@@ -12,7 +12,7 @@ carousel::limits! {
     }
 }
 
-/// Units between start codes (Annex B). The last one may lack its end.
+/// Units between start codes (Annex B). The last one may be truncated.
 pub(super) fn units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = after_start_code(stream);
     std::iter::from_fn(move || {
@@ -27,7 +27,7 @@ fn after_start_code(stream: &[u8]) -> Option<&[u8]> {
     stream.windows(3).position(|three| three == [0, 0, 1]).map(|at| &stream[at + 3..])
 }
 
-/// Payload of a unit behind its header, without the bytes that keep start codes out of it.
+/// Payload of a unit after its header, without emulation prevention bytes.
 pub(super) fn payload(unit: &[u8], header_bytes: usize) -> Vec<u8> {
     let bytes = unit.get(header_bytes..).unwrap_or_default();
     let mut out = Vec::with_capacity(bytes.len().min(MAX_PAYLOAD_BYTES));
@@ -43,7 +43,7 @@ pub(super) fn payload(unit: &[u8], header_bytes: usize) -> Vec<u8> {
     out
 }
 
-/// Takes what the messages of an SEI unit (its [`payload`]) say of the picture. The numbers are those of both codecs.
+/// Applies the messages of an SEI unit (its [`payload`]) to the video. Message types are the same for both codecs.
 pub(super) fn supplement(video: &mut Video, payload: &[u8]) {
     let mut rest = payload;
     // The trailing bits are one byte.
@@ -64,7 +64,7 @@ pub(super) fn supplement(video: &mut Video, payload: &[u8]) {
     }
 }
 
-/// A number that continues while its bytes are 255.
+/// A number coded with bytes of 255 as continuation.
 fn count(rest: &mut &[u8]) -> Option<usize> {
     let mut sum = 0;
     loop {

@@ -1,4 +1,5 @@
-//! Segments of transport streams: the first programme's streams, by the first parameter sets and frames in them.
+//! Segments of transport streams: properties of the first programme's streams, from their first parameter sets and
+//! frames.
 
 use std::collections::BTreeMap;
 
@@ -78,14 +79,14 @@ impl Kind {
     }
 }
 
-/// A stream that is looked into.
+/// A stream under examination.
 struct Open {
     kind: Kind,
     pid: Pid,
     language: Option<String>,
     /// Its bytes, without the headers of PES packets.
     bytes: Vec<u8>,
-    /// Whether a PES packet has begun: bytes before it are the end of one whose start was not seen.
+    /// Whether a PES packet has begun: earlier bytes belong to one whose start was not seen.
     has_begun: bool,
 }
 
@@ -127,8 +128,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Facts, Unreadable> {
     Ok(facts)
 }
 
-/// Packets that can be read, with their bytes. A packet with payload may be sent twice in succession (ISO/IEC 13818-1 clause 2.4.3.3): it is
-/// given once.
+/// Valid packets, with their bytes. A packet with payload may be sent twice in succession (ISO/IEC 13818-1 clause 2.4.3.3);
+/// duplicates are removed.
 pub(in crate::package) fn once<'a>(
     packets: impl Iterator<Item = &'a [u8; PACKET_BYTES]>,
 ) -> impl Iterator<Item = (&'a [u8; PACKET_BYTES], Packet<'a>)> {
@@ -138,7 +139,7 @@ pub(in crate::package) fn once<'a>(
         let own = (packet.continuity, packet.payload);
         let is_again = packet.has_payload && before.insert(packet.pid, own) == Some(own);
         if is_again {
-            // A third one is of the next round of the counter.
+            // A third one belongs to the next cycle of the counter.
             before.remove(&packet.pid);
         }
         (!is_again).then_some((bytes, packet))

@@ -1,4 +1,4 @@
-//! Video usability information: what both codecs write alike (ISO/IEC 14496-10 and 23008-2 Annex E).
+//! Video usability information: the part common to both codecs (ISO/IEC 14496-10 and 23008-2 Annex E).
 
 use super::bits::Bits;
 use super::facts::{Colour, Video};
@@ -24,8 +24,8 @@ const SAMPLE_ASPECTS: [(u8, u8); 16] = [
 ];
 const EXTENDED_SAR: u8 = 255;
 
-/// Takes sample aspect and colour, and leaves `bits` behind the chroma locations. What is read before an end is kept:
-/// encoders are about that cut their VUI short.
+/// Reads sample aspect and colour, and leaves `bits` after the chroma locations. Values before a premature end are kept:
+/// some encoders truncate their VUI.
 pub(super) fn read(bits: &mut Bits<'_>, video: &mut Video) -> Option<()> {
     if bits.bit()? {
         match bits.byte()? {
@@ -59,8 +59,8 @@ pub(super) fn read(bits: &mut Bits<'_>, video: &mut Video) -> Option<()> {
     Some(())
 }
 
-/// Takes what a `colr` box of ISO/IEC 14496-12 clause 12.1.5 says. It is what a renderer goes by, so it wins over the
-/// VUI where the two differ; what it leaves unspecified remains as it was.
+/// Applies a `colr` box (ISO/IEC 14496-12 clause 12.1.5). Renderers use it, so it overrides the VUI; unspecified values
+/// are not changed.
 pub(super) fn colour_box(body: &[u8], colour: &mut Colour) {
     // QuickTime's `nclc` is the same without the range.
     let ([b'n', b'c', b'l', b'x', rest @ ..] | [b'n', b'c', b'l', b'c', rest @ ..]) = body else { return };

@@ -1,4 +1,4 @@
-//! VP8 and VP9: the configuration box says everything (VP Codec ISO Media File Format Binding).
+//! VP8 and VP9: the configuration box has all properties (VP Codec ISO Media File Format Binding).
 
 use super::facts::Video;
 

@@ -1,4 +1,4 @@
-//! Files that are taken into the inventory, and those that are left out, with their reason.
+//! Decision on each file: taken into the inventory, or left out with a reason.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::super::{Checked, ObjectSource, Problem, Role};
 use super::Reading;
 
 carousel::limits! {
-    /// Files that are left out and listed by name.
+    /// Maximum files left out that are listed by name.
     const MAX_LEFT_OUT: usize = 10_000, "files" {
         why: "Each takes some 200 bytes.",
         full: "Further ones are counted with the last of the same reason.",
@@ -26,7 +26,7 @@ const PUT_IT_THERE: &str = "put the file there, or package again";
 const PULL_IT: &str = "`headend pull` fetches it, or says why it does not come and what to do";
 
 impl Reading<'_> {
-    /// Takes the file into the inventory if it is there and has no fault; reports the fault otherwise.
+    /// Adds the file to the inventory if it exists and has no fault; otherwise reports the fault.
     pub(super) fn carry_or_tell(
         &mut self,
         place: &str,
@@ -41,7 +41,7 @@ impl Reading<'_> {
             return false;
         }
         if let Some((reason, what)) = self.fault(local, expected, role) {
-            // The end of the writing is an event.
+            // The end of writing causes an event.
             if reason != Reason::BeingWritten {
                 self.problem(place, format!("{} {what}", local.path), PACKAGE_AGAIN);
             }
@@ -61,7 +61,7 @@ impl Reading<'_> {
             self.carried_files.insert(path.clone());
             self.inventory.objects.insert(local.path.clone(), file.object(&local.path, role));
         } else if role == Role::Segment {
-            // One file of ranges: its init section and its index are among them, and the file is as long as the film.
+            // A file in ranges, including its init section and index, is as long as the film.
             let carried = self.inventory.objects.get_mut(&local.path);
             if let Some(object) = carried.filter(|it| matches!(it.role, Role::Init | Role::Other)) {
                 object.role = Role::Segment;
@@ -75,13 +75,13 @@ impl Reading<'_> {
         local.file.as_ref().is_some_and(|path| self.memory.growing.contains_key(path))
     }
 
-    /// Bytes of a file now, which may have grown since the folder was looked at.
+    /// Current length of a file, which may have grown since the walk.
     pub(super) fn grown_bytes(&self, path: &str) -> u64 {
         let file = self.files.get(path);
         file.and_then(|it| std::fs::symlink_metadata(&it.file).ok()).map_or(0, |metadata| metadata.len())
     }
 
-    /// Takes a range of a file that grows into the inventory, as an object with a name of its own, which is returned.
+    /// Adds a range of a growing file to the inventory, as an object with its own name, which is returned.
     pub(super) fn carry_range(
         &mut self,
         place: &str,
@@ -118,7 +118,7 @@ impl Reading<'_> {
                 self.problem(place, what, PACKAGE_AGAIN);
                 self.leave_out(Reason::Cut, place, &name, 1);
             } else {
-                // Packagers list ranges that they have not flushed yet.
+                // Packagers may list ranges before they are flushed.
                 self.inventory.is_unsettled = true;
                 self.leave_out(Reason::BeingWritten, place, &name, 1);
             }
@@ -136,10 +136,10 @@ impl Reading<'_> {
         Some(name)
     }
 
-    /// A key beside the media. It is on the air for all receivers, which is reported.
+    /// Adds a key stored with the media, and reports that all receivers will get it.
     pub(super) fn carry_key(&mut self, place: &str, local: &Local) -> bool {
         if local.file.is_none() {
-            // Keys belong on a key server: one that is not here is as it should be.
+            // Keys belong on a key server: an absent one is normal.
             return false;
         }
         let what = format!("{} is a key: broadcast, everybody has it", local.path);
@@ -147,7 +147,7 @@ impl Reading<'_> {
         self.carry(local, Role::Key)
     }
 
-    /// Fault of a file, if it has one.
+    /// Fault of a file, if any.
     pub(super) fn fault(
         &mut self,
         local: &Local,

@@ -1,4 +1,4 @@
-//! Manifests: the newest complete version of each.
+//! Selection of the newest complete version of each manifest.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use super::{Reading, is_mpd};
 use crate::encoding;
 use crate::sys::read_source_file;
 
-/// Time for which a manifest may be half written, go backwards or name segments that are not there yet, before it is taken as it
-/// is: two segments of usual length.
+/// Time for which a manifest that is half written, goes backwards or lists missing segments is held, before it is accepted: two
+/// segments of usual length.
 const HOLD_MS: i64 = 4000;
 
 impl Reading<'_> {
-    /// The bytes of a manifest: its newest complete version.
+    /// The newest complete version of a manifest.
     pub(super) fn load(&mut self, path: &str) -> Option<Arc<[u8]>> {
         let file = self.files.get(path)?;
         let good = self.memory.manifests.get(path);
@@ -59,8 +59,8 @@ impl Reading<'_> {
         Some(bytes)
     }
 
-    /// Whether a new version of a manifest takes the place of the one before: it is complete, does not go backwards, and
-    /// what it names is there. What stays otherwise for long is how the packager means it, unless it cannot be read at all.
+    /// Whether a new version of a manifest replaces the previous one: it is complete, does not go backwards, and its
+    /// segments exist. A version that violates this for long is accepted as intended, unless it cannot be parsed.
     pub(super) fn replaces(&self, path: &str, file: &FileOnDisk, bytes: &[u8], before: &[u8]) -> bool {
         let is_old = self.now.unix_ms() - (file.modified_ns / 1_000_000) as i64 > HOLD_MS;
         let uri = encode(path);
@@ -89,7 +89,7 @@ impl Reading<'_> {
                     && !new.ended
                     && !self.has_restarted(path, &new, &old);
                 let all_there = new.references.iter().filter(|it| !it.may_be_missing).all(|it| {
-                    // A part that is a range is there with its segment.
+                    // A part that is a range exists as soon as its segment has its bytes.
                     let end =
                         it.range.filter(|_| !new.ended).map(|(length, offset)| offset.saturating_add(length));
                     match self.resolver.resolve(&uri, &it.uri) {
@@ -101,15 +101,14 @@ impl Reading<'_> {
             }
             (Ok(hls::Playlist::Multivariant(_)), _) => true,
             (Ok(hls::Playlist::Media(_)), _) => true,
-            // Imports and query parameters are not known here: then it was no reason before either.
+            // Imports and query parameters are unknown here, and were for the previous version.
             (Err(why), Some(Err(_))) => why.contains("variable") || why.contains("query parameter"),
             (Err(_), _) => false,
         }
     }
 
-    /// Whether a playlist is of another run of its packager than the version that is carried: all segments that it lists have been written since
-    /// that version, or it ends before that one began, which is not the newest any more. One that is cut, or comes late, lists segments that
-    /// were there before.
+    /// Whether a playlist is of another run of its packager than the carried version: all its segments were written after that
+    /// version, or it ends before that one began. A truncated or late playlist lists earlier segments.
     fn has_restarted(&self, path: &str, new: &hls::Media, old: &hls::Media) -> bool {
         let Some(before) = self.memory.manifests.get(path) else { return false };
         let segments = |it: &hls::Media| {
@@ -136,7 +135,7 @@ impl Reading<'_> {
         (is_far_back && age_ms > HOLD_MS) || (listed.peek().is_some() && listed.all(is_new))
     }
 
-    /// Whether a file is finished, or has the bytes before `end`.
+    /// Whether a file is complete, or has the bytes before `end`.
     fn is_there(&self, local: &Local, end: Option<u64>) -> bool {
         let Some(path) = &local.file else { return false };
         let is_finished = self.files.get(path).is_some_and(|file| file.is_finished && file.length > 0);
@@ -164,7 +163,7 @@ impl Reading<'_> {
         let mut object = found.object(uri, Role::Manifest);
         object.content_type = content_type;
         object.length = bytes.len() as u64;
-        // The version on the air stays as it is while a newer one is held back.
+        // The version on the air stays while a newer one is held.
         if let Some(good) = self.memory.manifests.get(file) {
             object.modified_ns = good.modified_ns;
         }

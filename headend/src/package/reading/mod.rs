@@ -1,10 +1,10 @@
-//! One reading of a source: from its manifests to what is carried and what is left out.
+//! One reading of a source: from its manifests to the carried and omitted files.
 //!
 //! | module | content |
 //! |---|---|
 //! | `manifests` | the newest complete version of each manifest |
 //! | `playlists`, `presentation` | objects of HLS playlists, and of MPDs |
-//! | `references` | from a reference to a name and a file, or what is wrong with it |
+//! | `references` | resolution of a reference to a name and a file, or its fault |
 //! | `carrying` | files taken into the inventory, or left out with their reason |
 //! | `settling` | titles, query parameters, and files that no manifest refers to |
 
@@ -28,7 +28,7 @@ use super::tree::{FileOnDisk, Files};
 use super::{Inventory, Memory, Options, Role};
 use crate::sys::open_source_file;
 
-/// Bytes by which a file without an extension is recognised as a manifest.
+/// Bytes examined to recognise a file without an extension as a manifest.
 const SNIFF_BYTES: usize = 256;
 
 pub(super) struct Reading<'a> {
@@ -38,28 +38,28 @@ pub(super) struct Reading<'a> {
     now: WallTime,
     memory: &'a mut Memory,
     inventory: Inventory,
-    /// Files that are carried, by their path in the file system.
+    /// Carried files, by their path in the file system.
     carried_files: HashSet<String>,
-    /// Files that are left out for a reason that is reported.
+    /// Files left out with a reported reason.
     reported_files: HashSet<String>,
-    /// Manifests that another one refers to.
+    /// Manifests referenced by others.
     referred: HashSet<String>,
-    /// Names of query parameters that manifests have, and those that select something.
+    /// Names of query parameters in manifests, and of those that select content.
     query_names: BTreeSet<String>,
     selecting: BTreeSet<String>,
-    /// Paths that are named with several values of such a parameter.
+    /// Paths with several values of such a parameter.
     selected: HashSet<String>,
-    /// Paths that are named with a query.
+    /// Paths with a query.
     queried: BTreeMap<String, Queried>,
-    /// The query under which the manifest that is read names a path.
+    /// Query of each path in the current manifest.
     queries: HashMap<String, String>,
-    /// Bytes of files of which ranges are carried.
+    /// Lengths of files carried in ranges.
     lengths: HashMap<String, u64>,
-    /// The source's folder as the system names it; looked up at the first reference that may be a path of this machine.
+    /// Canonical path of the source's folder; determined at the first reference that may be a local path.
     own_root: OnceCell<Option<PathBuf>>,
 }
 
-/// A path that is named with a query.
+/// A path with a query.
 #[derive(Default)]
 struct Queried {
     /// Place of the first one.
@@ -138,7 +138,7 @@ impl<'a> Reading<'a> {
         if role_of(path) == Role::Manifest {
             return true;
         }
-        // `/live/stream` is a playlist for servers that name types themselves.
+        // `/live/stream`, on servers that set types, may be a playlist.
         !name.contains('.') && self.files.get(path).is_some_and(sniff)
     }
 }
@@ -154,7 +154,7 @@ fn text_of(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start()
 }
 
-/// Whether a manifest is an MPD, by its bytes: names promise nothing.
+/// Whether a manifest is an MPD, by its bytes, since names are unreliable.
 fn is_mpd(bytes: &[u8]) -> bool {
     let text = text_of(bytes);
     text.starts_with(b"<") || text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff")
@@ -172,7 +172,7 @@ fn is_multivariant(bytes: &[u8]) -> bool {
     text.lines().take(10_000).any(|line| tags.iter().any(|tag| line.starts_with(tag)))
 }
 
-/// Drops repeats, keeps the first of each.
+/// Removes duplicates, keeping the first.
 fn dedup(paths: &mut Vec<String>) {
     let mut seen = HashSet::new();
     paths.retain(|path| seen.insert(path.clone()));

@@ -1,4 +1,4 @@
-//! HLS: what playlists, and the interstitials in them, refer to.
+//! Objects of HLS playlists and their interstitials.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Reading<'_> {
         self.carry_manifest(manifest, &decode(manifest), bytes, HLS_TYPE);
         self.queries.clear();
         let (mut rungs, mut live, mut duration_s) = (Vec::<Rung>::new(), false, None);
-        // I-frame playlists list ranges of segments that others have entire.
+        // I-frame playlists list ranges of complete segments of other playlists.
         let is_trick = |it: &&hls::Offer| it.kind == Some(TrackKind::IFrames);
         let offers = multivariant.offers.iter().filter(|it| !is_trick(it));
         for offer in offers.chain(multivariant.offers.iter().filter(is_trick)) {
@@ -91,7 +91,7 @@ impl Reading<'_> {
         });
     }
 
-    /// A media playlist that no multivariant playlist refers to.
+    /// Adds a media playlist without a multivariant playlist.
     pub(super) fn media_alone(&mut self, uri: &str, bytes: &Arc<[u8]>, query: &str, depth: usize) {
         let around =
             hls::ParseContext { imports: None, query, has_any_query: depth == 0 && query.is_empty() };
@@ -125,7 +125,7 @@ impl Reading<'_> {
         let mut rung = rung_of(playlist, offer, media);
         self.queries.clear();
         let is_live = !media.ended;
-        // Files that this playlist lists as entire segments, and those that it lists in ranges.
+        // Files listed as complete segments, and those listed in ranges.
         let segments = || media.references.iter().filter(|it| it.role == Role::Segment && !it.is_part);
         let entire: HashSet<&str> =
             segments().filter(|it| it.range.is_none()).map(|it| it.uri.as_str()).collect();
@@ -153,7 +153,7 @@ impl Reading<'_> {
             if let Some(range) = range.filter(|_| !is_carried_entire && (is_live || self.is_growing(&local)))
             {
                 if reference.is_part && reference.role == Role::Segment {
-                    // It goes out with its segment.
+                    // It is sent with its segment.
                     self.leave_out(Reason::BeingWritten, &place, &local.path, 1);
                     continue;
                 }
@@ -192,8 +192,8 @@ impl Reading<'_> {
         rung
     }
 
-    /// Segments that do not decode from their start. Where most of a rung are so and no tag says otherwise, the packager cuts
-    /// by time, and they play one after the other; a few among others are broken.
+    /// Handles segments that do not decode from their start. If most of a rung are so and no tag contradicts, the packager
+    /// cuts by time, and they are playable in sequence; a few among others are faulty.
     pub(super) fn not_random_access(
         &mut self,
         inside: Vec<(String, Local, String)>,
@@ -222,7 +222,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Interstitials belong to what they interrupt: their playlists and segments are carried with it.
+    /// Adds the playlists and segments of interstitials, which are carried with the main content.
     pub(super) fn assets(&mut self, playlist: &str, assets: &[hls::Asset], rung: &mut Rung, depth: usize) {
         if depth >= MAX_ASSET_DEPTH {
             return;
@@ -276,7 +276,7 @@ fn parse(bytes: &[u8], around: hls::ParseContext<'_>) -> Result<hls::Playlist, S
     hls::parse(&encoding::of_manifest(bytes)?, around)
 }
 
-/// Kind of media that a media playlist by itself carries, by the names of its segments.
+/// Media kind of a single media playlist, by the names of its segments.
 fn kind_of(media: &hls::Media) -> TrackKind {
     let first = media.references.iter().find(|it| it.role == Role::Segment);
     let content_type = first.map_or("", |it| content_type(&it.uri));
@@ -288,7 +288,7 @@ fn kind_of(media: &hls::Media) -> TrackKind {
     }
 }
 
-/// A rung of which nothing has been read yet but its playlist.
+/// A rung with only its playlist.
 fn rung_of(playlist: &str, offer: &hls::Offer, media: &hls::Media) -> Rung {
     Rung {
         id: playlist.to_owned(),

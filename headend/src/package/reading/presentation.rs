@@ -1,4 +1,4 @@
-//! DASH: the files that MPDs refer to, taken into the inventory.
+//! Objects of DASH MPDs.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -15,17 +15,17 @@ use super::{Reading, dedup};
 use crate::encoding;
 use crate::sys::read_source_file;
 
-/// A file's time is taken from a coarser clock than a packager's own.
+/// Resolution of file times, which are coarser than a packager's clock.
 const COARSE_NS: i128 = 100_000_000;
 const DASH_TYPE: &str = "application/dash+xml";
 
-/// A Representation whose segments are being taken into the inventory.
+/// A Representation whose segments are being added to the inventory.
 struct Taking<'a> {
     /// Manifest and Representation, for messages.
     place: String,
     manifest: &'a str,
     is_live: bool,
-    /// Files that are older are of an earlier run of the packager.
+    /// Older files belong to an earlier run of the packager.
     began_ns: Option<i128>,
     expected: Expected,
     rung: Rung,
@@ -174,7 +174,7 @@ impl Reading<'_> {
         rung
     }
 
-    /// Takes a segment into the inventory, if its file is there or has to be.
+    /// Adds a segment to the inventory, if its file exists or is mandatory.
     fn take_segment(
         &mut self,
         taking: &mut Taking<'_>,
@@ -199,7 +199,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Takes the segments of a live template: those that exist and are in its window.
+    /// Adds the segments of a live template that exist and are in its window.
     fn take_pattern(&mut self, taking: &mut Taking<'_>, affixes: &[(String, String)], window: &dash::Window) {
         let mut meant = Vec::new();
         for (before, after) in affixes {
@@ -208,14 +208,14 @@ impl Reading<'_> {
             meant.extend(found.map(|(number, path)| (number, path, before, after)));
         }
         meant.sort();
-        // An earlier run has left segments whose numbers are of the future, or of which this run has not written its own yet.
+        // An earlier run may have left segments with future numbers, which this run has not written yet.
         let modified_ns = |path: &String| self.files.get(path).map(|file| file.modified_ns);
         let is_of_run = |path: &String| taking.began_ns <= modified_ns(path);
         let of_run: HashSet<String> =
             meant.iter().map(|(_, path, ..)| path).filter(|it| is_of_run(it)).cloned().collect();
-        // All are older where files keep the times of their originals.
+        // All files are older if they keep the times of their originals.
         let is_any = of_run.is_empty() && window.has_run();
-        // Where the clock or the MPD is wrong altogether, or the packager has stopped, the newest are what there is.
+        // If the clock or the MPD is wrong, or the packager has stopped, use the newest.
         let of_run = |path: &String| is_any || of_run.contains(path);
         let is_empty = !meant.iter().any(|(number, path, ..)| window.is_available(*number) && of_run(path));
         let newest: HashSet<u64> = if is_empty {
@@ -230,7 +230,7 @@ impl Reading<'_> {
         let (mut first, mut old) = (None, 0);
         for (number, path, before, after) in &meant {
             if of_run(path) && (newest.contains(number) || window.is_available(*number)) {
-                // The template's own spelling of the number, which leading zeros are a part of.
+                // The digits as in the template, with leading zeros.
                 let digits = &path[decode(self.resolver.below(before).unwrap_or(before)).len()..];
                 let end = decode(after.split('?').next().unwrap_or_default()).len();
                 let uri = format!("{before}{}{after}", &digits[..digits.len() - end]);

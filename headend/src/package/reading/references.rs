@@ -1,4 +1,4 @@
-//! References: the local name and the file that each leads to, or what is wrong with it.
+//! Resolution of references to local names and files, with reports of faults.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ impl Reading<'_> {
         self.local(&place, reference, referred)
     }
 
-    /// The local name that a reference leads to; a reference to anything else is reported.
+    /// The local name of a reference; other references are reported.
     pub(super) fn local(&mut self, place: &str, reference: &str, referred: Referred) -> Option<Local> {
         match referred {
             Referred::Local(local) => {
@@ -72,7 +72,8 @@ impl Reading<'_> {
         }
     }
 
-    /// A reference to no web resource: a file of some machine is reported; `data:`, `skd:` and such are legitimate.
+    /// Handles a reference that is not a web resource: local files are reported; `data:`, `skd:` and similar are
+    /// legitimate.
     fn opaque(&mut self, place: &str, reference: &str) {
         let Some((scheme, _)) = reference.trim().split_once(':') else { return };
         let is_drive = scheme.len() == 1;
@@ -84,7 +85,7 @@ impl Reading<'_> {
         self.leave_out(Reason::Missing, place, reference, 1);
     }
 
-    /// Whether a reference is the path that a file here has on this machine.
+    /// Whether a reference is the path of a source file on this machine.
     fn is_own_path(&self, reference: &str) -> bool {
         if !reference.starts_with('/') {
             return false;
@@ -106,7 +107,7 @@ impl Reading<'_> {
         self.leave_out(Reason::Missing, place, reference, 1);
     }
 
-    /// Remembers the query parameters of a name. One that has several values for one path of a manifest selects something.
+    /// Records the query parameters of a name. A parameter with several values for one path of a manifest selects content.
     pub(super) fn note_query(&mut self, place: &str, local: &Local) {
         if local.query.is_empty() || self.options.ignored_query.is_some() {
             return;

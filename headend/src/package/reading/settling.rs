@@ -1,4 +1,4 @@
-//! Results that need all manifests: titles, query parameters, and files that no manifest refers to.
+//! Results that need all manifests: titles, query parameters, and unreferenced files.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -8,17 +8,17 @@ use super::super::{IgnoredQuery, Presentation, Role};
 use super::Reading;
 
 impl Reading<'_> {
-    /// The title is what nothing else refers to; of several, what offers most, in the outermost folder, not what comes
-    /// first in the alphabet.
+    /// Moves the title to the front: the presentation without references to it; of several, the one with the most rungs,
+    /// in the outermost folder.
     pub(super) fn order_presentations(&mut self) {
         let referred = &self.referred;
         let presentations = &mut self.inventory.presentations;
         let is_title = |it: &Presentation| !referred.contains(&it.manifest);
-        // Two that refer to each other are titles both.
+        // Two that refer to each other are both titles.
         if presentations.iter().any(is_title) {
             presentations.retain(is_title);
         }
-        // A media playlist whose segments another presentation has offers nothing of its own.
+        // A media playlist whose segments are in another presentation has no content of its own.
         let is_alone =
             |it: &Presentation| it.rungs.len() == 1 && it.rungs[0].playlist.as_ref() == Some(&it.manifest);
         let offered: HashSet<&String> = presentations
@@ -50,8 +50,7 @@ impl Reading<'_> {
         self.inventory.presentations = ranked.into_iter().map(|(_, it)| it).collect();
     }
 
-    /// Decides which query parameters the box may ignore. A parameter that occurs with several values is left to the origin: a
-    /// request would not find the object otherwise.
+    /// Decides which query parameters the box may ignore. Objects with several values of a parameter are left to the origin.
     pub(super) fn settle_queries(&mut self) {
         let mut names: BTreeSet<String> = self.query_names.difference(&self.selecting).cloned().collect();
         if names.len() > carousel::query::MAX_PARAMETERS {
@@ -84,7 +83,7 @@ impl Reading<'_> {
         };
     }
 
-    /// Files that no manifest refers to.
+    /// Handles unreferenced files.
     pub(super) fn rest(&mut self, is_one_manifest: bool) {
         let no_manifest = self.inventory.presentations.is_empty()
             && self.inventory.problems.is_empty()
@@ -105,7 +104,7 @@ impl Reading<'_> {
             if self.carried_files.contains(path) || self.reported_files.contains(path) {
                 continue;
             }
-            // Files that earlier runs, or the window's past, left of a live presentation.
+            // Files of a live presentation left from earlier runs, or from before the window.
             let pattern = if live.is_empty() { None } else { numbered(path) };
             let of = pattern.and_then(|pattern| live.iter().find(|(_, names)| names.contains(&pattern)));
             if let Some((manifest, _)) = of {
@@ -127,12 +126,12 @@ impl Reading<'_> {
     }
 }
 
-/// Parts of a name before and behind its last number.
+/// Parts of a name before and after its last number.
 pub(in crate::package) fn numbered(path: &str) -> Option<(String, String)> {
     let end = path.rfind(|c: char| c.is_ascii_digit())? + 1;
     let name = path.rfind('/').map_or(0, |at| at + 1);
     let digits = path[..end].bytes().rev().take_while(u8::is_ascii_digit).count();
-    // The digit of an extension (`.mp4`, `.m4s`) is no number.
+    // Digits in an extension (`.mp4`, `.m4s`) do not count.
     if path[..end]
         .rfind('.')
         .is_some_and(|dot| dot > name && end - digits > dot && path[dot + 1..].len() <= 4)
