@@ -3,12 +3,12 @@
 //! ```text
 //! new ───────────▶ fresh     never sent yet, in order                          ┐
 //! hard period ───▶ timers    due again, from start to start                    ├─▶ the next unit to start
-//! everything else ▶ schedule  longest wait for its worth, or the promised cycle │
+//! everything else ▶ schedule  longest weighted wait, or the promised cycle      │
 //!                  └ between  short and due while a long unit is being sent     ┘
 //! ```
 //!
-//! Units are numbers here. Their meaning, the one that is being sent and whatever has priority over all units are the
-//! caller's: [`crate::air`] sends packets of objects, [`crate::multiplex`] blocks of modules.
+//! Units are numbers here. The caller knows their meaning, the one being sent, and everything with priority over units:
+//! [`crate::air`] sends packets of objects, [`crate::multiplex`] blocks of modules.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -16,12 +16,11 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 pub use crate::schedule::ItemId;
 use crate::schedule::Schedule;
 
-/// Interval at which short units are looked for while a long one is being sent.
+/// Interval of checks for due short units during a long one.
 const BETWEEN_LOOK_NS: u64 = 1_000_000;
-/// Duration of a wave on the link. Bursts are lost whole, so a block must be spread over many times their length: with 5 %
-/// lost in bursts of eight, and a tenth of repair symbols, 6,000 packets keep a block's share of the losses below what it
-/// can bear 999 times of 1000. Two seconds of a transponder are more, and a receiver that waits for an object of the
-/// carousel waits longer anyway.
+/// Duration of a wave on the link. Losses come in bursts, so a block must be spread over many times their length: with 5 %
+/// loss in bursts of eight, and 10 % repair symbols, 6,000 packets keep a block's losses within its repair capacity 999
+/// times out of 1000. Two seconds of a transponder are more, and the wait for an object of the carousel is longer anyway.
 const WAVE_MS: u64 = 2000;
 
 /// Symbols of a wave on a link of this rate.
@@ -34,7 +33,7 @@ pub const fn wave_symbols(rate_bps: u64) -> u64 {
 pub struct Lanes {
     fresh: VecDeque<ItemId>,
     schedule: Schedule,
-    /// When units with a hard period are due. Entries that are not those of `due_ns` are stale.
+    /// Due times of units with a hard period. Entries that differ from `due_ns` are stale.
     timers: BinaryHeap<Reverse<(u64, ItemId)>>,
     due_ns: HashMap<ItemId, u64>,
     between_look_ns: u64,
@@ -43,8 +42,8 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// No units. `rate_bps` is the schedule's part of the link; every scheduled unit is started once in `cycle_ns` while
-    /// the link can carry that.
+    /// Empty queues. `rate_bps`: the schedule's part of the link; every scheduled unit is started once in `cycle_ns` if
+    /// the link permits.
     pub fn new(rate_bps: u64, cycle_ns: Option<u64>) -> Self {
         Self {
             fresh: VecDeque::new(),
@@ -57,17 +56,17 @@ impl Lanes {
         }
     }
 
-    /// Queues a unit that was never sent.
+    /// Queues a new unit.
     pub fn add_fresh(&mut self, id: ItemId) {
         self.fresh.push_back(id);
     }
 
-    /// Whether the unit was never sent and waits for that.
+    /// Whether the unit waits for its first transmission.
     pub fn is_fresh(&self, id: ItemId) -> bool {
         self.fresh.contains(&id)
     }
 
-    /// The first unit that was never sent and that `may_go`.
+    /// The first new unit that `may_go`.
     pub fn next_fresh(&mut self, may_go: impl Fn(ItemId) -> bool) -> Option<ItemId> {
         let at = self.fresh.iter().position(|&id| may_go(id))?;
         self.fresh.remove(at)
@@ -78,12 +77,12 @@ impl Lanes {
         self.fresh.is_empty()
     }
 
-    /// From now on nothing that was never sent is started.
+    /// Removes all new units.
     pub fn clear_fresh(&mut self) {
         self.fresh.clear();
     }
 
-    /// Starts a unit's hard period again: it is due at `due_ns`.
+    /// Sets the due time of a unit with a hard period.
     pub fn set_timer(&mut self, id: ItemId, due_ns: u64) {
         self.due_ns.insert(id, due_ns);
         self.timers.push(Reverse((due_ns, id)));
@@ -94,7 +93,7 @@ impl Lanes {
         self.due_ns.contains_key(&id)
     }
 
-    /// A unit whose hard period is over. It has no timer then until the caller sets one.
+    /// Takes a unit whose hard period has ended. It has no timer until the caller sets one.
     pub fn take_due(&mut self, now_ns: u64) -> Option<ItemId> {
         while let Some(&Reverse((due_ns, id))) = self.timers.peek()
             && due_ns <= now_ns
@@ -108,7 +107,7 @@ impl Lanes {
         None
     }
 
-    /// End of the next hard period; it may be that of a unit that is gone.
+    /// End of the next hard period, possibly of a removed unit.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.timers.peek().map(|&Reverse((due_ns, _))| due_ns)
     }
@@ -118,19 +117,19 @@ impl Lanes {
         self.schedule.add(id, weight, bytes, now_ns);
     }
 
-    /// Takes a unit out of the schedule.
+    /// Removes a unit from the schedule.
     pub fn unschedule(&mut self, id: ItemId) {
         self.schedule.remove(id);
     }
 
-    /// Takes a unit out of every queue.
+    /// Removes a unit from every queue.
     pub fn remove(&mut self, id: ItemId) {
         self.schedule.remove(id);
         self.due_ns.remove(&id);
         self.fresh.retain(|&fresh| fresh != id);
     }
 
-    /// Takes every unit out that is not to `stay`.
+    /// Removes all units for which `stay` is false.
     pub fn retain(&mut self, stay: impl Fn(ItemId) -> bool) {
         self.fresh.retain(|&id| stay(id));
         self.due_ns.retain(|&id, _| stay(id));
@@ -144,8 +143,8 @@ impl Lanes {
         self.schedule.next(now_ns, kept)
     }
 
-    /// A short unit that is due while one with `left_bytes` still to go is being sent; it counts as started. Looked for
-    /// once in [`BETWEEN_LOOK_NS`].
+    /// A short unit that is due during one with `left_bytes` remaining; it counts as started. Checked once in
+    /// [`BETWEEN_LOOK_NS`].
     pub fn next_between(&mut self, now_ns: u64, left_bytes: impl FnOnce() -> Option<u64>) -> Option<ItemId> {
         if now_ns < self.between_look_ns {
             return None;

@@ -1,18 +1,18 @@
-//! Token bucket: says "send" or "wait until". Takes the time as an argument.
+//! Token bucket for pacing: returns the wait before the next packet. Time is an argument.
 
-/// Lets bytes through at a rate, with bursts no longer than a few milliseconds: a modulator's buffer is small.
+/// Limits bytes to a rate, with bursts of a few milliseconds at most: a modulator's buffer is small.
 #[derive(Debug, Clone, Copy)]
 pub struct Pacer {
     rate_bps: u64,
-    /// Time up to which the link is already spoken for.
+    /// Time up to which the link is occupied.
     busy_until_ns: u64,
 }
 
-/// Delay behind its schedule that a sender may catch up in one burst: 50 packets at 100 Mbit/s, which modulators buffer.
+/// Maximum delay that a sender may make up in one burst: 50 packets at 100 Mbit/s, which modulators buffer.
 const MAX_BURST_NS: u64 = 5_000_000;
 
 impl Pacer {
-    /// A link of `rate_bps` (at least 1) that is free at `now_ns`.
+    /// A pacer of `rate_bps` (at least 1) for a link that is free at `now_ns`.
     pub fn new(rate_bps: u64, now_ns: u64) -> Self {
         Self { rate_bps: rate_bps.max(1), busy_until_ns: now_ns }
     }
@@ -27,7 +27,7 @@ impl Pacer {
         self.busy_until_ns.saturating_sub(now_ns)
     }
 
-    /// Notes that `bytes` (headers included) went out at `now_ns`.
+    /// Records `bytes` (headers included) sent at `now_ns`.
     pub fn sent(&mut self, bytes: usize, now_ns: u64) {
         let start = self.busy_until_ns.max(now_ns.saturating_sub(MAX_BURST_NS));
         self.busy_until_ns = start + bytes as u64 * 8_000_000_000 / self.rate_bps;

@@ -1,13 +1,12 @@
-//! Plan of a carousel: the period of each object, and the mean time that receivers wait for it.
+//! Plan of a carousel: the period of each object, and the mean wait of receivers.
 //!
-//! With request probability pᵢ and transmission time sᵢ the mean wait is least when object i comes round every
+//! With request probability pᵢ and transmission time sᵢ the mean wait is minimal if the period of object i is
 //! √(sᵢ/pᵢ)·Σ√(pⱼsⱼ); it is then (Σ√(pᵢsᵢ))²/2, the bound (Vaidya and Hameed, "Scheduling data broadcast in asymmetric
 //! communication environments", 1999). Objects with a hard maximum period (announcement, manifests) and the reserve for
-//! live are outside this: their share of the link is taken off first. Objects whose period would exceed the promised cycle
-//! are sent once a cycle, and the others share the rest.
+//! live are excluded: their share of the link is deducted first. Objects whose period would exceed the promised cycle are
+//! sent once per cycle, and the others share the rest.
 //!
-//! Pure: objects and rates in, times out. [`crate::schedule`] does on line what is worked out here; reading files and
-//! sending packets are other rooms' work.
+//! Pure: objects and rates in, times out. [`crate::schedule`] is the online counterpart.
 
 use std::fmt::Write as _;
 
@@ -16,7 +15,7 @@ use serde::Serialize;
 pub use crate::options::Class;
 use crate::units::human_seconds;
 
-/// An object as the planner sees it.
+/// An object for the planner.
 #[derive(Debug, Clone)]
 pub struct Planned {
     /// Its URI.
@@ -27,27 +26,27 @@ pub struct Planned {
     pub air_bytes: u64,
     /// Its class.
     pub class: Class,
-    /// In proportion to the probability that it is asked for: its class's weight times its popularity.
+    /// Relative request probability: its class's weight times its popularity.
     pub weight: f64,
-    /// Hard maximum period; such objects are taken off the link first.
+    /// Hard maximum period; the share of such objects is deducted first.
     pub max_period_s: Option<f64>,
 }
 
 impl Planned {
-    /// An object that the schedule decides about, as popular as its class.
+    /// A scheduled object with the popularity of its class.
     pub const fn new(uri: String, length: u64, air_bytes: u64, class: Class) -> Self {
         Self { uri, length, air_bytes, class, weight: class.weight(), max_period_s: None }
     }
 }
 
-/// Rates that are taken or promised before the schedule gets its part of the link.
+/// Rates deducted from the link before the schedule.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Taken {
     /// Rate of the FDT's repetition.
     pub fdt_bps: f64,
     /// Reserved for live.
     pub live_bps: u64,
-    /// Kept for firmware that is on offer.
+    /// Reserved for firmware on offer.
     pub firmware_bps: u64,
     /// Every object is repeated at least this often.
     pub cycle_s: Option<f64>,
@@ -66,49 +65,49 @@ pub struct ObjectPlan {
     pub period_s: f64,
     /// Part of the link's rate, 0 to 1.
     pub share: f64,
-    /// Seconds from tuning in to having it whole, without loss.
+    /// Seconds from tuning in to complete reception, without loss.
     pub acquisition_s: Acquisition,
 }
 
 /// Percentiles over tuning in at a random moment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Acquisition {
-    /// Half of the receivers.
+    /// Median.
     pub p50: f64,
-    /// 95 of 100.
+    /// 95th percentile.
     pub p95: f64,
-    /// 99 of 100.
+    /// 99th percentile.
     pub p99: f64,
 }
 
-/// The whole plan.
+/// A complete plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// Version of this document.
     pub schema: u32,
     /// Rate of the link, IP packets included.
     pub rate_bps: u64,
-    /// Part of it that FDT, announcement and manifests take, 0 to 1; above 1 the plan cannot be kept.
+    /// Part of it for FDT, announcement and manifests, 0 to 1; above 1 the plan cannot be kept.
     pub signalling_share: f64,
-    /// Part of it that is reserved for live, 0 to 1.
+    /// Part of it reserved for live, 0 to 1.
     pub live_share: f64,
-    /// Part of it that firmware has, 0 to 1.
+    /// Part of it for firmware, 0 to 1.
     pub firmware_share: f64,
     /// Seconds in which every scheduled object is sent at least once.
     pub cycle_s: f64,
     /// The promised cycle; `None`: nothing is promised.
     pub promised_cycle_s: Option<f64>,
-    /// The shortest cycle that can be promised: every object once.
+    /// The shortest possible cycle: every object once.
     pub least_cycle_s: f64,
-    /// Mean seconds from asking for an object (by class weight) to its next start.
+    /// Mean seconds from a request for an object (by class weight) to its next start.
     pub mean_wait_s: f64,
-    /// The least that any schedule could reach for the same objects on the same rate.
+    /// Lower bound of that for any schedule of the same objects at the same rate.
     pub bound_s: f64,
     /// Per object.
     pub objects: Vec<ObjectPlan>,
 }
 
-/// Works out the plan. A promised cycle that cannot be kept is left out of account; [`Plan::refusal`] then says so.
+/// Computes the plan. A promised cycle that cannot be kept is ignored; [`Plan::refusal`] reports it.
 pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
     let rate = rate_bps.max(1) as f64;
     let seconds = |bytes: u64| bytes as f64 * 8.0 / rate;
@@ -141,7 +140,7 @@ pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
                 cycle_s = cycle_s.max(period);
                 period
             });
-            // A receiver that tunes in during a transmission takes its rest now and its beginning in the next one.
+            // A receiver that tunes in during a transmission gets the rest now and the beginning in the next one.
             let quantile = |q: f64| (own + q * period_s).min(period_s.max(own));
             ObjectPlan {
                 uri: object.uri.clone(),
@@ -168,9 +167,9 @@ pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
     }
 }
 
-/// The factor by which √(sᵢ/pᵢ) becomes a period, when objects whose period would exceed `cycle_s` are sent once a cycle
-/// and the others share the rest. Objects are taken out in the order of their √(sᵢ/pᵢ), longest first, until the rest keeps
-/// the cycle by itself.
+/// The factor from √(sᵢ/pᵢ) to the period, if objects whose period would exceed `cycle_s` are sent once per cycle and the
+/// others share the rest. Objects are excluded in the order of their √(sᵢ/pᵢ), longest first, until the rest keeps the
+/// cycle.
 fn stretch(scheduled: &[&Planned], total_weight: f64, rate: f64, left: f64, cycle_s: Option<f64>) -> f64 {
     let own = |object: &Planned| object.air_bytes as f64 * 8.0 / rate;
     let probability = |object: &Planned| object.weight / total_weight;
@@ -187,17 +186,17 @@ fn stretch(scheduled: &[&Planned], total_weight: f64, rate: f64, left: f64, cycl
         roots -= (own(object) * probability(object)).sqrt();
         left -= own(object) / cycle_s;
     }
-    // All of them at the cycle's length: rounding may leave a hair less than nothing.
+    // All objects at the cycle's length: rounding may leave a slightly negative rest.
     roots.max(0.0) / left.max(f64::MIN_POSITIVE)
 }
 
 impl Plan {
-    /// Number of objects that the schedule decides about: all but signalling, and nothing of live sources.
+    /// Number of scheduled objects: all but signalling and live objects.
     pub fn scheduled(&self) -> usize {
         self.objects.iter().filter(|object| object.class != Class::Signalling.as_str()).count()
     }
 
-    /// Why the plan cannot be kept, in one line with the nearest that can. `None` if it can.
+    /// One line about why the plan cannot be kept, with the nearest possible one. `None` if it can.
     pub fn refusal(&self) -> Option<String> {
         if self.signalling_share >= 1.0 {
             return Some("FDT, announcement and manifests alone need more than the link; raise [link] rate_bps, or the intervals in [carousel]".to_owned());
@@ -224,7 +223,7 @@ impl Plan {
         ))
     }
 
-    /// What is sent where the schedule has nothing to decide.
+    /// Description of the content of a carousel without scheduled objects.
     pub fn unscheduled(&self) -> &'static str {
         if self.live_share > 0.0 {
             "live media are sent once, the newest first, and what is not sent in time is dropped"
@@ -233,7 +232,7 @@ impl Plan {
         }
     }
 
-    /// A table for a person: classes first, then the objects that take most of the link.
+    /// The plan as a table: classes first, then the objects with the largest shares.
     pub fn to_table(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "link            {:.3} Mbit/s", self.rate_bps as f64 / 1e6);

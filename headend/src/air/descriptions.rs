@@ -1,4 +1,4 @@
-//! Descriptions of objects on the air: pages of the FDT, and signalling of ROUTE; when each is sent and repeated.
+//! Transmission and repetition of descriptions: pages of the FDT, and signalling of ROUTE.
 
 use carousel::lct::Toi;
 use carousel::time::WallTime;
@@ -10,7 +10,7 @@ use super::{Air, ItemId, SessionIndex};
 
 /// Share of the link for repetitions of the FDT; new descriptions are sent at once regardless.
 const MAX_FDT_SHARE: f64 = 0.05;
-/// A description that was sent so lately is not repeated with its object. Longer than most bursts of loss.
+/// Minimum time between a description and its repeat with its object: longer than most bursts of loss.
 const AGAIN_NS: u64 = 100_000_000;
 /// Interval at which the `Expires` of FDT pages are checked.
 const FDT_RENEWAL_NS: u64 = 1_000_000_000;
@@ -66,7 +66,7 @@ impl Air {
         bytes
     }
 
-    /// Description of an object, if it was not sent for so long.
+    /// Description of an object, if it was not sent within this time.
     pub(super) fn description(
         &mut self,
         index: SessionIndex,
@@ -82,15 +82,15 @@ impl Air {
         })
     }
 
-    /// Queues the description of a live object once more, if it was not sent just now: the one before the object may have been
-    /// lost, and the next one would come after `fdt_interval_ms`.
+    /// Queues the description of a live object again, unless it was just sent: the one before the object may have been lost,
+    /// and the next one would come after `fdt_interval_ms`.
     pub(super) fn describe_again(&mut self, id: ItemId, now_ns: u64) {
         let Some((index, toi)) = self.items.get(&id).map(|item| (item.session, item.toi)) else { return };
         let job = self.description(index, toi, now_ns, AGAIN_NS);
         self.urgent.extend(job);
     }
 
-    /// The signalling of a group of ROUTE sessions, brought up to date.
+    /// The updated signalling of a group of ROUTE sessions.
     pub(super) fn signalling_of(&mut self, group: usize, session: SessionIndex) -> Job {
         let sessions = self.sessions.iter().filter(|it| it.route == Some(group));
         let described =

@@ -37,7 +37,7 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// The object that it sends, if it is one.
+    /// The object that it sends, if any.
     pub(super) const fn object(&self) -> Option<ItemId> {
         match self {
             Self::Object { id, .. } => Some(*id),
@@ -45,7 +45,7 @@ impl Job {
         }
     }
 
-    /// The part of the object that is sent already, in units of 2^-32.
+    /// The fraction of the object sent so far, in units of 2^-32.
     pub(super) fn sent_part(&self) -> u64 {
         match self {
             Self::Object { left, symbols, .. } => ((symbols - left) << 32) / (*symbols).max(1),
@@ -54,7 +54,7 @@ impl Job {
     }
 }
 
-/// Queue that a job was taken from, and returns to.
+/// Queue of a job, to which it returns after a packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lane {
     Urgent,
@@ -64,10 +64,10 @@ pub(super) enum Lane {
     Wave,
 }
 
-/// An object of the wave. The order is by the part that has been sent, so that all objects of a wave end together.
+/// An object of the wave. Ordered by the fraction sent, so that all objects of a wave end together.
 #[derive(Debug)]
 pub(super) struct WaveEntry {
-    /// The part of the object that is sent already, in units of 2^-32.
+    /// The fraction of the object sent so far, in units of 2^-32.
     sent: u64,
     pub(super) job: Job,
 }

@@ -1,16 +1,15 @@
-//! Live objects that wait or are being sent: a queue for each service, earliest play-out deadline first.
+//! Queues of live objects: one for each service, earliest play-out deadline first.
 //!
 //! | queue | contents | order |
 //! |---|---|---|
-//! | arrivals | what was added since the last packet | |
+//! | arrivals | objects added since the last packet | |
 //! | of a service | objects with a deadline | earliest deadline first |
-//! | of a service, in turns | protected objects that came within [`TOGETHER_NS`]: the rungs of one moment | by the part that is sent |
-//! | parked | small objects of which a [`Part`] is sent; the next one follows after [`APART_NS`] | when they are due |
-//! | backlog | what the window had before the newest segments at a start | newest first |
+//! | of a service, interleaved | protected objects that arrived within [`TOGETHER_NS`]: the rungs of one segment | by the fraction sent |
+//! | parked | small objects of which a [`Part`] was sent; the next part follows after [`APART_NS`] | by due time |
+//! | backlog | at a start, objects of the window before the newest segments | newest first |
 //!
-//! Within its own reserve no service waits for another. The part of a reserve that its service does not use is for the others;
-//! the part that no service uses is the carousel's. An object that is not begun by its deadline is dropped: players at the live
-//! edge have passed it.
+//! Within its own reserve no service waits for another. The unused part of a reserve goes to the other services, then to the
+//! carousel. An object that was not started by its deadline is dropped: players at the live edge have passed it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
@@ -20,12 +19,12 @@ use super::job::Job;
 use super::reserve::Reserve;
 use crate::object::LiveTiming;
 
-/// Objects of a service that came within this time are sent in turns, so that a burst of losses takes a little of each.
+/// Objects of a service that arrived within this time are interleaved, so that a burst of losses takes a little of each.
 const TOGETHER_NS: u64 = 100_000_000;
-/// Between the parts of an object of a few packets: of those one burst takes all that it meets, so that two parts must not meet
-/// the same one. A burst of sixteen packets takes 60 ms at 3 Mbit/s.
+/// Minimum time between the parts of a small object, so that one burst of losses cannot hit two of them. A burst of sixteen
+/// packets takes 60 ms at 3 Mbit/s.
 const APART_NS: u64 = 60_000_000;
-/// Symbols that are sent in two halves: of fewer, a half would be one packet.
+/// Minimum symbols to send in two halves: with fewer, a half would be one packet.
 const LEAST_DIVIDED: u64 = 4;
 
 carousel::limits! {
@@ -73,20 +72,20 @@ impl LiveDrops {
     }
 }
 
-/// The part of a small object that has been sent. A burst that takes one, and another that takes some of the next, leave enough
-/// of four to decode from; of two they would not.
+/// The part of a small object that has been sent. Of four parts, enough is left to decode after one burst that takes a part and
+/// another that takes some of the next; of two parts it would not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     /// Half of its source symbols.
     HalfSource,
-    /// Its source symbols: complete where nothing was lost.
+    /// Its source symbols: complete without loss.
     Source,
-    /// Half of its repair symbols too.
+    /// Also half of its repair symbols.
     HalfRepair,
 }
 
 impl Part {
-    /// The part that ends with the `sent`-th symbol of an object of so many source and repair symbols.
+    /// The part that ends with the `sent`-th symbol of an object with these numbers of source and repair symbols.
     pub(super) const fn ended(sent: u64, source: u64, repair: u64) -> Option<Self> {
         if sent == source {
             return Some(Self::Source);
@@ -101,7 +100,7 @@ impl Part {
     }
 }
 
-/// The queue that a job of a live object was taken from, and returns to.
+/// Queue of a live job, to which it returns after a packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Turn {
     /// `None`: the backlog.
@@ -115,7 +114,7 @@ impl Turn {
     const BACKLOG: Self = Self { service: None, deadline_ns: 0, base: 0 };
 }
 
-/// A job in turns. The order is by virtual time: that at its start, and the part that has been sent since, in units of 2^-32.
+/// An interleaved job. Ordered by virtual time: that of its start plus the fraction sent since, in units of 2^-32.
 #[derive(Debug)]
 struct InTurns {
     at: u64,
@@ -131,7 +130,7 @@ impl InTurns {
 
 impl Ord for InTurns {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // The greatest of the heap is next.
+        // The heap returns the greatest first.
         (other.turn.deadline_ns, other.at).cmp(&(self.turn.deadline_ns, self.at))
     }
 }
@@ -153,7 +152,7 @@ impl Eq for InTurns {}
 #[derive(Debug)]
 struct Service {
     reserve: Reserve,
-    /// By deadline, then in the order in which they came.
+    /// By deadline, then by arrival.
     waiting: BTreeSet<(u64, ItemId)>,
     jobs: BinaryHeap<InTurns>,
     /// Virtual time.
@@ -173,12 +172,12 @@ impl Service {
     }
 }
 
-/// Outcome of asking for room.
+/// Rate within which live is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Within {
-    /// Live goes before the carousel.
+    /// Within the reserve, before the carousel.
     Reserve,
-    /// Nothing else is to be sent.
+    /// Beyond the reserve, as nothing else is to be sent.
     Link,
 }
 
@@ -188,17 +187,17 @@ pub(super) struct Live {
     services: Vec<Service>,
     all: Reserve,
     arrivals: Vec<(LiveTiming, ItemId)>,
-    /// By age; of one age, in the order in which they came.
+    /// By age, then by arrival.
     backlog: BTreeSet<(Reverse<u32>, Reverse<ItemId>)>,
-    /// The last one is next. There are several where the repair symbols of one are due while another is being sent.
+    /// The last one is next. There are several if the repair symbols of one become due while another is being sent.
     backlog_jobs: Vec<Job>,
-    /// In the order in which they are due.
+    /// By due time.
     parked: VecDeque<(u64, Turn, Job)>,
     drops_late: bool,
 }
 
 impl Live {
-    /// Nothing. `reserved_bps`: of all services together; `by_service`: of each. With `drops_late` deadlines count.
+    /// Empty queues. `reserved_bps`: of all services together; `by_service`: of each. `drops_late`: enforce deadlines.
     pub(super) fn new(reserved_bps: u64, by_service: &[u64], drops_late: bool) -> Self {
         Self {
             services: by_service.iter().map(|&bps| Service::new(bps)).collect(),
@@ -216,7 +215,7 @@ impl Live {
         self.arrivals.push((timing, id));
     }
 
-    /// Removes an object wherever it is. True if it waited.
+    /// Removes an object from all queues. True if it was waiting.
     pub(super) fn remove(&mut self, id: ItemId) -> bool {
         let before = self.waiting();
         self.arrivals.retain(|(_, other)| *other != id);
@@ -230,7 +229,7 @@ impl Live {
         self.waiting() < before
     }
 
-    /// Number of objects that were not begun.
+    /// Number of objects that were not started.
     fn waiting(&self) -> usize {
         let of_services: usize = self.services.iter().map(|service| service.waiting.len()).sum();
         self.arrivals.len() + self.backlog.len() + of_services
@@ -248,7 +247,7 @@ impl Live {
         }
     }
 
-    /// Whether the object waits behind everything that has a deadline.
+    /// Whether the object is in the backlog.
     pub(super) fn is_backlog(&self, id: ItemId) -> bool {
         let arrives = |(timing, other): &(LiveTiming, ItemId)| *other == id && timing.age > 0;
         self.backlog.iter().any(|(_, Reverse(other))| *other == id)
@@ -256,7 +255,7 @@ impl Live {
             || self.arrivals.iter().any(arrives)
     }
 
-    /// Whether nothing waits and nothing is being sent.
+    /// Whether no object is waiting or being sent.
     pub(super) fn is_empty(&self) -> bool {
         let is_idle = |service: &Service| service.jobs.is_empty();
         self.waiting() == 0
@@ -265,7 +264,7 @@ impl Live {
             && self.services.iter().all(is_idle)
     }
 
-    /// Gives arrivals their deadlines, and parked jobs their turn: those are returned. To be called before each choice.
+    /// Sets the deadlines of arrivals, and requeues due parked jobs, which are returned. Call it before each choice.
     pub(super) fn admit(&mut self, now_ns: u64) -> Vec<ItemId> {
         let mut unparked = Vec::new();
         while self.next_due_ns().is_some_and(|due_ns| due_ns <= now_ns)
@@ -290,17 +289,17 @@ impl Live {
         unparked
     }
 
-    /// Takes a job whose next part is to follow later.
+    /// Parks a job whose next part follows later.
     pub(super) fn park(&mut self, turn: Turn, job: Job, now_ns: u64) {
         self.parked.push_back((now_ns.saturating_add(APART_NS), turn, job));
     }
 
-    /// Time at which the next of them is due.
+    /// Time at which the next parked job is due.
     pub(super) fn next_due_ns(&self) -> Option<u64> {
         self.parked.front().map(|(due_ns, _, _)| *due_ns)
     }
 
-    /// An object whose deadline has passed before it was begun.
+    /// Takes an object whose deadline has passed before it was started.
     pub(super) fn take_late(&mut self, now_ns: u64) -> Option<ItemId> {
         if !self.drops_late {
             return None;
@@ -328,7 +327,7 @@ impl Live {
         best.map(|(_, _, index)| index)
     }
 
-    /// The next object of a service that is to be started beside those that are being sent.
+    /// The next object of a service to start in addition to those being sent.
     pub(super) fn pop_startable(
         &mut self,
         index: usize,
@@ -341,10 +340,10 @@ impl Live {
             Some(_) if service.jobs.len() >= MAX_TURNS => return None,
             Some(first) => {
                 let first_ns = first.turn.deadline_ns;
-                // Without a code turns would protect nothing, and delay what comes first.
+                // Without a code interleaving protects nothing, and delays the first object.
                 let may_share = is_protected(id) && first.job.object().is_some_and(is_protected);
                 match own_ns <= first_ns.saturating_add(TOGETHER_NS) && may_share {
-                    // Those of one moment have one deadline.
+                    // The rungs of one segment have one deadline.
                     true => first_ns,
                     false if own_ns < first_ns => own_ns,
                     false => return None,
@@ -355,7 +354,7 @@ impl Live {
         Some((Turn { service: Some(index), deadline_ns, base: service.at }, id))
     }
 
-    /// The next packet's job of a service.
+    /// Takes the job of a service's next packet.
     pub(super) fn pop_job(&mut self, index: usize) -> Option<(Turn, Job)> {
         let service = &mut self.services[index];
         let next = service.jobs.pop()?;
@@ -363,19 +362,19 @@ impl Live {
         Some((next.turn, next.job))
     }
 
-    /// The next object of the backlog, if nothing of it is being sent.
+    /// Takes the next object of the backlog, if none of it is being sent.
     pub(super) fn pop_backlog(&mut self, now_ns: u64, within: Within) -> Option<(Turn, ItemId)> {
         let may = self.backlog_jobs.is_empty() && (within == Within::Link || self.all.has_credit(now_ns));
         if may { self.backlog.pop_last().map(|(_, Reverse(id))| (Turn::BACKLOG, id)) } else { None }
     }
 
-    /// The backlog's job.
+    /// Takes the backlog's job.
     pub(super) fn pop_backlog_job(&mut self, now_ns: u64, within: Within) -> Option<(Turn, Job)> {
         let may = within == Within::Link || self.all.has_credit(now_ns);
         if may { self.backlog_jobs.pop().map(|job| (Turn::BACKLOG, job)) } else { None }
     }
 
-    /// Takes a job that was begun, or whose packet was written.
+    /// Returns a job that was started, or whose packet was written.
     pub(super) fn put(&mut self, turn: Turn, job: Job) {
         match turn.service {
             Some(index) => self.services[index].jobs.push(InTurns::new(turn, job)),
@@ -383,7 +382,7 @@ impl Live {
         }
     }
 
-    /// Takes the credit of a packet.
+    /// Charges the credit of a packet.
     pub(super) fn spend(&mut self, turn: Turn, bytes: usize) {
         self.all.spend(bytes);
         if let Some(index) = turn.service {

@@ -1,11 +1,11 @@
-//! FLUTE sessions and their objects, and the choice of the next packet (`DESIGN.md`).
+//! Sessions and objects on the air, and the choice of the next packet (`DESIGN.md`).
 //!
 //! ```text
 //! timers ──▶ urgent    FDT; signalling when new and when due      ┐
 //! sources ─┬▶ live     once each, within the reserved rate        │
-//!          ├▶ share    firmware, on and on, at the rate that it has ├─▶ next packet ─▶ pace ─▶ sink
+//! ├▶ share    firmware, repeated at its own rate           ├─▶ next packet ─▶ pace ─▶ sink
 //!          └▶ fresh    objects never sent yet, in order           │
-//!             wave     the objects being sent, in turns           │
+//! wave     the objects being sent, interleaved        │
 //!             schedule the longest wait in proportion to weight   ┘
 //! ```
 //!
@@ -64,14 +64,14 @@ struct Item {
     repair: SharedRepair,
     /// State of an object of a ROUTE session.
     route: Option<RouteObject>,
-    /// State of a piece of an object of a ROUTE session, whose name and TOI belong to another item.
+    /// Position of a piece in an object of a ROUTE session, whose name and TOI belong to another item.
     place: Option<Place>,
     /// Key by which another sender recognises the object.
     key: ObjectKey,
     starts: u64,
     /// Start of its last transmission.
     started_ns: u64,
-    /// Transmissions to the last symbol.
+    /// Number of complete transmissions.
     completed: u64,
     /// Arrival of a live object while another sender is on the air.
     arrived_ns: Option<u64>,
@@ -95,9 +95,9 @@ pub struct AirStats {
     pub bytes: u64,
     /// Objects sent to their last symbol, repeats included.
     pub objects_sent: u64,
-    /// Objects that changed or vanished on disk while they were sent.
+    /// Objects that changed or vanished on disk during a transmission.
     pub objects_broken_off: u64,
-    /// Live objects that were not sent.
+    /// Dropped live objects.
     pub live_dropped: LiveDrops,
 }
 
@@ -106,18 +106,17 @@ pub struct AirStats {
 pub struct AirConfig {
     /// The link's rate, IP and UDP headers included.
     pub rate_bps: u64,
-    /// Between two repeats of an FDT Instance.
+    /// Interval between repeats of an FDT Instance.
     pub fdt_interval_ms: u64,
-    /// Promised cycle: every scheduled object is started at least this often while the link can carry that; `None`: no
-    /// promise.
+    /// Promised cycle: every scheduled object is started at least this often if the link permits; `None`: no promise.
     pub cycle_ms: Option<u64>,
-    /// Reserved for live: objects of [`Repeat::Live`] go before the carousel within this rate.
+    /// Rate reserved for live: objects of [`Repeat::Live`] have priority over the carousel within it.
     pub reserved_bps: u64,
-    /// The part of it that each service has.
+    /// The part of it reserved for each service.
     pub reserved_by_service_bps: Vec<u64>,
-    /// For objects of [`Repeat::Share`]: they go before the carousel within this rate, and never beyond.
+    /// Rate of objects of [`Repeat::Share`]: they have priority over the carousel within it, and never exceed it.
     pub share_bps: u64,
-    /// Whether live objects are dropped that were not begun by their deadline.
+    /// Whether live objects that were not started by their deadline are dropped.
     pub drops_late: bool,
     /// First TOI and FDT Instance ID; should differ from one start to the next.
     pub first_toi: u32,
@@ -138,39 +137,39 @@ pub struct Air {
     items: BTreeMap<ItemId, Item>,
     lanes: Lanes,
     urgent: VecDeque<Job>,
-    /// Signalling that was never sent: before all media, live included.
+    /// Signalling that was not sent yet; it precedes all media, including live.
     signalling: VecDeque<ItemId>,
     live: Live,
     share: Share,
-    /// Objects of sessions that are not open yet, in the order in which they came.
+    /// Objects of sessions that are not open yet, by arrival.
     held: VecDeque<ItemId>,
     /// Whether there are such sessions.
     has_closed: bool,
-    /// Live objects that were not sent in time and have left the air, until [`Air::take_dropped`].
+    /// Live objects dropped because they were late, until [`Air::take_dropped`].
     dropped: BTreeSet<ItemId>,
-    /// Short objects that became due while the only object of the wave is being sent; the last one started is first.
+    /// Short objects that became due during the only object of the wave; the last one started is first.
     between: Vec<Job>,
-    /// Objects being sent. Protected ones take turns, so that a burst takes little of each.
+    /// Objects being sent. Protected ones are interleaved, so that a burst takes little of each.
     wave: BinaryHeap<WaveEntry>,
     next_id: ItemId,
-    /// Objects put on and taken off the air.
+    /// Number of additions and removals.
     generation: u64,
     config: AirConfig,
     /// Next check of the sessions' FDTs, and next renewal of all.
     fdt_look_ns: u64,
     fdt_renewal_ns: u64,
-    /// Time in which every page of every session's FDT is repeated once.
+    /// Time for one repetition of all FDT pages of all sessions.
     fdt_cycle_ns: u64,
     ending: Option<Ending>,
     /// Another sender is on the air: nothing is queued.
     is_standby: bool,
-    /// Live objects that have come since it was looked at the clock.
+    /// Live objects that arrived since the last time update.
     arrived: Vec<ItemId>,
     stats: AirStats,
     symbol: Vec<u8>,
 }
 
-/// Service that sessions of signalling are signed for.
+/// Service name under which sessions of signalling are signed.
 pub const ANNOUNCEMENT_SERVICE: &str = "announcement";
 carousel::limits! {
     /// Protected objects that are sent in turns.
@@ -192,12 +191,12 @@ carousel::limits! {
     }
 }
 
-/// An object is small where its repair symbols are at least one for so many source symbols.
+/// Maximum ratio of source to repair symbols of a small object.
 const SMALL_REPAIR: u64 = 2;
 /// Share of the rate not reserved for live that the schedule counts on; FDT and signalling take the rest.
 const SCHEDULED_SHARE: f64 = 0.9;
-/// Rounds of the entire FDT at the end of a single pass: a receiver that missed the description of an object, received or
-/// lost, gets it and can repair.
+/// Rounds of the entire FDT at the end of a single pass, so that a receiver that missed the description of an object can
+/// still repair it.
 const LAST_FDT_ROUNDS: u32 = 3;
 /// Rounds with the A flag.
 const CLOSE_ROUNDS: u32 = 5;
@@ -213,7 +212,7 @@ struct Ending {
 }
 
 impl Air {
-    /// Nothing on the air.
+    /// An empty carousel.
     pub fn new(config: AirConfig) -> Self {
         Self {
             sessions: Vec::new(),
@@ -256,7 +255,8 @@ impl Air {
         session
     }
 
-    /// Signs the FDT of a session for a service, where something signs; without a call it is [`ANNOUNCEMENT_SERVICE`].
+    /// Sets the service under which the FDT of a session is signed, if there is a signer; the default is
+    /// [`ANNOUNCEMENT_SERVICE`].
     pub fn sign_session(&mut self, session: SessionIndex, service: &str) {
         if let Some(sealer) = self.config.sealer.clone() {
             let Session { address, sender, .. } = &mut self.sessions[session];
@@ -265,7 +265,7 @@ impl Air {
         }
     }
 
-    /// Opens a channel of ROUTE. Those of one address share their signalling. TSI + 1 is its repair symbols'.
+    /// Opens a channel of ROUTE. Channels of one address share their signalling. TSI + 1 is for its repair symbols.
     pub fn open_route_session(
         &mut self,
         address: SocketAddr,
@@ -299,7 +299,7 @@ impl Air {
         self.add_prepared(session, object, repair)
     }
 
-    /// As [`Air::add`], with repair symbols that were made before; without them the object is sent without a code.
+    /// As [`Air::add`], with prepared repair symbols; without them the object is sent without a code.
     ///
     /// # Errors
     /// As for [`Air::add`].
@@ -324,7 +324,7 @@ impl Air {
             expiry_s: object.expiry_s,
             ignored_query: object.ignored_query.clone(),
         };
-        // The numbers of ROUTE's repair symbols are not FLUTE's.
+        // Repair symbols of ROUTE are numbered differently.
         let is_protected = repair.is_some() && !is_route;
         let protection = if is_protected { object.protection } else { Protection::NONE };
         let route = repair.as_ref().filter(|_| is_route).and_then(|_| {
@@ -460,8 +460,8 @@ impl Air {
         }
     }
 
-    /// The job whose packet is next: urgent ones first (an FDT before the data that it describes), then live within its
-    /// reserve, then the carousel. The rate that the carousel leaves is for live again.
+    /// Takes the job of the next packet: urgent ones first (an FDT before the data that it describes), then live within
+    /// its reserve, then the carousel. The rate that the carousel leaves goes to live again.
     fn take(&mut self, now_ns: u64) -> Option<(Job, Lane)> {
         if let Some(taken) = self.take_live(now_ns, Within::Reserve) {
             return Some(taken);
@@ -484,7 +484,7 @@ impl Air {
         wave.or_else(|| self.take_live(now_ns, Within::Link))
     }
 
-    /// The next job of firmware, if its rate allows a packet. `None`, too, if what describes it goes first.
+    /// Takes the next job of firmware, if its rate allows a packet. Also `None` if its description goes first.
     fn take_share(&mut self, now_ns: u64) -> Option<Job> {
         if self.ending.is_some() || !self.share.has_credit(now_ns) {
             return None;
@@ -497,7 +497,7 @@ impl Air {
         if self.urgent.is_empty() { self.share.take() } else { None }
     }
 
-    /// The next job of live. `None`, too, if what describes it goes first.
+    /// Takes the next live job. Also `None` if its description goes first.
     fn take_live(&mut self, now_ns: u64, within: Within) -> Option<(Job, Lane)> {
         if self.ending.is_some() {
             return None;
@@ -532,7 +532,7 @@ impl Air {
         None
     }
 
-    /// Takes a live object off the air whose turn did not come in time.
+    /// Drops a late live object.
     fn drop_late(&mut self, id: ItemId) {
         self.stats.live_dropped.add(LiveDrop::Late);
         self.withdraw(id);
@@ -550,7 +550,7 @@ impl Air {
 
     /// Time at which something will be due if nothing is now; `None`: never.
     pub fn next_due_ns(&self) -> Option<u64> {
-        // A session without objects has nothing to repeat.
+        // Sessions without objects have no FDT to repeat.
         let described = self.sessions.iter().filter(|session| session.sender.fdt_pages() > 0);
         let fdt = described.map(Session::due_ns);
         let items = self.lanes.next_due_ns();
@@ -589,23 +589,23 @@ impl Air {
         self.items.get(&id).map(|item| &item.object)
     }
 
-    /// Whether the object is there (still).
+    /// Whether the object is (still) on the air.
     pub fn has(&self, id: ItemId) -> bool {
         self.items.contains_key(&id)
     }
 
-    /// Live objects that have left the air since they were asked for last, as they were not sent in time.
+    /// Live objects dropped as late since the last call.
     pub fn take_dropped(&mut self) -> BTreeSet<ItemId> {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Whether it is live and waits for everything that is newer; on standby, whether it would.
+    /// Whether it is in the backlog, or on standby would be.
     pub fn is_backlog(&self, id: ItemId) -> bool {
         let would = || self.is_standby && self.items.get(&id).is_some_and(Item::is_old);
         self.live.is_backlog(id) || self.is_held_backlog(id) || would()
     }
 
-    /// Whether the first transmission of the object has not ended.
+    /// Whether the object has not been sent completely yet.
     pub fn is_pending(&self, id: ItemId) -> bool {
         self.items.get(&id).is_some_and(|item| item.completed == 0)
     }
@@ -626,7 +626,8 @@ impl Air {
         idle && self.items.values().all(|item| item.starts > 0)
     }
 
-    /// The objects for [`crate::plan`], without those that are sent once, and the rates that are taken off the link first.
+    /// The objects for [`crate::plan`], without those that are sent once, and the rates that are deducted from the link
+    /// first.
     pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, Taken) {
         let is_planned = |it: &&Item| !it.object.repeat.is_live() && it.object.repeat != Repeat::Share;
         let on_turns = self.items.values().filter(is_planned);
@@ -642,7 +643,7 @@ impl Air {
         });
         let objects = objects.collect();
         for session in &mut self.sessions {
-            // An FDT that cannot be built shows when it is sent; the plan counts what can be.
+            // An FDT that cannot be built is reported when it is sent; the plan counts the others.
             let _ = session.sender.refresh_fdt(wall);
         }
         let fdt_bytes = self.measure_fdt();
@@ -701,8 +702,8 @@ impl Air {
         }
     }
 
-    /// Starts the next object; if it is small and protected, further ones of that kind, until the wave is long against a
-    /// burst of loss.
+    /// Starts the next object; if it is small and protected, also further ones of that kind, until the wave is much
+    /// longer than a burst of loss.
     fn fill_wave(&mut self, now_ns: u64) {
         let wave_symbols = wave_symbols(self.config.rate_bps);
         let mut symbols = 0;
@@ -722,8 +723,8 @@ impl Air {
         }
     }
 
-    /// Starts a short object that is due while a long one is being sent. Waves of several objects are not interrupted: they
-    /// are short themselves, and an object sent in between would be exposed to one burst in one piece.
+    /// Starts a short object that is due during a long one. Waves of several objects are not interrupted: they are short
+    /// themselves, and one burst could take an object sent in between completely.
     fn put_between(&mut self, now_ns: u64) {
         if self.config.once || self.ending.is_some() || self.wave.len() > 1 {
             return;
@@ -773,7 +774,7 @@ impl Air {
     }
 
     /// Opens the body of an object. `None` if the file has changed since it was announced: the object is removed, and the
-    /// next reading of its folder brings its successor.
+    /// next scan of its folder adds its successor.
     fn start(&mut self, id: ItemId, now_ns: u64) -> Option<Job> {
         let item = self.items.get_mut(&id)?;
         item.starts += 1;
@@ -781,7 +782,7 @@ impl Air {
         self.sessions[item.session].changes += 1;
         match item.object.body.open() {
             Ok(reading) => {
-                // FDT before the data that it names, within its share of the link.
+                // The FDT precedes the data that it describes, within its share of the link.
                 let (index, toi) = (item.session, item.toi);
                 if let Some(job) = self.description(index, toi, now_ns, self.fdt_cycle_ns) {
                     self.urgent.push_front(job);
@@ -814,7 +815,7 @@ impl Air {
         }
     }
 
-    /// The part of a small object that has just been sent, if another follows apart.
+    /// The part of a small object that has just been sent, if another follows later.
     fn ended_part(&self, job: &Job) -> Option<Part> {
         let Job::Object { id, repair: Some(_), symbols, left, .. } = job else { return None };
         let item = self.items.get(id).filter(|item| item.route.is_none())?;

@@ -1,15 +1,15 @@
-//! Numbers of sessions and objects for a sender that takes the place of another: the state handed over, and how the successor
-//! uses it.
+//! Numbers of sessions and objects for the takeover of a carousel by another sender: the state handed over, and its use by
+//! the successor.
 //!
 //! | number | handed over as | successor |
 //! |---|---|---|
 //! | TOI of an object | by key: a digest of name, content and FEC | gives it the same one; receivers continue with what they have |
-//! | next TOI, next FDT Instance ID | as they are; the caller adds a reserve | begins there with objects that were not handed over |
-//! | version of ROUTE's signalling | as it is; the caller adds a reserve | begins there |
-//! | object on the air | TOI, and symbols that were sent | continues behind them |
-//! | last start of a repeated object | time since | puts it at its place in the schedule |
-//! | live object sent to its end | a mark | does not send it again |
-//! | live object that was not sent | not at all | sends it by the deadline from its own coming, or drops it as late |
+//! | next TOI, next FDT Instance ID | unchanged; the caller adds a reserve | begins there with objects that were not handed over |
+//! | version of ROUTE's signalling | unchanged; the caller adds a reserve | begins there |
+//! | object on the air | TOI, and number of symbols sent | continues after them |
+//! | last start of a repeated object | time since | schedules it accordingly |
+//! | live object sent completely | a mark | does not send it again |
+//! | live object that was not sent | not at all | sends it by the deadline from its own arrival, or drops it as late |
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -30,19 +30,19 @@ pub type ObjectKey = [u8; 16];
 pub struct SessionNumbers {
     /// Address and TSI.
     pub name: String,
-    /// The TOI that the next object gets.
+    /// The TOI of the next object.
     pub next_toi: u64,
     /// The ID of the next FDT Instance.
     pub next_instance_id: u32,
-    /// FDT Instances that may be renewed at one time.
+    /// FDT Instances that may be renewed at once.
     pub pages: usize,
-    /// Objects that are described.
+    /// Number of described objects.
     pub objects: usize,
-    /// Grows with each change of the result of [`Air::known_objects`].
+    /// Increases with each change of the result of [`Air::known_objects`].
     pub changes: u64,
     /// Version of the signalling, of a session of ROUTE.
     pub version: Option<u8>,
-    /// Repeated objects that are being sent: TOI, and symbols that were sent.
+    /// Repeated objects that are being sent: TOI, and number of symbols sent.
     pub on_air: Vec<(u64, u64)>,
 }
 
@@ -53,22 +53,22 @@ pub struct KnownObject {
     pub key: ObjectKey,
     /// Its TOI.
     pub toi: u64,
-    /// Start of its last transmission; `None`: there was none.
+    /// Start of its last transmission; `None`: not sent yet.
     pub started_ms: Option<u64>,
-    /// Whether it was sent to its end.
+    /// Whether it was sent completely.
     pub is_complete: bool,
 }
 
-/// Numbers that another sender has used of a session.
+/// Numbers of a session used by another sender.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// A TOI above all of its own.
+    /// A TOI above all that it has used.
     pub first_toi: u64,
     /// An FDT Instance ID that it has not used.
     pub first_instance_id: u32,
-    /// A version of the signalling that it has not gone beyond.
+    /// Upper bound of the versions of the signalling that it has used.
     pub version: Option<u8>,
-    /// Its objects. Times are those before now, in milliseconds.
+    /// Its objects. Times are relative to now, in milliseconds before.
     pub objects: HashMap<ObjectKey, KnownObject>,
     /// See [`SessionNumbers::on_air`].
     pub on_air: Vec<(u64, u64)>,
@@ -108,7 +108,7 @@ impl Air {
         format!("{}/{}", self.sessions[index].address, self.sessions[index].sender.tsi().0)
     }
 
-    /// Objects of the session of that index.
+    /// Objects of the session with that index.
     pub fn known_objects(&self, index: SessionIndex) -> Vec<KnownObject> {
         let own = self.sessions[index].items.iter().filter_map(|id| self.items.get(id));
         own.filter(|item| item.place.is_none())
@@ -129,7 +129,7 @@ impl Air {
         std::array::from_fn(|at| digest[at])
     }
 
-    /// Next TOI, next FDT Instance ID, and pages that may be renewed at one time, of each session.
+    /// Next TOI, next FDT Instance ID, and pages that may be renewed at once, of each session.
     pub fn next_numbers(&self) -> impl Iterator<Item = (u64, u32, usize)> {
         self.sessions.iter().map(|it| {
             let (toi, instance_id) = it.sender.next_numbers();
@@ -137,7 +137,7 @@ impl Air {
         })
     }
 
-    /// Nothing is queued from now on, until [`Air::go_on`]: another sender is on the air.
+    /// Stops queueing until [`Air::go_on`]: another sender is on the air.
     pub fn stand_by(&mut self) {
         self.clear_queues();
         self.is_standby = true;
@@ -145,7 +145,7 @@ impl Air {
         self.arrived = waiting.map(|(id, _)| *id).collect();
     }
 
-    /// Advances the time while another sender is on the air: deadlines of objects that have come begin now. To be called often.
+    /// Advances the time while another sender is on the air: starts the deadlines of arrived objects. Call it often.
     pub fn wait(&mut self, now_ns: u64) {
         for id in std::mem::take(&mut self.arrived) {
             if let Some(item) = self.items.get_mut(&id) {
@@ -154,8 +154,8 @@ impl Air {
         }
     }
 
-    /// Continues in the place of another sender that has ended; `known` is its state by name of the session. All queues are
-    /// rebuilt. Returns how many objects keep their TOI.
+    /// Takes over from another sender that has ended; `known` is its state by session name. All queues are rebuilt. Returns
+    /// the number of objects that keep their TOI.
     ///
     /// # Errors
     /// [`SenderError`] if there are more objects than TOIs.
@@ -194,13 +194,13 @@ impl Air {
             match item.object.repeat {
                 Repeat::Live(_) if item.completed > 0 => {}
                 Repeat::Live(timing) => {
-                    // Before a first start it cannot have been sent.
+                    // Before the first start it cannot have been sent.
                     let arrived_ns = item.arrived_ns.take().filter(|_| told.contains(&item.session));
                     self.queue_live_again(id, timing, arrived_ns, now_ns);
                 }
                 _ if started_ms.is_none() || !is_open => self.queue_again(id),
                 Repeat::Share => self.queue_again(id),
-                // Receivers have it: it is repeated as if nothing had happened, not all at once.
+                // Receivers have it: it is repeated at its regular time, not immediately.
                 Repeat::Within { ms } => {
                     rank += 1;
                     self.lanes.set_timer(id, now_ns + ms * 1_000_000 / repeated * rank.min(repeated));
@@ -214,7 +214,7 @@ impl Air {
         Ok(known.len())
     }
 
-    /// Queues a live object with what is left of its time, or drops it.
+    /// Queues a live object with the rest of its time, or drops it.
     fn queue_live_again(&mut self, id: ItemId, timing: LiveTiming, arrived_ns: Option<u64>, now_ns: u64) {
         let waited_ms = arrived_ns.map_or(0, |it| now_ns.saturating_sub(it) / 1_000_000);
         if waited_ms == 0 || timing.age > 0 {
@@ -230,9 +230,9 @@ impl Air {
         self.queue_again(id);
     }
 
-    /// Queues an object that has not been sent to its end. What has a place is one of the pieces of another.
+    /// Queues an object that was not sent completely. An item with a `place` is a piece of another.
     fn queue_again(&mut self, id: ItemId) {
-        // The description of an object in pieces has no bytes of its own.
+        // The item that describes an object in pieces has no bytes.
         let is_whole = |it: &Item| it.air_bytes == 0 && it.object.repeat.is_live();
         if self.items.get(&id).is_some_and(is_whole) {
             return;
@@ -281,7 +281,7 @@ impl Air {
             }
         }
         if !numbers.objects.is_empty() {
-            // Receivers know it.
+            // Receivers know the session.
             session.opening = Opening::Open;
         }
         for id in &session.items {
@@ -294,8 +294,8 @@ impl Air {
         Ok(())
     }
 
-    /// Gives the pages of a session's FDT new instances. Those that describe nothing new are sent when their time comes: receivers
-    /// have the other sender's.
+    /// Creates new instances of the pages of a session's FDT. Those without new descriptions are sent at their regular time:
+    /// receivers have the other sender's.
     fn describe_restored(
         &mut self,
         index: SessionIndex,
@@ -319,7 +319,7 @@ impl Air {
         self.urgent.extend(pages.map(|page| Job::Fdt { session: index, page, next: 0 }));
     }
 
-    /// Continues with an object behind the symbols that were sent.
+    /// Continues an object after the symbols that were sent.
     fn resume(&mut self, id: ItemId, sent: u64, now_ns: u64) {
         let is_share = self.items.get(&id).is_some_and(|it| it.object.repeat == Repeat::Share);
         let is_scheduled =

@@ -1,21 +1,21 @@
-//! Sessions that are opened while others are on the air: their objects wait for the signalling that names them.
+//! Opening of sessions during a transmission: their objects wait for the signalling that names the session.
 //!
 //! ```text
-//! hold_session ─▶ Unnamed ─ open_behind(document) ─▶ Behind ─ sent to its end ─▶ At(now + JOIN_NS) ─▶ Open: what waited is queued
+//! hold_session ─▶ Unnamed ─ open_behind(document) ─▶ Behind ─ sent completely ─▶ At(now + JOIN_NS) ─▶ Open: waiting objects are queued
 //! ```
 //!
-//! Their descriptions go out at once, as those of all sessions. Deadlines of live objects begin when they are queued.
+//! Their descriptions are sent at once, like those of all sessions. Deadlines of live objects begin when they are queued.
 
 use super::session::Opening;
 use super::{Air, Item, ItemId, LiveDrop, SessionIndex};
 use crate::object::Repeat;
 
-/// Time that receivers have from the signalling of a session to its first packet: they read the document and join the group, which
-/// takes the network some round trips.
+/// Time between the signalling of a session and its first packet, in which receivers read the document and join the group: some
+/// round trips in the network.
 pub(super) const JOIN_NS: u64 = 500_000_000;
 
 impl Item {
-    /// Whether it is live, and had newer ones at a start.
+    /// Whether it is live, and at a start had newer ones.
     pub(super) const fn is_old(&self) -> bool {
         matches!(self.object.repeat, Repeat::Live(timing) if timing.age > 0)
     }
@@ -28,8 +28,8 @@ impl Air {
         self.has_closed = true;
     }
 
-    /// Opens a session that is held back when an object that names it has been sent, and receivers have had time to join. A newer
-    /// version of that object takes its place.
+    /// Opens a held session when the object that names it has been sent, and receivers have had time to join. A newer version of
+    /// that object replaces it.
     pub fn open_behind(&mut self, session: SessionIndex, document: ItemId) {
         let opening = &mut self.sessions[session].opening;
         if matches!(opening, Opening::Unnamed | Opening::Behind(_)) {
@@ -37,7 +37,7 @@ impl Air {
         }
     }
 
-    /// Whether nothing of a session is held back any more, or will be opened by time alone.
+    /// Whether a session is open, or will be opened at a known time.
     pub fn is_named(&self, session: SessionIndex) -> bool {
         matches!(self.sessions[session].opening, Opening::Open | Opening::At(_))
     }
@@ -72,7 +72,7 @@ impl Air {
         }
     }
 
-    /// Whether an object waits for its session, and then for everything that is newer.
+    /// Whether an object waits for its session, and then goes to the backlog.
     pub(super) fn is_held_backlog(&self, id: ItemId) -> bool {
         self.items.get(&id).is_some_and(Item::is_old) && self.held.contains(&id)
     }
@@ -85,7 +85,7 @@ impl Air {
         let (mut is_any_open, mut has_closed) = (false, false);
         for session in &mut self.sessions {
             if let Opening::Behind(document) = session.opening {
-                // One that is gone has been replaced by what names the session no less.
+                // A removed document was replaced by one that names the session as well.
                 if self.items.get(&document).is_none_or(|item| item.completed > 0) {
                     session.opening = Opening::At(now_ns.saturating_add(JOIN_NS));
                 }

@@ -1,12 +1,12 @@
-//! Objects that are sent while they are made, in pieces: chunks of a live segment.
+//! Growing objects, which are sent in pieces: chunks of a live segment.
 //!
 //! | protocol | a piece is | its end is signalled by | repair symbols |
 //! |---|---|---|---|
 //! | FLUTE | an object of its own, `URL#offset` (TS 103 769 Annex F) | `URL?isLast#offset` | of each piece |
-//! | ROUTE | a range of the segment's object | EXT_TOL on the last piece's packets, and the B flag | of the segment, behind its last piece |
+//! | ROUTE | a range of the segment's object | EXT_TOL on the last piece's packets, and the B flag | of the segment, after its last piece |
 //!
-//! A piece is sent as soon as its turn in the live queue comes. What a session has in pieces stays described until
-//! [`Air::forget`], so that a receiver which lost a description gets it once more.
+//! A piece is sent at its turn in the live queue. Objects in pieces stay described until [`Air::forget`], so that a
+//! receiver that lost a description gets it again.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::route::RouteObject;
 use super::{Air, Item, ItemId, SessionIndex};
 use crate::object::{AirObject, Body, Piece, RepairSymbols, route_oti};
 
-/// Place of an item's bytes in the object that it is a piece of (ROUTE).
+/// Position of a piece's bytes in its object (ROUTE).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) start: u64,
@@ -27,13 +27,13 @@ pub(super) struct Place {
     pub(super) length: Option<u64>,
 }
 
-/// An object of which pieces are sent.
+/// An object that is sent in pieces.
 #[derive(Debug)]
 pub struct GrowingObject {
     session: SessionIndex,
     /// Its description, without bytes.
     object: AirObject,
-    /// ROUTE: what its name and TOI belong to.
+    /// ROUTE: the item with its name and TOI.
     whole: Option<ItemId>,
     pieces: Vec<ItemId>,
 }
@@ -44,14 +44,14 @@ impl GrowingObject {
         self.session
     }
 
-    /// Pieces of it that are sent.
+    /// Its pieces.
     pub fn pieces(&self) -> &[ItemId] {
         &self.pieces
     }
 }
 
 impl Air {
-    /// Begins an object whose pieces follow. `object` describes it; its body does not count.
+    /// Begins an object whose pieces follow. `object` describes it; its body is ignored.
     ///
     /// # Errors
     /// [`SenderError`] if its description does not fit the session.
@@ -89,7 +89,7 @@ impl Air {
         Ok(GrowingObject { session, object, whole, pieces: Vec::new() })
     }
 
-    /// Queues a piece behind those before it.
+    /// Queues the next piece.
     ///
     /// # Errors
     /// [`SenderError`] if it does not fit the session.
@@ -120,7 +120,7 @@ impl Air {
         Ok(id)
     }
 
-    /// ROUTE: queues the repair symbols of the whole object of `length` bytes, whose last piece has been added.
+    /// ROUTE: queues the repair symbols of the complete object of `length` bytes, after its last piece.
     ///
     /// # Errors
     /// As [`Air::add_piece`].
@@ -171,7 +171,7 @@ impl Air {
         Ok(id)
     }
 
-    /// Whether something of it has not been sent yet.
+    /// Whether a part of it has not been sent yet.
     pub fn is_growing_pending(&self, growing: &GrowingObject) -> bool {
         growing.pieces.iter().any(|id| self.is_pending(*id))
     }

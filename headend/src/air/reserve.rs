@@ -1,6 +1,6 @@
-//! Token bucket for a rate that is reserved: for live objects, for firmware.
+//! Token bucket of a reserved rate, for live objects and firmware.
 
-/// Credit that is saved while there is no live object, as time at the reserved rate.
+/// Maximum credit, as time at the reserved rate.
 const BURST_MS: u64 = 500;
 
 /// The bucket.
@@ -23,11 +23,11 @@ impl Reserve {
         (self.rate_bps / 1000 * BURST_MS) as i64
     }
 
-    /// Whether a live packet may be sent before others now.
+    /// Whether a packet may be sent within the reserve now.
     pub(super) fn has_credit(&mut self, now_ns: u64) -> bool {
         let earned =
             u128::from(now_ns.saturating_sub(self.at_ns)) * u128::from(self.rate_bps) / 1_000_000_000;
-        // Whole bits only: the rest of the time counts with the next look.
+        // Whole bits only: the remaining time counts at the next call.
         if earned > 0 {
             self.at_ns = now_ns;
             let earned = i64::try_from(earned).unwrap_or(i64::MAX);
@@ -36,15 +36,14 @@ impl Reserve {
         self.credit_bits > 0
     }
 
-    /// When there is credit again; `None`: never.
+    /// Time of the next credit; `None`: never.
     pub(super) fn due_ns(&self) -> Option<u64> {
         let missing = u64::try_from(1 - self.credit_bits).unwrap_or(0);
         let wait_ns = (u128::from(missing) * 1_000_000_000).div_ceil(u128::from(self.rate_bps.max(1)));
         (self.rate_bps > 0).then(|| self.at_ns.saturating_add(u64::try_from(wait_ns).unwrap_or(u64::MAX)))
     }
 
-    /// Takes the credit of a live packet of `bytes`, sent within the reserve or in the rate that others left. Debt is bounded
-    /// like credit.
+    /// Charges a packet of `bytes`, sent within the reserve or at unused rate. Debt is bounded like credit.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.credit_bits = (self.credit_bits - bytes as i64 * 8).max(-self.most_bits());
     }

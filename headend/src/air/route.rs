@@ -1,7 +1,7 @@
-//! Media sessions of ROUTE: the sessions of one address share an S-TSID, which takes the place of their FDTs.
+//! Media sessions of ROUTE: the sessions of one address share an S-TSID, which replaces their FDTs.
 //!
-//! Every object is listed with its name and TOI, so that any naming of segments goes. Repair symbols of a channel go out in
-//! the channel behind it (TSI + 1).
+//! Every object is listed with its name and TOI, so that segments may have any names. Repair symbols of a channel are sent
+//! in the next channel (TSI + 1).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,12 +30,12 @@ pub(super) struct Described<'a> {
 pub(super) struct RouteGroup {
     pub(super) address: SocketAddr,
     sender: Sender,
-    /// The signalling's packets.
+    /// Packets of the signalling.
     packets: Arc<[Vec<u8>]>,
     repair_oti: Oti,
 }
 
-/// An object of a ROUTE session: how its repair symbols are numbered.
+/// Numbering of the repair symbols of an object in a ROUTE session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RouteObject {
     pub(super) oti: Oti,
@@ -57,12 +57,12 @@ impl RouteGroup {
         self.sender.package_version()
     }
 
-    /// Another sender has used versions up to this one.
+    /// Sets the last version used by another sender.
     pub(super) fn go_on_from(&mut self, version: u8) {
         self.sender.go_on_from(version);
     }
 
-    /// The packets of the signalling, brought up to date.
+    /// The packets of the updated signalling.
     pub(super) fn signalling<'a>(&mut self, sessions: impl Iterator<Item = Described<'a>>) -> Arc<[Vec<u8>]> {
         let mut channels = Vec::new();
         for Described { tsi, files } in sessions {
@@ -70,7 +70,7 @@ impl RouteGroup {
                 content_location: file.content_location.clone(),
                 toi: file.toi,
                 content_type: file.content_type.clone(),
-                // The length of an object that is still being made is not known.
+                // The length of a growing object is unknown.
                 content_length: file.content_length.filter(|&length| length > 0),
                 ..File::default()
             });

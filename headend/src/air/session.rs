@@ -1,4 +1,4 @@
-//! Session of a broadcast, with the timing of its FDT pages or, of ROUTE, of its S-TSID.
+//! Session of a broadcast, with the timing of its FDT pages or, for ROUTE, of its S-TSID.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,36 +9,36 @@ use carousel::time::WallTime;
 
 use super::ItemId;
 
-/// Whether the objects of a session are sent. Those of one that is opened while others are on the air wait for the signalling that
-/// names it: before, no receiver takes its packets.
+/// State of the opening of a session. Objects of a session opened during a transmission wait for the signalling that names it,
+/// without which no receiver takes its packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// They are.
+    /// Its objects are sent.
     Open,
-    /// No signalling names it yet.
+    /// It is not named by signalling yet.
     Unnamed,
-    /// This object names it, and has not been sent to its end.
+    /// This object names it, and has not been sent completely.
     Behind(ItemId),
-    /// Receivers know of it, and join it until then.
+    /// Receivers join it until this time.
     At(u64),
 }
 
-/// A session, and when each page of its FDT was sent.
+/// A session, with the times of its FDT pages.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) address: SocketAddr,
     pub(super) sender: Sender,
-    /// Index of its group, if it is one of ROUTE. Its sender gives TOIs and keeps descriptions; packets are the group's.
+    /// Index of its group, for ROUTE. Its sender assigns TOIs and keeps descriptions; the group writes packets.
     pub(super) route: Option<usize>,
-    /// When each page of the FDT was sent last; `None`: never.
+    /// Last transmission of each FDT page; `None`: never.
     pages_sent_ns: Vec<Option<u64>>,
-    /// The page that is repeated next, and when.
+    /// The page to repeat next, and its time.
     next_page: usize,
     due_ns: u64,
-    /// Whether objects came or went since the FDT was brought up to date.
+    /// Whether objects were added or removed since the last update of the FDT.
     pub(super) has_changed: bool,
     pub(super) opening: Opening,
-    /// Objects that came, went, began or ended.
+    /// Number of objects added, removed, started or completed.
     pub(super) changes: u64,
     /// Its objects.
     pub(super) items: BTreeSet<ItemId>,
@@ -60,7 +60,7 @@ impl Session {
         }
     }
 
-    /// Brings the FDT up to date. Returns its changed pages, which count as sent now.
+    /// Updates the FDT. Returns its changed pages, which count as sent now.
     pub(super) fn renew(&mut self, now_ns: u64, wall: WallTime) -> Vec<usize> {
         self.has_changed = false;
         let changed = self.sender.refresh_fdt(wall).unwrap_or_default();
@@ -71,13 +71,13 @@ impl Session {
         changed
     }
 
-    /// Nothing of its FDT counts as sent: all of it has new numbers.
+    /// Marks all FDT pages as unsent, since they have new numbers.
     pub(super) fn forget_sent(&mut self) {
         self.pages_sent_ns.clear();
         (self.due_ns, self.has_changed) = (0, true);
     }
 
-    /// The page to be repeated now, if one is due and was not sent lately. It counts as sent.
+    /// The page to repeat now, if one is due and was not sent recently. It counts as sent.
     pub(super) fn due_page(&mut self, now_ns: u64, cycle_ns: u64) -> Option<usize> {
         let pages = self.sender.fdt_pages();
         if now_ns < self.due_ns || pages == 0 {
@@ -105,7 +105,7 @@ impl Session {
         Some(page)
     }
 
-    /// When [`Session::due_page`] is next to be asked.
+    /// Time of the next call of [`Session::due_page`].
     pub(super) const fn due_ns(&self) -> u64 {
         self.due_ns
     }

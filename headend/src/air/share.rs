@@ -1,4 +1,4 @@
-//! Bundles of firmware: sent all the time, one after the other, at the rate that they have of the link.
+//! Queue of firmware bundles, which are repeated one after the other at a reserved rate.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,13 @@ use super::reserve::Reserve;
 #[derive(Debug)]
 pub(super) struct Share {
     reserve: Reserve,
-    /// In the order of their turns.
+    /// In transmission order.
     waiting: VecDeque<ItemId>,
     job: Option<Job>,
 }
 
 impl Share {
-    /// Nothing to send, at `rate_bps`.
+    /// An empty queue with the rate `rate_bps`.
     pub(super) const fn new(rate_bps: u64) -> Self {
         Self { reserve: Reserve::new(rate_bps), waiting: VecDeque::new(), job: None }
     }
@@ -44,12 +44,12 @@ impl Share {
         self.waiting.is_empty() && self.job.is_none()
     }
 
-    /// Whether a packet may go now.
+    /// Whether a packet may be sent now.
     pub(super) fn has_credit(&mut self, now_ns: u64) -> bool {
         !self.is_empty() && self.reserve.has_credit(now_ns)
     }
 
-    /// The object whose turn it is, if none is being sent; its turn comes again behind the others'.
+    /// The next object, if none is being sent; it moves to the end of the queue.
     pub(super) fn next_turn(&mut self) -> Option<ItemId> {
         if self.job.is_some() {
             return None;

@@ -5,7 +5,7 @@ use super::pieces::Place;
 use super::{Air, Departure, SessionIndex};
 
 impl Air {
-    /// Writes the job's next packet. `None` if it has none (an empty object, or one that broke off).
+    /// Writes the job's next packet. `None` if it has none (an empty object, or a broken-off one).
     pub(super) fn write(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<Departure> {
         match job {
             Job::Fdt { session, page, next } => {
@@ -36,7 +36,7 @@ impl Air {
         Departure { destination: self.sessions[session].address, session }
     }
 
-    /// Reads the next symbol of an object, and writes its packet as FLUTE or ROUTE have it.
+    /// Reads the next symbol of an object, and writes its FLUTE or ROUTE packet.
     fn write_object(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<Departure> {
         let Job::Object { id, reading, repair, sequence, left, broken, .. } = job else { return None };
         let item = self.items.get(id)?;
@@ -54,7 +54,7 @@ impl Air {
         let read = match (step.source, repair) {
             (Some(symbol), _) => {
                 let range = partition.byte_range(symbol);
-                // ROUTE protects padding and length behind the object, and sends neither.
+                // ROUTE protects padding and length after the object, but sends neither.
                 let range = range.start..range.end.min(length);
                 if range.is_empty() && item.route.is_some() {
                     return None;
@@ -70,7 +70,7 @@ impl Air {
             (None, None) => return None,
         };
         if read.is_err() {
-            // The file shrank under us. What was sent is useless; receivers see it by the digest.
+            // The file was truncated. The packets sent are useless; receivers detect it by the digest.
             self.stats.objects_broken_off += 1;
             *broken = true;
             return None;

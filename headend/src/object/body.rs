@@ -1,4 +1,4 @@
-//! Bytes of an object: in memory, or in a file that is checked for changes.
+//! Body of an object: in memory, or in a file that is checked for changes.
 
 use std::fs::File;
 use std::io;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use crate::sys::open_source_file;
 
-/// The bytes of an object. Two of files are equal if they are the same bytes of the same file as it was.
+/// The bytes of an object. Two in files are equal if they are the same range of the same unchanged file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// Held in memory: documents that we made, and manifests, which packagers rewrite in place.
+    /// Held in memory: our own documents, and manifests, which packagers rewrite in place.
     Memory(Arc<[u8]>),
-    /// Read from its file whenever it is sent.
+    /// Read from its file for each transmission.
     File(FileBody),
 }
 
-/// A file, or bytes of one that grows, as it was when it was hashed.
+/// A file, or a range of a growing one, with its state when it was hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileBody {
     path: PathBuf,
@@ -44,27 +44,27 @@ pub enum BodyError {
 pub enum Reading {
     /// From memory.
     Memory(Arc<[u8]>),
-    /// From a file, beginning with byte `start`; replaced files keep their bytes for as long as this is open.
+    /// From a file, from byte `start` on; the bytes of a replaced file stay readable while this is open.
     File {
         /// The file.
         file: File,
         /// Offset of the body's first byte.
         start: u64,
-        /// Bytes that were read ahead.
+        /// Read-ahead buffer.
         ahead: Box<Ahead>,
     },
 }
 
-/// Bytes that are read at once where one read follows the other: 46 symbols of 1400 bytes.
+/// Bytes read at once for sequential reads: 46 symbols of 1400 bytes.
 const AHEAD_BYTES: usize = 64 << 10;
 
-/// Bytes of a file that have been read and not asked for yet.
+/// Read-ahead buffer of a file.
 #[derive(Debug, Default)]
 pub struct Ahead {
     /// Offset of `bytes` in the body.
     start: u64,
     bytes: Vec<u8>,
-    /// End of what was asked for last.
+    /// End of the last request.
     next: u64,
 }
 
@@ -98,20 +98,20 @@ impl Ahead {
 }
 
 impl Body {
-    /// A file, with what identifies it now; returns the open file too, so that the caller hashes just this one.
+    /// A file with its current identity; also returns the open file, so that the caller hashes the same one.
     ///
     /// # Errors
-    /// If it cannot be opened, or is no regular file.
+    /// If it cannot be opened, or is not a regular file.
     pub fn file(path: &Path) -> io::Result<(Self, File)> {
         let file = open_source_file(path)?;
         let body = FileBody::of(path, &file)?;
         Ok((Self::File(body), file))
     }
 
-    /// Bytes of a file that may grow.
+    /// A range of a file that may grow.
     ///
     /// # Errors
-    /// If it cannot be opened, is no regular file, or does not have these bytes yet.
+    /// If it cannot be opened, is not a regular file, or does not have these bytes yet.
     pub fn range(path: &Path, range: &Range<u64>) -> io::Result<(Self, File)> {
         let file = open_source_file(path)?;
         let of_file = FileBody::of(path, &file)?;
@@ -134,7 +134,7 @@ impl Body {
     /// Opens it for one transmission.
     ///
     /// # Errors
-    /// [`BodyError::Changed`] if the file is no longer what was announced.
+    /// [`BodyError::Changed`] if the file has changed since it was announced.
     pub fn open(&self) -> Result<Reading, BodyError> {
         match self {
             Self::Memory(bytes) => Ok(Reading::Memory(Arc::clone(bytes))),
@@ -187,7 +187,7 @@ impl Reading {
         }
     }
 
-    /// The same, of a file with one call for many where each read begins at the end of the one before.
+    /// As [`read_at`](Self::read_at), with read-ahead for sequential reads of a file.
     ///
     /// # Errors
     /// As [`read_at`](Self::read_at).

@@ -1,4 +1,4 @@
-//! Objects that can be sent: bytes, description, repair symbols, and when they are repeated.
+//! Objects to send: bytes, description, repair symbols, and repetition.
 
 mod body;
 mod repair_symbols;
@@ -15,22 +15,22 @@ pub(crate) use repair_symbols::{SharedRepair, route_oti};
 
 use crate::options::Class;
 
-/// When an object is sent again.
+/// Repetition of an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Repeat {
-    /// At least this often, from start to start, before anything else.
+    /// At least this often, from start to start, with priority over scheduled objects.
     Within {
         /// Milliseconds.
         ms: u64,
     },
-    /// As the schedule decides.
+    /// By the schedule.
     Scheduled {
-        /// In proportion to the probability that it is asked for, within its class.
+        /// Relative probability of requests within its class.
         popularity: f64,
     },
-    /// Never: live, sent within the rate that is reserved for it. What is lost comes by FEC and repair.
+    /// Never: live, sent once within its reserved rate. Losses are covered by FEC and repair.
     Live(LiveTiming),
-    /// On and on, one after the other, within the rate that firmware has.
+    /// Continuously, one after the other, within the rate of firmware.
     Share,
 }
 
@@ -44,21 +44,21 @@ impl Repeat {
 /// Timing of a live object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveTiming {
-    /// Number of its service, each of which has a queue.
+    /// Index of its service, each of which has a queue.
     pub service: usize,
-    /// From its coming to its play-out deadline, by which it must have been begun.
+    /// Time from its arrival to its play-out deadline, by which it must have been started.
     pub within_ms: u64,
-    /// At a start: how many newer ones its rendition has. Those with newer ones wait for everything else.
+    /// At a start, the number of newer ones in its rendition. Objects with newer ones go to the backlog.
     pub age: u32,
 }
 
 impl LiveTiming {
-    /// Segments that players stay behind the newest one (RFC 8216bis, Section 6.3.3).
+    /// Segments by which players stay behind the newest one (RFC 8216bis, Section 6.3.3).
     const SEGMENTS_BEHIND: u64 = 3;
-    /// Duration of a segment where it is not known.
+    /// Default duration of a segment.
     const USUAL_SEGMENT_MS: u64 = 2000;
 
-    /// An object of a service whose segments are so long.
+    /// Timing of an object of a service with this segment duration.
     pub const fn of(service: usize, segment_ms: Option<u64>) -> Self {
         let segment_ms = match segment_ms {
             Some(ms) if ms > 0 => ms,
@@ -68,23 +68,23 @@ impl LiveTiming {
     }
 }
 
-/// Bytes of an object that is being made.
+/// A piece of a growing object.
 #[derive(Debug)]
 pub struct Piece {
     /// Its first byte within the object.
     pub offset: u64,
     /// Its bytes.
     pub bytes: Arc<[u8]>,
-    /// Nothing follows.
+    /// It is the last piece.
     pub is_last: bool,
     /// FLUTE: repair symbols of the piece.
     pub repair: Option<RepairSymbols>,
 }
 
-/// An object that can be put on the air.
+/// An object to send.
 #[derive(Debug, Clone)]
 pub struct AirObject {
-    /// Its URI, as the FDT names it.
+    /// Its URI in the FDT.
     pub uri: String,
     /// MIME type.
     pub content_type: String,
@@ -100,9 +100,9 @@ pub struct AirObject {
     pub repeat: Repeat,
     /// Its FEC scheme.
     pub protection: Protection,
-    /// Seconds in which caches may take it for fresh; `None`: nothing is said.
+    /// Freshness lifetime in caches, in seconds; `None`: not stated.
     pub expiry_s: Option<u32>,
-    /// Query parameters under whose values it is the same object.
+    /// Query parameters that do not distinguish it.
     pub ignored_query: IgnoredQuery,
 }
 

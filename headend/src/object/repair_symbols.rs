@@ -1,4 +1,4 @@
-//! Repair symbols of an object, made once and sent in every pass.
+//! Repair symbols of an object, computed once and sent in every pass.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -10,7 +10,7 @@ use carousel::route::Sender;
 
 use super::body::{Body, BodyError, Reading};
 
-/// Repair symbols of one object that are kept in memory; more go to a file without a name.
+/// Bytes of repair symbols of one object kept in memory; larger ones go to an unnamed file.
 const IN_MEMORY_BYTES: u64 = 4 << 20;
 
 /// Bytes of the length that ROUTE protects with an object.
@@ -26,7 +26,7 @@ carousel::limits! {
     }
 }
 
-/// The OTI of an object of `length` bytes in a ROUTE session, with padding and length behind it.
+/// The OTI of an object of `length` bytes in a ROUTE session, including padding and length.
 pub(crate) const fn route_oti(symbol_length: u16, length: u64) -> Oti {
     let symbols = (length + ROUTE_LENGTH_BYTES).div_ceil(symbol_length as u64);
     Oti { transfer_length: symbols * symbol_length as u64, ..Sender::repair_oti(symbol_length) }
@@ -40,24 +40,24 @@ pub struct RepairSymbols {
     symbol_length: u64,
 }
 
-/// Place where symbols are written until all are there.
+/// Destination of symbols until all are computed.
 enum Spool {
     Memory(Vec<u8>),
     File(File),
 }
 
 impl RepairSymbols {
-    /// Makes those of an object whose bytes are `body`. `None` if it has no code. Reads the body once, a source block at a
-    /// time.
+    /// Computes the repair symbols of an object with these bytes. `None` if it has no code. Reads the body once, one
+    /// source block at a time.
     ///
     /// # Errors
-    /// A body that is no longer what it was, or no room for the symbols.
+    /// A body that has changed, or no room for the symbols.
     pub fn make(body: &Body, oti: &Oti, protection: &Protection) -> Result<Option<Self>, BodyError> {
         Self::make_of(body, oti, protection, &[])
     }
 
-    /// Makes those of an object of a ROUTE session: its code protects padding and the object's length behind it (A/331 Annex
-    /// A.4). `None` if it has no code, or is too large for one block.
+    /// Computes the repair symbols of an object in a ROUTE session: its code also protects padding and the object's length
+    /// (A/331 Annex A.4). `None` if it has no code, or is too large for one block.
     ///
     /// # Errors
     /// As for [`RepairSymbols::make`].
@@ -77,7 +77,7 @@ impl RepairSymbols {
         Self::make_of(body, &oti, protection, &padding)
     }
 
-    /// Of the bytes of `body` with `behind` behind them.
+    /// Computes the symbols of `body` followed by `behind`.
     fn make_of(
         body: &Body,
         oti: &Oti,
@@ -125,7 +125,7 @@ impl RepairSymbols {
         Ok(Some(Self { bytes, sequence, symbol_length }))
     }
 
-    /// The order in which source and repair symbols go out.
+    /// Transmission order of source and repair symbols.
     pub fn sequence(&self) -> Sequence {
         self.sequence.clone()
     }
