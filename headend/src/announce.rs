@@ -1,7 +1,7 @@
 //! Announcement documents: bootstrap, gateway configuration, NIF, SIF, time offset, service list entry points.
 //!
-//! Made from the configuration and the sessions of the broadcast; sent like other objects, and written to files by
-//! `headend catalog`.
+//! They are made from the configuration and the sessions of the broadcast, sent like other objects, and written to files
+//! by `headend catalog`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::document::Announcement;
 use crate::options::{Nip, TransportProtocol, tag_of};
 
-/// A media session as the gateway configuration describes it.
+/// A media session in the gateway configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaSession {
     /// `@id`: a name without spaces.
@@ -33,15 +33,15 @@ pub struct MediaSession {
     pub address: SocketAddr,
     /// TSI.
     pub tsi: u64,
-    /// Protocol by which it is sent.
+    /// Its protocol.
     pub protocol: TransportProtocol,
-    /// Whether segments come in chunks, while they are made.
+    /// Whether segments are sent in chunks while they are written.
     pub is_chunked: bool,
     /// Its components.
     pub components: Vec<Component>,
-    /// Most bits a second.
+    /// Maximum bit rate.
     pub maximum_bps: u64,
-    /// Bits a second on average, where that is known.
+    /// Average bit rate, if known.
     pub average_bps: Option<u64>,
 }
 
@@ -151,7 +151,7 @@ fn configuration_carousel(config: &Config, services: &[Service]) -> ObjectCarous
     }
 }
 
-/// The entry points: our own list, if it is on the air, and those that the configuration names.
+/// The entry points: our own list, if it is on the air, and those of the configuration.
 fn entry_points(config: &Config, own: Option<&Offering>) -> EntryPoints {
     let provider = vec![Text::new("", &config.nip.provider)];
     let named = config.nip.service_lists.iter().map(|list| Offering {
@@ -242,7 +242,7 @@ fn service_information(
     }
 }
 
-/// The documents of the announcement channel. `own`: how our own service list is offered, if it is on the air.
+/// The documents of the announcement channel. `own`: the offering of our own service list, if it is on the air.
 pub fn announcement(
     config: &Config,
     services: &[Service],

@@ -1,8 +1,8 @@
 //! Broadcast of a configuration: the sessions and objects of all sources, updated while packages change.
 //!
 //! Sessions: the announcement channel (TSI 0); one configuration session (TSI 1) with the gateway configuration,
-//! manifests and init segments; then for each source a group of its own with one session a rung (TSI 10, 20, …) and
-//! one for everything else (TSI 2). HLS and DASH over the same segments share their sessions.
+//! manifests and init segments; then for each source a group of its own with one session per rung (TSI 10, 20, …) and one
+//! for everything else (TSI 2). HLS and DASH over the same segments share their sessions.
 
 mod firmware;
 mod pieces;
@@ -35,7 +35,7 @@ use crate::spool;
 use firmware::Bundles;
 use pieces::Pieces;
 
-/// TSI of a source's session for what belongs to no rung.
+/// TSI of a source's session for objects outside rungs.
 const OTHER_TSI: u64 = 2;
 /// Distance between the TSIs of rungs.
 const RUNG_TSI_STEP: u64 = 10;
@@ -66,32 +66,32 @@ pub struct Broadcast {
     configuration: SessionIndex,
     sources: Vec<SourceState>,
     documents: BTreeMap<String, (Vec<u8>, ItemId)>,
-    /// Maker of the catalogue, until a follower takes it.
+    /// Generator of the catalogue, until the follower takes it.
     catalog: Option<Catalog>,
-    /// The catalogue; empty where none is sent.
+    /// The current catalogue; empty if none is sent.
     made: CatalogDocuments,
-    /// Its documents that are sent, by URL.
+    /// Its documents on the air, by URL.
     catalog_items: BTreeMap<String, (Digest, ItemId)>,
-    /// The document of commands to receivers.
+    /// Document of commands to receivers.
     commands: Option<ItemId>,
     /// The commands in it.
     in_force: Vec<Command>,
-    /// Bundles of firmware that are on offer.
+    /// Firmware bundles on offer.
     firmware: Bundles,
-    /// Whether sources are followed while they change.
+    /// Whether changes of sources are followed.
     is_followed: bool,
-    /// Whether it may be on the air: sessions that are opened from now on are held back until the configuration that names them has
-    /// been sent.
+    /// Whether transmission may have begun: sessions opened from now on are held until the configuration that names them has been
+    /// sent.
     is_begun: bool,
-    /// Such sessions, until that is on its way.
+    /// Sessions held in this way, until that configuration is queued.
     late: Vec<SessionIndex>,
-    /// Manifests of live sources that name segments which have not been sent yet, in order.
+    /// Manifests of live sources that list unsent segments, in order.
     held: VecDeque<Held>,
     /// Warnings for operators, until [`Broadcast::take_warnings`].
     warnings: Vec<String>,
 }
 
-/// A manifest that is sent after the segments which it names: players request those at once.
+/// A manifest that is held until its segments were sent: players request those at once.
 #[derive(Debug)]
 struct Held {
     source: usize,
@@ -100,9 +100,9 @@ struct Held {
     behind: Vec<ItemId>,
 }
 
-/// Validity of a document without commands: receivers that have some waiting come by it.
+/// Validity of a document without commands, so that receivers with pending commands receive it.
 const EMPTY_COMMANDS_S: u64 = 7 * 86_400;
-/// The catalogue's documents never take more than this part of the link.
+/// Divisor of the link's rate: maximum share of the catalogue's documents.
 const CATALOG_SHARE: u64 = 20;
 
 /// Sessions and objects of one source.
@@ -113,11 +113,11 @@ struct SourceState {
     sessions: Vec<RungSession>,
     other: Option<SessionIndex>,
     by_path: HashMap<String, usize>,
-    /// Segments that are sent while they are written.
+    /// Segments being sent while they are written.
     pieces: Pieces,
     /// Length of a segment of its live presentations.
     segment_ms: Option<u64>,
-    /// At a start: how many newer segments those have of which each rendition has newer ones.
+    /// At a start, the number of newer segments for each segment that is not the newest.
     backlog: HashMap<String, u32>,
 }
 
@@ -127,7 +127,7 @@ struct RungSession {
     media: MediaSession,
 }
 
-/// Effect of a change of the packages.
+/// Effect of applied changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Followed {
     /// Objects added.
@@ -137,7 +137,7 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self { added: self.added + other.added, removed: self.removed + other.removed }
@@ -148,7 +148,7 @@ impl Broadcast {
     /// Reads every source and adds its objects. `progress` is called with the bytes hashed so far and in all.
     ///
     /// # Errors
-    /// A source that has nothing to carry, or a file that cannot be read.
+    /// A source with nothing to carry, or a file that cannot be read.
     pub fn open(
         config: Config,
         once: bool,
@@ -193,7 +193,7 @@ impl Broadcast {
             broadcast.made = catalog.make(&broadcast.config, &inventories, wall);
             broadcast.catalog = Some(catalog);
         }
-        // Documents before the media: receivers find all sessions by them.
+        // Documents precede the media, since receivers find all sessions by them.
         broadcast.renew_documents(wall, false)?;
         broadcast.renew_catalog()?;
         if let Some(folder) = spool::folder(&broadcast.config) {
@@ -234,7 +234,7 @@ impl Broadcast {
         self.sources[index].inventory = inventory;
     }
 
-    /// Problems that the packages have, with the source's name.
+    /// Problems of the packages, with the source's name.
     pub fn problems(&self) -> impl Iterator<Item = (&str, &Problem)> {
         let named = self.config.sources.iter().zip(&self.sources);
         named.flat_map(|(source, state)| {
@@ -258,12 +258,12 @@ impl Broadcast {
         &self.made
     }
 
-    /// Maker of the catalogue, for the thread that follows changes.
+    /// Takes the generator of the catalogue, for the thread that follows changes.
     pub const fn take_catalog(&mut self) -> Option<Catalog> {
         self.catalog.take()
     }
 
-    /// Every destination that packets may go to.
+    /// All possible destinations of packets.
     pub fn destinations(&self) -> Vec<SocketAddr> {
         let media = (0..self.config.sources.len()).map(|index| self.config.media_address(index));
         [self.config.sessions.announcement, self.config.sessions.configuration]
@@ -327,14 +327,14 @@ impl Broadcast {
                 self.renew_catalog()?;
             }
         }
-        // The documents name a session as soon as it is there; what is late from before is named already, or waits for them.
+        // The documents name a session as soon as it exists; earlier late sessions are named already, or wait for them.
         if self.late.len() > late_before {
             self.renew_documents(wall, false)?;
         }
         Ok(followed)
     }
 
-    /// Files removed because they changed while they were sent, with the numbers of their sources. Each is reported once.
+    /// Files removed because they changed during transmission, with the numbers of their sources. Each is reported once.
     pub fn lost(&mut self) -> Vec<(usize, String)> {
         let dropped = self.air.take_dropped();
         let (air, mut lost) = (&self.air, Vec::new());
@@ -350,7 +350,7 @@ impl Broadcast {
         lost
     }
 
-    /// Makes the announcement documents again: the dates in them are never older than `carousel.refresh_s`.
+    /// Updates the announcement documents, so that the dates in them are never older than `carousel.refresh_s`.
     ///
     /// # Errors
     /// A document that does not fit its session.
@@ -358,12 +358,12 @@ impl Broadcast {
         self.renew_documents(wall, true)
     }
 
-    /// Gives every rung a session; rungs that share a segment share the session.
+    /// Assigns a session to every rung; rungs that share a segment share the session.
     fn assign_sessions(&mut self, index: usize, inventory: &Inventory) {
         let address = self.config.media_address(index);
         let base = self.config.sources[index].base.clone();
         let own_manifests = manifests_of(inventory, &base);
-        // Repeated objects take their share of the plan.
+        // The rate of repeated objects follows from the plan.
         let is_live = self.config.sources[index].reserved_bps.is_some();
         let overhead = protection(&self.config, index, false).overhead;
         for presentation in &inventory.presentations {
@@ -372,7 +372,7 @@ impl Broadcast {
             for rung in &presentation.rungs {
                 let state = &self.sources[index];
                 let component = component(presentation, rung, manifest.unwrap_or(0), &base);
-                // Of a short window all segments may be new.
+                // In a short window all segments may be new.
                 let is_same = |it: &RungSession| it.media.components.contains(&component);
                 let by_path = rung.segments.iter().find_map(|path| state.by_path.get(path).copied());
                 let known = by_path.or_else(|| state.sessions.iter().position(is_same));
@@ -413,7 +413,7 @@ impl Broadcast {
                 }
             }
         }
-        // A start: of the source, or of a packager that came later.
+        // A start of the source, or of a packager that came later.
         let is_start = !self.sources[index].inventory.is_live();
         if is_start {
             self.warnings.extend(reserve::warning(&self.config, index, inventory));
@@ -426,7 +426,7 @@ impl Broadcast {
             state.backlog =
                 ages(inventory).filter(|(_, age)| *age > 0).map(|(path, age)| (path.clone(), age)).collect();
         }
-        // Live sources forget segments that are gone.
+        // Live sources forget removed segments.
         self.sources[index].by_path.retain(|path, _| inventory.objects.contains_key(path));
     }
 
@@ -438,8 +438,7 @@ impl Broadcast {
         }
     }
 
-    /// Adds an object in the place of its predecessor; holds back a live source's manifest while earlier segments are
-    /// pending.
+    /// Replaces an object's predecessor; holds a live source's manifest while earlier segments are pending.
     fn put(&mut self, index: usize, prepared: Prepared) -> Result<(), String> {
         let is_live = self.is_followed && self.config.sources[index].reserved_bps.is_some();
         if is_live && prepared.object.role == Role::Manifest {
@@ -447,7 +446,7 @@ impl Broadcast {
             let is_segment = |id: &ItemId| self.air.object(*id).is_some_and(|object| object.repeat.is_live());
             let pieces = self.pieces(index);
             let behind = items.chain(pieces).filter(|id| self.air.is_pending(*id)).filter(is_segment);
-            // Objects that a start has postponed are not waited for: players begin at the newest segments.
+            // Do not wait for the backlog of a start: players begin at the newest segments.
             let behind: Vec<ItemId> = behind.filter(|id| !self.air.is_backlog(*id)).collect();
             let has_earlier = self.held.iter().any(|held| held.source == index);
             if !behind.is_empty() || has_earlier {
@@ -463,8 +462,8 @@ impl Broadcast {
         self.put_now(index, prepared)
     }
 
-    /// Sends the manifests whose segments have been sent. To be called before each batch of packets, and before
-    /// [`crate::lease::Lease::tend`]: each gets a TOI.
+    /// Queues the held manifests whose segments have been sent; each gets a TOI. Call it before each batch of packets,
+    /// and before [`crate::lease::Lease::tend`].
     ///
     /// # Errors
     /// A manifest that does not fit its session.
@@ -477,7 +476,7 @@ impl Broadcast {
         Ok(())
     }
 
-    /// The first manifest that may go. Those of one source stay in order; no source waits for another.
+    /// The first held manifest that may be sent. Manifests of one source stay in order; no source waits for another.
     fn next_released(&self) -> Option<usize> {
         let is_first = |at: usize, of: &Held| !self.held.iter().take(at).any(|it| it.source == of.source);
         let may_go = |of: &Held| !of.behind.iter().any(|id| self.air.is_pending(*id));
@@ -548,7 +547,7 @@ impl Broadcast {
         session
     }
 
-    /// Most bits a second of a source: what is reserved for it, else the link's.
+    /// Maximum bit rate of a source: its reserve, otherwise the link's rate.
     fn maximum_bps(&self, index: usize) -> u64 {
         let link_bps = self.config.link.rate_bps;
         self.config.sources[index].reserved_bps.map_or(link_bps, |reserved_bps| reserved_bps.min(link_bps))
@@ -584,7 +583,8 @@ impl Broadcast {
         .collect()
     }
 
-    /// Sends new versions of the documents whose content changed, or of `all`. VersionUpdate alone is no change.
+    /// Sends new versions of the documents whose content has changed, or of `all`. A change of VersionUpdate alone does
+    /// not count.
     fn renew_documents(&mut self, wall: WallTime, all: bool) -> Result<(), String> {
         let announced = self.announcements(wall);
         let stable = self.announcements(WallTime::from_unix_ms(0));
@@ -612,7 +612,8 @@ impl Broadcast {
             for session in &self.late {
                 self.air.open_behind(*session, *id);
             }
-            // Others wait for the version that takes this one's place, if there is one before it has been sent.
+            // Sessions that are not named yet wait for the next version of the document, if this one is replaced before
+            // it was sent.
             self.late.retain(|&session| !self.air.is_named(session));
         }
         Ok(())
@@ -620,13 +621,13 @@ impl Broadcast {
 }
 
 impl Broadcast {
-    /// Commands to receivers that are on the air.
+    /// Commands to receivers on the air.
     pub fn commands_in_force(&self) -> &[Command] {
         &self.in_force
     }
 
-    /// Continues in the place of another headend that has ended: with its numbers by session, and versions of signatures above
-    /// those that it may have used. Documents with a version or a date are made again. Returns how many objects keep their TOI.
+    /// Takes over from another headend that has ended: with its numbers by session, and versions of signatures above those that
+    /// it may have used. Documents with a version or a date are updated. Returns the number of objects that keep their TOI.
     ///
     /// # Errors
     /// An object that does not fit its session.
@@ -648,8 +649,8 @@ impl Broadcast {
         self.air.go_on(now_ns, wall, numbers).map_err(|err| err.to_string())
     }
 
-    /// Only the newest of the manifests that are held back is to be sent; an earlier one would take receivers back behind those
-    /// that the other headend has sent.
+    /// Keeps only the newest held manifest of each source; an earlier one would move receivers back before those of the other
+    /// headend.
     fn forget_old_manifests(&mut self) {
         let mut newest = VecDeque::new();
         for held in std::mem::take(&mut self.held) {
@@ -664,9 +665,9 @@ impl Broadcast {
         self.held = newest;
     }
 
-    /// Sends the document of the commands that are in force, signed, in the place of the one before.
+    /// Sends the signed document of the commands in force, which replaces the previous one.
     fn command(&mut self, commands: &[Command], wall: WallTime) -> Result<(), String> {
-        // Also when the last is gone: receivers that have some waiting forget them.
+        // Also without commands, so that receivers forget pending ones.
         let Some(sealer) = &self.config.sealer else { return Ok(()) };
         self.in_force = commands.to_vec();
         if commands.is_empty() && self.commands.is_none() {
@@ -692,7 +693,7 @@ impl Broadcast {
         Ok(())
     }
 
-    /// Sends the documents of the catalogue that have changed, and removes those that are gone.
+    /// Sends changed documents of the catalogue, and removes obsolete ones.
     fn renew_catalog(&mut self) -> Result<(), String> {
         let Some(session) = self.announcement else { return Ok(()) };
         let bytes: u64 = self.made.documents.iter().map(|it| it.bytes.len() as u64).sum();
@@ -723,7 +724,7 @@ impl Broadcast {
     }
 }
 
-/// The air of a configuration, with the sessions of announcement and gateway configuration.
+/// Creates the carousel of a configuration, with the sessions of announcement and gateway configuration.
 fn open_air(
     config: &Config,
     once: bool,
@@ -732,7 +733,7 @@ fn open_air(
 ) -> (Air, Option<SessionIndex>, SessionIndex) {
     let carousel = &config.carousel;
     // Long enough for both steps: a repeat of the announcement channel, then of the gateway configuration. An object is
-    // useless without its FDT, so that the longer of both intervals counts.
+    // useless without its FDT, so the longer of both intervals counts.
     let two_steps_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
         + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
     let mut air = Air::new(AirConfig {
@@ -764,10 +765,10 @@ fn open_air(
     (air, announcement, configuration)
 }
 
-/// Content of all sources.
+/// Reads all sources.
 ///
 /// # Errors
-/// A source that cannot be read, unless it may come later or there are others.
+/// A source that cannot be read, unless it may appear later or there are others.
 fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, String> {
     let (mut inventories, mut failures, mut is_one_away) = (Vec::new(), Vec::new(), false);
     for source in sources {
@@ -780,14 +781,14 @@ fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, Str
             }
         }
     }
-    // A packager that starts later makes its folder then: following looks for it. All are named that failed.
+    // A packager that starts later creates its folder then, which is detected by following. All failures are listed.
     if !is_followed && (is_one_away || failures.len() == inventories.len()) {
         return Err(failures.join("\n"));
     }
     Ok(inventories)
 }
 
-/// A document of the headend's own, which is repeated within `ms`.
+/// A document of the headend, repeated within `ms`.
 fn signalled(uri: &str, content_type: &str, bytes: &[u8], digest: Digest, ms: u64) -> AirObject {
     AirObject {
         protection: Protection::NONE,
@@ -807,7 +808,7 @@ fn signalled(uri: &str, content_type: &str, bytes: &[u8], digest: Digest, ms: u6
 fn expiry_s(carousel: &Carousel, source: &Source, object: &ObjectSource) -> Option<u32> {
     let is_guide =
         object.role == Role::Other && ["xml", "json"].iter().any(|kind| object.content_type.ends_with(kind));
-    // A live manifest is replaced with every segment: a cache that keeps it stops the picture.
+    // A live manifest is replaced with every segment: a cache that keeps it would stall playback.
     if object.role == Role::Manifest && source.reserved_bps.is_some() {
         return Some(carousel.live_manifest_expiry_s).filter(|&seconds| seconds > 0);
     }
@@ -815,9 +816,9 @@ fn expiry_s(carousel: &Carousel, source: &Source, object: &ObjectSource) -> Opti
     Some(source.expiry_s.unwrap_or(usual)).filter(|&seconds| seconds > 0)
 }
 
-/// The order of the first transmissions: manifests and init segments first, which a player needs first. Of live
-/// presentations the newest segments go before older ones: players begin at the live edge. A live source's manifests go
-/// behind the newest segments, which they name.
+/// The order of the first transmissions: manifests and init segments first, which players need first. For live
+/// presentations the newest segments precede older ones, since players begin at the live edge, and manifests follow the
+/// newest segments, which they list.
 pub(crate) fn first_order(
     mut objects: Vec<ObjectSource>,
     inventory: &Inventory,
@@ -833,7 +834,7 @@ pub(crate) fn first_order(
     objects
 }
 
-/// Number of newer segments of each segment of live presentations.
+/// For each segment of live presentations, the number of newer ones.
 fn ages(inventory: &Inventory) -> impl Iterator<Item = (&String, u32)> {
     inventory
         .live_rungs()
@@ -846,7 +847,7 @@ fn unread(source: &Source, why: &str, is_followed: bool) -> Inventory {
         true => "it is looked at again and again, and sent when it is there",
         false => "the other sources are taken; `headend send` waits for this one",
     };
-    // Why it cannot be read begins with its path.
+    // The text begins with its path.
     let problem = Problem { place: String::new(), what: why.to_owned(), fix };
     Inventory { root: source.path.clone(), problems: vec![problem], ..Inventory::default() }
 }

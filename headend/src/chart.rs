@@ -1,6 +1,6 @@
-//! The plan as a report that can be sent to the operator of a link: the verdict first, then the budget of the link, live, forward
-//! error correction, classes and titles, forecasts and simulation. One HTML file, charts in inline SVG, nothing from the network,
-//! readable on paper and in the dark.
+//! HTML report of the plan, for example for the operator of a link: the verdict first, then the budget of the link, live, forward
+//! error correction, classes and titles, forecasts and simulation. One self-contained file with inline SVG charts, readable in
+//! print and in dark mode.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::plan::{Class, ObjectPlan, Plan};
 use crate::simulate::{Outcome, Report};
 use crate::units::{VERSION, grouped, human_bps, human_bytes, human_seconds};
 
-/// Rows of the table of titles at most; the rest is summed up in words.
+/// Maximum rows of the table of titles; the rest is summarised.
 const TITLE_ROWS: usize = 40;
 /// Rows of the table of objects.
 const OBJECT_ROWS: usize = 10;
@@ -33,7 +33,7 @@ svg{max-width:100%;height:auto;font:13px system-ui,sans-serif}text{fill:currentC
 .grid{stroke:currentColor;stroke-opacity:.12}.line{fill:none;stroke:var(--a);stroke-width:1.5}.meta{color:#777;margin-top:0}\
 @media print{body{max-width:none;margin:0}h2{break-after:avoid}table,svg{break-inside:avoid}}";
 
-/// The page. `date` is when it was made.
+/// Renders the page. `date`: when it was made.
 pub fn page(
     config: &Config,
     date: WallTime,
@@ -68,7 +68,7 @@ pub fn page(
     out
 }
 
-/// Whether it can be done, and the figures that decide it.
+/// The verdict on feasibility, and the decisive figures.
 fn verdict(out: &mut String, plan: Option<&Plan>, asked: &Feasibility) {
     let refusal = plan.and_then(Plan::refusal).or_else(|| asked.refusal());
     match &refusal {
@@ -361,7 +361,7 @@ fn simulation(out: &mut String, report: &Report) {
     });
     let bars: Vec<Bar> = bars.into_iter().flatten().collect();
     chart(out, "Simulation: time from coming on to having an object", &bars);
-    // The same scale for both: the difference is what is to be seen.
+    // The same scale for both, for comparison.
     let most = [&report.with_fec, &report.without_fec]
         .iter()
         .flat_map(|it| &it.origin_load_bps)
@@ -373,7 +373,7 @@ fn simulation(out: &mut String, report: &Report) {
     let _ = writeln!(out, "<pre>{}</pre>", escape(&report.to_text()));
 }
 
-/// Four or so round steps up to `most`.
+/// About four round steps up to `most`.
 fn ticks(most: f64) -> Vec<f64> {
     if most <= 0.0 || !most.is_finite() {
         return vec![0.0];
@@ -385,7 +385,7 @@ fn ticks(most: f64) -> Vec<f64> {
     (0..=(most / step).ceil() as usize).map(|at| at as f64 * step).collect()
 }
 
-/// Load over time, with `most` as the top of the scale.
+/// Curve of load over time, with `most` as the top of the scale.
 fn curve(out: &mut String, title: &str, outcome: &Outcome, duration_s: u64, most: f64) {
     let load = &outcome.origin_load_bps;
     let _ = writeln!(out, "<h2>{}</h2>", escape(title));
@@ -434,7 +434,7 @@ fn curve(out: &mut String, title: &str, outcome: &Outcome, duration_s: u64, most
     );
 }
 
-/// One bar of seconds: its label, its value, whether it is too long.
+/// One bar: label, value in seconds, whether it is too long.
 struct Bar {
     label: String,
     value: f64,

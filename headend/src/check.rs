@@ -1,5 +1,4 @@
-//! `headend check`: findings that would keep a configuration off the air or its packets from arriving, each with its fix.
-//! Nothing is sent.
+//! `headend check`: findings that would prevent transmission or reception, each with its fix. Sends nothing.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,11 +14,10 @@ use crate::releases::Release;
 use crate::sink::UdpSink;
 use crate::units::{grouped, human_bps, human_seconds};
 
-/// No clock of a machine that sends is before this: 2024-01-01.
+/// Lower bound of a correct system clock: 2024-01-01.
 const CLOCK_FROM_MS: i64 = 1_704_067_200_000;
 
-/// Looks at everything. `destinations` is where packets go, `planned` what the carousel comes to, or why it cannot be read,
-/// `wall` what the clock says.
+/// Makes all checks. `destinations`: of packets; `planned`: the plan, or why it cannot be made; `wall`: the system clock.
 pub fn examine(
     config: &Config,
     destinations: &[SocketAddr],
@@ -28,7 +26,7 @@ pub fn examine(
 ) -> Report {
     let mut found = vec![clock(wall), ttl(config, destinations)];
     let interface = interface(config);
-    // Without the interface no socket can be opened: that is said once.
+    // Without the interface no socket can be opened; report that only once.
     let is_missing = interface.iter().any(|it| it.severity == Severity::Error);
     found.extend(interface);
     if !is_missing {
@@ -74,7 +72,7 @@ fn ttl(config: &Config, destinations: &[SocketAddr]) -> Finding {
     }
 }
 
-/// The interface that multicast leaves by: there, up, fast enough.
+/// Checks the interface for multicast: present, up, fast enough.
 fn interface(config: &Config) -> Vec<Finding> {
     let name = &config.output.interface;
     if name.is_empty() || name.parse::<IpAddr>().is_ok() {
@@ -110,7 +108,7 @@ fn interface(config: &Config) -> Vec<Finding> {
     vec![Finding::fine(about, "up, multicast")]
 }
 
-/// Finding about the signer; what would keep it from signing is said with the sources, which are not read without it.
+/// Finding about the signer; errors of the keys are reported with the sources, which are not read without it.
 fn signing(config: &Config, wall: WallTime) -> Option<Finding> {
     const SOON_DAYS: i64 = 14;
     let sealer = crate::signing::sealer(config, wall).ok()??;
@@ -124,7 +122,7 @@ fn signing(config: &Config, wall: WallTime) -> Option<Finding> {
     })
 }
 
-/// Whether bundles on offer are the files that were offered.
+/// Checks that bundles on offer are unchanged.
 fn firmware(config: &Config, wall: WallTime) -> Vec<Finding> {
     let (releases, problems) = crate::releases::read(config, wall.unix_seconds());
     let of_release = |it: &Release| {
@@ -138,7 +136,7 @@ fn firmware(config: &Config, wall: WallTime) -> Vec<Finding> {
     releases.iter().map(of_release).chain(problems).collect()
 }
 
-/// Whether this user may open sockets with the options of `[output]`.
+/// Checks that this user may open sockets with the options of `[output]`.
 fn sockets(config: &Config, destinations: &[SocketAddr]) -> Finding {
     match UdpSink::open(&config.output, destinations) {
         Ok(_) => Finding::fine("sockets", "can be opened with ttl, dscp and interface of [output]"),
@@ -146,7 +144,7 @@ fn sockets(config: &Config, destinations: &[SocketAddr]) -> Finding {
     }
 }
 
-/// Whether the ports of `[metrics]` and `[ingest]` are free. While `send` has this configuration on the air they are its own.
+/// Checks that the ports of `[metrics]` and `[ingest]` are free, or used by the `send` of this configuration.
 fn listeners(config: &Config) -> Vec<Finding> {
     let ports = [
         ("metrics.listen", config.metrics.as_ref().map(|it| it.listen)),
@@ -197,7 +195,7 @@ fn listeners(config: &Config) -> Vec<Finding> {
     ports.into_iter().map(tried).collect()
 }
 
-/// Whether the token of packagers can be read.
+/// Checks that the token of packagers can be read.
 fn token(config: &Config) -> Option<Finding> {
     let file = config.ingest.as_ref()?.token_file.as_ref()?;
     Some(match crate::ingest::read_token(file) {
@@ -206,7 +204,7 @@ fn token(config: &Config) -> Option<Finding> {
     })
 }
 
-/// Whether the system knows a way to a destination. A group needs none where the interface is given.
+/// Checks the route to a destination. A group needs none if the interface is configured.
 fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
     if destination.ip().is_multicast() && !config.output.interface.is_empty() {
         return None;
@@ -233,7 +231,7 @@ fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
     })
 }
 
-/// The link's rate against what is to be carried.
+/// Compares the link's rate with the plan.
 fn the_plan(config: &Config, plan: &Plan) -> Finding {
     if let Some(refusal) = plan.refusal() {
         let fix = format!("`headend plan{}` shows what would work", config.flag());

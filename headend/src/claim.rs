@@ -1,12 +1,13 @@
-//! Configurations and groups that a `headend send` of this machine has: a second one of the same configuration is refused, one of the
-//! same groups is reported.
+//! Claims of configurations and groups by `headend send` on this machine: a second `send` of the same configuration is refused,
+//! one of the same groups causes a warning.
 //!
-//! Receivers know a session by its group, source and TSI, so that objects of two senders are taken for each other's. The same file twice
-//! is a mistake; two files with one group may be meant, as in a laboratory that sends what is wrong. Each claim is an abstract socket
-//! of Linux: the kernel gives a name to one process, takes it back when that ends, and says which process has it. Names of other
-//! network namespaces are others.
+//! Receivers identify a session by group, source and TSI, so they would mix the objects of two senders. The same file twice is a
+//! mistake; two files with one group may be intended, as in a laboratory with faulty senders. Each claim is an abstract socket of
+//! Linux: the kernel assigns a name to one process, releases it at its end, and reports the owner. Names are separate for each
+//! network namespace.
 //!
-//! The announcement channel is left out: it is the same for all carousels (TS 103 876), and a laboratory may have several.
+//! The announcement channel is not claimed: it is the same for all carousels (TS 103 876), and a laboratory may have
+//! several.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,29 +18,29 @@ use std::time::Duration;
 
 use crate::config::Config;
 
-/// Groups whose sockets are held; those of sources beyond are not looked at.
+/// Maximum number of claimed groups; further sources are not checked.
 const MOST: usize = 256;
-/// Time in which the kernel says who has a name.
+/// Time limit for finding the owner of a name.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Claims of a transmission, for as long as it is there.
+/// Claims of a transmission, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Claims {
     _sockets: Vec<UnixListener>,
 }
 
 impl Claims {
-    /// Claims a configuration and its groups. With it a warning, where another process has one of the groups.
+    /// Claims a configuration and its groups. Also returns a warning if another process has one of the groups.
     ///
     /// # Errors
-    /// One line: which process sends this configuration, and what to do.
+    /// One line: the process that sends this configuration, and the fix.
     pub(crate) fn of(config: &Config) -> Result<(Self, Option<String>), String> {
         let (mut sockets, mut warning) = (Vec::new(), None);
         if let Some(name) = file_name(config) {
             match listen(&name) {
                 Ok(socket) => sockets.push(socket),
                 Err(err) if err.kind() == io::ErrorKind::AddrInUse => return Err(refusal(config, &name)),
-                // Where the system gives no such sockets, nothing is known of others.
+                // Without such sockets nothing is known of other processes.
                 Err(_) => {}
             }
         }
@@ -57,7 +58,7 @@ impl Claims {
     }
 }
 
-/// Where only one sender may send to, each once.
+/// Destinations that only one sender may use, without duplicates.
 fn groups(config: &Config) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = match &config.multiplex {
         Some(multiplex) => multiplex.to.iter().map(|to| to.address).collect(),
@@ -72,7 +73,7 @@ fn groups(config: &Config) -> Vec<SocketAddr> {
     all
 }
 
-/// The name of a configuration: the file itself, whatever path leads to it.
+/// The claim name of a configuration: its canonical file.
 fn file_name(config: &Config) -> Option<String> {
     let meta = config.file.as_ref()?.metadata().ok()?;
     Some(socket_name("file", &format!("{}/{}", meta.dev(), meta.ino())))
@@ -84,7 +85,7 @@ fn group_name(config: &Config, group: SocketAddr) -> String {
     socket_name("group", &format!("{group}/{interface}/{source}"))
 }
 
-/// 107 bytes at most: a digest stands for what is named.
+/// At most 107 bytes, so a digest is used.
 fn socket_name(kind: &str, named: &str) -> String {
     format!("skycache-headend-{kind}/{}", &carousel::digest::Digest::of(named.as_bytes()).to_hex()[..32])
 }
@@ -119,7 +120,7 @@ fn file_of(config: &Config) -> String {
     config.file.as_ref().map_or_else(String::new, |it| format!("{}: ", it.display()))
 }
 
-/// The process that has a name, as messages have it.
+/// The process that has a name, for messages.
 fn process(name: &str) -> String {
     holder(name).map_or_else(
         || "another `headend send` of this machine".to_owned(),
@@ -144,7 +145,7 @@ fn holder(name: &str) -> Option<i32> {
 fn command_line(pid: i32) -> Option<String> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let text = String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ");
-    // The program by its name alone.
+    // The program's name without its path.
     let (program, rest) = text.split_once(' ').unwrap_or((&text, ""));
     let program = program.rsplit('/').next().unwrap_or(program);
     let line = format!("{program} {rest}").trim_end().to_owned();

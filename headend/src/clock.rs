@@ -1,4 +1,4 @@
-//! Time of the process. Other files that ask the system are named in `packaging/xtask/src/clocks.rs`.
+//! System clocks of the process. Other files that ask the system are named in `packaging/xtask/src/clocks.rs`.
 //!
 //! Monotonic time schedules packets; UTC goes into documents and FDTs. Code that needs either takes a [`Clocks`], so that
 //! tests run hours of transmission in virtual time.
@@ -42,7 +42,7 @@ impl Clocks for SystemClocks {
     }
 }
 
-/// Nanoseconds since the boot, those in which the machine was suspended included: what a lease is counted by.
+/// Nanoseconds since boot, including suspension: the time base of a lease.
 pub fn boot_ns() -> u64 {
     crate::sys::boot_ns()
 }

@@ -1,6 +1,6 @@
-//! The headend's configuration file: one typed tree, unknown keys refused, units in key names.
+//! Configuration file of the headend: one typed tree, unknown keys refused, units in key names.
 //!
-//! `configs/headend.toml` is a commented example of all of it.
+//! `configs/headend.toml` is a commented example of all keys.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -74,13 +74,13 @@ pub struct Config {
     /// Sources.
     #[serde(rename = "source", default)]
     pub sources: Vec<Source>,
-    /// `dvb_i`, or what it would be if it were there.
+    /// `dvb_i`, or its defaults.
     #[serde(skip)]
     pub catalog: DvbI,
-    /// Keys that sign, once they have been read.
+    /// Signing keys, once they have been read.
     #[serde(skip)]
     pub sealer: Option<Sealer>,
-    /// The file itself, where it was one.
+    /// Path of the file, if it was read from one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
 }
@@ -138,7 +138,7 @@ impl Config {
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
 
-    /// Values that are well-formed but cannot work.
+    /// Mistakes in well-formed values.
     fn mistakes(&self) -> Vec<Mistake> {
         let mut all = self.link.mistakes();
         all.extend(self.carousel.mistakes());
@@ -166,7 +166,7 @@ impl Config {
         all
     }
 
-    /// Settings that another headend could not continue with, so that they exclude `[lease]`.
+    /// Mistakes: settings that exclude `[lease]`, since another headend could not take over with them.
     fn mistakes_of_lease(&self) -> Vec<Mistake> {
         if self.lease.is_none() {
             return Vec::new();
@@ -199,7 +199,7 @@ impl Config {
         all
     }
 
-    /// `[firmware]`, and what it needs of other tables.
+    /// Mistakes in `[firmware]` and the tables that it needs.
     fn mistakes_of_firmware(&self) -> Vec<Mistake> {
         let Some(firmware) = &self.firmware else { return Vec::new() };
         let mut all = firmware.mistakes();
@@ -222,7 +222,7 @@ impl Config {
         all
     }
 
-    /// Sources that packagers upload.
+    /// Mistakes in uploaded sources.
     fn mistakes_of_ingest(&self) -> Vec<Mistake> {
         let mut all = Vec::new();
         let uploaded: Vec<(usize, &Source)> =
@@ -244,7 +244,7 @@ impl Config {
         all
     }
 
-    /// Values of other tables that do not go with `[multiplex]`.
+    /// Mistakes: values of other tables that are incompatible with `[multiplex]`.
     fn mistakes_beside(&self, multiplex: &Multiplex) -> Vec<Mistake> {
         let mut all = Vec::new();
         if multiplex.carry == Carry::Gse && self.code_rate().is_none() {
@@ -271,12 +271,12 @@ impl Config {
     /// The configuration that is in force, with every default, as TOML.
     ///
     /// # Errors
-    /// None for what was read.
+    /// None for a configuration that was read.
     pub fn to_toml(&self) -> Result<String, String> {
         config::to_toml(self)
     }
 
-    /// Bits a second that are left for IP packets, or for objects where modules carry them.
+    /// Bit rate available for IP packets, or for objects carried in modules.
     pub fn payload_rate_bps(&self) -> u64 {
         let share = self.multiplex.as_ref().map_or(1.0, Multiplex::payload_share);
         (self.link.rate_bps as f64 * share) as u64
@@ -288,22 +288,22 @@ impl Config {
         of_link.or_else(|| self.nip.carrier.as_ref().map(|it| it.fec.as_str()))
     }
 
-    /// Arguments with which a command of this program reads this configuration, ` -c FILE`, for messages.
+    /// Arguments that select this configuration, ` -c FILE`, for messages.
     pub fn flag(&self) -> String {
         self.file.as_ref().map_or_else(String::new, |it| format!(" -c {}", it.display()))
     }
 
-    /// The same for the folder of keys, ` --out DIR`.
+    /// Arguments that select the folder of keys, ` --out DIR`, for messages.
     pub fn keys_flag(&self) -> String {
         self.signing.as_ref().map_or_else(String::new, |it| format!(" --out {}", it.keys.display()))
     }
 
-    /// Bits a second that are reserved for live sources.
+    /// Bit rate reserved for live sources.
     pub fn reserved_bps(&self) -> u64 {
         self.sources.iter().filter_map(|source| source.reserved_bps).sum()
     }
 
-    /// Bits a second that firmware has.
+    /// Bit rate of firmware.
     pub fn share_bps(&self) -> u64 {
         self.firmware.as_ref().map_or(0, |it| it.rate_bps)
     }

@@ -1,4 +1,4 @@
-//! A document that the headend makes: announcement, gateway configuration, service list, guide.
+//! Document made by the headend: announcement, gateway configuration, service list, guide.
 
 /// A document: file name for `catalog`, object name, MIME type, bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,21 +1,21 @@
-//! Text of a guide or manifest as UTF-8, from whatever encoding it is in.
+//! Conversion of guides and manifests in any encoding to UTF-8.
 //!
-//! In this order: a byte order mark, zeros of UTF-16 without one, the XML declaration, UTF-8. A declaration of UTF-16 in a
-//! file of single bytes is one that a converter forgot to change. Bytes that are not UTF-8 in a file that should be are
-//! read as Windows-1252, each by itself: grabbers paste texts of several sources into one file.
+//! Detection in this order: byte order mark, zero bytes of UTF-16 without one, XML declaration, UTF-8. A declaration of
+//! UTF-16 in a file of single bytes was left unchanged by a converter. Invalid bytes in a UTF-8 file are read as
+//! Windows-1252 one by one: grabbers combine texts of several sources in one file.
 
 use std::borrow::Cow;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-/// Bytes in which the XML declaration is looked for.
+/// Bytes searched for the XML declaration.
 const DECLARATION_BYTES: usize = 256;
 
 /// A file's text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Decoded {
     pub(crate) text: String,
-    /// Places that could not be read as the encoding has them: how many, and the line of the first one, from 1.
+    /// Number of invalid places, and the line of the first one, from 1.
     pub(crate) wrong: Option<(u64, u64)>,
     pub(crate) encoding: &'static str,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Decoded {
 /// Decodes a file.
 ///
 /// # Errors
-/// The name of an encoding that is not known.
+/// The name of an unknown encoding.
 pub(crate) fn decode(bytes: Vec<u8>) -> Result<Decoded, String> {
     let encoding = encoding_of(&bytes)?;
     if encoding == UTF_8 {
@@ -87,11 +87,11 @@ fn encoding_of(bytes: &[u8]) -> Result<&'static Encoding, String> {
     match Encoding::for_label(name.as_bytes()) {
         Some(encoding) if encoding == UTF_16LE || encoding == UTF_16BE => Ok(UTF_8),
         Some(encoding) => Ok(encoding),
-        // Names for UTF-8 that are not registered: "unicode", "utf8mb4".
+        // Unregistered names for UTF-8: "unicode", "utf8mb4".
         None if name.to_ascii_lowercase().contains("utf") || name.eq_ignore_ascii_case("unicode") => {
             Ok(UTF_8)
         }
-        // The registry has names that browsers do not need: "cp1250", "latin-2".
+        // Registered names that browsers do not support: "cp1250", "latin-2".
         None => {
             let short: String =
                 name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();

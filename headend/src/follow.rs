@@ -1,9 +1,9 @@
-//! Following of sources that change, in a thread of its own: reading packages, hashing files and making repair symbols takes
-//! seconds for a film, and sending must not wait for it.
+//! Following of changing sources, in a separate thread: reading packages, hashing files and making repair symbols takes
+//! seconds for a film, and must not delay sending.
 //!
 //! ```text
 //! watch ─▶ inventory ─▶ changes ─▶ hash, repair symbols ─▶ Update ─▶ Broadcast::apply
-//!   └────▶ growth: pieces of segments that are written ──────┤
+//! └────▶ growth: pieces of segments being written  ──────┤
 //!      guides, logos ─▶ catalogue ────────────────────────────┘
 //!               ▲                                              lost files ─┘
 //!               └───────────────────────────────────────────────┘
@@ -34,10 +34,10 @@ use crate::spool;
 use crate::watch::Watch;
 use growth::Growth;
 
-/// Updates that wait to be applied: each may hold repair symbols of some megabytes.
+/// Capacity of the queue of updates: each may hold repair symbols of some megabytes.
 const UPDATES: usize = 8;
 
-/// Objects that were removed because their file changed while it was sent: source and path.
+/// Objects removed because their file changed during transmission: source and path.
 type Lost = Arc<Mutex<Vec<(usize, String)>>>;
 
 /// Handle to the following thread.
@@ -47,12 +47,13 @@ pub struct Follower {
     lost: Lost,
 }
 
-/// The following thread has ended, which it does by a panic alone: no update will ever come.
+/// The following thread has ended by a panic: there will be no further updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended;
 
 impl Follower {
-    /// Starts it. `known` is what is on the air already, by source; `catalog` makes the catalogue, where there is one.
+    /// Starts the thread. `known`: the objects on the air, by source; `catalog`: the generator of the catalogue, if there
+    /// is one.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -80,10 +81,10 @@ impl Follower {
         Ok(Self { updates, lost })
     }
 
-    /// The next update, if one is there.
+    /// The next update, if one is ready.
     ///
     /// # Errors
-    /// [`Ended`] behind the last update of a thread that has ended.
+    /// [`Ended`] after the last update of a thread that has ended.
     pub fn poll(&self) -> Result<Option<Update>, Ended> {
         match self.updates.try_recv() {
             Ok(update) => Ok(Some(update)),
@@ -92,7 +93,7 @@ impl Follower {
         }
     }
 
-    /// Reports objects that were removed because their file changed while it was sent.
+    /// Reports objects removed because their file changed during transmission.
     pub fn report_lost(&self, files: Vec<(usize, String)>) {
         lock(&self.lost).extend(files);
     }
@@ -102,23 +103,23 @@ impl Follower {
 /// leave it empty for the time of a segment.
 const KEEP_NS: u64 = 20_000_000_000;
 
-/// Time between two looks at a live source's events. Looking is one system call while nothing happens.
+/// Interval of checks for a live source's events. A check is one system call if there are none.
 const LIVE_LOOK: Duration = Duration::from_millis(20);
-/// A source that took so long to read is left alone for ten times as long, live or not.
+/// Minimum time between readings of a source, in multiples of the duration of a reading.
 const READING_SHARE: u64 = 10;
 
-/// One source and what is known of it.
+/// State of one source.
 struct Followed {
     source: Source,
-    /// Objects that are on the air.
+    /// The objects on the air.
     known: Inventory,
     /// `None` while the source cannot be read.
     reading: Option<(Watch, Reader)>,
-    /// A manifest is held back until it is consistent: read again although nothing changed.
+    /// A manifest is held until it is consistent: read again even without a change.
     is_unsettled: bool,
-    /// Something has changed since the last reading.
+    /// There were events since the last reading.
     has_changed: bool,
-    /// Time of the last reading, and time before which a change causes no other.
+    /// Time of the last reading, and earliest time of the next.
     read_ns: Option<u64>,
     free_ns: u64,
     /// Its segments that are being written.
@@ -151,13 +152,13 @@ impl Followed {
         }
     }
 
-    /// Whether its events are looked at more often than its folder is read.
+    /// Whether it is live, so that its events are checked more often.
     fn is_live(&self) -> bool {
         let has_events = self.reading.as_ref().is_none_or(|(watch, _)| watch.has_events());
         self.source.reserved_bps.is_some() && has_events
     }
 
-    /// Takes in what has happened.
+    /// Reads pending events.
     fn look(&mut self) {
         if self.reading.is_none() {
             self.reading = start(&self.source);
@@ -168,7 +169,7 @@ impl Followed {
         }
     }
 
-    /// Content of the source now, if that may differ from what is known. What is held back is looked at after `rescan_ns`.
+    /// Reads the source, if it may have changed. Held manifests are checked again after `rescan_ns`.
     fn read(&mut self, is_wanted: bool, now_ns: u64, rescan_ns: u64) -> Option<Inventory> {
         let is_held_back = self.is_unsettled
             && self.read_ns.is_none_or(|read_ns| now_ns >= read_ns.saturating_add(rescan_ns));
@@ -178,7 +179,7 @@ impl Followed {
         }
         let (watch, reader) = self.reading.as_mut()?;
         (self.has_changed, self.is_unsettled, self.read_ns) = (false, false, Some(now_ns));
-        // A source that has nothing at the moment stays as it is.
+        // A temporarily empty source is left unchanged.
         let mut inventory = reader.read_files(watch.files(), Vec::new()).ok()?;
         self.is_unsettled = inventory.is_unsettled;
         keep_prefix(&mut inventory, &self.source);
@@ -186,7 +187,7 @@ impl Followed {
         Some(inventory)
     }
 
-    /// An init segment whose file is unusable for the moment stays as it was.
+    /// Keeps init segments whose file is temporarily unusable.
     fn keep_good(&mut self, inventory: &mut Inventory, now_ns: u64) {
         let mut kept = HashMap::new();
         for left_out in inventory.left_out.iter().filter(|it| is_passing(it.reason)) {
@@ -200,12 +201,12 @@ impl Followed {
             }
         }
         self.kept = kept;
-        // Its time must end without an event, too.
+        // Its time must expire even without an event.
         self.is_unsettled |= self.kept.values().any(|since| now_ns.saturating_sub(*since) < KEEP_NS);
     }
 }
 
-/// Whether a file may be usable in a moment.
+/// Whether a file may become usable soon.
 const fn is_passing(reason: LeftOutReason) -> bool {
     matches!(reason, LeftOutReason::BeingWritten | LeftOutReason::Empty | LeftOutReason::Cut)
 }
@@ -215,23 +216,22 @@ fn start(source: &Source) -> Option<(Watch, Reader)> {
     Some((Watch::start(reader.root(), reader.links_to()).ok()?, reader))
 }
 
-/// A bundle on offer, and whether its file was what was offered when it was looked at.
+/// A bundle on offer, with the result of the last check of its file.
 struct OfferedBundle {
-    /// With its file as it was then; `None`: it could not be read.
+    /// With the state of its file then; `None`: it could not be read.
     offered: (Release, Option<FileStamp>),
     is_usable: bool,
 }
 
 impl OfferedBundle {
-    /// Whether the bundle of an offer is this one: under the same name, in the same session, with the same file.
+    /// Whether the bundle of an offer is the same: same name, session and file.
     fn has_bundle_of(&self, (release, file): &(Release, Option<FileStamp>)) -> bool {
         let of = |it: &Release| (it.offer.sha256, it.offer.url.clone(), it.offer.session, it.path.clone());
         of(&self.offered.0) == of(release) && self.offered.1 == *file
     }
 }
 
-/// Facts that differ as soon as a file is replaced, was written, or its permissions have changed: its identity, and the time of
-/// its change.
+/// Identity and change time of a file, which differ when it is replaced, written, or its permissions change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
     body: Body,
@@ -251,7 +251,7 @@ struct Following {
     config: Config,
     sources: Vec<Followed>,
     catalog: Option<Catalog>,
-    /// Commands to receivers that are on the air.
+    /// Commands to receivers on the air.
     commands: Vec<Command>,
     /// Firmware that is on offer.
     firmware: Vec<OfferedBundle>,
@@ -293,7 +293,7 @@ impl Following {
         }
     }
 
-    /// Makes the catalogue again if something that it is made of has changed. `None` if the receiver is gone.
+    /// Makes the catalogue again if one of its inputs has changed. `None` if the receiver is gone.
     fn check_catalog(&mut self) -> Option<()> {
         let Some(catalog) = &mut self.catalog else { return Some(()) };
         let inventories: Vec<&Inventory> = self.sources.iter().map(|it| &it.known).collect();
@@ -305,7 +305,7 @@ impl Following {
         self.updates.send(Update::Catalog(Box::new(made))).ok()
     }
 
-    /// Reports commands to receivers that are new, have expired or were cancelled. `None` if the receiver is gone.
+    /// Reports new, expired and cancelled commands to receivers. `None` if the receiver is gone.
     fn check_commands(&mut self) -> Option<()> {
         let Some(folder) = spool::folder(&self.config) else { return Some(()) };
         let (commands, _) = spool::read(&folder, self.clocks.wall().unix_seconds());
@@ -316,7 +316,7 @@ impl Following {
         self.updates.send(Update::Commands(commands)).ok()
     }
 
-    /// Reports firmware that is newly on offer, whose offer or file changed, or that is withdrawn. `None` if the receiver is gone.
+    /// Reports new, changed and withdrawn firmware offers. `None` if the receiver is gone.
     fn check_firmware(&mut self) -> Option<()> {
         if releases::folder(&self.config).is_none() {
             return Some(());
@@ -377,12 +377,12 @@ impl Following {
         let known = std::mem::replace(&mut self.sources[source].known, inventory.clone());
         let is_live = self.sources[source].source.reserved_bps.is_some();
         if is_live && !known.is_live() {
-            // A packager that came later: preparing the newest segments first sends them first.
+            // A packager that started later: segments are sent in the order of preparation, newest first.
             changes.added = first_order(changes.added, &inventory, is_live);
         }
         self.updates.send(Update::Changed { source, inventory, removed: changes.removed }).ok()?;
         for object in changes.added {
-            // It is on the air already, or was.
+            // It is or was on the air already.
             if self.sources[source].growth.has_sent(&object.path, || digest_of(&object)) {
                 continue;
             }
@@ -394,7 +394,7 @@ impl Following {
     }
 }
 
-/// A list that a panic leaves whole.
+/// The list stays consistent after a panic.
 fn lock(lost: &Lost) -> MutexGuard<'_, Vec<(usize, String)>> {
     lost.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! Feasibility of a catalogue before it exists: the rate that it needs against the rate of the link.
+//! Feasibility of a planned catalogue: its required rate compared with the rate of the link.
 //!
-//! Numbers in, verdicts out. The plan of objects that exist is [`crate::plan`]'s; this is for a catalogue that is only
-//! intended: so many titles of so many bytes, a ladder live, a cycle that receivers shall not wait longer than.
+//! Pure. [`crate::plan`] plans existing objects; this module is for intended ones: a number of titles with their sizes,
+//! live ladders, a maximum cycle.
 
 use std::fmt::Write as _;
 
@@ -15,11 +15,11 @@ use crate::units::human_seconds;
 pub struct Verdict {
     /// Its name.
     pub name: String,
-    /// Part of the link that it takes for as long as it is live, 0 to 1.
+    /// Part of the link for its live content, 0 to 1.
     pub live_share: f64,
     /// Bytes of all titles.
     pub bytes: u64,
-    /// Seconds of the link, less what is live, that one pass of all titles takes; the nearest promise that can be kept.
+    /// Duration of one pass of all titles beside live, in seconds: the shortest possible promise.
     pub cycle_s: f64,
     /// Promised cycle; 0: none.
     pub promised_cycle_s: u64,
@@ -33,7 +33,7 @@ pub struct Verdict {
     pub prefix_s: Option<u64>,
     /// Whether one rung of each title alone fits.
     pub one_rung_fits: bool,
-    /// Whole titles that a receiver's cache holds.
+    /// Complete titles that fit a receiver's cache.
     pub titles_in_cache: Option<u64>,
 }
 
@@ -44,13 +44,13 @@ pub struct Feasibility {
     pub schema: u32,
     /// The link's rate.
     pub rate_bps: u64,
-    /// Part of it that live takes, 0 to 1; above 1 it does not fit.
+    /// Part of it for live, 0 to 1; above 1 it does not fit.
     pub live_share: f64,
     /// One by one.
     pub forecasts: Vec<Verdict>,
 }
 
-/// Works out what `forecasts` come to. Titles of several forecasts share what live leaves in proportion to their bytes.
+/// Evaluates `forecasts`. Titles of several forecasts share the rate left by live in proportion to their bytes.
 pub fn feasibility(forecasts: &[Forecast], rate_bps: u64, cache_bytes: Option<u64>) -> Feasibility {
     let rate = rate_bps.max(1) as f64;
     let live_of = |it: &Forecast| it.live_bps.iter().sum::<u64>() as f64 / rate;
@@ -59,7 +59,7 @@ pub fn feasibility(forecasts: &[Forecast], rate_bps: u64, cache_bytes: Option<u6
     let all_bytes: u64 = forecasts.iter().map(bytes_of).fold(0, u64::saturating_add);
     let verdict = |it: &Forecast| {
         let bytes = bytes_of(it);
-        // Its part of what live leaves.
+        // Its part of the rate left by live.
         let own_rate = rate * (1.0 - live_share).max(0.0) * bytes as f64 / all_bytes.max(1) as f64;
         let seconds = |bytes: u64| if bytes == 0 { 0.0 } else { bytes as f64 * 8.0 / own_rate };
         let budget = own_rate * it.promised_cycle_s as f64 / 8.0;
@@ -91,7 +91,7 @@ impl Feasibility {
         self.live_share <= 1.0 && self.forecasts.iter().all(|it| it.is_kept)
     }
 
-    /// The first promise that cannot be kept, in one line with the nearest that can.
+    /// One line about the first promise that cannot be kept, with the nearest possible one.
     pub fn refusal(&self) -> Option<String> {
         if self.live_share > 1.0 {
             return Some(format!(
@@ -108,7 +108,7 @@ impl Feasibility {
         ))
     }
 
-    /// For a person.
+    /// The report as text.
     pub fn to_text(&self) -> String {
         let mut out = format!("link            {:.2} Mbit/s\n", self.rate_bps as f64 / 1e6);
         if self.live_share > 0.0 {

@@ -1,8 +1,8 @@
-//! Multicast of other senders on its way into a multiplex: sessions of another encoder, or of a headend without transport
-//! streams.
+//! Forwarding of other senders' multicast into a multiplex: sessions of another encoder, or of a headend without
+//! transport streams.
 //!
-//! Packets keep their source and destination and go before packets of our own: their sender paces them. Packets for which
-//! the stream has no room are dropped here and counted. The sockets are those of [`crate::line`].
+//! Packets keep their source and destination and have priority over our own, since their sender paces them. Packets
+//! without room in the stream are dropped here and counted. The sockets are those of [`crate::line`].
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ carousel::limits! {
 /// TTL inside the stream.
 const TTL: u8 = 8;
 
-/// Queue of packets to be carried along.
+/// Queue of packets to forward.
 #[derive(Debug, Default)]
 pub struct Forward {
     waiting: VecDeque<Vec<u8>>,
@@ -51,13 +51,13 @@ impl Forward {
         packet
     }
 
-    /// Notes that a packet that came out of [`Forward::take`] did not fit.
+    /// Counts a packet from [`Forward::take`] that did not fit.
     pub const fn refuse(&mut self) {
         self.carried -= 1;
         self.dropped += 1;
     }
 
-    /// Whether no packet waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

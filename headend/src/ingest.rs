@@ -1,14 +1,14 @@
-//! Uploads of packagers by HTTP: PUT or POST of each file, DELETE of those that leave the window (DASH-IF Live Media Ingest
+//! Uploads of packagers by HTTP: PUT or POST of files, DELETE of those that leave the window (DASH-IF Live Media Ingest
 //! Protocol, interface 2; HLS as FFmpeg and others push it).
 //!
 //! ```text
 //! PUT /NAME/PATH ─▶ token ─▶ name of a source ─▶ path below its folder ─▶ PATH.tmp ── end of the body ──▶ PATH
 //! ```
 //!
-//! A file gets its name when its body is complete: a body that breaks off, or that differs from its `Content-Length`, is
-//! removed, and the earlier file stays. [`crate::follow`] sees the file by its temporary name while it is written, so that
-//! segments go on the air during the upload. Two packagers may upload one channel: each segment is taken from the packager that
-//! begins it first, and from the other only if the first breaks off. The newer manifest replaces the older.
+//! A file gets its name when its body is complete: a body that breaks off, or does not match its `Content-Length`, is removed,
+//! and the earlier file stays. [`crate::follow`] reads the file under its temporary name while it is written, so that segments
+//! are sent during the upload. Two packagers may upload one channel: each segment is taken from the first that begins it, and
+//! from the other only if the first breaks off. A newer manifest replaces an older one.
 
 pub(crate) mod folder;
 pub(crate) mod ledger;
@@ -110,33 +110,33 @@ pub struct IngestStats {
     stored: AtomicU64,
     bytes: AtomicU64,
     removed: AtomicU64,
-    /// Uploads that another packager had brought already.
+    /// Uploads that another packager had delivered already.
     redundant: AtomicU64,
     refused: Counts<IngestRefusal>,
 }
 
 impl IngestStats {
-    /// Requests that came to nothing for this reason.
+    /// Number of requests refused for this reason.
     pub fn refused(&self, why: IngestRefusal) -> u64 {
         self.refused.get(why)
     }
 
-    /// Files that were stored.
+    /// Number of stored files.
     pub fn stored(&self) -> u64 {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// Files that were stored, their bytes, files removed, and uploads that another packager had brought already.
+    /// Stored files, their bytes, removed files, and uploads that another packager had delivered already.
     pub fn counts(&self) -> [u64; 4] {
         [&self.stored, &self.bytes, &self.removed, &self.redundant].map(|it| it.load(Ordering::Relaxed))
     }
 
-    /// Requests that came to nothing, by reason.
+    /// Refused requests, by reason.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.refused.labelled()
     }
 
-    /// One line, without what has not happened.
+    /// One line, without zero counts.
     pub fn to_text(&self) -> String {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (bytes, removed, redundant) = (of(&self.bytes), of(&self.removed), of(&self.redundant));
@@ -151,7 +151,7 @@ impl IngestStats {
     }
 }
 
-/// A source that takes uploads.
+/// A source that accepts uploads.
 #[derive(Debug)]
 struct Channel {
     name: String,
@@ -168,7 +168,7 @@ struct Shared {
     stats: Arc<IngestStats>,
 }
 
-/// A listener for packagers, in a thread of its own that lives as long as the program.
+/// Listener for packagers, in a separate thread that runs as long as the program.
 #[derive(Debug)]
 pub struct Ingest {
     address: SocketAddr,
@@ -176,10 +176,10 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Starts it; `None` if the configuration has no `[ingest]`. Folders of its sources are made.
+    /// Starts the listener; `None` if the configuration has no `[ingest]`. Creates the folders of its sources.
     ///
     /// # Errors
-    /// An address that is taken, a token that cannot be read, a folder that cannot be made.
+    /// An address in use, a token that cannot be read, a folder that cannot be created.
     pub fn start(config: &Config) -> Result<Option<Self>, String> {
         let Some(options) = &config.ingest else { return Ok(None) };
         let token = options.token_file.as_deref().map(read_token).transpose()?;
@@ -218,7 +218,7 @@ impl Ingest {
 /// The token of packagers.
 ///
 /// # Errors
-/// One line with what to do.
+/// One line with the fix.
 pub(crate) fn read_token(file: &Path) -> Result<String, String> {
     let text = fs::read_to_string(file).map_err(|err| {
         let why = carousel::config::plain(&err);
@@ -243,13 +243,13 @@ async fn serve(shared: Rc<Shared>, stream: TcpStream) {
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.silence)
-        // A client that has sent everything may say so before it reads the answer.
+        // A client may close its sending side before it reads the response.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), answer)
         .await;
 }
 
-/// A file whose body is coming.
+/// A file that is being uploaded.
 struct Upload {
     file: File,
     temporary: PathBuf,
@@ -258,7 +258,7 @@ struct Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // Renamed, it is not there any more.
+        // Fails after a rename, when it no longer exists.
         let _ = fs::remove_file(&self.temporary);
     }
 }
@@ -299,7 +299,7 @@ impl Shared {
     fn authorize(&self, given: Option<&HeaderValue>) -> Result<(), IngestRefusal> {
         let Some(token) = &self.token else { return Ok(()) };
         let given = given.and_then(|it| it.as_bytes().strip_prefix(b"Bearer ")).unwrap_or_default();
-        // Takes as long for every wrong token of this length.
+        // Constant time for all tokens of this length.
         let differs = given.iter().zip(token.as_bytes()).fold(0, |all, (a, b)| all | (a ^ b));
         if given.len() == token.len() && differs == 0 { Ok(()) } else { Err(IngestRefusal::Unauthorized) }
     }
@@ -354,7 +354,8 @@ impl Shared {
         self.keep(channel, path, (&upload, place), length)
     }
 
-    /// Opens the temporary file of an upload: by the name that is followed, or, if another packager writes that, by a hidden one.
+    /// Opens the temporary file of an upload: under the name that is followed, or, if another packager writes that, under a
+    /// hidden one.
     fn open(&self, channel: &Channel, path: &str) -> Result<Upload, IngestRefusal> {
         let file = channel.folder.root.join(path);
         let folder = channel.folder.folder_for(&file).map_err(|_| IngestRefusal::Io)?;
@@ -373,7 +374,7 @@ impl Shared {
         Err(IngestRefusal::Io)
     }
 
-    /// The body is complete: the file gets its name.
+    /// Renames the file of a complete body.
     fn keep(
         &self,
         channel: &Channel,
@@ -387,7 +388,7 @@ impl Shared {
             "{}.tmp",
             file.file_name().and_then(|name| name.to_str()).unwrap_or_default()
         ));
-        // The other packager's is on the air, or is going there.
+        // The other packager's file is on the air, or will be.
         if !upload.is_first && !has_manifest_name(path) && (!is_new || is_written.exists()) {
             self.stats.redundant.fetch_add(1, Ordering::Relaxed);
             return Ok(StatusCode::OK);
@@ -411,7 +412,7 @@ impl Shared {
     }
 }
 
-/// Whether a path from outside stays in the folder, and names no hidden or temporary file.
+/// Whether an untrusted path stays in the folder, and does not name a hidden or temporary file.
 pub(crate) fn is_plain_path(path: &str) -> bool {
     let is_name = |name: &str| {
         !name.is_empty()

@@ -2,28 +2,28 @@
 //!
 //! | room | content |
 //! |---|---|
-//! | [`clock`], [`units`], [`overhead`], [`net`], `listen`, `encoding` | time; sizes in print; bytes of headers; interfaces and groups; listeners; texts that are no UTF-8 |
+//! | [`clock`], [`units`], [`overhead`], [`net`], `listen`, `encoding` | time; sizes in print; bytes of headers; interfaces and groups; listeners; texts in other encodings than UTF-8 |
 //! | [`options`], [`config`] | the tables of the configuration file, and the file |
 //! | [`package`] | HLS and DASH on disk, read into an inventory |
-//! | [`object`], [`document`] | what can be sent: media, and documents that the headend makes |
-//! | [`signing`], [`spool`], [`releases`] | keys on disk, and what signs a broadcast; commands to receivers; firmware on offer |
+//! | [`object`], [`document`] | objects: media, and documents made by the headend |
+//! | [`signing`], [`spool`], [`releases`] | keys on disk, and the signer of a broadcast; commands to receivers; firmware on offer |
 //! | [`plan`], [`schedule`] | periods of objects, and the next object: pure |
 //! | [`lanes`] | queues that FLUTE and DSM-CC share: new, repeated, scheduled, in between |
 //! | [`air`] | FLUTE sessions, objects, the next packet |
-//! | [`multiplex`] | a transport stream around that: tables, IP in sections, a DSM-CC carousel |
-//! | [`forward`] | multicast of other senders that is carried along |
+//! | [`multiplex`] | a transport stream: tables, IP in sections, a DSM-CC carousel |
+//! | [`forward`] | forwarding of other senders' multicast |
 //! | [`ingest`] | uploads of packagers by HTTP |
-//! | [`pull`] | packages that are pulled from an origin |
+//! | [`pull`] | packages pulled from an origin |
 //! | [`prepare`] | reading of sources, digests, repair symbols |
 //! | [`announce`], [`catalog`] | signalling documents; service lists and programme guides |
 //! | [`broadcast`] | all of the above from a configuration, updated while sources change |
 //! | [`follow`], `watch` | the thread that follows changes; file events |
 //! | [`mod@line`], [`pace`], [`sink`] | framing for the link, pacing, output |
 //! | [`transmit`] | the loop around all of it, for `send` and `build` |
-//! | [`lease`] | of several headends with one carousel, the one that sends, and what the others need to continue |
+//! | [`lease`] | the choice of the active headend among several with one carousel, and the state for a takeover |
 //! | [`forecast`], [`simulate`], [`chart`] | feasibility, a simulated audience, the plan as a page |
 //! | [`scan`], [`inspect`] | reports on a package, and on a recording or a link |
-//! | [`check`], `claim`, [`mod@status`], [`metrics`] | what would keep a configuration off the air; groups that another `send` has; what is on the air now, for `headend status` and Prometheus |
+//! | [`check`], `claim`, [`mod@status`], [`metrics`] | checks of a configuration; claims of groups by another `send`; the current state, for `headend status` and Prometheus |
 //! | [`cli`], [`commands`], [`progress`] | the command line |
 //!
 //! # Floors

@@ -1,6 +1,6 @@
 //! Framing for the link: bare IP packets, datagrams of a transport stream, or baseband frames.
 //!
-//! Each is polled for the next datagram at the time at which it is sent, and gives the bytes that it takes of the link.
+//! Each is polled for the next datagram at the time of sending, and reports its bytes on the link.
 
 mod groups;
 
@@ -21,19 +21,19 @@ use crate::options::{Carry, Destination, DvbS2, Multiplex};
 use crate::overhead::IP_UDP_BYTES;
 use groups::Groups;
 
-/// Destination of a stream in a recording, where the configuration has none.
+/// Default destination of a stream in a recording.
 const RECORDED_TO: &str = "udp://239.10.0.1:5004";
 /// TTL of packets inside baseband frames: they end at the receiver.
 const INNER_TTL: u8 = 8;
 /// A sync byte before ACM command, CNI and frame number: mode adaptation input interface L.3.
 const MODE_ADAPTATION_SYNC: u8 = 0xb8;
 
-/// A datagram to be sent.
+/// A datagram to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutgoingDatagram {
     /// Destination.
     pub destination: SocketAddr,
-    /// Bytes that it takes of the link.
+    /// Bytes on the link.
     pub link_bytes: usize,
 }
 
@@ -44,15 +44,15 @@ pub struct LineStats {
     pub packets: u64,
     /// Stuffing among them.
     pub stuffing: u64,
-    /// Bytes by which the link's rate counts.
+    /// Bytes counted against the link's rate.
     pub link_bytes: u64,
     /// Objects or modules sent to their end, repeats included.
     pub sent: u64,
-    /// Objects that changed or vanished on disk while they were sent.
+    /// Objects that changed or vanished on disk during transmission.
     pub broken_off: u64,
-    /// Live objects that were not sent, by reason.
+    /// Dropped live objects, by reason.
     pub live_dropped: LiveDrops,
-    /// Packets of others carried along, and dropped.
+    /// Forwarded packets of other senders, and dropped ones.
     pub forwarded: (u64, u64),
     /// Bundles of firmware on the air.
     pub bundles: usize,
@@ -94,11 +94,11 @@ impl LineStats {
 /// Framing of a link.
 #[derive(Debug)]
 pub enum Line {
-    /// IP packets as they are.
+    /// Bare IP packets.
     Ip,
-    /// A transport stream, seven packets a datagram.
+    /// A transport stream, seven packets per datagram.
     Ts(Box<Ts>),
-    /// Baseband frames, one a datagram.
+    /// Baseband frames, one per datagram.
     Frames(Box<Frames>),
 }
 
@@ -125,17 +125,17 @@ pub struct Frames {
     ready: VecDeque<Vec<u8>>,
     packet: Vec<u8>,
     ip: Vec<u8>,
-    /// ACM command, where a mode adaptation header goes before each frame.
+    /// ACM command, if each frame has a mode adaptation header.
     acm: Option<u8>,
     frames: u64,
     bytes: u64,
 }
 
 impl Line {
-    /// The framing that a configuration asks for. `datagrams`: with destinations and headers; without for files of packets.
+    /// The framing of a configuration. `datagrams`: with destinations and headers; false for files of packets.
     ///
     /// # Errors
-    /// A multiplex without a destination, or one that cannot be made.
+    /// A multiplex without a destination, or an impossible one.
     pub fn open(config: &Config, once: bool, datagrams: bool, start: WallTime) -> Result<Self, String> {
         let Some(multiplex) = &config.multiplex else { return Ok(Self::Ip) };
         let recorded = RECORDED_TO.parse().ok();
@@ -171,7 +171,7 @@ impl Line {
         })))
     }
 
-    /// Joins the groups of other senders that the configuration names, to carry them along.
+    /// Joins the groups to forward.
     ///
     /// # Errors
     /// A group that cannot be joined.
@@ -189,7 +189,7 @@ impl Line {
         Ok(())
     }
 
-    /// Every destination that datagrams may go to; `groups` are those of the sessions.
+    /// All possible destinations of datagrams; `groups` are those of the sessions.
     pub fn destinations(&self, groups: Vec<SocketAddr>) -> Vec<SocketAddr> {
         match self {
             Self::Ip => groups,
@@ -198,7 +198,7 @@ impl Line {
         }
     }
 
-    /// Place where receivers find it, as text.
+    /// Destination for receivers, as text.
     pub fn where_to(&self, config: &Config) -> String {
         let carries = |multiplex: &Multiplex| match multiplex.carry {
             Carry::Mpe => "IP by MPE",
@@ -221,10 +221,10 @@ impl Line {
         }
     }
 
-    /// Writes the next datagram, which is sent at `now_ns`. `None`: there is nothing now.
+    /// Writes the next datagram, to be sent at `now_ns`. `None`: none is due.
     ///
     /// # Errors
-    /// For what cannot be carried.
+    /// For content that cannot be carried.
     pub fn next(
         &mut self,
         now_ns: u64,
@@ -242,12 +242,12 @@ impl Line {
         }
     }
 
-    /// When something will be due if nothing is now; `None` if never.
+    /// Time at which the next datagram is due; `None`: never.
     pub fn next_due_ns(&self, now_ns: u64, air: &Air) -> Option<u64> {
         match self {
             Self::Ip | Self::Frames(_) => air.next_due_ns(),
             Self::Ts(_) if self.is_over(air) => None,
-            // Tables at the latest.
+            // Poll again within 10 ms, for the tables.
             Self::Ts(_) => Some(now_ns + 10_000_000),
         }
     }
@@ -261,7 +261,7 @@ impl Line {
         }
     }
 
-    /// Whether everything was sent once.
+    /// Whether everything was sent at least once.
     pub fn cycle_done(&mut self, air: &Air) -> bool {
         match self {
             Self::Ip => air.cycle_done(),
@@ -270,7 +270,7 @@ impl Line {
         }
     }
 
-    /// Objects or modules sent at least once, and all.
+    /// Number of objects or modules sent at least once, and total number.
     pub fn progress(&self, air: &Air) -> (usize, usize) {
         let rotation = match self {
             Self::Ts(ts) => ts.mux.rotation(),
@@ -280,7 +280,7 @@ impl Line {
         rotation.map_or_else(of_air, Rotation::progress)
     }
 
-    /// Starts nothing new from now on.
+    /// Ends the transmission: no further object is started.
     pub fn close(&mut self) {
         if let Self::Ts(ts) = self {
             ts.mux.close();
@@ -408,7 +408,7 @@ impl Frames {
                 continue;
             }
             let Some(departure) = air.next_packet(now_ns, wall, &mut self.packet) else {
-                // Nothing more now: the frame is sent as it is.
+                // No further packet now: send the partial frame.
                 self.encapsulator.flush(|frame| ready.push_back(frame.to_vec()));
                 break;
             };
@@ -432,7 +432,7 @@ impl Frames {
     }
 }
 
-/// MODCOD of the carrier, normal frames, no pilots (EN 302 307-1 table 12); 0 if it has none.
+/// ACM command with the carrier's MODCOD, normal frames, no pilots (EN 302 307-1 table 12); 0 if there is none.
 fn acm_command(config: &Config) -> u8 {
     let of_carrier = || {
         let it = config.nip.carrier.as_ref()?;

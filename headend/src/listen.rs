@@ -1,4 +1,4 @@
-//! Listeners of `send`, each in a thread of its own, with a bounded number of connections.
+//! Listeners of `send`, each in a separate thread with a bounded number of connections.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// Listens at `address` as long as the process lives, and gives each connection to `serve`; with `most` of them the next one waits
-/// in the kernel's queue. Gives back where it listens.
+/// Listens at `address` as long as the process runs, and passes each connection to `serve`; beyond `most`, connections wait in
+/// the kernel's queue. Returns the actual address.
 ///
 /// # Errors
-/// An address that is taken, or no thread.
+/// An address in use, or no thread.
 pub(crate) fn start<S, F>(
     name: &str,
     address: SocketAddr,
@@ -45,7 +45,7 @@ where
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            // Too many open files: others end.
+            // Too many open files: wait until others are closed.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };

@@ -1,4 +1,5 @@
-//! `/metrics` of a running `headend send`, as OpenMetrics: the link, the objects on the air, the signing key, uploads, the process.
+//! `/metrics` of a running `headend send` in OpenMetrics: the link, the objects on the air, the signing key, uploads, the
+//! process.
 //!
 //! Values are those of `headend status`, at most a second old. One thread serves them: scrapers and the sending thread never
 //! block each other.
@@ -50,10 +51,10 @@ const TICKS_PER_S: f64 = 100.0;
 /// Type of the exposition.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Starts to answer at `address`, as long as the process lives. Gives back where it listens.
+/// Starts the listener at `address`, for the lifetime of the process. Returns the actual address.
 ///
 /// # Errors
-/// One line: an address that is taken, or no thread.
+/// One line: an address in use, or no thread.
 pub fn listen(
     address: SocketAddr,
     state: State,
@@ -73,7 +74,7 @@ fn registry(scrape: Scrape) -> Registry {
     registry
 }
 
-/// Every family, as text, before anything is sent: for the reference.
+/// All metric families with initial values, for the reference.
 ///
 /// # Errors
 /// Never in practice: writing to a string.
@@ -263,7 +264,7 @@ impl MetricWriter<'_> {
         Ok(())
     }
 
-    /// Events of buckets, of all sources together.
+    /// Bucket events of all sources together.
     fn events(&mut self, all: &[Arc<EventStats>]) -> fmt::Result {
         let sum = |of: &dyn Fn(&EventStats) -> u64| all.iter().map(|it| of(it)).sum::<u64>();
         let help = "Events of buckets, and messages that are none, by what became of them";
@@ -301,7 +302,7 @@ impl MetricWriter<'_> {
             self.gauge("resident_memory_bytes", "Bytes of memory in use", kib * 1024.0)?;
         }
         let stat = read("/proc/self/stat");
-        // Behind the program's name, which may have blanks: field 3 of proc(5) is the first.
+        // Fields after the program's name, which may have spaces: the first is field 3 of proc(5).
         let fields: Vec<&str> =
             stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
         let ticks = |number: usize| fields.get(number - 3).and_then(|it| it.parse::<f64>().ok());

@@ -10,7 +10,7 @@ pub(crate) fn join(address: SocketAddr, interface: &str) -> std::io::Result<std:
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
-    // Less is no failure: the kernel caps it at net.core.rmem_max.
+    // The kernel caps it at net.core.rmem_max.
     let _ = socket.set_recv_buffer_size(16 << 20);
     socket.bind(&address.into())?;
     let by_address = interface.is_empty() || interface.parse::<Ipv4Addr>().is_ok();
@@ -24,7 +24,7 @@ pub(crate) fn join(address: SocketAddr, interface: &str) -> std::io::Result<std:
                     socket.join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(index))?;
                 }
             }
-            // Without this a host gives every socket on the port the packets of every group that any process has joined.
+            // Without this every socket on the port gets the packets of all groups that any process has joined.
             socket.set_multicast_all_v4(false)?;
         }
         IpAddr::V6(group) if group.is_multicast() => {

@@ -1,7 +1,7 @@
 //! Preparation of objects: reading a source's package, hashing files, making repair symbols.
 //!
-//! Takes seconds for a film: at the start before anything is sent, afterwards in the thread of [`crate::follow`], which hands
-//! the results over as [`Update`]s.
+//! Takes seconds for a film: at the start before transmission, afterwards in the thread of [`crate::follow`], which passes
+//! the results on as [`Update`]s.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
@@ -20,10 +20,10 @@ use crate::releases::Release;
 use crate::sys::read_source_file;
 use crate::watch::Watch;
 
-/// Packets that one burst of losses takes of live media: twice the mean burst that a DVB-S2 frame error leaves after MPE or GSE.
+/// Assumed length of a burst of losses in live media, in packets: twice the mean burst of a DVB-S2 frame error after MPE or GSE.
 const LIVE_BURST_PACKETS: u32 = 16;
 
-/// Changes, in the order in which they are to be applied.
+/// A change to apply, in order.
 #[derive(Debug)]
 pub enum Update {
     /// The source changed: vanished objects are removed, new representations get their sessions.
@@ -32,7 +32,7 @@ pub enum Update {
         source: usize,
         /// Inventory of the source.
         inventory: Inventory,
-        /// Paths that are gone.
+        /// Removed paths.
         removed: Vec<String>,
     },
     /// A new or changed object, ready for the air.
@@ -49,7 +49,7 @@ pub enum Update {
         /// The bytes.
         piece: Box<PreparedPiece>,
     },
-    /// A segment that was sent in pieces will not be complete: its file is gone, or is another.
+    /// A segment sent in pieces will not be completed: its file was removed or replaced.
     Abandoned {
         /// Number of the source.
         source: usize,
@@ -58,20 +58,20 @@ pub enum Update {
     },
     /// All changes of a source have been reported.
     Settled,
-    /// Firmware on offer changed: all of it, with the bundles that are new.
+    /// Firmware on offer changed: all offers, with the new bundles.
     Firmware(Vec<PreparedRelease>),
-    /// The commands to receivers that are in force changed.
+    /// The commands in force changed.
     Commands(Vec<Command>),
     /// The catalogue changed.
     Catalog(Box<CatalogDocuments>),
 }
 
-/// Reads what a source has now.
+/// Reads the current content of a source.
 pub(crate) fn read_source(source: &Source, is_live: bool) -> Result<Inventory, String> {
     let failed = |err: package::PackageError| err.to_string();
     let mut reader = Reader::new(&source.path, options(source)).map_err(failed)?;
     let mut inventory = if is_live {
-        // A file that is being written is taken when it has been closed.
+        // A file being written is read after it was closed.
         let io =
             |err: std::io::Error| format!("{}: {}", source.path.display(), carousel::config::plain(&err));
         let watch = Watch::start(reader.root(), reader.links_to()).map_err(io)?;
@@ -95,14 +95,14 @@ pub(crate) fn options(source: &Source) -> Options {
     }
 }
 
-/// Leaves out what is behind `prefix_s`.
+/// Removes the media after `prefix_s`.
 pub(crate) fn keep_prefix(inventory: &mut Inventory, source: &Source) {
     if let Some(seconds) = source.prefix_s {
         inventory.keep_prefix(seconds as f64);
     }
 }
 
-/// An object that is ready for the air: hashed, its repair symbols made.
+/// An object ready to send: hashed, with repair symbols.
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) object: ObjectSource,
@@ -122,15 +122,15 @@ pub struct PreparedRelease {
 /// The bundle of a release.
 #[derive(Debug)]
 pub enum Bundle {
-    /// Its file is as it was when it was prepared before.
+    /// Its file is unchanged since it was prepared.
     Same,
-    /// It is new, or its file is another than before.
+    /// It is new, or its file has changed.
     New(PreparedBundle),
-    /// Its file is not what was offered, or cannot be read.
+    /// Its file differs from the offer, or cannot be read.
     Unusable,
 }
 
-/// A bundle that is ready for the air.
+/// A bundle ready to send.
 #[derive(Debug)]
 pub struct PreparedBundle {
     pub(crate) body: Body,
@@ -155,7 +155,7 @@ fn try_prepare_bundle(config: &Config, release: &Release) -> Option<PreparedBund
     Some(PreparedBundle { body, md5, repair })
 }
 
-/// Bytes of a segment that is being written, ready for the air.
+/// A piece of a growing segment, ready to send.
 #[derive(Debug)]
 pub struct PreparedPiece {
     /// URI of the segment below the source's base.
@@ -164,11 +164,12 @@ pub struct PreparedPiece {
     pub(crate) like: String,
     pub(crate) content_type: &'static str,
     pub(crate) piece: Piece,
-    /// ROUTE: repair symbols of the whole segment, with its last piece.
+    /// ROUTE: repair symbols of the complete segment, with its last piece.
     pub(crate) whole_repair: Option<RepairSymbols>,
 }
 
-/// Makes the repair symbols of a piece; of the last one, in ROUTE, those of the whole segment, which `whole` reads.
+/// Computes the repair symbols of a piece; in ROUTE, for the last piece those of the complete segment, which `whole`
+/// reads.
 pub(crate) fn prepare_piece(
     config: &Config,
     index: usize,
@@ -195,7 +196,7 @@ pub(crate) fn prepare_piece(
     (Piece { offset, bytes, is_last, repair }, whole_repair)
 }
 
-/// The digest of an object's file as it is now. `None` if it vanished.
+/// The digest of an object's current file. `None` if it vanished.
 pub(crate) fn digest_of(object: &ObjectSource) -> Option<Digest> {
     load(object).map(|(_, digest, _)| digest)
 }
@@ -204,10 +205,10 @@ pub(crate) const fn is_signalling(object: &ObjectSource) -> bool {
     matches!(object.role, Role::Manifest | Role::Init)
 }
 
-/// Hashes an object of source number `index` and makes its repair symbols: seconds for a film. `None` if it vanished.
+/// Hashes an object of source `index` and computes its repair symbols: seconds for a film. `None` if it vanished.
 pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> Option<Prepared> {
     let (body, digest, md5) = match &object.bytes {
-        // The bytes that its segments were taken from, whatever the file has become.
+        // The parsed bytes, which match its segments even if the file has changed.
         Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),
         None if is_in_memory(object) => {
             let bytes = match &object.range {
@@ -238,7 +239,7 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
             RepairSymbols::make(&body, &oti, &protection)
         }
     };
-    // It changed, or there is no room: without repair symbols it can still be sent, and is looked at again.
+    // It changed, or there is no room: it can be sent without repair symbols, and is checked again.
     let repair = repair.ok().flatten();
     Some(Prepared { object: object.clone(), body, digest, md5, repair })
 }
@@ -258,7 +259,7 @@ pub(crate) fn is_in_memory(object: &ObjectSource) -> bool {
     matches!(object.role, Role::Init | Role::Key) && object.length <= MAX_MEMORY_BYTES
 }
 
-/// Opens a file, hashes just this one, and says how it is sent. `None` if it cannot be read (any more).
+/// Opens and hashes a file. `None` if it cannot be read.
 fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
     let (body, mut file) = match &object.range {
         Some(range) => Body::range(&object.file, range).ok()?,
@@ -268,7 +269,7 @@ fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
     hash(body, file.take(if object.range.is_some() { object.length } else { u64::MAX }))
 }
 
-/// Reads a body's file. `None` if it is not as long as it was.
+/// Hashes a body's file. `None` if its length has changed.
 fn hash(body: Body, mut file: impl std::io::Read) -> Option<(Body, Digest, [u8; 16])> {
     let mut hasher = carousel::digest::ObjectHasher::default();
     let mut buffer = vec![0; 256 << 10];
@@ -282,18 +283,18 @@ fn hash(body: Body, mut file: impl std::io::Read) -> Option<(Body, Digest, [u8; 
         hasher.update(&buffer[..count]);
     }
     let (digest, md5) = hasher.finish();
-    // A file that grew meanwhile is taken at the next reading.
+    // A file that grew meanwhile is read again later.
     (length == body.length()).then_some((body, digest, md5))
 }
 
-/// The protection of a source's object: never on signalling, since who cannot decode must still find the way.
+/// The protection of a source's object; none for signalling, which receivers without FEC need as well.
 pub(crate) fn protection(config: &Config, source: usize, is_signalling: bool) -> Protection {
     if is_signalling {
         return Protection::NONE;
     }
     let source = &config.sources[source];
     let of_class = config.fec.protection(source.class);
-    // An object that is sent once has to outlast a burst by itself.
+    // An object that is sent once must survive a burst on its own.
     let is_protected = of_class.id != EncodingId::NO_CODE;
     let burst_packets = if source.reserved_bps.is_some() && is_protected { LIVE_BURST_PACKETS } else { 0 };
     Protection { burst_packets, ..of_class }

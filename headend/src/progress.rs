@@ -1,10 +1,10 @@
-//! Progress of a running command: a bar on a terminal, a line now and then elsewhere.
+//! Progress of a running command: a bar on a terminal, occasional lines elsewhere.
 
 use std::io::IsTerminal as _;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on a terminal, nothing elsewhere.
+/// A progress bar, hidden without a terminal.
 pub fn bar(template: &str, length: u64) -> ProgressBar {
     if !is_terminal() {
         return ProgressBar::hidden();

@@ -95,7 +95,7 @@ pub(super) fn join_source_group(
 const CONTROL_BYTES: usize = 64;
 
 /// Buffers for one `recvmmsg`. The message headers point into the boxes beside them during a call, and mean nothing between two: every
-/// call sets all pointers anew, since using a box otherwise, or moving it, ends what pointers into it may be used for.
+/// call sets all pointers again, since using a box otherwise, or moving it, ends what pointers into it may be used for.
 pub(super) struct Messages {
     headers: Box<[libc::mmsghdr]>,
     names: Box<[libc::sockaddr_storage]>,

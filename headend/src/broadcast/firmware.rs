@@ -1,4 +1,4 @@
-//! Bundles of firmware on the air, and the document that offers them.
+//! Firmware bundles on the air, and the document that offers them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,10 +14,10 @@ use crate::plan::Class;
 use crate::prepare::{Bundle, PreparedRelease};
 use crate::releases;
 
-/// Validity of a document without offers: receivers that have begun with one come by it.
+/// Validity of a document without offers, so that receivers with a pending update receive it.
 const EMPTY_S: u64 = 7 * 86_400;
 
-/// Identity of a bundle on the air: one that is offered again in another session or under another name is another object.
+/// Identity of a bundle on the air: offered in another session or under another name it is another object.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Carried {
     sha256: [u8; 32],
@@ -25,11 +25,11 @@ struct Carried {
     url: String,
 }
 
-/// The bundle on the air.
+/// The bundles on the air.
 #[derive(Debug, Default)]
 pub(super) struct Bundles {
     items: BTreeMap<Carried, ItemId>,
-    /// Sessions by TSI: one that has ended is used again.
+    /// Sessions by TSI; ended ones are reused.
     sessions: HashMap<u64, SessionIndex>,
     document: Option<ItemId>,
     /// Its offer.
@@ -42,7 +42,7 @@ impl Broadcast {
         self.firmware.items.len()
     }
 
-    /// Puts new bundles on the air, takes those off that are withdrawn, and sends the document that offers them, signed.
+    /// Adds new bundles, removes withdrawn ones, and sends the signed document that offers them.
     pub(super) fn offer(&mut self, releases: Vec<PreparedRelease>, wall: WallTime) -> Result<(), String> {
         let (Some(sealer), Some(firmware)) = (self.config.sealer.clone(), self.config.firmware.clone())
         else {
@@ -56,7 +56,7 @@ impl Broadcast {
             let before = gone.get(&carried).copied().filter(|&id| self.air.has(id));
             let item = match (before, bundle) {
                 (Some(id), Bundle::Same) => id,
-                // A file that was touched, and is what it was.
+                // A touched file with unchanged content.
                 (Some(id), Bundle::New(new)) if self.air.object(id).is_some_and(|it| it.body == new.body) => {
                     id
                 }
@@ -126,7 +126,7 @@ impl Broadcast {
         let object = signalled(URI, CONTENT_TYPE, bytes, Digest::of(bytes), ms);
         let session = self.announcement.unwrap_or(self.configuration);
         let id = self.air.add(session, object).map_err(|err| format!("firmware: {err}"))?;
-        // Bundles whose session is new wait for the offers that name it.
+        // Bundles in a new session wait for the offers that name it.
         for session in self.firmware.sessions.values() {
             self.air.open_behind(*session, id);
         }

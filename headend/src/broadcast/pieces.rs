@@ -1,4 +1,4 @@
-//! Segments of live sources that are sent while their packager writes them.
+//! Transmission of live segments in pieces, while their packager writes them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,16 +12,16 @@ use crate::options::TransportProtocol;
 use crate::package::{ObjectSource, Role, decode, pattern};
 use crate::prepare::{PreparedPiece, protection};
 
-/// Bytes of an FDT Instance that describes pieces: one packet. Each piece has its description, and an instance that listed
-/// all of them would be sent with every one.
+/// Bytes of an FDT Instance that describes pieces: one packet. Each piece has its own description; an instance with all of
+/// them would be sent again with every piece.
 const PIECE_FDT_BYTES: usize = 1400 - FDT_ROOT_BYTES;
 
-/// Segments of one source that are sent in pieces.
+/// Segments of one source in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
-    /// By path: those of which further pieces come.
+    /// Growing segments, by path.
     growing: BTreeMap<String, GrowingObject>,
-    /// Complete ones that are still described, oldest first.
+    /// Complete segments that are still described, oldest first.
     complete: VecDeque<GrowingObject>,
 }
 
@@ -43,7 +43,7 @@ impl Broadcast {
         pieces.growing.values().chain(&pieces.complete).flat_map(|it| it.pieces().iter().copied())
     }
 
-    /// Queues a piece behind those before it.
+    /// Queues the next piece of a segment.
     pub(super) fn put_piece(&mut self, index: usize, prepared: PreparedPiece) -> Result<(), String> {
         let PreparedPiece { path, like, content_type, piece, whole_repair } = prepared;
         let failed = |err: carousel::flute::SenderError| format!("{path}: {err}");
@@ -70,7 +70,7 @@ impl Broadcast {
         Ok(())
     }
 
-    /// The session of a segment's rendition. `like`: one that was of it when the segment was opened, and may have left the window since.
+    /// The session of a segment's rendition. `like`: a segment of the same rendition, which may have left the window since.
     fn session_of_piece(&mut self, index: usize, path: &str, like: &str) -> SessionIndex {
         let state = &self.sources[index];
         let of_rendition = || {
@@ -84,7 +84,8 @@ impl Broadcast {
         }
     }
 
-    /// The newest complete segment of a session stays described, for receivers that lost a description; those before it go.
+    /// Removes complete segments except the newest of a session, which stays described for receivers that lost a
+    /// description.
     fn forget_sent(&mut self, index: usize, newest: &GrowingObject) {
         let complete = std::mem::take(&mut self.sources[index].pieces.complete);
         for growing in complete {
@@ -96,7 +97,7 @@ impl Broadcast {
         }
     }
 
-    /// Removes what will not be complete.
+    /// Removes a segment that will not be completed.
     pub(super) fn abandon_pieces(&mut self, index: usize, path: &str) {
         if let Some(growing) = self.sources[index].pieces.growing.remove(path) {
             self.air.forget(&growing);

@@ -1,4 +1,4 @@
-//! The rate that a live source's segments take of the link, beside what is reserved for it.
+//! Comparison of a live source's actual rate with its reserve.
 
 use std::collections::HashSet;
 
@@ -11,11 +11,10 @@ use crate::package::Inventory;
 use crate::prepare::protection;
 use crate::units::human_bps;
 
-/// On the link, the descriptions of a piece of FLUTE: an FDT Instance of some 500 bytes, sent before it and with its last packets.
+/// Link bytes of the descriptions of a FLUTE piece: an FDT Instance of some 500 bytes, sent before it and with its last packets.
 const DESCRIPTIONS_BYTES: u64 = 2 * 600;
 
-/// The sum over the renditions of what their largest segment takes of the link, headers, repair symbols and descriptions of pieces
-/// included.
+/// Sum of the link rates of the largest segments of all renditions, including headers, repair symbols and descriptions of pieces.
 fn peak_bps(config: &Config, index: usize, inventory: &Inventory) -> f64 {
     let (source, protection) = (&config.sources[index], protection(config, index, false));
     let profile = config.carousel.sender_profile();
@@ -30,7 +29,7 @@ fn peak_bps(config: &Config, index: usize, inventory: &Inventory) -> f64 {
         let listed = rung.segments.iter().filter(|path| seen.insert(path.as_str()));
         let length = listed.filter_map(|path| Some(inventory.objects.get(path)?.length)).max().unwrap_or(0);
         let segment_ms = rung.segment_ms();
-        // Pieces of ROUTE have their repair symbols together, behind the last one.
+        // In ROUTE all repair symbols follow the last piece.
         let piece_ms = source.chunk_ms.filter(|_| source.protocol == TransportProtocol::Flute);
         let pieces = piece_ms.map_or(1, |piece_ms| (segment_ms as u64).div_ceil(piece_ms.max(1)).max(1));
         let descriptions = if piece_ms.is_some() { DESCRIPTIONS_BYTES } else { 0 };
@@ -41,7 +40,7 @@ fn peak_bps(config: &Config, index: usize, inventory: &Inventory) -> f64 {
     bps_of.sum()
 }
 
-/// Warning if the reserve of a source is below that; `None` if it is not, or the source is not live.
+/// Warning if the reserve of a live source is below that rate.
 pub(super) fn warning(config: &Config, index: usize, inventory: &Inventory) -> Option<String> {
     let source = &config.sources[index];
     let reserved_bps = source.reserved_bps? as f64;

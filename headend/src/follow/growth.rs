@@ -1,10 +1,10 @@
-//! Segments of a live source that are read while their packager writes them.
+//! Reading of live segments while their packager writes them.
 //!
-//! A file counts as such a segment if it is named like the segments of a rendition that is on the air, apart from its last
-//! number. Its bytes are taken up to the end of a movie fragment (`moof` and `mdat`), or of a packet of a transport stream;
-//! the rest when its writer has closed or renamed it. Any other file, and one that is complete when it is first seen, is sent
-//! as a finished segment is. The bytes sent in pieces are compared with the finished file by its digest: if it differs, the
-//! file is sent too.
+//! A file counts as such a segment if its name matches that of the segments of a rendition on the air, except the last
+//! number. Bytes are taken up to the end of a movie fragment (`moof` and `mdat`) or transport stream packet; the rest when
+//! its writer has closed or renamed it. Other files, and files that are complete when first seen, are sent as finished
+//! segments. The bytes sent in pieces are compared with the finished file by its digest: if it differs, the file is sent as
+//! well.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -40,9 +40,9 @@ carousel::limits! {
     }
 }
 
-/// A file that has not grown for so long is given up.
+/// Time without growth after which a file is given up.
 const STALLED_NS: u64 = 30_000_000_000;
-/// Boxes before a fragment; what does not begin with one is no segment.
+/// Boxes before a fragment; a file that begins with none of them is not a segment.
 const BOXES: [&[u8; 4]; 11] =
     [b"styp", b"ftyp", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"uuid"];
 
@@ -53,36 +53,36 @@ struct Growing {
     like: String,
     taken_bytes: u64,
     hasher: DigestHasher,
-    /// Length at the last look, and when it changed.
+    /// Length at the last check, and time of its last change.
     length: u64,
     grown_ns: u64,
-    /// When bytes were last taken.
+    /// Time when bytes were last taken.
     taken_ns: u64,
 }
 
-/// The segments of one source that are being read.
+/// Growing segments of one source.
 #[derive(Default)]
 pub(super) struct Growth {
     patterns: HashMap<(String, String), String>,
     growing: HashMap<String, Growing>,
-    /// Those that were looked at and cannot be sent in pieces, while they are written.
+    /// Files being written that cannot be sent in pieces.
     passed_over: Vec<String>,
     sent: VecDeque<(String, Digest)>,
 }
 
-/// Change of a segment.
+/// Progress of a segment.
 enum Step {
     Nothing,
-    /// These bytes are next.
+    /// The next bytes.
     Piece(Vec<u8>),
-    /// These are the last ones, from this offset on.
+    /// The last bytes, from this offset on.
     Last(u64, Vec<u8>),
-    /// It is not sent in pieces (any more).
+    /// It is not, or no longer, sent in pieces.
     GivenUp,
 }
 
 impl Growth {
-    /// Takes over which names segments have now.
+    /// Updates the name patterns of segments.
     pub(super) fn learn(&mut self, known: &Inventory) {
         self.patterns = live_patterns(known);
     }
@@ -93,7 +93,7 @@ impl Growth {
         sent.is_some_and(|(_, sent)| digest().as_ref() == Some(sent))
     }
 
-    /// Takes in what has been written, and gives `each` the pieces.
+    /// Reads new bytes, and calls `each` with the pieces.
     pub(super) fn look(
         &mut self,
         (config, source): (&Config, usize),
@@ -152,7 +152,7 @@ impl Growth {
         self.sent.push_back((path, digest));
     }
 
-    /// Opens segments that have begun since the last look.
+    /// Opens segments that were begun since the last call.
     fn open_new(&mut self, watch: &Watch, known: &Inventory, now_ns: u64) {
         let passed_over = std::mem::take(&mut self.passed_over);
         for (path, file) in watch.being_written() {
@@ -168,7 +168,7 @@ impl Growth {
             if decode(like) == path || known.objects.contains_key(&encode(path)) {
                 continue;
             }
-            // A link or a FIFO: what it is when it has its name is looked at then.
+            // A link or a FIFO: checked again when it has its final name.
             let Ok(opened) = open_source_file(file) else {
                 self.passed_over.push(path.to_owned());
                 continue;
@@ -200,7 +200,7 @@ impl Growing {
             return Step::GivenUp;
         }
         match finished {
-            // Another file has come in its place, or nothing of it has been sent: it goes as a whole.
+            // The file was replaced, or none of it has been sent: it is sent as a finished segment.
             Some(file) if !is_same(&file.file, &metadata) || self.taken_bytes == 0 => Step::GivenUp,
             Some(_) => self.rest(length, symbol_bytes),
             None if !is_written || now_ns.saturating_sub(self.grown_ns) >= STALLED_NS => Step::GivenUp,
@@ -214,7 +214,7 @@ impl Growing {
         }
     }
 
-    /// Whole fragments or packets behind what has been taken.
+    /// Complete fragments or packets after the bytes taken so far.
     fn next(&mut self, path: &str, length: u64, now_ns: u64) -> Step {
         let Some(mut bytes) = self.read(self.taken_bytes, length) else { return Step::GivenUp };
         let is_ts = path.ends_with(".ts") && (self.taken_bytes > 0 || bytes.first() == Some(&SYNC_BYTE));
@@ -232,7 +232,7 @@ impl Growing {
         }
     }
 
-    /// The last bytes. If all have been sent, some are repeated: the end has to be marked on a piece.
+    /// The last bytes. If all have been sent, some are repeated, since the end must be marked on a piece.
     fn rest(&mut self, length: u64, symbol_bytes: u64) -> Step {
         let start =
             if length == self.taken_bytes { length.saturating_sub(symbol_bytes) } else { self.taken_bytes };
@@ -258,7 +258,7 @@ fn is_same(path: &Path, opened: &std::fs::Metadata) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (opened.dev(), opened.ino()))
 }
 
-/// End of the last complete `mdat`, in bytes that begin with a box; 0 if there is none yet. `None`: these are no fragments.
+/// End of the last complete `mdat`, in bytes that begin with a box; 0 if there is none yet. `None`: not fragments.
 fn end_of_fragments(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut end) = (0, 0);
     while let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -271,7 +271,7 @@ fn end_of_fragments(bytes: &[u8]) -> Option<usize> {
                 Some(large) => u64::from_be_bytes(*large).max(16),
                 None => break,
             },
-            // To the end of the file, wherever that is.
+            // A box that extends to the end of the file.
             0 => break,
             size => size,
         };

@@ -1,4 +1,4 @@
-//! Folder of a source that is filled from outside: by uploads, or by pulling.
+//! Folder of a source that is filled by uploads or by pulling.
 
 use std::fs;
 use std::io;
@@ -11,16 +11,16 @@ use super::ledger::Ledger;
 /// The folder, and the ledger of its files.
 #[derive(Debug)]
 pub(crate) struct FilledFolder {
-    /// Without links in its path.
+    /// Canonical path.
     pub(crate) root: PathBuf,
     pub(crate) ledger: Ledger,
 }
 
 impl FilledFolder {
-    /// Makes the folder if it is not there, and counts what it has.
+    /// Creates the folder if necessary, and counts its files.
     ///
     /// # Errors
-    /// One line: a folder that cannot be made or read.
+    /// One line: a folder that cannot be created or read.
     pub(crate) fn open(path: &Path, max_files: usize, max_bytes: u64) -> Result<Self, String> {
         let failed = |err: io::Error| format!("{}: {}", path.display(), without_numbers(&err));
         fs::create_dir_all(path).map_err(failed)?;
@@ -29,14 +29,14 @@ impl FilledFolder {
         Ok(Self { root, ledger })
     }
 
-    /// Makes the folder that a file goes to; `None` if a link leads out of the source's.
+    /// Creates the folder of a file; `None` if a link leads out of the source's folder.
     pub(crate) fn folder_for<'a>(&self, file: &'a Path) -> io::Result<Option<&'a Path>> {
         let Some(folder) = file.parent() else { return Ok(None) };
         fs::create_dir_all(folder)?;
         Ok(Some(folder).filter(|it| self.holds(it)))
     }
 
-    /// Whether a folder is in the source's: a link must not lead out of it.
+    /// Whether a folder is inside the source's, following links.
     pub(crate) fn holds(&self, folder: &Path) -> bool {
         folder.canonicalize().is_ok_and(|it| it.starts_with(&self.root))
     }

@@ -26,7 +26,7 @@ pub(crate) struct Ledger {
     max_bytes: u64,
 }
 
-/// The place of an upload.
+/// Reservation of an upload.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     ledger: &'a Ledger,
@@ -34,7 +34,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Ledger {
-    /// The ledger of a folder as it is now.
+    /// The ledger of a folder's current content.
     pub(crate) fn of(root: &Path, max_files: usize, max_bytes: u64) -> io::Result<Self> {
         let (found, _) = tree::walk(Folder::root(root, &[])?, &mut Vec::new())?;
         let files: HashMap<String, u64> = found.into_iter().map(|(path, file)| (path, file.length)).collect();
@@ -42,7 +42,7 @@ impl Ledger {
         Ok(Self { have: Mutex::new(have), max_files, max_bytes })
     }
 
-    /// A place for an upload. A file that is replaced needs no further one.
+    /// Reserves a place for an upload. Replacing a file needs no further place.
     pub(crate) fn begin(&self, path: &str) -> Result<Place<'_>, IngestRefusal> {
         let mut have = self.have();
         if !have.files.contains_key(path) && have.files.len() + have.uploads >= self.max_files {
@@ -70,12 +70,12 @@ impl Ledger {
 }
 
 impl Place<'_> {
-    /// Bytes that it has taken.
+    /// Bytes reserved so far.
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Takes room for further bytes.
+    /// Reserves room for further bytes.
     pub(crate) fn take(&mut self, bytes: u64) -> Result<(), IngestRefusal> {
         let mut have = self.ledger.have();
         if have.bytes + have.upload_bytes + bytes > self.ledger.max_bytes {
@@ -86,13 +86,13 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Discards what has come so far: the upload starts from its beginning.
+    /// Resets the upload to its beginning.
     pub(crate) fn restart(&mut self) {
         self.ledger.have().upload_bytes -= self.bytes;
         self.bytes = 0;
     }
 
-    /// The upload has become a file.
+    /// Turns the upload into a file.
     pub(crate) fn stored(self, path: &str) {
         let mut have = self.ledger.have();
         let before = have.files.insert(path.to_owned(), self.bytes).unwrap_or(0);

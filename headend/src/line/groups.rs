@@ -1,4 +1,4 @@
-//! Sockets of the groups that a multiplex carries along.
+//! Sockets of the groups that a multiplex forwards.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use crate::forward::Forward;
 use crate::net::join;
 
-/// Datagrams read from one group before the others: one busy group does not keep out the rest.
+/// Datagrams read from one group at a time, so that a busy group does not starve the others.
 const DATAGRAMS_PER_TURN: usize = 32;
 /// The largest datagram.
 const DATAGRAM_BYTES: usize = 65_536;
@@ -35,7 +35,7 @@ impl Groups {
         Ok(Self { joined: joined.collect::<Result<_, String>>()?, buffer: vec![0; DATAGRAM_BYTES] })
     }
 
-    /// Addresses that the sockets have.
+    /// Addresses of the sockets.
     #[cfg(test)]
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.joined.iter().map(|(_, socket)| socket.local_addr().unwrap()).collect()

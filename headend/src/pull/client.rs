@@ -1,4 +1,4 @@
-//! Requests to the origin of a pulled source: conditions, ranges, redirects, timeouts.
+//! HTTP client for the origin of a pulled source: conditions, ranges, redirects, timeouts.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::s3::listing::bare;
 use super::stats::{Failed, PullFailure, without_secrets};
 
-/// Silence after which a request is given up: until the head comes, and between two pieces of the body.
+/// Silence after which a request is given up: before the head, and between two pieces of the body.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 carousel::limits! {
@@ -36,10 +36,10 @@ carousel::limits! {
     }
 }
 
-/// Our name for origins.
+/// `User-Agent` of the headend.
 pub(super) const AGENT: &str = concat!("skycache-headend/", env!("CARGO_PKG_VERSION"));
 
-/// Validator of a version of a file, as the origin gives it.
+/// Validator of a version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Validator {
     /// RFC 9110 section 8.8.3.
@@ -62,14 +62,13 @@ impl Validator {
         }
     }
 
-    /// Of an ETag without its quotes.
+    /// A validator from an ETag without its quotes.
     pub(super) fn of_bare(etag: &str) -> Option<Self> {
         let value = HeaderValue::try_from(format!("\"{etag}\"")).ok();
         value.filter(|_| !etag.is_empty()).map(Self::Etag)
     }
 
-    /// Whether it distinguishes versions byte by byte, as `If-Range` needs (RFC 9110 section 13.1.5). A date may be that of two
-    /// versions.
+    /// Whether it is strong, as `If-Range` requires (RFC 9110 section 13.1.5). Two versions may have the same date.
     fn is_strong(&self) -> bool {
         matches!(self, Self::Etag(value) if !value.as_bytes().starts_with(b"W/"))
     }
@@ -77,36 +76,36 @@ impl Validator {
 
 /// Answer of an origin.
 pub(super) enum Answer {
-    /// The version that was named is the newest.
+    /// The known version is the newest.
     Unchanged {
-        /// URL that redirects led to.
+        /// Final URL of redirects.
         moved_to: Option<String>,
     },
-    /// The rest of another version than the one that was begun: some origins do not read `If-Range`.
+    /// The rest of another version: some origins ignore `If-Range`.
     OtherVersion,
     /// A body.
     Body {
-        /// It is the rest of what was asked for from an offset on.
+        /// It is the rest from the requested offset.
         continues: bool,
         /// Length of the complete file, where the response is a part of it: the part may be shorter than was requested (RFC
         /// 9110 section 15.3.7).
         whole_bytes: Option<u64>,
         /// Validator of this version.
         validator: Option<Validator>,
-        /// URL that redirects led to; `None`: it is the one that was asked for.
+        /// Final URL of redirects; `None`: the requested one.
         moved_to: Option<String>,
         body: Body,
     },
 }
 
-/// A body as it comes.
+/// A streamed body.
 pub(super) struct Body {
     body: Incoming,
-    /// Bytes that have come.
+    /// Bytes received.
     bytes: u64,
-    /// Bytes that the response says it has.
+    /// Length announced by the response.
     length: Option<u64>,
-    /// Place among the requests of its source, where these are bounded.
+    /// Permit of the concurrent requests of its source, if these are bounded.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -116,7 +115,7 @@ impl Body {
         Self { body, bytes: 0, length, _permit: None }
     }
 
-    /// One that holds its place until it is dropped.
+    /// A body that holds a permit until it is dropped.
     pub(super) fn held(body: Incoming, permit: OwnedSemaphorePermit) -> Self {
         Self { _permit: Some(permit), ..Self::of(body) }
     }
@@ -142,7 +141,7 @@ impl Body {
         }
     }
 
-    /// It ended before its end.
+    /// The error of a truncated body.
     pub(super) fn cut(&self) -> Failed {
         Failed::new(PullFailure::Cut, format!("the response ended after {}", self.so_far()))
     }
@@ -164,7 +163,7 @@ pub(super) fn http() -> Http {
     connector.enforce_http(false);
     connector.set_connect_timeout(Some(SILENCE));
     let builder = hyper_rustls::HttpsConnectorBuilder::new();
-    // Without certificates of the system https fails, which requests report; http works.
+    // Without system certificates https fails, which requests report; http works.
     let builder = match builder.with_native_roots() {
         Ok(builder) => builder,
         Err(_) => hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(
@@ -182,7 +181,7 @@ pub(super) fn http() -> Http {
 /// A client of one origin.
 pub(super) struct Client {
     client: Http,
-    /// The URL of the manifest: its authority alone is sent `authorization`.
+    /// The URL of the manifest: `authorization` is sent only to its authority.
     own: String,
     authorization: Option<HeaderValue>,
 }
@@ -196,7 +195,7 @@ impl Client {
         Self { client: http(), own: url.to_owned(), authorization }
     }
 
-    /// Asks for `url`: only if it is not `known`; from an offset on, if it is still of a version.
+    /// Requests `url`: conditionally if a version is `known`; from an offset, if the version is unchanged.
     pub(super) async fn get(
         &self,
         url: &str,
@@ -209,8 +208,8 @@ impl Client {
         let mut redirected_by: Option<StatusCode> = None;
         for _ in 0..=MAX_REDIRECTS {
             let uri: Uri = url.parse().map_err(|_| PullFailure::BadPath)?;
-            // A response that this machine gives only to itself would be sent: redirects do not lead there, now or by an
-            // earlier one.
+            // Redirects must not lead to internal addresses, whose responses would be broadcast; this also applies to
+            // remembered redirects.
             if !is_same_authority(&self.own, &url)
                 && leads_inward(&url).await
                 && !leads_inward(&self.own).await
@@ -269,7 +268,7 @@ impl Client {
     }
 }
 
-/// Nothing came of a response.
+/// The error of a silent origin.
 pub(super) fn silent() -> Failed {
     Failed::new(PullFailure::Timeout, format!("no answer for {} s", SILENCE.as_secs()))
 }
@@ -294,7 +293,7 @@ fn answer(
             if !begins {
                 return Err(Failed::new(PullFailure::Status, format!("206, {range}")));
             }
-            // A part has the ETag that the whole would have (RFC 9110 section 15.3.7).
+            // A part has the ETag of the complete file (RFC 9110 section 15.3.7).
             if from.is_some_and(|(_, begun)| validator.as_ref() != Some(begun)) {
                 return Ok(Answer::OtherVersion);
             }
@@ -315,7 +314,7 @@ fn answer(
     Ok(Answer::Body { continues, whole_bytes, validator, moved_to, body: Body::of(response.into_body()) })
 }
 
-/// Why a URL failed, with that URL where redirects led to it.
+/// The error text of a URL, with the URL if redirects led to it.
 fn behind_redirect(asked: &str, url: &str, why: String) -> String {
     if url == asked { why } else { format!("redirected to {}: {why}", without_secrets(url)) }
 }
@@ -331,7 +330,7 @@ fn is_same_authority(one: &str, other: &str) -> bool {
     authority_of(one).map(|it| it.0) == authority_of(other).map(|it| it.0)
 }
 
-/// Whether what is secret between us and `own` may be sent to `url`: to the same authority, and not in clear if it was not so before.
+/// Whether credentials for `own` may be sent to `url`: same authority, and no downgrade to http.
 fn may_have_secret(own: &str, url: &str) -> bool {
     match (authority_of(own), authority_of(url)) {
         (Some((own, was_tls)), Some((authority, is_tls))) => own == authority && (is_tls || !was_tls),
@@ -339,7 +338,7 @@ fn may_have_secret(own: &str, url: &str) -> bool {
     }
 }
 
-/// Whether a URL's host is this machine, or on its link only: loopback, no address, or those that services of clouds give secrets at.
+/// Whether a URL's host is internal: loopback, unspecified, or link-local (metadata services of clouds).
 async fn leads_inward(url: &str) -> bool {
     let Some(uri) = url.parse::<Uri>().ok() else { return false };
     let Some(host) = uri.host() else { return false };
@@ -351,7 +350,7 @@ async fn leads_inward(url: &str) -> bool {
     })
 }
 
-/// The innermost cause of an error, which is the most specific, in words of the field.
+/// Text of the innermost cause of an error, which is the most specific.
 pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = err;
     loop {
@@ -365,7 +364,7 @@ pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String
             Some(http) if http.is_parse() => return "the server at this port speaks no HTTP".to_owned(),
             _ => {}
         }
-        // What is inside an error of the system is not its source.
+        // The inner error of an `io::Error` is not its source.
         let inside = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         match inside.map(|it| it as &(dyn std::error::Error + 'static)).or_else(|| cause.source()) {
             Some(inner) => cause = inner,
@@ -379,7 +378,7 @@ pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String
     }
 }
 
-/// Why there is no TLS session with an origin.
+/// Text of a TLS failure.
 fn tls_failure(err: &rustls::Error) -> String {
     use rustls::{CertificateError as Certificate, Error};
     match err {
@@ -399,7 +398,7 @@ fn tls_failure(err: &rustls::Error) -> String {
                     .to_owned()
             }
             Certificate::Revoked => "the certificate of the origin is revoked: renew it".to_owned(),
-            // By its text, since the webpki crate is no dependency.
+            // By its text, since webpki is not a dependency.
             Certificate::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
                 "the certificate of the origin is its own authority, or none of a server: give it one of an authority that \
                  this machine trusts"
