@@ -208,6 +208,11 @@ fn monotonic_ms() -> i64 {
     i64::try_from(now().as_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
+/// Whether a time is a date, and not one of a clock that began in 1970.
+pub fn is_date(time: WallTime) -> bool {
+    time.unix_ms() >= EARLIEST_DATE.unix_ms()
+}
+
 /// A steady time that was taken earlier in this run, as it is counted now.
 pub fn current(time: WallTime) -> WallTime {
     SCALE.current(time)

@@ -5,8 +5,8 @@
 #![allow(unsafe_code)] // descriptors that were opened for us, by another program, are taken over
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Connections that wait to be accepted.
@@ -55,11 +55,16 @@ impl Listening {
     /// # Errors
     /// One line that names the address and the fix. `key` is where the configuration says it.
     pub fn open(&mut self, address: SocketAddr, key: &str) -> Result<TcpListener, String> {
-        let is_it = |listener: &TcpListener| listener.local_addr().is_ok_and(|it| covers(it, address));
-        if let Some(at) = self.handed.iter().position(is_it) {
-            return Ok(self.handed.swap_remove(at));
-        }
-        bind(address).map_err(|err| {
+        let mut all = self.open_all(&[address], key)?;
+        all.pop().ok_or_else(|| format!("cannot listen on {address} ({key})"))
+    }
+
+    /// The listeners at the addresses of one key, of which one that was handed over for both IP versions may be two.
+    ///
+    /// # Errors
+    /// As of [`Listening::open`].
+    pub fn open_all(&mut self, addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, String> {
+        open_all(&mut self.handed, addresses, bind).map_err(|(address, err)| {
             let why = carousel::config::without_numbers(&err);
             format!("cannot listen on {address} ({key}): {why}; {}", advice(&err))
         })
@@ -68,14 +73,15 @@ impl Listening {
     /// The same for datagrams.
     ///
     /// # Errors
-    /// One line that names the address and the fix.
-    pub fn open_datagrams(&mut self, address: SocketAddr, key: &str) -> Result<UdpSocket, String> {
-        let is_it = |socket: &UdpSocket| socket.local_addr().is_ok_and(|it| covers(it, address));
-        if let Some(at) = self.datagrams.iter().position(is_it) {
-            return Ok(self.datagrams.swap_remove(at));
-        }
-        bind_datagrams(address)
-            .map_err(|err| format!("cannot listen on {address}, UDP ({key}): {err}; {}", advice(&err)))
+    /// As of [`Listening::open`].
+    pub fn open_all_datagrams(
+        &mut self,
+        addresses: &[SocketAddr],
+        key: &str,
+    ) -> Result<Vec<UdpSocket>, String> {
+        open_all(&mut self.datagrams, addresses, bind_datagrams).map_err(|(address, err)| {
+            format!("cannot listen on {address}, UDP ({key}): {err}; {}", advice(&err))
+        })
     }
 
     /// Addresses that were handed over and that the configuration does not name.
@@ -97,41 +103,86 @@ pub fn advice(err: &io::Error) -> &'static str {
     }
 }
 
-/// Opens a listener as [`Listening::open`] does, and closes it again.
+/// Opens a listener as [`Listening::open_all`] does for one of `all` addresses, and closes it again.
 ///
 /// # Errors
 /// Those of the system.
-pub fn try_listen(address: SocketAddr) -> io::Result<()> {
-    bind(address).map(drop)
+pub fn try_listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<()> {
+    bind(address, is_for_one_version(address, all)).map(drop)
 }
 
 /// The same for datagrams.
 ///
 /// # Errors
 /// Those of the system.
-pub fn try_datagrams(address: SocketAddr) -> io::Result<()> {
-    bind_datagrams(address).map(drop)
+pub fn try_datagrams(address: SocketAddr, all: &[SocketAddr]) -> io::Result<()> {
+    bind_datagrams(address, is_for_one_version(address, all)).map(drop)
+}
+
+/// A socket for each address: one that was handed over, one that an earlier address has and that is for this one too, or a new one.
+fn open_all<T: AsFd>(
+    handed: &mut Vec<T>,
+    addresses: &[SocketAddr],
+    bind: impl Fn(SocketAddr, bool) -> io::Result<T>,
+) -> Result<Vec<T>, (SocketAddr, io::Error)> {
+    let mut all: Vec<T> = Vec::with_capacity(addresses.len());
+    for &address in addresses {
+        let exact = handed.iter().position(|it| local(it) == Some(address));
+        let of_handed = exact.or_else(|| handed.iter().position(|it| is_for(it, address)));
+        match of_handed {
+            Some(at) => all.push(handed.swap_remove(at)),
+            None if all.iter().any(|it| is_for(it, address)) => {}
+            None => {
+                let socket = bind(address, is_for_one_version(address, addresses));
+                all.push(socket.map_err(|err| (address, err))?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a socket at `address` must leave IPv4 alone, since another of these addresses asks for that port of it. `[::]` alone is for
+/// both versions, as the system has it.
+fn is_for_one_version(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    address.is_ipv6() && all.iter().any(|it| it.is_ipv4() && it.port() == address.port())
+}
+
+fn local(socket: &impl AsFd) -> Option<SocketAddr> {
+    socket2::SockRef::from(socket).local_addr().ok()?.as_socket()
+}
+
+/// Whether a socket does what is asked of one at `address`.
+fn is_for(socket: &impl AsFd, address: SocketAddr) -> bool {
+    // What cannot be asked about is no socket of IPv6.
+    let is_for_one_version = socket2::SockRef::from(socket).only_v6().unwrap_or(true);
+    local(socket).is_some_and(|it| covers(it, is_for_one_version, address))
 }
 
 /// Whether a socket at `have` is what `want` asks for; a unit's `ListenStream=8080` is `[::]:8080` for both IP versions.
-fn covers(have: SocketAddr, want: SocketAddr) -> bool {
-    let is_any = |ip: IpAddr| ip.is_unspecified();
-    have.port() == want.port() && (have.ip() == want.ip() || is_any(have.ip()) && is_any(want.ip()))
+fn covers(have: SocketAddr, is_for_one_version: bool, want: SocketAddr) -> bool {
+    let is_for_both = have.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !is_for_one_version;
+    have.port() == want.port() && (have.ip() == want.ip() || is_for_both && want.ip().is_unspecified())
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, is_for_one_version: bool) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;
+    if is_for_one_version {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
 /// Without `SO_REUSEADDR`, by which another program could take the datagrams of the port.
-fn bind_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+fn bind_datagrams(address: SocketAddr, is_for_one_version: bool) -> io::Result<UdpSocket> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM.nonblocking(), None)?;
+    if is_for_one_version {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -145,26 +196,59 @@ mod tests {
         assert!(Listening::from_environment().is_ok() && Listening::from_environment().is_err());
     }
 
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn what_was_handed_over_is_taken_and_the_rest_is_opened() {
-        let free = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let free = bind(at("127.0.0.1:0"), false).unwrap();
         let address = free.local_addr().unwrap();
         assert!(Listening::default().open(address, "x").unwrap_err().contains("another program"));
         let mut listening = Listening { handed: vec![free], datagrams: Vec::new() };
         assert_eq!(listening.left(), [address]);
         assert_eq!(listening.open(address, "x").unwrap().local_addr().unwrap(), address);
         assert_eq!(listening.left(), []);
-        let free = bind_datagrams("127.0.0.1:0".parse().unwrap()).unwrap();
+        let free = bind_datagrams(at("127.0.0.1:0"), false).unwrap();
         let address = free.local_addr().unwrap();
-        assert!(listening.open_datagrams(address, "x").unwrap_err().contains("UDP (x)"));
+        assert!(listening.open_all_datagrams(&[address], "x").unwrap_err().contains("UDP (x)"));
         listening.datagrams.push(free);
-        assert_eq!(listening.open_datagrams(address, "x").unwrap().local_addr().unwrap(), address);
+        let taken = listening.open_all_datagrams(&[address], "x").unwrap();
+        assert_eq!(taken[0].local_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn both_ip_versions_have_a_listener_each_or_one_that_was_handed_over() {
+        // A port that is free for both.
+        let Ok(both) = bind(at("[::]:0"), false) else {
+            eprintln!("SKIPPED: this machine has no IPv6");
+            return;
+        };
+        let port = both.local_addr().unwrap().port();
+        let wanted = [at(&format!("0.0.0.0:{port}")), at(&format!("[::]:{port}"))];
+        let mut listening = Listening { handed: vec![both], datagrams: Vec::new() };
+        assert_eq!(listening.open_all(&wanted, "x").unwrap().len(), 1, "one for both, handed over");
+        for order in [wanted, [wanted[1], wanted[0]]] {
+            let own = Listening::default().open_all(&order, "x").unwrap();
+            assert_eq!(own.iter().filter_map(local).collect::<Vec<_>>(), order);
+            drop(own);
+            let own = Listening::default().open_all_datagrams(&order, "x").unwrap();
+            assert_eq!(own.iter().filter_map(local).collect::<Vec<_>>(), order);
+            drop(own);
+            for one in order {
+                try_listen(one, &order).unwrap();
+            }
+        }
+        // Alone it is for both.
+        let alone = Listening::default().open(wanted[1], "x").unwrap();
+        assert!(!socket2::SockRef::from(&alone).only_v6().unwrap());
     }
 
     #[test]
     fn a_unit_without_an_address_is_every_address() {
-        let covers = |have: &str, want: &str| covers(have.parse().unwrap(), want.parse().unwrap());
-        assert!(covers("[::]:80", "0.0.0.0:80") && covers("0.0.0.0:80", "0.0.0.0:80"));
-        assert!(!covers("[::]:80", "127.0.0.1:80") && !covers("0.0.0.0:80", "0.0.0.0:81"));
+        let covers = |have: &str, one_version, want: &str| covers(at(have), one_version, at(want));
+        assert!(covers("[::]:80", false, "0.0.0.0:80") && covers("0.0.0.0:80", true, "0.0.0.0:80"));
+        assert!(!covers("[::]:80", false, "127.0.0.1:80") && !covers("0.0.0.0:80", true, "0.0.0.0:81"));
+        assert!(!covers("[::]:80", true, "0.0.0.0:80") && !covers("0.0.0.0:80", true, "[::]:80"));
     }
 }

@@ -7,7 +7,7 @@
 
 mod threads;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,19 +57,15 @@ impl Listeners {
         listening: &mut Listening,
         certificates: &Arc<Certificates>,
     ) -> Result<Self, String> {
-        let open_all = |listening: &mut Listening, addresses: &[SocketAddr], key: &str| {
-            addresses.iter().map(|address| listening.open(*address, key)).collect::<Result<Vec<_>, _>>()
-        };
-        let players = open_all(listening, &config.http.listen, "[http] listen")?;
+        let players = listening.open_all(&config.http.listen, "[http] listen")?;
         let tls = match &config.http.tls {
             Some(tls) => Some(http::Secured {
-                listeners: open_all(listening, &tls.listen, "[http.tls] listen")?,
-                datagrams: tls
-                    .listen
-                    .iter()
-                    .filter(|_| tls.http3 && http::HAS_HTTP3)
-                    .map(|address| listening.open_datagrams(*address, "[http.tls] http3"))
-                    .collect::<Result<_, _>>()?,
+                listeners: listening.open_all(&tls.listen, "[http.tls] listen")?,
+                datagrams: if tls.http3 && http::HAS_HTTP3 {
+                    listening.open_all_datagrams(&tls.listen, "[http.tls] http3")?
+                } else {
+                    Vec::new()
+                },
                 acceptor: http::acceptor(tls, certificates)?,
             }),
             None => None,

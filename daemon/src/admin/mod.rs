@@ -18,7 +18,6 @@ mod tls;
 pub mod updates;
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -132,13 +131,12 @@ pub fn listen(
             )
         })?;
     }
-    let open = |address: &SocketAddr| {
-        let listener = listening.open(*address, "[admin] listen")?;
-        TcpListener::from_std(listener).map_err(|err| format!("cannot listen on {address}: {err}"))
-    };
+    let from_std = |listener| TcpListener::from_std(listener).map_err(|err| format!("[admin] listen: {err}"));
+    let tcp = listening.open_all(&config.listen, "[admin] listen")?.into_iter().map(from_std);
+    let tcp = tcp.collect::<Result<_, _>>()?;
     let tls = config.tls.as_ref().map(|tls| tls::acceptor(tls, certificates)).transpose()?;
     let guard = Guard::new(config)?;
-    Ok(Listeners { unix, tcp: config.listen.iter().map(open).collect::<Result<_, _>>()?, tls, guard })
+    Ok(Listeners { unix, tcp, tls, guard })
 }
 
 /// The number of a group: `/etc/group` knows those of a box and of a server's packages.

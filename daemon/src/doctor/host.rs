@@ -15,11 +15,11 @@ use crate::{clock, kafka, listen};
 
 pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let mut found = crate::as_owner_of(&config.store.path, || disk(config, is_running, is_deep));
-    found.extend(config.http.listen.iter().map(|listen| port(*listen, "[http] listen", is_running)));
+    found.extend(ports(&config.http.listen, "[http] listen", is_running));
     if let Some(tls) = &config.http.tls {
-        found.extend(tls.listen.iter().map(|listen| port(*listen, "[http.tls] listen", is_running)));
+        found.extend(ports(&tls.listen, "[http.tls] listen", is_running));
         if tls.http3 && crate::http::HAS_HTTP3 {
-            found.extend(tls.listen.iter().map(|listen| datagram_port(*listen, is_running)));
+            found.extend(datagram_ports(&tls.listen, is_running));
         }
         found.push(certificate("http.tls", &tls.certificate, &tls.key));
     }
@@ -50,7 +50,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         signings.filter_map(found).collect::<Vec<_>>()
     }));
     found.extend(config.http.access_log.iter().map(|log| access_log(&log.path)));
-    found.extend(config.admin.listen.iter().map(|listen| port(*listen, "[admin] listen", is_running)));
+    found.extend(ports(&config.admin.listen, "[admin] listen", is_running));
     found.push(admin_socket(&config.admin.socket, is_running));
     found.push(descriptors(config));
     found.push(match clock::trusted_wall() {
@@ -149,36 +149,59 @@ fn disk(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let path = &config.store.path;
     let about = format!("disk {}", path.display());
     if !path.exists() {
-        return vec![folder_to_be(path, about)];
+        return folder_to_be(config, about);
     }
     let mut found = match store(config, is_running, is_deep) {
         Ok(found) => found,
         Err(why) => return vec![Finding::of_message(Severity::Error, about, &why)],
     };
     if let Err(err) = tempfile_works(path) {
+        let fix = match err.raw_os_error() {
+            Some(libc::EROFS) => "remount it for writing; the kernel's log says why it is not",
+            Some(libc::EACCES | libc::EPERM) => "give the folder to the user that skycached runs as",
+            _ => {
+                "use a file system with O_TMPFILE: ext4, XFS, Btrfs, F2FS, tmpfs; not overlayfs on old kernels, FAT or NFS"
+            }
+        };
         found.push(Finding::new(
             Severity::Error,
             &about,
             format!("a file without a name cannot be made: {err}"),
-            "use a file system with O_TMPFILE: ext4, XFS, Btrfs, F2FS, tmpfs; not overlayfs on old kernels, FAT or NFS",
+            fix,
         ));
+        return found;
     }
-    found.push(room(config, &about));
+    found.push(room(config, &config.store.path, &about));
     found
 }
 
-/// A folder that is made at the start, if it can be.
-fn folder_to_be(path: &Path, about: String) -> Finding {
-    let nearest = path.ancestors().find(|it| it.exists()).unwrap_or_else(|| Path::new("/"));
+/// A folder that is made at the start, if it can be, and the room for it.
+fn folder_to_be(config: &Config, about: String) -> Vec<Finding> {
+    let nearest = nearest_folder(&config.store.path);
     match tempfile_works(nearest) {
-        Ok(()) => Finding::fine(about, "is not there yet and will be made"),
-        Err(err) => Finding::new(
+        Ok(()) => {
+            let room = room(config, nearest, &about);
+            let to_be = Finding::fine(about, "is not there yet and will be made");
+            if room.severity == Severity::Fine { vec![to_be] } else { vec![to_be, room] }
+        }
+        Err(err) => vec![Finding::new(
             Severity::Error,
             about,
             format!("is not there and cannot be made: {}: {err}", nearest.display()),
-            "give [store] path a folder that skycached may write, on a file system with O_TMPFILE",
-        ),
+            match err.raw_os_error() {
+                Some(libc::EROFS) => {
+                    "remount it for writing, or give [store] path a folder that can be written"
+                }
+                _ => "give [store] path a folder that skycached may write, on a file system with O_TMPFILE",
+            },
+        )],
     }
+}
+
+/// The folder that is there, at or above a path. A relative path begins in the working directory.
+fn nearest_folder(path: &Path) -> &Path {
+    let all = path.ancestors().map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it });
+    all.into_iter().find(|it| it.exists()).unwrap_or_else(|| Path::new("/"))
 }
 
 /// The store, as far as the daemon does not have it.
@@ -203,18 +226,17 @@ fn store(config: &Config, is_running: bool, is_deep: bool) -> Result<Vec<Finding
     }
 }
 
-/// Room on the disk for the quota.
-fn room(config: &Config, about: &str) -> Finding {
-    let path = &config.store.path;
-    let free = match crate::store::free_bytes(path) {
+/// Room for the quota on the file system of `folder`, which is the store's or will be above it.
+fn room(config: &Config, folder: &Path, about: &str) -> Finding {
+    let free = match crate::store::free_bytes(folder) {
         Ok(free) => free,
         Err(err) => {
             let fix = "[store] path must be a folder";
             return Finding::new(Severity::Error, about, err.to_string(), fix);
         }
     };
-    let held = held_bytes(path);
-    let wanted = config.store.quota_bytes.saturating_sub(held).saturating_add(config.store.reserve_bytes);
+    let (held, reserve) = (held_bytes(&config.store.path), config.store.reserve_bytes);
+    let wanted = config.store.quota_bytes.saturating_sub(held).saturating_add(reserve);
     let what = format!(
         "{} MB free, {} MB in the cache, quota {} MB",
         free / 1_000_000,
@@ -224,10 +246,13 @@ fn room(config: &Config, about: &str) -> Finding {
     if free >= wanted {
         return Finding::fine(about, what);
     }
-    let fix = format!(
-        "lower [store] quota_bytes to {}, or make room",
-        (free + held).saturating_sub(config.store.reserve_bytes)
-    );
+    let left_mb = (free + held).saturating_sub(reserve) / 1_000_000;
+    if left_mb < 2 {
+        let what = format!("{what}: of which [store] reserve_bytes, {} MB, stay free", reserve / 1_000_000);
+        let fix = "make room, give [store] path a larger file system, or lower [store] reserve_bytes";
+        return Finding::new(Severity::Error, about, what, fix);
+    }
+    let fix = format!("[store] quota_bytes = \"{left_mb} MB\", or make room");
     Finding::new(Severity::Warning, about, format!("{what}: the quota does not fit with the reserve"), fix)
 }
 
@@ -243,21 +268,28 @@ fn held_bytes(path: &Path) -> u64 {
     files.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|it| it.len()).sum()
 }
 
-fn port(address: SocketAddr, key: &str, is_running: bool) -> Finding {
-    let about = format!("port {address}");
-    if is_running {
-        return Finding::fine(about, format!("{key}: the running daemon has it"));
-    }
-    free_or_not(about, key, listen::try_listen(address))
+/// The TCP ports of one key.
+fn ports(addresses: &[SocketAddr], key: &str, is_running: bool) -> Vec<Finding> {
+    let port = |address: &SocketAddr| {
+        let about = format!("port {address}");
+        if is_running {
+            return Finding::fine(about, format!("{key}: the running daemon has it"));
+        }
+        free_or_not(about, key, listen::try_listen(*address, addresses))
+    };
+    addresses.iter().map(port).collect()
 }
 
-/// The UDP port of HTTP/3.
-fn datagram_port(address: SocketAddr, is_running: bool) -> Finding {
-    let (about, key) = (format!("UDP port {address}"), "[http.tls] http3");
-    if is_running {
-        return Finding::fine(about, format!("{key}: the running daemon has it"));
-    }
-    free_or_not(about, key, listen::try_datagrams(address))
+/// The UDP ports of HTTP/3.
+fn datagram_ports(addresses: &[SocketAddr], is_running: bool) -> Vec<Finding> {
+    let port = |address: &SocketAddr| {
+        let (about, key) = (format!("UDP port {address}"), "[http.tls] http3");
+        if is_running {
+            return Finding::fine(about, format!("{key}: the running daemon has it"));
+        }
+        free_or_not(about, key, listen::try_datagrams(*address, addresses))
+    };
+    addresses.iter().map(port).collect()
 }
 
 fn free_or_not(about: String, key: &str, tried: std::io::Result<()>) -> Finding {
@@ -302,12 +334,11 @@ fn access_log(path: &Path) -> Finding {
 
 fn admin_socket(path: &Path, is_running: bool) -> Finding {
     let about = format!("admin socket {}", path.display());
-    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     if is_running {
         return Finding::fine(about, "the running daemon answers");
     }
     // Its folder is made at the start if it can be.
-    let nearest = folder.ancestors().find(|it| it.exists()).unwrap_or_else(|| Path::new("/"));
+    let nearest = nearest_folder(path.parent().unwrap_or_else(|| Path::new("/")));
     match tempfile_works(nearest) {
         Ok(()) => Finding::fine(about, "can be made"),
         Err(err) if matches!(err.raw_os_error(), Some(libc::EACCES | libc::EROFS | libc::EPERM)) => {
@@ -378,6 +409,35 @@ mod tests {
         );
         let wrong = found("b.key", "b.key");
         assert!(wrong[2].contains("[admin.tls] certificate b.key: it has no certificate"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_relative_folder_begins_in_the_working_directory() {
+        assert_eq!(nearest_folder(Path::new("no-such-folder/cache")), Path::new("."));
+        assert_eq!(nearest_folder(Path::new("")), Path::new("."));
+        assert_eq!(nearest_folder(Path::new("/no-such-folder/cache")), Path::new("/"));
+        assert_eq!(nearest_folder(Path::new("src/no-such-folder")), Path::new("src"));
+    }
+
+    #[test]
+    fn a_reserve_that_leaves_no_room_is_an_error_before_the_folder_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let found = |store: &str| {
+            let text =
+                format!("store.path = '{at}/cache'\nadmin.socket = '{at}/admin.sock'\nstore.{store}\n");
+            let all = disk(&Config::parse(&text).unwrap(), false, false);
+            all.into_iter().map(|it| (it.severity, it.fix)).collect::<Vec<_>>()
+        };
+        let fine = (Severity::Fine, String::new());
+        assert_eq!(found("quota_bytes = '20 MB'\nstore.reserve_bytes = '1 MB'"), [fine.clone()]);
+        let [first, room] = found("reserve_bytes = '1000 TB'").try_into().unwrap();
+        assert_eq!(first, fine);
+        assert!(room.0 == Severity::Error && room.1.contains("reserve_bytes"), "{room:?}");
+        let [_, room] = found("quota_bytes = '1000 TB'").try_into().unwrap();
+        let lower = room.1.strip_prefix("[store] ").unwrap().split(", or").next().unwrap();
+        assert_eq!(room.0, Severity::Warning);
+        assert_eq!(found(lower), [fine], "the fix is one: {lower}");
     }
 
     #[test]

@@ -235,9 +235,12 @@ fn cache_control(object: &StoredObject) -> String {
         };
     }
     let path = meta.key.as_str().split('?').next().unwrap_or_default().to_ascii_lowercase();
-    match meta.expires {
+    // A date minus a time of 1970 would be decades.
+    let received_at = clock::current(meta.received_at);
+    let expires = meta.expires.filter(|it| clock::is_date(received_at) || !clock::is_date(*it));
+    match expires {
         // Relative to its arrival: `Age` accounts for the time since.
-        Some(expires) => match (expires.unix_ms() - meta.received_at.unix_ms()) / 1000 {
+        Some(expires) => match (expires.unix_ms() - received_at.unix_ms()) / 1000 {
             seconds @ 1.. => format!("max-age={seconds}"),
             _ => "no-cache".to_owned(),
         },
@@ -368,6 +371,25 @@ mod tests {
             store.get("h/v/s2.m4s");
         }
         assert!(segment.is_live() && says(&segment) == "max-age=86400");
+    }
+
+    #[test]
+    fn a_date_of_expiry_says_nothing_to_a_box_in_1970() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::testing::open(&folder);
+        let expires = WallTime::from_unix_ms(1_800_000_000_000);
+        let says = |name: &str, received_at: WallTime| {
+            let (frozen, meta) = crate::store::testing::carried(&store, name, b"#EXTM3U");
+            let meta = ObjectMeta { received_at, expires: Some(expires), ..meta };
+            let object = store.publish_with(&frozen, meta, |_| {}).unwrap();
+            Head::of_stored(&object).fields[header::CACHE_CONTROL].to_str().unwrap().to_owned()
+        };
+        let in_1970 = WallTime::from_unix_ms(60_000);
+        assert_eq!(
+            (says("h/a.m3u8", in_1970), says("h/a.mp4", in_1970)),
+            ("no-cache".into(), "max-age=3600".into())
+        );
+        assert_eq!(says("h/b.mp4", expires.plus_ms(-90_000)), "max-age=90");
     }
 
     #[test]

@@ -81,24 +81,24 @@ impl Disk {
 
     /// Records a failed write.
     pub(super) fn failed(&self, err: &io::Error) {
-        self.set(DiskState::of(err), &err.to_string());
+        let state = DiskState::of(err);
+        let fix = match state {
+            DiskState::Full => "free some space, or lower [store] quota_bytes",
+            DiskState::ReadOnly => "remount it for writing; the kernel's log says why it is not",
+            DiskState::Fine | DiskState::Failing => "read the kernel's log; the disk may need replacement",
+        };
+        self.set(state, &err.to_string(), fix);
     }
 
     /// Less than the reserve is free.
     pub(super) fn is_short(&self) {
-        self.set(DiskState::Full, "less than [store] reserve_bytes is free");
+        let fix = "free some space, or lower [store] reserve_bytes";
+        self.set(DiskState::Full, "less than [store] reserve_bytes is free", fix);
     }
 
-    fn set(&self, state: DiskState, why: &str) {
+    fn set(&self, state: DiskState, why: &str, fix: &str) {
         self.retry_ns.store((clock::now() + RETRY).as_nanos(), Ordering::Relaxed);
         if self.state.swap(state as u8, Ordering::Relaxed) != state as u8 {
-            let fix = match state {
-                DiskState::Full => "free some space, or lower [store] quota_bytes",
-                DiskState::ReadOnly => "remount it for writing; the kernel's log says why it is not",
-                DiskState::Fine | DiskState::Failing => {
-                    "read the kernel's log; the disk may need replacement"
-                }
-            };
             tracing::warn!(
                 folder = %self.folder.display(), why, fix,
                 "the disk takes nothing: what comes is kept in memory until it does"

@@ -199,6 +199,24 @@ fn undescribed_objects_get_their_share_evict_nothing_and_give_it_back() {
     assert_eq!(store.list().len(), held);
 }
 
+/// The documents that say what to join come before their description.
+#[test]
+fn undescribed_objects_go_to_memory_while_the_disk_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder, 1 << 20);
+    config.reserve_bytes = 1 << 60;
+    config.memory_bytes = 1 << 20;
+    let (store, _) = Store::open(&config).unwrap();
+    let one = || store.create_unnamed(4096);
+    assert_eq!(one().unwrap().tier(), Tier::Memory);
+    assert_eq!(store.root().disk.state(), DiskState::Full, "and it is said");
+    // They have their share of memory, and no more.
+    let held: Vec<_> = std::iter::from_fn(|| one().ok()).collect();
+    assert!((2..100).contains(&held.len()), "{}", held.len());
+    drop(held);
+    assert!(one().is_ok());
+}
+
 #[test]
 fn partials_share_half_the_quota_and_one_alone_may_have_it_all() {
     let folder = tempfile::tempdir().unwrap();

@@ -430,7 +430,14 @@ impl Store {
     /// # Errors
     /// If there is no free room, or [`UNNAMED_SHARE`] is used up.
     pub fn create_unnamed(&self, length: u64) -> Result<Partial, StoreError> {
-        self.begin_on(Tier::Flash, |tier| self.arriving(tier, length, (Claim::Unnamed, Arrival::default())))
+        let on = |tier| self.arriving(tier, length, (Claim::Unnamed, Arrival::default()));
+        // The documents that say what to join come so: a full disk must not keep them out.
+        let flash = self.0.root.disk.is_usable().then(|| self.begin_on(Tier::Flash, on));
+        match flash {
+            Some(Ok(partial)) => Ok(partial),
+            Some(Err(err)) if !matches!(err, StoreError::DiskFull | StoreError::Io(_)) => Err(err),
+            None | Some(Err(_)) => self.begin_on(Tier::Memory, on),
+        }
     }
 
     /// As [`Store::create_arriving`], for an object that may take hours: its partial survives a restart under its `identity`. `map`
@@ -495,7 +502,8 @@ impl Store {
             let evictable = if matches!(claim, Claim::Named) { self.index().bytes(tier) } else { 0 };
             let there = file::free_bytes(self.path())?.saturating_add(evictable);
             if there < self.0.config.reserve_bytes.saturating_add(bytes) {
-                if matches!(claim, Claim::Named) {
+                // A length that any sender can invent says nothing about the disk.
+                if matches!(claim, Claim::Named) || there < self.0.config.reserve_bytes {
                     self.0.root.disk.is_short();
                 }
                 return Err(StoreError::DiskFull);

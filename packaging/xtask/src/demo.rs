@@ -9,9 +9,15 @@ use std::process::Command;
 
 /// Builds, and runs `skycached demo` in the place of this process. Returns why it could not.
 pub(crate) fn run(cargo: &Path, workspace: &Path, options: &[String]) -> String {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), Into::into);
+    let program = target.join("demo/skycached");
     println!("building headend and skycached with the profile demo");
     let mut build = Command::new(cargo);
-    build.current_dir(workspace).args(["build", "--profile", "demo", "--quiet"]);
+    build.current_dir(workspace).args(["build", "--profile", "demo"]);
+    // The first time takes minutes, in which cargo says what it does.
+    if program.exists() {
+        build.arg("--quiet");
+    }
     build.args([
         "-p",
         "skycache",
@@ -26,8 +32,6 @@ pub(crate) fn run(cargo: &Path, workspace: &Path, options: &[String]) -> String 
         Ok(status) => return format!("{build:?}: {status}"),
         Err(err) => return format!("{build:?}: {err}"),
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), Into::into);
-    let program = target.join("demo/skycached");
     let err = Command::new(&program).arg("demo").args(options).exec();
     format!("{}: {err}", program.display())
 }

@@ -16,7 +16,13 @@ fn main() -> ExitCode {
         Some((name, options)) if name == "demo" => demo::run(&cargo, &workspace, options),
         _ => {
             let mut xtask = Command::new(&cargo);
-            xtask.args(["run", "--quiet", "--package", "xtask", "--bin", "xtask", "--"]).args(&options);
+            xtask.arg("run");
+            // The first time takes minutes, in which cargo says what it does.
+            let is_built = std::env::current_exe().is_ok_and(|it| it.with_file_name("xtask").exists());
+            if is_built {
+                xtask.arg("--quiet");
+            }
+            xtask.args(["--package", "xtask", "--bin", "xtask", "--"]).args(&options);
             format!("{}: {}", cargo.display(), xtask.exec())
         }
     };
