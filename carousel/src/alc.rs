@@ -11,7 +11,7 @@ use crate::bytes::WireError;
 use crate::lct::ext::{Extension, Extensions, het};
 use crate::lct::{LctHeader, Toi, Tsi};
 
-/// One ALC packet: header, the two extensions that every packet is looked at for, and the rest.
+/// One ALC packet: header, the two extensions that are read from every packet, and the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// The LCT header.

@@ -15,12 +15,12 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Hashes `bytes` whole.
+    /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Hashes what comes in pieces; `finish` gives the value.
+    /// A hasher for bytes that come in pieces; `finish` gives the value.
     pub fn hasher() -> DigestHasher {
         DigestHasher(Sha256::new())
     }
@@ -40,7 +40,7 @@ impl Digest {
         format!("sha-256=:{}:", STANDARD.encode(self.0))
     }
 
-    /// Finds `sha-256` among the members of a `Content-Digest` or `Repr-Digest` value; others are passed over.
+    /// Finds `sha-256` among the members of a `Content-Digest` or `Repr-Digest` value; skips others.
     pub fn from_field(text: &str) -> Option<Self> {
         let member = text.split(',').find_map(|member| {
             let (name, value) = member.trim().split_once('=')?;

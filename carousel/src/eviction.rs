@@ -1,9 +1,9 @@
-//! Eviction orders of a cache: least recently used, SIEVE and S3-FIFO, over the slots of an index.
+//! Eviction policies of a cache: least recently used, SIEVE and S3-FIFO, over the slots of an index.
 //!
-//! Every operation is O(1) on average. A policy never evicts an entry that is in use (being served): it looks at the next
+//! Every operation is O(1) on average. A policy never evicts an entry that is in use (being served): it tries the next
 //! one, at most [`MOST_LOOKS`] times. Hit ratios on the reference workload: `cargo xtask bench evict`.
 //!
-//! The daemon's store evicts by it, and the headend's simulation foresees with it what a million stores will hold.
+//! The daemon's store uses it, and so does the headend's simulation of a million stores.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,7 +11,7 @@ use std::collections::{HashSet, VecDeque};
 pub type Slot = u32;
 
 const NIL: Slot = Slot::MAX;
-/// Objects in use that a search for a victim passes over at most. A box serves a few dozen at a time.
+/// Most objects in use that a search for a victim skips. A box serves a few dozen at a time.
 const MOST_LOOKS: usize = 4096;
 
 /// `[store] eviction`
@@ -31,7 +31,7 @@ pub enum Eviction {
     S3Fifo,
 }
 
-/// An order of slots.
+/// The slots of an index in order of eviction.
 #[derive(Debug)]
 pub struct Order {
     links: Links,
@@ -50,7 +50,7 @@ enum Kind {
 struct Node {
     next: Slot,
     prev: Slot,
-    /// Uses since it was looked at last; SIEVE's bit, S3-FIFO's two bits.
+    /// Uses since the policy visited it last; SIEVE's bit, S3-FIFO's two bits.
     uses: u8,
     is_main: bool,
     bytes: u64,
@@ -62,7 +62,7 @@ const EMPTY: Node = Node { next: NIL, prev: NIL, uses: 0, is_main: false, bytes:
 #[derive(Debug, Default)]
 struct Links(Vec<Node>);
 
-/// A list through [`Links`]: new ones at the head, old ones at the tail.
+/// A list through [`Links`]: new slots at the head, old ones at the tail.
 #[derive(Debug, Clone, Copy)]
 struct List {
     head: Slot,
@@ -112,8 +112,8 @@ impl Links {
     }
 }
 
-/// Ghost entries: keys that were evicted recently. A key that is inserted again while it is one goes to the main queue at
-/// once.
+/// Ghost entries: keys that were evicted recently. A key that is inserted again while it is a ghost goes directly to the
+/// main queue.
 #[derive(Debug, Default)]
 struct Ghosts {
     names: HashSet<u64>,
@@ -134,7 +134,7 @@ impl Ghosts {
 }
 
 impl Order {
-    /// An empty one.
+    /// An empty order.
     pub fn new(eviction: Eviction) -> Self {
         let kind = match eviction {
             Eviction::Lru => Kind::Lru { all: List::NEW },
@@ -157,7 +157,7 @@ impl Order {
         }
     }
 
-    /// A slot that is in it was used.
+    /// Records a use of a slot in the order.
     pub fn touch(&mut self, slot: Slot) {
         match &mut self.kind {
             Kind::Lru { all } => {
@@ -172,7 +172,7 @@ impl Order {
         }
     }
 
-    /// Takes out a slot that is in it.
+    /// Removes a slot from the order.
     pub fn remove(&mut self, slot: Slot) {
         match &mut self.kind {
             Kind::Lru { all } => self.links.unlink(all, slot),
@@ -189,7 +189,7 @@ impl Order {
         }
     }
 
-    /// Takes out the slot that leaves next among those that `may_go`.
+    /// Evicts the next slot that `may_go`.
     pub fn evict(&mut self, may_go: impl Fn(Slot) -> bool) -> Option<Slot> {
         let links = &mut self.links;
         match &mut self.kind {
@@ -222,7 +222,7 @@ impl Order {
             Kind::S3Fifo { small, main, ghosts } => {
                 let mut main_looks = 0;
                 for _ in 0..((small.count + main.count) * 6 + 4).min(MOST_LOOKS + 4 * small.count) {
-                    // A main queue of which everything is in use leaves the small one.
+                    // If everything in the main queue is in use, the small one is next.
                     let is_over = small.bytes * 10 > small.bytes + main.bytes || main_looks > 4 * main.count;
                     let from_small = main.count == 0 || small.count > 0 && is_over;
                     main_looks += usize::from(!from_small);
@@ -250,7 +250,7 @@ impl Order {
         }
     }
 
-    /// Every slot, the one that leaves last first (for SIEVE and S3-FIFO: the newest first).
+    /// Every slot, the last to be evicted first (for SIEVE and S3-FIFO: the newest first).
     pub fn iter(&self) -> impl Iterator<Item = Slot> {
         let lists = match &self.kind {
             Kind::Lru { all } | Kind::Sieve { all, .. } => [all.head, NIL],

@@ -18,15 +18,15 @@ use std::time::Duration;
 ///
 /// ```
 /// carousel::limits! {
-///     /// Letters that wait for the postman.
-///     pub const MAX_LETTERS: usize = 2 << 10, "letters" {
-///         why: "A street posts 300 a day; a letter takes 2 KiB.",
-///         full: "The letter is returned as `no_room`.",
-///         free: "When the postman has been, at the latest after a day.",
-///         test: "a_full_letter_box_is_emptied",
+///     /// Sessions that are received at a time.
+///     pub const MAX_SESSIONS: usize = 2 << 10, "sessions" {
+///         why: "A network has 300; a session takes 2 KiB.",
+///         full: "The session is dropped as `no_room`.",
+///         free: "When a session ends, at the latest after a day.",
+///         test: "a_session_beyond_the_limit_is_dropped",
 ///     }
 /// }
-/// assert_eq!(MAX_LETTERS, 2048);
+/// assert_eq!(MAX_SESSIONS, 2048);
 /// ```
 #[macro_export]
 macro_rules! limits {
@@ -47,7 +47,7 @@ macro_rules! limits {
     )+ };
 }
 
-/// The beginning of a text: whole characters, at most so many bytes.
+/// The beginning of a text: at most `most_bytes`, cut between characters.
 pub fn cut(text: &str, most_bytes: usize) -> &str {
     let mut end = text.len().min(most_bytes);
     while !text.is_char_boundary(end) {

@@ -499,7 +499,7 @@ const fn is_legal(byte: u8) -> bool {
         )
 }
 
-/// Whether a relative name is normalised as it is. Nearly all are, and this is looked at for every request.
+/// Whether a relative name is already normalised. Nearly all are, and every request checks it.
 fn is_plain(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.iter().all(|&byte| is_legal(byte) || byte == b'?')

@@ -6,18 +6,18 @@
 //!
 //! ```
 //! carousel::reasons! {
-//!     /// Why a letter is returned.
-//!     pub enum Returned in "post_returned_letters" by "reason" {
-//!         /// The address does not exist.
-//!         NoAddress = "no_address",
-//!         /// The postage is missing.
-//!         NoPostage = "no_postage",
+//!     /// Why a packet is dropped.
+//!     pub enum Dropped in "example_dropped_packets" by "reason" {
+//!         /// No session has its address.
+//!         NoSession = "no_session",
+//!         /// It is shorter than its header.
+//!         TooShort = "too_short",
 //!     }
 //! }
-//! assert_eq!(Returned::ALL, [Returned::NoAddress, Returned::NoPostage]);
-//! assert_eq!(Returned::NoPostage.as_str(), "no_postage");
-//! assert_eq!(Returned::NoPostage.help(), "The postage is missing.");
-//! assert_eq!(Returned::METRIC, Some(("post_returned_letters", "reason")));
+//! assert_eq!(Dropped::ALL, [Dropped::NoSession, Dropped::TooShort]);
+//! assert_eq!(Dropped::TooShort.as_str(), "too_short");
+//! assert_eq!(Dropped::TooShort.help(), "It is shorter than its header.");
+//! assert_eq!(Dropped::METRIC, Some(("example_dropped_packets", "reason")));
 //! ```
 
 use std::fmt;
@@ -59,7 +59,7 @@ impl<R: Reason> Counts<R> {
         self.add_many(why, 1)
     }
 
-    /// Counts so many more. Gives back how many there were before.
+    /// Adds `more`. Returns the count before.
     pub fn add_many(&self, why: R, more: u64) -> u64 {
         self.counters[why.index()].fetch_add(more, Relaxed)
     }

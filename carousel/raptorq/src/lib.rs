@@ -1,12 +1,13 @@
 //! RaptorQ (RFC 6330), optimised for blocks with few losses.
 //!
-//! A decoder in the way of RFC 6330 section 5.4 eliminates a system of all symbols of a block for every block. Here the system
-//! of the source symbols is eliminated once for each K' ([`Plan`]), and a block with lost symbols is
+//! The decoder of RFC 6330 section 5.4 eliminates a system of all symbols of a block, for every block. Here the system of the
+//! source symbols is eliminated once for each K' ([`Plan`]), and a block with lost symbols is decoded in three steps:
 //!
-//! 1. put through the plan with zeros in place of what is missing, which gives intermediate symbols that are wrong by what is missing;
-//! 2. compared with its repair symbols: each is wrong by a sum of missing symbols, which the plan tells too, for a unit matrix in place
-//!    of symbols;
-//! 3. solved for these, a system as large as what is missing, not as the block ([`mod@solve`]).
+//! 1. The plan, with zeros in place of the missing symbols, gives intermediate symbols that are wrong by the missing symbols.
+//! 2. Each received repair symbol differs from the one computed of these by a sum of missing symbols; the plan, applied to a
+//!    unit matrix, says which.
+//! 3. These sums are solved for the missing symbols: a system as large as their number, not as the block
+//!    ([`mod@solve`]).
 //!
 //! All three run over slices of the symbols that stay in the cache ([`lanes`]). No product with an element of GF(256) but α is ever
 //! formed with a symbol: the dense rows are a running sum that doubles, and the rest of GF(256) is planes of bits. So plain sums are
@@ -54,8 +55,8 @@ pub fn padded(k: u32) -> Option<usize> {
 }
 
 impl Plan {
-    /// Whether [`Plan::restore`] takes less time than a full elimination with so many symbols missing, and no more memory than
-    /// `most_bytes` beside symbols and result.
+    /// Whether [`Plan::restore`] takes less time than a full elimination if `missing` symbols are missing, and at most
+    /// `most_bytes` of memory besides symbols and result.
     pub fn is_worth_while(&self, missing: usize, most_bytes: u64) -> bool {
         (missing as u64).pow(3) <= CUBES_PER_SYMBOL * self.symbols() as u64
             && self.scratch_bytes(missing) <= most_bytes

@@ -185,7 +185,7 @@ impl Executor {
         out
     }
 
-    /// Reads what [`Self::memory`] has written; lines that cannot be read are passed over. `None` if it is no memory at all.
+    /// Reads the output of [`Self::memory`]; skips lines that cannot be read. `None` if the text is not such output.
     pub fn recall(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         if lines.next() != Some(HEAD) {

@@ -124,7 +124,7 @@ pub struct Command {
     pub groups: Vec<String>,
     /// It counts no more from then on.
     pub until: u64,
-    /// Receivers choose a moment within so many seconds.
+    /// Seconds within which each receiver chooses a random moment.
     pub within_s: u64,
 }
 

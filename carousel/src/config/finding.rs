@@ -27,7 +27,7 @@ impl Severity {
     }
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Subject of the check.
@@ -51,13 +51,13 @@ impl Finding {
         Self { about: about.into(), severity, what: what.into(), fix: fix.into() }
     }
 
-    /// Of a message of one line that ends with its fix, behind the last semicolon.
+    /// A finding from a message of one line that ends with its fix, behind the last semicolon.
     pub fn of_message(severity: Severity, about: impl Into<String>, message: &str) -> Self {
         let (what, fix) = message.rsplit_once("; ").unwrap_or((message, ""));
         Self::new(severity, about, what, fix)
     }
 
-    /// Something that is as it should be.
+    /// A finding without a fault.
     pub fn fine(about: impl Into<String>, what: impl Into<String>) -> Self {
         Self::new(Severity::Fine, about, what, "")
     }
@@ -80,7 +80,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything found.
+/// All findings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report(pub Vec<Finding>);
 
@@ -91,7 +91,7 @@ impl Report {
         Self(findings)
     }
 
-    /// Whether nothing keeps the program from its work.
+    /// Whether nothing prevents the program from working.
     pub fn is_healthy(&self) -> bool {
         self.0.iter().all(|finding| finding.severity < Severity::Error)
     }

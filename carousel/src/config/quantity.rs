@@ -1,8 +1,8 @@
 //! Sizes, rates and times in configuration files as people write them: `"8 Mbit/s"`, `"10 GB"`, `"4 s"`.
 //!
 //! The unit of a key is in its name: `rate_bps`, `quota_bytes`, `wait_ms`. A plain number is in that unit; text may have any unit
-//! of the same kind. [`convert`] replaces such text by the number, so that every key of both programs takes it and no type has to
-//! know. Decimal prefixes (SI) are powers of 1000, binary ones (`KiB`) of 1024.
+//! of the same kind. [`convert`] replaces such text by the number before TOML is parsed, so that every key of both programs
+//! accepts it without a type of its own. Decimal prefixes (SI) are powers of 1000, binary ones (`KiB`) of 1024.
 
 use std::ops::Range;
 
@@ -303,7 +303,7 @@ impl Converted {
     }
 }
 
-/// Replaces every quantity in TOML by the number of its key's unit. What is no TOML stays as it is.
+/// Replaces every quantity in TOML by the number of its key's unit. Text that is not TOML is not changed.
 pub fn convert(text: &str) -> Converted {
     let mut found = Vec::new();
     let mut mistakes = Vec::new();

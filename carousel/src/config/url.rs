@@ -1,7 +1,7 @@
-//! URLs of folders and hosts in configurations: faults that reading a text as a URL does not find.
+//! Checks of the URLs of folders and hosts in configurations, beyond parsing.
 //!
-//! A URL that names of objects begin with has no query and no fragment, and a host and port that can be connected to. Both
-//! programs have such URLs, and refuse the same ones.
+//! A URL with which names of objects begin has no query and no fragment, and a host and port that can be connected to.
+//! Both programs refuse the same ones.
 
 use std::net::Ipv4Addr;
 
@@ -106,7 +106,7 @@ pub fn has_dot_segment(path: &str) -> bool {
     path.split('/').any(|part| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
 }
 
-/// What is between `://` and the path.
+/// The part between `://` and the path.
 fn authority(url: &str) -> &str {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     rest.split(['/', '?', '#', '\\']).next().unwrap_or_default()
@@ -127,7 +127,7 @@ fn has_usable_host(url: &str) -> bool {
     ports <= 1 && crate::name::resolve("", &format!("http://{host}/")).is_ok()
 }
 
-/// What stands where an authority has its port, if it is none that can be connected to.
+/// The port of an authority, if it cannot be connected to.
 fn impossible_port(authority: &str) -> Option<&str> {
     let (_, port) = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'))?;
     (!port.is_empty() && port.parse::<u16>().map_or(true, |it| it == 0)).then_some(port)

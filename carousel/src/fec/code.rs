@@ -33,7 +33,7 @@ limits! {
 pub enum CodeError {
     /// The scheme has no repair symbols, or none that we know.
     NoCode,
-    /// A block of so many symbols is outside what the scheme defines.
+    /// The scheme defines no block of this number of symbols.
     Symbols(u32),
     /// Symbol length and alignment contradict each other, or the symbol length is 0.
     SymbolLength,

@@ -36,9 +36,9 @@ pub struct Protection {
     pub overhead: f64,
     /// Repair symbols of a block at least: a small object takes more than its share.
     pub least_repair: u32,
-    /// Packets of a block that one burst of losses may take while nothing brings the object again: the block has so many
-    /// repair symbols and two more, or, if it is shorter, as many as source symbols and two more, so that its repair symbols
-    /// alone are enough. 0 for what is repeated.
+    /// Packets of a block that one burst of losses may take, for objects that are sent once: a block has two repair symbols
+    /// more than this, or, if it is shorter, two more than source symbols, so that its repair symbols alone are enough. 0
+    /// for repeated objects.
     pub burst_packets: u32,
     /// Bytes of a source block at most. A receiver holds a block in memory to decode it.
     pub block_bytes: u32,

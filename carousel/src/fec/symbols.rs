@@ -107,7 +107,7 @@ impl SymbolMap {
     }
 
     /// Takes over bits of an earlier run, before any other symbol is set. A map that would make the object complete loses
-    /// its last symbol: an object is completed by a packet. Bits beyond the end are passed over.
+    /// its last symbol: an object is completed by a packet. Bits beyond the end are skipped.
     pub fn restore(&self, words: &[u64]) {
         for symbol in 0..self.symbols {
             let word = words.get((symbol / 64) as usize).copied().unwrap_or(0);
@@ -165,7 +165,7 @@ impl SymbolMap {
         first..end.max(first)
     }
 
-    /// The first of these symbols whose bit is set in `map(word)`. No word behind them is looked at.
+    /// The first of these symbols whose bit is set in `map(word)`. Reads no word behind them.
     fn next_where(&self, within: Range<u64>, map: impl Fn(u64) -> u64) -> Option<u64> {
         let end = within.end.min(self.symbols);
         let mut index = within.start / 64;

@@ -127,7 +127,7 @@ pub struct Offer {
     pub source: Option<IpAddr>,
     /// Time for which missing bytes are left to the carousel.
     pub repair_after_s: u64,
-    /// Then receivers choose a moment within so many seconds at which they ask the origin for it.
+    /// Seconds after that within which each receiver chooses a random moment to request the bundle from the origin.
     pub repair_within_s: u64,
     /// It counts no more from then on.
     pub until: u64,

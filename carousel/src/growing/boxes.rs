@@ -63,7 +63,7 @@ pub struct FragmentCount {
 const STEADY: u32 = 4;
 
 impl FragmentCount {
-    /// A segment that is complete for certain has so many.
+    /// Learns the number of fragments of a segment that is certainly complete.
     pub fn learn(&mut self, fragments: u32) {
         if self.last == Some(fragments) {
             self.same = self.same.saturating_add(1);

@@ -1,7 +1,7 @@
 //! LCT header extensions (RFC 5651 section 5.2): the walk over them, and those that we read or write.
 //!
 //! HET 0–127 are variable: `HET, HEL, …` with HEL in 32-bit words including the first; HET 128–255 are one word.
-//! Unknown ones are passed over and stay in [`super::LctHeader::extensions`]. HEL = 0 would loop forever: malformed.
+//! Unknown ones are skipped and stay in [`super::LctHeader::extensions`]. HEL = 0 would loop forever: malformed.
 
 use crate::bytes::{Reader, WireError, Writer};
 use crate::time::WallTime;
@@ -204,7 +204,7 @@ pub struct Naci {
 }
 
 impl Naci {
-    /// Reads the content of HET 68. The byte before the name's length has no known meaning and is passed over.
+    /// Reads the content of HET 68. The byte before the name's length has no known meaning and is skipped.
     ///
     /// # Errors
     /// `Short` if the name is longer than the extension.

@@ -27,7 +27,7 @@ pub trait Clocks: Debug + Send + Sync {
         Some(self.wall()).filter(|wall| *wall >= EARLIEST_DATE)
     }
 
-    /// Waits for so long.
+    /// Waits for `duration`.
     fn sleep(&self, duration: Duration);
 }
 

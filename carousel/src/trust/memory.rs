@@ -43,8 +43,8 @@ impl Trust {
         out
     }
 
-    /// Takes over what was remembered; lines that cannot be read are passed over. Call it before the first document.
-    /// False if it is no memory at all.
+    /// Restores the output of `memory`; skips lines that cannot be read. Call it before the first document. False if the
+    /// text is not such output.
     pub fn recall(&self, text: &str) -> bool {
         let mut lines = text.lines();
         if lines.next() != Some(HEAD) {

@@ -102,7 +102,7 @@ pub enum Mode {
     Require,
     /// Unsigned documents count where no signed one says otherwise.
     Prefer,
-    /// Signatures are not looked at.
+    /// Signatures are not checked.
     #[default]
     Off,
 }

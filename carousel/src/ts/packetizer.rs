@@ -6,8 +6,8 @@ use super::{PACKET_BYTES, Pid, SYNC_BYTE};
 
 /// Bytes of a packet after its header.
 const PAYLOAD_BYTES: usize = PACKET_BYTES - 4;
-/// A section begins where at least so many bytes of it fit the packet: receivers are about (Wireshark among them) that
-/// lose a section whose header is torn. Stuffing costs one part in a thousand.
+/// A section begins in a packet only if at least this many bytes of it fit: some receivers (Wireshark among them) lose a
+/// section whose header is split. Stuffing costs one part in a thousand.
 const LEAST_HEAD_BYTES: usize = 8;
 
 /// Packs the sections of one PID, one behind the other.

@@ -256,7 +256,7 @@ pub(crate) fn aligned_stride(piece: &[u8]) -> Option<usize> {
 pub struct Packets<'a> {
     rest: &'a [u8],
     stride: usize,
-    /// Bytes that were passed over because no packet begins there.
+    /// Bytes skipped because no packet begins there.
     pub skipped_bytes: u64,
 }
 

@@ -132,7 +132,7 @@ fn a_bootstrap_with_object_carousels() {
     let inits: Vec<_> = services.iter().filter(|entry| entry.kind == EntryKind::Inits).collect();
     assert_eq!((inits.len(), inits[1].service.as_deref()), (2, Some("tag:tv.example,2024:C1.3")));
     assert_eq!(sessions[2].tags, ["http://box.example/tv/dvbi/cg/CoreSet"]);
-    // 2099-06-26T07:01:50: what is behind the seconds is passed over.
+    // 2099-06-26T07:01:50: what follows the seconds is skipped.
     assert_eq!(bootstrap.valid_until, Some(WallTime::from_unix_ms(4_086_140_510_000)));
     let again = Configuration::parse(bootstrap.to_xml().as_bytes()).unwrap();
     assert_eq!(again.gateway_sessions, bootstrap.gateway_sessions);

@@ -32,7 +32,7 @@ pub fn write_tot(out: &mut Vec<u8>, now: WallTime) -> Result<(), WireError> {
     Ok(())
 }
 
-/// The time of a TDT or TOT section, given unchecked; a TOT's CRC_32 is looked at.
+/// The time of a TDT or TOT section that was not checked yet; checks the CRC_32 of a TOT.
 pub fn read_time(bytes: &[u8]) -> Option<WallTime> {
     let time: &[u8; 5] = bytes.get(3..)?.first_chunk()?;
     let is_right = match bytes[0] {
