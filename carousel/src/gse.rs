@@ -40,7 +40,7 @@ limits! {
         why: "Deployed modulators send none or one.",
         full: "The PDU is dropped as `not_ip`.",
         free: "Holds for one PDU.",
-        test: "labels_and_extension_headers_are_passed_over",
+        test: "labels_and_extension_headers_are_skipped",
     }
 }
 
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_extension_headers_are_passed_over() {
+    fn labels_and_extension_headers_are_skipped() {
         let mut data = Vec::new();
         // Six-byte label, one optional extension of two words.
         Writer::new(&mut data)

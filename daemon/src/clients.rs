@@ -29,7 +29,7 @@ pub fn host_of(field: &str) -> Option<&str> {
     (is_port && !host.is_empty() && !host.contains(['@', '/', ' '])).then_some(host.trim_end_matches('.'))
 }
 
-/// A client may have so many times the places that are free.
+/// A client may hold this many times the number of free places.
 const SHARE: usize = 3;
 
 /// Places that all clients share. A client may take a place while it has fewer than [`SHARE`] times those that are free. So one
@@ -49,7 +49,7 @@ struct Taken {
 }
 
 impl Places {
-    /// So many.
+    /// `most` places.
     pub fn new(most: usize) -> Self {
         Self { most, taken: Mutex::default() }
     }

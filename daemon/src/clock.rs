@@ -104,7 +104,7 @@ impl BroadcastDate {
     }
 }
 
-/// A document with the date is at most so long under way; a longer one is repeated, and its date is old.
+/// Greatest delay of a document with the date. A date that is further back means that the sender's clock was set.
 const MOST_DELAY_MS: i64 = 60_000;
 
 static BROADCAST_DATE: BroadcastDate = BroadcastDate::new();
@@ -119,14 +119,14 @@ pub fn date() -> Option<WallTime> {
     trusted_wall().or_else(|| BROADCAST_DATE.date(monotonic_ms()))
 }
 
-/// Waits for so long.
+/// Waits for `duration`.
 pub fn sleep(duration: Duration) {
     clocks().sleep(duration);
 }
 
 /// Times for ages and freshness. They run with the monotonic clock from the date that the system had first, so that a step of
 /// that date makes nothing older or younger. A box that starts in 1970 counts on from there until the date can be trusted,
-/// then from the date; times of before are mapped by [`Scale::current`].
+/// then from the date; [`Scale::current`] maps earlier times.
 #[derive(Debug)]
 struct Scale {
     /// The time at which the monotonic clock was 0.

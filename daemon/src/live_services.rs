@@ -38,15 +38,15 @@ carousel::limits! {
     }
 }
 
-/// For so long after its groups were joined, a service is expected to bring something.
+/// Time after joining its groups within which a service is expected to deliver something.
 const JOINING: Duration = Duration::from_secs(10);
 /// The document that names a service comes within this time after its first objects, or there is none.
 const UNNAMED: Duration = Duration::from_secs(10);
-/// A source that has brought nothing for so many target durations is silent.
+/// Target durations without an object after which a source is silent.
 const SILENT_TARGETS: u64 = 3;
-/// A missed segment is forgotten so many target durations after a playlist has listed it last.
+/// Target durations after the last playlist that lists a missed segment, after which it is forgotten.
 const UNLISTED_TARGETS: u32 = 3;
-/// A service of which nothing has come for so long is forgotten.
+/// Time without an object after which a service is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 carousel::reasons! {
@@ -299,9 +299,9 @@ impl LiveServices {
         }
     }
 
-    /// Looks at deadlines and states. `joined_at` gives since when the groups of a service are joined, `is_announced` whether a
-    /// document names it: the others are known by their folders, and are told of when no document has named them for a while. Early
-    /// or extra calls change nothing.
+    /// Evaluates deadlines and states. `joined_at` gives since when the groups of a service are joined, `is_announced` whether a
+    /// document names it: the others are known by their folders, and are told of when no document has named them for a while.
+    /// Early or extra calls change nothing.
     pub fn handle_timeout(
         &self,
         now: Instant,
@@ -339,7 +339,7 @@ impl LiveServices {
             .map(|(name, it, state)| LiveReport {
                 service: name.clone(),
                 state,
-                // A change that was not looked at yet is as of now.
+                // A change that was not evaluated yet counts from now.
                 since: if state == it.state { now.since(it.state_at) } else { Duration::ZERO },
                 target_ms: it.target_ms,
                 segment_age: it.segment_at.map(|at| now.since(at)),
@@ -461,7 +461,7 @@ mod tests {
             let wall = Some(WallTime::from_unix_ms(10_700));
             services.reports(at(ms), wall, |_| Some(at(0))).remove(0)
         };
-        // It was not looked at since it was seen first.
+        // It was not evaluated since it was seen first.
         assert_eq!((report(500).state, report(500).since), (LiveState::Joining, Duration::ZERO));
         services.arrived(at(600), "a", 2000, &key(1), WHOLE);
         assert_eq!(report(600).state, LiveState::Live);

@@ -79,7 +79,7 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
 /// Line of a change of state, whatever the state.
 const RECEPTION_CHANGED: &str = "the reception of a live service has changed";
 
-/// Looks at the reception of live services, and writes a line for each whose state has changed.
+/// Evaluates the reception of live services, and logs each whose state has changed.
 fn log_live_services(parts: &Parts) {
     let manifests = parts.server.manifests();
     let announced = manifests.services().all();

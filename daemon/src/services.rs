@@ -13,7 +13,7 @@ use carousel::mabr::{ServiceSpec, playback_path_matches};
 use carousel::name::ObjectKey;
 use carousel::time::Instant;
 
-/// For so long after the groups of a service were joined, what it has is expected to come.
+/// Time after joining the groups of a service within which its objects are expected.
 const JOINING: Duration = Duration::from_secs(10);
 
 /// Whether the groups of a service are joined.

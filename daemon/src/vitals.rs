@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use carousel::time::Instant;
 
-/// A watched thread without a sign of life for so long is stalled. Each gives one a second or more.
+/// Time without a sign of life after which a watched thread is stalled. Each gives one a second or more.
 const STANDSTILL: Duration = Duration::from_secs(10);
 /// Exit status of a process one of whose threads has panicked: that of an internal error (sysexits.h).
 const PANICKED: i32 = 70;

@@ -157,7 +157,7 @@ struct Survivors {
     resumable_bytes: u64,
 }
 
-/// Opens the store as a start does and looks at everything in it.
+/// Opens the store as a start does and checks everything in it.
 fn examine(folder: &Path) -> Survivors {
     let (store, report) = Store::open(&config(folder)).expect("the store opens");
     let listed = store.list();

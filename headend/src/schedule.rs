@@ -45,7 +45,7 @@ pub struct Schedule {
     roots: f64,
 }
 
-/// An object is sent in between if it takes less than this part (one in so many) of the time left for the current one.
+/// An object is sent in between if it takes less than the time left for the current one divided by this.
 const BETWEEN: u64 = 4;
 
 impl Slot {

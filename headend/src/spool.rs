@@ -24,7 +24,7 @@ pub fn folder(config: &Config) -> Option<PathBuf> {
     Some(signing.commands.clone().unwrap_or_else(|| signing.keys.join("commands")))
 }
 
-/// A command as files and `--json` have it.
+/// A command in the form of files and `--json`.
 pub fn to_json(command: &Command) -> Value {
     json!({
         "schema": 1, "id": command.id, "action": command.action.name(), "target": command.action.target(),
@@ -115,7 +115,7 @@ pub fn add(folder: &Path, command: &Command, date: u64) -> Result<(), String> {
             writeln!(it, "{}", to_json(command))?;
             it.sync_all()
         });
-    // A link does not replace what is there.
+    // A link does not replace an existing file.
     let linked = written.and_then(|()| fs::hard_link(&new, &path));
     let _ = fs::remove_file(&new);
     linked.map_err(|err| if err.kind() == ErrorKind::AlreadyExists { taken() } else { failed(&path, &err) })

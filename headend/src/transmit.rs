@@ -18,7 +18,7 @@ use crate::pace::Pacer;
 use crate::package::Problem;
 use crate::prepare::Update;
 
-/// The longest sleep between two looks at the stop flag and the updates, some of which are live.
+/// The longest sleep between two checks of the stop flag and the updates, some of which are live.
 const MAX_SLEEP: Duration = Duration::from_millis(10);
 /// The shortest sleep while nothing is due.
 const MIN_IDLE: Duration = Duration::from_micros(100);
@@ -31,11 +31,11 @@ const MIN_SLEEP_NS: u64 = 5_000;
 const BATCHED_FROM_BPS: u64 = 100_000_000;
 /// Time between two batches: 22 packets at 1 Gbit/s.
 const BATCH_NS: u64 = 250_000;
-/// Packets of a batch, after which the stop flag and the updates are looked at whatever the rate.
+/// Packets of a batch, after which the stop flag and the updates are checked at every rate.
 const BATCH_PACKETS: usize = 128;
 /// Time between two lines of progress.
 const LOG_INTERVAL_NS: u64 = 10_000_000_000;
-/// Packets between two reports of progress: counting objects looks at all of them.
+/// Packets between two reports of progress: counting objects visits all of them.
 const PROGRESS_PACKETS: u64 = 1024;
 /// Time between two reports of a transmission that continues, however few packets it sends.
 const PROGRESS_INTERVAL_NS: u64 = 1_000_000_000;
@@ -138,7 +138,7 @@ pub struct Transmission {
 enum Next {
     /// Another.
     Goes,
-    /// Another, so many nanoseconds later.
+    /// Another, after this many nanoseconds.
     Waits(u64),
     /// Nothing is there to be sent.
     None,

@@ -1,4 +1,4 @@
-//! The files of a followed source, kept up to date by the kernel's events (inotify): nothing is looked at while nothing
+//! The files of a followed source, kept up to date by the kernel's events (inotify): nothing is read while nothing
 //! changes, and a file counts as finished when its writer has closed or renamed it.
 //!
 //! | what is known of a file | finished |
@@ -23,9 +23,10 @@ use crate::package::tree::{self, FileOnDisk, Files, Folder, is_temporary};
 
 /// A file whose writer was not seen counts as finished after this time without a change.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Without a change for so long, a file that is still open for writing is finished, too.
+/// A file that is still open for writing counts as finished after this time without a change, too.
 const ABANDONED: Duration = Duration::from_secs(60);
-/// All files are looked at again after this time: links whose target changed, events that a file system did not send.
+/// All files are checked again after this time, for links whose target changed and events that a file system did not
+/// send.
 const WALK_INTERVAL: Duration = Duration::from_secs(60);
 carousel::limits! {
     /// Files with temporary names that are remembered while they are written.
@@ -223,7 +224,7 @@ impl Watch {
         pending.changed = Instant::now();
         pending.is_written |= is_written;
         let unfinished = FileOnDisk { is_finished: false, ..found };
-        // That it grows is no change: it is looked at when it is finished.
+        // Growth is no change: the file is read when it is finished.
         self.files.insert(path, unfinished).is_none_or(|before| before.is_finished)
     }
 

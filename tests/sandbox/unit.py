@@ -8,7 +8,7 @@ host name: a root that is read-only but for the folders the unit names, a /dev o
 then the unit's user without capabilities, no new privileges, its system calls and address families by seccomp. Sockets of the
 socket units are opened first and handed over. PROBE runs outside of the sandbox in the same network, and decides.
 
-Passed over: PrivateUsers, KeyringMode, ProtectHostname beside its namespace, and whatever BEYOND names; each is systemd's to
+Skipped: PrivateUsers, KeyringMode, ProtectHostname beside its namespace, and whatever BEYOND names; each is systemd's to
 apply, and `cargo xtask tryout boot` has a real one. An unknown key is an error, so that a new restriction is noticed here.
 Needs root, Linux 5.8, and systemd-analyze for the filter of system calls; without the latter it says so.
 """

@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compatibility_descriptor_has_the_bytes_of_the_standard_and_other_entries_are_passed_over() {
+    fn a_compatibility_descriptor_has_the_bytes_of_the_standard_and_other_entries_are_skipped() {
         let bytes = [
             0, 3, // Three entries.
             1, 9, 1, 0x00, 0x15, 0x0a, 0x00, 0x07, 0x00, 0x02, 0, // Hardware.

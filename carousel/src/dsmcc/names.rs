@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_leave_their_folder_are_passed_over() {
+    fn names_that_leave_their_folder_are_skipped() {
         let bad = ["..", ".", "", "a/../../b", "a\\b", "a\0b", "/etc"];
         let bindings = bad.iter().map(|name| binding(name, Kind::File, 2)).collect();
         let walk = names(vec![(1, bindings)]).walk(None);

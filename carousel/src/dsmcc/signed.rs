@@ -30,7 +30,7 @@ limits! {
     /// Sections of one list.
     const MAX_LIST_SECTIONS: usize = 16, "sections" {
         why: "64,000 bytes: 1,800 DIIs and modules with directories, for some 500,000 objects.",
-        full: "Sections with a higher last_section_number are passed over; the headend refuses to sign a longer list.",
+        full: "Sections with a higher last_section_number are skipped; the headend refuses to sign a longer list.",
         free: "Holds for one list.",
         test: "a_list_of_several_sections_is_put_together_between_others",
     }

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_extensions_are_passed_over() {
+    fn unknown_extensions_are_skipped() {
         let bytes = [77, 2, 1, 2, 3, 4, 5, 6, 200, 1, 2, 3, 192, 0x10, 0, 7];
         let all: Vec<_> = Extensions::new(&bytes).map(Result::unwrap).collect();
         assert_eq!(all.len(), 3);

@@ -73,7 +73,7 @@ fn config(certificate: &Path, protocol: Protocol) -> rustls::ClientConfig {
     config
 }
 
-/// Asks for `path` of `length` bytes over so many connections, one request after the other on each.
+/// Requests `path` of `length` bytes over several connections, one request after the other on each.
 pub(crate) fn load(
     server: SocketAddr,
     certificate: &Path,

@@ -232,7 +232,7 @@ impl Ours {
         Self::with_workers(stream.objects(), cores, &Gate::default(), folder)
     }
 
-    /// With so many workers that finish objects, behind `gate`.
+    /// With `workers` finishers, behind `gate`.
     pub(crate) fn with_workers(objects: usize, workers: usize, gate: &Gate, folder: &Path) -> Self {
         let folder = TempDir::new_in(folder).expect("folder");
         let config =

@@ -32,7 +32,7 @@ carousel::reasons! {
         NoTopic = "no_topic",
         /// A broker answers with another error.
         Broker = "broker",
-        /// A message on the topic cannot be read: it is passed over.
+        /// A message on the topic cannot be read: it is skipped.
         Unreadable = "unreadable",
         /// Messages were removed from the topic before they were read: everything that is held counts as stale, or is compared again.
         Missed = "missed",

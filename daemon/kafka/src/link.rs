@@ -29,7 +29,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longest such pause: a purge comes within seconds of the broker's return, and a fleet does not crowd it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// An error that lasts is logged again after so many attempts.
+/// Attempts after which a lasting error is logged again.
 const REMIND_AFTER: u32 = 60;
 /// Time for which a fetch waits at the broker for messages: some brokers answer only then, though messages have come.
 const FETCH_WAIT_MS: i32 = 250;
@@ -38,7 +38,7 @@ const FETCH_BYTES: i32 = 1 << 20;
 /// Bytes of one answer of a broker: several times what brokers take as a message unless they are told otherwise, and a list of some 100,000
 /// partitions. A longer answer to a fetch counts as one that cannot be read; of anything else it is a failure of the broker.
 const ANSWER_BYTES: usize = 16 << 20;
-/// Fetches at one place that cannot be read before it is passed over.
+/// Failed fetches at one offset after which it is skipped.
 const READ_ATTEMPTS: u32 = 3;
 
 /// News of a link, for the log.
@@ -53,7 +53,7 @@ pub enum Notice<'a> {
     },
     /// The broker answers again after a failure.
     Answers,
-    /// A message cannot be read, and is passed over.
+    /// A message cannot be read, and is skipped.
     Unreadable {
         /// Number of its partition.
         partition: i32,
@@ -457,8 +457,8 @@ impl Follower {
     }
 }
 
-/// Messages that are not done after a fetch: those that came, and those between them and the end. If none came, what is there are marks of
-/// transactions, which never come.
+/// Messages that are not handled yet after a fetch: the received ones, and those between them and the end. If none were received,
+/// only markers of transactions are left, which are never delivered.
 fn not_done(came: usize, next: i64, end: i64) -> u64 {
     if came == 0 { 0 } else { came as u64 + u64::try_from(end - next).unwrap_or(0) }
 }

@@ -71,7 +71,7 @@ fn tree(nodes: &[[To; 2]]) -> Vec<u8> {
     out
 }
 
-/// The metadata section of a tree of so many nodes.
+/// The metadata section of a tree of `nodes` nodes.
 fn metadata(out: &mut Vec<u8>, nodes: usize) {
     out.extend_from_slice(b"\xab\xcd\xefMaxMind.com");
     map(out, 9);

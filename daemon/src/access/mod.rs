@@ -28,7 +28,7 @@ pub use options::AccessRule;
 use options::network;
 use token::{Keys, NAME};
 
-/// Interval at which files are looked at.
+/// Interval at which files are checked.
 const LOOK: Duration = Duration::from_secs(2);
 
 carousel::reasons! {

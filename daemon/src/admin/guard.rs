@@ -30,7 +30,7 @@ use crate::clients;
 /// Requests that a client may make at once, and those that it may make each second from then on.
 const BURST: f64 = 1000.0;
 const PER_SECOND: f64 = 100.0;
-/// A wrong credential costs as much as so many requests: five a second can be tried.
+/// Cost of a wrong credential, in requests: five a second can be tried.
 const WRONG_COSTS: f64 = 20.0;
 /// The shortest token: 16 characters of a random one are out of reach at five tries a second.
 const MIN_TOKEN_BYTES: usize = 16;
@@ -236,7 +236,7 @@ impl Guard {
         })
     }
 
-    /// Lets a request in that costs as much as so many. Gives back by which right, for the audit log.
+    /// Admits a request that counts as `costs` requests. Returns the right by which it was admitted, for the audit log.
     pub(super) fn admit(
         &self,
         peer: &Peer,
@@ -283,7 +283,7 @@ impl Guard {
         Ok("loopback")
     }
 
-    /// Takes so many requests from a client's allowance.
+    /// Takes `count` requests from a client's allowance.
     fn take(&self, peer: &Peer, count: f64, now: Instant) -> Result<(), Refused> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = buckets.get_or_insert_mut(Client::of(peer), || Bucket { left: BURST, at: now });

@@ -43,7 +43,7 @@ carousel::limits! {
     /// One message of the purge topic.
     const MAX_MESSAGE_BYTES: usize = 512 << 10, "bytes" {
         why: "256 selections of names as long as names may be.",
-        full: "The message is passed over as `refused`.",
+        full: "The message is skipped as `refused`.",
         free: "Holds for one message.",
         test: "what_a_message_means",
     }

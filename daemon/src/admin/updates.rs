@@ -26,13 +26,13 @@ use crate::status::Parts;
 use crate::store::{EvictReason, Store, StoredObject, free_bytes};
 use crate::traces::Trace;
 
-/// Interval at which documents are judged, and the update looked at.
+/// Interval at which documents are evaluated, and the state of the update is checked.
 const LOOK: Duration = Duration::from_secs(1);
 /// First wait after a request that has failed; doubled each time.
 const RETRY: Duration = Duration::from_secs(30);
 /// Longest wait after a request that has failed.
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
-/// The first request for the list of offers comes within this part (one in so many) of its interval.
+/// The first request for the list of offers is made within the interval divided by this.
 const FIRST_PART: u64 = 10;
 /// Bytes of a bundle that are written at a time.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -87,7 +87,7 @@ pub struct UpdateContext {
 struct Runner {
     context: UpdateContext,
     started: Instant,
-    /// Answers of objects to players, and since when there are so many.
+    /// Count of objects sent to players, and when it changed last.
     served: (u64, Instant),
     /// The bundle that an origin is asked for.
     fetch: Option<Arc<ResumedFetch>>,
@@ -207,7 +207,7 @@ impl Runner {
         }
     }
 
-    /// Gives up the fetch of a bundle that is not the one that is wanted, or of that under the URL of before.
+    /// Cancels the fetch of a bundle that is no longer wanted, or whose URL has changed.
     fn give_up_others(&mut self) {
         let wanted = self.context.parts.updates.wanted();
         let is_wanted = |it: &ResumedFetch| {

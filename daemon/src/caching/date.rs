@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use carousel::time::WallTime;
 
 /// Reads a date; `None` if it is malformed. Caches disagree about half-right dates, and a wrong one makes stale things
-/// fresh: only `GMT`, only the digits and separators of the grammar. The day of the week is not looked at.
+/// fresh: only `GMT`, only the digits and separators of the grammar. The day of the week is not checked.
 pub fn parse(text: &str) -> Option<WallTime> {
     let text = text.trim();
     let fields: Vec<&str> = text.split(' ').collect();
@@ -43,7 +43,7 @@ pub fn parse(text: &str) -> Option<WallTime> {
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// Exactly so many digits.
+/// Exactly `count` digits.
 fn digits(text: &str, count: usize) -> Option<i64> {
     (text.len() == count && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }

@@ -8,7 +8,7 @@ const MAX_SECONDS: u32 = 1 << 31;
 /// Directives of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directives {
-    /// Fresh for so many seconds; one that cannot be read is 0.
+    /// Seconds for which it is fresh; a value that cannot be read is 0.
     pub max_age_s: Option<u32>,
     /// As `max_age_s`, for caches that many share; not in a targeted field.
     pub s_maxage_s: Option<u32>,
@@ -30,9 +30,9 @@ pub struct Directives {
     pub must_understand: bool,
     /// Not to be transformed.
     pub no_transform: bool,
-    /// Used stale for so many seconds while it is asked about (RFC 5861).
+    /// Seconds for which it may be used stale during revalidation (RFC 5861).
     pub stale_while_revalidate_s: Option<u32>,
-    /// Used stale for so many seconds while the origin fails (RFC 5861).
+    /// Seconds for which it may be used stale while the origin fails (RFC 5861).
     pub stale_if_error_s: Option<u32>,
     /// They come from a targeted field: `Expires` does not count beside them.
     pub is_targeted: bool,
@@ -144,7 +144,7 @@ fn each(fields: &HeaderMap, field: &str, mut take: impl FnMut(&str, Option<&str>
     }
 }
 
-/// The parts of a list, commas in quoted strings left alone; empty ones are passed over.
+/// The parts of a list, not split at commas in quoted strings; skips empty ones.
 pub(super) fn split(list: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     let mut escaped = false;

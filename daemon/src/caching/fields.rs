@@ -56,7 +56,7 @@ pub fn to_pairs(fields: &HeaderMap) -> Vec<(String, String)> {
     fields.iter().map(|(name, it)| (name.as_str().to_owned(), value(it))).collect()
 }
 
-/// Fields from what [`to_pairs`] made; what is no field is passed over.
+/// Fields from the output of [`to_pairs`]; skips invalid ones.
 pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (name, value) in pairs {

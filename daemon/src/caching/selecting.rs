@@ -21,7 +21,7 @@ pub const BY_PRODUCTS: &str = "user-agent;products";
 pub const BY_ALLOWED_SITE: &str = "origin;allowed";
 
 /// The fields that `Vary` names, with what the request has of them. `None`: it varies by what no request says (`*`), or by
-/// more fields than are looked at.
+/// more fields than are read.
 ///
 /// `Accept-Encoding` never selects: origins are asked for what is not encoded.
 pub fn selecting_of(request: &HeaderMap, response: &HeaderMap) -> Option<Selecting> {

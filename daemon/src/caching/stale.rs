@@ -14,7 +14,7 @@ pub struct Staleness {
     pub if_error: bool,
 }
 
-/// A live manifest is used stale for so many target durations while the origin fails and has not said for how long it may.
+/// Target durations for which a live manifest is used stale while the origin fails and has set no limit of its own.
 /// Players go to another origin only when they get an error.
 const STALE_TARGETS: u64 = 3;
 

@@ -47,7 +47,7 @@ carousel::limits! {
     }
 }
 
-/// Without times: from now on so long.
+/// Span from now on of a request without times.
 const USUAL_SPAN_S: i64 = 6 * 3600;
 
 /// Items on a page of a long answer.

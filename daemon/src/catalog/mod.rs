@@ -77,7 +77,7 @@ carousel::limits! {
     }
 }
 
-/// Interval at which the store is looked at; nothing happens while it stays as it is.
+/// Interval at which the store is checked for changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 carousel::reasons! {

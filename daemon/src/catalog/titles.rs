@@ -46,7 +46,7 @@ pub struct Title {
     /// Its name in the guide.
     guide_id: String,
     duration_ms: Option<i64>,
-    /// Names, in lower case: what a search looks at.
+    /// Names, in lower case, for searches.
     sought: String,
 }
 

@@ -14,7 +14,7 @@ pub enum About {
     Names,
     /// The peer wants a certificate of ours.
     OwnCertificate,
-    /// The peer speaks no TLS.
+    /// The peer does not use TLS.
     NoTls,
     /// Anything else.
     Other,

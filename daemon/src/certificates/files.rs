@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use super::{Certificate, Certificates};
 use crate::vitals;
 
-/// Interval at which the files are looked at.
+/// Interval at which the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The certificate in force of one listener: the resolver of its TLS handshakes.
@@ -27,7 +27,8 @@ pub struct CertificateFiles {
 }
 
 impl CertificateFiles {
-    /// Reads `certificate` and `key`, shows them in `shown`, and looks at the files every ten seconds from then on. Needs a runtime.
+    /// Reads `certificate` and `key`, publishes them in `shown`, and checks the files every ten seconds from then on. Needs a
+    /// runtime.
     ///
     /// # Errors
     /// One line with the fix, if they are no certificate and its key.

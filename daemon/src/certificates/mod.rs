@@ -158,7 +158,7 @@ pub(crate) mod tests {
         true
     }
 
-    /// A certificate that is valid for so many days.
+    /// A certificate that is valid for `days`.
     fn made(days: u32) -> Option<Vec<CertificateDer<'static>>> {
         let folder = tempfile::tempdir().unwrap();
         let names = "subjectAltName=DNS:box.lan,DNS:*.box.lan,IP:192.168.1.20,IP:fd00::1,email:a@example.com";

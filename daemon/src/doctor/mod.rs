@@ -22,8 +22,8 @@ pub fn to_json(report: &Report) -> Value {
     json!({ "schema": 1, "healthy": report.is_healthy(), "findings": report.0 })
 }
 
-/// Looks at everything, listening for packets for `listen`. `is_running`: a daemon with this configuration is, so that
-/// its ports and cache are taken by right; `is_deep`: every object of the cache is read.
+/// Runs all checks, listening for packets for `listen`. `is_running`: a daemon with this configuration is, so that its
+/// ports and cache are taken by right; `is_deep`: every object of the cache is read.
 pub fn examine(config: &Config, is_running: bool, is_deep: bool, listen: Duration) -> Report {
     let mut findings = host::examine(config, is_running, is_deep);
     findings.extend(firmware::examine(config));

@@ -19,7 +19,7 @@ const NO_CAROUSEL: &str = "where there is no carousel, [receive] announcement = 
 /// The protocol that can ask for one source of a group.
 const IGMP_V3: &str = "IGMP V3";
 
-/// Interval at which sockets are looked at while listening.
+/// Interval at which sockets are polled while listening.
 const STEP: Duration = Duration::from_millis(20);
 /// Interfaces of this machine that `check` listens on. A PoP has a handful, a container host hundreds of virtual ones.
 const MAX_INTERFACES: usize = 32;

@@ -51,7 +51,7 @@ struct Content {
     sections: u64,
 }
 
-/// Receives for so long, requesting from the input the PIDs that turn out to be needed.
+/// Receives for `period`, requesting further PIDs from the input as they are found to be needed.
 fn receive(input: &mut dyn Input, period: Duration) -> Result<Content, String> {
     let mut content = Content::default();
     let Content { multiplex, packets, frames, datagrams, sections } = &mut content;

@@ -18,7 +18,7 @@ use super::pe;
 use super::report::{self, Counters};
 use crate::clock;
 
-/// Between two looks at a start's health.
+/// Interval at which the health of a start is checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time that a bundle that is handed over may take.

@@ -52,7 +52,7 @@ carousel::reasons! {
         Same = "same",
         /// It is older than what runs, and not offered as a way back.
         Downgrade = "downgrade",
-        /// The box is not in the share of those that are to have it.
+        /// The box is not in the share of boxes that the update is for.
         Share = "share",
         /// This very bundle was installed here before.
         InstalledBefore = "installed_before",
@@ -127,7 +127,7 @@ pub(super) struct Moment {
 /// The part of a bundle that is in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
-    /// Nothing, or so many bytes of it.
+    /// Bytes of it; 0 for nothing.
     Part(u64),
     /// An object of this length and digest is there under its name.
     Complete {

@@ -192,7 +192,7 @@ async fn an_origin_is_asked_when_the_handshake_is_over_and_never_if_it_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_box_that_has_just_joined_waits_for_no_segment_of_before() {
+async fn a_box_that_has_just_joined_waits_for_no_earlier_segment() {
     let tested = server(Http { wait_ms: 60_000, ..Http::default() }, &[], None);
     let (server, context) = (&tested.server, &tested.tested.context);
     let manifests = &context.manifests;

@@ -27,7 +27,7 @@ impl Surroundings for Daemon {
                     topic,
                     partition,
                     offset,
-                    "Kafka: a message cannot be read, and is passed over: {line}"
+                    "Kafka: a message cannot be read, and is skipped: {line}"
                 );
             }
         }

@@ -88,7 +88,7 @@ carousel::limits! {
     }
 }
 
-/// Rows are written to disk after so many bytes, or so long.
+/// Bytes and time after which rows are written to disk.
 const GATHER_BYTES: usize = 64 << 10;
 const GATHER_FOR: Duration = Duration::from_millis(100);
 /// Greatest difference between a player's clock and ours at which its time is taken; beyond, the time of arrival is.
@@ -194,7 +194,7 @@ impl Incoming {
 }
 
 impl Qoe {
-    /// Starts the thread, with a spool of at most so many bytes in the folder of the store.
+    /// Starts the thread, with a spool of at most `most_bytes` in the folder of the store.
     ///
     /// # Errors
     /// One line: what failed.

@@ -26,7 +26,7 @@ carousel::limits! {
     }
 }
 
-/// A session without a report for so long is over.
+/// Time without a report after which a session is over.
 const IDLE_MS: i64 = 600_000;
 /// Interval at which such sessions are looked for.
 const SWEEP_MS: i64 = 60_000;

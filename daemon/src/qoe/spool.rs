@@ -56,7 +56,7 @@ pub struct Batch {
 }
 
 impl Spool {
-    /// Opens what is in `folder`, for at most so many bytes.
+    /// Opens the spool in `folder`, for at most `most_bytes`.
     ///
     /// # Errors
     /// If the folder cannot be made or read.
@@ -134,7 +134,7 @@ impl Spool {
         self.dropped
     }
 
-    /// Appends so many rows, each ended by a line feed.
+    /// Appends `rows` rows, each ended by a line feed.
     ///
     /// # Errors
     /// If the disk does not take them: they are dropped, and counted.
@@ -200,7 +200,7 @@ impl Spool {
         }
     }
 
-    /// The oldest rows, at most so many bytes, or one row.
+    /// The oldest rows, at most `most_bytes`, or one row.
     ///
     /// # Errors
     /// If they cannot be read.

@@ -153,7 +153,7 @@ fn updates_for_receivers_of_other_makers_are_left_out_until_the_tables_say_other
         (0x200, updates_for(&[other])),
         (0x201, updates_for(&[other, ours])),
         (0x202, Vec::new()),
-        // A descriptor of before makers were named.
+        // A descriptor from before makers were named.
         (0x203, vec![descriptor::DATA_BROADCAST_ID, 2, 0x00, 0x0a]),
     ];
     tested.send_tables_of(0, &streams);

@@ -16,7 +16,7 @@ function nameOf(tag) {
     const name = new Intl.DisplayNames([tag], { type: "language" }).of(tag) ?? tag;
     return name.charAt(0).toLocaleUpperCase(tag) + name.slice(1);
   } catch {
-    return tag.toUpperCase(); // Browsers of before 2020.
+    return tag.toUpperCase(); // Browsers older than 2020.
   }
 }
 

@@ -200,7 +200,7 @@ impl Air {
                 }
                 _ if started_ms.is_none() || !is_open => self.queue_again(id),
                 Repeat::Share => self.queue_again(id),
-                // Receivers have it: it is repeated at its regular time, not immediately.
+                // Receivers hold it already: it is repeated at its regular time, not immediately.
                 Repeat::Within { ms } => {
                     rank += 1;
                     self.lanes.set_timer(id, now_ns + ms * 1_000_000 / repeated * rank.min(repeated));

@@ -507,7 +507,7 @@ fn live_objects_go_out_by_route_and_come_whole_over_a_lossy_link() {
     assert_eq!(closed, 10, "five rounds of two sessions");
 }
 
-/// Bytes of a session in so many seconds, headers included, with or without a carousel beside it.
+/// Bytes that a session sends in `seconds`, headers included, with or without a carousel beside it.
 fn share_of(seconds: u64, with_media: bool) -> (u64, u64) {
     let mut air = Air::new(AirConfig { share_bps: 2_000_000, fdt_interval_ms: 1000, ..CONFIG });
     let media: SocketAddr = "239.1.1.1:5000".parse().unwrap();

@@ -57,7 +57,7 @@ fn a_source_without_files_ends_nothing_while_another_has_some() {
     assert!(uris(&both).contains(&"https://cdn.example.com/1/1.ts"));
     assert_eq!(both.problems().next().unwrap().0, "empty");
     assert!(open(config(&[&empty], ""), true, false).is_err(), "nothing at all to send");
-    // A single pass takes what is there: a folder that is not is a mistake. Following waits for it.
+    // A single pass takes the files that exist: a missing folder is a mistake. Following waits for it.
     assert!(open(config(&[&missing, &full], ""), true, false).is_err());
     let followed = open(config(&[&missing], ""), false, true).unwrap();
     assert_eq!(followed.problems().next().unwrap().0, "missing");

@@ -95,7 +95,7 @@ impl Known {
         Self { stamp: None, guide: read.guide, problems: read.problems, faults: read.faults }
     }
 
-    /// The guide of before, with what is wrong with the new one.
+    /// The previous guide, with the problems of the new one.
     fn stay(mut self, problems: Vec<Problem>, faults: u64, path: &Path, what: String) -> Self {
         self.problems = problems;
         self.problems.push(Problem {

@@ -1,4 +1,4 @@
-//! The service list of a configuration: a service for each source, with an instance for each way to have it.
+//! The service list of a configuration: a service for each source, with an instance for each way to receive it.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -9,7 +9,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `options/catalog.rs` | `[dvb_i]`, `[source.service]` |
-//! | `list.rs` | the service list: a service for each source, an instance for each way to have it |
+//! | `list.rs` | the service list: a service for each source, an instance for each way to receive it |
 //! | `content.rs` | what the media are, in the terms of the classification schemes |
 //! | `titles.rs` | titles on demand, and box sets |
 //! | `images.rs` | logos: files that are carried, and URLs that are not |

@@ -148,7 +148,7 @@ fn open_unreported(
         Identity::Fresh => first_toi(&config, wall),
     };
     let bar = bar("reading {bar:30} {bytes}/{total_bytes} {eta}", 0);
-    // A single pass, a plan or a recording takes what is there.
+    // A single pass, a plan or a recording takes the files that exist.
     let is_followed = !once && identity == Identity::Fresh;
     let broadcast = Broadcast::open(config, once, is_followed, first_toi, wall, |done, total| {
         bar.set_length(total);
@@ -200,7 +200,7 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
     Ok(stop)
 }
 
-/// Sets a flag when standard input ends. What comes by it is not looked at.
+/// Sets a flag when standard input ends. Its content is ignored.
 fn stop_with_stdin(stop: &Arc<AtomicBool>) -> Result<(), String> {
     let stop = Arc::clone(stop);
     let wait = move || {

@@ -66,7 +66,7 @@ pub(super) struct Growth {
     patterns: HashMap<(String, String), String>,
     growing: HashMap<String, Growing>,
     /// Files being written that cannot be sent in pieces.
-    passed_over: Vec<String>,
+    skipped: Vec<String>,
     sent: VecDeque<(String, Digest)>,
 }
 
@@ -118,7 +118,7 @@ impl Growth {
                 Step::Last(offset, bytes) => (offset, bytes, true),
                 Step::GivenUp => {
                     self.growing.remove(&path);
-                    self.passed_over.push(path);
+                    self.skipped.push(path);
                     if has_begun {
                         each(Update::Abandoned { source, path: uri })?;
                     }
@@ -154,10 +154,10 @@ impl Growth {
 
     /// Opens segments that were begun since the last call.
     fn open_new(&mut self, watch: &Watch, known: &Inventory, now_ns: u64) {
-        let passed_over = std::mem::take(&mut self.passed_over);
+        let skipped = std::mem::take(&mut self.skipped);
         for (path, file) in watch.being_written() {
-            if passed_over.iter().any(|it| it == path) {
-                self.passed_over.push(path.to_owned());
+            if skipped.iter().any(|it| it == path) {
+                self.skipped.push(path.to_owned());
                 continue;
             }
             if self.growing.contains_key(path) || self.growing.len() >= MAX_FILES {
@@ -170,7 +170,7 @@ impl Growth {
             }
             // A link or a FIFO: checked again when it has its final name.
             let Ok(opened) = open_source_file(file) else {
-                self.passed_over.push(path.to_owned());
+                self.skipped.push(path.to_owned());
                 continue;
             };
             let growing = Growing {

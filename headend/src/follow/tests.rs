@@ -233,7 +233,7 @@ fn a_bundle_is_prepared_again_when_its_file_or_its_offer_is_another() {
         lost: Lost::default(),
         updates: sender,
     };
-    /// What a look reports of each bundle.
+    /// Report of a scan for each bundle.
     fn look(following: &mut Following, updates: &Receiver<Update>) -> Option<Vec<&'static str>> {
         following.check_firmware().unwrap();
         let Ok(Update::Firmware(all)) = updates.try_recv() else { return None };

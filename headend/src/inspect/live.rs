@@ -120,7 +120,7 @@ impl Inspector {
         Ok(())
     }
 
-    /// Sessions of ATSC services without signalling of their own are described by those that have it.
+    /// Sessions of ATSC services without signalling of their own are described by those that have some.
     pub(super) fn describe_routes(&mut self, seconds: f64) -> Result<(), String> {
         let before = std::mem::replace(&mut self.live.described, self.atsc.descriptions());
         let Self { live: Live { described, routes, .. }, .. } = self;

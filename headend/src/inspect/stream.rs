@@ -38,7 +38,7 @@ carousel::limits! {
         test: "repetition_is_measured_of_so_many_modules",
     }
 }
-/// Packets that are looked at for a recording's bit rate.
+/// Packets from which a recording's bit rate is derived.
 const RATE_LOOK_PACKETS: usize = 500_000;
 
 /// Modules in memory, within a bound.
@@ -391,7 +391,7 @@ impl StreamReport {
         self.carousels.values()
     }
 
-    /// Bits a second of so many packets of it; `None` where the recording has no times.
+    /// Bits a second of `packets` packets of it; `None` where the recording has no times.
     pub fn bps(&self, packets: u64) -> Option<f64> {
         let share = packets as f64 / self.packets.max(1) as f64;
         let seconds = self.duration_s();

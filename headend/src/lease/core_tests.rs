@@ -41,13 +41,13 @@ enum Message {
 /// How bad the world is.
 #[derive(Clone, Copy)]
 struct Weather {
-    /// Of a hundred messages, so many are lost.
+    /// Lost messages of a hundred.
     lost: u64,
     /// Longest delay of a message.
     delay_ms: u64,
-    /// Of a hundred messages, so many take ten times as long.
+    /// Messages of a hundred that take ten times as long.
     very_late: u64,
-    /// Of a million ticks of a node, in so many it stands still for a while, or dies and restarts.
+    /// Ticks of a node of a million in which it pauses for a while, or dies and restarts.
     troubles: u64,
 }
 

@@ -24,9 +24,9 @@ const TABLE_PATIENCE: Duration = Duration::from_secs(20);
 const TABLE_AGAIN: Duration = Duration::from_secs(10);
 /// Time for a request of the look at the store.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at a store that does not answer.
+/// Pause between two requests to a store that does not answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Equal failures of the store are logged again after so many.
+/// Equal failures of the store after which one is logged again.
 const FAILURES_A_LINE: u64 = 1000;
 
 carousel::limits! {
@@ -348,7 +348,7 @@ pub enum StoreLook {
     },
 }
 
-/// Looks at the store of a lease, for `headend check`.
+/// Checks the store of a lease, for `headend check`.
 pub fn look(options: &Options) -> StoreLook {
     let failed = |what: String| StoreLook::Failed { what, fix: "correct [lease] and [lease.s3]".to_owned() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -361,7 +361,7 @@ pub fn look(options: &Options) -> StoreLook {
     }
 }
 
-/// Writes twice what may be there once, and once over a version that is not there; then removes it.
+/// Writes twice an object that may exist once, and once over a version that does not exist; then removes it.
 async fn look_at(store: &SmallStore) -> StoreLook {
     let name = format!("check-{:016x}", fastrand::u64(..));
     let looked = async {

@@ -29,17 +29,17 @@ use record::{SessionState, State, write_objects};
 
 /// Interval at which the state is made for the next renewal.
 const PUBLISH_NS: u64 = 200_000_000;
-/// Interval at which reserves are looked at while no object comes or goes.
+/// Interval at which reserves are checked while no object comes or goes.
 const RESERVE_LOOK_NS: u64 = 10_000_000;
 /// Objects of a session that are listed in the document; those of longer sessions are in tables.
 const INLINE_OBJECTS: usize = 256;
 /// Objects that are listed in the document in all.
 const INLINE_OBJECTS_OF_ALL: usize = 4096;
-/// A table is rewritten after a second for each so many bytes.
+/// Bytes of a table for each second between two writes of it.
 const TABLE_BYTES_A_SECOND: u64 = 64 << 10;
 /// Versions of signatures that are set aside: they count milliseconds.
 const VERSIONS_AHEAD: u64 = 60_000;
-/// Before commands that could not be taken over are tried again.
+/// Time after which commands that could not be taken over are tried again.
 const MIRROR_AGAIN_NS: u64 = 10_000_000_000;
 /// Time that a headend which ends waits for its lease to be given back.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
@@ -56,7 +56,7 @@ pub struct Lease {
     is_silent: bool,
     number: u64,
     publish_ns: u64,
-    /// Objects on and off the air when reserves were looked at last, and when that is to be done again.
+    /// Objects on and off the air when reserves were checked last, and when the next check is due.
     looked: (u64, u64),
     tables: Vec<Table>,
     /// Commands that were taken over last.

@@ -37,7 +37,7 @@ carousel::limits! {
     }
 }
 
-/// A signed list is valid for so long, and signed again at half of it.
+/// Validity of a signed list, which is signed again at half of it.
 const LIST_LIFETIME_S: u64 = 3600;
 
 /// Bytes of a block's section on the air beyond its data, by 4066: headers of section, message and packets.
@@ -402,7 +402,7 @@ impl Rotation {
         let signed = self.sign(wall)?;
         // Changes are sent twice: receivers read DIIs only after a DSI.
         for _ in 0..1 + u32::from(std::mem::take(&mut self.has_changed)) {
-            // First the list: what it does not name is passed over.
+            // First the list: receivers skip what it does not name.
             self.control.extend((0..signed).map(Control::Signed));
             self.control.push_back(Control::Initiate);
             self.control.extend(self.builder.infos().map(Control::Info));

@@ -191,7 +191,7 @@ fn time_of_day(text: &str) -> Option<u32> {
 }
 
 impl AvailableConfig {
-    /// As documents have it. `None` if a date or time cannot be read.
+    /// The form of documents. `None` if a date or time cannot be read.
     pub(crate) fn period(&self) -> Option<Period> {
         let date = |text: &Option<String>| match text {
             Some(text) => WallTime::from_xml(text).map(Some),

@@ -20,7 +20,7 @@ const HEAD_BYTES: usize = 64 << 10;
 const KIND_BYTES: usize = 1024;
 
 carousel::limits! {
-    /// Top-level boxes of a file that are looked at.
+    /// Most top-level boxes of a file that are read.
     const MAX_BOXES: usize = 100_000, "boxes" {
         why: "A segment of 10 s in chunks of 20 ms has a thousand.",
         full: "The file counts as faultless.",

@@ -45,7 +45,7 @@ carousel::limits! {
         test: "long_manifests_and_deep_folders_are_left_out",
     }
 
-    /// Objects of one source, and files that are looked at.
+    /// Most objects of one source, and files that are read.
     pub const MAX_OBJECTS: usize = 1_000_000, "objects" {
         why: "A season of an event in segments of 2 s, in ten renditions, has as many.",
         full: "Further files are left out; a Representation of more segments is left out.",

@@ -85,11 +85,11 @@ carousel::limits! {
 const MAX_READINGS: usize = 6;
 /// Marks a folder of which every file was pulled: it was empty when pulling began.
 const MARK: &str = ".pulled";
-/// Interval at which manifests of what is not live are looked at.
+/// Interval at which manifests of titles that are not live are requested.
 const LOOK: Duration = Duration::from_secs(60);
 /// The same of live ones, whatever they say.
 const LIVE_LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
-/// Patience with an origin that is looked at for `check`, redirects and all.
+/// Longest wait for an origin that `check` examines, redirects included.
 const PROBE: Duration = Duration::from_secs(10);
 /// Time for which a file stays that no manifest names any more: receivers may be behind.
 const KEEP: Duration = Duration::from_secs(60);
@@ -326,7 +326,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a text").to_owned()
 }
 
-/// Result of a look at the origin of a source, for `check`.
+/// Result of checking the origin of a source, for `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
     /// What is there.
@@ -584,7 +584,7 @@ struct Puller {
     validators: HashMap<String, Validator>,
     /// Files that failed.
     failing: HashMap<String, Failing>,
-    /// Manifests that did not come when they were looked at last.
+    /// Manifests whose last request failed.
     failed_manifests: BTreeMap<String, Failed>,
     /// Files that no manifest names, and since when.
     unnamed: HashMap<PathBuf, Instant>,
@@ -692,7 +692,7 @@ impl Puller {
         }
     }
 
-    /// Lists the bucket if that is due, looks at the manifests, and fetches what is missing.
+    /// Lists the bucket if that is due, requests the manifests, and fetches what is missing.
     async fn round(&mut self) -> Round {
         let mut round = Round { inventory: None, missing: Vec::new(), refusal: None };
         if self.list_due().is_some_and(|due| due <= Instant::now()) {
@@ -921,7 +921,7 @@ impl Puller {
         }
     }
 
-    /// Looks at a manifest: what differs from the one that is there takes its place.
+    /// Requests a manifest, and replaces the current one if it differs.
     async fn look_at(&mut self, path: &str) {
         self.failed_manifests.remove(path);
         if let Err(failed) = self.try_look_at(path).await {

@@ -246,7 +246,7 @@ fn what_a_manifest_names_is_where_redirects_led_for_it() {
     let root = dir.path().join("pulled");
     assert_eq!(fs::read(root.join("high/h.ts")).unwrap(), segment(1, 10));
     assert_eq!(fs::read(root.join("low/l.ts")).unwrap(), segment(2, 10));
-    // Another place the next time, as load balancers have it.
+    // Another address the next time, as behind a load balancer.
     moves.store(1, Ordering::SeqCst);
     fs::remove_file(root.join("high/h.ts")).unwrap();
     let again = complete(&config, |_, _| {}).unwrap();

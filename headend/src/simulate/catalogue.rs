@@ -39,7 +39,7 @@ pub(super) struct Catalogue {
 pub(super) struct Cut<'a> {
     /// Segments, prefixes, popularity.
     pub(super) viewing: &'a Viewing,
-    /// The segments that are watched most are on the air, up to so many bytes; `None`: prefixes are `viewing.prefix_s`.
+    /// Bytes on the air, filled with the most watched segments; `None`: prefixes are `viewing.prefix_s`.
     pub(super) most_bytes: Option<u64>,
     /// Bytes of a symbol.
     pub(super) symbol_length: u16,

@@ -68,7 +68,7 @@ pub struct Report {
 pub struct Outcome {
     /// Part of all (receiver, object) pairs that were complete at the end.
     pub complete: f64,
-    /// Seconds from coming on to having an object; `None` where so many never had it.
+    /// Seconds from switching on to having an object; `None` for quantiles that were never reached.
     pub acquisition_s: Quantiles,
     /// Bytes of all symbols that receivers asked an origin for.
     pub repair_bytes: f64,

@@ -29,7 +29,7 @@ impl Tally {
         }
     }
 
-    /// `count` receivers have an object, so long after they came on.
+    /// Records that `count` receivers have an object, `after_s` after they were switched on.
     pub(super) fn got(&mut self, count: f64, after_s: f64) {
         self.times[bucket(after_s)] += count;
     }
@@ -69,8 +69,8 @@ impl Tally {
         self.times.iter().sum()
     }
 
-    /// Seconds after which the part `quantile` of all requesting receivers have it; `all` includes those that
-    /// never got it.
+    /// Seconds after which the part `quantile` of all requesting receivers hold it; `all` includes those that never got
+    /// it.
     pub(super) fn quantile(&self, quantile: f64, all: f64) -> Option<f64> {
         let mut left = all * quantile;
         for (at, count) in self.times.iter().enumerate() {

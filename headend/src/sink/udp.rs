@@ -201,7 +201,7 @@ impl UdpSink {
     }
 }
 
-/// Whether the kernel or the interface does not split buffers, or not into datagrams so long.
+/// Whether the kernel or the interface does not split buffers, or not into datagrams of this length.
 pub(super) fn is_of_splitting(err: &io::Error) -> bool {
     matches!(
         err.raw_os_error(),

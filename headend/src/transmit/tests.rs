@@ -218,7 +218,7 @@ fn files_that_changed_under_it_are_reported_once_at_the_next_look() {
     let queue = Queue::default();
     run(&mut transmission, &Sleeps::new(), u64::MAX, Some(&queue), &mut Notes::default());
     let reports = queue.reports.borrow();
-    // A look every 500 ms.
+    // A check every 500 ms.
     assert_eq!(reports.len(), 5, "{reports:?}");
     let lost: Vec<_> = reports.iter().flatten().collect();
     assert_eq!(lost, [&(0, "2.ts".to_owned())]);

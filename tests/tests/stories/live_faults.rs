@@ -363,7 +363,7 @@ impl Player {
         self.next = Some(next);
     }
 
-    /// Whether a segment came, or is to be passed over.
+    /// Whether a segment came, or is to be skipped.
     fn fetch(&self, number: u64) -> bool {
         let asked = Instant::now();
         let response = match get(self.http, &Story::path_of(&format!("v{number}.m4s")), &[]) {

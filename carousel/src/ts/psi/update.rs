@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linkage_leads_to_a_service_and_other_types_are_passed_over() {
+    fn a_linkage_leads_to_a_service_and_other_types_are_skipped() {
         let data = [0x03, 0xe9, 0x00, 0x01, 0x13, 0x89, 0x09, 5, 0x00, 0x15, 0x0a, 1, 7];
         let link = UpdateLink::read(&data).unwrap().unwrap();
         assert_eq!((link.location, &link.makers[..]), ([1001, 1, 5001], &[(Oui::new(0x150a), vec![7])][..]));

@@ -27,7 +27,7 @@
 //!
 //! Needed are `channel`, `start` and `title`. Times are dates with a zone, or seconds since 1970; texts are one string, or
 //! one for each language; `role` is actor, director, writer, producer, presenter, commentator, composer, editor or guest.
-//! Without `stop` and `duration_s` a programme ends where the next one begins. Keys that are not listed are passed over.
+//! Without `stop` and `duration_s` a programme ends where the next one begins. Other keys are ignored.
 //!
 //! Entries are read one by one from where they stand, and a whole document is never held as a tree: what JSON of 64 MiB
 //! says can take ten times that in memory.
@@ -312,7 +312,7 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// The first `N` of a list; the rest is passed over.
+/// The first `N` of a list; the rest is ignored.
 struct List<T, const N: usize>(Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for List<T, N> {

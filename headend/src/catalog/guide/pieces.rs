@@ -67,7 +67,7 @@ impl<'a> Iterator for Pieces<'a> {
         loop {
             let at = self.at + self.text.get(self.at..)?.find('<')?;
             let rest = &self.text[at..];
-            if let Some(length) = passed_over(rest) {
+            if let Some(length) = skipped(rest) {
                 self.at = at + length;
                 continue;
             }
@@ -95,7 +95,7 @@ fn begins(text: &str, name: &str) -> bool {
 }
 
 /// Length of a comment, CDATA section or processing instruction at the front; the rest of the text if it has no end.
-fn passed_over(text: &str) -> Option<usize> {
+fn skipped(text: &str) -> Option<usize> {
     [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")]
         .into_iter()
         .find(|(start, _)| text.starts_with(start))
@@ -113,7 +113,7 @@ fn extent(text: &str, name: &str) -> (usize, bool) {
     while let Some(found) = text[at..].find('<') {
         at += found;
         let rest = &text[at..];
-        if let Some(length) = passed_over(rest) {
+        if let Some(length) = skipped(rest) {
             if length == rest.len() && !rest.starts_with("<?") {
                 return (text.len(), false);
             }
@@ -135,14 +135,14 @@ fn extent(text: &str, name: &str) -> (usize, bool) {
 }
 
 /// Offset of the root: behind the declaration, comments, and a document type declaration, whose own declarations are
-/// passed over, so that no entity grows.
+/// skipped, so that no entity is expanded.
 fn behind_prolog(text: &str) -> Option<usize> {
     let mut at = 0;
     loop {
         let rest = &text[at..];
         at += rest.len() - rest.trim_start().len();
         let rest = &text[at..];
-        if let Some(length) = passed_over(rest) {
+        if let Some(length) = skipped(rest) {
             at += length;
         } else if rest.starts_with("<!DOCTYPE") {
             at += doctype(rest);

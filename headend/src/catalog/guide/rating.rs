@@ -1,4 +1,4 @@
-//! The age that a rating asks for. Most systems have it in their values; the others are those of `WORDS`.
+//! The minimum age of a rating. Most systems have it in their values; the others are those of `WORDS`.
 
 /// Ratings that do not name their age, or mean another one than they name. 8 is the BBFC's guidance for PG; of the
 /// American systems' ages for guidance none is official.

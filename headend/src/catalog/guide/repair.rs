@@ -84,7 +84,7 @@ impl<'a> Repair<'a> {
             if let Some(inside) = from.strip_prefix(start)
                 && let Some((inside, rest)) = inside.split_once(end)
             {
-                // As text, so that whatever is in it is looked at.
+                // As text, so that its content is examined.
                 if start == "<![CDATA[" {
                     self.text(&inside.replace('&', "&amp;").replace('<', "&lt;"));
                 }
@@ -131,7 +131,7 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// A start tag; references are looked at in it too.
+    /// A start tag; references in it are examined too.
     fn attributes(&mut self, mut tag: &'a str) {
         while let Some(at) = tag.find('&') {
             self.text(&tag[..at]);

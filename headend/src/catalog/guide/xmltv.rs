@@ -6,7 +6,7 @@
 //!
 //! The file is read by its channels and programmes (`pieces.rs`), so that each has its line, and what is wrong in one does
 //! not take the others with it: one that is not well-formed is repaired (`repair.rs`) or left out. Document type
-//! declarations are passed over, whatever they declare.
+//! declarations are skipped.
 
 use carousel::dvbi::Text;
 use carousel::dvbi::guide::{Credit, NO_END, Role};

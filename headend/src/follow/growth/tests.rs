@@ -51,7 +51,7 @@ impl Folder {
         File::options().create(true).append(true).open(self.dir.path().join(name)).unwrap()
     }
 
-    /// Changes that a look `ms` later brings, as words.
+    /// Changes that a scan `ms` later reports, as words.
     fn look(&mut self, ms: u64) -> Vec<String> {
         self.now_ns += ms * MS;
         self.watch.look();
@@ -162,10 +162,10 @@ fn other_files_are_left_to_the_manifest() {
     let mut file = folder.open("v3.m4s");
     file.write_all(&[7; 500]).unwrap();
     assert_eq!(folder.look(10), [""; 0]);
-    assert_eq!(folder.growth.passed_over, ["v3.m4s"]);
+    assert_eq!(folder.growth.skipped, ["v3.m4s"]);
     drop(file);
     folder.look(10);
-    assert!(folder.growth.passed_over.is_empty());
+    assert!(folder.growth.skipped.is_empty());
 }
 
 #[test]
@@ -182,8 +182,8 @@ fn neither_a_fifo_nor_a_link_is_read_while_it_is_written() {
     writer.write_all(&fragment(500, 1)).unwrap();
     assert_eq!(folder.look(10), [""; 0]);
     assert!(folder.growth.growing.is_empty());
-    folder.growth.passed_over.sort();
-    assert_eq!(folder.growth.passed_over, ["v2.m4s", "v3.m4s", "v4.m4s"]);
+    folder.growth.skipped.sort();
+    assert_eq!(folder.growth.skipped, ["v2.m4s", "v3.m4s", "v4.m4s"]);
     // A segment whose place a link takes is abandoned, and the link is not read.
     let mut file = folder.open("v5.m4s");
     file.write_all(&fragment(500, 1)).unwrap();

@@ -114,7 +114,7 @@ pub fn facts_of(inventory: &Inventory, rung: &Rung) -> Option<Facts> {
     read(&object.file).ok()
 }
 
-/// Offset of the `moov`; 0 if the file has no boxes. Files not made for streaming have it after gigabytes of media.
+/// Offset of the `moov`; 0 if the file has no boxes. In files not made for streaming it follows gigabytes of media.
 fn start_of_description(file: &mut File) -> io::Result<u64> {
     let mut at = 0;
     for _ in 0..MAX_LEADING_BOXES {

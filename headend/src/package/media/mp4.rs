@@ -7,7 +7,7 @@ use super::facts::{Audio, Facts, Video};
 use super::{Unreadable, audio, av1, avc, hevc, usability, vp9};
 
 carousel::limits! {
-    /// Tracks of an MP4 file that are looked at.
+    /// Most tracks of an MP4 file that are read.
     pub(super) const MAX_TRACKS: usize = 64, "tracks" {
         why: "A film in many languages has some twenty.",
         full: "Further ones are not considered.",

@@ -212,7 +212,7 @@ fn the_description_is_found_behind_the_media() {
 fn media_are_read_up_to_a_bound() {
     let (dir, init) = (tempfile::tempdir().unwrap(), bytes_of("h264-1080p25.mp4"));
     let file = dir.path().join("x.mp4");
-    // The `moov` behind so many boxes, of which one is too long to be read.
+    // The `moov` behind `leading` boxes, of which one is too long to be read.
     let behind = |leading: usize| {
         let mut bytes = [0, 0, 0, 1, b'm', b'd', b'a', b't'].to_vec();
         bytes.extend(MAX_READ_BYTES.to_be_bytes());
@@ -224,7 +224,7 @@ fn media_are_read_up_to_a_bound() {
     };
     assert!(behind(MAX_LEADING_BOXES - 1).unwrap());
     assert!(behind(MAX_LEADING_BOXES).is_err());
-    // The programme behind so many packets without one.
+    // The programme behind `packets` packets without one.
     let after = |packets: usize| {
         let mut bytes = carousel::ts::null_packet().repeat(packets);
         bytes.extend(bytes_of("h264-720p50-aac.ts"));

@@ -12,7 +12,7 @@ use super::facts::{Audio, Facts};
 use super::{Unreadable, audio, avc, hevc};
 
 carousel::limits! {
-    /// Bytes of a video stream that are looked at for the parameter sets of its first picture.
+    /// Bytes of a video stream that are searched for the parameter sets of its first picture.
     const MAX_VIDEO_BYTES: usize = 1 << 20, "bytes" {
         why: "They come at the beginning of a segment.",
         full: "Bytes behind it are not considered.",
@@ -20,7 +20,7 @@ carousel::limits! {
         test: "streams_of_a_segment_are_read_up_to_a_bound",
     }
 
-    /// Bytes of an audio stream that are looked at: its first frame and what may lie before it.
+    /// Bytes of an audio stream that are searched: its first frame and what may precede it.
     const MAX_AUDIO_BYTES: usize = 16 << 10, "bytes" {
         why: "A frame of AC-3 has up to 4 KB.",
         full: "Bytes behind it are not considered.",
@@ -29,7 +29,7 @@ carousel::limits! {
     }
 }
 
-/// Streams of a programme that are looked at. A programme in many languages has some ten; a PMT section has room for 200
+/// Most streams of a programme that are read. A programme in many languages has some ten; a PMT section has room for 200
 /// (ISO/IEC 13818-1 section 2.4.4.8), and each stream costs [`MAX_AUDIO_BYTES`].
 const MAX_STREAMS: usize = 32;
 
@@ -175,7 +175,7 @@ impl Open {
     fn push(&mut self, packet: &Packet<'_>) {
         let mut payload = packet.payload;
         if packet.payload_unit_start {
-            // Clause 2.4.3.6: packet_start_code_prefix to PES_header_data_length, then so many bytes.
+            // Clause 2.4.3.6: packet_start_code_prefix to PES_header_data_length, then as many bytes as that says.
             let [0, 0, 1, _, _, _, _, _, header, rest @ ..] = payload else { return };
             self.has_begun = true;
             payload = rest.get(usize::from(*header)..).unwrap_or_default();

@@ -71,7 +71,7 @@ impl Puller {
         }
     }
 
-    /// Looks at the keys that wait; whether something has changed in the folder.
+    /// Requests the waiting keys. True if something has changed in the folder.
     async fn look_at_pending(&mut self) -> bool {
         let Some(shared) = self.events.as_ref().map(|it| Arc::clone(&it.shared)) else { return false };
         let batch = shared.batch();

@@ -7,8 +7,8 @@
 //! | Amazon EventBridge | `{"detail-type": "Object Created", "detail": …}` | as they are |
 //! | SNS, SQS, and their events of Lambda | one of the above as a text in `Message`, `Body`, `body` | as inside |
 //!
-//! An event says only that a key is to be looked at: what it has is what the store says then. So its version, size and
-//! user are not read, and an event of an older version, or one that comes twice, does no harm.
+//! An event says only that a key may have changed: the store's answer to the request says what it has. So its version,
+//! size and user are not read, and an event of an older version, or one that comes twice, does no harm.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ carousel::limits! {
     /// Bytes of a message with events.
     const MAX_MESSAGE_BYTES: usize = 1 << 20, "bytes" {
         why: "An event has some 1500 bytes, and stores write a few into a message; brokers take 1 MB unless they are told otherwise.",
-        full: "The message is passed over as `too_long`, and the bucket is listed.",
+        full: "The message is skipped as `too_long`, and the bucket is listed.",
         free: "Holds for one message.",
         test: "what_is_no_event_has_its_reason",
     }
@@ -31,7 +31,7 @@ carousel::limits! {
     /// Bytes of a key in an event.
     const MAX_KEY_BYTES: usize = 1024, "bytes" {
         why: "Stores take no longer ones.",
-        full: "The event is passed over as `bad_key`, and the bucket is listed.",
+        full: "The event is skipped as `bad_key`, and the bucket is listed.",
         free: "Holds for one event.",
         test: "what_is_no_event_has_its_reason",
     }
@@ -72,7 +72,7 @@ impl Moment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::pull) struct Event {
     pub(in crate::pull) bucket: String,
-    /// The key; two if it is not known whether it is encoded; none if no object can have it.
+    /// The key; two if it is not known whether it is encoded; none if it cannot be the key of an object.
     pub(in crate::pull) keys: Vec<String>,
     pub(in crate::pull) happened: Happened,
     /// ETag of the object, without quotes.
@@ -117,7 +117,7 @@ fn gather(value: &Value, envelopes: usize, all: &mut Vec<Result<Event, EventOutc
     }
 }
 
-/// A record as Amazon, MinIO and Ceph have it.
+/// A record in the form of Amazon, MinIO and Ceph.
 fn of_record(record: &Value) -> Result<Event, EventOutcome> {
     let text = |value: &Value| value.as_str().filter(|it| !it.is_empty()).map(str::to_owned);
     let name = record["eventName"].as_str().ok_or(EventOutcome::NoEvent)?;
@@ -126,7 +126,7 @@ fn of_record(record: &Value) -> Result<Event, EventOutcome> {
     let object = &record["s3"]["object"];
     let raw = object["key"].as_str().unwrap_or_default();
     let mut keys = vec![decoded(raw)];
-    // Ceph writes keys as they are; should it encode them one day, that is looked at too.
+    // Ceph does not encode keys; should it begin to, both forms are requested.
     if record["eventSource"].as_str().is_some_and(|it| it.starts_with("ceph")) {
         keys.insert(0, Some(raw.to_owned()));
     }

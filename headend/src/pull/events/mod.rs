@@ -104,12 +104,12 @@ carousel::reasons! {
 }
 
 impl EventOutcome {
-    /// Whether what was passed over may have told of a change.
+    /// Whether the skipped message may have reported a change.
     const fn may_hide_a_change(self) -> bool {
         matches!(self, Self::NoJson | Self::TooLong | Self::BadKey)
     }
 
-    /// What comes of a message that is passed over, and what to do, as the log has it.
+    /// Consequence of a skipped message, and its remedy, for the log.
     fn advice(self) -> String {
         let listed = if self.may_hide_a_change() {
             "the bucket is listed, should it have been an event; "
@@ -119,7 +119,7 @@ impl EventOutcome {
         format!("{self}; {listed}fix: {}", self.fix())
     }
 
-    /// What to do about a message that is passed over; empty: nothing.
+    /// Remedy for a skipped message; empty if none is needed.
     const fn fix(self) -> &'static str {
         match self {
             Self::NoJson | Self::NoEvent => {
@@ -167,7 +167,7 @@ impl EventStats {
         self.links.lag()
     }
 
-    /// Keys that wait to be looked at.
+    /// Keys that wait for a request.
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
     }
@@ -205,7 +205,7 @@ struct State {
     offsets: BTreeMap<i32, i64>,
     /// Whether the reader of each partition is connected.
     connected: BTreeMap<i32, bool>,
-    /// Messages of each partition that were passed over at its newest place, if that could not be read.
+    /// Messages of each partition that were skipped at its newest offset, if that could not be read.
     steps: BTreeMap<i32, i64>,
     /// Something may have been missed since the newest listing began.
     is_list_wanted: bool,
@@ -325,7 +325,7 @@ impl Shared {
     }
 
     /// # Errors
-    /// It is passed over.
+    /// The event is skipped.
     fn take_event(&self, event: &message::Event, now: Instant) -> Result<(), EventOutcome> {
         if event.bucket != self.location.bucket {
             return Err(EventOutcome::OtherBucket);
@@ -372,7 +372,7 @@ impl Shared {
         state.logged.insert(why, now);
         let (source, topic) = (&self.source, &self.stats.topic);
         eprintln!(
-            "headend: source {source}: topic {topic}, partition {partition}, offset {offset} is passed over, and others of its kind are \
+            "headend: source {source}: topic {topic}, partition {partition}, offset {offset} is skipped, and others of its kind are \
              counted: {}",
             why.advice()
         );
@@ -458,7 +458,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_passed_over_is_told_with_what_comes_of_it() {
+    fn what_is_skipped_is_told_with_what_comes_of_it() {
         let text = EventOutcome::NoEvent.advice();
         assert!(text.starts_with("no_event; fix: have the store "), "{text}");
         let text = EventOutcome::NoJson.advice();

@@ -20,7 +20,7 @@ carousel::limits! {
     /// Keys of a source whose newest event is remembered.
     pub(super) const MAX_RECENT_KEYS: usize = 10_000, "keys" {
         why: "Each takes up to 1200 bytes; an event that comes twice, or late, does so within minutes.",
-        full: "The oldest is forgotten: an event of before it would have its key looked at again, which does no harm.",
+        full: "The oldest is forgotten: an older event would have its key requested again, which does no harm.",
         free: "After ten minutes.",
         test: "events_that_come_twice_or_late_are_known_for_a_while",
     }
@@ -83,7 +83,8 @@ impl Pending {
     pub(in crate::pull) fn take(&mut self, key: &str, event: &Event, now: Instant) -> Option<EventOutcome> {
         self.forget(now);
         let change = Change { happened: event.happened, etag: event.etag.clone() };
-        // None is passed over for being older: what stores and clocks count orders nothing for sure, and a look does no harm.
+        // None is skipped for being older: neither stores' counters nor clocks order events reliably, and a request does no
+        // harm.
         if self.recent.get(key).is_some_and(|it| it.is_of(&change, &event.moment)) {
             return Some(EventOutcome::Repeated);
         }

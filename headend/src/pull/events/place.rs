@@ -4,7 +4,7 @@
 //! {"schema": 1, "topic": "s3-events", "offsets": {"0": 17}}
 //! ```
 //!
-//! It is written when all that came before these places was looked at, so a restart looks at some keys twice and at none too few.
+//! It is written when all events before these places were handled, so a restart requests some keys twice and misses none.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};

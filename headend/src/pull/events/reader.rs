@@ -275,7 +275,7 @@ impl Surroundings for Headend {
                 }
             }
             Notice::Unreadable { partition, offset, line } => eprintln!(
-                "headend: source {source}: topic {topic}, partition {partition}, offset {}: a message cannot be read, and is passed over; the \
+                "headend: source {source}: topic {topic}, partition {partition}, offset {}: a message cannot be read, and is skipped; the \
                  bucket is listed: {line}",
                 offset.unwrap_or(0)
             ),
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_cannot_be_read_is_passed_over_in_growing_steps() {
+    fn a_batch_that_cannot_be_read_is_skipped_in_growing_steps() {
         let shared = shared();
         let mut next = 100;
         for (end, place) in

@@ -110,7 +110,7 @@ fn decoded(raw: &str) -> String {
     }
 }
 
-/// An ETag without its quotes and `W/`: stores differ in how lists and responses have it.
+/// An ETag without its quotes and `W/`: lists and responses write it differently.
 pub(in super::super) fn bare(etag: &str) -> &str {
     let etag = etag.trim();
     let etag = etag.strip_prefix("W/").unwrap_or(etag);

@@ -22,7 +22,7 @@ pub(super) fn head(bytes: &[u8]) {
         }
         // The usual reader must understand the same: one request, one host, no body.
         let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
-        // Empty lines before a request are passed over (RFC 9112 section 2.2).
+        // Empty lines before a request are skipped (RFC 9112 section 2.2).
         let text = text.trim_start_matches(['\r', '\n']);
         assert!(text.starts_with("get ") && text.ends_with('\n'), "{text:?}");
         assert!(!text.contains("\ntransfer-encoding:") && !text.contains("\ncontent-length:"), "{text:?}");
