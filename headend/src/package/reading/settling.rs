@@ -8,8 +8,8 @@ use super::super::{IgnoredQuery, Presentation, Role};
 use super::Reading;
 
 impl Reading<'_> {
-    /// Moves the title to the front: the presentation without references to it; of several, the one with the most rungs,
-    /// in the outermost folder.
+    /// Moves the title to the front: the presentation without references to it. Of several, those with more than one playlist
+    /// come first, then those in outer folders, then those with more bytes.
     pub(super) fn order_presentations(&mut self) {
         let referred = &self.referred;
         let presentations = &mut self.inventory.presentations;
