@@ -4,7 +4,8 @@
 //! tests here read the sources without compiling them and fail
 //! - when a room imports one from a higher floor,
 //! - when rooms of one floor import each other in a circle,
-//! - when a room is missing from the list, or the list names one that does not exist.
+//! - when a room is missing from the list, or the list names one that does not exist,
+//! - when `ARCHITECTURE.md` has other floors for the daemon, or no row for a room.
 //!
 //! Only shipped code counts: items behind `#[cfg(test)]` and files that only those declare are left out. Paths that count are
 //! those that begin with `crate::`, with the crate's own name in `main.rs`, and with as many `super::` as lead to the root.
@@ -239,6 +240,62 @@ fn rooms_import_only_downwards_and_in_no_circle() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The rows of a Markdown table below the header `header`, each as its cells.
+fn table(text: &str, header: &str) -> Vec<Vec<String>> {
+    let rows =
+        text.lines().skip_while(|line| *line != header).skip(2).take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    rows.map(cells).collect()
+}
+
+/// Rooms of a crate that a text names as paths in backquotes: `crate/src/room`, also with braces and below the room.
+fn rooms_named(text: &str, name: &str) -> BTreeSet<String> {
+    let paths = text.split('`').skip(1).step_by(2).filter_map(|it| it.strip_prefix(&format!("{name}/src/")));
+    let expanded = paths.flat_map(|path| match path.strip_prefix('{').and_then(|it| it.split_once('}')) {
+        Some((rooms, _)) => rooms.split(',').map(str::to_owned).collect(),
+        None => vec![path.to_owned()],
+    });
+    let room_of = |path: String| path.split(['/', '.']).next().unwrap_or_default().to_owned();
+    expanded.map(room_of).collect()
+}
+
+#[test]
+fn architecture_has_the_floors_of_the_daemon() {
+    let workspace = crate::workspace();
+    let text = fs::read_to_string(workspace.join("ARCHITECTURE.md")).unwrap();
+    let mut listed: Vec<BTreeSet<String>> = table(&text, "| floor | rooms |")
+        .iter()
+        .map(|row| row[1].split(',').map(|it| it.trim().to_owned()).collect())
+        .collect();
+    listed.reverse();
+    let mut of_lib: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+    for (room, floor) in Crate::read("daemon", "skycache").floors {
+        of_lib.entry(floor).or_default().insert(room);
+    }
+    assert_eq!(listed, of_lib.into_values().collect::<Vec<_>>(), "ARCHITECTURE.md, then daemon/src/lib.rs");
+}
+
+#[test]
+fn architecture_names_every_room() {
+    let text = fs::read_to_string(crate::workspace().join("ARCHITECTURE.md")).unwrap();
+    for (name, import_name) in CRATES {
+        let named = rooms_named(&text, name);
+        let rooms = Crate::read(name, import_name).rooms;
+        let missing: Vec<&String> = rooms.iter().filter(|it| *it != "main" && !named.contains(*it)).collect();
+        assert!(missing.is_empty(), "no row of ARCHITECTURE.md names these rooms of {name}: {missing:?}");
+        let gone: Vec<&String> =
+            named.iter().filter(|it| *it != "main" && *it != "lib" && !rooms.contains(*it)).collect();
+        assert!(gone.is_empty(), "ARCHITECTURE.md names rooms of {name} that do not exist: {gone:?}");
+    }
+}
+
+#[test]
+fn finds_rooms_in_paths() {
+    let text =
+        "| a | `daemon/src/http/{a,b}.rs`, `daemon/src/{listen,vitals}.rs` |\n`headend/src/x`, daemon/src/y";
+    assert_eq!(rooms_named(text, "daemon"), ["http", "listen", "vitals"].map(str::to_owned).into());
 }
 
 #[test]
