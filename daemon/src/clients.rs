@@ -1,4 +1,4 @@
-//! Clients as limits see them: which addresses are one client, how many places it gets, and by which `Host` it came.
+//! Clients as limits count them: which addresses are one client, its number of places, and the `Host` of its requests.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! Content codings of manifests (RFC 9110 section 8.4.1, RFC 8878), undone piece by piece.
+//! Decoding of manifests' content codings (RFC 9110 section 8.4.1, RFC 8878), piece by piece.
 
 use std::borrow::Cow;
 use std::io::{self, Write};

@@ -1,7 +1,7 @@
 //! The daemon's configuration file: one typed tree, unknown keys refused, units in key names.
 //!
-//! The tables are the `options` of the rooms that read them; this file gathers and checks them. `configs/stb.toml` is a
-//! commented example of all of it.
+//! The tables are the `options` of the rooms that read them; this file collects and checks them. `configs/stb.toml` is a
+//! commented example of all of them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

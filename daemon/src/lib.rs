@@ -9,8 +9,8 @@
 //!                        repair ◀─────────── origin ─────────┘
 //! ```
 //!
-//! [`running`] puts the rooms together. What is in flight is shared through [`delivery`]; which groups are listened to is
-//! [`session`]'s business. What this crate leaves to `carousel`: every byte on the wire.
+//! [`running`] assembles the rooms. Objects in flight are shared through [`delivery`]; [`session`] decides which groups
+//! are joined. Every format on the wire is in `carousel`.
 //!
 //! # Floors
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).

@@ -1,7 +1,7 @@
 //! Listening sockets: those that a service manager hands over (`LISTEN_FDS`, sd_listen_fds(3)), else our own.
 //!
-//! A socket that stays with the manager accepts connections during a restart of the daemon: they wait in its queue. A
-//! socket is recognised by its address; `skycached check` reports a unit and a configuration that differ.
+//! While the daemon restarts, a socket of the manager accepts connections, which wait in its queue. A socket is
+//! recognised by its address; `skycached check` reports a unit and a configuration that differ.
 #![allow(unsafe_code)] // descriptors that were opened for us, by another program, are taken over
 
 use std::io;

@@ -1,6 +1,6 @@
 //! The newest lines of the daemon's log, for `GET /api/v1/logs` and the operator's page.
 //!
-//! They are those of the log itself: filtered by the level of `[log]`, without playback tokens. Process-wide, as the log is.
+//! The same lines as in the log: filtered by the level of `[log]`, without playback tokens. Process-wide, as the log is.
 
 use std::collections::VecDeque;
 use std::fmt;

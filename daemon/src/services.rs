@@ -1,7 +1,7 @@
-//! Services as players ask for them: which one a URL belongs to, when it was asked for last, and whether its groups are joined.
+//! Services that players request: which one a URL belongs to, when it was requested last, and whether its groups are joined.
 //!
-//! The session thread writes the services and which of them are joined; responses note requests and read. A request costs a
-//! hash for each length of URL prefix that services have, and only short locks.
+//! The session thread writes the services and which of them are joined; responses record requests and read. A request costs
+//! a hash for each length of URL prefix that services have, and only short locks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;

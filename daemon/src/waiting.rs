@@ -1,4 +1,4 @@
-//! Waiting for objects in flight, as tokio tasks do it: with a limit of time.
+//! Waits of tokio tasks for objects in flight, with a deadline.
 
 use std::sync::Arc;
 use std::time::Duration;

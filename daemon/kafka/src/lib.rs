@@ -1,7 +1,7 @@
 //! Kafka for both programs: the options of a connection, links to a topic, readers of its partitions.
 //!
-//! A crate of its own, since the daemon and the headend do not know each other. The program around a link writes its log
-//! and reads its PEM files (`Surroundings`). Places in a topic are kept by whoever reads it.
+//! A separate crate, since the daemon and the headend do not depend on each other. The program around a link writes the
+//! log and reads PEM files (`Surroundings`). Each reader of a topic keeps its own offsets.
 //!
 //! | module | content |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Connections to brokers: made when they are needed, given up when they fail, with one line of the log for each change.
+//! Connections to brokers: opened when needed, closed when they fail, with one line of the log for each change.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -5,9 +5,9 @@
 //!              └───────┴────────┴───────────┴─ 403, and a reason that is counted
 //! ```
 //!
-//! A rule counts for the objects below the base of its routes, by whichever name they are asked for. Addresses are brought to their
-//! canonical form first: a reader of MaxMind's format finds nothing for `::ffff:a.b.c.d`. Files are read again when they change; one
-//! that cannot be read leaves what was read before.
+//! A rule applies to the objects below the base of its routes, by each name that they are requested by. Addresses are converted
+//! to their canonical form first: a reader of MaxMind's format finds nothing for `::ffff:a.b.c.d`. Files are read again when they
+//! change; if one cannot be read, its last content stays in force.
 
 mod options;
 mod token;

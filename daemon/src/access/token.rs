@@ -8,9 +8,9 @@
 //! https://edge.example.com/sktoken=TOKEN/vod/film/master.m3u8     and all that it names by relative URLs
 //! ```
 //!
-//! `exp` (seconds since 1970) and `kid` are needed; `prefix` is that of paths as players ask for them, `ip` an address or network.
-//! base64url is RFC 4648 section 5 without padding, and nothing in a token is changed by what players do to queries. The secret is
-//! a line of a file (`ID SECRET`): several count at a time, so that keys can change.
+//! `exp` (seconds since 1970) and `kid` are required; `prefix` is that of paths as players request them, `ip` an address or
+//! network. base64url is RFC 4648 section 5 without padding, and nothing in a token is changed by what players do to queries. The
+//! secret is a line of a file (`ID SECRET`): several count at a time, so that keys can change.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Commands that come with the carousel, done as an operator's are, with a line of the audit log for each.
+//! Execution of commands from the carousel, as of an operator's, with a line of the audit log for each.
 
 use std::process::{Command as Process, Stdio};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Purges of the whole fleet: messages of the purge topic, done as an operator's are, with a line of the audit log and a result
+//! Purges of the fleet: messages of the purge topic, executed as an operator's are, with a line of the audit log and a result
 //! for each.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

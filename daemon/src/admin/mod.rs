@@ -1,7 +1,7 @@
 //! Admin interface on a Unix socket and a TCP listener, never on the players' port. Access rules are in [`guard`].
 //!
-//! Its endpoints are the table [`ENDPOINTS`]; beside them there are the operator's page (`GET /`, `/-/…`, see [`page`]) and `PURGE` with
-//! the name of an object (see [`purge`]).
+//! The table [`ENDPOINTS`] lists its endpoints, except the operator's page (`GET /`, `/-/…`, see [`page`]) and `PURGE` with the
+//! name of an object (see [`purge`]).
 
 pub mod broadcast;
 mod client;

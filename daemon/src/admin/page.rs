@@ -1,5 +1,5 @@
-//! The operator's page: its parts, and the samples of its charts. The parts hold no data, so they are answered before a
-//! credential is asked for; the page asks for the token itself.
+//! The operator's page: its parts, and the samples of its charts. The parts contain no data, so they are served without a
+//! credential; the page prompts for the token itself.
 
 use http::{Method, Response, StatusCode, header};
 use http_body_util::Full;

@@ -1,4 +1,4 @@
-//! Entry points for the targets of `tests/fuzz`: functions that requests at the admin interface reach.
+//! Entry points for the targets of `tests/fuzz`: the functions that read requests at the admin interface.
 
 use std::net::IpAddr;
 

@@ -7,8 +7,8 @@
 //! | `POST /api/v1/ban?pattern=` | `purge?pattern=` |
 //! | `GET` or `POST /cache/purge?url=`, `/cache/ban?pattern=` | as `key` and `pattern`: the paths of a cache's sidecar in CDN control planes |
 //!
-//! `soft=true` makes stale instead of removing; so does the field `Fastly-Soft-Purge: 1`. `yes=true` allows a pattern or prefix that
-//! everything matches. `id=` names the purge in the answer and the audit log; without it one is made.
+//! `soft=true` makes objects stale instead of removing them; so does the field `Fastly-Soft-Purge: 1`. `yes=true` allows a
+//! pattern or prefix that everything matches. `id=` names the purge in the answer and the audit log; without it one is generated.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! TLS of the admin interface: certificates from files, read again when they change, and client certificates if an authority for them
-//! is named.
+//! TLS of the admin interface: certificates from files, read again when they change, and client certificates if the configuration
+//! names their authority.
 
 use std::sync::Arc;
 

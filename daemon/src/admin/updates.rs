@@ -1,5 +1,5 @@
-//! Firmware updates that are offered: watches reception, asks an origin, hands the bundle to the installer, and reports the
-//! result. The decisions are those of [`crate::firmware`].
+//! Execution of firmware updates: watches reception, requests missing bytes from an origin, hands the bundle to the
+//! installer, and reports the result. The decisions are made by [`crate::firmware`].
 
 use std::collections::VecDeque;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! `Cache-Control` (RFC 9111 section 5.2), its targeted form (RFC 9213), and what players ask for.
+//! `Cache-Control` (RFC 9111 section 5.2) of responses and requests, and its targeted form (RFC 9213).
 
 use http::HeaderMap;
 

@@ -1,4 +1,4 @@
-//! Header fields: those that are passed on, those that are kept, and their update by a 304.
+//! Header fields that are forwarded or stored, and their update by a 304.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 

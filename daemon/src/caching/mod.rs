@@ -1,4 +1,4 @@
-//! Rules of HTTP caching (RFC 9111, 9213, 5861, 8246), as pure functions. Fields and times come in, decisions go out.
+//! Rules of HTTP caching (RFC 9111, 9213, 5861, 8246), as pure functions from fields and times to decisions.
 //!
 //! | file | content |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `surrogate.rs` | surrogate keys: names of groups of responses that are purged together |
 //! | `validators.rs` | `ETag`, `Last-Modified` and every conditional |
 //!
-//! Left out: where responses are kept ([`crate::store`]), how origins are asked ([`crate::origin`]), and what is answered
+//! Elsewhere: storage ([`crate::store`]), requests to origins ([`crate::origin`]), and responses to players
 //! ([`crate::http`]).
 
 mod date;

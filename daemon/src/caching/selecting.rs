@@ -1,4 +1,4 @@
-//! `Vary` (RFC 9111 section 4.1): the request fields that a response was selected by.
+//! `Vary` (RFC 9111 section 4.1): the request fields by which a response was selected.
 
 use http::HeaderMap;
 

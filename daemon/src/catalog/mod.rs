@@ -19,8 +19,8 @@
 //! | `player.rs` | what plays a title on demand on a television |
 //! | `query.rs` | pairs of a query |
 //!
-//! Documents from the air may be malformed or hostile: a list that cannot be read is reported as a message, and the
-//! rest is used. Everything is bounded: [`MAX_LISTS`], [`MAX_GUIDE_FILES`], and the limits of `carousel::dvbi`.
+//! Documents from the air may be malformed or hostile: a list that cannot be read is reported in a message, and the rest
+//! is used. All sizes are bounded: [`MAX_LISTS`], [`MAX_GUIDE_FILES`], and the limits of `carousel::dvbi`.
 
 mod answer;
 mod browse;

@@ -1,4 +1,4 @@
-//! Pairs of a query, decoded: as forms write them, with `+` for a space.
+//! Decoded pairs of a query, in the encoding of HTML forms, with `+` for a space.
 
 carousel::limits! {
     /// Pairs of one query below `/dvb-i/` that are read.

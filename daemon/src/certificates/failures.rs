@@ -1,4 +1,4 @@
-//! Failures of TLS in words for operators, in place of the library's.
+//! Messages for operators about failures of TLS, in place of the library's.
 
 use std::error::Error as StdError;
 use std::io;

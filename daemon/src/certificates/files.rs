@@ -1,4 +1,4 @@
-//! Certificate chain and key of a listener, from files that are read again when they change.
+//! Certificate chain and key of a listener, from files that are reread when they change.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};

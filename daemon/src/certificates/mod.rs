@@ -1,5 +1,5 @@
-//! Certificates in force on the daemon's own listeners: their subjects, names and ends; those that its clients trust, and failures
-//! of TLS in words for operators.
+//! Certificates in force on the daemon's own listeners, with their subjects, names and expiry dates; certificates that its
+//! clients trust; messages about failures of TLS.
 
 mod failures;
 mod files;

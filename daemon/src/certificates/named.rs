@@ -1,8 +1,8 @@
-//! TLS of a client that trusts what a file names: authorities, and certificates of servers themselves.
+//! TLS of a client that trusts the certificates of a file: authorities, and certificates of servers themselves.
 //!
-//! A certificate that is signed by itself is what `openssl req -x509` makes, and OpenSSL's own clients take it where it is named
-//! (`curl --cacert`). The library takes it for an authority's and refuses it as that of a server; so one that is in the file, byte for
-//! byte, is compared here: by its names and dates. Everything else goes the library's way.
+//! `openssl req -x509` makes self-signed certificates, and OpenSSL's own clients accept such a one as its own authority (`curl
+//! --cacert`). The library considers it an authority's and refuses it as a server's. So a server's certificate that is in the
+//! file, byte for byte, is verified here, by its names and dates. The library verifies all others.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
-//! Commands that come with the carousel: what has come, what has become of it, and the file that remembers what was done.
+//! Commands from the carousel: the received ones, their results, and the file that records executed ones.
 //!
-//! The session thread hands documents in; [`carousel::trust`] judges them and [`carousel::command::Executor`] decides what is
-//! due. Commands are executed at most once: each is recorded before its execution, so a power cut in between loses it.
+//! The session thread passes documents in; [`carousel::trust`] verifies them and [`carousel::command::Executor`] decides
+//! which commands are due. Commands are executed at most once: each is recorded before its execution, so a power cut in
+//! between loses it.
 
 mod options;
 

@@ -1,7 +1,7 @@
-//! The link of the demo: datagrams of groups from one loopback address are sent to the same groups from another, but for those
-//! that are lost in bursts.
+//! The link of the demo: sends the datagrams of groups from one loopback address to the same groups from another, except those
+//! that it drops in bursts.
 //!
-//! Source-specific multicast keeps both sides apart on one interface.
+//! Source-specific multicast separates both sides on one interface.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};

@@ -5,9 +5,9 @@
 //!                             └─────▶ origin ─ repair ─▶ ┘
 //! ```
 //!
-//! Pictures, coded video, packages and posters are made here while the demo runs: it needs no file, no encoder and no network but
-//! loopback. The sender is the program `headend`, and the receiver is the daemon as [`crate::running`] puts it together; only
-//! the link and the origin are the demo's own.
+//! Pictures, coded video, packages and posters are generated while the demo runs: it needs no file, no encoder and no network
+//! except loopback. The sender is the program `headend`, and the receiver is the daemon as [`crate::running`] assembles it; only
+//! the link and the origin belong to the demo.
 
 mod link;
 mod origin;

@@ -1,4 +1,4 @@
-//! Checks of what updates of the firmware need: the program that installs, hardware and version, and a key to trust.
+//! Checks of the requirements of firmware updates: the installer, hardware and version, and a trusted key.
 
 use super::{Finding, Severity};
 use crate::commands::may_be_commanded;

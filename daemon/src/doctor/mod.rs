@@ -1,9 +1,9 @@
-//! `skycached check`: every mistake in the configuration, and everything about this machine and its network that would
-//! keep the daemon from its work, each with its fix.
+//! `skycached check`: every mistake in the configuration, and every fault of this machine and its network that would
+//! prevent the daemon from working, each with its fix.
 //!
-//! `host.rs` looks at disk, ports, limits and clock; `network.rs` at interfaces, membership and where packets arrive;
-//! `transport.rs` at transport streams; `firmware.rs` at what updates need.
-//! Nothing is changed: what is opened to try it is closed again.
+//! `host.rs` checks disk, ports, limits and clock; `network.rs` interfaces, memberships and where packets arrive;
+//! `transport.rs` transport streams; `firmware.rs` the requirements of updates. Nothing is changed: files and sockets
+//! that are opened for a check are closed again.
 
 mod firmware;
 mod host;

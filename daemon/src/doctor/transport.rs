@@ -1,4 +1,4 @@
-//! Transport streams: whether they can be received, and their content.
+//! Checks of transport streams: reception and content.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Description of a bundle beside RAUC's manifest, and the decision whether this box takes it.
 //!
-//! RAUC has verified the bundle's signature when this is asked, and that it is for this hardware; the description is under the
-//! same signature. RAUC 1.8 knows no versions to compare and no file on the EFI partition, hence this.
+//! RAUC has verified the bundle's signature and hardware before; the description is under the same signature. RAUC 1.8 neither
+//! compares versions nor writes files on the EFI partition.
 
 use std::cmp::Ordering;
 use std::path::Path;

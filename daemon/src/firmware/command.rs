@@ -1,4 +1,4 @@
-//! `skycached firmware …`: what operators, units and RAUC call.
+//! `skycached firmware …`: commands for operators, units and RAUC.
 
 use std::io::Read as _;
 use std::net::SocketAddr;

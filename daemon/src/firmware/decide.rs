@@ -1,4 +1,4 @@
-//! Decision about offered updates: offers, what the box is and has, and the time go in; what is to be done comes out. Pure.
+//! Decision about offered updates: a pure function from the offers, the state of the box and the time to the next step.
 //!
 //! ```text
 //! offer ─ concerns this box? ─▶ receiving ─ whole ─▶ installing ─▶ installed ─ restart ─▶ runs: done
@@ -7,8 +7,8 @@
 //!            held                 nothing               over: this very bundle is not tried again
 //! ```
 //!
-//! The memory is written before anything is done because of it: after a power cut during an installation, the next start
-//! knows of the installation.
+//! The memory is written before each step: after a power cut during an installation, the next start knows of the
+//! installation.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;

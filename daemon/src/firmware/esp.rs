@@ -1,6 +1,6 @@
-//! The EFI partition: which images there are, which of them the loader starts, and every change to them.
+//! The EFI partition: its images, which of them the loader starts, and every change to them.
 //!
-//! FAT has no journal: of what was done since the last `sync`, a power cut keeps any part. Each step that needs an earlier one on
+//! FAT has no journal: a power cut may keep any part of the changes since the last `sync`. Each step that needs an earlier one on
 //! the disk syncs first.
 
 use std::cmp::Ordering;

@@ -1,4 +1,4 @@
-//! Hand-over of a bundle to what installs it.
+//! Installation of a bundle by an external program.
 
 use std::fmt::Debug;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! A/B updates of an appliance: kernel images on the EFI partition, what RAUC asks a bootloader, and updates that the carousel
-//! offers ([`Updates`]).
+//! A/B updates of an appliance: kernel images on the EFI partition, RAUC's custom bootloader backend, and updates that the
+//! carousel offers ([`Updates`]).
 //!
 //! ```text
 //! EFI/Linux/skycache_1.4_a.efi        healthy once: no counter
@@ -9,10 +9,10 @@
 //! EFI/skycache/started_a              written by the initial RAM disk, removed once the start is healthy
 //! ```
 //!
-//! Everything is a name: there is no file whose content says which slot is next, so that there is nothing to be torn by a power
-//! cut. An image gets its bootable name by a rename, after its bytes were read back and compared with their digest, and after the
-//! slot that it belongs to was written. `systemd-bless-boot` is masked: it blesses what was counted down, which after a fallback
-//! within one power cycle is the image that failed; [`esp::Esp::bless`] takes what the loader says it started.
+//! All state is in names: no file's content says which slot is next, so that a power cut cannot corrupt it. An image gets its
+//! bootable name by a rename, after its bytes were read back and compared with their digest, and after its slot was written.
+//! `systemd-bless-boot` is masked: it blesses the image whose tries were counted down, which after a fallback within one power
+//! cycle is the one that failed; [`esp::Esp::bless`] blesses the image that the loader reports to have started.
 
 mod bundle;
 mod command;

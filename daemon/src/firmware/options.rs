@@ -1,4 +1,4 @@
-//! Options of updates that are offered to this box: `[firmware]`.
+//! Options of firmware updates: `[firmware]`.
 
 use carousel::command::is_word;
 use carousel::config::Mistake;

@@ -1,4 +1,4 @@
-//! Sections of a unified kernel image that say what it is: `.osrel` and `.cmdline`.
+//! Sections that identify a unified kernel image: `.osrel` and `.cmdline`.
 //!
 //! Only what is needed of the PE format (Microsoft, "PE Format"): the section table and raw data by it.
 

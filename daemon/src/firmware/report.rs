@@ -1,7 +1,8 @@
 //! Report of the slots for the daemon, and the counters behind it.
 //!
-//! The daemon has no rights on the EFI partition. The commands that have, root's, leave a document in `/run/firmware`; the admin
-//! interface and the metrics read that. Counters are in a file of the configuration partition, so that both slots count on.
+//! The daemon has no rights on the EFI partition. Root's commands, which have them, write a document to `/run/firmware`, which
+//! the admin interface and the metrics read. Counters are in a file of the configuration partition, so that both slots continue
+//! them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};

@@ -1,7 +1,7 @@
-//! Updates that are offered to this box: the offers in force, the update that it is at, and the file that remembers it.
+//! Updates that are offered to this box: the offers in force, the update in progress, and the file that records it.
 //!
-//! The session thread hands documents in and asks which sessions are wanted; [`carousel::trust`] judges the documents, and
-//! [`super::decide`] decides what is done. The memory is on the disk before anything is done because of it.
+//! The session thread passes documents in and reads which sessions are wanted; [`carousel::trust`] verifies the documents,
+//! and [`super::decide`] decides the next step. The file is on the disk before each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -6,9 +6,9 @@
 //! qoe::Spool ─▶ Measurements ─▶ qoe-metrics
 //! ```
 //!
-//! Each box takes every message of the purge topic, so it needs no consumer group, whose members would share them: it keeps its
-//! place in each partition itself ([`Place`]), and continues from there. Brokers that are away, topics that are not there, and messages
-//! that cannot be read are counted, logged once while they last, and never stop anything.
+//! Each box reads every message of the purge topic, so it needs no consumer group, whose members would share them: it keeps its
+//! own offset in each partition ([`Place`]), and continues from there. Unavailable brokers, missing topics and unreadable
+//! messages are counted, logged once while they last, and never stop anything.
 
 mod options;
 mod place;

@@ -1,4 +1,4 @@
-//! The place of this box in the purge topic, and the purges that it has done: kept on disk.
+//! The place of this box in the purge topic and its executed purges, kept on disk.
 //!
 //! A file beside the objects, rewritten as a whole and synced after each group of messages:
 //!
@@ -6,7 +6,7 @@
 //! {"schema": 1, "topic": "cdn-purge", "offsets": {"0": 17}, "ids": ["p-16", "p-17"]}
 //! ```
 //!
-//! It is written when the purges are done: a box that loses power in between does them again, which changes nothing.
+//! It is written after the purges: a box that loses power in between repeats them, which changes nothing.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;

@@ -1,5 +1,5 @@
-//! Results of purges: a small queue in memory, and its sender. A result that cannot be sent for long is dropped and counted:
-//! the purge itself is done.
+//! Results of purges: a small queue in memory, and its sender. A result that cannot be sent for a long time is dropped and
+//! counted; its purge is done.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,12 +1,12 @@
-//! Quality of experience: reports of players, as rows for a table of all boxes.
+//! Quality of experience: reports of players, written as rows for a table of all boxes.
 //!
 //! ```text
 //! HTTP workers ─▶ Inbox ─▶ thread: report ─▶ session ─▶ row ─▶ Spool ─▶ Kafka
 //!              (bounded)           cmcd.rs   session.rs  row.rs  spool.rs
 //! ```
 //!
-//! Workers only copy what was sent; everything else is this thread's. What does not fit anywhere is dropped and counted: playback
-//! never waits for its measurement.
+//! Workers only copy reports; this thread does everything else. Reports that do not fit are dropped and counted: playback never
+//! waits for its measurement.
 
 pub mod cmcd;
 mod row;

@@ -1,7 +1,7 @@
 //! Rows of the table `qoe_raw`: its columns, and JSON as ClickHouse's `JSONEachRow` reads it.
 //!
-//! Times are text with three decimals, since ClickHouse takes a bare number for seconds. Integers are rounded and within the range
-//! of their column: it refuses a whole insert for `12.0` in an integer column, and wraps what does not fit.
+//! Times are text with three decimals, since ClickHouse takes a bare number for seconds. Integers are rounded and limited to the
+//! range of their column: ClickHouse refuses an entire insert for `12.0` in an integer column, and wraps values out of range.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

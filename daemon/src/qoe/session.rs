@@ -6,11 +6,11 @@
 //! | `states` | from `sta=s` (starting), or the first report, to `sta=p` (playing) | from `sta=r` (rebuffering) to the next other state |
 //! | `flags` | from the first report to the first one without `su` | one for each `bs`; from it to the first report without `su` |
 //!
-//! The player's own figures count where it sends them. States are version 2's; flags are all that version 1 has, and their times are
-//! those at which requests came, so that durations are estimates.
+//! The player's own figures take precedence. States are version 2's; version 1 has only flags, whose times are those of the
+//! requests, so that durations are estimates.
 //!
 //! A player may report to this box twice, with its requests and by events. As soon as a session has sent an event, only its events
-//! are counted. A report that comes again (`sn`) is not counted again.
+//! are counted. A repeated report (`sn`) is not counted again.
 
 use crate::bounded::BoundedMap;
 

@@ -1,4 +1,4 @@
-//! Rows that wait for the broker: a bounded queue on disk.
+//! A bounded queue on disk of rows for the broker.
 //!
 //! ```text
 //! qoe/0000000000000007   rows, one a line; the newest segment is written to, the oldest is read
@@ -6,9 +6,9 @@
 //! qoe/position           "0000000000000007 0000000000001234": what stands before it has been taken
 //! ```
 //!
-//! When the segments reach their size limit, the oldest is removed, and its rows that were not taken are counted. Nothing is
-//! synced: a process that ends loses nothing, a power cut the rows of the last seconds. Rows that were taken but not recorded
-//! as such come twice: they have an identity for that.
+//! When the segments reach their size limit, the oldest is removed, and its rows that were not sent are counted. Nothing is
+//! synced: the end of the process loses nothing, a power cut the rows of the last seconds. Rows that were sent but not
+//! recorded as such are sent twice; their identity tells duplicates apart.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};

@@ -1,4 +1,4 @@
-//! Spans while they are open. A span ends when it is dropped, and goes into the queue then.
+//! Open spans. A span ends when it is dropped, and is queued then.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

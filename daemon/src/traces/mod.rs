@@ -1,4 +1,4 @@
-//! Traces: the way of a request from a player through the box to its origin, as OpenTelemetry has it. Behind the feature `otlp`.
+//! Traces of OpenTelemetry: the path of a request from a player through the box to its origin. Behind the feature `otlp`.
 //!
 //! ```text
 //! GET /vod/            SERVER    from the request's head to the last byte of its response
@@ -8,12 +8,12 @@
 //!   └ GET              CLIENT    one for each attempt at a parent or an origin, to the last byte; its id is in `traceparent`
 //! ```
 //!
-//! Whether a request is traced is decided when it begins ([`Tracer::begin`]): by a trusted client's `traceparent`, whose
-//! decision is followed, and otherwise by chance. A response from the cache that needs no other request is traced only as part
-//! of a trusted client's trace. Spans wait in a bounded queue for the task of `export.rs`, which sends them; nothing waits for
-//! a collector, and spans that it does not take are dropped and counted.
+//! [`Tracer::begin`] decides whether a request is traced: as a trusted client's `traceparent` says, otherwise by chance. A
+//! response from the cache that needs no other request is traced only as part of a trusted client's trace. Spans wait in a
+//! bounded queue for the task of `export.rs`, which sends them; nothing waits for a collector, and spans that it does not take
+//! are dropped and counted.
 //!
-//! Without the feature nothing here has a size or does anything.
+//! Without the feature, types have no size and functions do nothing.
 
 mod options;
 

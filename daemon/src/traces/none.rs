@@ -1,4 +1,4 @@
-//! The same without the feature `otlp`: nothing is traced, and the compiler leaves out what asks for it.
+//! The same interface without the feature `otlp`: nothing is traced, and the compiler removes the calls.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Trust in carousels: its options, and the file that remembers versions and enrolled keys across restarts.
 //!
-//! [`carousel::trust`] decides. This room writes its memory to a file: at once when a key is enrolled, confirmed or revoked,
-//! otherwise every ten minutes if a version has changed, and at the end. A live carousel changes its versions every few
-//! seconds, which would wear out the flash.
+//! [`carousel::trust`] decides. This room writes its memory to a file: immediately when a key is enrolled, confirmed or
+//! revoked, otherwise every ten minutes if a version has changed, and at the end. A live carousel changes its versions every
+//! few seconds, and writing each would wear out the flash.
 
 mod options;
 
