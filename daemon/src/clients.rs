@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The addresses that one client has at will: an IPv4 address, or a /64 of IPv6.
+/// The network that counts as one client: an IPv4 address, or a /64 of IPv6.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -33,9 +33,9 @@ pub fn host_of(field: &str) -> Option<&str> {
 const SHARE: usize = 3;
 
 /// Places that all clients share. A client may take a place while it has fewer than [`SHARE`] times those that are free. So one
-/// client gets at most three quarters of them, a second one three quarters of the rest, and so on: whatever a few
-/// have taken, there is a place for the next. A household behind one address is one client, and as long as there is room
-/// it is served like any other.
+/// client gets at most three quarters of them, a second one three quarters of the rest, and so on: a few clients never leave
+/// the next one without a place. A household behind one address is one client, and while places are free it is served like any
+/// other.
 #[derive(Debug)]
 pub struct Places {
     most: usize,
@@ -54,7 +54,7 @@ impl Places {
         Self { most, taken: Mutex::default() }
     }
 
-    /// Takes a place for a client at `address`. False: it has no place left.
+    /// Takes a place for a client at `address`. False if it may not have another.
     pub fn take(&self, address: IpAddr) -> bool {
         let mut taken = self.taken();
         let network = network_of(address);
@@ -67,12 +67,12 @@ impl Places {
         is_free
     }
 
-    /// Whether every place is taken, so that it is not for its share that a client gets none.
+    /// Whether every place is taken, so that a client is refused for that and not for its share.
     pub fn are_all_taken(&self) -> bool {
         self.taken().all >= self.most
     }
 
-    /// Gives one back.
+    /// Releases a place.
     pub fn give_back(&self, address: IpAddr) {
         let mut taken = self.taken();
         let network = network_of(address);

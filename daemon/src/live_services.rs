@@ -21,7 +21,7 @@ use carousel::time::{Instant, WallTime};
 use crate::bounded::BoundedMap;
 
 carousel::limits! {
-    /// Live services whose reception is followed.
+    /// Live services whose reception is tracked.
     const MAX_LIVE_SERVICES: usize = 256, "services" {
         why: "A multiplex has thirty; of services that no document announces each folder of playlists is one. Each takes up to 16 KB.",
         full: "The service that was first seen longest ago makes room; its counters begin at 0 when it comes again.",
@@ -65,7 +65,7 @@ carousel::reasons! {
     }
 }
 
-/// An object of a service that has come.
+/// A received object of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// A segment by the carousel.
@@ -77,7 +77,7 @@ pub(crate) enum Arrival {
     FromOrigin,
 }
 
-/// The end of a live manifest that has come.
+/// The end of a received live manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LiveEdge {
     pub(crate) target_ms: u64,
@@ -92,13 +92,13 @@ pub struct LiveReport {
     pub service: String,
     /// Its reception.
     pub state: LiveState,
-    /// For how long it has been in this state.
+    /// Time in this state.
     pub since: Duration,
     /// Duration of its segments.
     pub target_ms: u64,
     /// Time since its newest segment came by the carousel.
     pub segment_age: Option<Duration>,
-    /// From the end of the newest segment that its manifests list, by their own dates, to now. Negative where a clock is wrong.
+    /// Time from the end of the newest segment in its manifests, by their own dates, to now. Negative if a clock is wrong.
     pub latency_ms: Option<i64>,
     /// Whether its manifests have dates, without which the latency is not known.
     pub is_dated: bool,
@@ -134,7 +134,7 @@ pub struct LiveChange {
     pub to: LiveState,
 }
 
-/// A segment that a playlist lists and that has not come.
+/// A segment that a playlist lists and that was not received yet.
 #[derive(Debug)]
 struct Awaited {
     key: ObjectKey,
@@ -201,7 +201,7 @@ impl Service {
         if !has_come && now.since(joined_at) < JOINING { LiveState::Joining } else { LiveState::Stalled }
     }
 
-    /// Counts deadlines that have passed, and forgets what playlists have ceased to list.
+    /// Counts deadlines that have passed, and forgets segments that playlists no longer list.
     fn check_deadlines(&mut self, now: Instant) {
         let target = self.target();
         for it in &mut self.awaited {
@@ -213,7 +213,7 @@ impl Service {
         self.awaited.retain(|it| !it.is_missed || now.since(it.last_at) <= UNLISTED_TARGETS * target);
     }
 
-    /// Takes out a segment that has come. Whether it came in time.
+    /// Removes a received segment. True if it was received in time.
     fn has_come(&mut self, now: Instant, key: &ObjectKey, is_carried: bool) -> bool {
         let Some(at) = self.awaited.iter().position(|it| it.key == *key) else { return true };
         let awaited = self.awaited.swap_remove(at);
@@ -239,7 +239,7 @@ impl Default for LiveServices {
 }
 
 impl LiveServices {
-    /// An object of a service has come.
+    /// Records a received object of a service.
     pub(crate) fn arrived(
         &self,
         now: Instant,
@@ -263,7 +263,7 @@ impl LiveServices {
         });
     }
 
-    /// A live manifest of a service has come; `missing` are segments at its end that have not.
+    /// Records a received live manifest of a service; `missing` are segments at its end that were not received.
     pub(crate) fn listed(&self, now: Instant, service: &str, edge: LiveEdge, missing: Vec<ObjectKey>) {
         self.change(now, service, edge.target_ms, |it| {
             it.target_ms = edge.target_ms;
@@ -278,7 +278,7 @@ impl LiveServices {
         });
     }
 
-    /// A document has assigned to a service what was one of its own until now.
+    /// Renames a service that was known by its folder to the name that a document gives it.
     pub(crate) fn merged(&self, from: &str, into: &str) {
         let mut services = self.lock();
         if let Some(it) = services.remove(from)
@@ -299,9 +299,9 @@ impl LiveServices {
         }
     }
 
-    /// Evaluates deadlines and states. `joined_at` gives since when the groups of a service are joined, `is_announced` whether a
-    /// document names it: the others are known by their folders, and are told of when no document has named them for a while.
-    /// Early or extra calls change nothing.
+    /// Evaluates deadlines and states. `joined_at` gives the time since which the groups of a service are joined, `is_announced`
+    /// whether a document names it: the others are known by their folders, and are reported when no document has named them for
+    /// a while. Early or extra calls change nothing.
     pub fn handle_timeout(
         &self,
         now: Instant,

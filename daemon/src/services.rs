@@ -24,7 +24,7 @@ pub enum Membership {
     Left = 0,
     /// They are.
     Joined = 1,
-    /// They are not, for want of room within the limit of bits a second.
+    /// They are not joined, since the limit of bits a second leaves no room.
     Refused = 2,
 }
 
@@ -67,7 +67,7 @@ impl Service {
         }
     }
 
-    /// Its groups are joined from now on, or not.
+    /// Sets whether its groups are joined from now on.
     pub fn set_membership(&self, now: Instant, membership: Membership) {
         if membership == Membership::Joined && self.membership() != Membership::Joined {
             store(&self.joined_at, now);
@@ -84,11 +84,11 @@ impl Service {
 /// Result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
-    /// Nothing is to be said of its service, or it has been received for a while.
+    /// It has no known service, or its service has been received for a while.
     Usual,
-    /// The groups of its service were just asked for, or have been joined since this instant.
+    /// The groups of its service were just requested, or have been joined since this instant.
     Joining(Instant),
-    /// The groups of its service cannot be joined for want of room.
+    /// The groups of its service cannot be joined: the limit leaves no room.
     Refused,
 }
 
@@ -120,7 +120,7 @@ pub struct Services {
     table: RwLock<Arc<Table>>,
     /// Manifests in the order of the list of channels, and whether the session thread knows them.
     order: Mutex<(Vec<ObjectKey>, bool)>,
-    /// A service that is not joined was requested, and the session thread has not looked yet.
+    /// A service that is not joined was requested, and the session thread has not seen it yet.
     has_news: AtomicBool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -145,8 +145,8 @@ impl Services {
         let _ = self.wake.set(Box::new(wake));
     }
 
-    /// Takes over the services there are. The state of those that stay is kept. A prefix or pattern of several services
-    /// identifies none of them.
+    /// Replaces the services, and keeps the state of those that stay. A prefix or pattern of several services identifies
+    /// none of them.
     pub fn set(&self, specs: &[ServiceSpec]) {
         let before = self.table();
         let mut table = Table::default();
@@ -187,7 +187,7 @@ impl Services {
         self.table().find(key.as_str()).cloned()
     }
 
-    /// A player asks for this key, which may be what its service is joined for.
+    /// Records a player's request for this key, for which its service may be joined.
     pub fn asked(&self, key: &ObjectKey, now: Instant) -> Demand {
         let Some(service) = self.of(key) else { return Demand::Usual };
         store(&service.asked_at, now);
@@ -211,7 +211,7 @@ impl Services {
         }
     }
 
-    /// Takes over the manifests of channels in the order of the list of channels: what is a neighbour of what.
+    /// Replaces the manifests of channels, in the order of the list of channels, which gives the neighbours of each.
     pub fn set_order(&self, manifests: Vec<ObjectKey>) {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if order.0 != manifests {
@@ -226,7 +226,8 @@ impl Services {
         self.order.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// The session thread looks now: requests from here on wake it again. Whether the order is another than at its last look.
+    /// Called by the session thread when it reads the requests: later requests wake it again. True if the order has changed
+    /// since its last call.
     pub fn looking(&self) -> bool {
         self.has_news.store(false, Ordering::Release);
         std::mem::take(&mut self.order.lock().unwrap_or_else(PoisonError::into_inner).1)

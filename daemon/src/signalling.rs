@@ -65,7 +65,7 @@ pub fn is_gateway_configuration(name: &str, content_type: Option<&str>) -> bool 
 /// Bases of relative names, by group and TSI; without a TSI: of every one that has none of its own.
 pub type Bases = HashMap<(SocketAddr, Option<u64>), String>;
 
-/// Names of objects: from those on the air to the URLs and cache keys under which clients ask for them.
+/// Mapping of the names on the air to the URLs and cache keys by which clients request objects.
 #[derive(Debug, Default)]
 pub struct Names {
     aliases: RwLock<Arc<Aliases>>,
@@ -89,7 +89,7 @@ impl Names {
         *self.bases.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(bases);
     }
 
-    /// The URL of an object of this name in this session, where it is another than the name.
+    /// The URL of an object of this name in this session, if it differs from the name.
     pub fn url_in(&self, session: &SessionKey, name: &str) -> Option<String> {
         let by_base = || carousel::name::resolve(&self.base_of(session)?, name).ok();
         self.url_of(name).or_else(by_base)
@@ -126,8 +126,8 @@ impl Default for Documents {
 }
 
 impl Documents {
-    /// Keeps a document that was received at `now`, unless a signed one of its key is there and it is not signed. Those that
-    /// have not been received for long are removed.
+    /// Keeps a document that was received at `now`, unless it is unsigned and a signed one has its key. Removes documents
+    /// that were not received for [`MAX_DOCUMENT_AGE`].
     pub fn keep(&self, now: Instant, key: &ObjectKey, document: Document) {
         let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         documents.retain(|_, (received, _)| now.since(*received) < MAX_DOCUMENT_AGE);

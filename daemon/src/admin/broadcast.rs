@@ -11,14 +11,14 @@ use super::{AUDIT, Verb, set_pinned};
 use crate::clock;
 use crate::status::Parts;
 
-/// Interval at which documents are judged, and moments looked for.
+/// Interval at which documents are evaluated and due commands executed.
 const LOOK: Duration = Duration::from_secs(1);
 /// Time that the program of `reboot-to` may take.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
-/// Interval at which it is looked whether it has ended.
+/// Interval at which the end of that program is checked.
 const REBOOT_LOOK: Duration = Duration::from_millis(20);
 
-/// Does what is due, until the runtime ends.
+/// Executes due commands until the runtime ends.
 pub async fn run(parts: Arc<Parts>) {
     let mut interval = tokio::time::interval(LOOK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -50,7 +50,7 @@ fn write_down(command: &Command, outcome: Outcome) {
     tracing::info!(target: AUDIT, client = "carousel", by = "signature", id, action, target, %outcome, "command");
 }
 
-/// Does what may take a moment.
+/// Executes a command; may block.
 fn carry_out(parts: &Parts, root: &str, command: &Command) -> Outcome {
     let id = &command.id;
     let purged = |request: PurgeRequest| outcome_of(request.carry_out(parts));

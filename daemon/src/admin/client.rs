@@ -15,12 +15,12 @@ use url::Url;
 
 use crate::certificates::{self, About};
 
-/// Times that a request is sent again when the daemon says that there were too many.
+/// Retries of a request when the daemon answers that there were too many.
 const RETRIES: u32 = 10;
-/// Longest wait before one of them, whatever `Retry-After` says: an operator waits at the terminal.
+/// Longest wait before a retry, even if `Retry-After` is longer: an operator waits at the terminal.
 const MAX_WAIT_S: u64 = 10;
 
-/// Characters of a value in a query that stand for themselves.
+/// Percent-encodes a value of a query.
 fn encode(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for byte in value.bytes() {
@@ -88,7 +88,7 @@ impl Access {
         Ok(Self::Url { url: url.trim_end_matches('/').to_owned(), token, tls, has_ca: ca.is_some() })
     }
 
-    /// Why a request by URL has failed, and what to do.
+    /// Reason why a request by URL has failed, and the fix.
     fn failed(&self, err: &hyper_util::client::legacy::Error) -> String {
         if let Some((about, what)) = certificates::failure_of(err) {
             let fix = match about {
@@ -174,7 +174,8 @@ impl fmt::Display for Access {
     }
 }
 
-/// Asks a daemon; `parameters` are names and values for the query. One that is asked too often is asked again when it says.
+/// Sends a request to a daemon; `parameters` are names and values for the query. If it answers that there were too many
+/// requests, retries when it says.
 ///
 /// # Errors
 /// One line: no daemon, no permission, or what the daemon answers.

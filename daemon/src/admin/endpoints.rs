@@ -26,7 +26,7 @@ pub struct Endpoint {
     pub methods: &'static str,
     /// What it answers or does.
     pub about: &'static str,
-    /// `None`: it is a purge, which [`super::purge`] recognises and answers.
+    /// `None` for purges, which [`super::purge`] recognises and answers.
     handler: Option<Handler>,
 }
 

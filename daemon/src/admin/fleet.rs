@@ -15,7 +15,7 @@ use crate::kafka::{self, Fetched, Follower, Kafka, KafkaError, KafkaStats, Place
 use crate::status::Parts;
 use crate::vitals;
 
-/// Interval at which new partitions are looked for.
+/// Interval at which new partitions are requested.
 const LOOK: Duration = Duration::from_secs(60);
 /// Messages of a purge topic that are logged one by one in a second. The others are counted in one line; metrics count all.
 const MAX_LINES: u64 = 20;
@@ -63,7 +63,7 @@ struct Consumer {
     parts: Arc<Parts>,
     node: String,
     place: Mutex<Place>,
-    /// Held while a message is done: one id on two partitions is done once.
+    /// Held during the execution of a message, so that one id on two partitions is executed once.
     purging: Mutex<()>,
     results: Option<Results>,
     stats: Arc<KafkaStats>,
@@ -98,7 +98,7 @@ impl Consumer {
             Fetched::Messages(messages) if messages.is_empty() => return,
             Fetched::Messages(messages) => {
                 for (offset, value) in messages {
-                    // Before: a message that makes us panic must not come again and again.
+                    // Before the execution, so that a message that causes a panic is not read again.
                     self.place().advance(partition, offset + 1);
                     self.message(partition, offset, &value);
                     self.stats.links.note_done(partition, 1);

@@ -27,7 +27,7 @@ use super::options::Admin;
 use crate::admin_refusals::AdminRefusal;
 use crate::clients;
 
-/// Requests that a client may make at once, and those that it may make each second from then on.
+/// Requests that a client may make at once, and then each second.
 const BURST: f64 = 1000.0;
 const PER_SECOND: f64 = 100.0;
 /// Cost of a wrong credential, in requests: five a second can be tried.
@@ -105,7 +105,7 @@ struct Bucket {
     at: Instant,
 }
 
-/// The token, as its file has it.
+/// The token of the file.
 struct Token {
     path: PathBuf,
     known: Mutex<(Option<SystemTime>, Digest)>,
@@ -146,7 +146,7 @@ impl Token {
         Ok((about.modified().ok(), Digest::of(token.as_bytes())))
     }
 
-    /// Whether a request carries it. A file that cannot be read any more leaves the token that it had.
+    /// Whether a request has this token. If the file cannot be read any more, its last token stays valid.
     fn is(&self, given: &str) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = std::fs::metadata(&self.path).and_then(|it| it.modified()).ok();
@@ -169,7 +169,7 @@ fn is_same(one: &Digest, other: &Digest) -> bool {
     std::hint::black_box(difference) == 0
 }
 
-/// A refusal as it is answered.
+/// Answer to a refused request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) why: AdminRefusal,
@@ -224,7 +224,7 @@ pub fn check_token(config: &Admin) -> Result<Option<()>, String> {
 }
 
 impl Guard {
-    /// With the token that the configuration names.
+    /// A guard with the token of the configuration.
     ///
     /// # Errors
     /// One line, if it cannot be read.
@@ -310,14 +310,14 @@ impl Guard {
     }
 }
 
-/// Whether a script or form of a web page has sent a request. `none` is what a person has typed.
+/// Whether a script or form of a web page has sent a request. `none` is an address that a person has typed.
 fn is_of_a_page(head: &Parts) -> bool {
     let site = head.headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
     head.headers.contains_key(header::ORIGIN) || site.is_some_and(|it| it != b"none")
 }
 
-/// Whether it was the operator's page that this listener itself has answered. It needs a credential as everybody does, and
-/// a name that another page has pointed here gets no further than [`Guard::is_named`].
+/// Whether the request comes from the operator's page of this listener. That page needs a credential as every client does,
+/// and [`Guard::is_named`] refuses names that others have pointed at this host.
 fn is_of_our_page(head: &Parts) -> bool {
     let field = |name: &str| head.headers.get(name).and_then(|it| it.to_str().ok());
     let is_here = field("origin").is_none_or(|origin| {

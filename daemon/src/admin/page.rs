@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::page::assets;
 
-/// Scripts, styles and data from here alone.
+/// Scripts, styles and data only from this listener.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

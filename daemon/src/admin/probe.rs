@@ -22,7 +22,7 @@ impl Probe {
         Guard::new(config).map(Self)
     }
 
-    /// By which right a request of TCP is let in; else the status that refuses it.
+    /// The right by which a request over TCP is admitted.
     ///
     /// # Errors
     /// The status.
@@ -42,7 +42,7 @@ fn fans_out(head: &Head) -> bool {
     matches!(PurgeRequest::of(head), Some(Ok(it)) if it.fans_out())
 }
 
-/// Whether a request purges something, and by the paths of a sidecar; `None` if it cannot be understood.
+/// Whether a request is a purge, and whether it uses the paths of a sidecar; `None` if it cannot be understood.
 pub fn purges(head: &Head) -> Option<(bool, bool)> {
     match PurgeRequest::of(head) {
         None => Some((false, false)),

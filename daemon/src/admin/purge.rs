@@ -49,7 +49,7 @@ carousel::limits! {
     }
 }
 
-/// Requests that a purge costs which looks through the index.
+/// Cost, in requests, of a purge that searches the index.
 pub(super) const FAN_OUT_COSTS: f64 = 10.0;
 
 /// One request to purge.
@@ -61,7 +61,7 @@ pub(super) struct PurgeRequest {
     id: Option<String>,
 }
 
-/// A parameter, and what its values are.
+/// A parameter, and the kind of its values.
 type Parameter = (&'static str, fn(String) -> Wanted);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ enum Wanted {
 }
 
 impl PurgeRequest {
-    /// Purge that `head` asks for; `None`: it is no purge.
+    /// The purge of a request; `None` if it is not one.
     ///
     /// # Errors
     /// One line with what is missing.
@@ -152,19 +152,19 @@ impl PurgeRequest {
         Some(Self { wanted, mode, is_sure, id }.bounded())
     }
 
-    /// One name, taken for stale or removed.
+    /// A purge of one name, which is made stale or removed.
     pub(super) fn of_name(name: &str, is_soft: bool, id: &str) -> Self {
         let wanted = vec![Wanted::Key(name.to_owned())];
         Self { wanted, mode: mode_of(is_soft), is_sure: false, id: Some(id.to_owned()) }
     }
 
-    /// Everything that matches a pattern.
+    /// A purge of all names that match a pattern.
     pub(super) fn of_pattern(pattern: &str, id: &str) -> Self {
         let wanted = vec![Wanted::Pattern(pattern.to_owned())];
         Self { wanted, mode: PurgeMode::Hard, is_sure: false, id: Some(id.to_owned()) }
     }
 
-    /// Purge that a message of the purge topic asks for (`docs/kafka.md`).
+    /// The purge of a message of the purge topic (`docs/kafka.md`).
     ///
     /// # Errors
     /// One line with what is wrong, and the id if it has one.
@@ -211,7 +211,7 @@ impl PurgeRequest {
         request.bounded().map(|request| (id.clone(), request)).map_err(|why| (Some(id), why))
     }
 
-    /// Everything is made stale: what was to be purged is not known.
+    /// A purge that makes everything stale, since messages were missed.
     #[cfg(feature = "kafka")]
     pub(super) fn of_everything_stale(id: &str) -> Self {
         let wanted = vec![Wanted::Prefix(String::new())];
@@ -228,12 +228,12 @@ impl PurgeRequest {
         Ok(self)
     }
 
-    /// Whether it looks through the whole index.
+    /// Whether it searches the entire index.
     pub(super) fn fans_out(&self) -> bool {
         self.wanted.iter().any(|it| !matches!(it, Wanted::Key(_)))
     }
 
-    /// Does it, and says so. Waits for the disk.
+    /// Executes it and answers. Waits for the disk.
     pub(super) fn run(&self, parts: &Parts) -> Response<Full<Bytes>> {
         match self.carry_out(parts) {
             Ok(done) => document(StatusCode::OK, &done.document()),
@@ -241,7 +241,7 @@ impl PurgeRequest {
         }
     }
 
-    /// Does it. Waits for the disk.
+    /// Executes it. Waits for the disk.
     ///
     /// # Errors
     /// It is refused, or there is nothing of the one name that it is about.
@@ -257,7 +257,7 @@ impl PurgeRequest {
                 parts.flights.withdraw(&flight);
             }
         }
-        // For each name, the reading that is held: the answer shows which one that was.
+        // For each name, the interpretation under which an object is held: the answer shows it.
         let held: Vec<Option<ObjectKey>> = selections
             .iter()
             .map(|readings| {
@@ -268,7 +268,7 @@ impl PurgeRequest {
             })
             .collect();
         let key = if let [key] = &held[..] { key.clone() } else { None };
-        // Names that nothing is held by: an operator must see which one was mistyped.
+        // Names without an object: an operator must see which one was mistyped.
         let missing: Vec<&str> = std::iter::zip(&self.wanted, &held)
             .filter_map(|it| match it {
                 (Wanted::Key(name), None) => Some(name.as_str()),
@@ -340,7 +340,7 @@ impl PurgeRequest {
     }
 }
 
-/// A message of the purge topic. A member that is misspelt must not be taken for none: `sfot` would make a soft purge a hard one.
+/// A message of the purge topic. Unknown members are refused: `sfot` would make a soft purge a hard one.
 #[cfg(feature = "kafka")]
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -383,7 +383,7 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     })
 }
 
-/// Whether a purge may be named so. By HTTP it has ASCII alone.
+/// Whether a text may be the id of a purge. By HTTP it is ASCII only.
 fn is_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && !id.contains(char::is_control)
 }
@@ -419,12 +419,12 @@ impl Done {
     }
 }
 
-/// Why a purge or a pin has done nothing.
+/// Reason why a purge or a pin had no effect.
 #[derive(Debug)]
 pub(super) enum NotDone {
-    /// It is refused: one line with what is wrong.
+    /// It is refused; one line with the mistake.
     Wrong(String),
-    /// No object of the name that it is about is held.
+    /// No object of its name is held.
     Nothing(String),
 }
 
@@ -442,7 +442,7 @@ fn without_scheme(text: &str) -> &str {
     text.split_once("://").map_or(text, |(_, rest)| rest)
 }
 
-/// A name for a purge that no other of this machine has.
+/// An id that no other purge of this machine has.
 fn fresh_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

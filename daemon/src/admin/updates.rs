@@ -47,7 +47,7 @@ carousel::limits! {
     }
 }
 
-/// Something that is asked again after a wait that grows.
+/// Waits between retries, which grow.
 #[derive(Debug, Default)]
 struct Patience {
     failures: u32,
@@ -65,7 +65,7 @@ impl Patience {
     }
 }
 
-/// Adds a report to those that wait.
+/// Queues a report.
 fn queue(reports: &mut VecDeque<Value>, report: Value) {
     if reports.len() >= MAX_REPORTS {
         reports.pop_front();
@@ -73,7 +73,7 @@ fn queue(reports: &mut VecDeque<Value>, report: Value) {
     reports.push_back(report);
 }
 
-/// Parts that updates need beside those of status.
+/// Parts that updates need besides those of status.
 #[derive(Debug)]
 pub struct UpdateContext {
     /// Sources of status.
@@ -89,25 +89,25 @@ struct Runner {
     started: Instant,
     /// Count of objects sent to players, and when it changed last.
     served: (u64, Instant),
-    /// The bundle that an origin is asked for.
+    /// The fetch of a bundle from an origin.
     fetch: Option<Arc<ResumedFetch>>,
     fill: Option<JoinHandle<bool>>,
     fills: Patience,
     install: Option<JoinHandle<bool>>,
     installs: Patience,
-    /// The program that installs, as it was asked for last: another one is tried at once.
+    /// The installer of the last attempt: another one is tried immediately.
     program: Vec<String>,
     polled: Option<Instant>,
     polls: Patience,
     poll: Option<JoinHandle<bool>>,
     reports: VecDeque<Value>,
-    /// Time since which the first of them waits.
+    /// Time since which the first report waits.
     reports_since: Option<Instant>,
     sending: Option<JoinHandle<bool>>,
     sends: Patience,
 }
 
-/// Looks after updates until the runtime ends.
+/// Executes updates until the runtime ends.
 pub async fn run(context: UpdateContext) {
     let now = clock::now();
     let mut runner = Runner {
@@ -170,7 +170,8 @@ impl Runner {
         self.send(now).await;
     }
 
-    /// Asks an origin for what is missing: the ranges of a bundle that is arriving, or all of one of which nothing has come.
+    /// Requests the missing parts from an origin: ranges of a bundle that is arriving, or all of one of which nothing has
+    /// been received.
     async fn ask(&mut self, now: Instant, bundle: &Bundle) {
         match ended(&mut self.fill).await {
             Some(false) => self.fills.failed(now),
@@ -180,7 +181,7 @@ impl Runner {
         let UpdateContext { parts, filler, origins } = &self.context;
         let Ok(key) = ObjectKey::from_name(&bundle.url, None) else { return };
         match parts.flights.get(key.as_str()) {
-            // It goes the way of an object that a player waits for.
+            // It is repaired like an object that a player waits for.
             Some(flight) if flight.is_carried() => parts.flights.request(&flight),
             Some(_) => {}
             None if self.fill.is_none() && self.fills.may_go(now) => {
@@ -224,7 +225,7 @@ impl Runner {
         }
     }
 
-    /// Writes the bundle to a file of its own and hands it to the installer. What could not be begun is tried again later.
+    /// Writes the bundle to a file and hands it to the installer. If that fails, it is retried later.
     async fn install(&mut self, now: Instant, bundle: Bundle) {
         match ended(&mut self.install).await {
             Some(false) => self.installs.failed(now),
@@ -242,7 +243,7 @@ impl Runner {
         self.install = Some(tokio::task::spawn_blocking(move || hand_over(&parts, &bundle)));
     }
 
-    /// Asks for the list of offers, where the configuration says from where.
+    /// Requests the list of offers, if the configuration has its URL.
     async fn poll(&mut self, now: Instant) {
         let parts = &self.context.parts;
         let options = parts.updates.options();
@@ -271,7 +272,7 @@ impl Runner {
         }));
     }
 
-    /// Sends what is to be reported, a report at a time.
+    /// Sends the queued reports, one at a time.
     async fn send(&mut self, now: Instant) {
         let parts = &self.context.parts;
         for report in parts.updates.take_reports() {
@@ -291,7 +292,7 @@ impl Runner {
         };
         let options = parts.updates.options();
         let since = *self.reports_since.get_or_insert(now);
-        // Boxes of a carousel begin and end together.
+        // All boxes of a carousel finish at the same time.
         let delay_s = parts.updates.own_part_s(options.report_within_s);
         let is_due = now.since(since) >= Duration::from_secs(delay_s);
         if self.sending.is_some() || !is_due || !self.sends.may_go(now) || options.report_url.is_empty() {
@@ -308,7 +309,7 @@ impl Runner {
     }
 }
 
-/// Logs a request that failed. The query of a URL may be what opens it.
+/// Logs a failed request, without the query of its URL, which may be a credential.
 fn warn(url: &str, why: &str, what: &'static str) {
     tracing::warn!(url = without_secrets(url), why, "{what}");
 }
@@ -319,13 +320,13 @@ async fn ended(task: &mut Option<JoinHandle<bool>>) -> Option<bool> {
     Some(done.await.unwrap_or(false))
 }
 
-/// Answers of objects to players.
+/// Count of objects sent to players.
 fn served(parts: &Parts) -> u64 {
     let stats = parts.server.stats();
     stats.routes.iter().flat_map(|it| &it.served).map(|it| it.load(Ordering::Relaxed)).sum()
 }
 
-/// The part of the wanted bundle that is in the cache; `fetch`: of what an origin sends.
+/// The part of the wanted bundle that is in the cache, or that `fetch` has received from an origin.
 fn holding(parts: &Parts, fetch: Option<&ResumedFetch>) -> Holding {
     let Some(Bundle { url, sha256, .. }) = parts.updates.wanted() else { return Holding::Part(0) };
     let Ok(key) = ObjectKey::from_name(&url, None) else { return Holding::Part(0) };
@@ -342,7 +343,7 @@ fn holding(parts: &Parts, fetch: Option<&ResumedFetch>) -> Holding {
     }
 }
 
-/// Pins the bundle that is wanted, and removes those that are not any more.
+/// Pins the wanted bundle, and removes those that are no longer wanted.
 fn keep(store: &Store, updates: &Updates, unwanted: &[String]) {
     let key = |url: &String| ObjectKey::from_name(url, None).ok().map(|it| it.as_str().to_owned());
     let kept: Vec<String> = updates.remembered().iter().filter_map(key).collect();
@@ -392,7 +393,7 @@ fn write_out(parts: &Parts, bundle: &Bundle, path: &Path) -> bool {
     }
     match copy(&object, path, bundle) {
         Ok(()) => return true,
-        // It was right when it came: the disk has failed, and it is received once more.
+        // It was correct when it was received: the disk has failed, and it is received again.
         Err(Some(why)) if object.meta().digest == bundle.sha256 => {
             parts.store.remove(key.as_str(), EvictReason::Corrupt);
             updates.wait(why);
@@ -403,7 +404,7 @@ fn write_out(parts: &Parts, bundle: &Bundle, path: &Path) -> bool {
     false
 }
 
-/// Writes an object to a file, if it has just the bytes of the bundle. `None`: it cannot be written.
+/// Writes an object to a file, if it has exactly the bytes of the bundle. `Err(None)`: the file cannot be written.
 fn copy(object: &Arc<StoredObject>, path: &Path, bundle: &Bundle) -> Result<(), Option<Hold>> {
     let length = bundle.length;
     if object.meta().length != length {

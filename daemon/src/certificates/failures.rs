@@ -5,14 +5,14 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// Subject of a failure, by which a caller chooses the fix that it names.
+/// Kind of a failure; the caller chooses the fix by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     /// No trusted authority has signed the peer's certificate.
     Trust,
     /// The peer's certificate is for other names.
     Names,
-    /// The peer wants a certificate of ours.
+    /// The peer requires a client certificate.
     OwnCertificate,
     /// The peer does not use TLS.
     NoTls,
@@ -20,7 +20,7 @@ pub enum About {
     Other,
 }
 
-/// What `err` comes of, if that is TLS.
+/// The failure of TLS that caused `err`, if one did.
 pub fn failure_of(err: &(dyn StdError + 'static)) -> Option<(About, String)> {
     if let Some(err) = err.downcast_ref::<Error>() {
         return Some((about(err), plain(err)));
@@ -31,7 +31,7 @@ pub fn failure_of(err: &(dyn StdError + 'static)) -> Option<(About, String)> {
     inner.or_else(|| err.source().and_then(failure_of))
 }
 
-/// Cause of an error for operators: a failure of TLS, or else the innermost cause, which says most.
+/// Cause of an error for operators: a failure of TLS, or else the innermost cause, which is the most precise.
 pub fn innermost_cause(err: &(dyn StdError + 'static)) -> String {
     if let Some((_, why)) = failure_of(err) {
         return why;
@@ -52,7 +52,8 @@ pub fn innermost_cause(err: &(dyn StdError + 'static)) -> String {
     }
 }
 
-/// By the text of the error, since the webpki crate is no dependency: an authority's own certificate, or one that was signed by itself, as that of a server.
+/// Whether a server presented an authority's own or a self-signed certificate: by the text of the error, since the webpki crate
+/// is no dependency.
 fn is_authority(err: &CertificateError) -> bool {
     matches!(err, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
@@ -70,7 +71,7 @@ fn about(err: &Error) -> About {
     }
 }
 
-/// What has failed.
+/// The failure in plain words.
 pub fn plain(err: &Error) -> String {
     let words = match err {
         Error::InconsistentKeys(_) => "certificate and key do not belong together",
@@ -125,7 +126,7 @@ fn of_certificate(err: &CertificateError) -> String {
     words.to_owned()
 }
 
-/// A name as the library shows it, `DnsName("box.lan")`, without what is around it.
+/// The bare name of the library's `DnsName("box.lan")`.
 fn bare(shown: &str) -> &str {
     let inner = shown.split_once('(').map_or(shown, |(_, inner)| inner);
     inner.trim_end_matches(')').trim_matches('"')

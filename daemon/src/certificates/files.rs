@@ -46,13 +46,13 @@ impl CertificateFiles {
         Ok(all)
     }
 
-    /// Takes a chain and its key into force.
+    /// Puts a chain and its key into force.
     fn put(&self, key: Arc<CertifiedKey>) {
         self.shown.put(self.table, &self.files[0], &key.cert);
         *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
-    /// Reads the files if they are others than before. What cannot be read changes nothing and is tried again: a renewal writes one
+    /// Reads the files if they have changed. On failure nothing changes, and the next check tries again: a renewal writes one
     /// file after the other.
     fn look(&self, known: &mut Known) {
         let now = self.changed_at();
@@ -78,12 +78,12 @@ impl CertificateFiles {
     }
 }
 
-/// Files as they were when they were read.
+/// State of the files when they were read.
 #[derive(Debug)]
 struct Known {
     /// Times of change of chain and key.
     changed_at: [Option<SystemTime>; 2],
-    /// Why newer ones cannot be read: a warning once, not at every look.
+    /// Reason why newer files cannot be read: it is logged once, not at every check.
     failure: Option<String>,
 }
 

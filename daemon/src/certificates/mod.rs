@@ -34,9 +34,9 @@ pub struct Certificate {
     pub subject: String,
     /// Host names and addresses of the listener's own certificate.
     pub names: Vec<String>,
-    /// Begin of the listener's own certificate.
+    /// Begin of validity of the listener's own certificate.
     pub not_before: WallTime,
-    /// Earliest end in the chain: whichever certificate ends, clients refuse all of it.
+    /// Earliest expiry in the chain: when any of its certificates has expired, clients refuse the chain.
     pub not_after: WallTime,
 }
 
@@ -106,7 +106,8 @@ impl Certificates {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A chain that came into force on the listener of this table of the configuration, in the place of the one before it.
+    /// Records a chain that came into force on the listener of this table of the configuration, and replaces the previous
+    /// one.
     pub fn put(&self, listener: &'static str, file: &Path, chain: &[CertificateDer<'_>]) {
         let entry = Entry { listener, file: file.to_path_buf(), certificate: Certificate::read(chain) };
         let mut entries = self.entries();

@@ -23,7 +23,8 @@ struct Named {
     authorities: Arc<WebPkiServerVerifier>,
 }
 
-/// TLS that trusts the system's authorities; none of them where there is no TLS. `fix`: what to do where it has none.
+/// TLS that trusts the system's authorities; without any if `is_tls` is false. `fix`: remedy for a system without
+/// authorities.
 ///
 /// # Errors
 /// One line with the fix.
