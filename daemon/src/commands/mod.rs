@@ -53,7 +53,8 @@ pub struct Commands {
 #[derive(Debug, Default)]
 struct State {
     documents: Vec<Vec<u8>>,
-    /// Those that were judged last, to be judged again when keys or groups change: the carousel's repeats are not handed in.
+    /// The last verified documents, which are verified again when keys or groups change: the carousel's repeats are not
+    /// passed in.
     judged: Vec<(Option<KeyId>, Vec<u8>)>,
     /// Keys or groups have changed.
     is_outdated: bool,

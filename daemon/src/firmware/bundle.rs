@@ -34,7 +34,7 @@ pub(super) struct Description {
     pub version: String,
     /// Of `uki.efi`.
     pub efi_sha256: String,
-    /// Signed as a way back: may be older than what runs.
+    /// Signed as a downgrade: may be older than the running version.
     #[serde(default)]
     pub allow_downgrade: bool,
 }
@@ -67,7 +67,7 @@ carousel::reasons! {
     }
 }
 
-/// Refusal that RAUC's messages are about (checked with RAUC 1.8: their texts are not an interface, hence the last one).
+/// The refusal that RAUC's messages report (checked with RAUC 1.8: their texts are not an interface, hence the last one).
 pub(super) fn of_rauc(messages: &str) -> Refusal {
     let texts = [
         ("signature verification failed", Refusal::Signature),

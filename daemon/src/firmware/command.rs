@@ -21,12 +21,12 @@ use crate::clock;
 /// Interval at which the health of a start is checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time that a bundle that is handed over may take.
+/// Longest installation of a bundle by root's unit.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(3000);
-/// Name of the answer to a request.
+/// File name of the answer to a request.
 const ANSWER: &str = "answer.json";
 
-/// Folder of what the initial RAM disk and root's commands leave.
+/// Folder of the files that the initial RAM disk and root's commands write.
 pub const RUN: &str = "/run/firmware";
 
 /// Places of the appliance's files; others in tests.
@@ -36,11 +36,11 @@ pub struct Paths {
     pub esp: PathBuf,
     /// EFI variables.
     pub efivars: PathBuf,
-    /// Folder of what the initial RAM disk leaves.
+    /// Folder of the files that the initial RAM disk writes.
     pub run: PathBuf,
-    /// Has `IMAGE_VERSION`.
+    /// File with `IMAGE_VERSION`.
     pub os_release: PathBuf,
-    /// Has `compatible`.
+    /// File with `compatible`.
     pub system_conf: PathBuf,
     /// Partitions by their labels.
     pub partitions: PathBuf,
@@ -78,13 +78,13 @@ impl Paths {
         assignment(&self.system_conf, "compatible")
     }
 
-    /// Hardware and version of this system, as far as its files say them.
+    /// Hardware and version of this system, as far as its files give them.
     #[must_use]
     pub fn own(&self) -> Own {
         Own { compatible: self.compatible().ok(), version: self.version().ok() }
     }
 
-    /// UUID of the hash tree that is in a slot.
+    /// UUID of the hash tree in a slot.
     fn tree(&self, slot: Slot) -> Result<String, String> {
         let path = self.partitions.join(format!("skycache_hash_{slot}"));
         let mut superblock = [0; 32];
@@ -124,7 +124,7 @@ pub fn is_appliance(paths: &Paths) -> bool {
 /// Slots, images and which of them is next.
 ///
 /// # Errors
-/// One line, as of all of these: no appliance, or what cannot be read or written.
+/// One line, as for all of these: this is no appliance, or which file cannot be read or written.
 pub fn status(paths: &Paths) -> Result<Value, String> {
     let running = health::running_slot(&paths.run)?;
     let images = paths.esp().images()?;
@@ -151,7 +151,8 @@ pub fn status(paths: &Paths) -> Result<Value, String> {
     }))
 }
 
-/// Leaves the status for the daemon, which may not read the EFI partition. Nothing on what is no appliance.
+/// Writes the status for the daemon, which may not read the EFI partition. Does nothing on other systems than the
+/// appliance.
 pub fn publish(paths: &Paths) {
     let Ok(status) = status(paths) else { return };
     if let Err(err) = report::leave(&paths.run, &status) {
@@ -159,7 +160,7 @@ pub fn publish(paths: &Paths) {
     }
 }
 
-/// Blesses the running image once the daemon is READY and answers players, looking for `wait`.
+/// Blesses the running image once the daemon is READY and answers players, within `wait`.
 ///
 /// # Errors
 /// Also if it does not become healthy in time.
@@ -185,7 +186,7 @@ fn mark_good_when(
     Ok(json!({ "schema": 1, "blessed": blessed.to_string() }))
 }
 
-/// The other slot is next, and the running image is not installed again until it changes.
+/// Makes the other slot the next one, and forbids the running image until it changes.
 ///
 /// # Errors
 /// Also if the other slot cannot be started.
@@ -206,7 +207,7 @@ fn examine(paths: &Paths, bundle: &Path) -> Result<(Description, Option<(Refusal
         schema: 1,
         compatible: String::new(),
         version: String::new(),
-        // Whether it is signed as a way back is in the bundle, and asked when it is mounted; so is this.
+        // This and whether it is signed as a downgrade are read from the bundle when it is mounted.
         efi_sha256: "0".repeat(64),
         allow_downgrade: false,
     };
@@ -245,7 +246,7 @@ fn refused((reason, why): &(Refusal, String)) -> String {
 /// The reason of a refusal, which is counted, or that RAUC failed.
 pub fn install(paths: &Paths, bundle: &Path) -> Result<Value, String> {
     let (described, refusal) = examine(paths, bundle)?;
-    // Only the mounted bundle says whether it is signed as a way back.
+    // Only the mounted bundle says whether it is signed as a downgrade.
     if let Some(refusal) = refusal.filter(|(reason, _)| *reason != Refusal::Downgrade) {
         report::count(&paths.counters, Some(refusal.0));
         return Err(refused(&refusal));
@@ -254,7 +255,7 @@ pub fn install(paths: &Paths, bundle: &Path) -> Result<Value, String> {
     let status = Command::new("rauc").arg("install").arg(bundle).stdout(std::process::Stdio::null()).status();
     let status = status.map_err(|err| format!("rauc: {err}"))?;
     if !status.success() {
-        // What `stage` refused is counted with its reason.
+        // A refusal by `stage` was counted with its reason.
         if Counters::load(&paths.counters).total_refused() == refused_before {
             report::count(&paths.counters, Some(Refusal::Installation));
         }
@@ -265,7 +266,7 @@ pub fn install(paths: &Paths, bundle: &Path) -> Result<Value, String> {
     Ok(json!({ "schema": 1, "installed": described.version, "next": next }))
 }
 
-/// Leaves a request for root's unit, which installs the bundle, and waits for its answer.
+/// Writes a request to root's unit, which installs the bundle, and waits for its answer.
 ///
 /// # Errors
 /// Why the bundle was not installed.
@@ -288,12 +289,12 @@ pub fn hand_over(paths: &Paths, bundle: &Path) -> Result<(), String> {
         }
         clock::sleep(LOOK_INTERVAL);
     }
-    // The link must not be used later, when the bundle is another.
+    // The link must not be used later for another bundle.
     let _ = std::fs::remove_file(&paths.request);
     Err("the bundle was not picked up; is firmware-update.path active?".to_owned())
 }
 
-/// Installs the bundle that was handed over, and leaves the answer.
+/// Installs the bundle of the request, and writes the answer.
 ///
 /// # Errors
 /// There is no request, or why the bundle was not installed.
@@ -301,7 +302,7 @@ pub fn take(paths: &Paths) -> Result<(), String> {
     let request = report::bounded(&paths.request)
         .and_then(|it| serde_json::from_slice::<Value>(&it).ok())
         .ok_or_else(|| format!("{}: no request", paths.request.display()));
-    // The unit is started for as long as it is there.
+    // The unit is started while this file exists.
     let _ = std::fs::remove_file(&paths.request);
     let request = request?;
     let bundle = request["bundle"].as_str().unwrap_or_default();
@@ -334,7 +335,8 @@ fn stage(paths: &Paths, bundle: &Path) -> Result<(), (Refusal, String)> {
     esp.stage(&description.version, &description.efi_sha256, &mut open()?).map_err(wrong)
 }
 
-/// Questions of RAUC to a bootloader, and `stage BUNDLE`, its handler before an installation. The result is for stdout.
+/// Commands of RAUC to its bootloader backend, and `stage BUNDLE`, its handler before an installation. The result is for
+/// stdout.
 ///
 /// # Errors
 /// RAUC shows the line in its log and gives up.

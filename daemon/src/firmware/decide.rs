@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::version;
 
-/// Installations of one bundle that may be cut off by a loss of power.
+/// Installations of one bundle that a loss of power may interrupt.
 const MOST_ATTEMPTS: u32 = 3;
 
 carousel::limits! {
@@ -89,27 +89,27 @@ carousel::reasons! {
     }
 }
 
-/// The box as an offer sees it.
+/// Properties of the box that offers refer to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Receiver<'a> {
     /// Hardware.
     pub compatible: &'a str,
     /// Version that runs.
     pub version: &'a str,
-    /// Random bytes of its own.
+    /// Random bytes that identify the box.
     pub identity: &'a [u8],
     /// Groups that it belongs to.
     pub groups: &'a [String],
 }
 
-/// Players, as far as the box has seen them.
+/// Activity of players, as far as the box knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// None has asked for anything for long enough.
+    /// No request for long enough.
     Nobody,
-    /// None has asked since the daemon started, which is a short time ago.
+    /// No request since the daemon started, a short time ago.
     Unknown,
-    /// One has asked a short time ago.
+    /// A request a short time ago.
     Somebody,
 }
 
@@ -120,7 +120,7 @@ pub(super) struct Moment {
     pub date: Option<u64>,
     /// Players.
     pub audience: Audience,
-    /// The box's own maintenance window; it counts instead of the offer's.
+    /// The box's own maintenance window, which replaces the offer's.
     pub window: Option<Window>,
 }
 
@@ -142,7 +142,7 @@ pub enum Holding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
-    /// It arrives, or waits for its time.
+    /// It is being received, or waits for its time.
     Receiving,
     /// The installer has begun.
     Installing,
@@ -150,7 +150,7 @@ pub(super) enum Phase {
     Installed,
 }
 
-/// The update that the box is at.
+/// The update in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Release {
     /// Digest of the bundle.
@@ -165,9 +165,9 @@ pub(super) struct Release {
     pub since: Option<u64>,
     /// Phase.
     pub phase: Phase,
-    /// Installations that were begun.
+    /// Begun installations.
     pub attempts: u32,
-    /// The start of the machine in which it was installed.
+    /// Boot ID of the machine when it was installed.
     pub boot: String,
     /// `If-Range` value of the origin's version of which a part is in the cache.
     #[serde(default)]
@@ -187,19 +187,19 @@ pub(super) struct Over {
     pub why: String,
 }
 
-/// All that a box remembers of updates.
+/// Everything that a box remembers about updates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Memory {
-    /// Random bytes that are this box's alone, in hexadecimal digits.
+    /// Random bytes that identify this box, in hexadecimal digits.
     pub identity: String,
     /// The update that it is at.
     pub release: Option<Release>,
-    /// Those that it has done with.
+    /// Updates that are over.
     pub over: VecDeque<Over>,
 }
 
 impl Memory {
-    /// The update ends: this very bundle is not tried again.
+    /// Ends the update: this bundle is not tried again.
     pub(super) fn end(&mut self, is_installed: bool, why: &str) {
         let Some(Release { sha256, version, .. }) = self.release.take() else { return };
         self.over.retain(|it| it.sha256 != sha256);
@@ -210,7 +210,7 @@ impl Memory {
     }
 }
 
-/// Why an offer does not concern this box; `None`: it does.
+/// Reason why an offer does not concern this box; `None` if it does.
 pub(super) fn refusal(
     offer: &Offer,
     receiver: &Receiver<'_>,
@@ -233,7 +233,7 @@ pub(super) fn refusal(
     checks.into_iter().find_map(|(is_refused, why)| is_refused.then_some(why))
 }
 
-/// The offer to follow, and why each of the others is not: the latest version of those that concern the box.
+/// The offer to follow, which is the latest version of those that concern the box, and the reasons against the others.
 pub(super) fn choose<'a>(
     offers: &'a [Offer],
     receiver: &Receiver<'_>,
@@ -262,13 +262,13 @@ pub(super) enum Fate {
     Done,
     /// Its offer has ended.
     Ended,
-    /// The installation was cut off, and may be tried again.
+    /// The installation was interrupted, and may be tried again.
     CutOff,
     /// It is given up.
     Failed(&'static str),
 }
 
-/// The fate of the remembered update. `is_installing`: the installer runs now.
+/// The result of the remembered update. `is_installing`: the installer runs now.
 pub(super) fn fate(
     release: &Release,
     running_version: &str,
@@ -289,17 +289,17 @@ pub(super) fn fate(
     }
 }
 
-/// The next step of the update that is followed.
+/// The next step of the followed update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Nothing but waiting.
+    /// To wait.
     Wait(Hold),
-    /// To receive it; `asks_origin`: what is missing is asked of an origin.
+    /// To receive it; `asks_origin`: missing parts are requested from an origin.
     Receive {
         /// Its time has come.
         asks_origin: bool,
     },
-    /// The received bundle is not the one offered: it is removed, and not tried again.
+    /// To remove the received bundle, which is not the offered one, and not to try it again.
     Discard(Hold),
     /// To hand it to the installer.
     Install,

@@ -14,9 +14,9 @@ use super::{pe, version};
 
 /// Bootable images.
 pub(super) const LINUX: &str = "EFI/Linux";
-/// Everything of ours that the loader must not see.
+/// Our files that the loader must not see.
 pub(super) const OWN: &str = "EFI/skycache";
-/// Tries of an image that is armed. The loader stands in the firmware's boot order once more.
+/// Tries of an armed image. The firmware's boot order lists the loader one time more than this.
 pub(super) const TRIES: u32 = 3;
 
 /// A file that is read.
@@ -25,13 +25,13 @@ impl<T: Read + Seek> Readable for T {}
 
 /// Operations on a file system.
 pub(super) trait Files {
-    /// Names in a folder; none where there is no folder.
+    /// Names in a folder; none if it does not exist.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     fn open(&self, path: &str) -> io::Result<Box<dyn Readable + '_>>;
     fn write(&mut self, path: &str, from: &mut dyn Read) -> io::Result<()>;
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&mut self, path: &str) -> io::Result<()>;
-    /// Everything so far is on the disk when this returns.
+    /// Returns when all earlier changes are on the disk.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -77,7 +77,7 @@ impl Files for Folder {
     }
 }
 
-/// SHA-256 of what is left to read, as digits.
+/// SHA-256 of the rest of a reader, as digits.
 pub(super) fn digest(from: &mut dyn Read) -> io::Result<String> {
     let mut hasher = Digest::hasher();
     let mut buffer = vec![0; 64 * 1024];
@@ -101,10 +101,10 @@ impl<F: Files> Esp<F> {
         Self { files }
     }
 
-    /// In the order in which the loader takes them: startable before others, later versions before earlier ones.
+    /// Images in the loader's order: startable before others, later versions before earlier ones.
     ///
     /// # Errors
-    /// One line, as of every method: which file, and why.
+    /// One line, as for every method: which file, and why.
     pub(super) fn images(&self) -> Result<Vec<ImageName>, String> {
         let names = self.files.list(LINUX).map_err(|err| failed(LINUX, &err))?;
         let mut images: Vec<ImageName> = names.iter().filter_map(|name| ImageName::parse(name)).collect();
@@ -112,7 +112,7 @@ impl<F: Files> Esp<F> {
         Ok(images)
     }
 
-    /// The slot that the next start takes, as far as it can be known before.
+    /// The slot of the next start, as far as it can be predicted.
     ///
     /// # Errors
     /// As [`Esp::images`].
@@ -120,7 +120,7 @@ impl<F: Files> Esp<F> {
         Ok(self.images()?.first().map(|it| it.slot))
     }
 
-    /// RAUC's question about a slot: whether it would be started.
+    /// RAUC's `get-state`: whether a slot would be started.
     ///
     /// # Errors
     /// As [`Esp::images`].
@@ -144,8 +144,8 @@ impl<F: Files> Esp<F> {
         self.files.sync().map_err(|err| failed("the EFI partition", &err))
     }
 
-    /// No image of the slot is started any more while there is another, until one is armed. RAUC asks for it before it writes
-    /// the slot. Images that have failed by themselves keep their count, by which they are known.
+    /// Prevents starts of the slot's images while there is another image, until one is armed. RAUC calls it before it writes
+    /// the slot. Images that have failed keep their count, which identifies them.
     ///
     /// # Errors
     /// As [`Esp::images`].
@@ -156,7 +156,7 @@ impl<F: Files> Esp<F> {
         self.sync()
     }
 
-    /// Takes a slot back for an operator: it counts as failed, so that the same image is not installed again.
+    /// Rejects a slot for an operator: it counts as failed, so that the same image is not installed again.
     ///
     /// # Errors
     /// Also if the other slot cannot be started.
@@ -171,7 +171,7 @@ impl<F: Files> Esp<F> {
         self.sync()
     }
 
-    /// Whether this very image failed before: it is not tried again until it changes.
+    /// Whether this image failed before: it is not tried again until it changes.
     ///
     /// # Errors
     /// As [`Esp::images`].
@@ -202,10 +202,10 @@ impl<F: Files> Esp<F> {
         Ok(names.into_iter().filter(|name| name.starts_with("staged_")).collect())
     }
 
-    /// Puts a kernel image on the partition under a name that is not bootable, and reads it back.
+    /// Writes a kernel image to the partition under a name that is not bootable, and reads it back.
     ///
     /// # Errors
-    /// Also if what is read back differs.
+    /// Also if the bytes read back differ.
     pub(super) fn stage(&mut self, version: &str, sha256: &str, from: &mut dyn Read) -> Result<(), String> {
         for name in self.staged()? {
             self.remove(&format!("{OWN}/{name}"))?;
@@ -217,7 +217,7 @@ impl<F: Files> Esp<F> {
         self.verify(&path, sha256)
     }
 
-    /// The next start takes the slot: what is staged gets its bootable name, with tries. RAUC asks for it when the slot is
+    /// Makes the slot the next one: the staged image gets its bootable name, with tries. RAUC calls it when the slot is
     /// written. `tree`: UUID of the slot's hash tree as it is on the disk, 32 digits.
     ///
     /// # Errors
@@ -241,7 +241,7 @@ impl<F: Files> Esp<F> {
                     "{path}: slot {slot} has the hash tree {tree}, which is another image's"
                 ));
             }
-            // Older images of the slot do not belong to what is in it; one may have the name that this one gets.
+            // Older images of the slot do not belong to its content; one may have the new image's name.
             for old in self.images()?.iter().filter(|it| it.slot == slot) {
                 self.remove(&format!("{LINUX}/{old}"))?;
             }
@@ -255,16 +255,16 @@ impl<F: Files> Esp<F> {
             return Err(format!("slot {slot} has no image that can be started"));
         }
         if self.primary()? != Some(slot) {
-            // The other slot's is later: it would be taken first.
+            // The other slot's image is later, and would be started first.
             self.disarm(slot.other())?;
         }
         Ok(())
     }
 
-    /// The image that the loader says it started is healthy. Nothing else is blessed, whatever was counted down.
+    /// Marks the image that the loader reports to have started as healthy, and no other.
     ///
     /// # Errors
-    /// Also if the loader started something else than what runs.
+    /// Also if the loader started another image than the running one.
     pub(super) fn bless(&mut self, selected: &str, running: Slot) -> Result<ImageName, String> {
         let selected = ImageName::parse(selected)
             .ok_or_else(|| format!("the loader started {selected:?}, which is no image of ours"))?;

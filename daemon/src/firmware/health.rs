@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::name::Slot;
 
-/// Variable in which the loader leaves the name of what it started.
+/// Variable with the name of the image that the loader has started.
 const SELECTED: &str = "LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
-/// For one answer.
+/// Timeout of one answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Name of the image that the loader started, from its EFI variable.
@@ -28,7 +28,7 @@ pub(super) fn selected_entry(efivars: &Path) -> Result<String, String> {
     Ok(name.trim_end_matches('\0').to_owned())
 }
 
-/// The slot that runs, as the initial RAM disk has written it.
+/// The running slot, as the initial RAM disk has recorded it.
 ///
 /// # Errors
 /// One line: this is no appliance.
@@ -39,7 +39,7 @@ pub(super) fn running_slot(folder: &Path) -> Result<Slot, String> {
     text.trim().parse()
 }
 
-/// Whether a player would get an answer from the listener.
+/// Whether the listener answers as it would a player.
 #[must_use]
 pub(super) fn is_serving(listen: SocketAddr) -> bool {
     let ip = match listen.ip() {
@@ -58,7 +58,7 @@ pub(super) fn is_serving(listen: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-/// Obstacle that keeps this start from being healthy, if there is one.
+/// Reason why this start is not healthy, if there is one.
 #[must_use]
 pub(super) fn ailment(listen: SocketAddr) -> Option<&'static str> {
     // The unit is of type notify: active is READY.

@@ -12,27 +12,27 @@ use carousel::config::without_numbers;
 
 use crate::clock;
 
-/// Time that an installation may take.
+/// Longest installation.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// Interval at which it is looked whether it has ended.
+/// Interval at which the end of the program is checked.
 const LOOK: Duration = Duration::from_millis(50);
 /// Exit code of a program that asks to be run again later (`EX_TEMPFAIL` of sysexits.h).
 const TRY_LATER: i32 = 75;
-/// Longest line that is kept of what the program has said.
+/// Longest line of the program's output that is kept.
 const SAID_BYTES: usize = 400;
 
 /// Why a bundle was not installed, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstallError {
-    /// Nothing was begun, since there is no program that can be started. Nothing is said about the bundle.
+    /// No program could be started. This says nothing about the bundle.
     NotStarted(String),
-    /// The program asks to be run again later. Nothing is said about the bundle.
+    /// The program asks to be run again later. This says nothing about the bundle.
     Later(String),
     /// It was refused, or the installation failed.
     Failed(String),
 }
 
-/// Something that installs bundles.
+/// An installer of bundles.
 pub trait Installer: Debug + Send + Sync {
     /// Whether it could be started.
     ///
@@ -72,7 +72,7 @@ impl Installer for Program {
         let stderr = File::create(&log).map_err(|err| not_started(format!("{}: {err}", log.display())))?;
         let mut command = Command::new(name);
         command.args(arguments).arg(bundle).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        // Also where the interpreter that its first line names is not there.
+        // Also if the interpreter of its first line does not exist.
         let mut child = command.spawn().map_err(|err| not_started(why_not(name, &err)))?;
         let begun = clock::now();
         let ended = loop {
@@ -115,7 +115,7 @@ fn why_not(name: &str, err: &std::io::Error) -> String {
     format!("{name}: {why}")
 }
 
-/// The end of what a program has said, in one line.
+/// The end of a program's output, in one line.
 fn last_line(log: &Path) -> Option<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut said = File::open(log).ok()?;

@@ -27,13 +27,13 @@ impl Own {
     }
 }
 
-/// The fix for a program that is named and cannot be started.
+/// Fix for a configured program that cannot be started.
 pub const PROGRAM_FIX: &str = "name a program in [firmware] install that is there and executable";
 
-/// Something without which a box takes no updates.
+/// A missing condition without which a box installs no updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {
-    /// No program installs.
+    /// No installer is configured.
     Program,
     /// The hardware is not known.
     Compatible,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// One of the two.
+/// One of the two slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Slot {
     A,
@@ -58,7 +58,7 @@ carousel::limits! {
     }
 }
 
-/// Whether a version can stand in a name: `_` and `+` part it.
+/// Whether a version can be part of a name, in which `_` and `+` are separators.
 #[must_use]
 pub(super) fn is_version(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'~' | b'^');
@@ -82,7 +82,7 @@ pub(super) struct ImageName {
 }
 
 impl ImageName {
-    /// `None` for other names, which are left alone.
+    /// `None` for other names, which are not touched.
     #[must_use]
     pub(super) fn parse(name: &str) -> Option<Self> {
         // FAT keeps the case of long names and compares without it.
@@ -106,13 +106,13 @@ impl ImageName {
         is_version(version).then(|| Self { version: version.to_owned(), slot, tries })
     }
 
-    /// Whether the loader starts it while there is another.
+    /// Whether the loader starts it although there is another.
     #[must_use]
     pub(super) fn is_startable(&self) -> bool {
         self.tries.is_none_or(|it| it.left > 0)
     }
 
-    /// Whether it was started until nothing was left, without becoming healthy.
+    /// Whether all its tries were used without becoming healthy.
     #[must_use]
     pub(super) fn has_failed(&self) -> bool {
         self.tries.is_some_and(|it| it.left == 0 && it.done > 0)
@@ -123,7 +123,7 @@ impl ImageName {
         Self { tries, ..self.clone() }
     }
 
-    /// The same image, whatever its counter says.
+    /// Whether both names are of one image, apart from its counter.
     #[must_use]
     pub(super) fn is_same_image(&self, other: &Self) -> bool {
         self.version == other.version && self.slot == other.slot

@@ -1,6 +1,6 @@
 //! Sections that identify a unified kernel image: `.osrel` and `.cmdline`.
 //!
-//! Only what is needed of the PE format (Microsoft, "PE Format"): the section table and raw data by it.
+//! Reads only the section table and the raw data of sections (Microsoft, "PE Format").
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -22,7 +22,7 @@ carousel::limits! {
     }
 }
 
-/// Identity of an image, as it gives it.
+/// Identity of an image, from its sections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Image {
     /// `IMAGE_VERSION`, which the loader sorts by.

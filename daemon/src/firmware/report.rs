@@ -27,7 +27,7 @@ carousel::limits! {
     }
 }
 
-/// Bundles by result, since the box was made.
+/// Bundles by result, over the life of the box.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counters {
     /// Slots that were written and armed.
@@ -39,7 +39,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// All 0 where there is no readable file: counting must not stand in the way of an update.
+    /// All 0 if there is no readable file: counting must not prevent an update.
     pub(super) fn load(path: &Path) -> Self {
         bounded(path).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
@@ -63,12 +63,12 @@ pub(super) fn count(path: &Path, refusal: Option<Refusal>) {
     }
 }
 
-/// Leaves the document in `run`.
+/// Writes the document to `run`.
 pub(super) fn leave(run: &Path, report: &Value) -> io::Result<()> {
     sys::replace(&run.join(REPORT), report.to_string().as_bytes())
 }
 
-/// The document that the last `skycached firmware …` of root has left; `None` where this is no appliance.
+/// The document that the last `skycached firmware …` of root has written; `None` if this is no appliance.
 #[must_use]
 pub fn report(run: &Path) -> Option<Value> {
     serde_json::from_slice(&bounded(&run.join(REPORT))?).ok()

@@ -28,11 +28,11 @@ use crate::sys;
 
 /// Name of the file in the store's folder.
 const FILE: &str = "firmware.json";
-/// Name of a bundle that is handed over, in the store's folder.
+/// Name of the bundle for the installer, in the store's folder.
 const BUNDLE: &str = "firmware.raucb";
-/// Silence of a bundle's session before something counts as lost: its rate is low.
+/// Silence of a bundle's session after which packets count as lost: its rate is low.
 const RECEPTION_TIMEOUT_MS: u64 = 60_000;
-/// No repair before its time: what is missing is left to the carousel.
+/// Disables repair before its time: missing parts are left to the carousel.
 const NEVER_MS: u64 = 365 * 86_400_000;
 
 carousel::limits! {
@@ -94,7 +94,7 @@ struct State {
     groups: Vec<String>,
     /// Hardware and running version, if the box knows them and has an installer.
     own: Option<(String, String)>,
-    /// The same as far as each is known, for what is said of it.
+    /// The same, as far as each is known, for reports.
     known: Own,
     /// Missing conditions for updates, as they were reported last.
     lacks: Vec<Lack>,
@@ -104,7 +104,7 @@ struct State {
     memory: Memory,
     identity: Vec<u8>,
     is_installing: bool,
-    /// An origin is asked for what is missing.
+    /// Missing parts are requested from an origin.
     asks_origin: bool,
     /// The part of it that is in the cache, as of the last step.
     holding: Option<Holding>,
@@ -113,7 +113,7 @@ struct State {
     /// Objects that are not wanted any more.
     unwanted: Vec<String>,
     reports: Vec<Value>,
-    /// The last that was heard of a failure.
+    /// Reason of the last failure.
     why: Option<String>,
 }
 
@@ -134,7 +134,7 @@ impl Bundle {
     }
 }
 
-/// A step for the owner of the cache and the network.
+/// A step for the caller, which owns the cache and the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Nothing.
@@ -146,8 +146,8 @@ pub enum Step {
 }
 
 impl Updates {
-    /// Updates of the box whose store is in `folder`, with its memory. A box without memory draws its identity. `own` is its
-    /// hardware and version as files of the system give them.
+    /// Updates of the box whose store is in `folder`, with its memory. A box without memory draws a random identity. `own`
+    /// is its hardware and version according to the system's files.
     ///
     /// # Errors
     /// If there is no randomness.
@@ -184,11 +184,11 @@ impl Updates {
             boot,
         };
         if is_new {
-            // Whether it is in a share must not change with the next start.
+            // Membership in a share must not change with the next start.
             updates.remember(&updates.state());
         }
         updates.configure(options, groups, own);
-        // A bundle that was being handed over when the power was cut.
+        // A bundle that was being installed when the power was cut.
         let _ = std::fs::remove_file(updates.bundle_path());
         Ok(updates)
     }
@@ -202,7 +202,7 @@ impl Updates {
         (state.options, state.groups, state.known) = (options, groups, known);
     }
 
-    /// Says what is missing for updates to be taken, once for each change. A box that does not ask for updates lacks nothing.
+    /// Logs the missing conditions for updates, once for each change. A box without updates configured has none.
     fn note_lacks(&self, trust: &Trust) {
         let mut state = self.state();
         let lacks = Lack::all(&state.options, &state.known, may_be_commanded(trust));
@@ -226,7 +226,7 @@ impl Updates {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a document in.
+    /// Queues a document.
     pub fn offer(&self, document: Vec<u8>) {
         let documents = &mut self.state().documents;
         documents.retain(|it| *it != document);
@@ -251,12 +251,12 @@ impl Updates {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// File that a bundle is handed over in.
+    /// File of the bundle for the installer.
     pub fn bundle_path(&self) -> PathBuf {
         self.folder.join(BUNDLE)
     }
 
-    /// Part of a period that is this box's own, so that boxes do not ask at the same time.
+    /// Offset of this box in a period, so that boxes do not send requests at the same time.
     pub fn own_part_s(&self, of_s: u64) -> u64 {
         let state = self.state();
         state.identity.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) % of_s.max(1)
@@ -272,7 +272,7 @@ impl Updates {
         std::mem::take(&mut self.state().unwanted)
     }
 
-    /// Judges the documents that have come.
+    /// Verifies the queued documents.
     pub fn judge(&self, trust: &Trust, now: Instant, wall: Option<WallTime>) {
         self.note_lacks(trust);
         let documents = std::mem::take(&mut self.state().documents);
@@ -284,7 +284,7 @@ impl Updates {
                 mode: Mode::Require,
                 is_known_session: false,
             };
-            // Refusals are counted with those of other documents, too.
+            // Refusals are also counted with those of other documents.
             let by = match trust.judge(now, wall, &judged) {
                 Ok(Some(by)) if may_command(trust, &by) => by,
                 Ok(_) => {
@@ -327,7 +327,7 @@ impl Updates {
         self.state().memory.release.as_ref()?.origin_version.clone()
     }
 
-    /// Notes of which of the origin's versions the next bytes of this bundle are.
+    /// Records the origin's version of the next bytes of this bundle.
     pub fn is_of_version(&self, sha256: &Digest, version: Option<&str>) {
         let mut state = self.state();
         let of = state.memory.release.as_mut().filter(|it| it.sha256 == sha256.to_hex());
@@ -414,7 +414,7 @@ impl Updates {
             return (Step::Rest, holds);
         }
         let Some(release) = state.memory.release.clone() else { return (Step::Rest, holds) };
-        // One that is being installed, or was, is not given up for a later version.
+        // An update that is being installed, or was, is not abandoned for a later version.
         let later = chosen.map(|it| it.sha256.to_hex()).filter(|it| *it != release.sha256);
         holds.extend(later.map(|it| (it, Hold::Busy)));
         let Some(offer) = state.followed().cloned() else { return (Step::Rest, holds) };
@@ -432,7 +432,7 @@ impl Updates {
                 self.end(state, UpdateOutcome::Discarded, why.as_str());
                 (Step::Rest, Some(why))
             }
-            // Whatever has kept it from being installed until now.
+            // The reason that has delayed it until now.
             Action::Install => (Step::Install(bundle), state.holds.get(&sha256).copied()),
         };
         match why {
@@ -458,13 +458,13 @@ impl Updates {
                 if let Some(release) = &mut state.memory.release {
                     release.phase = Phase::Receiving;
                 }
-                // It is known to have been cut off at the next start, too, if this cannot be written.
+                // If this cannot be written, the next start detects the interruption again.
                 self.remember(state);
             }
         }
     }
 
-    /// Makes the chosen offer the update that the box is at. False if it was not that before.
+    /// Makes the chosen offer the update in progress. False if it was not that before.
     fn follow(&self, state: &mut State, chosen: Option<&Offer>, date: Option<u64>, is_heard: bool) -> bool {
         if let Some(release) = &mut state.memory.release {
             if release.phase != Phase::Receiving {
@@ -487,7 +487,7 @@ impl Updates {
                 }
                 return !is_renamed;
             }
-            // After a start nothing is known until a document comes.
+            // After a start nothing is known until a document is received.
             if !is_heard {
                 return false;
             }
@@ -515,10 +515,10 @@ impl Updates {
         false
     }
 
-    /// Writes down that an installation begins.
+    /// Records that an installation begins.
     ///
     /// # Errors
-    /// If it cannot be written down; then nothing may be installed.
+    /// If it cannot be recorded; then nothing may be installed.
     pub fn begin(&self) -> io::Result<()> {
         let mut state = self.state();
         let Some(release) = &mut state.memory.release else { return Err(io::ErrorKind::NotFound.into()) };
@@ -536,7 +536,7 @@ impl Updates {
         Ok(())
     }
 
-    /// Takes the installer's answer.
+    /// Handles the installer's result.
     pub fn installed(&self, result: Result<(), InstallError>) {
         let mut state = self.state();
         state.is_installing = false;
@@ -571,7 +571,7 @@ impl Updates {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The installation counts as not begun.
+    /// Treats the installation as not begun.
     fn not_begun(&self, state: &mut State) {
         if let Some(release) = &mut state.memory.release {
             release.phase = Phase::Receiving;
@@ -580,7 +580,7 @@ impl Updates {
         self.remember(state);
     }
 
-    /// The program that installs cannot be started, for this reason.
+    /// Records why the installer cannot be started.
     pub fn no_program(&self, why: String) {
         let mut state = self.state();
         self.wait_for_program(&mut state, why);
@@ -595,7 +595,7 @@ impl Updates {
         self.hold(state, &sha256, Hold::Program);
     }
 
-    /// The received bytes are not those offered, as was seen when they were written for the installer.
+    /// Discards the received bundle, which was found to differ from the offer when it was written for the installer.
     pub fn discard(&self, why: Hold) {
         let mut state = self.state();
         if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
@@ -605,7 +605,7 @@ impl Updates {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It cannot continue for now.
+    /// Records why it cannot continue for now.
     pub fn wait(&self, why: Hold) {
         let mut state = self.state();
         if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
@@ -628,7 +628,7 @@ impl Updates {
         self.remember(state);
     }
 
-    /// The update ends, and may be tried again.
+    /// Ends the update, which may be tried again.
     fn drop_release(&self, state: &mut State) {
         self.outcomes.add(UpdateOutcome::Dropped);
         self.report(state, UpdateOutcome::Dropped.as_str(), None);
@@ -637,7 +637,7 @@ impl Updates {
         self.remember(state);
     }
 
-    /// Notes why each offer is not installed, in place of what was so before.
+    /// Replaces the reasons why offers are not installed.
     fn note_holds(&self, state: &mut State, holds: Holds) {
         state.holds.retain(|sha256, _| holds.contains_key(sha256));
         for (sha256, why) in holds {
@@ -645,7 +645,7 @@ impl Updates {
         }
     }
 
-    /// Notes why an offer is not installed; counted and logged when it changes.
+    /// Records why an offer is not installed; counts and logs it when it changes.
     fn hold(&self, state: &mut State, sha256: &str, why: Hold) {
         if state.holds.insert(sha256.to_owned(), why) != Some(why) {
             self.held.add(why);
@@ -667,7 +667,7 @@ impl Updates {
         state.reports.push(report);
     }
 
-    /// Writes the memory down. False if that fails.
+    /// Writes the memory to disk. False if that fails.
     fn remember(&self, state: &State) -> bool {
         let file = self.folder.join(FILE);
         let text = serde_json::to_vec(&state.memory).map_err(io::Error::from);
@@ -680,7 +680,7 @@ impl Updates {
         }
     }
 
-    /// Offers, the update that the box is at, and why it is not installed.
+    /// Offers, the update in progress, and why it is not installed.
     pub fn to_json(&self) -> Value {
         let state = self.state();
         let offers = state.offers().map(|it| {
@@ -697,7 +697,7 @@ impl Updates {
                 Some(Holding::Complete { length, .. }) => length,
                 None => 0,
             };
-            // A complete bundle counts as received, whatever it waits for.
+            // A complete bundle counts as received while it waits.
             let phase = match (it.phase, state.holding) {
                 (Phase::Receiving, Some(Holding::Complete { .. })) => json!("received"),
                 (phase, _) => json!(phase),
@@ -730,7 +730,7 @@ impl Updates {
         })
     }
 
-    /// Bytes of the update that have arrived, and all of them.
+    /// Received and total bytes of the update.
     pub fn progress(&self) -> (u64, u64) {
         let state = self.state();
         let length = state.followed().map_or(0, |it| it.length);
@@ -749,7 +749,7 @@ impl State {
         self.lists.values().flatten().filter(move |it| seen.insert(it.sha256.0))
     }
 
-    /// The offer of the update that the box is at.
+    /// The offer of the update in progress.
     fn followed(&self) -> Option<&Offer> {
         let release = self.memory.release.as_ref()?;
         self.offers().find(|it| it.sha256.to_hex() == release.sha256)

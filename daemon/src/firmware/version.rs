@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-/// Splits the run of bytes for which `is_part` holds off the front.
+/// Splits off the leading bytes for which `is_part` holds.
 fn run(text: &[u8], is_part: fn(&u8) -> bool) -> (&[u8], &[u8]) {
     text.split_at(text.iter().position(|byte| !is_part(byte)).unwrap_or(text.len()))
 }

@@ -77,12 +77,12 @@ impl Report {
         self.members.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// A number; of a list the first.
+    /// A number; the first of a list.
     pub fn number(&self, key: &str) -> Option<f64> {
         self.numbers(key).next()
     }
 
-    /// The numbers of a list, or the one that there is.
+    /// The numbers of a list, or the only number.
     pub fn numbers(&self, key: &str) -> impl Iterator<Item = f64> + '_ {
         let all = match self.get(key) {
             Some(Value::List(all)) => all.as_slice(),
@@ -95,7 +95,7 @@ impl Report {
         })
     }
 
-    /// A string or token; of a list all, with spaces between them.
+    /// A string or token; all of a list, separated by spaces.
     pub fn text(&self, key: &str) -> Option<Cow<'_, str>> {
         match self.get(key)? {
             Value::Text(text) | Value::Token(text) => Some(Cow::Borrowed(text)),
@@ -110,18 +110,18 @@ impl Report {
         }
     }
 
-    /// Whether a boolean is there and true.
+    /// Whether a boolean is present and true.
     pub fn flag(&self, key: &str) -> bool {
         matches!(self.get(key), Some(Value::Flag(true)))
     }
 
-    /// The version: 1 where none is given.
+    /// The version; 1 if none is given.
     pub fn version(&self) -> u8 {
         self.number("v").map_or(1, |version| version.clamp(0.0, 255.0) as u8)
     }
 }
 
-/// The bytes outside of strings, and where they stand.
+/// The bytes outside of strings, with their offsets.
 fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8)> {
     let (mut in_string, mut is_escaped) = (false, false);
     text.bytes().enumerate().filter(move |(_, byte)| {

@@ -91,7 +91,7 @@ carousel::limits! {
 /// Bytes and time after which rows are written to disk.
 const GATHER_BYTES: usize = 64 << 10;
 const GATHER_FOR: Duration = Duration::from_millis(100);
-/// Greatest difference between a player's clock and ours at which its time is taken; beyond, the time of arrival is.
+/// Greatest difference between a player's clock and ours at which its time is used; beyond it, the time of arrival is.
 const MAX_SKEW_MS: i64 = 86_400_000;
 
 carousel::reasons! {
@@ -116,7 +116,7 @@ carousel::reasons! {
     }
 }
 
-/// Report of a player, as it came.
+/// Report of a player, as received.
 #[derive(Debug)]
 pub enum Incoming {
     /// With a request.
@@ -127,7 +127,7 @@ pub enum Incoming {
         body: Bytes,
         /// `User-Agent` of the player.
         user_agent: String,
-        /// Time at which it came.
+        /// Time of its reception.
         at: WallTime,
     },
 }
@@ -162,7 +162,7 @@ pub struct QoeStats {
     pub rows: AtomicU64,
     /// Rows that the broker has taken.
     pub sent: AtomicU64,
-    /// Sessions that are followed now.
+    /// Sessions that are tracked now.
     pub sessions: AtomicU64,
     /// Counters of losses.
     pub lost: Counts<QoeLoss>,
@@ -170,7 +170,7 @@ pub struct QoeStats {
     dropped: AtomicU64,
 }
 
-/// Everything that workers, the thread and the sender share.
+/// State that workers, the thread and the sender share.
 #[derive(Debug)]
 pub struct Qoe {
     inbox: SyncSender<Incoming>,
@@ -245,7 +245,7 @@ impl Qoe {
         (Arc::new(Self { inbox, spool, added, stats: QoeStats::default(), waiting_bytes }), incoming)
     }
 
-    /// Hands in what was heard. False: there is no room.
+    /// Queues a report. False if there is no room.
     pub fn offer(&self, incoming: Incoming) -> bool {
         let bytes = incoming.bytes();
         let waiting = self.waiting_bytes.fetch_add(bytes, Relaxed);
@@ -257,7 +257,7 @@ impl Qoe {
         has_room
     }
 
-    /// Notes that a report waits no longer.
+    /// Records that a report has left the queue.
     fn taken(&self, incoming: &Incoming) {
         self.waiting_bytes.fetch_sub(incoming.bytes(), Relaxed);
     }
@@ -292,7 +292,7 @@ fn fresh_boot() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Rows that are gathered.
+/// Rows that are collected.
 #[derive(Debug, Default)]
 struct Rows {
     lines: Vec<u8>,
@@ -316,7 +316,7 @@ impl Default for RowBuilder {
     }
 }
 
-/// Facts of a row that are not of the report.
+/// Facts of a row that are not from the report.
 #[derive(Debug, Clone, Copy)]
 struct Frame<'a> {
     mode: Mode,
@@ -423,7 +423,7 @@ impl RowBuilder {
     }
 }
 
-/// Time of the event: by the player's clock, if that is about ours.
+/// Time of the event: by the player's clock, if that is close to ours.
 fn happened_at(report: &Report, received_at: WallTime) -> WallTime {
     let received_ms = received_at.unix_ms();
     let said = report.number("ts").map(|it| it.round() as i64);

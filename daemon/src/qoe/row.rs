@@ -63,7 +63,7 @@ carousel::limits! {
     }
 }
 
-/// Names of the columns as they are written: those of a table that calls them otherwise, or has fewer.
+/// Names of the columns in a table that renames or omits some.
 #[derive(Debug, Clone)]
 pub struct Names(Vec<Option<Box<str>>>);
 

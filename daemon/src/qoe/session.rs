@@ -28,12 +28,12 @@ carousel::limits! {
 
 /// Time without a report after which a session is over.
 const IDLE_MS: i64 = 600_000;
-/// Interval at which such sessions are looked for.
+/// Interval at which such sessions are removed.
 const SWEEP_MS: i64 = 60_000;
 /// Longest stall or start that is a measurement: in a longer one the device slept, or its clock was set.
 const MAX_SPAN_MS: i64 = 3_600_000;
 
-/// Way by which a report has come.
+/// Transport of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// With a request for an object.
@@ -57,13 +57,13 @@ impl Mode {
 pub(super) struct Derived {
     /// Time from the wish to play to the first picture, once in a session.
     pub(super) startup_ms: Option<u32>,
-    /// Stalls that have begun.
+    /// Begun stalls.
     pub(super) stall_count: u32,
-    /// Time of stalls that have ended.
+    /// Time of ended stalls.
     pub(super) stall_ms: u32,
     /// Source of the facts; empty: nothing was added.
     pub(super) basis: &'static str,
-    /// The report has come before.
+    /// The report is a repeat.
     pub(super) is_repeat: bool,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Derived {
 struct Session {
     heard_ms: i64,
     mode: Mode,
-    /// When it was to begin; `None`: it has begun, or that is not known.
+    /// Time of the wish to play; `None` if it has begun, or the time is not known.
     starts_at_ms: Option<i64>,
     has_started: bool,
     /// It sends states, so that flags do not count.
@@ -79,7 +79,7 @@ struct Session {
     /// It sends durations of stalls.
     has_durations: bool,
     stalled_at_ms: Option<i64>,
-    /// Highest `sn` of each mode, and which of the 64 up to it have come.
+    /// Highest `sn` of each mode, and which of the 64 up to it were received.
     seen: [(u64, u64); 2],
 }
 
@@ -102,7 +102,7 @@ impl Sessions {
         self.all.len()
     }
 
-    /// Takes a report of the session `id` that is about `at_ms`, in milliseconds since 1970.
+    /// Handles a report of the session `id` about `at_ms`, in milliseconds since 1970.
     pub(super) fn take(&mut self, id: &str, report: &Report, mode: Mode, at_ms: i64, now_ms: i64) -> Derived {
         if now_ms.saturating_sub(self.swept_ms) >= SWEEP_MS {
             self.swept_ms = now_ms;
@@ -162,7 +162,7 @@ impl Session {
             }
             (None, Some(_)) => return,
             (None, None) if self.has_states || report.flag("su") => return,
-            // The first report that is heard of a session that plays says nothing of its start.
+            // The first report of a session that already plays says nothing about its start.
             (None, None) => (since(self.starts_at_ms).filter(|it| *it > 0), "flags"),
         };
         self.has_started = true;
@@ -190,7 +190,7 @@ impl Session {
             false => report.flag("bs") && self.has_started,
         };
         if self.has_durations {
-            // Durations come when a stall is over: for players that send them nothing else is measured.
+            // Players report durations at the end of a stall; if they do, nothing else is measured.
             (derived.stall_count, derived.stall_ms) = (durations, sum);
             if durations > 0 {
                 derived.basis = "reported";
@@ -213,7 +213,7 @@ impl Session {
     }
 }
 
-/// Notes a number of a sequence; whether it was there before. What is older than 64 numbers is taken for a new sequence's.
+/// Records a number of a sequence. True if it was recorded before. A number older than the last 64 begins a new sequence.
 fn is_seen((highest, window): &mut (u64, u64), number: u64) -> bool {
     if *window == 0 || number > *highest {
         let by = number.saturating_sub(*highest);
@@ -236,7 +236,7 @@ fn span(from_ms: i64, to_ms: i64) -> Option<u32> {
     (0..=MAX_SPAN_MS).contains(&span_ms).then(|| u32::try_from(span_ms).unwrap_or(u32::MAX))
 }
 
-/// A number of a report as a whole one of a row: rounded, and within its range.
+/// A number of a report as an integer of a row: rounded, and within its range.
 pub(super) fn whole(number: f64) -> u32 {
     number.round().clamp(0.0, f64::from(u32::MAX)) as u32
 }

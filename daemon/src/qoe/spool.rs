@@ -16,7 +16,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Segments that the bound is divided into.
+/// Segments that the limit is divided into.
 const SEGMENTS: u64 = 16;
 /// Sizes of a segment.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(8 << 20);
@@ -39,14 +39,14 @@ pub struct Spool {
     /// The oldest first.
     segments: VecDeque<Segment>,
     writer: Option<File>,
-    /// Bytes and rows of the oldest segment that were taken.
+    /// Bytes and rows of the oldest segment that were sent.
     taken: (u64, u64),
     position: Option<File>,
     /// Rows dropped because there were too many, or the disk took none.
     dropped: u64,
 }
 
-/// Rows that were read and not taken yet.
+/// Rows that were read and not sent yet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// One a line, without its end.
@@ -119,7 +119,7 @@ impl Spool {
         self.folder.join(format!("{number:016x}"))
     }
 
-    /// Rows that wait.
+    /// Queued rows.
     pub fn rows(&self) -> u64 {
         self.segments.iter().map(|it| it.rows).sum::<u64>() - self.taken.1
     }
@@ -170,14 +170,14 @@ impl Spool {
         self.writer.as_mut().map_or(Ok(()), |writer| writer.write_all(lines))
     }
 
-    /// Drops the oldest segments while there is too much.
+    /// Drops the oldest segments while the spool is too large.
     fn bound(&mut self) {
         while self.bytes() > self.most_bytes && self.segments.len() > 1 {
             self.drop_first();
         }
     }
 
-    /// Forgets the oldest segment, whose rows that were not taken are lost.
+    /// Drops the oldest segment and its unsent rows.
     fn drop_first(&mut self) {
         self.dropped += self.segments.front().map_or(0, |it| it.rows) - self.taken.1;
         self.forget_first();
@@ -185,7 +185,7 @@ impl Spool {
 
     fn forget_first(&mut self) {
         if let Some(first) = self.segments.pop_front() {
-            // It is read as taken if it cannot be removed.
+            // If it cannot be removed, it is read as sent.
             let _ = fs::remove_file(self.path(first.number));
         }
         self.taken = (0, 0);
@@ -195,7 +195,7 @@ impl Spool {
 
     fn note(&self, segment: u64, offset: u64) {
         if let Some(file) = &self.position {
-            // Without the note rows come twice after the next start.
+            // Without this record, rows are sent twice after the next start.
             let _ = file.write_all_at(format!("{segment:016x} {offset:016x}\n").as_bytes(), 0);
         }
     }
@@ -242,7 +242,7 @@ impl Spool {
         }
     }
 
-    /// A batch has been taken; one that was dropped meanwhile too.
+    /// Removes a sent batch, which may have been dropped meanwhile.
     pub fn take(&mut self, batch: &Batch) {
         let Some(first) = self.segments.front().filter(|it| it.number == batch.segment) else { return };
         if batch.ends <= self.taken.0 {

@@ -22,17 +22,17 @@ pub use options::{Asked, TrustOptions, TrustService};
 
 /// Name of the file in the store's folder.
 const FILE: &str = "trust";
-/// Interval at which changes are looked for.
+/// Interval at which changes are checked.
 const LOOK: Duration = Duration::from_secs(1);
-/// Looks between two writings of versions.
+/// Checks between two writes of versions.
 const LOOKS_BETWEEN: u32 = 600;
 
-/// Signer of an object, as its metadata have it.
+/// Signer of an object, in the form of its metadata.
 pub fn signer_text(by: &SignedBy) -> Arc<str> {
     format!("{} {} {}", by.root, by.key, by.service).into()
 }
 
-/// Thread that writes the memory down. It writes once more when it is dropped.
+/// Thread that writes the memory to disk, and once more when it is dropped.
 #[derive(Debug)]
 pub struct TrustKeeper {
     stop: Option<SyncSender<()>>,
@@ -101,7 +101,7 @@ fn write(trust: &Trust, path: &Path) {
     }
 }
 
-/// Trust as the options ask for it, with what `folder` remembers; nothing is written. For recordings.
+/// Trust by these options, with the memory in `folder`; nothing is written. For recordings.
 ///
 /// # Errors
 /// A key or list that cannot be read.
