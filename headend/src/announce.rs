@@ -1,7 +1,7 @@
 //! Announcement documents: bootstrap, gateway configuration, NIF, SIF, time offset, service list entry points.
 //!
-//! They are made from the configuration and the sessions of the broadcast, sent like other objects, and written to files
-//! by `headend catalog`.
+//! Built from the configuration and the sessions of the broadcast, sent like other objects, and written to files by
+//! `headend catalog`.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The command line of `headend`: a contract with scripts and packages. Man pages and completions are made from it.
+//! The command line of `headend`: a contract with scripts and packages. Man pages and completions are generated from it.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

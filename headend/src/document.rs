@@ -1,4 +1,4 @@
-//! Document made by the headend: announcement, gateway configuration, service list, guide.
+//! A document of the headend's own: announcement, gateway configuration, service list, guide.
 
 /// A document: file name for `catalog`, object name, MIME type, bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //! live are excluded: their share of the link is deducted first. Objects whose period would exceed the promised cycle are
 //! sent once per cycle, and the others share the rest.
 //!
-//! Pure: objects and rates in, times out. [`crate::schedule`] is the online counterpart.
+//! A pure function from objects and rates to times. [`crate::schedule`] is its online counterpart.
 
 use std::fmt::Write as _;
 

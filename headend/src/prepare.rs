@@ -1,4 +1,4 @@
-//! Preparation of objects: reading a source's package, hashing files, making repair symbols.
+//! Preparation of objects: reads a source's package, hashes files, computes repair symbols.
 //!
 //! Takes seconds for a film: at the start before transmission, afterwards in the thread of [`crate::follow`], which passes
 //! the results on as [`Update`]s.

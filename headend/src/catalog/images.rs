@@ -1,4 +1,4 @@
-//! Pictures that the catalogue names: files that are carried with it, and URLs that are not.
+//! Pictures of the catalogue: files, which are carried with it, and URLs, which are not.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

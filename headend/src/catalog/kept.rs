@@ -1,7 +1,7 @@
 //! Last good programme guides, and the parts of them that outlive a worse one.
 //!
-//! A failing grabber leaves a file that is empty, cut, of other channels, or no file. None of that ends a guide that is
-//! still good: it stays until its last event is over. So does the schedule of a single channel that the new file lacks.
+//! A failing grabber writes a file that is empty, truncated, of other channels, or no file. A good guide stays in use
+//! even then, until its last event is over; so does the schedule of a single channel that the new file lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -17,8 +17,8 @@
 //! | `versions.rs` | what has changed since the last time |
 //! | [`guide`] | a broadcaster's programme guide, XMLTV or JSON, read into the model of `carousel::dvbi` |
 //!
-//! Nothing of it fails: what is wrong with a guide or a logo is a [`Problem`], and the rest goes out. Documents whose
-//! content has not changed stay the same bytes, version included, so that no receiver reads or stores them again.
+//! Errors do not stop it: a fault of a guide or a logo is reported as a [`Problem`], and the rest is sent. Documents
+//! whose content has not changed keep their bytes, version included, so that no receiver reads or stores them again.
 
 mod content;
 pub mod guide;

@@ -1,7 +1,7 @@
-//! Versions of what is announced: the same for the same content, greater for every change, also over a restart.
+//! Versions of announced documents: equal for equal content, greater for every change, also across a restart.
 //!
-//! They are seconds since 2020: of the newest file that the catalogue is made of when it is first made, and of the change
-//! itself afterwards, but always one more than before.
+//! A version is in seconds since 2020: at first the time of the newest file of the catalogue, later the time of the
+//! change, but always at least one more than before.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};

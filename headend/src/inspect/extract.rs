@@ -1,4 +1,4 @@
-//! Writing whole objects to files without ever leaving the folder.
+//! Extraction of complete objects to files, never outside of the folder.
 
 use std::collections::HashMap;
 use std::fs;

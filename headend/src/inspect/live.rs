@@ -1,4 +1,4 @@
-//! Objects that are sent while they are made: those of ROUTE, and segments joined of FLUTE chunks.
+//! Objects that are sent while they grow: those of ROUTE, and segments joined from FLUTE chunks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};

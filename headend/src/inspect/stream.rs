@@ -1,5 +1,5 @@
-//! Transport streams and baseband frames under inspection: what the tables say, what each PID carries, carousels with
-//! their modules, and the IP inside.
+//! Inspection of transport streams and baseband frames: tables, contents of PIDs, carousels with their modules, and the
+//! IP inside.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The decision which headend sends: pure. Time and answers of the store are arguments; the next request is the result.
+//! The decision which headend sends. Pure: time and answers of the store are arguments; the next request is the result.
 //!
 //! ```text
 //!            unchanged for the duration, released, or absent for the duration
@@ -9,8 +9,9 @@
 //! ```
 //!
 //! No node trusts another's clock. The holder counts its duration, less a margin, from the *start* of the request that renewed it; the
-//! others count the whole duration from the *answer* in which they saw that version first. The former is always earlier than the
-//! latter, as long as clocks run at the same rate within [`Timing::margin_ns`]; nothing else is assumed of networks, stores or pauses.
+//! others count the full duration from the *answer* in which they saw that version first. The former is always earlier than the
+//! latter, as long as clocks run at the same rate within [`Timing::margin_ns`]; nothing else is assumed of networks, stores or
+//! pauses.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! The thread that asks the store: renews, looks, takes over, and carries tables. Decisions are [`super::core`]'s.
+//! The thread that sends requests to the store: renews, reads, takes over, and transfers tables. [`super::core`] decides.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

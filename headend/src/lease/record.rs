@@ -9,8 +9,8 @@
 //! ```
 //!
 //! `toi`, `instance_id` and `versions` are reserves: a successor begins there, and the holder does not use numbers beyond them
-//! before it has written a larger reserve. Objects of long sessions are in tables of their own, which are written once and
-//! never changed: the document alone says which count, and only the holder of the lease writes it.
+//! before it has written a larger reserve. Objects of long sessions are in separate tables, which are written once and never
+//! changed: the document alone says which are valid, and only the holder of the lease writes it.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -6,8 +6,8 @@
 //! Rotation   ─ DSI, DII, blocks of modules                         ┘
 //! ```
 //!
-//! Tables that are due are sent first, payload in the rest. Time and objects are arguments; a stream of constant bit rate is
-//! one of which every packet is polled at its time.
+//! Due tables are sent first, payload in the rest. Time and objects are arguments; for a constant bit rate, the caller polls
+//! every packet at its time.
 
 pub mod rotation;
 mod tables;

@@ -2,7 +2,7 @@
 //!
 //! Modules are repeated by the same [`Schedule`](crate::schedule::Schedule) as FLUTE objects; the weight of a module is the
 //! sum of those of its objects. DSI, DIIs and directories are repeated at their intervals, as are modules with manifests and
-//! init segments; control messages and directories never take more than a fixed share of the stream each.
+//! init segments; control messages and directories each take at most a fixed share of the stream.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

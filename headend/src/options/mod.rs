@@ -1,6 +1,6 @@
 //! Options of each room: the tables of the configuration file, typed, with defaults and checks.
 //!
-//! [`crate::config`] gathers them into one tree and checks what depends on several tables.
+//! [`crate::config`] collects them into one tree and checks rules across tables.
 
 pub mod carousel;
 pub mod catalog;

@@ -1,4 +1,4 @@
-//! Files of a pulled source: on their way, and in their folder.
+//! Files of a pulled source: partial ones, and those in the folder.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Packages that are pulled from an origin: a manifest by its URL, and what it names, into the folder of its source.
+//! Packages pulled from an origin into the folder of a source: a manifest by its URL, and the files that it names.
 //!
 //! ```text
 //! manifests ─ GET ─▶ folder ─ package::Reader ─▶ missing ─ GET ─▶ folder … until nothing is missing
@@ -6,10 +6,10 @@
 //!    └──── when they may have changed: half a target duration, or a minute ◀┘
 //! ```
 //!
-//! Reading, holding back, sending and removal from the air are those of any folder: [`crate::package`],
-//! [`crate::follow`]. A file has its name when its body has come to its end, and not before; one that breaks off is
-//! continued by a range if the origin names its version. Files of a live presentation that no manifest has named for a
-//! minute are removed, and only those that were pulled, also before a restart.
+//! The files are read, held back, sent and taken off the air like those of any folder: [`crate::package`],
+//! [`crate::follow`]. A file gets its name when its body is complete; an interrupted one is continued by a range if the
+//! origin names its version. Files of a live presentation that no manifest has named for a minute are removed, but only
+//! pulled ones, also those pulled before a restart.
 //!
 //! A bucket ([`s3`]) is listed page by page, and what is wanted of a page is fetched before the next is asked for: no list is
 //! held, however long. Wanted are manifests, files of which the folder has another version, and with `include_unreferenced`

@@ -1,9 +1,9 @@
-//! Entries of a guide file become programmes, events and series.
+//! Conversion of a guide file's entries to programmes, events and series.
 //!
-//! CRIDs are `crid://<authority>/p<16 hex digits>` for programmes and `…/s<16 hex digits>` for series, the digits from the
-//! SHA-256 of what identifies them: a programme database's id where there is one, else titles, synopses and numbers. Of
-//! 262,144 programmes two have one CRID by chance once in 500 million guides. A season with a number is a group of its
-//! own: episode numbers restart in each.
+//! CRIDs are `crid://<authority>/p<16 hex digits>` for programmes and `…/s<16 hex digits>` for series. The digits are from
+//! the SHA-256 of a programme database's id if there is one, else of titles, synopses and numbers. Of 262,144 programmes
+//! two have the same CRID by chance once in 500 million guides. A season with a number is a separate group: episode
+//! numbers restart in each.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

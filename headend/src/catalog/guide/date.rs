@@ -1,5 +1,5 @@
-//! Times of XMLTV: `YYYYMMDD[hh[mm[ss]]] [zone]`, such as `20261121200000 +0100`, and what scripts write in its place: ISO
-//! 8601, fractions of seconds, seconds since 1970, zones by name.
+//! Times of XMLTV: `YYYYMMDD[hh[mm[ss]]] [zone]`, such as `20261121200000 +0100`, and forms that scripts write instead:
+//! ISO 8601, fractions of seconds, seconds since 1970, zones by name.
 
 use carousel::time::WallTime;
 

@@ -1,4 +1,4 @@
-//! Numbers of seasons and episodes, as `<episode-num>` has them.
+//! Numbers of seasons and episodes from `<episode-num>`.
 
 /// Highest number that is taken for that of an episode: daily soaps have gone past 10,000.
 const MAX_NUMBER: u32 = 99_999;

@@ -25,12 +25,12 @@
 //! }
 //! ```
 //!
-//! Needed are `channel`, `start` and `title`. Times are dates with a zone, or seconds since 1970; texts are one string, or
-//! one for each language; `role` is actor, director, writer, producer, presenter, commentator, composer, editor or guest.
-//! Without `stop` and `duration_s` a programme ends where the next one begins. Other keys are ignored.
+//! `channel`, `start` and `title` are required. Times are dates with a zone, or seconds since 1970; texts are one string,
+//! or one for each language; `role` is actor, director, writer, producer, presenter, commentator, composer, editor or
+//! guest. Without `stop` and `duration_s` a programme ends where the next one begins. Other keys are ignored.
 //!
-//! Entries are read one by one from where they stand, and a whole document is never held as a tree: what JSON of 64 MiB
-//! says can take ten times that in memory.
+//! Entries are read one by one from the text, never as a tree of the entire document: JSON of 64 MiB can take ten times
+//! that in memory.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -16,7 +16,7 @@
 //! | `collect.rs` | entries become programmes, events and series; the CRIDs |
 //! | `problems.rs` | what is wrong, a few lines of each kind |
 //!
-//! A bad entry is a [`Problem`] with its line, and is left out; the others are sent. A file that breaks off is marked
+//! A bad entry is reported as a [`Problem`] with its line, and left out; the others are sent. A truncated file is marked
 //! ([`Read::is_cut`]): most often it is still being written, and the earlier guide is better than half of a new one. Titles
 //! on demand are not in these files.
 

@@ -1,5 +1,5 @@
-//! The channels and programmes of an XMLTV file as pieces of its text, each with its line: what is wrong in one of them
-//! leaves the others alone.
+//! The channels and programmes of an XMLTV file as pieces of its text, each with its line, so that an error in one of
+//! them does not affect the others.
 
 use super::repair::tag_end;
 

@@ -1,4 +1,4 @@
-//! XML of one entry made well-formed, where a script has written it by joining strings.
+//! Repair of one entry's XML that a script has written by joining strings.
 //!
 //! A lone `&` or `<`, entities of HTML, its markup in texts, tags that are not closed, control characters: each has one
 //! plausible reading. Anything else stays as it is, and is refused by the XML reader.

@@ -1,4 +1,4 @@
-//! One entry of a guide file, whichever form it has, with its texts cleaned and cut to what a guide has room for.
+//! One entry of a guide file in either form, with its texts cleaned and cut to the lengths that a guide allows.
 
 use carousel::dvbi::guide::Credit;
 use carousel::dvbi::{Image, Text};

@@ -1,4 +1,4 @@
-//! Guide files out of gzip, xz and zip, also of one in another, within the bound of a guide.
+//! Decompression of guide files (gzip, xz and zip, also nested), up to the limit of a guide.
 
 use std::io::{self, Cursor, Read};
 

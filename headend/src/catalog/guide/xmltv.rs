@@ -1,12 +1,12 @@
-//! XMLTV, as `xmltv.dtd` has it and as grabbers write it.
+//! XMLTV, as `xmltv.dtd` defines it and as grabbers write it.
 //!
-//! Read are channels with their names, and of programmes the parts for which a content guide has room: times, titles,
-//! synopses, credits, categories, keywords, year, picture, episode numbers, ratings, first showing. Left out are technical
-//! particulars (video, audio, subtitles: they are in the service list), reviews, star ratings, lengths, VCR times.
+//! Reads channels with their names, and the parts of programmes that a content guide has: times, titles, synopses,
+//! credits, categories, keywords, year, picture, episode numbers, ratings, first showing. Ignores technical details
+//! (video, audio, subtitles: they are in the service list), reviews, star ratings, lengths, VCR times.
 //!
-//! The file is read by its channels and programmes (`pieces.rs`), so that each has its line, and what is wrong in one does
-//! not take the others with it: one that is not well-formed is repaired (`repair.rs`) or left out. Document type
-//! declarations are skipped.
+//! Channels and programmes are read one by one (`pieces.rs`), so that each has its line, and an error in one does not
+//! affect the others: one that is not well-formed is repaired (`repair.rs`) or left out. Document type declarations are
+//! skipped.
 
 use carousel::dvbi::Text;
 use carousel::dvbi::guide::{Credit, NO_END, Role};

@@ -1,5 +1,5 @@
-//! Requests for the keys that bucket events name. The answer of the store decides, and not the event: so it does no harm that events
-//! come late, twice or in another order.
+//! Requests for the keys of bucket events. The store's answer decides, not the event: so late, repeated or reordered events do no
+//! harm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

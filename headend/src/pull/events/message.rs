@@ -1,4 +1,4 @@
-//! Messages of a topic with events of S3, as stores and what stands between write them.
+//! Messages of a topic with events of S3, in the forms of stores and of services in between.
 //!
 //! | who | form | keys |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | SNS, SQS, and their events of Lambda | one of the above as a text in `Message`, `Body`, `body` | as inside |
 //!
 //! An event says only that a key may have changed: the store's answer to the request says what it has. So its version,
-//! size and user are not read, and an event of an older version, or one that comes twice, does no harm.
+//! size and user are not read, and an event of an older version, or a repeated one, does no harm.
 
 use std::borrow::Cow;
 

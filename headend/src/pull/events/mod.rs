@@ -1,5 +1,5 @@
-//! Events of a bucket, which its store writes to a topic of Kafka: the keys that they name are checked at once, and not only when
-//! the bucket is listed.
+//! Events of a bucket, which its store writes to a topic of Kafka: their keys are checked immediately, not only when the bucket
+//! is listed.
 //!
 //! ```text
 //! topic ─ reader (one for each partition) ─▶ Shared: pending keys ─▶ Puller::rest: look at each, fetch, remove
@@ -15,7 +15,7 @@
 //! | `looks` | keys that are looked at |
 //! | `reader` | the connection; behind the feature `kafka` |
 //!
-//! The bucket is still listed, at a long interval while events come: listings find every change without an event.
+//! The bucket is still listed, at a long interval while events arrive: listings find changes without events.
 
 // Without the connection nothing comes to what takes events.
 #![cfg_attr(not(feature = "kafka"), allow(dead_code))]

@@ -1,4 +1,4 @@
-//! Keys of events that have not been checked in the store yet, and the events that were taken last.
+//! Keys of events that were not checked in the store yet, and the latest events.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;

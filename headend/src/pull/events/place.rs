@@ -1,4 +1,4 @@
-//! Places of a source in the partitions of its topic, kept in a file beside what was pulled:
+//! Offsets of a source in the partitions of its topic, kept in a file beside the pulled files:
 //!
 //! ```json
 //! {"schema": 1, "topic": "s3-events", "offsets": {"0": 17}}

@@ -1,4 +1,4 @@
-//! Readers of the topic with events: one for each partition, from the places that are kept beside the folder.
+//! Readers of the topic with events: one for each partition, from the offsets that are stored beside the folder.
 
 use std::collections::BTreeSet;
 use std::future::pending;
