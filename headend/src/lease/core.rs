@@ -15,17 +15,17 @@
 
 use std::collections::VecDeque;
 
-/// Attempts to write whose outcome is not known that are remembered. Older ones count for nothing.
+/// Writes of unknown outcome that are remembered; older ones are forgotten.
 const REMEMBERED_ATTEMPTS: usize = 8;
-/// Requests for a release before the process ends without.
+/// Attempts to release the lease before the process ends without.
 const RELEASE_REQUESTS: u32 = 3;
 
 /// Times of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// Time for which a lease that is not renewed keeps others from it.
+    /// Time for which a lease that is not renewed excludes others.
     pub duration_ns: u64,
-    /// Between two renewals of the holder, and two looks of the others.
+    /// Interval of the holder's renewals, and of the others' reads.
     pub renewal_ns: u64,
 }
 
@@ -45,16 +45,16 @@ impl Timing {
 /// A process that may hold the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its name, for people.
+    /// Its name, for messages.
     pub node: String,
-    /// A number of its own: after a restart a node is another holder.
+    /// A unique number: after a restart a node is another holder.
     pub instance: u64,
 }
 
 /// The lease as it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// `None`: it was given back.
+    /// `None`: it was released.
     pub holder: Option<Holder>,
     /// Number of the holder, which grows with every takeover: the fencing token.
     pub generation: u64,
@@ -81,12 +81,12 @@ pub enum Request {
 pub enum Next {
     /// Ask the store; its answer goes to [`Core::answered`].
     Ask(Request),
-    /// Nothing before that time, or an answer.
+    /// Wait until this time, or for an answer.
     Wait {
         /// Nanoseconds.
         until_ns: u64,
     },
-    /// The lease has been given back, or was not held.
+    /// The lease has been released, or was not held.
     Over,
 }
 
@@ -148,7 +148,7 @@ struct Held {
 }
 
 impl Core {
-    /// A node that knows nothing.
+    /// A node before its first request.
     pub const fn new(timing: Timing, me: Holder) -> Self {
         Self {
             timing,
@@ -176,7 +176,7 @@ impl Core {
         self.held.map(|held| held.generation)
     }
 
-    /// Start of the renewal that counts, if it holds the lease.
+    /// Start of the renewal in force, if it holds the lease.
     pub fn renewed_ns(&self) -> Option<u64> {
         self.held.map(|held| held.renewed_ns)
     }
@@ -191,7 +191,7 @@ impl Core {
         self.seen.as_ref()?.lease.as_ref()
     }
 
-    /// Number of times that this process took over a lease that was there before.
+    /// Number of times that this process took over an existing lease.
     pub const fn takeovers(&self) -> u64 {
         self.takeovers
     }
@@ -203,14 +203,14 @@ impl Core {
         }
     }
 
-    /// From now on nothing is sent, and the lease is given back.
+    /// Ends sending, and releases the lease.
     pub fn end(&mut self, now_ns: u64) {
         self.held = None;
         self.ending = self.ending.or(Some(0));
         self.next_ns = self.next_ns.min(now_ns);
     }
 
-    /// The next action. A request counts as sent.
+    /// The next action. A returned request counts as sent.
     pub fn next(&mut self, now_ns: u64) -> Next {
         if self.asked.is_some() {
             return Next::Wait { until_ns: u64::MAX };
@@ -243,7 +243,7 @@ impl Core {
         Next::Ask(request)
     }
 
-    /// Takes the answer to the request that was asked.
+    /// Handles the answer to the last request.
     pub fn answered(&mut self, now_ns: u64, answer: Answer) {
         let Some(Asked { started_ns, write }) = self.asked.take() else { return };
         match (write, answer) {
@@ -332,14 +332,14 @@ impl Core {
         Request::Write { lease, over: seen.tag.clone() }
     }
 
-    /// It was renewed by a request that began then.
+    /// Records that it was renewed by a request that began at `started_ns`.
     fn hold(&mut self, started_ns: u64, generation: u64) {
         if self.ending.is_some() {
             return;
         }
         let until_ns = started_ns + self.timing.duration_ns - self.timing.margin_ns();
         let before = self.held.filter(|it| it.generation == generation);
-        // The first lease of all, of generation 1, is taken from nobody.
+        // The very first lease, of generation 1, is no takeover.
         if before.is_none() && generation > 1 {
             self.takeovers += 1;
         }

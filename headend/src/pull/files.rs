@@ -47,7 +47,8 @@ pub(super) struct Files {
     pub(super) base: Base,
     /// Path of the manifest below the folder; `None`: all of them.
     pub(super) manifest: Option<String>,
-    /// Manifests that redirects lead elsewhere, and where: what they name is below that URL (RFC 3986 section 5.1.3).
+    /// Manifests that were redirected, with their final URLs: the files that they name are below those (RFC 3986 section
+    /// 5.1.3).
     pub(super) moved: Mutex<BTreeMap<String, String>>,
     pub(super) folder: FilledFolder,
     pub(super) stats: Arc<PullStats>,
@@ -59,7 +60,7 @@ fn folder_of(path: &str) -> &str {
 }
 
 impl Files {
-    /// URL of what is named `path` below the folder of the manifest.
+    /// URL of `path` below the folder of the manifest.
     pub(super) fn url_of(&self, path: &str) -> Option<String> {
         match &self.base {
             Base::Manifest(url) if self.manifest.as_deref() == Some(path) => Some(url.clone()),
@@ -73,7 +74,7 @@ impl Files {
         }
     }
 
-    /// Notes where a manifest has come from. Without a note, what it names would be looked for in the wrong place.
+    /// Records the redirect of a manifest, below whose target the files that it names are requested.
     pub(super) fn came_from(&self, manifest: &str, moved_to: Option<String>) -> Result<(), Failed> {
         let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         match moved_to {
@@ -87,7 +88,7 @@ impl Files {
         Ok(())
     }
 
-    /// Forgets the redirects of manifests that are not in use any more.
+    /// Forgets the redirects of manifests that are no longer in use.
     pub(super) fn keep_redirects(&self, is_used: impl Fn(&str) -> bool) {
         let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         moved.retain(|manifest, _| is_used(manifest));
@@ -107,7 +108,7 @@ impl Files {
         Some((url.clone(), &path[folder_of(manifest).len()..]))
     }
 
-    /// Origin, for people.
+    /// Origin, for messages.
     pub(super) fn shown(&self) -> String {
         match &self.base {
             Base::Manifest(url) => without_secrets(url),
@@ -121,8 +122,8 @@ impl Files {
         is_plain_path(&plain).then_some(plain)
     }
 
-    /// Fetches a file and gives it its name. What breaks off is continued, if the origin names the version. Of a file from a
-    /// bucket its ETag and bytes are given back.
+    /// Fetches a file and gives it its name. An interrupted body is continued, if the origin names the version. Returns ETag
+    /// and bytes of a file from a bucket.
     pub(super) async fn fetch(&self, origin: &Origin, path: &str) -> Result<(String, u64), Failed> {
         let (Some(url), Some(name)) = (self.url_of(path), self.place_of(path)) else {
             self.stats.fail(path, PullFailure::BadPath);
@@ -141,7 +142,7 @@ impl Files {
         fetched.inspect_err(|failed| self.stats.fail(&url, failed.clone()))
     }
 
-    /// Fetches `path` from `url` into the file `name`, and notes the redirects of a manifest.
+    /// Fetches `path` from `url` into the file `name`, and records the redirects of a manifest.
     async fn fetch_to(&self, client: &Client, url: &str, name: &str, path: &str) -> Result<(), Failed> {
         let mut coming = self.begin(name)?;
         let mut validator = None::<Validator>;
@@ -175,7 +176,7 @@ impl Files {
             };
             let is_short = whole_bytes.is_some_and(|whole| coming.bytes() < whole);
             match ended {
-                // A part of what was asked for: the next begins behind it.
+                // A part of the requested range: the next request begins behind it.
                 Ok(()) if is_short && coming.bytes() > before => {}
                 Ok(()) if is_short => return Err(Failed::new(PullFailure::Cut, "a part without bytes")),
                 Ok(()) => {
@@ -192,7 +193,7 @@ impl Files {
         }
     }
 
-    /// Stores a manifest if it differs from the one that is there.
+    /// Stores a manifest if it differs from the current one.
     pub(super) fn store_manifest(&self, name: &str, bytes: &[u8]) -> Result<(), Failed> {
         if fs::read(self.folder.root.join(name)).is_ok_and(|it| it == bytes) {
             return Ok(());
@@ -211,7 +212,7 @@ impl Files {
     }
 }
 
-/// A file that is coming, under a hidden name.
+/// A partial file, under a hidden name.
 pub(super) struct Coming<'a> {
     name: &'a str,
     target: PathBuf,
@@ -221,12 +222,12 @@ pub(super) struct Coming<'a> {
 }
 
 impl Coming<'_> {
-    /// Bytes that have come so far.
+    /// Received bytes.
     pub(super) const fn bytes(&self) -> u64 {
         self.place.bytes()
     }
 
-    /// Throws away what has come.
+    /// Discards the received bytes.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         let file = self.temporary.as_file_mut();
         file.set_len(0)?;
@@ -240,7 +241,7 @@ impl Coming<'_> {
         Ok(self.temporary.write_all(data)?)
     }
 
-    /// Takes room for all its bytes, which are written to [`Coming::file`].
+    /// Reserves room for all its bytes, which are written to [`Coming::file`].
     pub(super) fn reserve(&mut self, bytes: u64) -> Result<(), Failed> {
         self.place.take(bytes).map_err(|_| PullFailure::Full)?;
         Ok(())
@@ -251,7 +252,7 @@ impl Coming<'_> {
         self.temporary.as_file().try_clone()
     }
 
-    /// The file is complete, and gets its name.
+    /// Gives the complete file its name.
     pub(super) fn keep(self) -> Result<(), Failed> {
         let bytes = self.bytes();
         self.temporary.persist(&self.target).map_err(|err| refused(err.error))?;

@@ -11,10 +11,10 @@
 //! origin names its version. Files of a live presentation that no manifest has named for a minute are removed, but only
 //! pulled ones, also those pulled before a restart.
 //!
-//! A bucket ([`s3`]) is listed page by page, and what is wanted of a page is fetched before the next is asked for: no list is
-//! held, however long. Wanted are manifests, files of which the folder has another version, and with `include_unreferenced`
-//! all. What manifests name is fetched as above, without regard to the list. Files that two lists in succession lack are removed.
-//! Between lists, [`events`] of the store tell of keys to look at.
+//! A bucket ([`s3`]) is listed page by page, and the wanted files of a page are fetched before the next page is requested, so
+//! that no list is held in memory. Wanted are manifests, files of which the folder has another version, and with
+//! `include_unreferenced` all files. Files that manifests name are fetched as above, even if the list lacks them. Files that two
+//! lists in succession lack are removed. Between lists, [`events`] of the store name keys to request.
 
 mod client;
 mod events;
@@ -81,19 +81,19 @@ carousel::limits! {
     }
 }
 
-/// Readings of a package in one round: a multivariant playlist names playlists, and these name segments.
+/// Reads of a package in one round: a multivariant playlist names playlists, and these name segments.
 const MAX_READINGS: usize = 6;
 /// Marks a folder of which every file was pulled: it was empty when pulling began.
 const MARK: &str = ".pulled";
 /// Interval at which manifests of titles that are not live are requested.
 const LOOK: Duration = Duration::from_secs(60);
-/// The same of live ones, whatever they say.
+/// The same for live ones, even if they say otherwise.
 const LIVE_LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
 /// Longest wait for an origin that `check` examines, redirects included.
 const PROBE: Duration = Duration::from_secs(10);
-/// Time for which a file stays that no manifest names any more: receivers may be behind.
+/// Time for which a file is kept after the last manifest that names it: receivers may be behind.
 const KEEP: Duration = Duration::from_secs(60);
-/// Longest time until a file that has failed is asked for again; the time doubles from one second on.
+/// Longest pause before a failed file is requested again; it doubles from one second on.
 const MAX_BACK_OFF_S: u64 = 60;
 
 /// Result of [`complete`] for one source.
@@ -101,28 +101,28 @@ const MAX_BACK_OFF_S: u64 = 60;
 pub struct Pulled {
     /// Name of the source.
     pub source: String,
-    /// Files and bytes that came.
+    /// Fetched files and bytes.
     pub files: u64,
     /// See `files`.
     pub bytes: u64,
-    /// Files that are wanted and did not come.
+    /// Wanted files that could not be fetched.
     pub missing: Vec<Missing>,
-    /// Files that manifests name, that are there or elsewhere, and are not carried, by reason.
+    /// Files that manifests name and that are not carried, fetched or not, by reason.
     pub not_carried: BTreeMap<LeftOutReason, usize>,
     /// The list of the bucket, if it is one.
     pub list: Option<BucketList>,
-    /// Why the source as a whole did not come: its manifest, the list of its bucket, or its folder.
+    /// Why the source failed: its manifest, the list of its bucket, or its folder.
     pub refusal: Option<Refusal>,
 }
 
-/// Why a source did not come.
+/// Why a source failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Label of a [`PullFailure`].
     pub reason: &'static str,
-    /// Where and what.
+    /// Place and fault.
     pub what: String,
-    /// What to do.
+    /// Fix.
     pub fix: &'static str,
 }
 
@@ -139,16 +139,16 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// A file that is wanted and did not come, or a manifest that cannot be carried.
+/// A wanted file that could not be fetched, or a manifest that cannot be carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// Its path below the source's folder, as a URI has it.
+    /// Its path below the source's folder, in the form of a URI.
     pub name: String,
-    /// Label of a [`PullFailure`]; of a manifest that came, of a [`LeftOutReason`].
+    /// Label of a [`PullFailure`], or for a fetched manifest of a [`LeftOutReason`].
     pub reason: &'static str,
-    /// What the origin or the system said; may be empty.
+    /// Message of the origin or the system; may be empty.
     pub detail: String,
-    /// What to do.
+    /// Fix.
     pub fix: &'static str,
 }
 
@@ -205,7 +205,7 @@ pub fn start(config: &Config) -> Result<Option<Arc<PullStats>>, String> {
     Ok(Some(stats))
 }
 
-/// Pulls what all sources name, once; `progress` gets files and bytes so far. Every source is tried, and has its result.
+/// Pulls all sources once; `progress` gets files and bytes so far. Every source is tried, and has its result.
 ///
 /// # Errors
 /// If the system has no room for a thread's events.
@@ -228,7 +228,7 @@ fn complete_source(
     mut progress: impl FnMut(u64, u64),
 ) -> Pulled {
     let (name, kind) = (source.name.clone(), OriginKind::of(source));
-    // Counters of its own: the newest failure must not be that of another source.
+    // Separate counters: the newest failure must not be that of another source.
     let stats = Arc::new(PullStats::default());
     let mut puller = match Puller::new(source, Arc::clone(&stats)) {
         Ok(puller) => puller,
@@ -286,8 +286,8 @@ fn pullers(config: &Config, stats: &Arc<PullStats>) -> Result<Vec<Puller>, Strin
     }
 }
 
-/// Keeps a source followed. A task that panics is counted as `internal`, logged, and replaced by a new one with pauses of 1 to
-/// 60 s: the folder keeps the files pulled so far.
+/// Follows a source forever. A task that panics is counted as `internal`, logged, and replaced by a new one after a pause of 1
+/// to 60 s: the folder keeps the files pulled so far.
 async fn keep_following<T, F: Future<Output = Infallible> + 'static>(
     source: &str,
     first: T,
@@ -319,7 +319,7 @@ async fn keep_following<T, F: Future<Output = Infallible> + 'static>(
     }
 }
 
-/// What a panic says.
+/// Message of a panic.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -329,19 +329,19 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 /// Result of checking the origin of a source, for `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
-    /// What is there.
+    /// Description of the content.
     Fine(String),
     /// What is wrong, and what to do.
     Wrong {
-        /// Where and what.
+        /// Place and fault.
         what: String,
-        /// What to do.
+        /// Fix.
         fix: &'static str,
     },
 }
 
-/// Asks the origins of all sources, at the same time: a web server for the manifest, a bucket for the first page of its list, and for
-/// the manifest that is named. Gives the source, its kind, and what is there.
+/// Checks the origins of all sources in parallel: requests the manifest from a web server, the first page of the list and the
+/// configured manifest from a bucket. Returns each source, its kind, and the result.
 pub fn probe(config: &Config) -> Vec<(String, OriginKind, Probed)> {
     let sources: Vec<&Source> = pulled_sources(config).collect();
     let looked = match runtime() {
@@ -359,7 +359,7 @@ pub fn probe(config: &Config) -> Vec<(String, OriginKind, Probed)> {
     sources.into_iter().zip(looked).map(told).collect()
 }
 
-/// Asks the brokers of all sources with events for their topics. Gives the source, and what is there.
+/// Checks the topics of all sources with events at their brokers. Returns each source and the result.
 pub fn probe_events(config: &Config) -> Vec<(String, Probed)> {
     let sources = config.sources.iter().filter_map(|it| Some((it.name.clone(), it.events.clone()?)));
     sources.map(|(name, options)| (name, look_at_topic(&options))).collect()
@@ -414,7 +414,7 @@ async fn look_at_bucket(source: &Source, location: S3Location) -> Result<Probed,
     Ok(judge(&page, source, &prefix, &shown(source)))
 }
 
-/// A manifest of a web server, as pulling asks for it.
+/// Requests a manifest from a web server as pulling does.
 async fn look_at_manifest(source: &Source) -> Result<Probed, Failed> {
     let url = source.pull.clone().unwrap_or_default();
     let answer = web_client(source, &url)?.get(&url, None, None).await?;
@@ -428,7 +428,7 @@ async fn look_at_manifest(source: &Source) -> Result<Probed, Failed> {
     Ok(Probed::Fine(format!("{}: a manifest of {} bytes", shown(source), bytes.len())))
 }
 
-/// What is asked for of the origin of a source, for people.
+/// What is requested from the origin of a source, for messages.
 fn shown(source: &Source) -> String {
     match source.bucket() {
         Some(location) => location.shown(&location.manifest_key()),
@@ -448,7 +448,7 @@ async fn manifest_bytes(body: &mut Body) -> Result<Vec<u8>, Failed> {
     Ok(bytes)
 }
 
-/// The first page of a bucket's list. The manifest that is named must be there.
+/// The first page of a bucket's list. The configured manifest must exist.
 async fn look_into(bucket: &Bucket, key: &str) -> Result<Page, Failed> {
     let page = bucket.list(None).await?;
     if bucket.location().manifest.is_some() && !page.objects.is_empty() {
@@ -513,7 +513,7 @@ struct Round {
     inventory: Option<Inventory>,
     /// Files that are still missing.
     missing: Vec<String>,
-    /// Why the source as a whole did not come, and what it was asked for.
+    /// Why the source failed, and what was requested.
     refusal: Option<(String, Failed)>,
 }
 
@@ -527,7 +527,7 @@ enum Origin {
 }
 
 impl Origin {
-    /// Asks for a manifest, if it is not `known`.
+    /// Requests a manifest, unless it is still `known`.
     async fn look(&self, files: &Files, path: &str, known: Option<&Validator>) -> Result<Answer, Failed> {
         let name = || files.place_of(path).ok_or(PullFailure::BadPath);
         match (self, &files.base) {
@@ -546,17 +546,17 @@ impl Origin {
 /// State of a bucket.
 struct Listing {
     held: Held,
-    /// Lists that have begun.
+    /// Begun lists.
     number: u32,
     /// Time of the next one; with events see [`Puller::list_due`].
     due: Instant,
-    /// Time of the newest one that came to its end.
+    /// Time of the newest complete one.
     listed_at: Option<Instant>,
     /// Interval of lists.
     every: Duration,
     /// Lists in succession that failed.
     failed: u32,
-    /// Files are taken whether a manifest names them or not.
+    /// Files are fetched even if no manifest names them.
     takes_all: bool,
 }
 
@@ -577,10 +577,10 @@ struct Puller {
     files: Arc<Files>,
     /// Of a bucket.
     listing: Option<Listing>,
-    /// Of a bucket whose store tells of changes.
+    /// Of a bucket whose store reports changes.
     events: Option<Events>,
     options: Options,
-    /// Of manifests that have come, by path.
+    /// Of fetched manifests, by path.
     validators: HashMap<String, Validator>,
     /// Files that failed.
     failing: HashMap<String, Failing>,
@@ -746,7 +746,7 @@ impl Puller {
         self.failing.get(path).is_none_or(|it| it.again <= now)
     }
 
-    /// Why there is nothing: what did not come, or else what came is no package, which is counted.
+    /// Why there is nothing to carry: a failed request, or a fetched package that is none, which is counted.
     fn nothing_to_carry(&self, why: &PackageError) -> (String, Failed) {
         let failing = self.failing.iter().map(|(path, it)| (path, &it.why));
         if let Some((path, failed)) = self.failed_manifests.iter().chain(failing).next() {
@@ -769,8 +769,8 @@ impl Puller {
         (self.files.shown(), failed)
     }
 
-    /// Files that are wanted and did not come, each with its reason: those that manifests name (`named`), manifests that no other
-    /// file names, and manifests that came and cannot be carried.
+    /// Wanted files that could not be fetched, each with its reason: those that manifests name (`named`), manifests that no other
+    /// file names, and fetched manifests that cannot be carried.
     fn missing(&self, named: &[String], inventory: &Inventory) -> Vec<Missing> {
         let mut all = BTreeMap::new();
         for name in named {
@@ -795,10 +795,10 @@ impl Puller {
         Reader::new(&source, self.options.clone())?.read()
     }
 
-    /// Goes through the list of the bucket, and fetches what is wanted of each page.
+    /// Reads the list of the bucket, and fetches the wanted files of each page.
     ///
     /// # Errors
-    /// What was asked for, and why the list did not come to its end, or has nothing.
+    /// What was requested, and why the list is incomplete or empty.
     async fn list(&mut self) -> Result<(), (String, Failed)> {
         let Origin::Bucket(bucket) = self.origin.clone() else { return Ok(()) };
         let Some(listing) = &mut self.listing else { return Ok(()) };
@@ -813,7 +813,7 @@ impl Puller {
         match result {
             Ok((list, is_whole)) => {
                 (listing.failed, listing.due, listing.listed_at) = (0, now + listing.every, Some(now));
-                // What failed, or still waited for its next attempt, is tried again at the short interval.
+                // Files that failed, or still waited for a retry, are retried at the short interval.
                 if let Some(events) = self.events.as_ref().filter(|_| !is_whole) {
                     events.want_list();
                 }
@@ -840,7 +840,7 @@ impl Puller {
         }
     }
 
-    /// Gives the list too whether all that is wanted of it has come.
+    /// Returns the list, and whether all its wanted files were fetched.
     async fn list_pages(&mut self, bucket: &Bucket) -> Result<(BucketList, bool), Failed> {
         let (mut list, mut is_whole) = (BucketList::default(), true);
         let (mut next, mut empty_pages) = (None::<Next>, 0);
@@ -864,7 +864,8 @@ impl Puller {
         }
     }
 
-    /// Paths to fetch of a page of the bucket's list, and their versions there; whether others failed and are not due yet.
+    /// Paths to fetch of a page of the bucket's list, with their versions there; and whether others failed and are not due
+    /// yet.
     fn wanted(
         &mut self,
         objects: &[Listed],
@@ -943,7 +944,7 @@ impl Puller {
                 self.files.stats.unchanged.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
-            // Only of a range that was asked for.
+            // Only as an answer to a range.
             Answer::OtherVersion => return Err(Failed::new(PullFailure::Status, "206")),
         };
         let bytes = manifest_bytes(&mut body).await?;
@@ -961,7 +962,7 @@ impl Puller {
         Ok(())
     }
 
-    /// Validator of a manifest that has come, also before a restart.
+    /// Validator of a fetched manifest, also from before a restart.
     fn known(&self, path: &str, name: &str) -> Option<Validator> {
         let held = || {
             let version = self.listing.as_ref()?.held.get(name)?;
@@ -986,7 +987,7 @@ impl Puller {
             let (id, came) = match running.join_next_with_id().await {
                 None => return,
                 Some(Ok((id, came))) => (id, came),
-                // Its file is as any other that failed.
+                // Its file is treated like any other that failed.
                 Some(Err(ended)) => {
                     let id = ended.id();
                     let why = match ended.try_into_panic() {
@@ -1036,7 +1037,7 @@ impl Puller {
         let named: HashSet<&PathBuf> = inventory.objects.values().map(|object| &object.file).collect();
         let mut gone = Vec::new();
         for file in &self.pulled {
-            // Manifests of a bucket are removed when it has them no longer.
+            // Manifests of a bucket are removed when the bucket no longer has them.
             let is_manifest = match &self.files.manifest {
                 Some(manifest) => file.ends_with(manifest),
                 None => has_manifest_name(&file.to_string_lossy()),
@@ -1064,8 +1065,8 @@ impl Puller {
     }
 }
 
-/// Time until the next round: manifests may have changed after `fresh_ms`, the bucket is listed at `listing`, and a file that
-/// failed is asked for again at `retry`, but never sooner than a live manifest would be.
+/// Time until the next round: manifests may have changed after `fresh_ms`, the bucket is listed at `listing`, and a failed
+/// file is requested again at `retry`, but never sooner than a live manifest would be.
 fn until_next_round(
     now: Instant,
     fresh_ms: Option<u64>,
@@ -1079,8 +1080,8 @@ fn until_next_round(
     [listing, retry].into_iter().flatten().fold(manifests, Duration::min)
 }
 
-/// Paths of manifests that were read: all of them may change. Of a bucket those of live presentations; its list shows changes
-/// of the others.
+/// Paths of manifests that may change: all that were read; for a bucket those of live presentations, since its list shows
+/// changes of the others.
 fn changing(inventory: &Inventory, is_listed: bool) -> Vec<String> {
     let manifests = inventory.objects.values().filter(|object| object.role == Role::Manifest);
     let is_live = |bytes: &[u8]| Manifest::read(bytes).is_some_and(|it| it.fresh_ms().is_some());

@@ -19,10 +19,10 @@ use super::pending::Waiting;
 use crate::options::has_manifest_name;
 use crate::package::encode;
 
-/// Time in which further events of a burst are gathered.
+/// Time in which further events of a burst are collected.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// What the store has of a key.
+/// The store's answer about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum There {
     /// The version that the folder has.
@@ -41,14 +41,14 @@ impl Puller {
         })
     }
 
-    /// Begins to read events, until what it gives is dropped.
+    /// Begins to read events, until the returned set is dropped.
     #[cfg(feature = "kafka")]
     pub(in crate::pull) fn start_reading(&self) -> Option<JoinSet<()>> {
         let (events, listing) = (self.events.as_ref()?, self.listing.as_ref()?);
         Some(events.start(listing.every, Arc::clone(&self.files.stats)))
     }
 
-    /// Waits for the next round, which comes early if an event has changed something.
+    /// Waits for the next round, which begins early if an event has changed something.
     pub(in crate::pull) async fn rest(&mut self, wait: Duration) {
         let Some(shared) = self.events.as_ref().map(|it| Arc::clone(&it.shared)) else {
             return tokio::time::sleep(wait).await;
@@ -58,7 +58,7 @@ impl Puller {
             let until = self.list_due().map_or(until, |due| due.min(until));
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {
-                    // Nothing may wait, but the places in the topic have gone on: they are written.
+                    // No key may wait, but the offsets in the topic have advanced: they are written.
                     self.look_at_pending().await;
                     return;
                 }
@@ -120,13 +120,13 @@ impl Puller {
         is_changed
     }
 
-    /// Whether a live manifest names a file, as far as it has been read: origins remove segments sooner than receivers have done with
-    /// them. It goes when no manifest names it any more, or when two listings do not have it.
+    /// Whether a live manifest names a file, as far as it has been read: origins remove segments while receivers still need them.
+    /// The file is removed when no manifest names it any more, or when two listings lack it.
     fn is_on_air(&self, name: &str) -> bool {
         !has_manifest_name(name) && self.on_air.contains(&self.files.folder.root.join(name))
     }
 
-    /// Asks the store for those keys that concern the source. The others are counted. Gives what happened, if all events say the same.
+    /// Requests the keys that concern the source, and counts the others. Returns what happened, if all events of a key agree.
     async fn ask(
         &self,
         keys: BTreeMap<String, Waiting>,
@@ -185,7 +185,7 @@ impl Puller {
     }
 }
 
-/// Asks for the first byte of an object, if it is not the version that is held.
+/// Requests the first byte of an object, unless it is the version that is held.
 async fn look(bucket: &Bucket, key: &str, held: Option<&str>) -> Result<There, Failed> {
     let known = held.filter(|etag| !etag.is_empty()).and_then(Validator::of_bare);
     let if_none_match = match &known {

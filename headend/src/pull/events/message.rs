@@ -43,14 +43,14 @@ const ENVELOPES: usize = 4;
 /// What happened to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pull) enum Happened {
-    /// It is there, or another version of it.
+    /// It was created, or another version of it.
     Created,
     /// It was removed, or a version of it.
     Removed,
 }
 
-/// When an event happened, as its store counts. It tells whether two events are the same, and not which is the newer: Amazon's
-/// sequencers have an order, Ceph's are the bytes of a time with the lowest first, and MinIO's are the clock of whichever node wrote.
+/// Time of an event, as its store counts. It shows whether two events are the same, but not which is newer: Amazon's sequencers
+/// have an order, Ceph's are the bytes of a time with the lowest first, and MinIO's are the clock of the node that wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::pull) struct Moment {
     /// In upper case; hexadecimal digits.
@@ -59,7 +59,7 @@ pub(in crate::pull) struct Moment {
 }
 
 impl Moment {
-    /// Whether two events of one key happened at once: by their sequencers, or by their times if one has none.
+    /// Whether two events of one key have the same time: by their sequencers, or by their times if one has no sequencer.
     pub(in crate::pull) fn is_that_of(&self, other: &Self) -> bool {
         match (&self.sequencer, &other.sequencer) {
             (Some(a), Some(b)) => a == b,
@@ -156,7 +156,7 @@ fn of_event_bridge(event: &Value) -> Result<Event, EventOutcome> {
     Ok(Event { bucket, keys: usable(vec![text(&object["key"])]), happened, etag, moment })
 }
 
-/// What a name of an event means; `None`: nothing that concerns content.
+/// Meaning of an event's name; `None` if it does not concern content.
 fn happened(name: &str) -> Option<Happened> {
     let name = name.strip_prefix("s3:").unwrap_or(name);
     let (kind, what) = name.split_once(':').unwrap_or((name, ""));
@@ -169,7 +169,7 @@ fn happened(name: &str) -> Option<Happened> {
     }
 }
 
-/// A key as forms are encoded; `None`: it is no UTF-8.
+/// Decodes a key from the encoding of forms; `None` if it is not UTF-8.
 fn decoded(raw: &str) -> Option<String> {
     let raw = raw.replace('+', " ");
     percent_decode_str(&raw).decode_utf8().ok().map(Cow::into_owned)

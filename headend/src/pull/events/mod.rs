@@ -10,14 +10,14 @@
 //! | module | content |
 //! |---|---|
 //! | `message` | events in messages, in all their forms |
-//! | `pending` | keys that wait, events that came twice |
+//! | `pending` | keys that wait, repeated events |
 //! | `place` | places in the topic, kept over restarts |
-//! | `looks` | keys that are looked at |
+//! | `looks` | requests for the keys |
 //! | `reader` | the connection; behind the feature `kafka` |
 //!
 //! The bucket is still listed, at a long interval while events arrive: listings find changes without events.
 
-// Without the connection nothing comes to what takes events.
+// Without the connection, nothing calls the functions that handle events.
 #![cfg_attr(not(feature = "kafka"), allow(dead_code))]
 
 mod looks;
@@ -53,7 +53,7 @@ pub(super) use reader::probe;
 
 /// Whether this program speaks Kafka's protocol.
 pub(super) const HAS_KAFKA: bool = cfg!(feature = "kafka");
-/// What a program without it says of `[source.events]`, and the fix.
+/// Message of a program without it about `[source.events]`, and the fix.
 pub(super) const MISSING: (&str, &str) = (
     "[source.events]: this program is built without Kafka",
     "install the package for servers, build with --features kafka, or leave [source.events] out",
@@ -180,7 +180,7 @@ impl EventStats {
 
 /// Events of one source.
 pub(super) struct Events {
-    /// Interval of listings while events come.
+    /// Interval of listings while events arrive.
     list_every: Duration,
     shared: Arc<Shared>,
     place: Place,
@@ -188,7 +188,7 @@ pub(super) struct Events {
     options: Options,
 }
 
-/// What the readers of a topic and the follower of its source share.
+/// State that the readers of a topic and the follower of its source share.
 struct Shared {
     source: String,
     location: S3Location,
@@ -213,7 +213,7 @@ struct State {
     logged: BTreeMap<EventOutcome, Instant>,
 }
 
-/// Keys to look at, and the places in the topic when that is done.
+/// Keys to request, and the offsets in the topic to store afterwards.
 struct Batch {
     keys: BTreeMap<String, Waiting>,
     offsets: BTreeMap<i32, i64>,
@@ -247,7 +247,7 @@ impl Events {
         })
     }
 
-    /// Begins to read the topic, until what it gives is dropped.
+    /// Begins to read the topic, until the returned set is dropped.
     #[cfg(feature = "kafka")]
     pub(super) fn start(&self, short: Duration, pulled: Arc<PullStats>) -> tokio::task::JoinSet<()> {
         let (shared, options) = (Arc::clone(&self.shared), self.options.clone());
@@ -263,7 +263,7 @@ impl Events {
         if state.is_list_wanted || !state.is_connected() { short } else { self.list_every.max(short) }
     }
 
-    /// Takes a message, as if it had been read.
+    /// Handles a message as if it had been read.
     #[cfg(test)]
     pub(super) fn take(&self, offset: i64, message: &str) {
         self.shared.take(0, offset, message.as_bytes());
@@ -275,12 +275,12 @@ impl Events {
         self.shared.note_connected(0, true);
     }
 
-    /// The bucket is listed after the short interval.
+    /// Schedules a listing of the bucket after the short interval.
     pub(super) fn want_list(&self) {
         self.shared.want_list();
     }
 
-    /// A listing begins: it finds what may have been missed until now.
+    /// Records that a listing begins, which finds all changes that were missed until now.
     pub(super) fn list_begins(&self) {
         self.shared.state().is_list_wanted = false;
     }
@@ -302,16 +302,16 @@ impl Shared {
         self.stats.outcomes.add(outcome);
     }
 
-    /// The bucket is listed after the short interval: something may have been missed.
+    /// Schedules a listing of the bucket after the short interval: something may have been missed.
     fn want_list(&self) {
         self.state().is_list_wanted = true;
         self.woken.notify_one();
     }
 
-    /// Takes the events of a message.
+    /// Handles the events of a message.
     fn take(&self, partition: i32, offset: i64, value: &[u8]) {
         let now = Instant::now();
-        // Before: a message that makes us panic must not come again and again.
+        // First, so that a message that causes a panic is not read again.
         self.state().offsets.insert(partition, offset + 1);
         for read in message::read(value) {
             if let Err(why) = read.and_then(|event| self.take_event(&event, now)) {
@@ -378,7 +378,7 @@ impl Shared {
         );
     }
 
-    /// A reader is connected to its partition, or no longer.
+    /// Records whether a reader is connected to its partition.
     fn note_connected(&self, partition: i32, is_connected: bool) {
         let mut state = self.state();
         if state.connected.insert(partition, is_connected) != Some(is_connected) {
@@ -387,14 +387,14 @@ impl Shared {
         }
     }
 
-    /// Keys to look at.
+    /// Keys to request.
     fn batch(&self) -> Batch {
         let mut state = self.state();
         self.stats.pending.store(0, Ordering::Relaxed);
         Batch { keys: state.pending.drain(), offsets: state.offsets.clone() }
     }
 
-    /// Messages were removed from the topic before they were read.
+    /// Records that messages were removed from the topic before they were read.
     fn missed(&self, partition: i32, first: i64) {
         self.stats.links.errors.add(KafkaError::Missed);
         let (source, topic) = (&self.source, &self.stats.topic);

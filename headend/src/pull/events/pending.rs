@@ -42,7 +42,7 @@ pub(in crate::pull) struct Change {
 pub(in crate::pull) enum Waiting {
     /// All its events say the same.
     Alike(Change),
-    /// They say different things, and which was the last only the store knows.
+    /// They differ, and only the store knows which was the last.
     Mixed,
 }
 
@@ -62,7 +62,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Whether the event is the one that was taken.
+    /// Whether the event repeats this one.
     fn is_of(&self, change: &Change, moment: &Moment) -> bool {
         self.change == *change && moment.is_that_of(&self.moment)
     }
@@ -78,8 +78,8 @@ pub(in crate::pull) struct Pending {
 }
 
 impl Pending {
-    /// Takes an event of one key. Gives what became of it, if that is settled; `replaced` says that all keys that waited are
-    /// forgotten and the bucket must be listed.
+    /// Queues an event of one key. Returns its outcome if that is settled; `Replaced` means that all waiting keys are
+    /// dropped and the bucket must be listed.
     pub(in crate::pull) fn take(&mut self, key: &str, event: &Event, now: Instant) -> Option<EventOutcome> {
         self.forget(now);
         let change = Change { happened: event.happened, etag: event.etag.clone() };
@@ -132,7 +132,7 @@ impl Pending {
         self.keys.len()
     }
 
-    /// All of them, which do not wait any more.
+    /// Removes and returns all waiting keys.
     pub(in crate::pull) fn drain(&mut self) -> BTreeMap<String, Waiting> {
         std::mem::take(&mut self.keys)
     }

@@ -30,7 +30,7 @@ pub(in crate::pull) struct Place {
 }
 
 impl Place {
-    /// Reads the places in a topic. Without them, or those of another topic, it starts from the beginning.
+    /// Reads the offsets in a topic. Without a file, or with one of another topic, starts from the beginning.
     ///
     /// # Errors
     /// A file that is there and cannot be read.
@@ -52,10 +52,10 @@ impl Place {
         &self.written.offsets
     }
 
-    /// Writes the places down, if they are others.
+    /// Writes the offsets, if they have changed.
     ///
     /// # Errors
-    /// Those of the system; what was written before stays.
+    /// Those of the system; the last file stays.
     pub(in crate::pull) fn write(&mut self, offsets: &BTreeMap<i32, i64>) -> io::Result<()> {
         if self.written.offsets == *offsets {
             return Ok(());

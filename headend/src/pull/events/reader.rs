@@ -20,10 +20,10 @@ use super::super::{back_off, panic_text};
 use super::Shared;
 use crate::options::Events as Options;
 
-/// Interval at which new partitions are looked for.
+/// Interval at which new partitions are requested.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Furthest step over messages of a batch that cannot be read.
+/// Longest step over messages of an unreadable batch.
 const LONGEST_STEP: i64 = 1 << 16;
 
 /// Begin of a partition that has not been read.
@@ -32,12 +32,12 @@ enum Start {
     At(i64),
     /// Its first message: it is new.
     Beginning,
-    /// Behind its newest message: a listing tells of all before.
+    /// Behind its newest message: a listing covers everything before.
     End,
 }
 
-/// Keeps a topic read, for as long as it is polled. A reader that panics is counted as `internal` and logged; until all of them have begun
-/// again, after a pause of 1 to 60 s, the bucket is listed at the short interval.
+/// Reads a topic for as long as it is polled. A reader that panics is counted as `internal` and logged; until all readers have
+/// restarted, after a pause of 1 to 60 s, the bucket is listed at the short interval.
 pub(super) async fn keep_reading<F: Future<Output = String> + 'static>(
     shared: Arc<Shared>,
     pulled: Arc<PullStats>,
@@ -70,7 +70,7 @@ pub(super) async fn keep_reading<F: Future<Output = String> + 'static>(
     }
 }
 
-/// Waits until one of several tasks panics, and gives what it said.
+/// Waits until one of several tasks panics, and returns its message.
 async fn first_panic(tasks: &mut JoinSet<()>) -> String {
     loop {
         match tasks.join_next().await {
@@ -81,7 +81,7 @@ async fn first_panic(tasks: &mut JoinSet<()>) -> String {
     }
 }
 
-/// Reads the topic, until a reader panics; gives what it said. `short` is the interval of listings without events.
+/// Reads the topic until a reader panics; returns its message. `short` is the interval of listings without events.
 pub(super) async fn read(shared: Arc<Shared>, options: Options, short: Duration) -> String {
     let connection = Arc::new(options.connection());
     let around: Arc<dyn Surroundings> =
@@ -152,7 +152,7 @@ async fn follow(shared: Arc<Shared>, mut follower: Follower, start: Start) {
 }
 
 impl Shared {
-    /// Takes what was fetched from `next` on. Gives the next place.
+    /// Handles the messages that were fetched from `next` on. Returns the next offset.
     fn take_fetched(&self, partition: i32, next: Option<i64>, fetched: Fetched) -> Option<i64> {
         match fetched {
             Fetched::Messages(messages) => {
@@ -187,8 +187,8 @@ impl Shared {
         }
     }
 
-    /// Passes over messages at `next` that cannot be read: where their batch ends is not known, so each step in succession is twice the
-    /// last, up to the end of the partition. What can be read among them is found by a listing. Gives the next place.
+    /// Skips unreadable messages at `next`: the end of their batch is not known, so each step in succession is twice the last, up
+    /// to the end of the partition. A listing finds the readable ones among them. Returns the next offset.
     fn pass_over(&self, partition: i32, next: i64, end: Option<i64>) -> i64 {
         self.want_list();
         let mut state = self.state();
@@ -202,7 +202,7 @@ impl Shared {
         to
     }
 
-    /// Nothing is read any more.
+    /// Records that nothing is read any more.
     fn note_unread(&self) {
         self.state().connected.clear();
         self.stats.is_connected.store(false, Ordering::Relaxed);
@@ -210,7 +210,7 @@ impl Shared {
     }
 }
 
-/// Asks the brokers for the topic, once: its partitions, or what is wrong and the fix.
+/// Requests the topic from the brokers once: its partitions, or the fault and the fix.
 pub(in crate::pull) async fn probe(options: &Options) -> Result<usize, (String, &'static str)> {
     let around: Arc<dyn Surroundings> =
         Arc::new(Headend { source: String::new(), short: LOOK, said: Mutex::default() });
@@ -249,7 +249,7 @@ struct Headend {
     source: String,
     /// Interval of listings while there are no events.
     short: Duration,
-    /// What is wrong, as far as that was said.
+    /// The last logged fault.
     said: Mutex<Option<KafkaError>>,
 }
 

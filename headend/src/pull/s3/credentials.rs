@@ -15,12 +15,12 @@ use crate::options::S3;
 /// A variable of the environment by its name.
 pub(crate) type Environment = fn(&str) -> Option<String>;
 
-/// The environment of this program. An empty variable is none, as for AWS's tools.
+/// The environment of this program. An empty variable counts as unset, as for AWS's tools.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|it| !it.is_empty())
 }
 
-/// A key of a bucket. Its text is in no log.
+/// A key of a bucket. It is never logged.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) key: String,
@@ -43,10 +43,10 @@ struct Profile {
     other: Option<String>,
 }
 
-/// Where the credentials of one source come from.
+/// Source of the credentials of one source.
 pub(super) struct Keyring {
     source: KeySource,
-    /// What the file had, and its time of modification.
+    /// Content of the file, and its time of modification.
     read: Mutex<Option<(SystemTime, Credentials)>>,
 }
 
@@ -70,7 +70,7 @@ impl Keyring {
         Self { source, read: Mutex::default() }
     }
 
-    /// The credentials as they are now; `None`: requests are not signed.
+    /// The current credentials; `None`: requests are not signed.
     pub(super) fn credentials(&self) -> Result<Option<Credentials>, Failed> {
         match &self.source {
             KeySource::Anonymous => Ok(None),

@@ -1,7 +1,7 @@
 //! Objects of a bucket, in ranges at the same time; all bytes of a file are of one version.
 //!
-//! The first response names the version by its ETag. Everything else is asked for with `If-Match`, and each response is compared
-//! with the first all the same, since there are stores that ignore the field. If the version has changed, all begins again.
+//! The first response names the version by its ETag. Further requests have `If-Match`, and each response is also compared with
+//! the first, since some stores ignore the field. If the version has changed, the fetch restarts.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -20,7 +20,7 @@ use super::{Bucket, Conditions, Got, is_strong};
 const PART_BYTES: u64 = 8 << 20;
 /// Ranges of one object at the same time.
 const PARTS: usize = 4;
-/// Bytes that make a response one that got on.
+/// Bytes after which a response counts as progress.
 const PROGRESS_BYTES: u64 = 64 << 10;
 
 /// Fetches an object and gives it its name. Returns the version (an ETag without its quotes, empty if there is none), and its
@@ -59,7 +59,7 @@ async fn one_version(bucket: &Arc<Bucket>, key: &str, coming: &mut Coming<'_>) -
             return whole(etag, Some(bytes), body, coming).await;
         }
         Got::Part { from: 0, .. } | Got::NoSuchRange => {
-            // Without a version to hold on to it comes in one piece; an empty object has no range.
+            // Without a version it is fetched in one piece; an empty object has no range.
             match bucket.get(key, &Conditions::default()).await? {
                 Got::Whole { etag, bytes, body } => return whole(etag, bytes, body, coming).await,
                 _ => return Err(Failed::new(PullFailure::Status, "206 without a range")),
@@ -117,7 +117,7 @@ async fn whole(
     Ok(etag.map(|it| bare(&String::from_utf8_lossy(it.as_bytes())).to_owned()).unwrap_or_default())
 }
 
-/// One version of an object, on its way.
+/// One version of an object that is being fetched.
 struct Piece {
     bucket: Arc<Bucket>,
     key: Box<str>,
@@ -128,7 +128,7 @@ struct Piece {
 }
 
 impl Piece {
-    /// Fetches the bytes from `at` to `end`; `body` is a response that has begun. What breaks off is continued.
+    /// Fetches the bytes from `at` to `end`; `body` is a response that has begun. An interrupted body is continued.
     async fn fetch(self: Arc<Self>, mut at: u64, end: u64, mut body: Option<Body>) -> Result<(), Failed> {
         let mut poor = 0;
         loop {

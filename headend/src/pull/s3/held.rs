@@ -1,7 +1,7 @@
 //! Versions of the files that the folder has of a bucket, kept in a file beside them, so that a restart fetches only what has changed.
 //!
-//! The file has a line of JSON for each file that came or went. It is rewritten when most of its lines count no longer. A
-//! line that is missing or torn costs a request.
+//! The file has a line of JSON for each added or removed file. It is rewritten when most of its lines are obsolete. A
+//! missing or torn line costs a request.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the file.
 const NAME: &str = ".bucket.jsonl";
-/// Lines that count no longer, before the file is rewritten.
+/// Obsolete lines before the file is rewritten.
 const OLD_LINES: usize = 10_000;
 
 /// A file of the folder.
@@ -20,7 +20,7 @@ const OLD_LINES: usize = 10_000;
 pub(in super::super) struct Version {
     /// ETag with which it came, without quotes; empty if there was none.
     pub(in super::super) etag: String,
-    /// Version in the newest list; empty if it has not been in one.
+    /// Version in the newest list; empty if it was in none.
     listed: String,
     bytes: u64,
     /// Number of the newest list that has it.
@@ -48,7 +48,7 @@ pub(in super::super) struct Held {
 }
 
 impl Held {
-    /// What the folder has, as far as `bytes_of` tells that it is still there.
+    /// Versions of the files that still exist according to `bytes_of`.
     pub(in super::super) fn open(root: &Path, bytes_of: impl Fn(&str) -> Option<u64>) -> io::Result<Self> {
         let path = root.join(NAME);
         let text = match std::fs::read(&path) {
@@ -86,7 +86,7 @@ impl Held {
         self.files.keys()
     }
 
-    /// Whether a file is that of a list, whose number is `list`.
+    /// Whether a file is the version in a list, whose number is `list`.
     pub(in super::super) fn is_current(
         &mut self,
         name: &str,
@@ -99,7 +99,7 @@ impl Held {
         let is_same = if !version.listed.is_empty() {
             version.listed == listed
         } else if version.etag.is_empty() || listed.contains(' ') {
-            // The store gives ETags in one of both only, or in none.
+            // The store gives ETags in only one of both, or in none.
             bytes == Some(version.bytes)
         } else {
             version.etag == listed
@@ -110,7 +110,7 @@ impl Held {
         Some(is_same)
     }
 
-    /// A file has come. `listed` is empty if it was not by a list that it came.
+    /// Records a fetched file. `listed` is empty if it was not fetched for a list.
     pub(in super::super) fn came(&mut self, name: &str, etag: String, listed: String, bytes: u64, list: u32) {
         let line =
             Line { name: name.to_owned(), bytes: Some(bytes), etag: etag.clone(), listed: listed.clone() };
@@ -118,7 +118,7 @@ impl Held {
         self.note(&line);
     }
 
-    /// A file has gone.
+    /// Records a removed file.
     pub(in super::super) fn went(&mut self, name: &str) {
         if self.files.remove(name).is_some() {
             self.note(&Line {
@@ -130,7 +130,7 @@ impl Held {
         }
     }
 
-    /// Files that neither list number `list` has, nor the one before.
+    /// Files that are neither in list number `list` nor in the one before.
     pub(in super::super) fn gone(&self, list: u32) -> Vec<String> {
         let gone = self.files.iter().filter(|(_, version)| version.seen + 1 < list);
         gone.map(|(name, _)| name.clone()).collect()

@@ -26,7 +26,7 @@ carousel::reasons! {
 /// Bytes that file systems take for a name.
 const NAME_BYTES: usize = 255;
 
-/// An object as the list has it.
+/// An object of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Listed {
     pub(in super::super) key: String,
@@ -38,7 +38,7 @@ pub(in super::super) struct Listed {
 }
 
 impl Listed {
-    /// The path that it has below the source's folder.
+    /// Its path below the source's folder.
     pub(in super::super) fn place(&self, prefix: &str) -> Result<&str, KeyLeftOut> {
         place(self.key.get(prefix.len()..).unwrap_or_default())
     }
@@ -60,7 +60,7 @@ pub(in super::super) struct Page {
     pub(in super::super) next: Option<Next>,
 }
 
-/// Reads a page. What does not begin with `prefix` was not asked for, and is not taken.
+/// Reads a page. Ignores keys that do not begin with `prefix`, since they were not requested.
 pub(super) fn page(bytes: &[u8], prefix: &str) -> Result<Page, Failed> {
     let refused = |why: String| Failed::new(PullFailure::Listing, why);
     let root = xml::parse(bytes).map_err(|err| refused(err.to_string()))?;
@@ -100,8 +100,8 @@ pub(super) fn page(bytes: &[u8], prefix: &str) -> Result<Page, Failed> {
     Ok(Page { objects, next })
 }
 
-/// A key from a list that says that it is encoded, which was not asked for: as forms are, with `+` for a blank. A key that is
-/// not UTF-8 stays as it came: no request finds it, and it is reported.
+/// Decodes a key of a list that is encoded without a request for it: as forms are, with `+` for a blank. A key that is not
+/// UTF-8 is not changed: no request finds it, and it is reported.
 fn decoded(raw: &str) -> String {
     let raw = raw.replace('+', " ");
     match percent_decode_str(&raw).decode_utf8() {
@@ -117,7 +117,7 @@ pub(in super::super) fn bare(etag: &str) -> &str {
     etag.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(etag)
 }
 
-/// The path that an object has below the source's folder, by what its key has behind the prefix.
+/// Path of an object below the source's folder, from the rest of its key behind the prefix.
 pub(in super::super) fn place(rest: &str) -> Result<&str, KeyLeftOut> {
     let is_unsafe = |name: &str| {
         matches!(name, "" | "." | "..") || name.contains('\\') || name.chars().any(char::is_control)

@@ -1,8 +1,8 @@
-//! Buckets of S3 and of stores that speak like it: signed requests, their repetition, refusals.
+//! Buckets of S3 and compatible stores: signed requests, retries, refusals.
 //!
-//! A request is signed at the last moment, as a presigned URL that counts for five minutes (AWS Signature Version 4, by
-//! `rusty-s3`): the URL that people and logs see is `s3://bucket/key`. Redirects are not followed: a signature is for one host and
-//! region, and the error says which they should be. A store that is busy makes all requests of the source wait.
+//! A request is signed when it is sent, as a presigned URL that is valid for five minutes (AWS Signature Version 4, by
+//! `rusty-s3`); messages and logs have `s3://bucket/key` instead. Redirects are not followed: a signature is for one host and
+//! region, and the error says which they should be. A busy store delays all requests of the source.
 //!
 //! | module | content |
 //! |---|---|
@@ -75,13 +75,13 @@ carousel::limits! {
 
 /// Lifetime of a signature, in seconds.
 const SIGNED_FOR_S: u64 = 300;
-/// Sendings of a request before it counts as failed.
+/// Attempts of a request before it counts as failed.
 const SENDINGS: u32 = 5;
 /// Wait before a request is sent again; it doubles, and is up to half as long at random.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait that a store may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Bytes that are read of a refusal.
+/// Bytes of a refusal that are read.
 const REFUSAL_BYTES: usize = 64 << 10;
 /// Characters that S3 leaves as they are in paths.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
@@ -95,10 +95,10 @@ pub(super) struct Bucket {
     region: String,
     keyring: Keyring,
     permits: Arc<Semaphore>,
-    /// Nothing is asked before.
+    /// No request is sent before.
     quiet_until: Mutex<Option<Instant>>,
     first_wait: Duration,
-    /// Sendings of a request before it counts as failed.
+    /// Attempts of a request before it counts as failed.
     sendings: u32,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Debug for Bucket {
 
 /// Response to a request for an object.
 pub(super) enum Got {
-    /// The version that was named is the newest.
+    /// The known version is the newest.
     Unchanged,
     /// All of it.
     Whole { etag: Option<HeaderValue>, bytes: Option<u64>, body: Body },
@@ -151,7 +151,7 @@ impl Bucket {
         })
     }
 
-    /// The same, for which a request that fails is not sent again.
+    /// The same without retries.
     pub(super) fn impatient(self) -> Self {
         Self { sendings: 1, ..self }
     }
@@ -243,7 +243,7 @@ impl Bucket {
         }
     }
 
-    /// Sends a request until there is an answer to it.
+    /// Sends a request, with retries, until it is answered.
     async fn request(
         &self,
         key: &str,
@@ -287,7 +287,7 @@ impl Bucket {
         }
     }
 
-    /// Sends a request once. What is refused may come with a time to wait.
+    /// Sends a request once. A refusal may have a time to wait.
     async fn send(
         &self,
         key: &str,
@@ -405,7 +405,7 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
     Some((range.split_once('-')?.0.trim().parse().ok()?, bytes.trim().parse().ok()?))
 }
 
-/// What a store says of a refusal, up to a bound.
+/// Body of a refusal, up to a limit.
 async fn refusal_text(response: Response<Incoming>) -> Vec<u8> {
     let mut body = Body::of(response.into_body());
     let mut bytes: Vec<u8> = Vec::new();

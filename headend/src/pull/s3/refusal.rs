@@ -1,4 +1,4 @@
-//! Refusals of a store, as operators need them: what is wrong, and what to write.
+//! Refusals of a store, translated for operators: the fault, and the fix.
 
 use std::time::SystemTime;
 
@@ -8,19 +8,19 @@ use hyper::{StatusCode, header};
 
 use super::super::stats::{Failed, PullFailure};
 
-/// Difference of clocks from which on it is what a refusal is taken to be about, in seconds. Signatures count for five minutes.
+/// Difference of clocks, in seconds, from which a refusal is attributed to it. Signatures are valid for five minutes.
 const SKEW_S: u64 = 240;
-/// Characters that are shown of a store's own words.
+/// Characters of a store's own message that are shown.
 const SHOWN_CHARS: usize = 200;
 
-/// Treatment of a response that is no success.
+/// Handling of a response that is no success.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// The store is busy or has failed: once more, later.
+    /// The store is busy or has failed: retry later.
     Again(Failed),
-    /// The credentials have come to their end: once more, if there are others.
+    /// The credentials have expired: retry, if there are others.
     Expired(Failed),
-    /// Nothing changes by asking again.
+    /// A retry would not help.
     Final(Failed),
 }
 
@@ -131,7 +131,7 @@ fn redirected(headers: &HeaderMap, endpoint: String, said: &str) -> Failed {
     Failed::new(PullFailure::Region, why)
 }
 
-/// How far our clock is from the store's, if that is far.
+/// Difference between our clock and the store's, if it is large.
 fn skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
     let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let (s, how) = match now.duration_since(theirs) {

@@ -1,4 +1,4 @@
-//! Short objects of our own in a bucket: read, written if the version there is the one that was read, removed.
+//! Short objects of our own in a bucket: read, written on condition of the current version, removed.
 //!
 //! A request is sent once, with the caller's timeout. Without an answer it is not known whether a write was done.
 
@@ -20,18 +20,18 @@ use crate::pull::stats::{Failed, OriginKind, PullFailure};
 #[derive(Debug)]
 pub struct SmallStore(Bucket);
 
-/// On what an object is written.
+/// Condition of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition<'a> {
-    /// Whatever is there.
+    /// Unconditionally.
     Always,
-    /// There is none.
+    /// Only if the object does not exist.
     Absent,
-    /// The one that is there has this ETag.
+    /// Only if the current version has this ETag.
     Version(&'a str),
 }
 
-/// Outcome of writing.
+/// Outcome of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
     /// Done, under this ETag.
@@ -45,7 +45,7 @@ pub enum Written {
 pub struct StoreFailed {
     /// Label of a [`PullFailure`].
     pub reason: PullFailure,
-    /// What the store or the system said.
+    /// Message of the store or the system.
     pub what: String,
     /// What to do.
     pub fix: String,
@@ -74,13 +74,13 @@ impl SmallStore {
         Ok(Self(Bucket::new(location, options, environment)?))
     }
 
-    /// For people.
+    /// Name of an object, for messages.
     pub fn shown(&self, name: &str) -> String {
         let location = self.0.location();
         location.shown(&format!("{}{name}", location.prefix))
     }
 
-    /// ETag and content of an object, if it is there.
+    /// ETag and content of an object, if it exists.
     ///
     /// # Errors
     /// [`StoreFailed`]; `TooLong` if it has more than `most` bytes.
@@ -137,7 +137,7 @@ impl SmallStore {
         within(patience, writing).await
     }
 
-    /// Removes an object. One that is not there is removed.
+    /// Removes an object. Succeeds if it does not exist.
     ///
     /// # Errors
     /// [`StoreFailed`].
