@@ -66,7 +66,7 @@ pub struct Frame<'a> {
 /// Reads a frame that begins at its header.
 ///
 /// # Errors
-/// `Illegal` if the header's CRC-8 is wrong, `Short` if the data field is longer than what is there.
+/// `Illegal` if the header's CRC-8 is wrong, `Short` if the data field is longer than the rest.
 pub fn parse_frame(bytes: &[u8]) -> Result<Frame<'_>, WireError> {
     let mut reader = Reader::new(bytes);
     let header: [u8; BBHEADER_BYTES] = reader.array("BBHEADER")?;

@@ -36,7 +36,7 @@ pub(crate) fn set_multicast_if_index_v4(socket: &Socket, index: u32) -> io::Resu
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether the kernel splits buffers into datagrams (`UDP_SEGMENT`, Linux 4.18). One that does not know it passes over the control message, and
+/// Whether the kernel splits buffers into datagrams (`UDP_SEGMENT`, Linux 4.18). One that does not know it ignores the control message, and
 /// would send the whole buffer as one.
 pub(crate) fn splits_datagrams(socket: &Socket) -> bool {
     let (mut segment, mut length) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);

@@ -121,7 +121,7 @@ impl Demux {
         };
         let dropped = &mut self.sections_dropped;
         assembler.push(&packet, |section| {
-            // A stuffing table has no CRC_32, whatever it says, and nothing in it (EN 300 468 clause 5.2.8).
+            // A stuffing table has no CRC_32, even if it claims one, and no content (EN 300 468 clause 5.2.8).
             if section.is_ok_and(|it| it.first() == Some(&TABLE_STUFFING)) {
                 return;
             }

@@ -297,7 +297,7 @@ mod tests {
         );
         let why = ask(&format!("https://localhost:{port}"), Some(&own)).await.unwrap_err();
         assert!(why.contains("the certificate is for 127.0.0.1, not for localhost; ask by"), "{why}");
-        // One that is not named is trusted no more than before, whatever it says.
+        // A certificate that is not named is not trusted.
         let why = ask(&url, None).await.unwrap_err();
         assert!(why.contains("--ca FILE"), "{why}");
         let why = ask(&format!("http://127.0.0.1:{port}"), None).await.unwrap_err();

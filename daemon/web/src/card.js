@@ -1,7 +1,7 @@
 // @ts-check
 // One title in a row or a list: a wide card for what is broadcast, a poster for what is on demand. A card is made once for a
-// place and filled again when another title comes there, so that the focus stays where it is; its height is the same
-// whatever it says, and nothing jumps when names arrive.
+// place and filled again when another title comes there, so that the focus stays where it is; its height does
+// not depend on its text, so that nothing jumps when names arrive.
 
 import { showLogo, showPoster, showStill } from "./artwork.js";
 import { el, icon, refill, setText } from "./dom.js";

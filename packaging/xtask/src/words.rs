@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// Words and phrases that are not used, and what stands in their place.
-const REPLACED: [(&str, &str); 16] = [
+const REPLACED: [(&str, &str); 21] = [
     ("anew", "again, from the start; restart"),
+    ("as the log has it", "for the log"),
+    ("at will", "freely, as many as wanted"),
     ("be had", "available"),
     ("blemish", "the defect or repair itself"),
     ("blemishes", "the defects or repairs themselves"),
@@ -19,9 +21,12 @@ const REPLACED: [(&str, &str); 16] = [
     ("mending", "repair"),
     ("mends", "fixes"),
     ("no use", "unused, unusable, dropped"),
+    ("passed over", "skipped, ignored"),
     ("stranger", "untrusted"),
     ("strangers", "untrusted senders"),
+    ("that for so long", "a name for the duration"),
     ("told above", "see above"),
+    ("whatever it says", "even if it says otherwise"),
     ("who turns", "transmission order"),
     ("whom", "a sentence about the request, key or client"),
 ];

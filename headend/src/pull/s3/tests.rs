@@ -407,7 +407,10 @@ fn of_events_that_differ_what_the_store_says_counts() {
             puller.events.as_ref().unwrap().take(0, &text);
         }
         puller.rest(Duration::from_millis(200)).await;
-        assert!(dir.path().join("pulled/new.m3u8").exists(), "the removal was before, whatever it says");
+        assert!(
+            dir.path().join("pulled/new.m3u8").exists(),
+            "the store has the object, although the removal has the later number"
+        );
     });
 }
 
