@@ -6,8 +6,8 @@
 //!                                                             Origin ─ repair, read-through ─▶ ┘
 //! ```
 //!
-//! Source-specific multicast keeps both sides of the relay apart on one loopback interface. Every story has groups,
-//! ports and folders of its own, so stories run beside each other.
+//! Source-specific multicast keeps both sides of the relay apart on one loopback interface. Every story has its own
+//! groups, ports and folders, so that stories run in parallel.
 
 pub mod client;
 pub mod media;

@@ -1,5 +1,5 @@
-//! Lossy relay between sockets: packets to a group from one source are sent to the same group from another, minus the losses
-//! of `linksim`.
+//! Lossy relay between sockets: sends packets to a group from one source to the same group from another, except those that
+//! `linksim` drops.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};

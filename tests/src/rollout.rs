@@ -1,10 +1,11 @@
-//! A firmware update on its way to a fleet, in virtual time: when boxes have it, and what the origin has to send.
+//! Simulation of a firmware update to a fleet, in virtual time: when boxes complete it, and how much the origin has to
+//! send.
 //!
 //! The packets are those of the headend's own share of the link, the link is `linksim`'s, the box is the carousel's own receiver;
-//! share, dispersal and the ranges that are asked of the origin are those of the product. Scaled is the number of symbols: one
-//! stands for [`SCALE`], so that a thousand boxes take seconds. Source blocks have their real number of symbols and are fewer;
-//! a burst of losses then takes more of one block than it would, which makes the figures worse than they are. Of
-//! [`DECODED`] boxes one decodes; to the others the lost symbols are given as soon as a decoder would have enough.
+//! share, dispersal and the ranges requested from the origin are those of the product. The number of symbols is scaled: one
+//! stands for [`SCALE`], so that a thousand boxes take seconds. Source blocks have their real number of symbols, but there are
+//! fewer; a burst of losses therefore takes more of one block than in reality, which makes the figures worse. Of [`DECODED`]
+//! boxes one decodes; the others get the lost symbols as soon as a decoder would have enough.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -34,7 +34,7 @@ impl Asked {
 pub enum Step {
     /// Sends these bytes.
     Send(Vec<u8>),
-    /// Does nothing for so long.
+    /// Does nothing for this time.
     Wait(Duration),
     /// Closes the connection.
     Close,

@@ -1,6 +1,6 @@
-//! A carousel and a receiver in one process, with virtual time and a lossy link between them: what a protection is worth,
-//! before anything is on the air. The packets are those of the headend's own scheduler, what becomes of them is the
-//! carousel's own receiver; nothing is modelled twice.
+//! A carousel and a receiver in one process, with virtual time and a lossy link between them, to measure a protection
+//! before anything is on the air. The packets come from the headend's own scheduler and are received by the carousel's
+//! own receiver; nothing is modelled twice.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
-//! Test of the reading of clocks: which files of the programs ask the system for the time, and why.
+//! Test of the use of clocks: which files of the programs ask the system for the time, and why.
 //!
-//! State machines take time as an argument, and what must run in virtual time asks a `Clocks`. The files below ask the system
-//! themselves; a file that is not among them, or is and does not ask, fails the test.
+//! State machines take time as an argument, and code that must run in virtual time reads a `Clocks`. The files below ask the
+//! system themselves; an unlisted file that does, or a listed one that does not, fails the test.
 
 use std::collections::BTreeSet;
 use std::path::Path;

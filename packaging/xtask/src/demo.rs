@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: builds what the demo needs by a profile of its own, and becomes `skycached demo`.
+//! `cargo xtask demo`: builds the programs of the demo with a separate profile, and becomes `skycached demo`.
 //!
 //! The profile compiles fast: no link-time optimisation, code generation in parallel, little optimisation. HTTP/3 is left out.
 //! Without dependencies, so that [`door`](../bin/door.rs) has none.

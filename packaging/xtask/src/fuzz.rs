@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: targets of `tests/fuzz` under libFuzzer with AddressSanitizer.
 //!
-//! Coverage and the sanitizer are unstable options of the compiler, and `RUSTC_BOOTSTRAP` admits them on the toolchain that
-//! everything else is built with. Everything is below `target/fuzz`: the build, what was found by TARGET in
-//! `found/TARGET`, inputs that fail in `failed`.
+//! Coverage and the sanitizer are unstable options of the compiler, and `RUSTC_BOOTSTRAP` admits them on the toolchain of
+//! all other builds. Everything is below `target/fuzz`: the build, the inputs found by TARGET in `found/TARGET`, failing
+//! inputs in `failed`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Installation of programs that the commands need: Debian packages, and programs of the Python registry below `target/`.
+//! Installation of programs that the commands use: Debian packages, and programs of the Python registry below `target/`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

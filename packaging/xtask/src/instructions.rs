@@ -1,8 +1,8 @@
 //! Instruction counts of hot paths by callgrind, which do not vary on a busy machine, and their comparison with those that are
 //! recorded in `packaging/xtask/instructions.toml`.
 //!
-//! Callgrind's processor has AVX2 but not AVX-512, whatever the machine's has, so that counts are the same on all of a target. They
-//! depend on the compiler: a new one may need new records.
+//! Callgrind's processor has AVX2 but not AVX-512, even if the machine's does, so that counts are the same on all machines of a
+//! target. They depend on the compiler: a new one may need new records.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

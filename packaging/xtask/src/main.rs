@@ -1,4 +1,4 @@
-//! `cargo xtask`: everything that is more than one cargo command.
+//! `cargo xtask`: tasks that take more than one cargo command.
 
 #[cfg(test)]
 mod clocks;

@@ -1,7 +1,7 @@
 //! Tests of the rules and dashboards in `configs/prometheus` and `configs/grafana`.
 //!
-//! Prometheus takes a query for a metric that does not exist as a query without a result, so that an alert with a misspelt name
-//! stays quiet forever. The tests here read the files as text and fail
+//! A query for a metric that does not exist has no result in Prometheus, so that an alert with a misspelt name stays quiet
+//! forever. The tests here read the files as text and fail
 //! - when a metric, or a value that one of its labels has to equal, is not in `docs/reference/metrics.md`; metrics of transport
 //!   streams, which an idle daemon does not have, are looked up in the source,
 //! - when a recording rule is used that does not exist,

@@ -1,5 +1,5 @@
 //! `cargo xtask tryout`: tests of the packages in clean roots, under systemd, with little memory, and with the tools that read
-//! them. The tests are the scripts of `packaging/tryout`; this finds the packages and prepares a folder.
+//! them. The tests are the scripts of `packaging/tryout`; this module finds the packages and prepares a folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,7 +1,7 @@
-//! Test of the words: text and names in the repository use those of `GLOSSARY.md`, not the ones that they have replaced.
+//! Test of words: text and names in the repository use those of `GLOSSARY.md`, not the ones that they have replaced.
 //!
-//! Letters between anything else count as words, so that names (`has_begun_anew`) are read as comments are, and a phrase is
-//! found across the end of a line. Upper case does not matter. Folders with texts of other software are left out.
+//! A word is a run of letters, so that names (`has_begun_anew`) are read like comments, and a phrase is found across the
+//! end of a line. Case does not matter. Folders with texts of other software are left out.
 
 use std::path::Path;
 use std::process::Command;

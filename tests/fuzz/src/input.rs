@@ -1,4 +1,5 @@
-//! Operations out of an input: records of an operation, a length of 16 bits and so many bytes. What is cut is shorter.
+//! Operations of an input: records of an operation, a length of 16 bits and that number of bytes. A truncated record is
+//! shorter.
 
 /// Reads an input from its beginning to its end.
 #[derive(Debug, Clone)]
@@ -15,7 +16,7 @@ impl<'a> Input<'a> {
         self.0
     }
 
-    /// Up to so many bytes.
+    /// Up to this number of bytes.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;

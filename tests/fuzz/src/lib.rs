@@ -1,4 +1,4 @@
-//! One target for every parser and state machine that bytes from outside reach, and the inputs that each begins with.
+//! One target for every parser and state machine that bytes from outside reach, and its initial inputs.
 //!
 //! A target is a function of bytes that must neither panic, nor take long, nor hold more than its limits; where two ways
 //! lead to one result, it compares them. `cargo xtask fuzz` runs targets under libFuzzer with AddressSanitizer; the test

@@ -1,5 +1,5 @@
-//! Altered inputs without an engine: for a few seconds of each target in an ordinary test. Seeded; libFuzzer, which sees
-//! what an input reaches, finds more.
+//! Altered inputs without an engine, for a few seconds of each target in an ordinary test. Seeded; libFuzzer, which
+//! measures coverage, finds more.
 
 use fastrand::Rng;
 
@@ -43,7 +43,7 @@ impl Mutator {
         seeds.get(at).cloned().unwrap_or_default()
     }
 
-    /// A part of so many bytes at most.
+    /// A part of at most this number of bytes.
     fn part(&mut self, length: usize, most: usize) -> std::ops::Range<usize> {
         let start = self.random.usize(..=length);
         let end = self.random.usize(start..=length.min(start + most));

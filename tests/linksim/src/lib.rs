@@ -1,8 +1,8 @@
 //! A lossy one-way link in a function call.
 //!
-//! Packets go in with the time, and come out later, twice, changed, or never. No socket, no clock, no thread: the same
-//! seed and profile do the same to the same packets, so a failing story is replayed by its seed. A real link is made
-//! by sockets around it.
+//! Packets go in with the time, and come out later, twice, changed, or never. No socket, no clock, no thread: equal seeds
+//! and profiles have the same effect on the same packets, so a failing story is replayed by its seed. Sockets around it
+//! make a real link.
 //!
 //! ```
 //! use linksim::{Link, Profile};

@@ -1,4 +1,4 @@
-//! Links with names.
+//! Named profiles of links.
 
 /// Gilbert–Elliott's two states: per packet probabilities of changing over, and of loss in each.
 #[derive(Debug, Clone, Copy, PartialEq)]

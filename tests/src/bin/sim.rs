@@ -1,4 +1,4 @@
-//! `cargo xtask sim` runs this: tables of what protections are worth, and of a firmware update to a fleet, on stdout.
+//! The program of `cargo xtask sim`: prints tables of the effect of protections, and of a firmware update to a fleet.
 
 fn main() {
     if std::env::args().nth(1).is_some_and(|what| what == "rollout") {

@@ -1,6 +1,6 @@
-//! ATSC 3.0: a box that is given the group of low-level signalling finds the services, joins them and serves their objects. Units show
-//! the directory; that tables, signalling and media of several sockets come together under the names that players ask for, only
-//! this shows.
+//! ATSC 3.0: a box that knows only the group of low-level signalling finds the services, joins them and serves their objects.
+//! Unit tests cover the directory; only this shows that tables, signalling and media of several sockets are combined under the
+//! names that players request.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

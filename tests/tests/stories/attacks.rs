@@ -1,5 +1,5 @@
-//! Attacks beside an honest player: on the addresses that the box asks, its admin interface, its places for connections, its
-//! page. Faster tests hold each rule; these show that the running programs have them.
+//! Attacks beside an honest player: on the addresses that the box sends requests to, its admin interface, its places for
+//! connections, its page. Faster tests cover each rule; these show that the running programs enforce them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! Mistyped configurations and hostile packets: one clear message with what to do, or a counted drop.
+//! Mistyped configurations and hostile packets: one clear message with the fix, or a counted drop.
 
 use std::net::UdpSocket;
 use std::time::Duration;

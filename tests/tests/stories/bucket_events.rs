@@ -1,6 +1,6 @@
-//! A bucket whose store tells of changes by Kafka, with a store and a broker that others wrote: the events are the store's own (moto's: keys
-//! with `+` and `%2F`, no sequencer, two events for an upload in parts, a test event). No faster ring shows that they are understood, and
-//! that nothing is lost while the broker or the topic is away.
+//! A bucket whose store reports changes by Kafka, with a foreign store and broker: the events are the store's own (moto's: keys
+//! with `+` and `%2F`, no sequencer, two events for an upload in parts, a test event). No faster ring shows that they are
+//! understood, and that nothing is lost while the broker or the topic is unavailable.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A film in a bucket of a store that others wrote: on the air, replaced, withdrawn. No faster ring shows that such a store takes our
-//! signatures, and that what changes in it reaches receivers.
+//! A film in a bucket of a foreign store: on the air, replaced, withdrawn. No faster ring shows that such a store accepts our
+//! signatures, and that changes in it reach receivers.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;

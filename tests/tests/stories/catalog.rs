@@ -1,4 +1,4 @@
-//! Catalogue end to end: what the headend announces, and what a television and the page get of it.
+//! Catalogue end to end, from the headend's announcement to a television and the page.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -105,7 +105,7 @@ fn titles(story: &Story) -> Value {
     json(story, "/-/titles.json")
 }
 
-/// Waits until the page has so many titles of lists.
+/// Waits until the page has this number of titles from lists.
 fn until_titles(story: &mut Story, count: usize) {
     story.until("the catalogue has come", PATIENCE, |story| {
         let titles = titles(story);

@@ -1,7 +1,7 @@
-//! Configurations of `configs` with the programs that they are for, where they are said to run: paths and ports of the packaged
-//! units, then `check`; and started in the sandbox of the units, as far as `tests/sandbox/unit.py` makes one without systemd.
+//! Configurations of `configs` with their programs, in the documented environment: paths and ports of the packaged units, then
+//! `check`; and a start in the sandbox of the units, as far as `tests/sandbox/unit.py` builds one without systemd.
 //!
-//! A unit test reads the files; only the programs look at folders, certificates, ports and interfaces.
+//! A unit test reads the files; only the programs check folders, certificates, ports and interfaces.
 
 use std::fs;
 use std::path::{Path, PathBuf};

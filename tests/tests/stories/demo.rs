@@ -1,6 +1,6 @@
-//! `skycached demo` from its start to Ctrl-C: what it makes is compared over HTTP, and decoded by a foreign decoder.
+//! `skycached demo` from its start to Ctrl-C: its output is compared over HTTP, and decoded by a foreign decoder.
 //!
-//! Unit tests see codes and boxes; only FFmpeg says whether they are H.264 in MP4.
+//! Unit tests cover codes and boxes; only FFmpeg shows that they are H.264 in MP4.
 
 use std::path::Path;
 use std::process::Command;

@@ -18,7 +18,7 @@ use skycache_tests::{Story, media};
 const PATIENCE: Duration = Duration::from_secs(120);
 const HARDWARE: &str = "lab-box";
 
-/// Writes a bundle of so many bytes that no other has.
+/// Writes a unique bundle of this length.
 fn bundle(story: &Story, version: &str, length: usize) -> PathBuf {
     let path = story.dir().join(format!("{version}.raucb"));
     let mut rng = Rng::new(length as u64);

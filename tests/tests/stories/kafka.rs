@@ -1,5 +1,5 @@
-//! Kafka: purges for all boxes, their results, and measurements of players, with brokers and clients that others wrote. No faster
-//! ring shows that they understand us, and what happens while they are away.
+//! Kafka: purges for all boxes, their results, and measurements of players, with foreign brokers and clients. No faster ring
+//! shows that they understand us, and what happens while they are unavailable.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

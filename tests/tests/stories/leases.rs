@@ -1,6 +1,6 @@
-//! Two headends with one carousel and a lease in a bucket: what a receiver sees when the active one is killed, stands still, or ends.
-//! Properties of the lease are tested in virtual time; that packets of two processes are one carousel for a box, and that a process
-//! which was stopped sends not a single packet more, nothing below this shows.
+//! Two headends with one carousel and a lease in a bucket: effects on a receiver when the active one is killed, suspended, or
+//! ends. Properties of the lease are tested in virtual time; only this shows that packets of two processes are one carousel for a
+//! box, and that a suspended process sends not a single packet more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};

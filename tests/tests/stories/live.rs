@@ -1,4 +1,4 @@
-//! Live: from a packager that writes to a player that reads. No faster ring shows that file events, the link, the cache and a
+//! Live, from a writing packager to a reading player. No faster ring shows that file events, the link, the cache and a
 //! response in chunks work on a segment that is still incomplete everywhere, nor how long that takes.
 
 use std::fs::File;

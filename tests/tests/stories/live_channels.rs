@@ -1,5 +1,5 @@
-//! Channel change: groups of a service are joined when a player asks for it and left after a grace time. Units show the policy; that a
-//! request reaches it, that sockets follow, and that the picture begins meanwhile from the origin, nothing below this shows.
+//! Channel change: groups of a service are joined when a player requests it and left after a grace time. Unit tests cover the
+//! policy; only this shows that a request reaches it, that sockets follow, and that the picture begins meanwhile from the origin.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

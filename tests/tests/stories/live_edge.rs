@@ -1,9 +1,9 @@
 //! Live before an origin: ten players in browsers play what FFmpeg packages at this moment through `skycached` with the shortest
-//! configuration of the guide, and nginx is the origin. No faster ring shows how often real players make the box ask its origin, and
-//! how far behind it they are.
+//! configuration of the guide, and nginx is the origin. No faster ring shows how many requests to the origin real players cause,
+//! and how far behind it they are.
 //!
-//! `LIVE_SECONDS=300` plays longer, `LIVE_ONLY=fmp4,dash` other channels, `LIVE_DIRECT=1` has the players at nginx itself to compare
-//! with, and `LIVE_LOG=FOLDER` leaves the logs and each player's report.
+//! `LIVE_SECONDS=300` plays longer, `LIVE_ONLY=fmp4,dash` other channels, `LIVE_DIRECT=1` connects the players to nginx itself
+//! for comparison, and `LIVE_LOG=FOLDER` keeps the logs and each player's report.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
-//! Faults during playback: each alone, and pairs of them by seed. No faster ring shows that packager, headend, link, origin, box and player find
-//! each other again whatever is killed while what else is away.
+//! Faults during playback: each alone, and pairs of them by seed. No faster ring shows that packager, headend, link, origin, box
+//! and player recover when any of them is killed while another is unavailable.
 //!
-//! A packager of this file's own writes segments of two seconds, in place and piece by piece, and is killed with one half written; a
-//! scripted player keeps a buffer in real time. Both know every byte, and the run of the packager that it is of.
+//! A packager in this file writes segments of two seconds, in place and piece by piece, and is killed with one half written; a
+//! scripted player keeps a buffer in real time. Both know every byte, and which run of the packager wrote it.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ const FRAGMENTS: u32 = 5;
 const FRAGMENT_BYTES: usize = 8_000;
 /// Segments that a playlist lists.
 const WINDOW: u64 = 6;
-/// Behind the live edge players begin so many segments.
+/// Segments behind the live edge at which players begin.
 const BEHIND: u64 = 3;
 /// Two segments, and what starting a process in a debug build on a busy machine takes.
 const RECOVERY: Duration = Duration::from_secs(4 + 3);
@@ -363,7 +363,7 @@ impl Player {
         self.next = Some(next);
     }
 
-    /// Whether a segment came, or is to be skipped.
+    /// Whether a segment was received, or is to be skipped.
     fn fetch(&self, number: u64) -> bool {
         let asked = Instant::now();
         let response = match get(self.http, &Story::path_of(&format!("v{number}.m4s")), &[]) {

@@ -1,9 +1,9 @@
 //! Live in real players: hls.js, dash.js and Shaka in a browser on a channel that FFmpeg packages at this moment, over a lossy
-//! link, with the settings that the guide and the programs ship with. No faster ring shows that players which we did not write
-//! keep playing at the live edge.
+//! link, with the settings of the guide and the programs. No faster ring shows that foreign players keep playing at the live
+//! edge.
 //!
 //! `LIVE_SECONDS=300` plays longer, `LIVE_ONLY=ts,dash,llroute` other channels, `LIVE_ORIGIN=1` with an origin, `LIVE_LOSS=0.1` with
-//! more losses than the protection is made for, and `LIVE_LOG=FOLDER` leaves logs and what each player said.
+//! more losses than the protection is designed for, and `LIVE_LOG=FOLDER` keeps logs and each player's output.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};

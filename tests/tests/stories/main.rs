@@ -1,5 +1,5 @@
 //! Stories: both programs as real processes over real sockets, from basic to odd. One test binary, so that one link step
-//! builds them and the stories, which mostly wait, run beside each other.
+//! builds them and the stories, which mostly wait, run in parallel.
 
 mod atsc;
 mod attacks;

@@ -1,6 +1,6 @@
 //! Mistakes of users, and the messages about them: one message for each, with its place and the fix.
 //!
-//! Only the programs themselves say what a person sees, which is why these are no unit tests.
+//! Only the running programs show what a user sees, so these are no unit tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Packages as packagers write them, from the box alone to players that are not ours. No faster ring shows that what browsers and
-//! FFmpeg ask for is what is on the air, and that a file that grows arrives while it grows.
+//! Packages of real packagers, from the box alone to foreign players. No faster ring shows that the objects that browsers and
+//! FFmpeg request are on the air, and that a growing file arrives while it grows.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

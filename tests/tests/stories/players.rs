@@ -1,5 +1,5 @@
 //! Real players: FFmpeg plays HLS and DASH from the daemon, from the cache and during reception. No faster ring shows that a
-//! demuxer that we did not write accepts our responses.
+//! foreign demuxer accepts our responses.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! Rendezvous and content steering: a client that follows redirects gets the channel by the box while it is on the air, and by the
-//! CDN when it is not. Units show each answer; that they lead to the picture and not around in a circle, only a client shows.
+//! CDN when it is not. Unit tests cover each answer; only a client shows that they lead to the picture and not in a circle.
 
 use std::process::Command;
 use std::time::Duration;

@@ -6,8 +6,8 @@
 //! sysroot/ ──────────────────────────────┘
 //! ```
 //!
-//! A package is a list of files with modes and owners ([`tree`]) and a few words about it; only the last step knows formats.
-//! Times are those of the commit, and paths of the machine are mapped away, so that two builds of a commit are the same bytes.
+//! A package is a list of files with modes and owners ([`tree`]) and a few metadata; only the last step knows formats. Times
+//! are those of the commit, and paths of the machine are removed, so that two builds of a commit are the same bytes.
 
 mod apk;
 mod deb;

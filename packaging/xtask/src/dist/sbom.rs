@@ -1,7 +1,7 @@
 //! Bill of materials of a program: a CycloneDX document (1.5, JSON), and the licence texts of all of it.
 //!
-//! Made from cargo's own resolution of the build that is shipped (target, features), so that nothing is listed which is not
-//! linked. Macros run on the machine that builds and are left out. The same commit gives the same bytes.
+//! Made from cargo's own resolution of the shipped build (target, features), so that only linked crates are listed. Macros
+//! run on the machine that builds and are left out. The same commit gives the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

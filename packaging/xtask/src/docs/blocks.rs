@@ -1,6 +1,6 @@
-//! Code blocks of README and guide, run as a reader would run them, and their output compared.
+//! Test of the code blocks of README and guide: runs them as a reader would, and compares their output.
 //!
-//! A comment before a block says what it is:
+//! A comment before a block says how it is tested:
 //!
 //! | comment | block |
 //! |---|---|

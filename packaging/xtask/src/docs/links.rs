@@ -1,4 +1,4 @@
-//! Links between pages: files that are there, and headings in them. Source files that documents name.
+//! Test of links between pages: files exist, and have the headings. Also of source files that documents name.
 
 use std::collections::BTreeSet;
 use std::fs;

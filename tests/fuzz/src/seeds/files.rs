@@ -3,7 +3,7 @@
 use super::documents::of_repository;
 use super::{gzip, utf16};
 
-/// A segment of so many movie fragments.
+/// A segment of this number of movie fragments.
 pub(crate) fn segment(fragments: usize, bytes: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut add = |kind: &[u8; 4], length: usize| {

@@ -1,5 +1,5 @@
-//! Inputs to begin with, one module for each of targets. Everything is made by our own senders and writers, the same in
-//! every run.
+//! Initial inputs, one module for each of targets. Everything is made by our own senders and writers, the same in every
+//! run.
 
 pub(crate) mod commands;
 pub(crate) mod documents;

@@ -1,4 +1,4 @@
-//! Broadcast commands, from the document on the air to what is done.
+//! Broadcast commands, from the document on the air to the execution.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -20,7 +20,7 @@ pub(crate) mod operation {
     pub(crate) const RAW: u8 = 0;
     /// A document, signed with the next version.
     pub(crate) const SEALED: u8 = 1;
-    /// So many seconds pass.
+    /// This number of seconds passes.
     pub(crate) const TIME: u8 = 2;
     /// The box starts again with what it has written down.
     pub(crate) const RESTART: u8 = 3;

@@ -1,4 +1,4 @@
-//! Documents: what describes sessions, objects and services.
+//! Documents that describe sessions, objects and services.
 
 use std::net::{IpAddr, Ipv4Addr};
 

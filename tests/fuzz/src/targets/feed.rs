@@ -1,4 +1,4 @@
-//! The daemon's feed of a transport stream, with a store; what SAT>IP servers say.
+//! The daemon's feed of a transport stream, with a store; answers of SAT>IP servers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

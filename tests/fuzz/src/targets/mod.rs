@@ -1,4 +1,4 @@
-//! The targets, by the kind of what they read.
+//! The targets, by kind of input.
 
 mod admin;
 mod commands;

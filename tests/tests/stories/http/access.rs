@@ -1,4 +1,4 @@
-//! Access rules: playback tokens made by another program, addresses, and what is written down of them.
+//! Access rules: playback tokens made by another program, addresses, and the logs of both.
 
 use super::*;
 

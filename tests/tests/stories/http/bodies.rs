@@ -1,4 +1,4 @@
-//! Bodies on their way: ranges, parts, slow and endless responses.
+//! Bodies in transfer: ranges, parts, slow and endless responses.
 
 use super::*;
 

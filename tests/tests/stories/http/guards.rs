@@ -1,4 +1,4 @@
-//! Guards of the players' side that were broken by hand without a faster test noticing (`tests/README.md`).
+//! Guards of the players' side: each was broken by hand, and no faster test failed (`tests/README.md`).
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! HTTP/3 by a client of the same libraries; by one of others (`aioquic`) where Python has it.
+//! HTTP/3 with a client of the same libraries, and with a foreign one (`aioquic`) if Python has it.
 
 use std::future::Future;
 

@@ -1,5 +1,4 @@
-//! HTTP between clients, daemon and a scripted origin. No faster ring shows which bytes go over the wire between the three, and
-//! when.
+//! HTTP between clients, daemon and a scripted origin. No faster ring shows which bytes are sent between the three, and when.
 
 mod access;
 mod bodies;
@@ -88,7 +87,7 @@ fn fetch(server: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Response {
     get(server, path, fields).unwrap()
 }
 
-/// Answers a range of a body of so many bytes.
+/// Answers a range of a body of this length.
 fn ranged(asked: &Asked, length: usize, fields: &[(&str, &str)]) -> Vec<Step> {
     let body: Vec<u8> = (0..length).map(|at| (at / 7) as u8).collect();
     let Some((first, last)) = asked.field("range").strip_prefix("bytes=").and_then(|it| it.split_once('-'))

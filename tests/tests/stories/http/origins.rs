@@ -1,4 +1,4 @@
-//! Time limits towards origins, and bodies that take their time, by every version of HTTP.
+//! Time limits towards origins, and slow bodies, by every version of HTTP.
 
 use bytes::Buf as _;
 

@@ -1,5 +1,5 @@
-//! The disk: a GPT with the EFI partition, two slots and the configuration. The cache's partition is made at first boot, of what
-//! the disk has left.
+//! The disk: a GPT with the EFI partition, two slots and the configuration. The cache's partition is made at first boot, in the
+//! rest of the disk.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};

@@ -1,4 +1,4 @@
-//! `skycache-VERSION-ARCH.manifest.json`: what is in an image, with sizes and package URLs, from which an SBOM is made.
+//! `skycache-VERSION-ARCH.manifest.json`: contents of an image, with sizes and package URLs, from which an SBOM is made.
 
 use std::path::Path;
 

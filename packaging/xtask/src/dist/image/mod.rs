@@ -7,8 +7,8 @@
 //!                                     root, hash tree, kernel image, description ─▶ signed bundle
 //! ```
 //!
-//! What is in the image is said by the small files of `packaging/image`; these modules compose. Everything has the commit's time,
-//! UUIDs and salts come from the version, so that two builds of a commit from the same packages are the same bytes.
+//! The small files of `packaging/image` define the content of the image; these modules assemble it. All times are the commit's,
+//! UUIDs and salts are derived from the version, so that two builds of a commit from the same packages are the same bytes.
 
 mod bundle;
 mod disk;

@@ -1,4 +1,4 @@
-//! Tests of `packaging/image`, without a machine, for what would brick a box with systemd-boot 252 and RAUC 1.8.
+//! Tests of `packaging/image`, without a machine, for mistakes that would brick a box with systemd-boot 252 and RAUC 1.8.
 
 use std::path::PathBuf;
 

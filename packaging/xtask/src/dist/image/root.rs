@@ -1,4 +1,4 @@
-//! The root: Debian packages, the daemon's package, `packaging/image/root`; without what the appliance never uses.
+//! The root: Debian packages, the daemon's package, `packaging/image/root`; without files that the appliance never uses.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
