@@ -427,7 +427,7 @@ fn expected(text: &str, value: &str, key: &str) -> String {
     if is_negative && is_unsigned {
         return "a number that is not negative".to_owned();
     }
-    // A whole number that does not fit is out of range, whatever its unit; of any other value the unit says more.
+    // An integer that does not fit is out of range in any unit; for any other value the unit says more.
     let unit = quantity::unit_of(key).filter(|_| is_number(text));
     let is_short = |most: i64| most <= i64::from(u16::MAX);
     match (range, unit) {

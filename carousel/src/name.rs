@@ -729,7 +729,7 @@ mod tests {
         }
     }
 
-    /// Checks what a key promises, whatever name and base it came from.
+    /// Checks the invariants of a key, from any name and base.
     fn check_key(key: &ObjectKey, name: &str) {
         let text = key.as_str();
         assert!(!text.is_empty() && text.len() <= MAX_URI_BYTES, "{name:?} -> {text:?}");

@@ -495,7 +495,7 @@ mod tests {
         services.arrived(at(1000), "one", 2000, &key(1), WHOLE);
         services.merged("h/live", "one");
         assert_eq!(changes(1500), ["one live"]);
-        // One that no document names is told of all the same.
+        // One that no document names is reported as well.
         services.listed(at(2000), "h/other", EDGE, Vec::new());
         services.arrived(at(11_500), "h/other", 2000, &key(2), WHOLE);
         assert_eq!(changes(11_999), ["one stalled"]);

@@ -316,7 +316,7 @@ fn change(asking: &Asking, action: &str, parameters: &[(&str, &str)]) -> Result<
 fn firmware(action: FirmwareAction) -> Result<ExitCode, String> {
     let paths = slots::Paths::default();
     let done = firmware_action(&paths, action);
-    // Whatever came of it, the daemon shows the slots as they are now.
+    // After success or failure, the daemon shows the current slots.
     slots::publish(&paths);
     done
 }

@@ -76,7 +76,7 @@ pub(crate) async fn run(live: Arc<Live>, parts: Arc<Parts>, catalog: Arc<Catalog
     }
 }
 
-/// Line of a change of state, whatever the state.
+/// Log line of a change to any state.
 const RECEPTION_CHANGED: &str = "the reception of a live service has changed";
 
 /// Evaluates the reception of live services, and logs each whose state has changed.

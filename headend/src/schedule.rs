@@ -81,7 +81,7 @@ impl Schedule {
     pub fn remove(&mut self, id: ItemId) {
         let Some(slot) = self.slots.remove(&id) else { return };
         self.bytes -= slot.bytes;
-        // An empty schedule is exactly nothing again, whatever rounding has left.
+        // An empty schedule is exactly 0 again, in spite of rounding.
         self.roots = if self.slots.is_empty() { 0.0 } else { self.roots - slot.root() };
         if let Some(bucket) = self.buckets.get_mut(&slot.bucket) {
             bucket.remove(&(slot.last_start_ns, id));

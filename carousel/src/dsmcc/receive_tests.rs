@@ -327,7 +327,7 @@ fn what_lies_is_counted_and_bounded() {
     assert_eq!(count(&receiver, CarouselDrop::BlockLength), 4);
     send(&mut receiver, 9, vec![module(4, 65_537 * 100, vec![])]);
     assert_eq!(count(&receiver, CarouselDrop::ModuleSize), 1);
-    // A bomb: the DII says so many bytes, or so few.
+    // A bomb: the DII announces too many bytes, or too few.
     for original in [u32::MAX, 10] {
         let mut descriptors = vec![0x09, 5, 0x78];
         descriptors.extend_from_slice(&original.to_be_bytes());
@@ -635,7 +635,7 @@ fn empty_early_blocks_are_bounded_in_number() {
     assert_eq!(receiver.early.len(), most - 1);
 }
 
-/// Sections whose CRC_32 is right and whose content is whatever comes.
+/// Sections whose CRC_32 is right and whose content is arbitrary.
 fn any_section(table_id: u8, message_id: u16, body: &[u8]) -> Vec<u8> {
     let head = crate::ts::section::SectionHead {
         table_id,
@@ -667,7 +667,7 @@ proptest::proptest! {
     fn no_carousel_panics(messages in proptest::collection::vec((0_u8..3, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..90)), 1..30),
                           sizes in proptest::collection::vec((0_u16..4, 0_u32..300, proptest::prelude::any::<[u8; 6]>()), 1..8)) {
         let mut receiver = MemoryReceiver::default();
-        // A DII that is one, so that blocks find their modules; then whatever comes.
+        // A valid DII, so that blocks find their modules; then arbitrary sections.
         let modules = sizes.iter().map(|(id, size, info)| ModuleInfo {
             id: *id, size: *size, version: 0, is_biop: false, descriptors: info.to_vec(),
         });

@@ -214,8 +214,8 @@ fn a_signature_adds_no_byte_to_messages_and_modules() {
 }
 
 proptest! {
-    /// Signed, unsigned, forged, replayed, delayed and truncated: whatever comes when, nothing is held that the honest sender
-    /// did not send, nothing older once the newer is known, and the honest carousel is there within two passes.
+    /// Signed, unsigned, forged, replayed, delayed and truncated, in any order: nothing is held that the honest sender did
+    /// not send, nothing older once the newer is known, and the honest carousel is there within two passes.
     #[test]
     fn nothing_forged_comes_out_of_a_carousel_at_any_interleaving(seed in any::<u64>(), is_data in any::<bool>(), count in 50_usize..400) {
         let shape = if is_data { Shape::Data } else { Shape::Object };

@@ -78,7 +78,7 @@ impl BlockCode {
     /// The code of a block of `k` source symbols of an object with this OTI.
     ///
     /// # Errors
-    /// [`CodeError`]: whatever the sender says, nothing else is ever passed on to the mathematics.
+    /// [`CodeError`]: only valid parameters are passed to the mathematics, even if the sender gives others.
     pub fn new(oti: &Oti, k: u32) -> Result<Self, CodeError> {
         if oti.symbol_length == 0 {
             return Err(CodeError::SymbolLength);

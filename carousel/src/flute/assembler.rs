@@ -2,7 +2,7 @@
 //! is recognised cheaply and not reported again.
 //!
 //! Instance IDs jump, repeat and restart on real carousels (Eutelsat numbers them like the newest object's TOI), so an
-//! ID only tells which packets belong together. An instance is new if its bytes are new.
+//! ID only says which packets belong together. An instance is new if its bytes are new.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -361,7 +361,7 @@ mod tests {
         let mut table = FdtTable::default();
         table.add(at(bound), 1, instance(9, vec![file(1, "a", 1)]), |_| {});
         assert!(table.expire(at(bound + 10), None, |_| None).is_empty());
-        // Entries are looked at once in a minute; until then nothing expires.
+        // Entries are checked once a minute; until then nothing expires.
         table.add(at(bound + 11), 2, instance(9, vec![file(2, "b", 1)]), |_| {});
         assert_eq!(table.expire(at(2 * bound + 5), None, |_| None).len(), 1);
         assert!(table.expire(at(2 * bound + 5 + 59), None, |_| None).is_empty(), "due, and not looked at");

@@ -2,8 +2,8 @@
 //!
 //! A datagram need not begin with a packet: FFmpeg sends 1472 bytes by default, other senders pad datagrams or use packets
 //! of 204 bytes. Packets are therefore read as a series of bytes and found by their sync bytes; each datagram is first
-//! tried as the continuation of the one before. RTP is recognised by the packets behind its header, whatever the payload
-//! type: dynamic ones are declared in session descriptions only.
+//! tried as the continuation of the one before. RTP is recognised by the packets behind its header, for any payload type:
+//! dynamic ones are declared in session descriptions only.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -405,7 +405,7 @@ mod tests {
             }
         }
         assert!(with_checksum > 20, "the case that this test is about: {with_checksum}");
-        // Frames to another address of the same recording are frames, whatever is before them.
+        // Frames to another address of the same recording are frames, even after other packets.
         let other = "239.0.0.2:6000".parse().unwrap();
         for frame in frames(20) {
             let adapted = [&[0xb8, 0, 0, 0][..], &frame].concat();

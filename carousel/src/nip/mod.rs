@@ -86,7 +86,7 @@ const DOCUMENTS: [(Document, &str, &str); 7] = [
 ];
 
 impl Document {
-    /// By `Content-Location`, in whatever case.
+    /// By `Content-Location`, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
         DOCUMENTS.iter().find(|row| row.1.eq_ignore_ascii_case(name.trim())).map(|row| row.0)
     }

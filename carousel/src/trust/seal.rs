@@ -68,7 +68,7 @@ pub struct Stream {
 pub struct Edition {
     /// Grows from document to document, also across restarts.
     pub version: u64,
-    /// Documents of lower versions count no more, whatever their page.
+    /// Documents of lower versions are no longer valid, on any page.
     pub floor: u64,
     /// A newer version replaces the older one of the same page.
     pub page: u32,

@@ -372,8 +372,8 @@ impl Trust {
         root.is_some_and(|root| !root.is_revoked(&by.key) && state.is_anchor(&root.key, &by.service))
     }
 
-    /// Whether no newer document has replaced this one, in whatever session it came. Asked when an object is opened and when
-    /// it is complete: what older documents describe may have been recorded.
+    /// Whether no newer document has replaced this one, in any session. Asked when an object is opened and when it is
+    /// complete: what older documents describe may have been recorded.
     pub fn is_current(&self, by: &SignedBy) -> bool {
         let state = self.state();
         let stream = state.roots.get(&by.root).and_then(|root| root.streams.get(&by.stream));

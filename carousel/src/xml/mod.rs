@@ -132,7 +132,7 @@ impl Element {
         self
     }
 
-    /// The first attribute of that local name, in whatever namespace.
+    /// The first attribute of that local name, in any namespace.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes
             .iter()

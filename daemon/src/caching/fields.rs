@@ -50,7 +50,7 @@ pub fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
-/// Fields as they are kept: each byte of a value one character, so that JSON holds whatever an origin has sent.
+/// Fields in stored form: each byte of a value is one character, so that JSON can hold any bytes of an origin.
 pub fn to_pairs(fields: &HeaderMap) -> Vec<(String, String)> {
     let value = |value: &HeaderValue| value.as_bytes().iter().map(|&byte| char::from(byte)).collect();
     fields.iter().map(|(name, it)| (name.as_str().to_owned(), value(it))).collect()

@@ -138,7 +138,7 @@ impl Commands {
         self.state().show(root, command);
     }
 
-    /// Judges received commands. `told` gets each command that is not executed, and the reason.
+    /// Verifies received commands. `told` gets each command that is not executed, and the reason.
     pub fn judge(
         &self,
         trust: &Trust,

@@ -485,7 +485,7 @@ pub(super) mod tests {
             memory.end(false, "x");
         }
         assert_eq!((memory.over.len(), memory.over[0].version.as_str()), (MAX_OVER, "1.1"));
-        // The same one again takes no second place.
+        // A repeat takes no second place.
         memory.release = Some(release(&offer("1.5"), Phase::Receiving));
         memory.end(true, "");
         assert_eq!((memory.over.len(), memory.over[MAX_OVER - 1].is_installed), (MAX_OVER, true));

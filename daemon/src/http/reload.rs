@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_blocking_reload_is_answered_waits_or_is_wrong() {
-        // Segment 6 is complete and has four parts of half a second; of segment 7 there are so many.
+        // Segment 6 is complete and has four parts of half a second; segment 7 has this many of them.
         let playlist = |parts: usize| {
             let part = "#EXT-X-PART:DURATION=0.5,URI=\"p\"\n";
             let text = format!(

@@ -258,7 +258,7 @@ fn what_is_missing_stands_behind_what_is_here_and_is_like_what_the_carousel_brin
     let has_some = |bytes: &[u8], here: &str| has_some(bytes, &key("h/a.m3u8"), &|it| it == here);
     assert!(has_some(LIVE, "h/v/s9.ts") && !has_some(LIVE, "h/v/s7.ts"));
     assert!(has_some(b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n", ""), "nothing is listed");
-    // Only the end of a long list is looked at.
+    // Only the end of a long list is checked.
     let long: String = (0..20).map(|number| format!("#EXTINF:4,\nv/s{number}.ts\n")).collect();
     let long = format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n{long}");
     let missing = manifests.missing(long.as_bytes(), &key("h/a.m3u8"), &|it| it.as_str() == "h/v/s12.ts");

@@ -200,7 +200,7 @@ impl<T> ByBase<T> {
     }
 }
 
-/// Puts routes into the order in which they are looked at: the longest path first.
+/// Sorts routes into the order in which they are tried: the longest path first.
 pub fn by_longest_path(routes: &mut [Route]) {
     routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
 }

@@ -341,7 +341,7 @@ mod tests {
         (0..LENGTH as u32).map(|at| ((at * 7) >> 3) as u8).collect()
     }
 
-    /// An origin that cuts its first answer after so many bytes, and notes the ranges that it is asked for.
+    /// An origin that cuts its first answer after `cut_at` bytes, and records the requested ranges.
     fn cutting(cut_at: usize, etags: [&'static str; 2], notes: Arc<Mutex<Vec<String>>>) -> String {
         origin(move |head| {
             let mut notes = lock(&notes);

@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(tested.asked(1, "b"), "a");
         tested.0.measured("a", 1);
         assert_eq!(tested.asked(2, "b"), "ab");
-        // A peak throws out nobody who watches, and counts for those that come later.
+        // A peak ends no watched service, and counts for later ones.
         tested.0.measured("b", 20);
         assert_eq!(tested.asked(3, "c"), "ab");
         assert_eq!(tested.asked(4, "b"), "ab");

@@ -52,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 4;
 /// Pause after the first of them; it doubles from time to time.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause, whatever the collector says.
+/// Longest pause, even if the collector asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Time that the last batch has when the daemon ends.
 const LAST: Duration = Duration::from_secs(2);
@@ -496,7 +496,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_when_the_daemon_ends_is_counted() {
-        // Nobody answers.
+        // There is no answer.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let stats = Arc::<TraceStats>::default();

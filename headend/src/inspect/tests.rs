@@ -102,7 +102,7 @@ fn packets_split_between_datagrams_are_one_stream() {
     let (from, to) = ("10.0.0.1:9".parse().unwrap(), "239.1.1.1:5000".parse().unwrap());
     for size in [1316, 1472, 1000, 300] {
         let mut inspector = Inspector::new(None);
-        // Where datagrams are short, the first one tells.
+        // If datagrams are short, the first one decides.
         let (first, rest) = stream.split_at(1316);
         for (at, piece) in [first].into_iter().chain(rest.chunks(size)).enumerate() {
             inspector.datagram(at as u64, from, to, piece).unwrap();

@@ -22,7 +22,7 @@ const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -C
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=16 -Cdebug-assertions -Coverflow-checks";
 
-/// An input that takes so long is a failure, in seconds.
+/// Seconds after which an input is a failure.
 const LONGEST_S: u32 = 10;
 /// Memory of one process at most, with the sanitizer's own.
 const MEMORY_MB: u32 = 2048;

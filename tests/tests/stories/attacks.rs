@@ -341,7 +341,7 @@ fn what_an_origin_repeats_of_a_players_field_is_for_that_player_alone() {
     }
     assert_eq!(body("/o/slow", &[]), "<script src=//good.example/x>");
     assert_eq!(first.join().unwrap(), b"<script src=//evil.example/x>");
-    // What repeats nothing is shared, whatever the fields say; so is media, and its origin gets what it wants.
+    // A response that reflects no field is shared, for any fields; so is media, and its origin receives the fields.
     for number in ["first-player", "second-player"] {
         assert_eq!(body("/o/open", &[("X-Device", number)]), "the same for all");
         assert_eq!(body("/o/token.m4s", &[("X-Token", number)]), "media");

@@ -190,7 +190,7 @@ fn what_events_tell_of_is_fetched_and_removed_without_a_list() {
     headend.tell();
     headend.until("it has left the folder", |it| !it.copy.join("2/index.m3u8").exists());
 
-    // What happens while the headend is away is told when it is back: one list would not remove what is gone.
+    // Events during an absence of the headend are read on its return: one list would not remove deleted files.
     let log = headend.stop();
     let lines = |what: &str| log.lines().filter(|it| it.contains(what)).count();
     assert_eq!((lines(": no_json; "), lines(": no_event; "), lines(": too_long; ")), (1, 1, 1), "{log}");

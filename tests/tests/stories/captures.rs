@@ -127,7 +127,7 @@ fn gpac_receives_every_object_byte_for_byte() {
         return;
     }
     let mut story = Story::new();
-    // It joins media groups by the system's routes, whatever interface is configured.
+    // It joins media groups by the system's routes, not on the configured interface.
     let route = Command::new("ip").args(["route", "get"]).arg(story.groups[2].ip().to_string()).output();
     if !route.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("dev lo")) {
         eprintln!("SKIPPED: GPAC needs `ip route add 239.0.0.0/8 dev lo`");

@@ -193,7 +193,7 @@ fn a_channel_is_joined_when_it_is_asked_for_and_left_after_the_grace_time() {
 #[test]
 fn a_channel_begins_from_the_origin_and_goes_on_by_satellite() {
     let dir = tempfile::tempdir().unwrap();
-    // There is room for one of the two, whatever the first one is seen to take.
+    // There is room for one of the two, at any measured rate of the first.
     let (mut story, _packagers) = start(dir.path(), "join = \"on_demand\"\njoined_bps = \"2.1 Mbit/s\"\n");
     let (first, by_origin) = play(&story, "/vod/film/", 8);
     println!("with an origin: the first segment after {first:.1?}, {by_origin} of 8 from the origin");

@@ -387,7 +387,7 @@ impl Player {
         let stamp =
             |at: usize| response.body.get(at..at + 8).map(|it| u64::from_be_bytes(it.try_into().unwrap()));
         let run = stamp(48).unwrap_or(0);
-        // Its packager was killed while it wrote it. Nothing tells that it is of the earlier run.
+        // Its packager was killed while it wrote it. Nothing shows that it is of the earlier run.
         if !is_segment(run, number, &response.body, self.may_be_half) {
             let what =
                 format!("{number}: {} bytes of run {run}, number {:?}", response.body.len(), stamp(56));

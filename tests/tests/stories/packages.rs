@@ -383,7 +383,7 @@ fn a_reader_of_mpds_asks_for_what_is_on_the_air() {
         let inventory = headend::package::read(&folder, &options).unwrap();
         let on_air: BTreeSet<String> =
             inventory.objects.keys().map(|path| key(&format!("{}{path}", media::BASE))).collect();
-        // A receiver leaves out of a query what the headend tells it to.
+        // A receiver removes the parameters from a query that the headend names.
         let asked = asked.iter().map(|name| inventory.ignored_query.strip(&key(name)));
         // One file with several values of a parameter is left to the origin, by its name.
         let left: BTreeSet<String> =

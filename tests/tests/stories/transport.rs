@@ -260,7 +260,7 @@ fn nothing_hostile_in_a_stream_ends_the_daemon_or_leaves_its_url_space() {
     let mut hostile = Vec::new();
     for (at, packet) in good.chunks(PACKET_BYTES).enumerate() {
         hostile.extend_from_slice(packet);
-        // Every PID has its turn, with whatever a section may begin with.
+        // Every PID is tried, with every beginning of a section.
         let mut other: Vec<u8> = (0..PACKET_BYTES).map(|_| rng.below(256) as u8).collect();
         let pid = (0x20 + at * 3 % 0x1fc0) as u16;
         other[..5].copy_from_slice(&[0x47, 0x40 | (pid >> 8) as u8, pid as u8, 0x10 | (at & 15) as u8, 0]);

@@ -128,7 +128,7 @@ fn a_repair_whose_object_the_carousel_completes_ends_with_the_verification() {
     world.wait(Duration::from_secs(10));
     assert!(world.delivery.poll_repair(world.now).is_some());
     world.bring(toi, &[1, 2]);
-    // The request ends in whatever way: all bytes are there.
+    // The request ends in any way: all bytes are there.
     world.delivery.handle_repair_done(world.now, object, Err(RepairError::NoOrigin));
     assert_eq!(world.outcome(RepairOutcome::NoOrigin), 0);
     world.settle();

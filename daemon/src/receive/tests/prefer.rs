@@ -98,7 +98,7 @@ fn what_is_unsigned_counts_until_something_signed_has_its_name() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// In whatever order packets and results come, what is signed is held in the end, and never replaced.
+    /// In any order of packets and results, the signed object is held in the end, and never replaced.
     #[test]
     fn signed_wins_over_unsigned_of_the_same_name_at_any_order(order in proptest::collection::vec(0..8_u8, 30..90)) {
         let mut tested = Box::new();

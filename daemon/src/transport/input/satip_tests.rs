@@ -35,7 +35,7 @@ fn the_query_is_that_of_the_specification() {
             format!("frequency_khz = 11727500\npolarization = 'vertical'\nsymbol_rate_ksps = 27500\n{text}");
         carousel::config::load::<Carrier>(&text).unwrap()
     };
-    // Whatever is left out, all parameters of the system are there, and other attempts are others.
+    // All parameters of the system are present in every attempt, and attempts differ.
     let bare = load("");
     assert_eq!(queries(&bare).len(), ASSUMED.len());
     for query in &queries(&bare) {
@@ -94,7 +94,7 @@ enum Manner {
     Refuses(u16, usize),
 }
 
-/// A server of one session: answers what it is asked, sends packets and a report, and tells what it heard.
+/// A server of one session: answers requests, sends packets and a report, and returns what it received.
 fn server(manner: Manner) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

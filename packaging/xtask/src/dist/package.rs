@@ -6,7 +6,7 @@ use super::toolchain::Built;
 use super::tree::{Tree, gzip};
 use super::{Release, manual};
 
-/// A package, whatever its format.
+/// A package, independent of its format.
 #[derive(Debug)]
 pub(crate) struct Package {
     pub(crate) name: &'static str,

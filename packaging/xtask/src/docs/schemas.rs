@@ -29,7 +29,7 @@ fn check(name: &str, document: &Value) {
     }
 }
 
-/// The document that a command prints, whatever its exit code.
+/// The document that a command prints, with any exit code.
 fn printed(command: &mut Command) -> Value {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

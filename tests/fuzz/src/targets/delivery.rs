@@ -375,7 +375,7 @@ pub(super) fn delivery(bytes: &[u8]) {
     for object in std::mem::take(&mut shard.waiting) {
         shard.delivery.handle_verified(shard.now, object, Ok(()));
     }
-    // Whatever has come, nothing stays forever.
+    // After any input, nothing stays forever.
     for _ in 0..4 {
         shard.pass(3_600_000);
     }

@@ -213,7 +213,7 @@ pub(super) fn flute(bytes: &[u8]) {
         }
         it.settle();
     }
-    // Whatever has come, nothing stays forever.
+    // After any input, nothing stays forever.
     for _ in 0..4 {
         it.pass(3_600_000);
         it.settle();

@@ -187,7 +187,7 @@ fn describe(toi: u32, name: &str, more: &str) -> String {
 }
 
 impl Bench {
-    /// Time passes, looked at every second as the daemon does.
+    /// Lets time pass, with a check every second as in the daemon.
     fn pass(&mut self, seconds: u64, wall: impl Fn(Instant) -> Option<WallTime>) -> Vec<Event<Vec<u8>>> {
         let mut events = Vec::new();
         for _ in 0..seconds {

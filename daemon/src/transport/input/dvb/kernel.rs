@@ -76,7 +76,7 @@ impl KernelDevice {
         value: c_ulong,
         what: &str,
     ) -> Result<(), String> {
-        // SAFETY: these requests take an integer and touch no memory of ours, whatever `fd` is.
+        // SAFETY: these requests take an integer and touch no memory of ours, for any `fd`.
         let result = unsafe { libc::ioctl(fd, request.number() as libc::Ioctl, value) };
         if result < 0 { Err(self.failed(what)) } else { Ok(()) }
     }

@@ -221,7 +221,7 @@ fn structures_and_numbers_are_those_of_the_kernel_s_headers() {
     let mut text = String::from(
         "#include <stdio.h>\n#include <stddef.h>\n#include <sys/ioctl.h>\n#include <linux/dvb/frontend.h>\n#include <linux/dvb/dmx.h>\nint main(void) {\n",
     );
-    // Constants of 32 bits, whatever the compiler makes of their sign.
+    // Constants of 32 bits, without regard to their sign.
     for (name, _) in &ours {
         text.push_str(&format!("printf(\"%lu\\n\", (unsigned long)(unsigned int)({name}));\n"));
     }
