@@ -35,7 +35,7 @@ impl<K: Hash + Eq + Clone, V> BoundedMap<K, V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 
-    /// Inserts an entry, which is the newest from now on. Gives the entry that made room.
+    /// Inserts an entry as the newest. Returns the entry that was removed for it.
     pub fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
         self.remove(&key);
         let full = self.entries.len() >= self.most;
@@ -95,7 +95,7 @@ impl<K: Hash + Eq + Clone, V> BoundedMap<K, V> {
         self.entries.is_empty()
     }
 
-    /// Entries that memory is taken for.
+    /// Entries for which memory is allocated.
     pub fn capacity(&self) -> usize {
         self.entries.capacity()
     }

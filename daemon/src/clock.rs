@@ -74,7 +74,7 @@ pub fn trusted_wall() -> Option<WallTime> {
     clocks().trusted_wall()
 }
 
-/// Date as a broadcaster has given it.
+/// Date from a broadcaster.
 #[derive(Debug)]
 struct BroadcastDate {
     /// The date at which the monotonic clock was 0, in milliseconds.
@@ -86,7 +86,7 @@ impl BroadcastDate {
         Self { base_ms: AtomicI64::new(NONE_MS) }
     }
 
-    /// Documents are under way for a time: the one with the least delay says the latest base.
+    /// Documents arrive with a delay: the one with the least gives the latest base.
     fn learn(&self, date: WallTime, monotonic_ms: i64) {
         if date.unix_ms() >= EARLIEST_DATE.unix_ms() {
             let base_ms = date.unix_ms().saturating_sub(monotonic_ms);
@@ -109,12 +109,12 @@ const MOST_DELAY_MS: i64 = 60_000;
 
 static BROADCAST_DATE: BroadcastDate = BroadcastDate::new();
 
-/// A broadcaster says that it is this date (TS 103 876, TimeOffsetFile).
+/// Learns the date from a broadcaster (TS 103 876, TimeOffsetFile).
 pub fn learn(date: WallTime) {
     BROADCAST_DATE.learn(date, monotonic_ms());
 }
 
-/// The date for players: the system's, or while that cannot be trusted what a broadcaster has said.
+/// The date for players: the system's, or a broadcaster's while that cannot be trusted.
 pub fn date() -> Option<WallTime> {
     trusted_wall().or_else(|| BROADCAST_DATE.date(monotonic_ms()))
 }
@@ -153,7 +153,7 @@ impl Scale {
         if base_ms != NONE_MS && wall_ms < EARLIEST_DATE.unix_ms() {
             return WallTime::from_unix_ms(time_ms);
         }
-        // The first time, or the first that can be trusted. Of two threads one counts.
+        // The first time, or the first that can be trusted. If two threads store it, one wins.
         if base_ms != NONE_MS {
             let _ = self.untrusted_base_ms.compare_exchange(
                 NONE_MS,
@@ -187,7 +187,7 @@ impl Scale {
         until_ms.saturating_sub(now.unix_ms())
     }
 
-    /// A time of this scale, taken earlier in this run, as it is counted now.
+    /// Converts a time of this scale, taken earlier in this run, to the current base.
     fn current(&self, time: WallTime) -> WallTime {
         let untrusted_ms = self.untrusted_base_ms.load(Ordering::Acquire);
         if untrusted_ms == NONE_MS || time.unix_ms() >= EARLIEST_DATE.unix_ms() {
@@ -213,7 +213,7 @@ pub fn is_date(time: WallTime) -> bool {
     time.unix_ms() >= EARLIEST_DATE.unix_ms()
 }
 
-/// A steady time that was taken earlier in this run, as it is counted now.
+/// Converts a steady time that was taken earlier in this run to the current base.
 pub fn current(time: WallTime) -> WallTime {
     SCALE.current(time)
 }
@@ -244,7 +244,7 @@ pub fn date_of(time: WallTime) -> Option<WallTime> {
     Some(WallTime::from_unix_ms(wall.unix_ms() - age_ms(time)))
 }
 
-/// Whether a time that was kept from an earlier run says nothing: the date was not known then.
+/// Whether a time from an earlier run is meaningless, since the date was not known then.
 pub const fn is_unknown(kept: WallTime) -> bool {
     kept.unix_ms() < EARLIEST_DATE.unix_ms()
 }

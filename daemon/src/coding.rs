@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// Bytes pushed at a time where the result is bounded: deflate makes up to a thousand times as many of them.
+/// Bytes pushed at a time if the result is bounded: deflate expands up to a thousand times.
 const PIECE_BYTES: usize = 1024;
 
-/// A coding that is unknown, bytes that are not of it, or too many.
+/// An unknown coding, invalid bytes, or too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undecodable;
 
@@ -21,7 +21,7 @@ pub enum Decoder {
     Deflate(Option<u8>),
     /// RFC 1950.
     Zlib(Box<ZlibDecoder<Vec<u8>>>),
-    /// RFC 1951 alone: what some servers send as `deflate`, and browsers take (RFC 9110 section 8.4.1.2).
+    /// Raw RFC 1951, which some servers send as `deflate` and browsers accept (RFC 9110 section 8.4.1.2).
     Raw(Box<DeflateDecoder<Vec<u8>>>),
     /// RFC 7932.
     Brotli(Box<brotli_decompressor::DecompressorWriter<Vec<u8>>>),
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Decoder {
 }
 
 impl Decoder {
-    /// Decoder of a `Content-Encoding`, if that is one that is known. Several in a row are not.
+    /// Decoder of a `Content-Encoding`, if it is known. Combinations are not.
     pub fn of(coding: Option<&str>) -> Option<Self> {
         Some(match coding.map(|it| it.trim().to_ascii_lowercase()).as_deref() {
             None | Some("" | "identity") => Self::Identity,
@@ -132,15 +132,15 @@ impl Decoder {
     }
 }
 
-/// Moves what a step has decoded to `out`, if the step has gone well.
+/// Moves the output of a step to `out`, if the step has succeeded.
 fn moved(step: io::Result<()>, decoded: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), Undecodable> {
     step.map_err(|_| Undecodable)?;
     out.append(decoded);
     Ok(())
 }
 
-/// Whether a stream of deflate has come to its end: behind that its decoder takes nothing. The decoder itself is content with a
-/// stream that was cut.
+/// Whether a stream of deflate is complete: its decoder accepts nothing behind the end. The decoder itself does not report a
+/// truncated stream.
 fn is_over(decoder: &mut impl Write) -> Result<bool, Undecodable> {
     decoder.write(&[0]).map(|taken| taken == 0).map_err(|_| Undecodable)
 }

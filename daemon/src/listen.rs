@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// Sockets that were handed over and not asked for yet.
+/// Inherited sockets that were not opened yet.
 #[derive(Debug, Default)]
 pub struct Listening {
     handed: Vec<TcpListener>,
@@ -84,7 +84,7 @@ impl Listening {
         })
     }
 
-    /// Addresses that were handed over and that the configuration does not name.
+    /// Inherited addresses that the configuration does not name.
     pub fn left(&self) -> Vec<SocketAddr> {
         let datagrams = self.datagrams.iter().filter_map(|it| it.local_addr().ok());
         self.handed.iter().filter_map(|it| it.local_addr().ok()).chain(datagrams).collect()
@@ -153,7 +153,7 @@ fn local(socket: &impl AsFd) -> Option<SocketAddr> {
 
 /// Whether a socket does what is asked of one at `address`.
 fn is_for(socket: &impl AsFd, address: SocketAddr) -> bool {
-    // What cannot be asked about is no socket of IPv6.
+    // If the option cannot be read, it is not a socket of IPv6.
     let is_for_one_version = socket2::SockRef::from(socket).only_v6().unwrap_or(true);
     local(socket).is_some_and(|it| covers(it, is_for_one_version, address))
 }

@@ -32,7 +32,7 @@ const MAX_STREAMS: usize = 64;
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplaySummary(pub Value);
 
-/// Where sessions are found: by gateway configurations, and by ATSC low-level signalling.
+/// Directories of sessions: gateway configurations, and ATSC low-level signalling.
 #[derive(Debug)]
 pub struct Directories {
     /// Gateway configurations.
@@ -43,7 +43,7 @@ pub struct Directories {
     pub groups: Vec<SocketAddr>,
 }
 
-/// Collects what finishing hands on, in this thread.
+/// Collects the output of finishing, in this thread.
 #[derive(Default)]
 struct Collected {
     documents: Vec<Document>,
@@ -70,7 +70,7 @@ impl FinishSink for Collected {
     }
 }
 
-/// `json` with where it was sent.
+/// `json` with the session and TOI of an object.
 fn sent(object: ObjectRef, mut json: Value) -> Value {
     let ObjectRef { session, toi } = object;
     json["group"] = session.destination.ip().to_string().into();
@@ -117,7 +117,7 @@ impl StreamOutput for Collector {
 }
 
 impl Replay<'_> {
-    /// Takes a datagram: of FLUTE, or one that holds a stream.
+    /// Handles a datagram of FLUTE, or of a stream.
     fn datagram(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let known = self.streams.get(&Some(destination));
         let is_stream = match self.recognizer.wrapping(destination, payload) {
@@ -136,7 +136,7 @@ impl Replay<'_> {
         self.take_output(time_ns, output);
     }
 
-    /// Takes a packet of a transport stream in a file.
+    /// Handles a packet of a transport stream in a file.
     fn ts_packet(&mut self, packet: &[u8; PACKET_BYTES]) {
         let mut output = Collector::default();
         let (_, feed) = stream(&mut self.streams, self.context, self.base.as_ref(), None);
@@ -153,7 +153,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Takes a packet of FLUTE or ROUTE, and does what follows from it.
+    /// Handles a packet of FLUTE or ROUTE, and the work that it causes.
     fn packet(&mut self, time_ns: u64, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
         let now = Instant::from_nanos(time_ns.saturating_sub(*self.start_ns.get_or_insert(time_ns)));
         self.last_ns = self.last_ns.max(time_ns);
@@ -164,7 +164,7 @@ impl Replay<'_> {
         self.work(now);
     }
 
-    /// Does the work that delivery gives out, and what follows from it.
+    /// Executes the pending work of delivery, and further work that it causes.
     fn work(&mut self, now: Instant) {
         let mut has_atsc_changed = false;
         let collected = &mut self.collected;
@@ -193,14 +193,14 @@ impl Replay<'_> {
         }
     }
 
-    /// Names and channels of the ATSC signalling are in force.
+    /// Puts names and channels of the ATSC signalling into force.
     fn follow_atsc(&mut self, now: Instant) {
         let Directories { atsc, .. } = &self.directories;
         self.context.names.set_bases(atsc.bases());
         self.intake.describe_routes(now, Arc::new(atsc.descriptions()));
     }
 
-    /// Nothing more comes.
+    /// Handles the end of the recording.
     fn finish(&mut self) {
         for destination in self.streams.keys().copied().collect::<Vec<_>>() {
             let mut output = Collector::default();
@@ -294,7 +294,7 @@ pub fn replay(
     };
     match (Records::new(&map), Packets::new(&map)) {
         (Ok(records), _) => {
-            // Services are known before their first object, which a recording may begin with.
+            // Services must be known before their first object, with which a recording may begin.
             let mut datagrams = Datagrams::new(records);
             while let Some((_, it)) = datagrams.next_datagram() {
                 if replay.directories.groups.contains(&it.destination) {

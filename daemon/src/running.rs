@@ -114,7 +114,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Opens the store, and what its folder keeps of earlier runs. Call inside a tokio runtime.
+    /// Opens the store, and the state of earlier runs in its folder. Call inside a tokio runtime.
     ///
     /// # Errors
     /// One line: what failed, and what to do.
@@ -166,7 +166,7 @@ impl Shared {
         Repairer::new(config.repair.concurrent_fetches, context)
     }
 
-    /// Reports of players, if they are passed on.
+    /// Reports of players, if they are forwarded.
     ///
     /// # Errors
     /// One line: what failed, and what to do.
@@ -284,8 +284,7 @@ impl Daemon {
         &self.parts
     }
 
-    /// Takes over a new configuration; gives back the names of tables that have changed and count only from the next
-    /// start.
+    /// Takes over a new configuration; returns the names of changed tables that take effect only at the next start.
     pub fn reload(&mut self, config: Config) -> Vec<&'static str> {
         self.origins.configure(config.origins.clone(), config.routes.clone());
         self.client.configure(
@@ -327,7 +326,7 @@ impl Daemon {
     /// Ends: no new connections, responses finish, threads stop, the store is left in order.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
-        // The streams of the page's viewers would keep a worker from ending.
+        // Open streams of the page's viewers would prevent a worker from ending.
         self.parts.server.live().close();
         let workers = self.workers;
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
@@ -371,7 +370,7 @@ fn start_tasks(
     vitals::essential_task("commands", admin::broadcast::run(Arc::clone(parts)));
 }
 
-/// Starts what is read from Kafka and written to it.
+/// Starts the readers and writers of Kafka.
 #[cfg(feature = "kafka")]
 fn join_fleet(options: &Arc<kafka::Kafka>, parts: &Arc<Parts>) {
     if !options.purge_topic.is_empty() {
@@ -384,7 +383,7 @@ fn join_fleet(options: &Arc<kafka::Kafka>, parts: &Arc<Parts>) {
     }
 }
 
-/// Signs of life of the runtime, in which repairs, the admin interface and the catalogue run.
+/// Gives signs of life of the runtime, in which repairs, the admin interface and the catalogue run.
 async fn give_signs(parts: Arc<Parts>) {
     let sign = parts.vitals.watch("runtime".to_owned(), clock::now());
     let mut beat = tokio::time::interval(Duration::from_secs(1));

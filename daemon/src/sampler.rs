@@ -14,7 +14,7 @@ use crate::status::Parts;
 
 /// Interval at which the state is published.
 const STATE_INTERVAL_S: u64 = 5;
-/// Objects in flight that the state names: what the page has room for. Their number is there too.
+/// Objects in flight that the state lists, as many as the page can show. It also has their number.
 const MAX_ARRIVING: usize = 20;
 
 /// Counters of one second.

@@ -340,7 +340,7 @@ fn session_row(out: &mut Rows, session: &Value) {
     out.row("session", &format!("{from}: {state}"));
 }
 
-/// A group of parents, and which of them are not asked.
+/// A group of parents, and those that get no requests.
 fn parents(group: &Value) -> String {
     let members: Vec<&Value> = array(group, "members").collect();
     let down: Vec<String> = members
@@ -424,7 +424,7 @@ fn transport_stream(out: &mut Rows, stream: &Value) {
     }
 }
 
-/// Keeps of a list of objects what `listing` asks for, in its order.
+/// Selects and sorts the objects that `listing` asks for.
 pub fn select(objects: &mut Value, listing: &Listing) {
     let matches = |object: &Value| {
         listing.filter.as_ref().is_none_or(|filter| {
@@ -441,7 +441,7 @@ pub fn select(objects: &mut Value, listing: &Listing) {
         let by_key = || text(a, "key").cmp(text(b, "key"));
         let order = match listing.sort {
             Sort::Key => Ordering::Equal,
-            // The largest, the most used and the newest first: what is looked for.
+            // The largest, the most used and the newest first, as the most interesting.
             Sort::Size => number(b, "length").cmp(&number(a, "length")),
             Sort::Uses => number(b, "uses").cmp(&number(a, "uses")),
             Sort::Received => text(b, "received_at").cmp(text(a, "received_at")),
@@ -560,7 +560,7 @@ pub fn firmware(value: &Value) -> String {
     if let Some(line) = update_line(offered) {
         let update = &offered["update"];
         row("update", &line);
-        // A program that is not there is among what is lacking.
+        // A missing program is among the missing conditions.
         if update["held"] == "later" || (update["held"] == "program" && lacks.is_empty()) {
             row("why", text(offered, "why"));
         }

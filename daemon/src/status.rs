@@ -48,7 +48,7 @@ pub struct Parts {
     pub vitals: Arc<Vitals>,
     /// Keys, and the memory of versions.
     pub trust: Arc<Trust>,
-    /// Commands that come with the carousel.
+    /// Commands from the carousel.
     pub commands: Arc<Commands>,
     /// Firmware updates that are offered.
     pub updates: Arc<Updates>,
@@ -127,7 +127,7 @@ pub fn session_json((key, stats): &(SessionKey, SessionStats)) -> Value {
     })
 }
 
-/// Complete objects and blocks that found the queue of finishing full.
+/// Complete objects and blocks for which the queue of finishing was full.
 pub fn queue_full(objects: &ObjectCounters) -> u64 {
     objects.rejected[RejectReason::QueueFull as usize] + objects.blocks_refused
 }
@@ -150,7 +150,7 @@ pub const fn untrusted(report: &TrustReport, unsigned_protocol: u64) -> [u64; Tr
     refused
 }
 
-/// Signers of what comes, and counters of refusals.
+/// Signers of received objects, and counters of refusals.
 pub fn trust_json(trust: &Trust, unsigned_protocol: u64) -> Value {
     let report = trust.report();
     let time = |seconds: u64| {

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Raises the limit of open files as far as an ordinary process may: each connection, each fetch and each mapped object has one,
-/// and the usual 1024 are from a time of `select`.
+/// Raises the limit of open files as far as an unprivileged process may: each connection, each fetch and each mapped object
+/// needs one, and the usual 1024 dates from `select`.
 pub fn raise_open_files() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct is ours, and the call fills it.
@@ -21,7 +21,7 @@ pub fn raise_open_files() {
 /// Asks a child to end as a service manager does, if it has not ended.
 #[cfg(feature = "demo")]
 pub(crate) fn terminate(child: &mut std::process::Child) {
-    // The number of a child that was waited for may be another process's by now.
+    // The number of a reaped child may belong to another process by now.
     let is_running = matches!(child.try_wait(), Ok(None));
     if let Some(number) = libc::pid_t::try_from(child.id()).ok().filter(|_| is_running) {
         // SAFETY: sends a signal, and touches no memory. The child was not waited for, and is borrowed: the number is still its own.
@@ -29,7 +29,7 @@ pub(crate) fn terminate(child: &mut std::process::Child) {
     }
 }
 
-/// The machine's own name; empty where the system does not say it.
+/// The machine's own name; empty if the system does not report it.
 pub(crate) fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()

@@ -28,7 +28,7 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 /// Exit status of a process one of whose threads has panicked: that of an internal error (sysexits.h).
 const PANICKED: i32 = 70;
 
-/// One thread's signs.
+/// Signs of life of one thread.
 #[derive(Debug)]
 pub struct Sign {
     name: String,
@@ -43,7 +43,7 @@ impl Sign {
         self.last_ns.store(now.as_nanos(), Relaxed);
     }
 
-    /// Does one piece of work of a thread that continues in any case. `None`: the work has panicked, which is counted.
+    /// Executes work of a thread that survives its panics. `None`: the work has panicked, which is counted.
     pub fn survive<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(work)).ok();
         if done.is_none() {
@@ -64,9 +64,9 @@ impl Sign {
 pub struct ThreadState {
     /// Its name.
     pub name: String,
-    /// Time since it gave a sign.
+    /// Time since its last sign.
     pub silent_for: Duration,
-    /// Panics that it has survived.
+    /// Survived panics.
     pub panics: u64,
     /// It is watched, and has given no sign for too long.
     pub is_stalled: bool,
@@ -93,7 +93,7 @@ impl Vitals {
         let last_ns = AtomicU64::new(now.as_nanos());
         let sign = Arc::new(Sign { name, last_ns, panics: AtomicU64::new(0), is_watched });
         let mut signs = self.signs.lock().unwrap_or_else(PoisonError::into_inner);
-        // A thread that has ended, and whose configuration is gone, holds its sign no more.
+        // A thread that has ended, and whose configuration is gone, no longer holds its sign.
         signs.retain(|it| Arc::strong_count(it) > 1);
         signs.push(Arc::clone(&sign));
         sign
@@ -130,12 +130,12 @@ pub fn start(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Join
     Builder::new().name(name.to_owned()).spawn(move || essential(&own, run))
 }
 
-/// Runs what such a thread does: if it panics, the process ends.
+/// Runs the work of such a thread: if it panics, the process ends.
 pub fn essential<T>(name: &str, run: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| end(name))
 }
 
-/// Runs a task of which the same is true.
+/// Runs a task in the same way.
 pub fn essential_task<T: Send + 'static>(
     name: &'static str,
     task: impl Future<Output = T> + Send + 'static,

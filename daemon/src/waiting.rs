@@ -46,11 +46,11 @@ impl Flight {
     }
 }
 
-/// Time for which a client waits for the answer to its request for repair of what is lost: whether anything can bring it.
+/// Time for which a client waits for the answer whether lost data can be repaired.
 const ASKED: Duration = Duration::from_millis(100);
 
 impl Flights {
-    /// Asks for repair of a flight on behalf of a client that waits. Of what is lost the answer is waited for.
+    /// Requests repair of a flight on behalf of a waiting client. For lost data, waits for the answer.
     pub async fn expedite(&self, flight: &Arc<Flight>) {
         let changed = flight.listen();
         self.request(flight);

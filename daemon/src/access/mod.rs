@@ -169,14 +169,14 @@ impl Rule {
     }
 }
 
-/// The country of a canonical address: where it is, else where its network is registered.
+/// The country of a canonical address: of its location, else of its network's registration.
 fn country_of(database: &Reader<Vec<u8>>, address: IpAddr) -> Option<String> {
     let found = database.lookup(address).ok()?;
     let of = |field: &str| found.decode_path::<String>(&path![field, "iso_code"]).ok().flatten();
     of("country").or_else(|| of("registered_country"))
 }
 
-/// All rules, as the configuration has them.
+/// All rules of the configuration.
 #[derive(Debug, Default)]
 pub struct Access {
     rules: RwLock<Arc<[Rule]>>,
@@ -213,12 +213,12 @@ impl Access {
         &self.refused
     }
 
-    /// Whether tokens are asked for anywhere, so that requests are looked through for them.
+    /// Whether any rule requires tokens, so that requests are searched for them.
     pub fn has_tokens(&self) -> bool {
         self.rules().iter().any(|it| it.keys.is_some())
     }
 
-    /// Whether a player may have what a rule protects. `path`: as it asks, without the token.
+    /// Checks whether a player may have the objects of a rule. `path`: as requested, without the token.
     ///
     /// # Errors
     /// The reason, which is counted.
@@ -231,7 +231,7 @@ impl Access {
         now: u64,
     ) -> Result<(), AccessRefusal> {
         let rules = self.rules();
-        // A rule that is missing admits no client: the configuration refuses that.
+        // A missing rule admits no client; the configuration refuses it.
         let rule = rules.iter().find(|it| it.name == rule);
         let checked = rule.map_or(Err(AccessRefusal::NotAllowed), |rule| rule.check(peer, path, token, now));
         checked.inspect_err(|why| {
@@ -239,7 +239,7 @@ impl Access {
         })
     }
 
-    /// Looks for changed files, until the runtime ends.
+    /// Checks for changed files, until the runtime ends.
     pub async fn keep_looking(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -255,7 +255,7 @@ impl Access {
     }
 }
 
-/// A path and query without any token in it, and the token: that of the path, if there is one there.
+/// A path and query without tokens, and the token: that of the path, if it has one.
 pub fn without_token(target: &str) -> Option<(String, String)> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let of_path = path.strip_prefix('/').and_then(|it| it.strip_prefix(NAME)?.split_once('/'));
@@ -265,12 +265,12 @@ pub fn without_token(target: &str) -> Option<(String, String)> {
     Some((query::without(target, NAME).into_owned(), token.to_owned()))
 }
 
-/// Whether a field's value has a token in it.
+/// Whether a field's value contains a token.
 pub fn has_token(value: &[u8]) -> bool {
     value.windows(NAME.len()).any(|it| it == NAME.as_bytes())
 }
 
-/// A line of a log without the tokens in it.
+/// A line of a log without its tokens.
 pub fn redacted(text: &str) -> std::borrow::Cow<'_, str> {
     let name = &NAME[..NAME.len() - 1];
     let (mut out, mut rest) = (String::new(), text);

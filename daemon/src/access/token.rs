@@ -33,7 +33,7 @@ carousel::limits! {
 
 /// The least bytes of a secret: as many as the hash has (RFC 2104 section 3).
 const MIN_SECRET_BYTES: usize = 32;
-/// In front of a token, in a query or as the first part of a path.
+/// Prefix of a token, in a query or as the first part of a path.
 pub(super) const NAME: &str = "sktoken=";
 
 /// Secrets by their ids.
@@ -70,7 +70,7 @@ impl Keys {
         if keys.is_empty() { Err("there is no key in it".to_owned()) } else { Ok(Self(keys)) }
     }
 
-    /// Whether a token is genuine, and counts for this path, address and time (seconds since 1970).
+    /// Checks whether a token is genuine, and valid for this path, address and time (seconds since 1970).
     pub(super) fn check(&self, token: &str, path: &str, peer: IpAddr, now: u64) -> Result<(), AccessRefusal> {
         let bad = AccessRefusal::BadToken;
         if token.len() > MAX_TOKEN_BYTES {
@@ -101,7 +101,7 @@ impl Keys {
     }
 }
 
-/// Whether a path, decoded, begins so; one that leads out of it again does not, also as servers read it that take `..;x` for `..`.
+/// Whether a path, decoded, is below `prefix`; one that leads out again is not, also for servers that read `..;x` as `..`.
 fn is_below(path: &str, prefix: &str) -> bool {
     let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     path.starts_with(prefix) && !path.split(['/', '\\']).any(|part| part.split(';').next() == Some(".."))

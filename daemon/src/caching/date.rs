@@ -4,8 +4,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use carousel::time::WallTime;
 
-/// Reads a date; `None` if it is malformed. Caches disagree about half-right dates, and a wrong one makes stale things
-/// fresh: only `GMT`, only the digits and separators of the grammar. The day of the week is not checked.
+/// Reads a date; `None` if it is malformed. Caches disagree about almost valid dates, and a wrong one makes stale
+/// responses fresh, so only `GMT` and the digits and separators of the grammar are accepted. The day of the week is not
+/// checked.
 pub fn parse(text: &str) -> Option<WallTime> {
     let text = text.trim();
     let fields: Vec<&str> = text.split(' ').collect();
@@ -21,7 +22,7 @@ pub fn parse(text: &str) -> Option<WallTime> {
             let mut parts = date.split('-');
             let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
             let short = digits(year, 2).filter(|_| parts.next().is_none())?;
-            // RFC 9110: what would be more than 50 years ahead is past. No box of ours has seen 1970.
+            // RFC 9110: a date more than 50 years ahead is in the past. No box of ours existed in 1970.
             (digits(day, 2)?, month, if short < 70 { 2000 + short } else { 1900 + short }, *time)
         }
         // Sun Nov  6 08:49:37 1994, Sun Nov 16 08:49:37 1994
@@ -57,7 +58,7 @@ const fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// The form that is written.
+/// Writes the preferred form.
 pub fn write(time: WallTime) -> String {
     let ms = u64::try_from(time.unix_ms()).unwrap_or(0);
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms))

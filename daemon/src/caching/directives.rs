@@ -14,19 +14,19 @@ pub struct Directives {
     pub s_maxage_s: Option<u32>,
     /// Not to be kept.
     pub no_store: bool,
-    /// Kept, but asked about before each use.
+    /// Stored, but revalidated before each use.
     pub no_cache: bool,
     /// Fields that `no-cache` names: they are not kept.
     pub no_cache_fields: Vec<String>,
-    /// Not to be kept where many share.
+    /// Not to be stored by a shared cache.
     pub private: bool,
-    /// To be kept even where one would not.
+    /// To be stored even if other rules forbid it.
     pub public: bool,
     /// Never used stale.
     pub must_revalidate: bool,
-    /// Never used stale where many share.
+    /// Never used stale by a shared cache.
     pub proxy_revalidate: bool,
-    /// Kept only by caches that know its status, which then ignore `no-store`.
+    /// Stored only by caches that know its status, which then ignore `no-store`.
     pub must_understand: bool,
     /// Not to be transformed.
     pub no_transform: bool,
@@ -39,7 +39,7 @@ pub struct Directives {
 }
 
 impl Directives {
-    /// Directives of a response: those for caches of a delivery network, if there are readable ones, else those for all.
+    /// Directives of a response: those for caches of a delivery network, if they are readable, else those for all caches.
     pub fn of(response: &HeaderMap) -> Self {
         Self::targeted(response).unwrap_or_else(|| {
             let mut directives = Self::default();
@@ -66,7 +66,7 @@ impl Directives {
                 return None;
             }
             any = true;
-            // Times are Integers; a String in their place is another type, and the directive does not count.
+            // Times are Integers; a directive with a String instead is ignored.
             let is_time = matches!(key, "max-age" | "stale-while-revalidate" | "stale-if-error");
             if !is_time || value.is_some_and(|it| it.bytes().all(|b| b.is_ascii_digit())) {
                 directives.take(key, value);
@@ -77,7 +77,7 @@ impl Directives {
 
     fn take(&mut self, name: &str, value: Option<&str>) {
         let seconds = || Some(value.and_then(seconds).unwrap_or(0));
-        // The first of two that disagree counts (section 4.2.1).
+        // The first of two contradicting ones counts (section 4.2.1).
         match name {
             "max-age" => self.max_age_s = self.max_age_s.or_else(seconds),
             "s-maxage" => self.s_maxage_s = self.s_maxage_s.or_else(seconds),
@@ -88,7 +88,7 @@ impl Directives {
                     list.split(',').map(|it| it.trim().to_ascii_lowercase()).filter(|it| !it.is_empty()),
                 ),
             },
-            // With field names too: nothing private is kept here.
+            // Also with field names: nothing private is stored here.
             "private" => self.private = true,
             "public" => self.public = true,
             "must-revalidate" => self.must_revalidate = true,
@@ -103,19 +103,19 @@ impl Directives {
         }
     }
 
-    /// Explicit freshness in a cache that many share.
+    /// Explicit freshness in a shared cache.
     pub fn lifetime_s(&self) -> Option<u32> {
         self.s_maxage_s.or(self.max_age_s)
     }
 }
 
-/// Directives of a player for caches. Only what cannot be turned against an origin counts: a million players that reload with
-/// `no-cache` must not all reach it.
+/// Directives of a player for caches. Only those that cannot be turned against an origin are obeyed: a million players that
+/// reload with `no-cache` must not all reach it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestDirectives {
-    /// Answer from the cache or not at all.
+    /// Answer only from the cache.
     pub only_if_cached: bool,
-    /// The answer is not to be kept.
+    /// The answer is not to be stored.
     pub no_store: bool,
 }
 

@@ -2,8 +2,8 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Fields of one connection (RFC 9110 section 7.6.1), those that RFC 9111 section 3.1 keeps from being stored, and where else an
-/// origin can be reached (RFC 7838 section 3): from here it would name a port of ours.
+/// Fields of one connection (RFC 9110 section 7.6.1), those that must not be stored (RFC 9111 section 3.1), and `Alt-Svc` (RFC
+/// 7838 section 3), which would name a port of ours.
 const HOP_BY_HOP: [&str; 12] = [
     "alt-svc",
     "connection",
@@ -22,7 +22,7 @@ const HOP_BY_HOP: [&str; 12] = [
 const OF_THE_BYTES: [HeaderName; 4] =
     [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::CONTENT_TYPE];
 
-/// The fields that are passed to the next hop: without those of this connection, and without those that `Connection` names.
+/// The fields for the next hop: without those of this connection, and without those that `Connection` names.
 pub fn end_to_end(fields: &HeaderMap) -> HeaderMap {
     let named: Vec<String> = fields
         .get_all(header::CONNECTION)
@@ -77,7 +77,7 @@ pub fn text(fields: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str>
 
 /// Brings stored fields up to date with those of a 304 (RFC 9111 section 3.2). Both are end to end.
 pub fn freshen(stored: &mut HeaderMap, update: &HeaderMap) {
-    // An Age that the update does not repeat was that of the older message.
+    // An `Age` that the update does not repeat was that of the older message.
     stored.remove(header::AGE);
     for name in update.keys().filter(|name| !OF_THE_BYTES.contains(name)) {
         stored.remove(name);

@@ -40,16 +40,16 @@ carousel::reasons! {
 }
 
 impl NotKept {
-    /// Whether the response is only for the player that has requested it; otherwise requests that wait for it now may share it.
+    /// Whether the response is only for the player that has requested it; otherwise waiting requests may share it.
     pub const fn is_for_one(self) -> bool {
         !matches!(self, Self::Status | Self::Useless)
     }
 }
 
-/// A request and its response. Fields are end to end; times are this machine's, and run evenly.
+/// A request and its response. Fields are end to end; times are this machine's steady ones.
 #[derive(Debug)]
 pub struct Exchange<'a> {
-    /// Fields of the request, as the origin got them.
+    /// Fields of the request to the origin.
     pub request: &'a HeaderMap,
     /// Status of the response.
     pub status: u16,
@@ -57,11 +57,11 @@ pub struct Exchange<'a> {
     pub response: &'a HeaderMap,
     /// Time at which the request was sent.
     pub requested_at: WallTime,
-    /// Time at which the response's head came.
+    /// Time at which the response's head was received.
     pub received_at: WallTime,
     /// The date then, which may have been set since the times above began to run.
     pub date: WallTime,
-    /// Freshness in milliseconds where the origin says nothing at all; `None`: then by heuristics or not.
+    /// Freshness in milliseconds if the origin says nothing at all; `None`: by heuristics, if possible.
     pub default_ms: Option<u64>,
 }
 
@@ -70,17 +70,17 @@ pub struct Exchange<'a> {
 pub struct Keep {
     /// End of its freshness.
     pub expires: WallTime,
-    /// Its age when it came, in seconds (section 4.2.3).
+    /// Its age on arrival, in seconds (section 4.2.3).
     pub initial_age_s: u32,
     /// Age in seconds of a response without a freshness of its origin: by `Age` alone, independent of the clocks.
     pub implicit_age_s: Option<u32>,
-    /// Fields that it was selected by.
+    /// Request fields by which it was selected.
     pub selecting: Selecting,
     /// Fields that are not kept.
     pub without: Vec<String>,
 }
 
-/// Whether a response is kept, and how.
+/// Decides whether and on which terms a response is stored.
 ///
 /// # Errors
 /// Why not.
@@ -127,7 +127,7 @@ pub fn judge(exchange: &Exchange<'_>) -> Result<Keep, NotKept> {
     })
 }
 
-/// Whether we know all that a status asks of a cache.
+/// Whether we implement everything that a status requires of a cache.
 const fn is_understood(status: u16) -> bool {
     matches!(status, 200 | 203 | 204 | 300..=303 | 307 | 308 | 400..=417 | 421..=429 | 451 | 500..=505)
 }
@@ -152,7 +152,7 @@ fn explicit_s(directives: &Directives, exchange: &Exchange<'_>) -> Option<i64> {
     Some(date.map_or(0, |expires| (expires.unix_ms() - dated(exchange).unix_ms()) / 1000))
 }
 
-/// Freshness in milliseconds where the origin gives none: what the configuration says of its type, else by heuristics.
+/// Freshness in milliseconds if the origin gives none: the configured one for its type, else by heuristics.
 fn implicit_ms(exchange: &Exchange<'_>) -> i64 {
     if let Some(ms) = exchange.default_ms {
         return i64::try_from(ms).unwrap_or(i64::MAX);
@@ -171,7 +171,7 @@ fn dated(exchange: &Exchange<'_>) -> WallTime {
 
 /// Section 4.2.3: the corrected initial age.
 fn initial_age_s(exchange: &Exchange<'_>) -> i64 {
-    // The earlier of two dates: a clock that is ahead makes nothing old.
+    // The earlier of two dates, so that a clock that is ahead makes nothing old.
     let date = exchange.received_at.min(exchange.date);
     let apparent_ms = Some(date.unix_ms() - dated(exchange).unix_ms()).filter(|ms| *ms <= MAX_APPARENT_MS);
     let delay_ms = exchange.received_at.unix_ms() - exchange.requested_at.unix_ms();

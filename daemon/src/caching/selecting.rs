@@ -15,13 +15,12 @@ carousel::limits! {
     }
 }
 
-/// Stands for the products and the platform that `User-Agent` names, without their versions.
+/// Name for the products and the platform of `User-Agent`, without their versions.
 pub const BY_PRODUCTS: &str = "user-agent;products";
-/// Stands for the site whose scripts may read a response; requests without `Origin` are of no script.
+/// Name for the site whose scripts may read a response; requests without `Origin` are not from a script.
 pub const BY_ALLOWED_SITE: &str = "origin;allowed";
 
-/// The fields that `Vary` names, with what the request has of them. `None`: it varies by what no request says (`*`), or by
-/// more fields than are read.
+/// The fields that `Vary` names, with their values in the request. `None` for `*`, or for more fields than are read.
 ///
 /// `Accept-Encoding` never selects: origins are asked for what is not encoded.
 pub fn selecting_of(request: &HeaderMap, response: &HeaderMap) -> Option<Selecting> {
@@ -41,7 +40,7 @@ pub fn selecting_of(request: &HeaderMap, response: &HeaderMap) -> Option<Selecti
     Some(selecting)
 }
 
-/// Adds a field to those that a response varies by, in one line: nginx 1.22 reads the last of several alone.
+/// Adds a field to `Vary`, in one line: nginx 1.22 reads only the last of several.
 pub fn vary_by(fields: &mut HeaderMap, name: &str) {
     let lines = fields.get_all(http::header::VARY).iter().filter_map(|it| it.to_str().ok());
     let mut names: Vec<&str> =
@@ -71,7 +70,7 @@ pub fn matches(
     })
 }
 
-/// Value by which a request is selected under this name.
+/// Value of a request under this name.
 pub fn selected_by(request: &HeaderMap, name: &str) -> Option<String> {
     normalised(request, name)
 }
@@ -82,7 +81,7 @@ fn products(user_agent: &str) -> String {
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join(" ")
 }
 
-/// A field's value with its lines joined and the space around commas taken out; of languages the order and the case too.
+/// A field's value with its lines joined and without space around commas; languages also sorted and in one case.
 fn normalised(request: &HeaderMap, name: &str) -> Option<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut any = false;
@@ -110,7 +109,7 @@ fn normalised(request: &HeaderMap, name: &str) -> Option<String> {
     any.then(|| parts.join(","))
 }
 
-/// Whether the language of what is held is the one that the request wants most.
+/// Whether the language of the stored response is the one that the request prefers.
 fn prefers(asked: Option<&str>, content_language: Option<&str>) -> bool {
     let (Some(asked), Some(have)) = (asked, content_language) else { return false };
     let quality = |part: &str| {
@@ -121,7 +120,7 @@ fn prefers(asked: Option<&str>, content_language: Option<&str>) -> bool {
     let all: Vec<(String, f32)> = asked.split(',').map(quality).collect();
     let most = all.iter().map(|(_, quality)| *quality).fold(0.0, f32::max);
     let mut best = all.iter().filter(|(_, quality)| *quality >= most && most > 0.0);
-    // Only where one language is wanted most: among equals the origin chooses.
+    // Only if one language is preferred: among equals the origin chooses.
     matches!((best.next(), best.next()), (Some((language, _)), None) if language.eq_ignore_ascii_case(have.trim()))
 }
 

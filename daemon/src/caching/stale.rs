@@ -8,7 +8,7 @@ use super::Directives;
 /// Staleness of a response, and the uses that it allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staleness {
-    /// It may be used while it is asked about.
+    /// It may be used during its revalidation.
     pub while_revalidating: bool,
     /// It may be used while the origin fails.
     pub if_error: bool,
@@ -23,7 +23,7 @@ impl Staleness {
     /// segments of this duration.
     pub fn of(response: &HeaderMap, expires: WallTime, now: WallTime, live_target_ms: Option<u64>) -> Self {
         let directives = Directives::of(response);
-        // An `s-maxage` says what `proxy-revalidate` says (section 5.2.2.10).
+        // `s-maxage` implies `proxy-revalidate` (section 5.2.2.10).
         let is_forbidden = directives.must_revalidate
             || directives.proxy_revalidate
             || directives.no_cache
@@ -38,7 +38,7 @@ impl Staleness {
             if_error: match (directives.stale_if_error_s, live_target_ms) {
                 (Some(seconds), _) => within(seconds),
                 (None, Some(target_ms)) => u64::try_from(since_ms).unwrap_or(0) < STALE_TARGETS * target_ms,
-                // Unsaid: what an origin that fails has sent before is better than nothing.
+                // Not specified: an earlier response of a failing origin is better than nothing.
                 (None, None) => true,
             },
         }

@@ -13,15 +13,15 @@ pub struct Validators {
     pub etag: Option<HeaderValue>,
     /// Time of its last change.
     pub last_modified: Option<WallTime>,
-    /// When its origin sent it: the date for `If-Modified-Since` where the date of the last change is not known (RFC 9111
-    /// section 4.3.2).
+    /// Time at which its origin sent it: the date for `If-Modified-Since` if the date of the last change is not known
+    /// (RFC 9111 section 4.3.2).
     pub dated: Option<WallTime>,
 }
 
 /// Result of a conditional request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {
-    /// The method is to be done.
+    /// The method is to be executed.
     Holds,
     /// 304.
     NotModified,
@@ -39,7 +39,7 @@ impl Validators {
         }
     }
 
-    /// Whether an origin can be asked about this version.
+    /// Whether this version can be revalidated at an origin.
     pub fn any(response: &HeaderMap) -> bool {
         response.contains_key(header::ETAG) || response.contains_key(header::LAST_MODIFIED)
     }
@@ -59,13 +59,13 @@ impl Validators {
             if dated.unix_ms().saturating_sub(modified.unix_ms()) >= 1000)
     }
 
-    /// Whether a part with `other` validators is of the version that these are of.
+    /// Whether a part with `other` validators is of the same version.
     pub fn same_version(&self, other: &Self) -> bool {
         let is_same = self.etag == other.etag && self.last_modified == other.last_modified;
         is_same && (self.has_strong_tag() || (self.has_strong_date() && other.has_strong_date()))
     }
 
-    /// Value of `If-Range` (section 13.1.5): a strong entity tag, or, where there is no entity tag, a strong date.
+    /// Value of `If-Range` (section 13.1.5): a strong entity tag, or a strong date if there is no entity tag.
     pub fn if_range(&self) -> Option<HeaderValue> {
         if self.has_strong_tag() {
             return self.etag.clone();
