@@ -104,7 +104,7 @@ impl Visit for Text {
     }
 }
 
-/// The newest lines, and how many there were of each level.
+/// The newest lines, and the number of lines of each level.
 #[derive(Debug)]
 pub struct Lines {
     kept: Mutex<VecDeque<Arc<Line>>>,
@@ -151,7 +151,7 @@ impl Lines {
 
 static LINES: Lines = Lines::new();
 
-/// Those of the process.
+/// The lines of the process.
 pub fn lines() -> &'static Lines {
     &LINES
 }
@@ -174,7 +174,7 @@ impl<S: Subscriber> Layer<S> for Recorder {
     }
 }
 
-/// Fate of the lines that `log` writes.
+/// Records the lines that `log` writes.
 #[cfg(test)]
 pub(crate) fn logged(log: impl FnOnce()) -> &'static Lines {
     use tracing_subscriber::prelude::*;

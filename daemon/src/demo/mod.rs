@@ -47,11 +47,11 @@ use crate::{clock, sys};
 const HOST: &str = "cdn.example.com";
 /// Upper bound of every step of the demo.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Time that the sender has to end when asked.
+/// Time for the sender to end after the request.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Rate below which the channel's media and the signalling do not fit.
 const LEAST_BPS: u64 = 2_000_000;
-/// Segments that the channel has when it begins.
+/// Segments of the channel at its start.
 const HEAD_START: u64 = 3;
 
 /// Content of the demo, and its losses.
@@ -161,7 +161,7 @@ impl Sender {
     fn start(program: &Path, config: &Path, log: PathBuf) -> io::Result<Self> {
         let out = std::fs::File::create(&log)?;
         let mut command = Command::new(program);
-        // Its input ends with this process, however that ends.
+        // Its input ends with this process, also after a crash.
         command.args(["send", "--until-stdin-ends", "-c"]).arg(config);
         command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out);
         Ok(Self { child: command.spawn()?, log })
@@ -221,7 +221,7 @@ impl Stage {
         Ok(path)
     }
 
-    /// URL at the players' listener of what is at `path` of the origin.
+    /// URL at the players' listener of `path` at the origin.
     fn url(&self, path: &str) -> String {
         format!("http://{}/{HOST}/{path}", self.listen)
     }
@@ -269,7 +269,7 @@ impl Stage {
     }
 }
 
-/// A date of seconds since 1970, as XML has it.
+/// A date of seconds since 1970, in the form of XML.
 fn date(unix_s: u64) -> String {
     WallTime::from_unix_ms(i64::try_from(unix_s * 1000).unwrap_or(i64::MAX)).to_xml()
 }
@@ -321,8 +321,8 @@ async fn broadcast(mut channel: Channel, mut next_s: u64) -> Result<(), String> 
     }
 }
 
-/// Makes the initial files: films, posters, the guide, and the first segments of the channel, which continues at the second
-/// that is returned.
+/// Makes the initial files: films, posters, the guide, and the first segments of the channel. Returns the second at which
+/// the channel continues.
 fn produce(stage: &Stage) -> Result<(Channel, u64, Vec<Film>), String> {
     let failed = |err: io::Error| format!("{}: {err}", stage.folder.display());
     let origin = stage.at("origin");
@@ -418,7 +418,7 @@ impl Seen {
     }
 }
 
-/// Shows what happens; with `--once`, until the films are there and compared.
+/// Shows the progress; with `--once`, until the films are complete and compared.
 async fn watch(
     arguments: &Arguments,
     stage: &Stage,
@@ -516,7 +516,7 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The newest segment of the channel's playlist, as a player gets it.
+/// Fetches the newest segment of the channel's playlist as a player does.
 async fn live_segment(stage: &Stage) -> Option<Bytes> {
     let list = get(stage, "live/clock/video.m3u8").await.ok()?;
     let name = std::str::from_utf8(&list).ok()?.lines().next_back()?.to_owned();

@@ -1,4 +1,4 @@
-//! The origin of the demo: the folders that are sent, with ranges, for repair. On loopback, on a port that the system picks.
+//! The origin of the demo: serves the sent folders, with ranges, for repair. On loopback, on a port that the system picks.
 
 use std::convert::Infallible;
 use std::io;

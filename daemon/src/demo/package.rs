@@ -152,7 +152,7 @@ fn playlist(kind: &str) -> String {
     )
 }
 
-/// Packages a film of `seconds` into `folder`, of the pictures that `draw` makes by their number.
+/// Packages a film of `seconds` into `folder`, from the pictures that `draw` makes by their number.
 pub(super) fn film(folder: &Path, seconds: u64, draw: impl Fn(u64) -> Picture) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     write(&folder.join("init.mp4"), &init())?;

@@ -1,4 +1,4 @@
-//! Pictures of 80 × 45 squares, coded as H.264: what the demo shows, made without an encoder.
+//! Pictures of 80 × 45 squares for the demo, coded as H.264 without an encoder.
 //!
 //! A square is a macroblock of one colour, so that a picture is 1280 × 720. The quantiser is the one at which the DC coefficient
 //! of a block is the difference of its samples to the prediction (QP 28: `LevelScale` 256, 8.5.10 and 8.5.11 of Rec. ITU-T
@@ -46,7 +46,7 @@ impl Picture {
         self.0[row * COLUMNS + column]
     }
 
-    /// Paints a square; nothing where there is none.
+    /// Paints a square; ignores squares outside of the picture.
     pub(super) fn set(&mut self, column: usize, row: usize, colour: Colour) {
         if column < COLUMNS && row < ROWS {
             self.0[row * COLUMNS + column] = colour;
@@ -81,7 +81,7 @@ impl Picture {
     }
 }
 
-/// Rows of a letter, its five columns in the low bits; a blank for what there is no letter of.
+/// Rows of a letter, its five columns in the low bits; a blank for unknown letters.
 const fn glyph(letter: char) -> [u8; 7] {
     match letter {
         '0' => [14, 17, 19, 21, 25, 17, 14],
@@ -155,8 +155,8 @@ impl Bits {
         self.ue(if value > 0 { value.unsigned_abs() * 2 - 1 } else { value.unsigned_abs() * 2 });
     }
 
-    /// A block with no coefficient but its first, `level` (9.2). `codes` are those of coeff_token for none, for one of ±1 and for
-    /// another one, each with its number of bits.
+    /// A block with no coefficient except its first, `level` (9.2). `codes` are those of coeff_token for none, for one of ±1 and
+    /// for another one, each with its number of bits.
     fn block(&mut self, level: i32, [none, trailing, other]: [(u32, u32); 3]) {
         match level {
             0 => return self.put(none.0, none.1),

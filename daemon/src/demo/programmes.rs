@@ -28,7 +28,7 @@ pub(super) fn films() -> [Film; 2] {
 }
 
 /// The channel's picture number `number` of the segment that begins at `begin_s` seconds of 1970: the time of day in UTC,
-/// and what has passed of the minute.
+/// and the elapsed part of the minute.
 pub(super) fn clock(begin_s: u64, number: u64) -> Picture {
     let second = begin_s + number / u64::from(RATE);
     let time = date(second);
@@ -67,7 +67,7 @@ pub(super) fn dial() -> Picture {
     picture
 }
 
-/// Draws how much of a film has passed, as a line at the bottom.
+/// Draws the elapsed part of a film as a line at the bottom.
 fn progress(picture: &mut Picture, number: u64, count: u64) {
     picture.fill((0, ROWS - 1), (COLUMNS, 1), DIM);
     picture.fill((0, ROWS - 1), ((number * COLUMNS as u64 / count) as usize, 1), AMBER);
@@ -127,7 +127,7 @@ fn comet() -> Film {
 /// Conway's Game of Life from an R-pentomino, on a torus.
 fn life() -> Film {
     const SECONDS: u64 = 40;
-    /// Pictures that a generation is shown for.
+    /// Pictures for which a generation is shown.
     const SHOWN: u64 = 4;
     let count = SECONDS * u64::from(RATE);
     let mut alive = vec![false; COLUMNS * ROWS];

@@ -1,5 +1,5 @@
-//! The parts of the page, embedded by `build.rs`: bundles with the players where the build had Node, the modules as they
-//! are where it had not.
+//! The parts of the page, embedded by `build.rs`: bundles with the players if the build had Node, else the unbundled
+//! modules.
 
 use std::io::Read as _;
 
@@ -34,7 +34,7 @@ impl Asset {
     /// Its bytes, for clients that do not take gzip.
     pub(crate) fn plain(&self) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.gzip.len() * 4);
-        // What the build has compressed can be read; a broken program would show nothing.
+        // The build's own gzip is valid; a broken program would show an empty page.
         let _ = GzDecoder::new(self.gzip).read_to_end(&mut plain);
         plain
     }

@@ -44,7 +44,7 @@ carousel::limits! {
 
 /// Spans of one request.
 const BATCH: usize = 512;
-/// Time for which spans are gathered.
+/// Time for which spans are collected.
 const GATHER_FOR: Duration = Duration::from_secs(1);
 /// Time that one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,12 +66,12 @@ const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 pub struct Exporting {
     task: JoinHandle<()>,
     ends: oneshot::Sender<()>,
-    /// Dropped when there is no time left.
+    /// Dropped when no time is left.
     gives_up: oneshot::Sender<()>,
 }
 
 impl Exporting {
-    /// Sends what waits, within a moment, and ends.
+    /// Sends the queued spans, within a short time, and ends.
     pub async fn end(mut self) {
         let _ = self.ends.send(());
         if timeout(LAST, &mut self.task).await.is_err() {
@@ -104,7 +104,7 @@ pub fn start(options: &Traces, stats: &Arc<TraceStats>) -> Result<(Arc<Tracer>, 
     Ok((tracer, Exporting { task, ends, gives_up }))
 }
 
-/// Asks the collector once, with nothing in the request.
+/// Checks the collector with one empty request.
 ///
 /// # Errors
 /// What is wrong with what, and the fix.
@@ -136,7 +136,7 @@ pub fn check(options: &Traces) -> Result<(), Fault> {
         (SpanDrop::Credentials, _) => "name files that skycached may read in [traces]",
         _ => "start the collector, or correct [traces] endpoint",
     };
-    // What is wrong with a file ends with its own fix.
+    // The message about a file ends with its own fix.
     let (what, fix) = match failure.line.rsplit_once("; ") {
         Some((what, fix)) if failure.why == SpanDrop::Credentials => (what.to_owned(), fix.to_owned()),
         _ => (failure.line, fix.to_owned()),
@@ -145,11 +145,11 @@ pub fn check(options: &Traces) -> Result<(), Fault> {
     Err(Fault { about, what, fix })
 }
 
-/// Why a request came to nothing.
+/// Reason why a request failed.
 #[derive(Debug)]
 struct Failure {
     why: SpanDrop,
-    /// The key that is wrong and its file, where it is not the endpoint.
+    /// The faulty key and its file, if it is not the endpoint.
     file: Option<String>,
     line: String,
     status: Option<StatusCode>,
@@ -167,7 +167,7 @@ impl Failure {
         Self { file, ..Self::new(SpanDrop::Credentials, line) }
     }
 
-    /// Whether the same may go well in a moment (OTLP 1.7, "Failures").
+    /// Whether a retry may succeed (OTLP 1.7, "Failures").
     fn may_pass(&self) -> bool {
         match self.status {
             Some(status) => matches!(status.as_u16(), 429 | 502..=504),
@@ -192,7 +192,7 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// Sends until the daemon ends, and counts what is left then.
+    /// Sends until the daemon ends, and counts the spans that are left then.
     async fn run(mut self, mut ended: oneshot::Receiver<()>, given_up: oneshot::Receiver<()>) {
         tokio::select! {
             () = self.send_all(&mut ended) => {}
@@ -239,7 +239,7 @@ impl Exporter {
         }
     }
 
-    /// Sends a batch, or drops it. `is_last`: the daemon ends, and nothing is tried twice.
+    /// Sends a batch, or drops it. `is_last`: the daemon ends, and there are no retries.
     async fn send(&mut self, batch: Vec<SpanData>, ended: &mut oneshot::Receiver<()>, is_last: &mut bool) {
         let count = batch.len() as u64;
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
@@ -269,7 +269,7 @@ impl Exporter {
         }
     }
 
-    /// One request; gives back how many spans the collector did not take. Says when that changes.
+    /// Sends one request; returns the number of spans that the collector rejected, and logs changes of it.
     async fn attempt(&mut self, body: Bytes) -> Result<u64, Failure> {
         let result = self.try_once(body).await;
         match &result {
@@ -298,7 +298,7 @@ impl Exporter {
             None => self.client.insert(client(&self.options)?).clone(),
         };
         let answer = post(&client, &self.options, body).await?;
-        // Another answer says nothing of spans that were not taken.
+        // Other answers do not report rejected spans.
         let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|it| it.partial_success);
         let rejected = partial.map(|it| (it.error_message, u64::try_from(it.rejected_spans).unwrap_or(0)));
         Ok(rejected.unwrap_or_default())
@@ -355,7 +355,7 @@ fn fields(options: &Traces) -> Result<HeaderMap, Failure> {
     Ok(fields)
 }
 
-/// Posts a message; gives back the answer's.
+/// Posts a message; returns the answer's.
 async fn post(client: &Client, options: &Traces, body: Bytes) -> Result<Bytes, Failure> {
     let unreachable = |line: String| Failure::new(SpanDrop::Unreachable, line);
     let length = HeaderValue::from(body.len());
@@ -363,7 +363,7 @@ async fn post(client: &Client, options: &Traces, body: Bytes) -> Result<Bytes, F
         Request::post(options.url()).body(Full::new(body)).map_err(|err| unreachable(err.to_string()))?;
     *request.headers_mut() = fields(options)?;
     let own = [(CONTENT_TYPE, "application/x-protobuf"), (USER_AGENT, AGENT)];
-    // hyper leaves it out where there is no body.
+    // hyper omits it if there is no body.
     request.headers_mut().insert(CONTENT_LENGTH, length);
     request.headers_mut().extend(own.map(|(name, value)| (name, HeaderValue::from_static(value))));
     let answer = async {

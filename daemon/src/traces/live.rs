@@ -30,7 +30,7 @@ const TRACESTATE: &str = "tracestate";
 /// Bytes of a text in a span: URLs are cut.
 const TEXT_BYTES: usize = 1024;
 
-/// Decides what is traced, and takes the spans.
+/// Decides which requests are traced, and queues the spans.
 #[derive(Debug)]
 pub struct Tracer {
     sampler: Sampler,
@@ -41,7 +41,7 @@ pub struct Tracer {
     scope: InstrumentationScope,
 }
 
-/// Place of spans in a trace: their parent. None: nothing is traced.
+/// The parent of spans in a trace; none if nothing is traced.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     node: Option<Arc<Node>>,
@@ -108,7 +108,7 @@ impl Injector for FieldsMut<'_> {
 }
 
 impl Tracer {
-    /// As configured; spans go into `queue`.
+    /// A tracer by these options, whose spans go into `queue`.
     pub(super) fn new(options: &Traces, queue: mpsc::Sender<SpanData>, stats: &Arc<TraceStats>) -> Arc<Self> {
         Arc::new(Self {
             sampler: Sampler::TraceIdRatioBased(options.sample),
@@ -126,7 +126,7 @@ impl Tracer {
         self.trusted.iter().any(|it| it.contains(peer))
     }
 
-    /// The span of a request that began at `began`: a part of the trace that a trusted client says, or by chance of its own.
+    /// The span of a request that began at `began`: part of a trusted client's trace, or by chance of a new one.
     pub fn begin(self: &Arc<Self>, fields: &HeaderMap, peer: IpAddr, began: Instant) -> Span {
         if let Some(remote) = self.remote(fields, peer) {
             return self.part_of(remote, began);
@@ -139,12 +139,12 @@ impl Tracer {
         self.open(SpanKind::Server, "request", began, id, TraceState::default(), SpanId::INVALID, false)
     }
 
-    /// The same of a request that is answered from the cache: it is traced only if a trusted client's trace goes through it.
+    /// The same for a request that is answered from the cache, which is traced only as part of a trusted client's trace.
     pub fn continued(self: &Arc<Self>, fields: &HeaderMap, peer: IpAddr, began: Instant) -> Span {
         self.remote(fields, peer).map(|remote| self.part_of(remote, began)).unwrap_or_default()
     }
 
-    /// The place in a trace that a trusted client says.
+    /// The parent span that a trusted client sends.
     fn remote(&self, fields: &HeaderMap, peer: IpAddr) -> Option<SpanContext> {
         if !fields.contains_key(TRACEPARENT) || !self.is_trusted(peer) {
             return None;
@@ -201,7 +201,7 @@ impl Trace {
         self.node.is_some()
     }
 
-    /// The same place, for a request to an origin that is made for a reason of its own.
+    /// The same parent, for a request to an origin with this reason.
     #[must_use]
     pub fn because(&self, why: &'static str) -> Self {
         Self { node: self.node.clone(), why: Some(why) }
@@ -219,7 +219,7 @@ impl Trace {
         self.child(SpanKind::Internal, name)
     }
 
-    /// The span of a request to an origin or a parent. Its query may have secrets in it, and is left out.
+    /// The span of a request to an origin or a parent. The query is left out, since it may contain secrets.
     pub fn client(&self, method: &Method, uri: &Uri) -> Span {
         let mut span = self.child(SpanKind::Client, "request");
         let Some(node) = &self.node else { return span };
@@ -239,14 +239,14 @@ impl Trace {
         span
     }
 
-    /// Adds a word to the span that this is the place of.
+    /// Adds a word to the parent span.
     pub fn note(&self, key: &'static str, word: &'static str) {
         if let Some(node) = &self.node {
             node.notes().attributes.push(KeyValue::new(key, word));
         }
     }
 
-    /// Links the span that this is the place of to the one of `other`, which does the same work for both.
+    /// Links the parent span to that of `other`, which does the same work for both.
     pub fn joins(&self, other: &Self) {
         let Some(node) = &self.node else { return };
         let mut notes = node.notes();
@@ -273,7 +273,7 @@ impl Span {
         self.0.is_some()
     }
 
-    /// Place of its children.
+    /// It as the parent of further spans.
     pub fn trace(&self) -> Trace {
         Trace { node: self.0.as_ref().map(|it| Arc::clone(&it.node)), why: None }
     }
@@ -299,7 +299,7 @@ impl Span {
         }
     }
 
-    /// Says why it failed.
+    /// Records why it failed.
     pub fn fail(&mut self, why: impl FnOnce() -> String) {
         if let Some(open) = &mut self.0 {
             let why = cut(why());
@@ -308,7 +308,7 @@ impl Span {
         }
     }
 
-    /// Says in the fields of a request that it belongs to this span.
+    /// Adds this span to the fields of a request (`traceparent`).
     pub fn inject(&self, fields: &mut HeaderMap) {
         if let Some(open) = &self.0 {
             let context = Context::new().with_remote_span_context(open.node.context.clone());
@@ -319,10 +319,10 @@ impl Span {
         }
     }
 
-    /// Ends it before its place does.
+    /// Ends it before the end of its scope.
     pub fn end(self) {}
 
-    /// Leaves out a span of our own choice without children: a hit.
+    /// Drops a span without children that was sampled here: a hit.
     pub fn forget_unless_used(&mut self) {
         if let Some(open) = &mut self.0 {
             open.is_forgotten = !open.is_remote && open.node.children.load(Relaxed) == 0;
