@@ -1,4 +1,4 @@
-//! The receiver's side of commands: each is executed once, at a time of its own, and remembered until it has expired.
+//! The receiver's side of commands: each is executed once, at a random time, and remembered until it has expired.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ reasons! {
     }
 }
 
-/// Identity of a receiver towards commands.
+/// Properties of a receiver that commands refer to.
 #[derive(Debug, Clone, Copy)]
 pub struct Receiver<'a> {
     /// Groups that it belongs to.
@@ -66,7 +66,7 @@ pub struct Receiver<'a> {
 pub struct Executor {
     /// Salt that makes moments differ between receivers.
     salt: [u8; 16],
-    /// Commands done, by root key and identifier, and when each expires.
+    /// Executed commands, by root key and identifier, with their expiry.
     known: BTreeMap<String, u64>,
     /// Commands for other groups, with their ends: each is reported once, and applies to this receiver when its groups change.
     others: BTreeMap<String, u64>,
@@ -82,18 +82,18 @@ struct Waiting {
     command: Command,
 }
 
-/// Roots give identifiers without knowing of each other.
+/// Roots choose identifiers independently of each other.
 fn key(root: &str, id: &str) -> String {
     format!("{root}/{id}")
 }
 
 impl Executor {
-    /// For a receiver with this salt, which it draws once.
+    /// An executor with this salt, which a receiver draws once.
     pub fn new(salt: [u8; 16]) -> Self {
         Self { salt, ..Self::default() }
     }
 
-    /// Takes the commands of a genuine document of this root key. `each` gets those that are not to be executed.
+    /// Handles the commands of a genuine document of this root key. `each` gets those that are not to be executed.
     pub fn take(
         &mut self,
         now: Instant,
@@ -144,7 +144,7 @@ impl Executor {
         }
     }
 
-    /// The next command whose moment has come, with its root key. It counts as done: write [`Executor::memory`] down before doing it.
+    /// The next due command, with its root key. It counts as done: write [`Executor::memory`] to disk before executing it.
     pub fn next_due(&mut self, now: Instant, date: u64) -> Option<(String, Command, Option<Outcome>)> {
         let at = self.waiting.iter().position(|it| it.moment <= now)?;
         let Waiting { root, command, .. } = self.waiting.remove(at);
@@ -158,7 +158,7 @@ impl Executor {
         self.known.contains_key(&key(root, id))
     }
 
-    /// Seconds until the moment of this receiver: the same whenever it is asked.
+    /// Seconds until the moment of this receiver: the same at each call.
     fn delay_s(&self, command: &Command) -> u64 {
         if command.within_s == 0 {
             return 0;
@@ -176,7 +176,7 @@ impl Executor {
         (self.waiting.len(), self.known.len() + self.others.len())
     }
 
-    /// Text of all that is to be remembered.
+    /// Text of the memory, for [`Self::recall`].
     pub fn memory(&self) -> String {
         let mut out = format!("{HEAD}\nsalt {}\n", u128::from_be_bytes(self.salt));
         for (id, until) in &self.known {

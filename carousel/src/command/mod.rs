@@ -1,7 +1,7 @@
-//! Commands to receivers that come with the carousel.
+//! Commands to receivers in the carousel.
 //!
-//! One document names all commands that are in force. It is signed as such ([`crate::trust::Kind::Command`]) and repeated for as
-//! long as one of them is; a receiver that was off finds it when it is on again. [`Executor`] sees to it that each is done once.
+//! One document names all commands in force. It is signed as such ([`crate::trust::Kind::Command`]) and repeated while one of
+//! them is in force; a receiver that was off receives it when it is on again. [`Executor`] ensures that each is executed once.
 
 mod executor;
 
@@ -57,7 +57,7 @@ macro_rules! actions {
         }
 
         impl Action {
-            /// Names of all of them, as command lines and documents have them.
+            /// Names of all actions, in command lines and documents.
             pub const NAMES: [&str; [$($name),+].len()] = [$($name),+];
 
             /// Its name.
@@ -89,11 +89,11 @@ actions! {
     Purge = "purge",
     /// Remove every object that matches a pattern.
     Ban = "ban",
-    /// Keep an object whatever comes.
+    /// Never evict an object.
     Pin = "pin",
-    /// Keep it no longer than others.
+    /// Allow its eviction again.
     Unpin = "unpin",
-    /// Take an object for stale: it is fetched again.
+    /// Make an object stale: it is fetched again.
     Refresh = "refresh",
     /// Show viewers a text for as long as the command is in force.
     Message = "message",
@@ -102,7 +102,7 @@ actions! {
 }
 
 impl Action {
-    /// Of this name, with its target.
+    /// The action of this name, with its target.
     pub fn of(name: &str, target: &str) -> Option<Self> {
         if !(1..=TARGET_BYTES).contains(&target.len()) || target.contains(char::is_control) {
             return None;
@@ -116,13 +116,13 @@ impl Action {
 /// A command. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// A receiver does one of each identifier.
+    /// Identifier: a receiver executes one command of each.
     pub id: String,
     /// Its task.
     pub action: Action,
     /// Receivers that belong to one of these groups; none: all.
     pub groups: Vec<String>,
-    /// It counts no more from then on.
+    /// End of its validity.
     pub until: u64,
     /// Seconds within which each receiver chooses a random moment.
     pub within_s: u64,
@@ -138,11 +138,11 @@ impl Command {
 /// Whether a text is an identifier, or a name of a group or system.
 pub fn is_word(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    // A target that begins with a hyphen would be an option of the program that gets it.
+    // A target that begins with a hyphen would be an option of the called program.
     (1..=WORD_BYTES).contains(&text.len()) && text.chars().all(is_plain) && !text.starts_with('-')
 }
 
-/// Whether everything matches a pattern of `ban`: what is longer than a few characters, as every key is.
+/// Whether a pattern of `ban` matches every key, all of which are longer than a few characters.
 pub fn is_everything(pattern: &str) -> bool {
     let bare = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
     bare.chars().all(|c| matches!(c, '*' | '?' | '/')) && (bare.contains('*') || !bare.contains('?'))

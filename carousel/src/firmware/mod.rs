@@ -1,8 +1,8 @@
-//! Firmware updates that receivers are offered over the carousel.
+//! Offers of firmware updates in the carousel.
 //!
 //! One document names all bundles that are on offer: the hardware that each is for, its version, length and digest, the session
-//! that carries it, the maintenance window and the share of receivers that are in. It is signed as such
-//! ([`crate::trust::Kind::Firmware`]) and repeated. A receiver joins the session of a bundle only if the bundle concerns it.
+//! that carries it, the maintenance window and the share of receivers. It is signed as such ([`crate::trust::Kind::Firmware`])
+//! and repeated. A receiver joins the session of a bundle only if the bundle concerns it.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +23,7 @@ pub const BUNDLE_TYPE: &str = "application/vnd.rauc.bundle";
 pub const SERVICE: &str = "firmware";
 /// The rollout share that means all receivers: shares are in hundredths of a percent.
 pub const EVERYBODY: u16 = 10_000;
-/// Longest time over which receivers are dispersed that repair from an origin.
+/// Longest time over which receivers disperse their repair from an origin.
 pub const LONGEST_DISPERSAL_S: u64 = 30 * 86_400;
 /// Seconds of a day.
 const DAY_S: u32 = 86_400;
@@ -31,7 +31,7 @@ const DAY_S: u32 = 86_400;
 const FIRMWARE_NAMESPACE: &str = "urn:skycache:firmware:2026";
 /// Longest URL of a bundle.
 const URL_BYTES: usize = 2048;
-/// Prefix of what is hashed for the rollout share, so that no other use of an identity has the same hash.
+/// Prefix of the hashed bytes for the rollout share, so that no other use of an identity has the same hash.
 const ROLLOUT_CONTEXT: &[u8] = b"skycache rollout 1\0";
 
 limits! {
@@ -57,12 +57,13 @@ limits! {
 pub struct Window {
     /// Minute of the day with which it begins.
     pub begin_min: u16,
-    /// Minute of the day with which it ends; before or at `begin_min`: of the next day. The same minute is the whole day.
+    /// Minute of the day with which it ends, on the next day if it is not after `begin_min`. The same minute means the
+    /// entire day.
     pub end_min: u16,
 }
 
 impl Window {
-    /// The window of a text such as `02:00-05:00`; the same time twice is the whole day.
+    /// Reads a window such as `02:00-05:00`; the same time twice means the entire day.
     pub fn parse(text: &str) -> Option<Self> {
         let minute = |text: &str| {
             let (hours, minutes) = text.split_once(':')?;
@@ -103,19 +104,19 @@ impl std::fmt::Display for Window {
 /// A bundle on offer. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Hardware that it is for, as RAUC's `compatible`.
+    /// Hardware, as RAUC's `compatible`.
     pub compatible: String,
-    /// Version of the image in it.
+    /// Version of its image.
     pub version: String,
-    /// Name of the bundle on the air, and where an origin has it.
+    /// Name of the bundle on the air, and its URL at an origin.
     pub url: String,
-    /// Its bytes.
+    /// Its length in bytes.
     pub length: u64,
     /// Its SHA-256.
     pub sha256: Digest,
-    /// It may be older than what runs.
+    /// It may be older than the running version.
     pub allow_downgrade: bool,
-    /// Receivers that are in, in hundredths of a percent.
+    /// Share of receivers that install it, in hundredths of a percent.
     pub share: u16,
     /// Receivers that belong to one of these groups; none: all.
     pub groups: Vec<String>,
@@ -129,7 +130,7 @@ pub struct Offer {
     pub repair_after_s: u64,
     /// Seconds after that within which each receiver chooses a random moment to request the bundle from the origin.
     pub repair_within_s: u64,
-    /// It counts no more from then on.
+    /// End of its validity.
     pub until: u64,
 }
 
@@ -146,13 +147,13 @@ impl Offer {
 
     /// The receiver's part of the dispersal: its moment after `repair_after_s`, in seconds.
     pub fn repair_delay_s(&self, identity: &[u8]) -> u64 {
-        // Not the number of the share, by which receivers of a small share would all be early.
+        // Not the number that decides the share, by which receivers of a small share would all be early.
         let number = place(identity, &self.sha256) / u64::from(EVERYBODY);
         self.repair_after_s + number % self.repair_within_s.max(1)
     }
 }
 
-/// Number of a receiver among those that are offered a bundle: another order for each.
+/// Number of a receiver for the rollout of a bundle: in another order for each bundle.
 fn place(identity: &[u8], sha256: &Digest) -> u64 {
     let mut hasher = Digest::hasher();
     hasher.update(ROLLOUT_CONTEXT);
@@ -225,7 +226,7 @@ pub fn read(document: &[u8]) -> Result<Vec<Offer>, XmlError> {
     Ok(offers)
 }
 
-/// Whether a text is a version as it stands in names of images: letters, digits, `.`, `-`, `~` and `^`.
+/// Whether a text is a version that names of images may contain: letters, digits, `.`, `-`, `~` and `^`.
 pub fn is_version(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'~' | b'^');
     (1..=64).contains(&text.len()) && text.bytes().all(is_plain)

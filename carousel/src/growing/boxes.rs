@@ -1,6 +1,6 @@
-//! Boxes of the ISO base media file format at the top of a segment: where they end, and how many fragments there are.
+//! Top-level boxes of a segment in the ISO base media file format: their end, and the number of fragments.
 
-/// Facts of the top-level boxes of some bytes (ISO/IEC 14496-12 clause 4.2).
+/// Summary of the top-level boxes of some bytes (ISO/IEC 14496-12 clause 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Boxes {
     /// Movie fragments (`moof`).
@@ -9,14 +9,14 @@ pub struct Boxes {
     pub ends_with_media: bool,
 }
 
-/// Boxes that a segment may have at its top.
+/// Boxes that a segment may have at its top level.
 const KNOWN: [&[u8; 4]; 14] = [
     b"styp", b"ftyp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip",
     b"meta", b"mfra", b"uuid",
 ];
 
 impl Boxes {
-    /// Reads them. `None` if the bytes do not begin as a segment does, or do not end with a box.
+    /// Reads the boxes. `None` if the bytes do not begin like a segment, or do not end with a box.
     pub fn read(mut bytes: &[u8]) -> Option<Self> {
         let mut boxes = Self::default();
         if bytes.is_empty() {
@@ -30,7 +30,7 @@ impl Boxes {
             let size = u64::from(u32::from_be_bytes(size.try_into().ok()?));
             let size = match size {
                 1 => u64::from_be_bytes(*rest.first_chunk::<8>()?).max(16),
-                // To the end of the file, wherever that is.
+                // A box to the end of the file, which is not known.
                 0 => return None,
                 size => size,
             };
@@ -50,11 +50,11 @@ impl Boxes {
     }
 }
 
-/// Number of fragments in the segments of one representation, as far as it is steady.
+/// Number of fragments in the segments of one representation, if it is steady.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FragmentCount {
     last: Option<u32>,
-    /// Segments in a row that had as many.
+    /// Segments in a row with this number.
     same: u32,
     has_differed: bool,
 }

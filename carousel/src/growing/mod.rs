@@ -1,8 +1,8 @@
 //! Bytes of an object whose length is not known yet.
 //!
-//! Live objects are sent while they are made: a ROUTE object gets its length with its last packets, a segment in FLUTE chunks
-//! with its last chunk, or never. [`Growing`] takes ranges of bytes in any order, holds no more than has come, and gives the
-//! length of the beginning without a gap. [`Boxes`] shows whether the received bytes end where a segment may end.
+//! Live objects are sent while they grow: a ROUTE object gets its length with its last packets, a segment in FLUTE chunks
+//! with its last chunk, or never. [`Growing`] accepts ranges of bytes in any order, holds only the received ones, and gives
+//! the length of the beginning without a gap. [`Boxes`] shows whether the received bytes end where a segment may end.
 
 mod boxes;
 
@@ -64,7 +64,7 @@ reasons! {
 }
 
 impl End {
-    /// Whether the sender has not said so.
+    /// Whether the end is inferred, not signalled by the sender.
     pub const fn is_guessed(self) -> bool {
         matches!(self, Self::NextObject | Self::Silence)
     }
@@ -80,7 +80,7 @@ pub struct Growing {
 }
 
 impl Growing {
-    /// Takes bytes at `offset`.
+    /// Inserts bytes at `offset`.
     ///
     /// # Errors
     /// [`BytesDrop`]; nothing has changed then.
@@ -155,7 +155,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Says how long the object is.
+    /// Sets the length of the object.
     ///
     /// # Errors
     /// `Contradiction` if another length was said, or bytes beyond it are there; `TooLong` above [`MAX_GROWING_BYTES`].
@@ -175,8 +175,8 @@ impl Growing {
         self.length
     }
 
-    /// Whether these bytes are there already. `Some(false)`: others are, or the object ends before them; `None`: not all are there, or
-    /// there are none.
+    /// Whether these bytes were received already. `Some(false)`: others were, or the object ends before them; `None`: some are
+    /// missing, or there are none.
     pub fn has(&self, offset: u64, bytes: &[u8]) -> Option<bool> {
         let end = offset.saturating_add(bytes.len() as u64);
         if self.length.is_some_and(|length| end > length) {
@@ -203,7 +203,7 @@ impl Growing {
         self.runs.get(&0).map_or(&[], Vec::as_slice)
     }
 
-    /// End of the last byte that is there.
+    /// End of the last received byte.
     pub fn end(&self) -> u64 {
         self.runs.last_key_value().map_or(0, |(start, run)| start + run.len() as u64)
     }
@@ -213,7 +213,7 @@ impl Growing {
         self.prefix().len() as u64 == self.end()
     }
 
-    /// Its boxes, if nothing is missing in between and a segment may end where it does now.
+    /// Its boxes, if there is no gap and a segment may end here.
     pub fn boxes(&self) -> Option<Boxes> {
         if !self.has_no_gap() {
             return None;
@@ -221,17 +221,17 @@ impl Growing {
         Boxes::read(self.prefix()).filter(Boxes::may_end)
     }
 
-    /// Whether the length is known and all bytes are there.
+    /// Whether the length is known and all bytes were received.
     pub fn is_complete(&self) -> bool {
         self.length == Some(self.prefix().len() as u64)
     }
 
-    /// Bytes that are there.
+    /// Received bytes.
     pub const fn held_bytes(&self) -> u64 {
         self.held_bytes
     }
 
-    /// The bytes in `range`, if all of them are there.
+    /// The bytes in `range`, if all of them were received.
     pub fn get(&self, range: Range<u64>) -> Option<&[u8]> {
         let (start, run) = self.runs.range(..=range.start).next_back()?;
         run.get(
@@ -240,7 +240,7 @@ impl Growing {
         )
     }
 
-    /// Ranges that are missing below the length, or below the last byte where the length is not known.
+    /// Missing ranges below the length, or below the last byte if the length is not known.
     pub fn missing(&self) -> Vec<Range<u64>> {
         let mut at = 0;
         let mut missing = Vec::new();
@@ -254,7 +254,7 @@ impl Growing {
         missing
     }
 
-    /// The bytes up to the first gap, taken out.
+    /// Returns the bytes up to the first gap.
     pub fn into_prefix(mut self) -> Vec<u8> {
         self.runs.remove(&0).unwrap_or_default()
     }

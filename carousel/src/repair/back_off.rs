@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-/// Times that an object's repair is tried before it is left to the carousel: some eight minutes in all, in which an origin
-/// may be restarted.
+/// Attempts to repair an object before it is left to the carousel: some eight minutes in all, in which an origin may be
+/// restarted.
 pub const ATTEMPTS: u32 = 12;
 /// Shortest wait between two tries, doubled each time.
 const RETRY: Duration = Duration::from_millis(500);
-/// Longest wait between two tries, where the random part is not longer itself.
+/// Longest wait between two tries, unless the random part alone is longer.
 const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// `fixedBackOffTime` and `randomBackOffTime`: a receiver waits for the one, and for a part of the other that it draws
-/// again each time, so that a million of them spread over it.
+/// `fixedBackOffTime` and `randomBackOffTime`: a receiver waits for the first, and for a part of the second that it draws
+/// again each time, so that a million receivers spread over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackOff {
-    /// Waited always.
+    /// Fixed part of each wait.
     pub fixed: Duration,
-    /// A part of it is waited besides.
+    /// Upper limit of the random part.
     pub random: Duration,
 }
 

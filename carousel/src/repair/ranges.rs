@@ -36,11 +36,11 @@ limits! {
     }
 }
 
-/// A gap of bytes that are there already is fetched again rather than paid for with another part's header.
+/// Longest gap of received bytes that is fetched again, since another part's header would cost more.
 const GAP_BYTES: u64 = 512;
 
-/// Ranges in order, of which the nearest are joined until there are `most` at most: no other choice takes in fewer bytes that are not
-/// missing. Holds that many at a time, however many there are.
+/// Joins the nearest of ordered ranges until at most `most` are left, which adds as few received bytes as possible. Holds only
+/// that many at a time.
 pub fn joined(ranges: impl IntoIterator<Item = Range<u64>>, most: usize) -> Vec<Range<u64>> {
     // The longest gaps between them: the shortest of these is on top.
     let mut gaps = BinaryHeap::new();
@@ -128,16 +128,16 @@ pub struct Gather {
     bytes: Vec<u8>,
 }
 
-/// Bytes handed to a shard at a time: few commands, and no long stay away from its sockets.
+/// Bytes handed to a shard at a time: few commands, and no long absence from its sockets.
 const PIECE_BYTES: usize = 256 << 10;
 
 impl Gather {
-    /// Nothing yet, of an object with symbols of `symbol_length` bytes.
+    /// An empty one, for an object with symbols of `symbol_length` bytes.
     pub const fn new(symbol_length: u64) -> Self {
         Self { symbol_length, offset: 0, bytes: Vec::new() }
     }
 
-    /// Takes bytes; gives back a piece when there is enough, or when these do not continue the last ones.
+    /// Adds bytes; returns a piece when there is enough, or when these do not continue the last ones.
     pub fn push(&mut self, offset: u64, bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
         let continues = offset == self.offset + self.bytes.len() as u64;
         let before = if continues { None } else { self.finish() };
@@ -211,7 +211,7 @@ mod tests {
         assert!(longest(runs(), 0).is_empty());
     }
 
-    /// Bytes that were asked for before: with many gaps, everything from the first on.
+    /// Bytes of the former algorithm: with many gaps, everything from the first on.
     fn bytes_before(missing: &[Range<u64>], length: u64) -> u64 {
         let gathered = &missing[..missing.len().min(MAX_MISSING)];
         let lost: u64 = gathered.iter().map(|it| it.end - it.start).sum();

@@ -1,7 +1,7 @@
 //! Keys, certificates of online keys, and revocation lists; each as bytes on the air and as text in files.
 //!
-//! A root key stays offline. It signs a [`Certificate`] for each online key, which signs what is sent, and the
-//! [`RevocationList`] of online keys that count no more. Receivers pin root keys only.
+//! A root key stays offline. It signs a [`Certificate`] for each online key, which signs the carousel, and the
+//! [`RevocationList`] of online keys that are no longer valid. Receivers pin only root keys.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ impl PublicKey {
         KeyId(std::array::from_fn(|at| digest[at]))
     }
 
-    /// Whether `signature` is this key's over `message`. Strict: no key of small order, no second form of a signature.
+    /// Verifies `signature` over `message`. Strict: no key of small order, no second form of a signature.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         VerifyingKey::from_bytes(&self.0)
             .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
@@ -197,7 +197,7 @@ impl Certificate {
         out.extend_from_slice(&self.signature);
     }
 
-    /// Reads its bytes. Whether it is genuine is another question.
+    /// Reads its bytes, without verifying it.
     ///
     /// # Errors
     /// If they end early or names are no text.
@@ -227,7 +227,7 @@ impl Certificate {
     }
 }
 
-/// Online keys that count no more, signed by their root. A list with a higher number replaces one with a lower.
+/// Online keys that are no longer valid, signed by their root. A list with a higher number replaces one with a lower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationList {
     /// The root key.
@@ -301,7 +301,7 @@ impl RevocationList {
         to_base64(&out)
     }
 
-    /// Reads what [`RevocationList::to_text`] writes.
+    /// Reads the output of [`RevocationList::to_text`].
     pub fn from_text(text: &str) -> Option<Self> {
         let bytes = from_base64(text)?;
         let mut reader = Reader::new(&bytes);

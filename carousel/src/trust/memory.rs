@@ -19,7 +19,7 @@ use crate::digest::Digest;
 const HEAD: &str = "skycache-trust 1";
 
 impl Trust {
-    /// Text of all that is to be remembered.
+    /// Text of the memory, for [`Self::recall`].
     pub fn memory(&self) -> String {
         let state = self.state();
         let mut out = format!("{HEAD}\n");
@@ -54,7 +54,7 @@ impl Trust {
         let mut root = None;
         let mut stream = None;
         for line in lines {
-            // A line that cannot be read leaves the others.
+            // An unreadable line does not affect the others.
             let _ = state.recall(line, &mut root, &mut stream);
         }
         true
@@ -109,7 +109,7 @@ impl State {
                 let order = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
                 let digest = Digest::from_hex(fields.next()?)?;
                 if pages.len() < MAX_PAGES {
-                    // Its signature is examined once more after a start.
+                    // Its signature is verified once more after a start.
                     pages.insert(page, PageMemory { order, digest, key: None, heard: 0 });
                 }
             }

@@ -1,13 +1,13 @@
-//! Authentication of carousels: the signer of a document, and whether the document counts.
+//! Authentication of carousels: the signer of a document, and whether the document is accepted.
 //!
 //! ```text
 //! headend   root key (offline) ─ Certificate ─▶ online key ─ Sealer ─▶ document with its Seal ─▶ the air
 //! box       pinned root keys ─▶ Trust ◀─ document: certificate, revocation, session, version, time, signature ─▶ SignedBy
 //! ```
 //!
-//! An FDT Instance has the SHA-256 of each object of it, so its signature is one of the objects too, and of every document that
-//! travels as an object. `DESIGN.md` beside this file says why the signature is an attribute of the FDT Instance, and what is
-//! checked in which order.
+//! An FDT Instance has the SHA-256 of each of its objects, so its signature covers the objects too, and with them every
+//! document that is sent as an object. `DESIGN.md` beside this file says why the signature is an attribute of the FDT Instance,
+//! and what is checked in which order.
 
 mod keys;
 mod memory;

@@ -1,4 +1,4 @@
-//! Seals: signatures that travel inside the document that they are of.
+//! Seals: signatures inside of the documents that they sign.
 //!
 //! ```text
 //! <FDT-Instance … sky:Signature="base64 of the seal" …>      one attribute that other receivers pass over
@@ -6,10 +6,10 @@
 //! format 1 │ flags │ certificate │ [revocation list] │ version, floor, page, issued, until │ TSI │ service, stream │ signature
 //! ```
 //!
-//! A document that is no XML stands behind its seal: `SKYS`, the length of the seal in 16 bits, the seal, the document.
+//! A document that is not XML follows its seal: `SKYS`, the length of the seal in 16 bits, the seal, the document.
 //!
-//! The signature is of the context, the kind of document, the SHA-256 of the document with the attribute's value left out, and
-//! of all fields before it. The attribute may stand in the document once only, so that there is one place where the value was.
+//! The signature covers the context, the kind of document, the SHA-256 of the document without the attribute's value, and all
+//! fields before it. The attribute may occur only once in the document, so that the place of the value is unambiguous.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use crate::time::WallTime;
 
 /// The attribute up to its value. Documents declare the prefix `sky` for [`NAMESPACE`].
 const ATTRIBUTE: &str = " sky:Signature=\"";
-/// The attribute with no value, as a document to be sealed has it.
+/// The attribute without a value, in a document before it is sealed.
 pub const BLANK: &str = " sky:Signature=\"\"";
 /// Namespace of our attributes.
 pub const NAMESPACE: &str = "urn:skycache:flute:fdt:2026";
@@ -55,11 +55,11 @@ pub enum Kind {
 /// The stream of documents that a document belongs to. Versions grow within it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stream {
-    /// The service that it is of; see [`Certificate::covers`].
+    /// Its service; see [`Certificate::covers`].
     pub service: String,
     /// Its name under its root key: the same after a restart of the sender.
     pub name: String,
-    /// The TSI of its session; 0 where there is none.
+    /// The TSI of its session; 0 if there is none.
     pub tsi: u64,
 }
 
@@ -78,12 +78,12 @@ pub struct Edition {
     pub until: u64,
 }
 
-/// A seal as read. Nothing of it is believed before [`Seal::is_genuine`].
+/// A seal as read. Nothing of it may be trusted before [`Seal::is_genuine`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seal {
     /// The certificate of the key that signed.
     pub certificate: Certificate,
-    /// The root's revocation list, where there is one.
+    /// The root's revocation list, if there is one.
     pub revocations: Option<RevocationList>,
     /// The stream.
     pub stream: Stream,
@@ -94,7 +94,7 @@ pub struct Seal {
     fields: Vec<u8>,
 }
 
-/// A document taken apart.
+/// A document and its seal, separated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
     /// Its seal.
@@ -103,7 +103,7 @@ pub struct Sealed {
     pub digest: Digest,
 }
 
-/// Splits what is no XML into its seal and itself.
+/// Splits a document that is not XML into its seal and the rest.
 fn split(document: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
     let mut reader = Reader::new(document);
     reader.take(MAGIC.len(), "magic")?;
@@ -111,13 +111,13 @@ fn split(document: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
     Ok((reader.take(usize::from(length), "seal")?, reader.rest()))
 }
 
-/// A document that is no XML, without its seal; `None` if it has none.
+/// A document that is not XML, without its seal; `None` if it has none.
 pub fn unsealed(document: &[u8]) -> Option<&[u8]> {
     let (_, document) = split(document).ok().filter(|_| document.starts_with(MAGIC))?;
     Some(document)
 }
 
-/// Takes the seal out of a document; `None` if it has none.
+/// Separates a document and its seal; `None` if it has none.
 ///
 /// # Errors
 /// If there is more than one place for a seal, or its content is not a seal.
@@ -145,7 +145,7 @@ pub fn open(document: &[u8]) -> Result<Option<Sealed>, WireError> {
 }
 
 impl Sealed {
-    /// Whether the seal's key has signed this document as one of this kind. Its certificate is another question.
+    /// Whether the seal's key has signed this document as one of this kind. Does not check its certificate.
     pub fn is_genuine(&self, kind: Kind) -> bool {
         self.seal.is_genuine(kind, &self.digest)
     }
@@ -219,8 +219,8 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// With an online key and its certificate; versions begin above `last_version`. `None` if key, certificate and list do not
-    /// belong together.
+    /// A sealer with an online key and its certificate; versions begin above `last_version`. `None` if key, certificate and
+    /// list do not belong together.
     pub fn new(
         secret: SecretKey,
         certificate: Certificate,
@@ -250,7 +250,7 @@ impl Sealer {
         self.last_version.load(Ordering::Relaxed)
     }
 
-    /// The next version: milliseconds since 1970, or one more than the last where the clock is behind it.
+    /// The next version: milliseconds since 1970, or one more than the last if the clock is behind it.
     pub fn next_version(&self, now: WallTime) -> u64 {
         let clock = u64::try_from(now.unix_ms()).unwrap_or(0);
         let next = |last: u64| Some(clock.max(last.saturating_add(1)));
@@ -258,7 +258,7 @@ impl Sealer {
         last.map_or(clock, |last| clock.max(last.saturating_add(1)))
     }
 
-    /// From now on versions are above this one, which another signer with the same key has used.
+    /// Raises further versions above this one, which another signer with the same key has used.
     pub fn go_on_from(&self, version: u64) {
         self.last_version.fetch_max(version, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The receiver's side: which documents count, and the memory that makes replays visible.
+//! The receiver's side: decides which documents are accepted, with a memory that detects replays.
 //!
 //! One [`Trust`] for all receive threads. It is asked once for each new FDT Instance, never for a packet, so a lock is cheap.
 
@@ -108,7 +108,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// As configurations and status name it.
+    /// Name in configurations and status.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Require => "require",
@@ -129,16 +129,16 @@ pub struct ServicePolicy {
     pub keys: Vec<PublicKey>,
 }
 
-/// Trust as a receiver's configuration has it.
+/// Trust policy of a receiver's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Demands on documents of services without a policy of their own.
+    /// Demands on documents of services without their own policy.
     pub mode: Mode,
     /// Pinned root keys.
     pub keys: Vec<PublicKey>,
-    /// Services with a policy of their own.
+    /// Services with their own policy.
     pub services: Vec<ServicePolicy>,
-    /// Whether the first root key that signs is trusted from then on where none is pinned.
+    /// Whether the first root key that signs is trusted from then on if none is pinned.
     pub enrol: bool,
     /// Revocation lists that are known beforehand.
     pub revocations: Vec<RevocationList>,
@@ -169,7 +169,7 @@ pub(super) type Order = (u32, u64);
 pub(super) struct PageMemory {
     pub(super) order: Order,
     pub(super) digest: Digest,
-    /// The online key, for the short way of repeats.
+    /// The online key, for the fast path of repeats.
     pub(super) key: Option<KeyId>,
     pub(super) heard: u64,
 }
@@ -199,7 +199,7 @@ impl RootMemory {
         Self { key, enrolled: None, latest: (0, 0), revocations: None, streams: BTreeMap::new() }
     }
 
-    /// Takes over a revocation list, if it is its own and newer than the one before.
+    /// Adopts a revocation list, if it is its own and newer than the last one.
     pub(super) fn take_over(&mut self, list: &RevocationList) -> bool {
         let is_newer = self.revocations.as_ref().is_none_or(|known| list.number > known.number);
         let is_taken = is_newer && list.root == self.key && list.is_genuine();
@@ -226,14 +226,14 @@ pub(super) struct State {
     refused: [u64; TrustDrop::ALL.len()],
     wrong: u32,
     refilled: Instant,
-    /// Counts what is heard, for what was heard longest ago.
+    /// Counter of received documents, which orders them by age.
     heard: u64,
 }
 
 /// State of trust in a root key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnchorState {
-    /// It stands in the configuration.
+    /// It is in the configuration.
     Pinned,
     /// The first key that was seen, trusted until an operator decides.
     Enrolled,
@@ -244,7 +244,7 @@ pub enum AnchorState {
 }
 
 impl AnchorState {
-    /// As status names it.
+    /// Name in status.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pinned => "pinned",
@@ -283,10 +283,10 @@ pub struct StreamState {
     pub key: Option<KeyId>,
 }
 
-/// Everything that status says.
+/// Report for status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustReport {
-    /// Demands where no service says otherwise.
+    /// Demands on services without their own policy.
     pub mode: Mode,
     /// Whether the first root key met is trusted.
     pub enrol: bool,
@@ -317,15 +317,15 @@ pub struct Judged<'a> {
 #[derive(Debug, Default)]
 pub struct Trust {
     state: Mutex<State>,
-    /// Grows when a key counts no more.
+    /// Grows when a key is no longer valid.
     generation: AtomicU64,
-    /// Grows with what is worth writing down: versions, and what must not be lost.
+    /// Grows with every change to be written: versions, and changes that must not be lost.
     changes: AtomicU64,
     urgent: AtomicU64,
 }
 
 impl Trust {
-    /// With this policy and no memory.
+    /// Trust with this policy and no memory.
     pub fn new(policy: Policy) -> Self {
         let trust = Self::default();
         trust.configure(policy);
@@ -337,7 +337,7 @@ impl Trust {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over a policy. Pinned keys that are no longer in it count no more; enrolled ones stay while it enrols.
+    /// Adopts a policy. Pinned keys that it lacks are no longer valid; enrolled ones stay while it enrols.
     pub fn configure(&self, policy: Policy) {
         let mut state = self.state();
         for key in pinned(&policy) {
@@ -352,20 +352,19 @@ impl Trust {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Demands on the documents of a service; of those of no known service if it is empty.
+    /// Demands on the documents of a service; for an empty name, on those of no known service.
     pub fn mode_of(&self, service: &str) -> Mode {
         let state = self.state();
         let of_service = state.policy.services.iter().find(|it| it.service == service);
         of_service.map_or(state.policy.mode, |it| it.mode)
     }
 
-    /// Changes when a key that counted may count no more: what was described is to be looked at with
-    /// [`Trust::still_trusts`].
+    /// Changes when a valid key may no longer be: descriptions are then to be checked with [`Trust::still_trusts`].
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// Whether what was accepted of this signer would be accepted of it now.
+    /// Whether an accepted document of this signer would still be accepted.
     pub fn still_trusts(&self, by: &SignedBy) -> bool {
         let state = self.state();
         let root = state.roots.get(&by.root);
@@ -388,7 +387,7 @@ impl Trust {
         self.state().refused[reason as usize] += 1;
     }
 
-    /// Decides whether a document counts. `Ok(None)`: it does, unsigned.
+    /// Decides whether a document is accepted. `Ok(None)`: it is, unsigned.
     ///
     /// # Errors
     /// Why it does not; counted.
@@ -497,7 +496,7 @@ impl Trust {
         })
     }
 
-    /// Takes over a revocation list of a trusted root.
+    /// Adopts a revocation list of a trusted root.
     fn revoke(&self, state: &mut State, list: &RevocationList) {
         let Some(root) = state.roots.get_mut(&list.root.id()) else { return };
         if root.take_over(list) {
@@ -507,7 +506,7 @@ impl Trust {
         }
     }
 
-    /// An operator confirms an enrolled key. False if no key has this name.
+    /// Confirms an enrolled key for an operator. False if no key has this name.
     pub fn confirm(&self, id: KeyId) -> bool {
         let mut state = self.state();
         let root = state.roots.get_mut(&id).filter(|root| root.enrolled.is_some());
@@ -516,7 +515,7 @@ impl Trust {
         is_there
     }
 
-    /// An operator takes an enrolled key back: the next one that signs may be enrolled. False if no key has this name.
+    /// Forgets an enrolled key for an operator: the next one that signs may be enrolled. False if no key has this name.
     pub fn forget(&self, id: KeyId) -> bool {
         let mut state = self.state();
         let is_there = state.roots.get(&id).is_some_and(|root| root.enrolled.is_some());
@@ -528,12 +527,12 @@ impl Trust {
         is_there
     }
 
-    /// Number of changes since the start, and of those that must not wait to be written down.
+    /// Number of changes since the start, and of those that must be written immediately.
     pub fn changes(&self) -> (u64, u64) {
         (self.changes.load(Ordering::Relaxed), self.urgent.load(Ordering::Relaxed))
     }
 
-    /// For status and metrics.
+    /// Report for status and metrics.
     pub fn report(&self) -> TrustReport {
         let state = self.state();
         let mut anchors: Vec<Anchor> = state.roots.values().filter_map(|root| state.anchor(root)).collect();
@@ -580,7 +579,7 @@ impl State {
         self.policy.keys.contains(key) || (is_enrolled && self.policy.enrol)
     }
 
-    /// Lets a root key in; true if its first genuine document enrols it.
+    /// Admits a root key; true if its first genuine document enrols it.
     fn admit(&mut self, key: &PublicKey, service: &str) -> Result<bool, TrustDrop> {
         if self.is_anchor(key, service) {
             return Ok(false);
@@ -603,7 +602,7 @@ impl State {
         Err(TrustDrop::UnknownKey)
     }
 
-    /// Whether one more signature may be examined that may be wrong.
+    /// Whether the budget allows to verify one more signature that may be wrong.
     fn may_examine(&mut self, now: Instant) -> bool {
         let second_ns = Duration::from_secs(1).as_nanos() as u64;
         let back = now.since(self.refilled).as_nanos() as u64 * WRONG_PER_S / second_ns;
