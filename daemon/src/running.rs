@@ -84,7 +84,7 @@ fn boot_id() -> String {
 }
 
 /// The client of origins and parents.
-fn origin_client(config: &Config) -> Client {
+pub(crate) fn origin_client(config: &Config) -> Client {
     Client::new(
         Duration::from_millis(config.http.origin_timeout_ms),
         &config.http.origin_timeouts,

@@ -720,6 +720,15 @@ impl Client {
         self.count(result)
     }
 
+    /// Status of the answer to a HEAD of `url`.
+    ///
+    /// # Errors
+    /// [`OriginError`] if there is no answer.
+    pub async fn probe(&self, url: &str) -> Result<u16, OriginError> {
+        let question = Question { method: Method::HEAD, ..Question::get(HeaderMap::new(), false) };
+        self.question(url, question).await.map(|reply| reply.status.as_u16())
+    }
+
     /// Checks failed origins every `interval`, forever. Any answer to a HEAD of their root counts as healthy; only a
     /// request for an object can show more.
     pub async fn watch_health(&self, interval: Duration) {

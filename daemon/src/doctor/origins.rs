@@ -1,0 +1,139 @@
+//! Checks of origins: whether each is reachable from here, and answers.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{Finding, Severity};
+use crate::config::Config;
+use crate::origin::{OriginError, OriginRefusal};
+use crate::running::origin_client;
+
+/// Time for all of them together.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Origins that are asked; the configuration may name more.
+const MOST_ASKED: usize = 64;
+
+/// Requests the base of each route and the URL of each origin and parent by HEAD, at the same time. Any answer below 500 is
+/// good: a folder may be forbidden where its files are not.
+pub(super) fn examine(config: &Config) -> Vec<Finding> {
+    let asked = asked(config);
+    if asked.is_empty() {
+        return Vec::new();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(err) => {
+            return vec![Finding::new(
+                Severity::Warning,
+                "origins",
+                err.to_string(),
+                "raise the limit of threads",
+            )];
+        }
+    };
+    runtime.block_on(async {
+        let client = std::sync::Arc::new(origin_client(config));
+        let mut probes = JoinSet::new();
+        for (at, (about, url)) in asked.into_iter().enumerate() {
+            let client = std::sync::Arc::clone(&client);
+            probes.spawn(async move {
+                let answer = tokio::time::timeout(PATIENCE, client.probe(&url)).await;
+                (at, finding(format!("{about} {url}"), answer.unwrap_or(Err(OriginError::Timeout))))
+            });
+        }
+        let mut found = probes.join_all().await;
+        found.sort_by_key(|(at, _)| *at);
+        found.into_iter().map(|(_, finding)| finding).collect()
+    })
+}
+
+/// Key and URL of each, each URL once.
+fn asked(config: &Config) -> Vec<(&'static str, String)> {
+    let routes = config.routes.iter().map(|it| ("[[route]] base", it.base.clone()));
+    let origins = config.origins.iter().map(|it| ("[[origin]] url", it.url.clone()));
+    let parents =
+        config.parents.iter().flat_map(|it| &it.members).map(|it| ("[[parent]] url", it.url.clone()));
+    let mut seen = HashSet::new();
+    let all = routes.chain(origins).chain(parents);
+    all.filter(|(_, url)| url.starts_with("http") && seen.insert(url.clone())).take(MOST_ASKED).collect()
+}
+
+/// An origin that is away at the moment is no mistake: the box serves what it has.
+fn finding(about: String, answer: Result<u16, OriginError>) -> Finding {
+    let (what, fix) = match answer {
+        Ok(508) => ("it leads back to this cache".to_owned(), "name the origin itself"),
+        Ok(status) if status < 500 => return Finding::fine(about, format!("answers {status}")),
+        Ok(status) => (format!("answers {status}"), "read the log of the origin"),
+        Err(OriginError::Timeout) => (
+            "no answer".to_owned(),
+            "is it up, and does a firewall between here and there let the port pass?",
+        ),
+        Err(OriginError::Connect(why)) if why.ends_with("not trusted here") => (
+            format!("no connection: {why}"),
+            "add its authority to the system's certificates, or name its file in the environment variable SSL_CERT_FILE of the unit",
+        ),
+        Err(OriginError::Connect(why)) => (format!("no connection: {why}"), "start it, or correct the URL"),
+        Err(OriginError::Address(OriginRefusal::Loop)) => {
+            ("it is a listener of this skycached".to_owned(), "name the origin itself")
+        }
+        Err(err) => (err.to_string(), "correct the URL"),
+    };
+    Finding::new(Severity::Warning, about, what, fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// An origin that answers each connection with one status.
+    fn origin(status: u16) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ =
+                    stream.write_all(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes());
+            }
+        });
+        format!("http://{address}/")
+    }
+
+    #[test]
+    fn origins_that_are_away_or_fail_are_found_with_their_fix() {
+        let (well, forbidden, ill) = (origin(200), origin(403), origin(503));
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!(
+            "[[route]]\npath = '/a/'\nbase = '{well}'\n[[route]]\npath = '/b/'\nbase = '{forbidden}'\n\
+             [[route]]\npath = '/c/'\nbase = '{well}'\n[[route]]\npath = '/d/'\nbase = '{ill}'\n\
+             [[origin]]\nhost = 'cdn.example.com'\nurl = 'http://{closed}'\n"
+        );
+        let all = examine(&Config::parse(&text).unwrap());
+        let said: Vec<_> = all.iter().map(|it| (it.severity, it.what.as_str(), it.fix.as_str())).collect();
+        assert_eq!(said.len(), 4, "each once: {said:?}");
+        assert_eq!(said[0], (Severity::Fine, "answers 200", ""));
+        assert_eq!(said[1], (Severity::Fine, "answers 403", ""));
+        assert_eq!(said[2], (Severity::Warning, "answers 503", "read the log of the origin"));
+        assert!(said[3].1.contains("refused") && said[3].2.contains("start it"), "{said:?}");
+        assert!(all[3].about.ends_with(&closed.to_string()), "{}", all[3].about);
+        assert!(examine(&Config::parse("").unwrap()).is_empty());
+    }
+
+    #[test]
+    fn a_route_to_the_box_itself_is_found() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "http.listen = '127.0.0.1:{port}'\n[[route]]\npath = '/a/'\nbase = 'http://127.0.0.1:{port}/b/'\n"
+        );
+        // The listener is open as that of the daemon would be.
+        let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let all = examine(&Config::parse(&text).unwrap());
+        assert_eq!(all[0].what, "it is a listener of this skycached");
+    }
+}
