@@ -166,6 +166,15 @@ pub fn plain(err: &std::io::Error) -> String {
     }
 }
 
+/// Fix of an I/O error of reading a configuration.
+pub fn fix_of(err: &std::io::Error) -> &'static str {
+    match err.kind() {
+        std::io::ErrorKind::InvalidData => "save it as UTF-8",
+        std::io::ErrorKind::PermissionDenied => "give this user the right to read it",
+        _ => "name the configuration with -c FILE",
+    }
+}
+
 /// The message of an error of the system, without its number, which says nothing to a person: `File exists (os error 17)`.
 pub fn without_numbers(err: &(impl fmt::Display + ?Sized)) -> String {
     let text = err.to_string();
@@ -397,7 +406,9 @@ fn found(text: &str) -> String {
     let value = text.split('`').nth(1).or_else(|| text.split('"').nth(1)).unwrap_or_default();
     if text.starts_with("string") {
         format!("the text \"{value}\"")
-    } else if text.starts_with("integer") || text.starts_with("floating point") {
+    } else if text.starts_with("floating point") {
+        format!("the number {value} with a fraction or an exponent")
+    } else if text.starts_with("integer") {
         format!("the number {value}")
     } else if text.starts_with("boolean") {
         value.to_owned()
@@ -488,9 +499,13 @@ fn nearly_an_address(text: &str, key: &str) -> Option<(String, String)> {
     if let Some((ip, port)) = split {
         let whole = SocketAddr::from((ip, port));
         let other = example.port();
-        let fix = format!(
-            "write \"{whole}\" if {port} is the port, or \"[{text}]:{other}\" with the port behind it"
-        );
+        let fix = match text.strip_prefix("::") {
+            // `[:::8080]` is no address.
+            Some(rest) if rest.starts_with(':') => format!("write \"{whole}\""),
+            _ => format!(
+                "write \"{whole}\" if {port} is the port, or \"[{text}]:{other}\" with the port behind it"
+            ),
+        };
         return Some((format!("\"{text}\" has no brackets"), fix));
     }
     if let Some(port) = text.strip_prefix(':').and_then(port_of) {
@@ -596,9 +611,11 @@ fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>)
         mistake.what = "it has another form".to_owned();
         mistake.fix = message.trim().to_owned();
     } else if place.is_none() {
-        if let Some(quoted) = text.lines().nth(line.wrapping_sub(1)).and_then(with_quotes) {
-            mistake.what = "the text has no quotes".to_owned();
-            mistake.fix = format!("write {quoted}");
+        if let Some((what, right)) = text.lines().nth(line.wrapping_sub(1)).and_then(with_quotes) {
+            mistake.what = what.to_owned();
+            mistake.fix = format!("write {right}");
+        } else if message.starts_with("duplicate key") {
+            (mistake.what, mistake.fix) = duplicate(text, line);
         } else {
             mistake.what = format!("not TOML: {}", mistake.what);
         }
@@ -613,15 +630,54 @@ fn quoted_at(text: &str, at: usize) -> Option<&str> {
     rest[1..].split([quote, '\n']).next()
 }
 
-/// A line `key = value` with quotes around its value, if it is TOML so and not without.
-fn with_quotes(line: &str) -> Option<String> {
+/// What a line `key = value` without quotes around its value lacks, and the line as TOML; `None` if it is TOML, or lacks more.
+fn with_quotes(line: &str) -> Option<(&'static str, String)> {
     let line = line.split(" #").next()?.trim();
     let (key, value) = line.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
-    let quoted = format!("{key} = \"{value}\"");
-    let is_bare = !value.is_empty() && !value.contains(['"', '\'', '[', '{', '=']);
     let is_toml = |text: &str| Document::parse(text.to_owned()).is_ok();
-    (is_bare && !is_toml(line) && is_toml(&quoted)).then_some(quoted)
+    let is_bare = !value.is_empty() && !value.contains(['"', '\'', '[', '{', '=']);
+    if !is_bare || is_toml(line) {
+        return None;
+    }
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let comma = value.split_once(',').filter(|(whole, fraction)| is_number(whole) && is_number(fraction));
+    let straight =
+        value.trim_matches(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{ab}', '\u{bb}']);
+    let (what, right) = match comma {
+        Some((whole, fraction)) => ("a comma is no decimal point", format!("{key} = {whole}.{fraction}")),
+        None if straight != value => {
+            ("quotes in TOML are the straight ones", format!("{key} = \"{}\"", straight.trim()))
+        }
+        None => ("the text has no quotes", format!("{key} = \"{value}\"")),
+    };
+    is_toml(&right).then_some((what, right))
+}
+
+/// The mistake of a line whose key or table an earlier line has, and the fix.
+fn duplicate(text: &str, line: usize) -> (String, String) {
+    /// The table of a header, or the key of a line.
+    fn name(line: &str) -> Option<&str> {
+        let line = line.trim_start();
+        let header = line.trim_start_matches('[').split(']').next();
+        let key = line.split_once('=').map(|(key, _)| key);
+        if line.starts_with('[') { header } else { key }.map(str::trim)
+    }
+    let mut lines = text.lines();
+    let own = lines.nth(line.wrapping_sub(1)).and_then(name).unwrap_or_default();
+    let is_table = text.lines().nth(line.wrapping_sub(1)).is_some_and(|it| it.trim_start().starts_with('['));
+    let is_before = |it: &str| {
+        name(it)
+            .and_then(|it| it.strip_prefix(own))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let before = text.lines().take(line.saturating_sub(1)).position(is_before).map(|it| it + 1);
+    let place = before.map_or_else(String::new, |line| format!(" on line {line}"));
+    if is_table {
+        let what = format!("the table {own} has begun before{place}");
+        return (what, format!("write all keys of {own} in one place, below one [{own}]"));
+    }
+    (format!("the key {own} is there before{place}"), "remove one of them".to_owned())
 }
 
 #[cfg(test)]
@@ -662,6 +718,34 @@ mod tests {
 
     fn mistakes(text: &str) -> Vec<String> {
         load::<File>(text).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_comes_twice_names_its_first_place() {
+        let twice = |text: &str| mistakes(text).remove(0);
+        assert_eq!(
+            twice("listen = 80\nreceive.threads = 1\n\n[receive]\ninterface = 'a'\n"),
+            "4:2: the table receive has begun before on line 2; write all keys of receive in one place, below one [receive]"
+        );
+        assert_eq!(
+            twice("listen = 80\n[receive]\nthreads = 1\n[receive]\ninterface = 'a'\n"),
+            "4:2: the table receive has begun before on line 2; write all keys of receive in one place, below one [receive]"
+        );
+        assert_eq!(
+            twice("listen = 80\nlisten = 81\n"),
+            "2:1: the key listen is there before on line 1; remove one of them"
+        );
+    }
+
+    #[test]
+    fn quotes_and_commas_of_word_processors_are_named() {
+        let first = |line: &str| mistakes(&format!("listen = 80\n[receive]\n{line}\n")).remove(0);
+        assert!(
+            first("interface = \u{201c}eth0\u{201d}")
+                .ends_with("are the straight ones; write interface = \"eth0\"")
+        );
+        assert!(first("offset = 1,5").ends_with("a comma is no decimal point; write offset = 1.5"));
+        assert!(first("interface = eth0").ends_with("the text has no quotes; write interface = \"eth0\""));
     }
 
     #[test]

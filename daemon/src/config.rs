@@ -109,7 +109,7 @@ impl Config {
         let (mut texts, mut wrong) = (Vec::new(), Vec::new());
         for file in &files {
             let text = std::fs::read_to_string(file).map_err(|err| {
-                format!("{}: {}; name the configuration with -c FILE", file.display(), config::plain(&err))
+                format!("{}: {}; {}", file.display(), config::plain(&err), config::fix_of(&err))
             })?;
             if let Err(mistakes) = config::load::<Self>(&text) {
                 if let Some(why) = Program::Skycached.refuses(&text) {

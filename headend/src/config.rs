@@ -92,7 +92,7 @@ impl Config {
     /// Every mistake at once, one line each, with its place and its fix.
     pub fn load(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|err| {
-            format!("{}: {}; name the configuration with -c FILE", path.display(), config::plain(&err))
+            format!("{}: {}; {}", path.display(), config::plain(&err), config::fix_of(&err))
         })?;
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         let mut config = Self::parse(&text, folder).map_err(|mistakes| {

@@ -213,6 +213,7 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
             let other = Kind::ALL.into_iter().find(|kind| scale_of(*kind).is_some());
             return Err(match other {
                 Some(kind) => format!("is {}", kind.as_str()),
+                None if name.starts_with(',') => format!("has a comma: write {whole}.{}", &name[1..]),
                 None => format!("has no unit that is known here: \"{name}\""),
             });
         }
@@ -448,6 +449,7 @@ mod tests {
         assert_eq!(read("rate_bps", "8 MB").unwrap_err(), "is a size");
         assert_eq!(read("quota_bytes", "8 Mbit/s").unwrap_err(), "is a rate");
         assert_eq!(read("scrub_bytes_per_s", "4 MB").unwrap_err(), "is a size");
+        assert_eq!(read("wait_ms", "1,5 s").unwrap_err(), "has a comma: write 1.5 s");
         assert_eq!(read("wait_ms", "4 parsecs").unwrap_err(), "has no unit that is known here: \"parsecs\"");
         for text in ["", "fast", "1.2.3 s", "-4 s", ".5 s"] {
             assert!(read("wait_ms", text).is_err(), "{text:?}");

@@ -232,9 +232,15 @@ function askToken(said, status) {
   if (!form.hidden && byId("token-said").textContent !== "") return;
   form.hidden = false;
   byId("forget").hidden = true;
-  setText(byId("token-said"), admin.token() ? `${t("token.wrong")} ${said}` : status === 403 ? said : "");
+  // Without a token in its configuration the box refuses everybody, and there is nothing to type.
+  const hasNone = status === 403 && !admin.token();
+  const hint = byId("token-hint");
+  hint.dataset.t = hasNone ? "token.none" : "token.hint";
+  setText(hint, t(hint.dataset.t));
+  byId("token-entry").hidden = hasNone;
+  setText(byId("token-said"), admin.token() ? `${t("token.wrong")} ${said}` : "");
   admin.forget();
-  byId("token-field").focus();
+  if (!hasNone) byId("token-field").focus();
 }
 
 let looking = false;
