@@ -17,6 +17,7 @@
 //! | [`dvbi`] | service lists, content guides | TS 103 770 |
 //! | [`route`] | signalling, receiver, sender | RFC 9223, A/331, TS 103 769 |
 //! | [`growing`] | bytes of objects whose length is not known yet | |
+//! | [`budget`] | memory of all sessions, and which of them makes room | |
 //! | [`ts`] | transport streams: packets, sections, tables | ISO/IEC 13818-1, EN 300 468 |
 //! | [`dsmcc`] | data and object carousels | ISO/IEC 13818-6, TS 102 809 |
 //! | [`manifest`] | facts of HLS, DASH and steering manifests | RFC 8216, ISO/IEC 23009-1 |
@@ -73,7 +74,7 @@
 //!
 //! ```text
 //! floor 0: bytes, eviction, growing, limits, reason, repair, time
-//! floor 1: digest, ip, lct, manifest, name, xml
+//! floor 1: budget, digest, ip, lct, manifest, name, xml
 //! floor 2: alc, capture, config, fec, query, trust, ts
 //! floor 3: command, dsmcc, dvbi, firmware, flute, gse, mabr, mpe, nip, route
 //! floor 4: multiplex
@@ -83,6 +84,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros))]
 
 pub mod alc;
+pub mod budget;
 pub mod bytes;
 pub mod capture;
 pub mod command;

@@ -202,12 +202,13 @@ limits! {
         test: "ten_thousand_sessions_come_and_go_and_the_last_is_served_like_the_first",
     }
 
-    /// Memory of all sessions of a process, on whatever thread: descriptions, early packets, what is remembered of objects.
+    /// Memory of all sessions of a process, of FLUTE and ROUTE, on whatever thread: descriptions, early packets, objects and segments
+    /// in memory, what is remembered of objects.
     pub const MAX_SESSIONS_BYTES: usize = 160 << 20, "bytes" {
-        why: "A session of 131,072 objects with long names takes 100 MB, others a few.",
-        full: "On a thread that holds more than its part, the session that has brought least and holds something makes room; its next packet opens it again.",
-        free: "At once.",
-        test: "what_sessions_hold_together_is_bounded",
+        why: "A FLUTE session of 131,072 objects with long names takes 100 MB, live segments of ten representations some 60 MB, other sessions a few MB.",
+        full: "On a thread that holds more than its part, a session of the lowest worth makes room. One of ROUTE gives up its oldest objects and segments as `over_budget`; one of FLUTE, or of ROUTE without any, is removed, and its next packet opens it again.",
+        free: "At once; objects age by MAX_OBJECT_AGE and MAX_MEDIA_AGE, segments by MAX_SEGMENT_AGE, sessions by their silence.",
+        test: "untrusted_route_senders_that_fill_the_memory_and_trickle_cost_honest_sessions_nothing",
     }
 
     /// One object name.

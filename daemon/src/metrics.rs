@@ -514,9 +514,14 @@ impl Scrape {
         let (recovered, failed) = (packets.recovered, packets.recovery_failed);
         writer.counter("receive_recovered_symbols", "Lost source symbols that FEC restored", recovered)?;
         writer.counter("receive_recovery_failed", "Source blocks that could not be decoded yet", failed)?;
+        writer.gauge(
+            "receive_memory_bytes",
+            "Memory of the sessions of FLUTE and ROUTE: tables, early packets, live objects and segments",
+            totals.memory_bytes,
+        )?;
         writer.counter(
             "receive_sessions_displaced",
-            "Sessions that made room for others, being silent longest",
+            "Sessions that made room for others, being silent longest or having brought least",
             objects.sessions_displaced,
         )?;
         writer.counter(

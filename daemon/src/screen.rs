@@ -201,6 +201,8 @@ fn held_and_received(out: &mut Rows, status: &Value) {
             count(&receive["kernel_drops"])
         ),
     );
+    let held = (size(&receive["memory_bytes"]), size(&receive["memory_limit_bytes"]));
+    out.row("sessions", &format!("{} of {} in memory", held.0, held.1));
     out.row(
         "in flight",
         &format!(

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use carousel::flute::{DropReason, SessionKey};
+use carousel::limits::MAX_SESSIONS_BYTES;
 use carousel::reason::Counts;
 use carousel::route::lls::{ListReport, ServiceDrop};
 use carousel::time::WallTime;
@@ -298,6 +299,7 @@ pub fn status_json(parts: &Parts) -> Value {
             "packets": packets.packets, "stored": packets.stored, "fdt": packets.fdt, "control": packets.control,
             "early": packets.early, "dropped": counts(DropReason::ALL.iter().map(|it| (it.as_str(), packets.dropped(*it)))),
             "kernel_drops": losses.kernel_drops, "not_alc": losses.not_alc, "other_tsi": losses.other_tsi, "other_group": losses.other_group,
+            "memory_bytes": totals.memory_bytes, "memory_limit_bytes": MAX_SESSIONS_BYTES,
             "too_many_sessions": totals.objects.sessions_displaced, "finisher_full": queue_full(&totals.objects),
             "delivery": delivery_json(&totals.objects),
             "objects": objects, "objects_repaired": objects_repaired,

@@ -31,6 +31,11 @@ impl SymbolMap {
         }
     }
 
+    /// Memory that the map takes.
+    pub const fn held_bytes(&self) -> usize {
+        self.words.len() * size_of::<AtomicU64>()
+    }
+
     /// Source symbols of the object.
     pub const fn symbols(&self) -> u64 {
         self.symbols

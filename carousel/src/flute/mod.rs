@@ -29,6 +29,6 @@ pub use receiver::{
 pub use sender::{
     FDT_ROOT_BYTES, LARGE_PAGE_BYTES, SMALL_PAGES, SendFile, Sender, SenderError, SenderProfile,
 };
-pub use sessions::{SessionBudget, SessionKey, Sessions};
+pub use sessions::{SessionKey, Sessions};
 pub use table::FdtTable;
 pub use verify::{Content, Examined, VerifyError, decode, decode_to, examine, verify, verify_up_to};

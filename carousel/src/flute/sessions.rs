@@ -3,12 +3,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::receiver::{Receiver, ReceiverConfig};
 use crate::lct::Tsi;
-use crate::limits::{MAX_SESSION_SILENCE, MAX_SESSIONS, MAX_SESSIONS_BYTES, SPENT_SESSION_SILENCE};
+use crate::limits::{MAX_SESSION_SILENCE, MAX_SESSIONS, SPENT_SESSION_SILENCE};
 use crate::time::Instant;
 
 /// The identity of a session.
@@ -22,77 +20,23 @@ pub struct SessionKey {
     pub tsi: Tsi,
 }
 
-/// Memory of the sessions of all receivers of a process, which share [`MAX_SESSIONS_BYTES`]. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct SessionBudget(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    held_bytes: AtomicUsize,
-    receivers: AtomicUsize,
-}
-
-/// Memory that one receiver holds of a budget; released when dropped.
-#[derive(Debug)]
-struct Holding {
-    budget: SessionBudget,
-    bytes: usize,
-}
-
-impl Holding {
-    fn of(budget: SessionBudget) -> Self {
-        budget.0.receivers.fetch_add(1, Ordering::Relaxed);
-        Self { budget, bytes: 0 }
-    }
-
-    /// Records `bytes` as held. Returns true if the total exceeds the budget and this receiver holds more than its share, so
-    /// that a receiver with small sessions loses none for those of another.
-    fn set(&mut self, bytes: usize) -> bool {
-        let Shared { held_bytes, receivers } = &*self.budget.0;
-        let before = std::mem::replace(&mut self.bytes, bytes);
-        // Wraps around on a decrease; the sum is still correct.
-        let change = bytes.wrapping_sub(before);
-        let all = held_bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change);
-        all > MAX_SESSIONS_BYTES && bytes > MAX_SESSIONS_BYTES / receivers.load(Ordering::Relaxed).max(1)
-    }
-}
-
-impl Drop for Holding {
-    fn drop(&mut self) {
-        self.budget.0.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.budget.0.receivers.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// All sessions of one receiver thread or one recording, bounded in number by [`MAX_SESSIONS`] and in memory by
-/// [`MAX_SESSIONS_BYTES`]. The session with the lowest [rank](Receiver::worth) makes room for a new one; of equal ones, the
-/// one silent longest. A sender that opens thousands of sessions displaces only such sessions, never one that has delivered
-/// objects.
+/// All sessions of one receiver thread or one recording, bounded in number by [`MAX_SESSIONS`]; their memory is
+/// bounded by their owner ([`crate::budget`]). The session that has brought least makes room for a new one; of several, the one that has been
+/// silent longest. A sender that opens thousands of sessions displaces only such sessions, never one that has brought objects.
 #[derive(Debug)]
 pub struct Sessions<B> {
     sessions: Vec<(SessionKey, Receiver<B>)>,
     index: HashMap<SessionKey, usize>,
     current: usize,
-    holding: Holding,
 }
 
 impl<B> Default for Sessions<B> {
     fn default() -> Self {
-        Self {
-            sessions: Vec::new(),
-            index: HashMap::new(),
-            current: 0,
-            holding: Holding::of(SessionBudget::default()),
-        }
+        Self { sessions: Vec::new(), index: HashMap::new(), current: 0 }
     }
 }
 
 impl<B> Sessions<B> {
-    /// Shares the memory with the sessions of other receivers.
-    pub fn share(&mut self, budget: SessionBudget) {
-        self.holding = Holding::of(budget);
-    }
-
     /// The receiver of this session, created by `config` if it is new. At the limit, the displaced receiver is passed to
     /// `displaced`.
     #[inline]
@@ -120,7 +64,7 @@ impl<B> Sessions<B> {
         displaced: impl FnOnce(SessionKey, Receiver<B>),
     ) -> usize {
         if self.sessions.len() >= MAX_SESSIONS
-            && let Some((key, receiver)) = self.remove_least(|_, _| true)
+            && let Some((key, receiver)) = self.remove_least()
         {
             displaced(key, receiver);
         }
@@ -130,42 +74,23 @@ impl<B> Sessions<B> {
         index
     }
 
-    /// Removes the lowest-ranked session that holds memory, if all sessions, with those of the receivers that share the budget,
-    /// hold more than [`MAX_SESSIONS_BYTES`]. `joined_bytes` is the memory of a session outside its receiver: segments joined
-    /// from its chunks. Call it until it returns `None`.
-    pub fn over_budget(
-        &mut self,
-        joined_bytes: impl Fn(&SessionKey) -> usize,
-    ) -> Option<(SessionKey, Receiver<B>)> {
-        let held_bytes = |key: &SessionKey, it: &Receiver<B>| it.held_bytes() + joined_bytes(key);
-        let held: usize = self.sessions.iter().map(|(key, it)| held_bytes(key, it)).sum();
-        if !self.holding.set(held) {
-            return None;
-        }
-        let least = held / (2 * MAX_SESSIONS);
-        self.remove_least(|key, it| held_bytes(key, it) > least)
+    /// Removes the lowest-ranked session.
+    fn remove_least(&mut self) -> Option<(SessionKey, Receiver<B>)> {
+        let newest = self.sessions.iter().map(|(_, it)| it.last_heard()).max()?;
+        let least = self.sessions.iter().min_by_key(|(_, it)| (it.worth(newest), it.last_heard()));
+        let key = least.map(|(key, _)| *key)?;
+        self.remove(&key).map(|receiver| (key, receiver))
     }
 
-    /// Removes the lowest-ranked session among those that `may_go`.
-    fn remove_least(
-        &mut self,
-        may_go: impl Fn(&SessionKey, &Receiver<B>) -> bool,
-    ) -> Option<(SessionKey, Receiver<B>)> {
-        let newest = self.sessions.iter().map(|(_, it)| it.last_heard()).max()?;
-        let found = self
-            .sessions
-            .iter()
-            .enumerate()
-            .filter(|(_, (key, it))| may_go(key, it))
-            .min_by_key(|(_, (_, it))| (it.worth(newest), it.last_heard()));
-        let (at, _) = found?;
-        let (key, receiver) = self.sessions.swap_remove(at);
-        self.index.remove(&key);
+    /// Removes a session.
+    pub fn remove(&mut self, key: &SessionKey) -> Option<Receiver<B>> {
+        let at = self.index.remove(key)?;
+        let (_, receiver) = self.sessions.swap_remove(at);
         if let Some((moved, _)) = self.sessions.get(at) {
             self.index.insert(*moved, at);
         }
         self.current = 0;
-        Some((key, receiver))
+        Some(receiver)
     }
 
     /// The receiver of this session, if it exists.
@@ -228,8 +153,10 @@ impl<B> Sessions<B> {
 mod tests {
     use super::*;
     use crate::alc::Packet;
+    use crate::budget::{Brought, Worth};
     use crate::flute::{MemoryBuf, OpenRequest, Refusal, Storage};
     use crate::time::WallTime;
+    use std::sync::Arc;
     use std::time::Duration;
 
     struct Refuses;
@@ -316,105 +243,15 @@ mod tests {
         let is_complete = std::iter::from_fn(|| honest.poll_event())
             .any(|event| matches!(event, crate::flute::Event::Complete { .. }));
         assert!(is_complete, "and has all of its object");
-        honest.brought(3000);
+        honest.brought(3000, false);
         // A session that has brought more, but stays silent, is worth no more than the others.
         let newest = at(time) + SPENT_SESSION_SILENCE;
-        assert_eq!(sessions.get_mut(&key(0)).map(|it| it.worth(newest).0), Some(0));
-        assert_eq!(sessions.get_mut(&key(0)).map(|it| it.worth(at(time)).0), Some(12));
-    }
-
-    #[test]
-    fn what_sessions_hold_together_is_bounded() {
-        let mut sessions = Sessions::<MemoryBuf>::default();
-        let profile = crate::flute::SenderProfile {
-            symbol_length: 60_000,
-            fdt_page_bytes: 200_000,
-            ..crate::flute::SenderProfile::default()
-        };
-        let mut sender = crate::flute::Sender::new(Tsi(1), profile, 1, 1);
-        for number in 0..400 {
-            sender
-                .add(crate::flute::SendFile::of(format!("http://h/{number}/{}", "x".repeat(400)), b"a"))
-                .unwrap();
-        }
-        sender.refresh_fdt(WallTime::from_unix_ms(1_795_219_200_000)).unwrap();
-        let mut packets = Vec::new();
-        for page in 0..sender.fdt_pages() {
-            for packet in 0..sender.fdt_packets(page) {
-                let mut out = Vec::new();
-                sender.write_fdt(page, packet, &mut out);
-                packets.push(out);
-            }
-        }
-        let at = |number: u64| Instant::from_nanos(number * 1_000_000);
-        for packet in &packets {
-            receive(&mut sessions, 0, at(0), packet);
-        }
-        let each = sessions.get_mut(&key(0)).unwrap().held_bytes();
-        assert!(each > 400 * 800, "{each} bytes of descriptions");
-        sessions.get_mut(&key(0)).unwrap().brought(1);
-        let mut gone = Vec::new();
-        // Early packets, as much as a session may keep: two thousand times as much as there is memory for.
-        let early = {
-            let mut out = Vec::new();
-            crate::lct::LctHeader::new(Tsi(1), crate::lct::Toi(99)).write(&mut out).unwrap();
-            out.resize(60_000, 1);
-            out
-        };
-        for tsi in 1..MAX_SESSIONS as u64 {
-            for _ in 0..40 {
-                receive(&mut sessions, tsi, at(tsi), &early);
-            }
-            gone.extend(std::iter::from_fn(|| sessions.over_budget(|_| 0)).map(|(key, _)| key.tsi.0));
-            let held: usize = sessions.iter().map(|(_, it)| it.held_bytes()).sum();
-            assert!(held <= MAX_SESSIONS_BYTES, "{held}");
-        }
-        assert!(gone.len() > MAX_SESSIONS / 2, "{}", gone.len());
-        assert!(!gone.contains(&0), "what has brought something stays");
-        assert!(gone.is_sorted(), "the oldest of the others went first");
-        for (_, receiver) in sessions.extract(|key, _| key.tsi.0 == 0) {
-            drop(receiver);
-        }
-        assert!(sessions.over_budget(|_| 0).is_none());
-    }
-
-    /// The receiver that holds most makes room, not the one that came last.
-    #[test]
-    fn receivers_share_one_budget_and_a_small_one_loses_nothing() {
-        let budget = SessionBudget::default();
-        let all: [Sessions<MemoryBuf>; 4] = std::array::from_fn(|_| {
-            let mut sessions = Sessions::default();
-            sessions.share(budget.clone());
-            sessions
-        });
-        let [mut small, mut large, mut other, idle] = all;
-        let early = {
-            let mut out = Vec::new();
-            crate::lct::LctHeader::new(Tsi(1), crate::lct::Toi(99)).write(&mut out).unwrap();
-            out.resize(60_000, 1);
-            out
-        };
-        let at = Instant::from_nanos(1);
-        receive(&mut small, 0, at, &early);
-        // 35 packets are 2 MiB.
-        let fill = |sessions: &mut Sessions<MemoryBuf>, count: u64| {
-            for tsi in 0..count {
-                for _ in 0..34 {
-                    receive(sessions, tsi, at, &early);
-                }
-            }
-            std::iter::from_fn(|| sessions.over_budget(|_| 0)).count()
-        };
-        assert_eq!((fill(&mut large, 45), fill(&mut other, 30)), (0, 0));
-        let held = |sessions: &Sessions<MemoryBuf>| sessions.iter().map(|(_, it)| it.held_bytes()).sum();
-        let parts: [usize; 3] = [held(&small), held(&large), held(&other)];
-        assert!(parts.iter().sum::<usize>() < MAX_SESSIONS_BYTES);
-        assert_eq!(fill(&mut other, 40), 3, "all of them hold too much");
-        assert!(small.over_budget(|_| 0).is_none(), "it holds less than its part");
-        assert_eq!(budget.0.held_bytes.load(Ordering::Relaxed), held(&small) + held(&large) + held(&other));
-        drop((large, other, idle));
-        assert_eq!(budget.0.held_bytes.load(Ordering::Relaxed), held(&small));
-        assert_eq!(budget.0.receivers.load(Ordering::Relaxed), 1);
+        let worth = |key, now| sessions.get(&key).map(|it| it.worth(now)).unwrap();
+        let other = *sessions.iter().map(|(key, _)| key).find(|it| it.tsi.0 > 0).unwrap();
+        assert!(worth(key(0), at(time)) > worth(other, at(time)));
+        let placed = body.len().div_ceil(1400) as u64;
+        let silent = Worth::new(Brought::default(), placed, true);
+        assert_eq!(worth(key(0), newest), silent);
     }
 
     #[test]

@@ -70,12 +70,17 @@ impl End {
     }
 }
 
+/// Approximate memory of a run in addition to its bytes.
+const RUN_BYTES: usize = 64;
+
 /// See the module head.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Growing {
     /// By offset; no two touch.
     runs: BTreeMap<u64, Vec<u8>>,
     held_bytes: u64,
+    /// Capacity of all runs: they grow by doubling.
+    allocated_bytes: usize,
     length: Option<u64>,
 }
 
@@ -100,7 +105,9 @@ impl Growing {
             && start + run.len() as u64 == offset
             && next.is_none_or(|next| next > end)
         {
+            let before = run.capacity();
             run.extend_from_slice(bytes);
+            self.allocated_bytes += run.capacity() - before;
             self.held_bytes += bytes.len() as u64;
             return Ok(());
         }
@@ -133,7 +140,8 @@ impl Growing {
             return Err(BytesDrop::TooManyGaps);
         }
         let runs = touching.iter().filter_map(|start| self.runs.get(start));
-        let before: u64 = runs.map(|run| run.len() as u64).sum();
+        let (before, freed_bytes) = runs
+            .fold((0, 0), |(length, capacity), run| (length + run.len() as u64, capacity + run.capacity()));
         let (mut first, mut merged) = (offset, Vec::new());
         if let Some(start) = touching.pop_if(|start| *start <= offset)
             && let Some(run) = self.runs.remove(&start)
@@ -151,6 +159,7 @@ impl Growing {
             }
         }
         self.held_bytes += merged.len() as u64 - before;
+        self.allocated_bytes = self.allocated_bytes + merged.capacity() - freed_bytes;
         self.runs.insert(first, merged);
         Ok(())
     }
@@ -229,6 +238,11 @@ impl Growing {
     /// Received bytes.
     pub const fn held_bytes(&self) -> u64 {
         self.held_bytes
+    }
+
+    /// Approximate memory: the capacity of all runs and the overhead of each.
+    pub fn memory_bytes(&self) -> usize {
+        self.allocated_bytes + self.runs.len() * RUN_BYTES
     }
 
     /// The bytes in `range`, if all of them were received.
@@ -352,6 +366,8 @@ mod tests {
                 prop_assert_eq!(result, if is_new { Ok(()) } else { Err(BytesDrop::Duplicate) });
                 have[start..end].fill(true);
                 prop_assert_eq!(object.held_bytes(), have.iter().filter(|it| **it).count() as u64);
+                let allocated: usize = object.runs.values().map(Vec::capacity).sum();
+                prop_assert_eq!(object.memory_bytes(), allocated + object.runs.len() * RUN_BYTES);
                 let prefix = have.iter().position(|it| !it).unwrap_or(length);
                 prop_assert_eq!(object.prefix(), &body[..prefix]);
                 for range in object.missing() {

@@ -125,14 +125,18 @@ pub struct Totals {
     pub route: RouteStats,
     /// Counters of objects and sessions.
     pub objects: ObjectCounters,
+    /// Memory that the sessions hold now.
+    pub memory_bytes: u64,
 }
 
 impl std::ops::AddAssign<&Self> for Totals {
     fn add_assign(&mut self, other: &Self) {
-        self.losses += &other.losses;
-        self.packets += &other.packets;
-        self.route += &other.route;
-        self.objects += &other.objects;
+        let Self { losses, packets, route, objects, memory_bytes } = other;
+        self.losses += losses;
+        self.packets += packets;
+        self.route += route;
+        self.objects += objects;
+        self.memory_bytes += memory_bytes;
     }
 }
 

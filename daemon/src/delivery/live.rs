@@ -3,15 +3,14 @@
 //! Their length is known at their end or never, so that they have no symbol map: storage grows with their beginnings
 //! ([`ObjectStore::begin`], [`ObjectStore::extend`]), and once complete they are verified and published as any other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::alc::Packet;
-use carousel::flute::{
-    File, InFlight, JoinFailure, Joined, Joiner, ReceiverStats, SessionKey, Unfinished, verify,
-};
+use carousel::flute::{File, InFlight, Joined, Joiner, ReceiverStats, SessionKey, Unfinished, verify};
 use carousel::lct::Tsi;
 use carousel::limits::{MAX_SESSIONS, SPENT_SESSION_SILENCE};
 use carousel::mabr::ChunkName;
@@ -21,7 +20,8 @@ use carousel::time::Instant;
 
 use super::ObjectRef;
 use super::lls::LlsTables;
-use super::machine::{Change, Delivery, MAX_WORK, Restore, SessionStats, Work};
+use super::machine::{Change, Delivery, Restore, SessionStats, Work};
+use super::memory::Counted;
 use super::object::State;
 use super::reasons::{GoneReason, RejectReason};
 use super::storage::{Lookup, ObjectStore};
@@ -30,7 +30,7 @@ use super::storage::{Lookup, ObjectStore};
 const CHUNK_SILENCE: Duration = Duration::from_secs(2);
 
 /// Source and destination: a session of ROUTE with all its channels.
-type RouteKey = (IpAddr, SocketAddr);
+pub(super) type RouteKey = (IpAddr, SocketAddr);
 
 /// ROUTE sessions that are described by signalling outside their own group, by group and port.
 pub type Described = HashMap<SocketAddr, Vec<RouteSession>>;
@@ -38,9 +38,9 @@ pub type Described = HashMap<SocketAddr, Vec<RouteSession>>;
 /// The receivers of live objects, and their storage.
 #[derive(Debug)]
 pub(super) struct Live<B> {
-    routes: BTreeMap<RouteKey, route::Receiver>,
+    pub(super) routes: Counted<RouteKey, route::Receiver>,
     recognizer: Recognizer,
-    pub(super) joiners: HashMap<SessionKey, Joiner>,
+    pub(super) joiners: Counted<SessionKey, Joiner>,
     /// Objects that have begun: bounded by the objects that the receivers have open.
     pub(super) growing: HashMap<ObjectRef, B>,
     /// Receivers that may have grown in this batch.
@@ -61,9 +61,9 @@ pub(super) struct Live<B> {
 impl<B> Default for Live<B> {
     fn default() -> Self {
         Self {
-            routes: BTreeMap::new(),
+            routes: Counted::default(),
             recognizer: Recognizer::default(),
-            joiners: HashMap::new(),
+            joiners: Counted::default(),
             growing: HashMap::new(),
             touched_routes: Vec::new(),
             touched_joiners: Vec::new(),
@@ -95,7 +95,18 @@ const fn session_of((source, destination): RouteKey, tsi: u64) -> SessionKey {
     SessionKey { source, destination, tsi: Tsi(tsi) }
 }
 
+/// Keys of all channels of a session of ROUTE.
+pub(super) const fn channels_of(at: RouteKey) -> RangeInclusive<SessionKey> {
+    session_of(at, 0)..=session_of(at, u64::MAX)
+}
+
 impl<B> Live<B> {
+    /// Bytes that the receivers of ROUTE and the joiners hold.
+    #[inline]
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.routes.held_bytes() + self.joiners.held_bytes()
+    }
+
     /// Whether a packet is one of ROUTE: by its source packet indicator, or because an S-TSID says that its channel carries
     /// repair symbols.
     #[inline]
@@ -109,7 +120,7 @@ impl<B> Live<B> {
 
     pub(super) fn totals(&self) -> RouteStats {
         let mut sum = self.ended.clone();
-        for receiver in self.routes.values() {
+        for (_, receiver) in self.routes.iter() {
             sum += receiver.stats();
         }
         sum
@@ -136,10 +147,10 @@ impl<S: ObjectStore> Delivery<S> {
     pub(super) fn handle_route(&mut self, now: Instant, key: SessionKey, packet: &Packet<'_>, bytes: usize) {
         let at = (key.source, key.destination);
         if !self.live.routes.contains_key(&at) && self.live.routes.len() >= MAX_SESSIONS {
-            let oldest = self.live.routes.iter().min_by_key(|(_, it)| it.last_heard()).map(|(at, _)| *at);
-            if let Some(oldest) = oldest {
+            let least = self.live.routes.iter().min_by_key(|(_, it)| (it.worth(now), it.last_heard()));
+            if let Some(least) = least.map(|(at, _)| *at) {
                 self.counters.sessions_displaced += 1;
-                self.end_route(now, oldest);
+                self.end_route(now, least);
             }
         }
         let described = &self.live.described;
@@ -150,15 +161,15 @@ impl<S: ObjectStore> Delivery<S> {
             }
             receiver
         };
-        self.live.routes.entry(at).or_insert_with(new).handle_packet(now, packet, bytes);
+        self.live.routes.open(at, new, |it| it.handle_packet(now, packet, bytes));
         if self.live.touched_routes.last() != Some(&at) {
             self.live.touched_routes.push(at);
         }
         self.route_events(now, at);
     }
 
-    fn route_events(&mut self, now: Instant, at: RouteKey) {
-        while let Some(event) = self.live.routes.get_mut(&at).and_then(route::Receiver::poll_event) {
+    pub(super) fn route_events(&mut self, now: Instant, at: RouteKey) {
+        while let Some(event) = self.live.routes.with(&at, route::Receiver::poll_event).flatten() {
             self.route_event(now, at, event);
         }
     }
@@ -189,19 +200,22 @@ impl<S: ObjectStore> Delivery<S> {
                 }
             }
             route::Event::BlockReady { tsi, toi, sbn } => {
-                let Some(receiver) = self.live.routes.get_mut(&at) else { return };
-                let job = receiver.repair_job(tsi, toi, sbn);
+                let job = self.live.routes.get(&at).and_then(|it| it.repair_job(tsi, toi, sbn));
+                let job = job.filter(|job| self.work.has_room(job.held_bytes()));
                 match job {
-                    Some(job) if self.work.len() < MAX_WORK => {
-                        self.work.push_back(Work::Restore(Restore { object: object(tsi, toi), job }));
+                    Some(job) => {
+                        let bytes = job.held_bytes();
+                        self.work.push(Work::Restore(Restore { object: object(tsi, toi), job }), bytes);
                     }
-                    _ => {
+                    None => {
                         self.counters.blocks_refused += 1;
-                        receiver.repaired(tsi, toi, sbn, None);
+                        self.live.routes.with(&at, |it| it.repaired(tsi, toi, sbn, None));
                     }
                 }
             }
-            route::Event::Failed { tsi, toi, .. } => self.live_failed(object(tsi, toi)),
+            route::Event::Failed { tsi, toi, why, .. } => {
+                self.live_failed(object(tsi, toi), GoneReason::of_route(why));
+            }
             route::Event::ChannelRemoved { tsi } => {
                 let session = session_of(at, tsi);
                 if self.sessions.get(&session).is_none() {
@@ -220,13 +234,12 @@ impl<S: ObjectStore> Delivery<S> {
     pub fn describe_routes(&mut self, now: Instant, described: Arc<Described>) {
         let before = std::mem::replace(&mut self.live.described, Arc::clone(&described));
         let is_new = |at: &SocketAddr| before.get(at) != described.get(at);
-        let routes: Vec<RouteKey> = self.live.routes.keys().filter(|at| is_new(&at.1)).copied().collect();
-        for at in routes {
-            if let Some(receiver) = self.live.routes.get_mut(&at) {
+        for at in self.live.routes.keys().into_iter().filter(|at| is_new(&at.1)) {
+            self.live.routes.with(&at, |receiver| {
                 for session in described.get(&at.1).into_iter().flatten() {
                     receiver.describe(session.channels.clone());
                 }
-            }
+            });
             self.route_events(now, at);
         }
     }
@@ -240,8 +253,7 @@ impl<S: ObjectStore> Delivery<S> {
         lost: Option<&[(u64, Vec<u8>)]>,
     ) {
         let at = (object.session.source, object.session.destination);
-        let Some(receiver) = self.live.routes.get_mut(&at) else { return };
-        receiver.repaired(object.session.tsi.0, object.toi, sbn, lost);
+        self.live.routes.with(&at, |it| it.repaired(object.session.tsi.0, object.toi, sbn, lost));
         self.route_events(now, at);
     }
 
@@ -259,7 +271,7 @@ impl<S: ObjectStore> Delivery<S> {
     }
 
     fn join(&mut self, now: Instant, session: SessionKey, file: &File, bytes: &[u8]) {
-        self.live.joiners.entry(session).or_default().chunk(now, file, bytes);
+        self.live.joiners.open(session, Joiner::default, |it| it.chunk(now, file, bytes));
         self.touch_joined(now, session);
         self.joined(now, session);
     }
@@ -351,25 +363,20 @@ impl<S: ObjectStore> Delivery<S> {
     /// Names objects of ROUTE that an FDT Instance of FLUTE in the same session describes.
     pub(super) fn name_by_flute(&mut self, now: Instant, session: SessionKey, files: &[Arc<File>]) {
         let at = (session.source, session.destination);
-        if let Some(receiver) = self.live.routes.get_mut(&at) {
-            receiver.name_by_flute(session.tsi.0, files);
+        if self.live.routes.with(&at, |it| it.name_by_flute(session.tsi.0, files)).is_some() {
             self.route_events(now, at);
         }
     }
 
-    fn joined(&mut self, now: Instant, session: SessionKey) {
-        while let Some(event) = self.live.joiners.get_mut(&session).and_then(Joiner::poll_event) {
+    pub(super) fn joined(&mut self, now: Instant, session: SessionKey) {
+        while let Some(event) = self.live.joiners.with(&session, Joiner::poll_event).flatten() {
             let object = |file: &File| ObjectRef { session, toi: file.toi };
             match event {
                 Joined::Begun(file) => self.live_begun(now, object(&file), file),
                 Joined::Complete { file, bytes, .. } => {
                     self.live_complete(now, object(&file), file, &bytes);
                 }
-                Joined::Failed(file, JoinFailure::Replaced | JoinFailure::Incomplete)
-                | Joined::Failed(file, JoinFailure::Displaced | JoinFailure::TooLong)
-                | Joined::Failed(file, JoinFailure::TooManyChunks) => {
-                    self.live_failed(object(&file));
-                }
+                Joined::Failed(file, why) => self.live_failed(object(&file), GoneReason::of_joining(why)),
             }
         }
     }
@@ -406,9 +413,9 @@ impl<S: ObjectStore> Delivery<S> {
         self.complete(now, object, file, buf, 0);
     }
 
-    fn live_failed(&mut self, object: ObjectRef) {
+    fn live_failed(&mut self, object: ObjectRef, why: GoneReason) {
         let buf = self.live.growing.remove(&object);
-        self.leave(object, GoneReason::Incomplete, buf);
+        self.leave(object, why, buf);
     }
 
     /// Stores and reports what was received for growing objects in this batch.
@@ -423,23 +430,23 @@ impl<S: ObjectStore> Delivery<S> {
         let Live { routes, joiners, growing, touched_at, .. } = live;
         let touched_at = *touched_at;
         for &at in &touched_routes {
-            if let Some(receiver) = routes.get_mut(&at) {
+            routes.with(&at, |receiver| {
                 receiver.grown(|tsi, file, offset, bytes| {
                     let object = ObjectRef { session: session_of(at, tsi), toi: file.toi };
                     if let Some(buf) = growing.get_mut(&object) {
                         store.extend(buf, offset, bytes);
                     }
                 });
-            }
+            });
         }
         for &session in &touched_joiners {
-            if let Some(joiner) = joiners.get_mut(&session) {
+            joiners.with(&session, |joiner| {
                 joiner.grown(|file, offset, bytes| {
                     if let Some(buf) = growing.get_mut(&ObjectRef { session, toi: file.toi }) {
                         store.extend(buf, offset, bytes);
                     }
                 });
-            }
+            });
         }
         for &at in &touched_routes {
             if let Some(receiver) = self.live.routes.get(&at) {
@@ -457,11 +464,12 @@ impl<S: ObjectStore> Delivery<S> {
     }
 
     pub(super) fn live_timeout(&mut self, now: Instant) {
-        let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
-        for at in routes {
-            let Some(receiver) = self.live.routes.get_mut(&at) else { continue };
-            receiver.handle_timeout(now);
-            let is_spent = now.since(receiver.last_heard()) >= SPENT_SESSION_SILENCE;
+        for at in self.live.routes.keys() {
+            let heard = self.live.routes.with(&at, |receiver| {
+                receiver.handle_timeout(now);
+                receiver.last_heard()
+            });
+            let is_spent = heard.is_some_and(|heard| now.since(heard) >= SPENT_SESSION_SILENCE);
             self.route_events(now, at);
             self.report_growing(now, at);
             if is_spent {
@@ -469,28 +477,21 @@ impl<S: ObjectStore> Delivery<S> {
                 self.end_route(now, at);
             }
         }
-        let sessions: Vec<SessionKey> = self.live.joiners.keys().copied().collect();
-        for session in sessions {
-            if let Some(joiner) = self.live.joiners.get_mut(&session) {
-                joiner.handle_timeout(now);
-            }
+        for session in self.live.joiners.keys() {
+            self.live.joiners.with(&session, |it| it.handle_timeout(now));
             self.joined(now, session);
             self.report_joined(now, session);
         }
     }
 
-    fn end_route(&mut self, now: Instant, at: RouteKey) {
-        if let Some(receiver) = self.live.routes.get_mut(&at) {
-            receiver.close();
-        }
+    pub(super) fn end_route(&mut self, now: Instant, at: RouteKey) {
+        self.live.routes.with(&at, route::Receiver::close);
         self.route_events(now, at);
         if let Some(receiver) = self.live.routes.remove(&at) {
             self.live.ended += receiver.stats();
         }
         // A session of FLUTE with the same key still needs its joiner, and ends it itself.
-        let is_over =
-            |key: &SessionKey| (key.source, key.destination) == at && self.sessions.get(key).is_none();
-        let over: Vec<SessionKey> = self.live.joiners.keys().filter(|key| is_over(key)).copied().collect();
+        let over: Vec<SessionKey> = self.joined_of(at).map(|(key, _)| *key).collect();
         for session in over {
             self.end_joining(now, session);
         }
@@ -498,17 +499,14 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// Ends the segments that are joined from the chunks of a session.
     pub(super) fn end_joining(&mut self, now: Instant, session: SessionKey) {
-        if let Some(joiner) = self.live.joiners.get_mut(&session) {
-            joiner.close();
-        }
+        self.live.joiners.with(&session, Joiner::close);
         self.joined(now, session);
         self.live.joiners.remove(&session);
     }
 
     /// Ends the sessions of ROUTE for which `keep` is false.
     pub(super) fn close_routes(&mut self, now: Instant, mut keep: impl FnMut(&SessionKey) -> bool) {
-        let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
-        for at in routes {
+        for at in self.live.routes.keys() {
             if !keep(&session_of(at, SIGNALLING_TSI)) {
                 self.end_route(now, at);
             }
@@ -517,16 +515,12 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// Handles the end of all sessions: live objects without an end marker are completed if the evidence suffices.
     pub fn handle_end(&mut self, now: Instant) {
-        let routes: Vec<RouteKey> = self.live.routes.keys().copied().collect();
-        for at in routes {
-            if let Some(receiver) = self.live.routes.get_mut(&at) {
-                receiver.close();
-            }
+        for at in self.live.routes.keys() {
+            self.live.routes.with(&at, route::Receiver::close);
             self.route_events(now, at);
         }
         // The last objects of a ROUTE channel may be chunks.
-        let sessions: Vec<SessionKey> = self.live.joiners.keys().copied().collect();
-        for session in sessions {
+        for session in self.live.joiners.keys() {
             self.end_joining(now, session);
         }
     }

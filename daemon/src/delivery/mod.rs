@@ -11,6 +11,7 @@ mod filter;
 mod live;
 mod lls;
 mod machine;
+mod memory;
 mod object;
 mod progress;
 mod reasons;

@@ -1,6 +1,7 @@
 //! Reasons for which objects leave delivery, and for which repair ends.
 
-use carousel::flute::{AbandonReason, Refusal};
+use carousel::flute::{AbandonReason, JoinFailure, Refusal};
+use carousel::route::RouteFailure;
 
 carousel::reasons! {
     /// Why an object left delivery without being held.
@@ -21,6 +22,10 @@ carousel::reasons! {
         Replaced = "replaced",
         /// A live object: parts of it are missing, or there is no evidence of its end, and its sender has moved on.
         Incomplete = "incomplete",
+        /// A live object: its packets or chunks trickle, and it was begun too long ago.
+        TooOld = "too_old",
+        /// A live object: its memory was needed, as all sessions together held too much.
+        OverBudget = "over_budget",
         /// Its session was closed here: forgotten after silence, displaced, or no longer listened to.
         SessionEnded = "session_ended",
         /// It did not pass verification, or could not be published, and is no longer described.
@@ -29,6 +34,34 @@ carousel::reasons! {
 }
 
 impl GoneReason {
+    /// The reason for an object of ROUTE that was given up.
+    pub(super) const fn of_route(why: RouteFailure) -> Self {
+        match why {
+            RouteFailure::TooOld => Self::TooOld,
+            RouteFailure::OverBudget => Self::OverBudget,
+            RouteFailure::Incomplete
+            | RouteFailure::Unnamed
+            | RouteFailure::Displaced
+            | RouteFailure::Replaced
+            | RouteFailure::BadEntity
+            | RouteFailure::BadSignalling
+            | RouteFailure::TooLong => Self::Incomplete,
+        }
+    }
+
+    /// The reason for a segment that was not joined.
+    pub(super) const fn of_joining(why: JoinFailure) -> Self {
+        match why {
+            JoinFailure::TooOld => Self::TooOld,
+            JoinFailure::OverBudget => Self::OverBudget,
+            JoinFailure::Incomplete
+            | JoinFailure::Displaced
+            | JoinFailure::Replaced
+            | JoinFailure::TooLong
+            | JoinFailure::TooManyChunks => Self::Incomplete,
+        }
+    }
+
     /// The reason for an object that the receiver gave up; `None` if it is held already.
     pub(super) const fn of(reason: AbandonReason) -> Option<Self> {
         Some(match reason {

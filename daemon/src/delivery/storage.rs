@@ -51,6 +51,10 @@ pub trait ObjectStore: std::fmt::Debug {
     fn document(&mut self, _bytes: Vec<u8>) -> Option<Self::Buf> {
         None
     }
+    /// Memory that an object's storage takes; none if its bytes are in files.
+    fn memory_bytes(&self, _buf: &Self::Buf) -> usize {
+        0
+    }
     /// Whether the object is held.
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup;
     /// Whether any version of an object that was held is still there.

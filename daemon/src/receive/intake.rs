@@ -268,10 +268,12 @@ impl Intake {
 
 const fn fail_reason(reason: GoneReason) -> FailReason {
     match reason {
-        GoneReason::Expired | GoneReason::Silent | GoneReason::NeverDescribed | GoneReason::Incomplete => {
-            FailReason::Expired
-        }
-        GoneReason::Displaced => FailReason::Displaced,
+        GoneReason::Expired
+        | GoneReason::Silent
+        | GoneReason::NeverDescribed
+        | GoneReason::Incomplete
+        | GoneReason::TooOld => FailReason::Expired,
+        GoneReason::Displaced | GoneReason::OverBudget => FailReason::Displaced,
         GoneReason::SessionEnded => FailReason::SessionEnded,
         GoneReason::Rejected => FailReason::Verify,
         GoneReason::NotWanted | GoneReason::NoRoom => FailReason::Store,

@@ -25,7 +25,7 @@ mod write_behind;
 
 use std::sync::Arc;
 
-use carousel::flute::SessionBudget;
+use carousel::budget::SessionBudget;
 use carousel::trust::Trust;
 
 use crate::delivery::Flights;

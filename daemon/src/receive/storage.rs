@@ -190,6 +190,10 @@ impl ObjectStore for CacheStorage {
         Some(ObjectSpace::Memory(bytes))
     }
 
+    fn memory_bytes(&self, buf: &ObjectSpace) -> usize {
+        buf.memory_bytes()
+    }
+
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup {
         // A chunk has the name of its segment but is not the segment.
         if is_signalling(file) || Joiner::is_chunk(file) {
@@ -272,6 +276,13 @@ impl ObjectStore for CacheStorage {
 }
 
 impl ObjectSpace {
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.capacity(),
+            Self::File(_) | Self::Live(_) => 0,
+        }
+    }
+
     fn flight(&self) -> Option<&Arc<Flight>> {
         match self {
             Self::File(FileSpace { seen, .. }) | Self::Live(LiveSpace { seen, .. }) => seen.flight.as_ref(),
@@ -427,6 +438,10 @@ impl Storage for SessionStorage<'_> {
     }
 
     #[inline]
+    fn memory_bytes(&self, buf: &ObjectSpace) -> usize {
+        buf.memory_bytes()
+    }
+
     fn write(&mut self, buf: &mut ObjectSpace, offset: u64, bytes: &[u8]) {
         match buf {
             ObjectSpace::Memory(memory) => {

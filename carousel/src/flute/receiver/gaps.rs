@@ -320,6 +320,11 @@ impl Gaps {
         lost
     }
 
+    /// Approximate memory of the tracks.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.others.len() * (size_of::<((Toi, u32), Track)>() + 8)
+    }
+
     /// Handles the silence of the session.
     pub(super) fn end_all(&mut self) -> u64 {
         self.end_sequence();

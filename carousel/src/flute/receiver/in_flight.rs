@@ -23,6 +23,12 @@ pub struct InFlight<B> {
     pub(super) fti: Option<([u8; 16], usize)>,
     pub(super) received: Arc<SymbolMap>,
     pub(super) buf: B,
+    /// Memory of its bit map, and of its buffer if that is not in a file.
+    pub(super) fixed_bytes: usize,
+    /// Memory of its repair symbols' places, when last counted.
+    pub(super) recovery_bytes: usize,
+    /// Time of its first packet.
+    pub(super) opened: Instant,
     pub(super) last_packet: Instant,
     /// Start of the current pass.
     pub(super) turn_began: Instant,
@@ -50,6 +56,11 @@ impl<B> InFlight<B> {
     /// Its storage.
     pub const fn buf(&self) -> &B {
         &self.buf
+    }
+
+    /// Approximate memory.
+    pub const fn held_bytes(&self) -> usize {
+        self.fixed_bytes + self.recovery_bytes
     }
 
     /// Takes its storage at the end of reception.

@@ -75,6 +75,14 @@ limits! {
         free: "At once.",
         test: "the_last_segment_of_a_session_ends_by_its_fragments",
     }
+
+    /// Age of a segment, from its first chunk on, at which it is given up.
+    const MAX_SEGMENT_AGE: Duration = Duration::from_secs(600), "s" {
+        why: "Sixty times the longest segments in use; further chunks keep one from counting as silent forever.",
+        full: "The segment is given up as `too_old`.",
+        free: "At once.",
+        test: "a_segment_whose_chunks_trickle_is_given_up",
+    }
 }
 
 reasons! {
@@ -90,6 +98,10 @@ reasons! {
         TooLong = "too_long",
         /// It has too many chunks.
         TooManyChunks = "too_many_chunks",
+        /// It was begun too long ago.
+        TooOld = "too_old",
+        /// Its memory was needed: all sessions together held too much.
+        OverBudget = "over_budget",
     }
 }
 
@@ -110,6 +122,9 @@ pub enum Joined {
     /// It will not be complete.
     Failed(Arc<File>, JoinFailure),
 }
+
+/// Approximate memory of a segment in addition to its bytes and chunks.
+const SEGMENT_BYTES: usize = 1_024;
 
 /// Minimum length from which equal chunks prove the same run: shorter ones may be a `styp` box.
 const MEDIA_BYTES: usize = 128;
@@ -147,6 +162,8 @@ struct Segment {
     bytes: Growing,
     /// TOIs of its chunks, by offset.
     chunks: Vec<(u64, Toi)>,
+    /// Time of its first chunk.
+    begun: Instant,
     heard: Instant,
     /// Bytes from its beginning that [`Joiner::grown`] has reported.
     reported_bytes: u64,
@@ -201,11 +218,21 @@ impl Segment {
         }
     }
 
-    /// Bytes in memory.
+    /// Bytes that have come.
     fn held_bytes(&self) -> u64 {
-        let again = self.again.iter().map(|(file, bytes)| file.content_location.len() + bytes.len());
-        let lists = self.chunks.len() * size_of::<(u64, Toi)>() + again.sum::<usize>();
-        self.bytes.held_bytes() + lists as u64
+        self.bytes.held_bytes() + self.lists_bytes() as u64
+    }
+
+    /// Chunks, and bytes of those that wait.
+    fn lists_bytes(&self) -> usize {
+        let again = self.again.iter().map(|(file, bytes)| file.text_bytes() + bytes.len());
+        self.chunks.len() * size_of::<(u64, Toi)>() + again.sum::<usize>()
+    }
+
+    /// Approximate memory.
+    fn memory_bytes(&self) -> usize {
+        let again = self.again.len() * size_of::<(File, Vec<u8>)>();
+        SEGMENT_BYTES + self.bytes.memory_bytes() + self.lists_bytes() + again
     }
 
     /// Whether it has ended, given that the next segment began with the chunk of this TOI.
@@ -251,6 +278,8 @@ pub struct Joiner {
     events: VecDeque<Joined>,
     repeats: u64,
     empty: u64,
+    /// Memory of all that, when last counted.
+    held_bytes: usize,
 }
 
 impl Joiner {
@@ -262,6 +291,12 @@ impl Joiner {
     /// Processes a complete and verified chunk. False if the object is not a chunk, was processed before, or is empty and does
     /// not mark the end.
     pub fn chunk(&mut self, now: Instant, file: &File, bytes: &[u8]) -> bool {
+        let is_taken = self.take_chunk(now, file, bytes);
+        self.count_memory();
+        is_taken
+    }
+
+    fn take_chunk(&mut self, now: Instant, file: &File, bytes: &[u8]) -> bool {
         let Some(name) = ChunkName::split(&file.content_location) else { return false };
         if self.done.iter().any(|(object, tois)| object == name.object && tois.contains(&file.toi)) {
             self.repeats += 1;
@@ -411,6 +446,7 @@ impl Joiner {
             file,
             bytes: Growing::default(),
             chunks: Vec::new(),
+            begun: now,
             heard: now,
             reported_bytes: 0,
             next_begins: None,
@@ -476,6 +512,30 @@ impl Joiner {
         while let Some(at) = self.open.iter().position(|it| now.since(it.heard) >= MAX_SEGMENT_SILENCE) {
             self.fail(at, JoinFailure::Incomplete);
         }
+        while let Some(at) = self.open.iter().position(|it| now.since(it.begun) >= MAX_SEGMENT_AGE) {
+            self.fail(at, JoinFailure::TooOld);
+        }
+        self.count_memory();
+    }
+
+    /// Gives up segments until `wanted_bytes` are freed, the one with the oldest last chunk first. Returns the bytes freed, which may be
+    /// fewer. Poll events afterwards.
+    pub fn shed(&mut self, wanted_bytes: usize) -> usize {
+        let mut freed_bytes = 0;
+        while freed_bytes < wanted_bytes
+            && let Some((at, oldest)) = self.open.iter().enumerate().min_by_key(|(_, it)| it.heard)
+        {
+            freed_bytes += oldest.memory_bytes();
+            self.fail(at, JoinFailure::OverBudget);
+        }
+        self.count_memory();
+        freed_bytes
+    }
+
+    fn count_memory(&mut self) {
+        let open: usize = self.open.iter().map(Segment::memory_bytes).sum();
+        let done = self.done.iter().map(|(name, tois)| name.len() + tois.len() * size_of::<Toi>());
+        self.held_bytes = open + done.sum::<usize>() + self.done.len() * size_of::<(String, Vec<Toi>)>();
     }
 
     /// Ends the session or recording. Poll events afterwards.
@@ -484,6 +544,7 @@ impl Joiner {
         while !self.open.is_empty() {
             self.fail(0, JoinFailure::Incomplete);
         }
+        self.count_memory();
     }
 
     fn end_silent(&mut self, is_silent: impl Fn(&Segment) -> bool) {
@@ -549,10 +610,8 @@ impl Joiner {
     }
 
     /// Approximate memory of the session's segments: those under joining, and the records of complete ones.
-    pub fn held_bytes(&self) -> usize {
-        let open: u64 = self.open.iter().map(Segment::held_bytes).sum();
-        let done = self.done.iter().map(|(name, tois)| name.len() + tois.len() * size_of::<Toi>());
-        usize::try_from(open).unwrap_or(usize::MAX).saturating_add(done.sum())
+    pub const fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 }
 
@@ -883,6 +942,52 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_whose_chunks_trickle_is_given_up() {
+        let mut joiner = Joiner::default();
+        let parts = chunks(60, 1);
+        let all = objects("1.m4s", 1, &parts, true);
+        let mut failed = Vec::new();
+        for (number, (file, bytes)) in (0..).zip(all.iter().filter(|(file, _)| file.toi.0 != 2)) {
+            let now = at(number * 20_000);
+            joiner.chunk(now, file, bytes);
+            joiner.handle_timeout(now);
+            let events = std::iter::from_fn(|| joiner.poll_event());
+            failed.extend(events.filter_map(|it| match it {
+                Joined::Failed(_, why) => Some((now, why)),
+                _ => None,
+            }));
+        }
+        assert_eq!(failed, [(at(MAX_SEGMENT_AGE.as_secs() * 1000), JoinFailure::TooOld)]);
+    }
+
+    #[test]
+    fn segments_make_room_for_other_sessions_the_oldest_first() {
+        let mut joiner = Joiner::default();
+        let file = |number: u128| File {
+            content_location: format!("http://h/{number}.m4s#5"),
+            toi: Toi(1 + 2 * number),
+            ..File::default()
+        };
+        for number in 0..10 {
+            joiner.chunk(at(number as u64), &file(number), &[0; 100_000]);
+        }
+        let before = joiner.held_bytes();
+        assert!(before > 1_000_000);
+        let freed = joiner.shed(250_000);
+        assert_eq!((joiner.open().count(), before - joiner.held_bytes()), (7, freed));
+        let failed: Vec<Joined> = std::iter::from_fn(|| joiner.poll_event()).collect();
+        let names: Vec<&str> = failed
+            .iter()
+            .filter_map(|it| match it {
+                Joined::Failed(file, JoinFailure::OverBudget) => Some(file.content_location.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(names, ["http://h/0.m4s", "http://h/1.m4s", "http://h/2.m4s"]);
+        assert!(joiner.shed(usize::MAX) > 700_000 && joiner.held_bytes() == 0 && joiner.shed(1) == 0);
+    }
+
+    #[test]
     fn chunks_of_few_bytes_or_none_are_bounded() {
         let chunk = |toi: usize, offset: usize| File {
             content_location: format!("1.m4s#{offset}"),
@@ -910,7 +1015,9 @@ mod tests {
         assert_eq!(failures(&mut joiner), 0);
         for number in 0..3 * MAX_CHUNKS {
             joiner.chunk(at(40_000), &chunk(2_000_000 + number, number), &[1]);
-            assert!(joiner.held_bytes() <= MAX_CHUNKS * (1 + size_of::<(u64, Toi)>()));
+            // Buffers grow by doubling.
+            let most = SEGMENT_BYTES + 256 + MAX_CHUNKS * (2 + size_of::<(u64, Toi)>());
+            assert!(joiner.held_bytes() <= most, "{}", joiner.held_bytes());
         }
         assert_eq!(failures(&mut joiner), 2);
         // Markers of other TOIs count, too.

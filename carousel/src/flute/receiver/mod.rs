@@ -33,6 +33,7 @@ use super::assembler::FdtAssembler;
 use super::fdt::File;
 use super::table::FdtTable;
 use crate::alc::Packet;
+use crate::budget::{Brought, Worth};
 use crate::fec::{Partition, SymbolMap};
 use crate::lct::Toi;
 use crate::limits;
@@ -88,6 +89,14 @@ limits! {
         full: "Packets of further ones are dropped as `too_many_objects`.",
         free: "When an object is described or has been silent for its timeout.",
         test: "a_hundred_thousand_invented_tois_leave_room_for_described_objects",
+    }
+
+    /// Age of an object in flight without a name, from its first packet on.
+    const MAX_UNNAMED_AGE: Duration = Duration::from_secs(1800), "s" {
+        why: "A carousel repeats its FDT several times a minute; further packets keep an object from counting as silent forever.",
+        full: "The object is abandoned as `never_described`.",
+        free: "At once; its next packet opens it again.",
+        test: "an_object_without_a_name_is_given_up_though_its_packets_come",
     }
 }
 
@@ -219,11 +228,14 @@ pub struct Receiver<B> {
     period: Option<Duration>,
     next_done_scan: Instant,
     /// Total bytes of verified objects.
-    brought_bytes: u64,
+    brought: Brought,
+    /// Memory of the objects in flight.
+    in_flight_bytes: usize,
     stats: ReceiverStats,
 }
 
-/// Approximate memory of an early packet in addition to its bytes, of a completed TOI, and of an object in flight.
+/// Approximate memory of an early packet in addition to its bytes, of a completed TOI, and of an object in flight in addition to
+/// its symbol map and its buffer.
 const EARLY_ENTRY_BYTES: usize = 64;
 const DONE_ENTRY_BYTES: usize = 80;
 const IN_FLIGHT_BYTES: usize = 1024;
@@ -251,7 +263,8 @@ impl<B> Receiver<B> {
             gaps: Gaps::default(),
             period: None,
             next_done_scan: Instant::from_nanos(0),
-            brought_bytes: 0,
+            brought: Brought::default(),
+            in_flight_bytes: 0,
             stats: ReceiverStats::default(),
         }
     }
@@ -396,6 +409,8 @@ impl<B> Receiver<B> {
         self.current = self.in_flight.len();
         self.index.insert(toi, self.current);
         self.unnamed += usize::from(file.is_none());
+        let fixed_bytes = IN_FLIGHT_BYTES + received.held_bytes() + storage.memory_bytes(&buf);
+        self.in_flight_bytes += fixed_bytes;
         self.in_flight.push(InFlight {
             toi,
             file,
@@ -404,6 +419,9 @@ impl<B> Receiver<B> {
             fti: None,
             received,
             buf,
+            fixed_bytes,
+            recovery_bytes: 0,
+            opened: now,
             last_packet: now,
             turn_began: now,
             repaired_symbols: 0,
@@ -462,7 +480,12 @@ impl<B> Receiver<B> {
         if !in_sequence {
             self.stats.lost += self.gaps.take(object.toi, Coding::of(&object.oti), packet.body);
         }
-        match object.place(packet, storage) {
+        let placed = object.place(packet, storage);
+        if !object.recovery.is_empty() {
+            let before = std::mem::replace(&mut object.recovery_bytes, object.recovery.held_bytes());
+            self.in_flight_bytes = self.in_flight_bytes + object.recovery_bytes - before;
+        }
+        match placed {
             Ok(None) => {}
             Ok(Some(sbn)) => self.events.push_back(Event::BlockReady { toi: object.toi, sbn }),
             Err(reason) => return Verdict::Dropped(reason),
@@ -572,6 +595,10 @@ impl<B> Receiver<B> {
         let mut index = 0;
         while index < self.in_flight.len() && self.events.len() < MAX_EVENTS {
             let object = &self.in_flight[index];
+            if object.file.is_none() && now.since(object.opened) >= MAX_UNNAMED_AGE {
+                self.abandon(index, AbandonReason::NeverDescribed);
+                continue;
+            }
             let silence = now.since(object.last_packet);
             if silence < self.config.reception_timeout {
                 index += 1;
@@ -785,27 +812,27 @@ impl<B> Receiver<B> {
     }
 
     /// Credits the session with the bytes of a verified object, which raises its rank against sessions without any.
-    pub const fn brought(&mut self, bytes: u64) {
-        self.brought_bytes = self.brought_bytes.saturating_add(bytes);
+    pub const fn brought(&mut self, bytes: u64, is_signed: bool) {
+        self.brought.add(bytes, is_signed);
     }
 
-    /// Rank of the session when one must be displaced, in powers of two: bytes of verified objects, then placed packets.
-    /// After a long silence only the latter counts.
-    pub(in crate::flute) fn worth(&self, now: Instant) -> (u32, u32) {
+    /// Rank of the session when one must be displaced. After a long silence only placed packets count.
+    pub fn worth(&self, now: Instant) -> Worth {
         let is_alive = now.since(self.last_heard) < SPENT_SESSION_SILENCE;
-        let brought = if is_alive { self.brought_bytes } else { 0 };
-        let bits = |value: u64| u64::BITS - value.leading_zeros();
-        (bits(brought), bits(self.stats.stored))
+        Worth::new(self.brought, self.stats.stored, is_alive)
     }
 
-    /// Approximate memory of the session: descriptions, early packets, records of objects.
+    /// Approximate memory of the session: descriptions, early packets, objects in flight as far as they are in memory, records of
+    /// complete objects.
     pub fn held_bytes(&self) -> usize {
         self.table.held_bytes()
             + self.early_bytes
             + self.early.len() * EARLY_ENTRY_BYTES
             + self.done.len() * DONE_ENTRY_BYTES
             + self.assembler.held_bytes()
-            + self.in_flight.len() * IN_FLIGHT_BYTES
+            + self.in_flight_bytes
+            + self.empty.len() * size_of::<Empty>()
+            + self.gaps.held_bytes()
     }
 
     /// Whether nothing is described, in flight or kept early: forgetting the session loses nothing.
@@ -845,6 +872,7 @@ impl<B> Receiver<B> {
         }
         let object = self.in_flight.swap_remove(index);
         self.stats.lost += self.gaps.end(object.toi);
+        self.in_flight_bytes -= object.held_bytes();
         self.index.remove(&object.toi);
         self.unnamed -= usize::from(object.file.is_none());
         if let Some(moved) = self.in_flight.get(index) {

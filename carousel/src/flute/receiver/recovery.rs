@@ -43,9 +43,18 @@ pub(super) struct Recovery {
     free: Vec<u32>,
 }
 
+/// Approximate memory of a block without its slots, and of a slot.
+const BLOCK_BYTES: usize = 128;
+const SLOT_BYTES: usize = 16;
+
 impl Recovery {
     pub(super) fn is_empty(&self) -> bool {
         self.blocks.is_empty()
+    }
+
+    /// Approximate memory; the symbols themselves are in storage.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.blocks.len() * BLOCK_BYTES + self.used as usize * SLOT_BYTES
     }
 
     /// Reserves a slot for repair symbol `esi` of block `sbn`, which has `received` of its k source symbols.

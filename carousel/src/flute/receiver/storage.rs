@@ -51,6 +51,11 @@ pub trait Storage {
     /// [`SymbolMap`] for bytes that are not written yet.
     fn write(&mut self, buf: &mut Self::Buf, offset: u64, bytes: &[u8]);
 
+    /// Memory of an object's storage; 0 if its bytes are in files.
+    fn memory_bytes(&self, _buf: &Self::Buf) -> usize {
+        0
+    }
+
     /// Stores a repair symbol in slot `slot` of the object, replacing an older one. False if this storage does not keep
     /// repair symbols.
     fn keep_repair(&mut self, _buf: &mut Self::Buf, _slot: u32, _bytes: &[u8]) -> bool {
@@ -84,6 +89,10 @@ impl Storage for MemoryStorage {
 
     fn write(&mut self, buf: &mut MemoryBuf, offset: u64, bytes: &[u8]) {
         buf.write(offset, bytes);
+    }
+
+    fn memory_bytes(&self, buf: &MemoryBuf) -> usize {
+        buf.bytes.len()
     }
 
     fn keep_repair(&mut self, buf: &mut MemoryBuf, slot: u32, bytes: &[u8]) -> bool {

@@ -9,10 +9,18 @@ use crate::growing::FragmentCount;
 use crate::lct::Toi;
 use crate::limits;
 use crate::mabr::ChunkName;
-use crate::route::{Codepoint, FileTemplate, Payload, RepairFlow, SourceFlow};
+use crate::route::{Codepoint, FileTemplate, Payload, Protected, RepairFlow, SourceFlow};
 use crate::time::Instant;
 
 limits! {
+    /// Names that FDT Instances of FLUTE have given to the objects of one channel.
+    pub(super) const MAX_FLUTE_NAMES: usize = 1_024, "names" {
+        why: "GPAC sends one for each chunk, some 50 a second at most, just before the chunk.",
+        full: "The oldest is forgotten.",
+        free: "When a newer name comes.",
+        test: "names_of_flute_go_before_the_template",
+    }
+
     /// Complete objects of one channel that are remembered, to recognise repeats.
     pub(super) const MAX_DONE: usize = 1_024, "objects" {
         why: "Half an hour of segments of two seconds; an entry takes 60 bytes.",
@@ -66,11 +74,59 @@ pub(super) struct Channel {
     pub(super) done_order: VecDeque<Toi>,
     pub(super) fragments: FragmentCount,
     pub(super) state: ChannelState,
+    /// Memory of its description, and of `flute_names`.
+    described_bytes: usize,
+    names_bytes: usize,
     /// Time of its last packet.
     pub(super) heard: Instant,
 }
 
+/// Approximate memory of a channel without its tables, and of the record of a complete object.
+const CHANNEL_BYTES: usize = 1_024;
+const DONE_BYTES: usize = 80;
+
+/// Memory of one description of an object.
+fn file_bytes(file: &File) -> usize {
+    size_of::<File>() + file.text_bytes()
+}
+
 impl Channel {
+    /// Approximate memory without its open objects.
+    pub(super) fn memory_bytes(&self) -> usize {
+        CHANNEL_BYTES + self.described_bytes + self.names_bytes + self.done.len() * DONE_BYTES
+    }
+
+    /// Replaces the description. False if its template cannot be used.
+    pub(super) fn set_description(&mut self, source: Option<SourceFlow>, repair: Option<RepairFlow>) -> bool {
+        let template = source.as_ref().and_then(|it| it.template.as_deref());
+        self.template = template.and_then(FileTemplate::parse);
+        let is_usable = template.is_none() || self.template.is_some();
+        let of_source = |it: &SourceFlow| {
+            let texts = [&it.template, &it.representation, &it.content_type].into_iter().flatten();
+            it.files.iter().map(file_bytes).sum::<usize>()
+                // The template is kept in two forms.
+                + 2 * texts.map(String::len).sum::<usize>()
+                + it.payloads.len() * size_of::<Payload>()
+        };
+        self.described_bytes = source.as_ref().map_or(0, of_source)
+            + repair.as_ref().map_or(0, |it| it.protected.len() * size_of::<Protected>());
+        (self.source, self.repair) = (source, repair);
+        is_usable
+    }
+
+    /// Adds names that FDT Instances have given.
+    pub(super) fn name_by_flute(&mut self, files: &[Arc<File>]) {
+        for file in files {
+            if self.flute_names.len() >= MAX_FLUTE_NAMES
+                && let Some(oldest) = self.flute_names.pop_front()
+            {
+                self.names_bytes -= file_bytes(&oldest);
+            }
+            self.names_bytes += file_bytes(file);
+            self.flute_names.push_back(Arc::clone(file));
+        }
+    }
+
     /// The description of an object by the S-TSID, if it has a name.
     pub(super) fn describe(&self, toi: Toi, codepoint: Codepoint) -> Option<Arc<File>> {
         let flow = self.source.as_ref()?;

@@ -23,6 +23,7 @@ mod signalling;
 mod tests;
 mod verdict;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,17 +31,19 @@ use std::time::Duration;
 
 use super::{Codepoint, Format, RouteSession, SIGNALLING_TSI, unchunk};
 use crate::alc::Packet;
+use crate::budget::{Brought, Worth};
 use crate::bytes::Reader;
 use crate::flute::File;
 use crate::growing::{BytesDrop, End};
 use crate::lct::Toi;
 use crate::lct::ext::{Extensions, het, parse_tol};
 use crate::limits;
+use crate::limits::SPENT_SESSION_SILENCE;
 use crate::time::Instant;
 
 pub use channel::ChannelState;
 use channel::{Channel, Done};
-use object::{Object, fingerprint};
+use object::{Object, Size, fingerprint};
 pub use repair::RepairJob;
 pub use verdict::{RouteDrop, RouteFailure, RouteStats, Verdict};
 
@@ -99,6 +102,22 @@ limits! {
         full: "The object is given up as `incomplete`.",
         free: "At once.",
         test: "the_last_segment_ends_by_its_fragments_or_fails",
+    }
+
+    /// Age of an object that is carouselled, from its first packet on, at which it is given up.
+    const MAX_OBJECT_AGE: Duration = Duration::from_secs(2 * 3600), "s" {
+        why: "64 MiB at 80 kbit/s take 1.9 hours; a packet now and then would keep an object from being silent forever.",
+        full: "The object is given up as `too_old`.",
+        free: "At once; its next packet begins it again.",
+        test: "objects_whose_packets_trickle_are_given_up",
+    }
+
+    /// Age of a media object, from its first packet on, at which it is given up.
+    const MAX_MEDIA_AGE: Duration = Duration::from_secs(600), "s" {
+        why: "Sixty times the longest segments in use; 64 MiB at 1 Mbit/s take 540 s.",
+        full: "The object is given up as `too_old`.",
+        free: "At once.",
+        test: "objects_whose_packets_trickle_are_given_up",
     }
 }
 
@@ -215,8 +234,17 @@ pub struct Receiver {
     stats: RouteStats,
     last_heard: Instant,
     is_closed: bool,
+    /// Bytes that have come of open objects.
     open_bytes: u64,
+    /// Memory of open objects, of the channels' tables, and of `documents`.
+    objects_bytes: usize,
+    channels_bytes: usize,
+    documents_bytes: usize,
+    brought: Brought,
 }
+
+/// Approximate memory of a receiver without state.
+const RECEIVER_BYTES: usize = 1_024;
 
 impl Receiver {
     /// A receiver without state, for the session sent to `destination`.
@@ -231,6 +259,10 @@ impl Receiver {
             last_heard: Instant::from_nanos(0),
             is_closed: false,
             open_bytes: 0,
+            objects_bytes: 0,
+            channels_bytes: 0,
+            documents_bytes: 0,
+            brought: Brought::default(),
         }
     }
 
@@ -262,7 +294,14 @@ impl Receiver {
         if !self.channels.contains_key(&tsi) && !self.make_room_for_channel() {
             return Err(RouteDrop::TooManyChannels);
         }
-        let channel = self.channels.entry(tsi).or_default();
+        let channel = match self.channels.entry(tsi) {
+            Entry::Occupied(channel) => channel.into_mut(),
+            Entry::Vacant(place) => {
+                let channel = place.insert(Channel::default());
+                self.channels_bytes += channel.memory_bytes();
+                channel
+            }
+        };
         channel.heard = now;
         channel.state.packets += 1;
         channel.state.bytes += datagram_bytes as u64;
@@ -360,6 +399,7 @@ impl Receiver {
         self.guess_ends(tsi, |object| object.next_has_begun, End::NextObject);
         let channel = self.channels.get_mut(&tsi).ok_or(RouteDrop::TooManyChannels)?;
         channel.current = channel.objects.len();
+        self.objects_bytes += object.size().1;
         channel.objects.push(object);
         Ok(channel.current)
     }
@@ -383,10 +423,26 @@ impl Receiver {
         if payload.is_empty() {
             return Ok(());
         }
-        let before = object.bytes.held_bytes();
+        let before = object.size();
         object.bytes.insert(offset, payload)?;
-        self.open_bytes += object.bytes.held_bytes() - before;
+        let after = object.size();
+        self.resize(before, after);
         Ok(())
+    }
+
+    /// Updates the sums after a change of an open object.
+    const fn resize(&mut self, before: Size, after: Size) {
+        self.open_bytes = self.open_bytes + after.0 - before.0;
+        self.objects_bytes = self.objects_bytes + after.1 - before.1;
+    }
+
+    /// Changes the tables of a channel.
+    fn with_channel<R>(&mut self, tsi: u64, change: impl FnOnce(&mut Channel) -> R) -> R {
+        let before = self.channels.get(&tsi).map_or(0, Channel::memory_bytes);
+        let channel = self.channels.entry(tsi).or_default();
+        let result = change(channel);
+        self.channels_bytes = self.channels_bytes + channel.memory_bytes() - before;
+        result
     }
 
     /// Evaluates the state of an object after new bytes.
@@ -500,9 +556,9 @@ impl Receiver {
     }
 
     fn done_with(&mut self, tsi: u64, toi: Toi, done: Done) {
-        if let Some(channel) = self.channels.get_mut(&tsi) {
+        if self.channels.contains_key(&tsi) {
             // A newer object of a TOI replaces the older one.
-            channel.remember(toi, done);
+            self.with_channel(tsi, |it| it.remember(toi, done));
         }
     }
 
@@ -521,8 +577,49 @@ impl Receiver {
                 };
                 silence >= most
             };
-            self.give_up_all(tsi, is_over);
+            self.give_up_all(tsi, RouteFailure::Incomplete, is_over);
+            self.give_up_all(tsi, RouteFailure::TooOld, |object| {
+                let most = if object.codepoint.is_media { MAX_MEDIA_AGE } else { MAX_OBJECT_AGE };
+                now.since(object.begun) >= most
+            });
         }
+    }
+
+    /// Gives up open objects until `wanted_bytes` are freed, the one with the oldest last packet first. Returns the bytes freed, which
+    /// may be fewer. Poll events afterwards.
+    pub fn shed(&mut self, wanted_bytes: usize) -> usize {
+        let before = self.objects_bytes;
+        let open = self.channels.iter().flat_map(|(&tsi, channel)| {
+            channel.objects.iter().map(move |object| (object.heard, tsi, object.toi))
+        });
+        let mut oldest: Vec<(Instant, u64, Toi)> = open.collect();
+        oldest.sort_unstable();
+        for (_, tsi, toi) in oldest {
+            if before - self.objects_bytes >= wanted_bytes {
+                break;
+            }
+            let objects = self.channels.get(&tsi).map(|it| &it.objects);
+            if let Some(at) = objects.and_then(|it| it.iter().position(|object| object.toi == toi)) {
+                self.give_up(tsi, at, RouteFailure::OverBudget);
+            }
+        }
+        before - self.objects_bytes
+    }
+
+    /// Approximate memory of the session: open objects, descriptions, records of complete objects.
+    pub const fn held_bytes(&self) -> usize {
+        RECEIVER_BYTES + self.objects_bytes + self.channels_bytes + self.documents_bytes
+    }
+
+    /// Credits the session with the bytes of a complete object, which raises its rank against sessions without any.
+    pub const fn brought(&mut self, bytes: u64) {
+        self.brought.add(bytes, false);
+    }
+
+    /// Rank of the session when one must be displaced. After a long silence only placed packets count.
+    pub fn worth(&self, now: Instant) -> Worth {
+        let is_alive = now.since(self.last_heard) < SPENT_SESSION_SILENCE;
+        Worth::new(self.brought, self.stats.stored + self.stats.repair, is_alive)
     }
 
     /// Handles the end of input: completes objects without an end marker whose end can be inferred. Poll events
@@ -539,7 +636,7 @@ impl Receiver {
         self.end_silent();
         let tsis: Vec<u64> = self.channels.keys().copied().collect();
         for tsi in tsis {
-            self.give_up_all(tsi, |_| true);
+            self.give_up_all(tsi, RouteFailure::Incomplete, |_| true);
         }
     }
 
@@ -553,8 +650,10 @@ impl Receiver {
             |tsi: u64, it: &Channel| tsi != SIGNALLING_TSI && it.source.is_none() && it.repair.is_none();
         let others = self.channels.iter().filter(|&(&tsi, it)| may_go(tsi, it));
         let Some((&tsi, _)) = others.min_by_key(|(_, it)| it.heard) else { return false };
-        self.give_up_all(tsi, |_| true);
-        self.channels.remove(&tsi);
+        self.give_up_all(tsi, RouteFailure::Incomplete, |_| true);
+        if let Some(channel) = self.channels.remove(&tsi) {
+            self.channels_bytes -= channel.memory_bytes();
+        }
         self.events.push_back(Event::ChannelRemoved { tsi });
         true
     }
@@ -566,23 +665,20 @@ impl Receiver {
             let all = self.channels.iter().flat_map(|(&tsi, channel)| {
                 channel.objects.iter().enumerate().map(move |(at, object)| (object.heard, tsi, at))
             });
-            let Some((_, tsi, at)) = all.min() else {
-                self.open_bytes = 0;
-                return;
-            };
+            let Some((_, tsi, at)) = all.min() else { return };
             self.give_up(tsi, at, RouteFailure::Displaced);
         }
     }
 
-    /// Gives up the objects of a channel that satisfy `is_over`: bytes or the name are missing.
-    fn give_up_all(&mut self, tsi: u64, is_over: impl Fn(&Object) -> bool) {
+    /// Gives up the objects of a channel that satisfy `is_over`: bytes are missing (`incomplete`), or the name is.
+    fn give_up_all(&mut self, tsi: u64, incomplete: RouteFailure, is_over: impl Fn(&Object) -> bool) {
         while let Some((at, object)) = self
             .channels
             .get(&tsi)
             .and_then(|it| it.objects.iter().enumerate().find(|(_, object)| is_over(object)))
         {
             let is_complete = object.bytes.is_complete();
-            let why = if is_complete { RouteFailure::Unnamed } else { RouteFailure::Incomplete };
+            let why = if is_complete { RouteFailure::Unnamed } else { incomplete };
             self.give_up(tsi, at, why);
         }
     }
@@ -617,7 +713,9 @@ impl Receiver {
         }
         let object = channel.objects.remove(at);
         channel.current = 0;
-        self.open_bytes = self.open_bytes.saturating_sub(object.held_bytes());
+        let (held_bytes, memory_bytes) = object.size();
+        self.open_bytes -= held_bytes;
+        self.objects_bytes -= memory_bytes;
         Some(object)
     }
 

@@ -29,9 +29,17 @@ pub(super) struct Object {
     pub(super) is_again: bool,
     /// The next media object of the channel has begun.
     pub(super) next_has_begun: bool,
+    /// Time of its first packet.
+    pub(super) begun: Instant,
     pub(super) heard: Instant,
     pub(super) repair: Repair,
 }
+
+/// Approximate memory of an object without its bytes and repair symbols: itself and its description.
+const OBJECT_BYTES: usize = 1_024;
+
+/// Size of an object: received bytes, and memory.
+pub(super) type Size = (u64, usize);
 
 impl Object {
     pub(super) fn new(toi: Toi, codepoint: Codepoint, is_again: bool, now: Instant) -> Self {
@@ -46,13 +54,15 @@ impl Object {
             is_begun: false,
             is_again,
             next_has_begun: false,
+            begun: now,
             heard: now,
             repair: Repair::default(),
         }
     }
 
-    pub(super) fn held_bytes(&self) -> u64 {
-        self.bytes.held_bytes() + self.repair.held_bytes()
+    pub(super) fn size(&self) -> Size {
+        let held_bytes = self.bytes.held_bytes() + self.repair.held_bytes();
+        (held_bytes, OBJECT_BYTES + self.bytes.memory_bytes() + self.repair.memory_bytes())
     }
 
     /// Boxes of a media object of unknown length, if it may end at its current end.

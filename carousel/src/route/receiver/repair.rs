@@ -47,7 +47,14 @@ struct Block {
 pub(super) struct Repair {
     blocks: BTreeMap<u32, Block>,
     early: usize,
+    /// Symbols of all blocks, and their bytes.
+    kept: usize,
+    kept_bytes: u64,
 }
+
+/// Approximate memory of a block, and of a symbol in addition to its bytes.
+const BLOCK_BYTES: usize = 128;
+const SYMBOL_BYTES: usize = 48;
 
 /// Parameters of the protection of an object of known length.
 #[derive(Debug, Clone, Copy)]
@@ -127,16 +134,22 @@ impl Repair {
             let block = self.blocks.entry(sbn).or_default();
             if block.attempts < MAX_ATTEMPTS && !block.kept.iter().any(|(have, _)| *have == esi) {
                 block.kept.push((esi, symbol.to_vec()));
+                self.kept += 1;
+                self.kept_bytes += symbol.len() as u64;
                 is_taken = true;
             }
         }
         if is_taken { Ok(()) } else { Err(RouteDrop::RepairNotNeeded) }
     }
 
-    /// Memory of the kept symbols.
-    pub(super) fn held_bytes(&self) -> u64 {
-        let kept = self.blocks.values().flat_map(|block| &block.kept);
-        kept.map(|(_, symbol)| symbol.len() as u64).sum()
+    /// Bytes of the kept symbols.
+    pub(super) const fn held_bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
+    /// Approximate memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.blocks.len() * BLOCK_BYTES + self.kept * SYMBOL_BYTES + self.kept_bytes as usize
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -178,7 +191,10 @@ impl Repair {
     }
 
     pub(super) fn forget(&mut self, sbn: u32) {
-        self.blocks.remove(&sbn);
+        if let Some(block) = self.blocks.remove(&sbn) {
+            self.kept -= block.kept.len();
+            self.kept_bytes -= block.kept.iter().map(|(_, symbol)| symbol.len() as u64).sum::<u64>();
+        }
     }
 }
 
@@ -201,6 +217,11 @@ impl RepairJob {
     /// Maximum memory of [`RepairJob::run`].
     pub const fn memory_bytes(&self) -> u64 {
         self.code.memory_bytes()
+    }
+
+    /// Approximate memory of its symbols.
+    pub fn held_bytes(&self) -> usize {
+        self.have.iter().map(|(_, symbol)| SYMBOL_BYTES + symbol.len()).sum()
     }
 
     /// Decodes the block. Returns the lost bytes with their offsets in the object; `None` if the symbols do not suffice, or

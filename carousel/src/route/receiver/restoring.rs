@@ -43,9 +43,11 @@ impl Receiver {
             object.bytes.set_length(length).map_err(|_| RouteDrop::Malformed)?;
             object.end.get_or_insert(End::Length);
         }
-        let before = object.repair.held_bytes();
-        object.repair.take(&oti, packet.body, &object.bytes, object.bytes.length())?;
-        self.open_bytes += object.repair.held_bytes() - before;
+        let before = object.size();
+        let taken = object.repair.take(&oti, packet.body, &object.bytes, object.bytes.length());
+        let after = object.size();
+        self.resize(before, after);
+        taken?;
         self.check_repair(of, at);
         if self.open_bytes > MAX_SESSION_BYTES {
             self.make_room();
@@ -91,19 +93,17 @@ impl Receiver {
             object.repair.failed(sbn);
             return;
         };
+        let before = object.size();
         for (offset, bytes) in lost {
-            let before = object.bytes.held_bytes();
+            let known = object.bytes.held_bytes();
             // Bytes received meanwhile must equal the symbol, otherwise the symbol was wrong.
-            if object.bytes.insert(*offset, bytes).is_err() {
-                continue;
+            if object.bytes.insert(*offset, bytes).is_ok() {
+                self.stats.recovered_bytes += object.bytes.held_bytes() - known;
             }
-            let new = object.bytes.held_bytes() - before;
-            self.stats.recovered_bytes += new;
-            self.open_bytes += new;
         }
-        self.open_bytes = self.open_bytes.saturating_sub(object.repair.held_bytes());
         object.repair.forget(sbn);
-        self.open_bytes += object.repair.held_bytes();
+        let after = object.size();
+        self.resize(before, after);
         self.advance(tsi, at);
     }
 }

@@ -9,17 +9,9 @@ use crate::growing::End;
 use crate::lct::Toi;
 use crate::limits;
 use crate::route::package::{parts, unpack};
-use crate::route::{Channel, FileTemplate, Format, SIGNALLING_TSI, STSID_TYPE, Stsid};
+use crate::route::{Channel, Format, SIGNALLING_TSI, STSID_TYPE, Stsid};
 
 limits! {
-    /// Names that FDT Instances of FLUTE have given to the objects of one channel.
-    pub(super) const MAX_FLUTE_NAMES: usize = 1_024, "names" {
-        why: "GPAC sends one for each chunk, some 50 a second at most, just before the chunk.",
-        full: "The oldest is forgotten.",
-        free: "When a newer name comes.",
-        test: "names_of_flute_go_before_the_template",
-    }
-
     /// Documents of signalling packages that are remembered, to recognise repeats.
     pub(super) const MAX_DOCUMENTS: usize = 128, "documents" {
         why: "A package has up to 64 parts.",
@@ -28,6 +20,9 @@ limits! {
         test: "documents_are_told_when_they_change",
     }
 }
+
+/// Approximate memory of the record of a document in addition to its name.
+const DOCUMENT_BYTES: usize = 64;
 
 impl Receiver {
     /// Processes a complete signalling package.
@@ -47,11 +42,14 @@ impl Receiver {
                 || (part.content_type.is_empty() && body.windows(7).take(1_000).any(|it| it == b"S-TSID "));
             if self.documents.len() >= MAX_DOCUMENTS {
                 self.documents.clear();
+                self.documents_bytes = 0;
             }
             let name = format!("{} {}", part.content_type, part.location);
-            let print = fingerprint(body);
-            if self.documents.insert(name, print) == Some(print) {
-                continue;
+            let (print, name_bytes) = (fingerprint(body), name.len());
+            match self.documents.insert(name, print) {
+                Some(before) if before == print => continue,
+                Some(_) => {}
+                None => self.documents_bytes += DOCUMENT_BYTES + name_bytes,
             }
             if is_stsid && tsi == SIGNALLING_TSI {
                 match Stsid::parse(body) {
@@ -102,14 +100,9 @@ impl Receiver {
                 self.stats.left_out += 1;
                 continue;
             }
-            let channel = self.channels.entry(tsi).or_default();
-            let template = described.source.as_ref().and_then(|it| it.template.as_deref());
-            channel.template = template.and_then(FileTemplate::parse);
-            if template.is_some() && channel.template.is_none() {
-                self.stats.left_out += 1;
-            }
-            channel.source = described.source;
-            channel.repair = described.repair;
+            let is_usable =
+                self.with_channel(tsi, |it| it.set_description(described.source, described.repair));
+            self.stats.left_out += u64::from(!is_usable);
             self.name_open_objects(tsi);
         }
     }
@@ -145,13 +138,10 @@ impl Receiver {
     /// Names objects by an FDT Instance of FLUTE in this channel. GPAC does so for chunked sessions, where its file template
     /// confuses the numbers of chunks and segments: from now on the template is not used.
     pub fn name_by_flute(&mut self, tsi: u64, files: &[Arc<File>]) {
-        let Some(channel) = self.channels.get_mut(&tsi).filter(|_| !files.is_empty()) else { return };
-        for file in files {
-            if channel.flute_names.len() >= MAX_FLUTE_NAMES {
-                channel.flute_names.pop_front();
-            }
-            channel.flute_names.push_back(Arc::clone(file));
+        if files.is_empty() || !self.channels.contains_key(&tsi) {
+            return;
         }
+        self.with_channel(tsi, |it| it.name_by_flute(files));
         self.name_open_objects(tsi);
     }
 }

@@ -1,5 +1,5 @@
-use super::channel::MAX_DONE;
-use super::signalling::{MAX_DOCUMENTS, MAX_FLUTE_NAMES};
+use super::channel::{MAX_DONE, MAX_FLUTE_NAMES};
+use super::signalling::MAX_DOCUMENTS;
 use super::*;
 use crate::lct::ext::{write_fixed, write_variable};
 use crate::lct::{LctHeader, Tsi};
@@ -99,6 +99,16 @@ impl Air {
         })
         .unwrap();
     }
+}
+
+/// What is counted as it changes is what is there.
+fn check_memory(receiver: &Receiver) {
+    let sizes = receiver.channels.values().flat_map(|it| &it.objects).map(Object::size);
+    let sum = sizes.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    assert_eq!((receiver.open_bytes, receiver.objects_bytes), sum);
+    let channels = receiver.channels.values().map(Channel::memory_bytes);
+    assert_eq!(receiver.channels_bytes, channels.sum::<usize>());
+    assert_eq!(receiver.documents.is_empty(), receiver.documents_bytes == 0);
 }
 
 #[derive(Debug, Default)]
@@ -559,8 +569,7 @@ fn floods_of_objects_channels_and_events_are_bounded() {
         feed(&mut receiver, &mut got, at(4_000), &out);
         assert!(receiver.open_bytes <= MAX_SESSION_BYTES);
     }
-    let held: u64 = receiver.channels.values().flat_map(|it| &it.objects).map(Object::held_bytes).sum();
-    assert_eq!(held, receiver.open_bytes);
+    check_memory(&receiver);
     // Events are not polled.
     for toi in 0..2 * MAX_EVENTS as u128 {
         sender.write_source((10, Toi(20_000 + toi)), 8, 0, Some(5), &[1; 5], &mut out).unwrap();
@@ -573,6 +582,53 @@ fn floods_of_objects_channels_and_events_are_bounded() {
     sender.write_source((10, Toi(90_000)), 8, 0, Some(5), &[1; 5], &mut out).unwrap();
     feed(&mut receiver, &mut got, at(6_000), &out);
     assert_eq!(got.objects.len(), before + 1, "the last like the first");
+}
+
+#[test]
+fn objects_whose_packets_trickle_are_given_up() {
+    for (codepoint, step, age) in
+        [(1, Duration::from_secs(500), MAX_OBJECT_AGE), (8, END_SILENCE, MAX_MEDIA_AGE)]
+    {
+        let (sender, mut out) = (Sender::new(PAYLOAD_BYTES), Vec::new());
+        let (mut receiver, mut got) = receive(&Air::new().packets);
+        let (begun, mut now, mut offset) = (at(1_000), at(1_000), 0);
+        while got.failed.is_empty() {
+            assert!(now.since(begun) < age + step);
+            offset += 10;
+            sender.write_source((10, Toi(1)), codepoint, offset, None, &[1; 10], &mut out).unwrap();
+            feed(&mut receiver, &mut got, now, &out);
+            now = now + step;
+            receiver.handle_timeout(now);
+            poll(&mut receiver, &mut got);
+        }
+        assert_eq!((got.failed.as_slice(), receiver.open().count()), (&[RouteFailure::TooOld][..], 0));
+        assert!(now.since(begun) >= age && receiver.stats().failed[RouteFailure::TooOld as usize] == 1);
+        check_memory(&receiver);
+        // The next is received like the first.
+        let before = got.objects.len();
+        sender.write_source((10, Toi(2)), 8, 0, Some(5), &[1; 5], &mut out).unwrap();
+        feed(&mut receiver, &mut got, now, &out);
+        assert_eq!(got.objects.len(), before + 1);
+    }
+}
+
+#[test]
+fn objects_make_room_for_other_sessions_those_heard_longest_ago_first() {
+    let (sender, mut out) = (Sender::new(PAYLOAD_BYTES), Vec::new());
+    let (mut receiver, mut got) = receive(&Air::new().packets);
+    let held = receiver.held_bytes();
+    for toi in 1..=10 {
+        sender.write_source((10, Toi(toi)), 1, 0, None, &[1; 50_000], &mut out).unwrap();
+        feed(&mut receiver, &mut got, at(toi as u64), &out);
+    }
+    assert!(receiver.held_bytes() >= held + 500_000);
+    let freed = receiver.shed(120_000);
+    poll(&mut receiver, &mut got);
+    let open: Vec<u128> = receiver.open().map(|(_, toi, ..)| toi.0).collect();
+    assert_eq!((open, got.failed.as_slice()), ((4..=10).collect(), &[RouteFailure::OverBudget; 3][..]));
+    assert!((150_000..200_000).contains(&freed), "{freed}");
+    check_memory(&receiver);
+    assert!(receiver.shed(usize::MAX) >= 350_000 && receiver.held_bytes() == held && receiver.shed(1) == 0);
 }
 
 #[test]
@@ -596,8 +652,7 @@ fn channels_without_a_description_make_room() {
     let removed = std::iter::from_fn(|| receiver.poll_event());
     let removed = removed.filter(|it| matches!(it, Event::ChannelRemoved { .. })).count();
     assert_eq!(removed + receiver.channels.len(), described.len() + 1 + 2 * most as usize);
-    let held: u64 = receiver.channels.values().flat_map(|it| &it.objects).map(Object::held_bytes).sum();
-    assert_eq!(held, receiver.open_bytes);
+    check_memory(&receiver);
     // A description takes the place of one that has none; those that have one keep theirs.
     let channel = |tsi| Described { tsi, source: Some(SourceFlow::default()), ..Described::default() };
     receiver.describe((5_000..5_000 + 2 * most).map(channel).collect());
@@ -669,9 +724,11 @@ proptest! {
             out.resize(out.len() + count, flags);
             feed(&mut receiver, &mut got, at(number as u64 * 100), &out);
             receiver.handle_timeout(at(number as u64 * 100));
+            check_memory(&receiver);
         }
         receiver.close();
         poll(&mut receiver, &mut got);
         prop_assert_eq!((receiver.open().count(), receiver.open_bytes), (0, 0));
+        check_memory(&receiver);
     }
 }

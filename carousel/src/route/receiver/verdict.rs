@@ -71,6 +71,10 @@ reasons! {
         BadSignalling = "bad_signalling",
         /// It exceeds the limit for an object in memory.
         TooLong = "too_long",
+        /// It was begun too long ago, and its packets still trickle in.
+        TooOld = "too_old",
+        /// Its memory was needed: all sessions together, of FLUTE and ROUTE, held too much.
+        OverBudget = "over_budget",
     }
 }
 

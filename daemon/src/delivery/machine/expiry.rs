@@ -91,7 +91,12 @@ impl<S: ObjectStore> Delivery<S> {
         self.repairs.next_timer().map_or(self.next_tick, |timer| timer.min(self.next_tick))
     }
 
-    pub(super) fn end_session(&mut self, now: Instant, session: SessionKey, receiver: Receiver<S::Buf>) {
+    pub(in crate::delivery) fn end_session(
+        &mut self,
+        now: Instant,
+        session: SessionKey,
+        receiver: Receiver<S::Buf>,
+    ) {
         self.end_joining(now, session);
         let (in_flight, _, stats) = receiver.close();
         self.ended += &stats;

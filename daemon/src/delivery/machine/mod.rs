@@ -5,6 +5,7 @@ mod expiry;
 mod placement;
 mod repairs;
 mod totals;
+mod work;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::alc::Template;
+use carousel::budget::SessionBudget;
 use carousel::flute::{
-    Event, File, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionBudget,
-    SessionKey, SessionTrust, Sessions, Verdict,
+    Event, File, InFlight, Joiner, Receiver, ReceiverConfig, ReceiverStats, RecoveryJob, Refusal, SessionKey,
+    SessionTrust, Sessions, Verdict,
 };
 use carousel::lct::{Toi, Tsi};
 use carousel::repair::BackOff;
@@ -26,6 +28,7 @@ use super::ObjectRef;
 use super::counters::{LossCounters, ObjectCounters};
 use super::filter::SessionFilter;
 use super::live::Live;
+use super::memory::Memory;
 use super::object::{Objects, State};
 use super::reasons::{GoneReason, RepairOutcome};
 use super::repair::{Kind, Repairs};
@@ -33,19 +36,13 @@ use super::rules::RuleBook;
 use super::storage::ObjectStore;
 
 pub use totals::SessionStats;
+pub use work::MAX_WORK;
+#[cfg(test)]
+pub(super) use work::MAX_WORK_BYTES;
+use work::WorkQueue;
 
-carousel::limits! {
-    /// Work of one shard that waits for a worker.
-    pub const MAX_WORK: usize = 1024, "pieces" {
-        why: "A receiver completes a few hundred small objects in a burst; each piece keeps its object's room reserved.",
-        full: "An object is rejected as `queue_full` and received again in the next pass; a block is counted in `blocks_refused` and decoded later.",
-        free: "When a worker takes the piece.",
-        test: "complete_objects_beyond_the_queue_of_work_are_received_again",
-    }
-}
-
-/// Early packets between two checks of the memory of all sessions; they take 4 MiB at most.
-const EARLY_BETWEEN_LOOKS: u64 = 64;
+/// Approximate memory of an early packet in addition to its bytes.
+const EARLY_BYTES: usize = 64;
 
 /// Settings of delivery.
 #[derive(Debug, Clone, Copy)]
@@ -162,7 +159,8 @@ pub struct Delivery<S: ObjectStore> {
     pub(super) live: Live<S::Buf>,
     pub(super) objects: Objects,
     pub(super) repairs: Repairs,
-    pub(super) work: VecDeque<Work<S>>,
+    pub(super) memory: Memory,
+    pub(super) work: WorkQueue<S>,
     pub(super) changes: VecDeque<Change<S::Buf>>,
     pub(super) losses: LossCounters,
     pub(super) counters: ObjectCounters,
@@ -188,7 +186,8 @@ impl<S: ObjectStore> Delivery<S> {
             live: Live::default(),
             objects: Objects::default(),
             repairs: Repairs::default(),
-            work: VecDeque::new(),
+            memory: Memory::default(),
+            work: WorkQueue::default(),
             changes: VecDeque::new(),
             losses: LossCounters::default(),
             counters: ObjectCounters::default(),
@@ -207,7 +206,7 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// Shares the memory budget of sessions with other shards; without a call this shard has all of it.
     pub fn share_budget(&mut self, budget: SessionBudget) {
-        self.sessions.share(budget);
+        self.memory.share(budget);
     }
 
     /// Handles one datagram. `wall` is called where the date is needed; it returns `None` while the date is unknown.
@@ -243,6 +242,9 @@ impl<S: ObjectStore> Delivery<S> {
                 return;
             }
             self.handle_route(now, key, &packet, payload.len());
+            if self.memory.is_to_be_looked_at(self.live.held_bytes()) {
+                self.keep_within_budget(now);
+            }
             return;
         }
         let default_timeout = self.options.reception_timeout;
@@ -267,25 +269,11 @@ impl<S: ObjectStore> Delivery<S> {
             self.event(now, key, event);
             self.events(now, key);
         }
-        let has_grown = match verdict {
-            Verdict::Fdt => true,
-            Verdict::Early => self.losses.datagrams.is_multiple_of(EARLY_BETWEEN_LOOKS),
-            _ => false,
-        };
-        if has_grown {
-            self.keep_within_budget(now);
+        if verdict == Verdict::Early {
+            self.memory.grow(payload.len() + EARLY_BYTES);
         }
-    }
-
-    /// Ends sessions until the rest fits the memory budget.
-    #[cold]
-    pub(super) fn keep_within_budget(&mut self, now: Instant) {
-        loop {
-            let joiners = &self.live.joiners;
-            let joined_bytes = |key: &SessionKey| joiners.get(key).map_or(0, Joiner::held_bytes);
-            let Some((key, receiver)) = self.sessions.over_budget(joined_bytes) else { return };
-            self.counters.sessions_displaced += 1;
-            self.end_session(now, key, receiver);
+        if verdict == Verdict::Fdt || self.memory.is_to_be_looked_at(self.live.held_bytes()) {
+            self.keep_within_budget(now);
         }
     }
 
@@ -308,14 +296,7 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// The next piece of work, if `admit` takes it.
     pub fn poll_work(&mut self, admit: impl FnOnce(&Work<S>) -> bool) -> Option<Work<S>> {
-        if !admit(self.work.front()?) {
-            return None;
-        }
-        let work = self.work.pop_front();
-        if self.work.is_empty() {
-            self.work.shrink_to(16);
-        }
-        work
+        self.work.pop(admit)
     }
 
     /// The next change, oldest first.
@@ -347,6 +328,8 @@ impl<S: ObjectStore> Delivery<S> {
                 self.described(now, session, new_files);
             }
             Event::Opened { toi } => {
+                let opened = self.sessions.get(&session).and_then(|it| it.object(toi));
+                self.memory.grow(opened.map_or(0, InFlight::held_bytes));
                 self.opened(now, at(toi));
                 self.touch_joined(now, session);
             }

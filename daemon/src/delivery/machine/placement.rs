@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carousel::flute::{File, InFlight};
+use carousel::flute::{File, InFlight, SessionKey};
+use carousel::route::SIGNALLING_TSI;
 use carousel::time::Instant;
 
-use super::{Decode, Decoded, Delivery, MAX_WORK, Verify, Work};
+use super::{Decode, Decoded, Delivery, Verify, Work};
 use crate::delivery::ObjectRef;
 use crate::delivery::object::State;
 use crate::delivery::reasons::{GoneReason, RejectReason, RepairOutcome};
@@ -84,11 +85,12 @@ impl<S: ObjectStore> Delivery<S> {
             Some(_) => self.end_repair(object, Some(RepairOutcome::NotNeeded)),
             None => {}
         }
-        if self.work.len() >= MAX_WORK {
+        let bytes = self.store.memory_bytes(&buf);
+        if !self.work.has_room(bytes) {
             self.reject(now, object, RejectReason::QueueFull);
             return;
         }
-        self.work.push_back(Work::Verify(Verify { object, file, buf, repaired_symbols }));
+        self.work.push(Work::Verify(Verify { object, file, buf, repaired_symbols }), bytes);
     }
 
     pub(super) fn block_ready(&mut self, now: Instant, object: ObjectRef, sbn: u32) {
@@ -96,7 +98,7 @@ impl<S: ObjectStore> Delivery<S> {
         let job = receiver.recovery_job(object.toi, sbn);
         let buf = receiver.object(object.toi).map(InFlight::buf);
         let Some((job, reader)) = job.zip(buf.and_then(|buf| self.store.reader(buf))) else { return };
-        if self.work.len() >= MAX_WORK {
+        if !self.work.has_room(0) {
             self.counters.blocks_refused += 1;
             self.handle_decoded(now, object, sbn, &None);
             return;
@@ -104,7 +106,7 @@ impl<S: ObjectStore> Delivery<S> {
         if let Some(buf) = buf {
             self.store.flush_object(buf);
         }
-        self.work.push_back(Work::Decode(Decode { object, job, reader }));
+        self.work.push(Work::Decode(Decode { object, job, reader }), 0);
     }
 
     /// Handles bytes of an object that did not come in its packets.
@@ -127,13 +129,24 @@ impl<S: ObjectStore> Delivery<S> {
         match result {
             Ok(()) => {
                 self.end_repair(object, Some(RepairOutcome::Repaired));
-                if let Some(receiver) = self.sessions.get_mut(&object.session) {
-                    let length = receiver.table().get(object.toi).and_then(|file| file.on_air_length());
-                    receiver.brought(length.unwrap_or(0));
-                }
+                self.brought(object);
                 self.leave_held(object);
             }
             Err(reason) => self.reject(now, object, reason),
+        }
+    }
+
+    /// Credits the session with a verified object, which raises its rank against sessions without any.
+    fn brought(&mut self, object: ObjectRef) {
+        let Some(file) = self.objects.get(&object).and_then(|it| it.file.as_ref()) else { return };
+        let (bytes, is_signed) = (file.on_air_length().unwrap_or(0), file.signed_by.is_some());
+        let SessionKey { source, destination, tsi } = object.session;
+        if let Some(receiver) = self.sessions.get_mut(&object.session) {
+            receiver.brought(bytes, is_signed);
+        }
+        // Signalling documents are short and not verified.
+        if tsi.0 != SIGNALLING_TSI {
+            self.live.routes.with(&(source, destination), |it| it.brought(bytes));
         }
     }
 
@@ -169,10 +182,10 @@ impl<S: ObjectStore> Delivery<S> {
         self.store.flush();
         for (_, receiver) in self.sessions.iter() {
             for object in receiver.in_flight() {
-                if self.work.len() < MAX_WORK
+                if self.work.has_room(0)
                     && let Some(checkpoint) = self.store.checkpoint(object.buf())
                 {
-                    self.work.push_back(Work::Checkpoint(checkpoint));
+                    self.work.push(Work::Checkpoint(checkpoint), 0);
                 }
             }
         }

@@ -29,7 +29,8 @@ impl<S: ObjectStore> Delivery<S> {
         }
         let objects =
             ObjectCounters { now: self.objects.counts(), repairs: self.repairs.outcomes, ..self.counters };
-        Totals { losses: self.losses, packets, route: self.live.totals(), objects }
+        let memory_bytes = self.memory.held_bytes() as u64;
+        Totals { losses: self.losses, packets, route: self.live.totals(), objects, memory_bytes }
     }
 
     /// The current sessions.

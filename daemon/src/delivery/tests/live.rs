@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use carousel::flute::Joiner;
 use carousel::limits::{MAX_SESSIONS, SPENT_SESSION_SILENCE};
 use carousel::route::{self, Channel, RouteSession, SourceFlow};
 
@@ -111,7 +112,7 @@ fn segments_joined_of_chunks_count_in_the_budget_of_sessions() {
         world.arrive_from(sender(number), &out);
         let destination = DESTINATION.parse().unwrap();
         let key = SessionKey { source: sender(number).ip(), destination, tsi: Tsi(7) };
-        world.delivery.live.joiners.entry(key).or_default().chunk(world.now, &file, &chunk);
+        world.delivery.live.joiners.open(key, Joiner::default, |it| it.chunk(world.now, &file, &chunk));
     }
     world.pass(Duration::from_secs(1));
     assert_eq!(world.counters().sessions_displaced, 1);

@@ -78,3 +78,26 @@ fn what_never_expires_is_given_up_after_a_day_and_a_half() {
     let events = bench.pass(10, |now| Some(date(now)));
     assert!(matches!(events[..], [Event::Abandoned { reason: AbandonReason::Silent, .. }]), "{events:?}");
 }
+
+#[test]
+fn an_object_without_a_name_is_given_up_though_its_packets_come() {
+    let oti = Oti::no_code(400, 4, 100);
+    let mut bench = Bench::new();
+    let before = bench.receiver.held_bytes();
+    let begun = bench.now;
+    for esi in 0..100 {
+        bench.feed_at(None, &by_hand(1, Some(&oti), 0, esi, b"abcd", |_| {}));
+        assert!(bench.receiver.held_bytes() > before + 1_000);
+        let events = bench.pass(25, |_| None);
+        let reasons = events.iter().filter_map(|event| match event {
+            Event::Abandoned { reason, .. } => Some(reason),
+            _ => None,
+        });
+        if reasons.eq([&AbandonReason::NeverDescribed]) {
+            assert!(bench.now.since(begun) >= MAX_UNNAMED_AGE);
+            assert_eq!((bench.receiver.in_flight.len(), bench.receiver.held_bytes()), (0, before));
+            return;
+        }
+    }
+    panic!("it is still there");
+}
