@@ -169,8 +169,12 @@ impl UrlMap {
             // Within a route the folders of box and origin correspond; outside it they do not.
             let (path, rest) = reference.split_at(reference.find(['?', '#']).unwrap_or(reference.len()));
             let absolute = format!("{}{}{rest}", self.root.as_deref()?, joined(&self.folder, path)?);
-            let is_here = self.mapped(&Split::of(&absolute, None)?).is_some();
-            return (!is_here).then_some(absolute);
+            let Some(mapped) = self.mapped(&Split::of(&absolute, None)?) else { return Some(absolute) };
+            // Above the route and back into it, by the origin's name of its folder.
+            let folder =
+                self.mapped(&Split::of(&format!("{}{}/", self.root.as_deref()?, self.folder), None)?)?;
+            let at_the_box = joined(folder.trim_end_matches('/'), path)?;
+            return (mapped != format!("{at_the_box}{rest}")).then_some(mapped);
         }
         self.map(reference)
     }
@@ -279,8 +283,10 @@ pub(super) fn map_fields(
         Form::Url => return,
     };
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let mapped = fields.get(&name).and_then(|it| it.to_str().ok()).and_then(|it| map.field_reference(it));
-        if let Some(value) = mapped.and_then(|it| HeaderValue::from_str(&it).ok()) {
+        // Bytes beyond ASCII are no URI, but in the field, and browsers take them.
+        let reference = fields.get(&name).and_then(|it| std::str::from_utf8(it.as_bytes()).ok());
+        let mapped = reference.and_then(|it| map.field_reference(it));
+        if let Some(value) = mapped.and_then(|it| HeaderValue::from_bytes(it.as_bytes()).ok()) {
             fields.insert(name, value);
         }
     }
@@ -355,7 +361,7 @@ mod tests {
     use carousel::name::ObjectKey;
 
     use super::*;
-    use crate::caching::{from_pairs, text};
+    use crate::caching::from_pairs;
 
     fn routes() -> Arc<[Route]> {
         let route =
@@ -375,7 +381,7 @@ mod tests {
         let mut fields = from_pairs([("location", reference)]);
         let stand_ins = [("http://shield.example:9/x".to_owned(), "cdn.example".to_owned())];
         map_fields(&mut fields, &target(form, url), Some(url), &routes(), &stand_ins);
-        text(&fields, "location").unwrap().to_owned()
+        String::from_utf8(fields["location"].as_bytes().to_vec()).unwrap()
     }
 
     #[test]
@@ -392,6 +398,8 @@ mod tests {
             ("../x", "../x"),
             ("../x?a=1", "../x?a=1"),
             ("../../x?a=1", "http://o.example:8080/x?a=1"),
+            ("../../hls/x?a=1", "/vod/x?a=1"),
+            ("http://o.example:8080/hls/Tr\u{c3}\u{a4}ume", "/vod/Tr\u{e4}ume"),
             ("../../../../x", "http://o.example:8080/x"),
             ("https://S.example:443/x", "/s/x"),
             ("https://elsewhere.example/x", "https://elsewhere.example/x"),

@@ -92,8 +92,11 @@ pub(in crate::http) fn may_be(key: &str, content_type: Option<&str>) -> bool {
         return true;
     }
     let essence = essence(content_type).to_ascii_lowercase();
-    let is_text =
-        matches!(essence.as_str(), "text/plain" | "text/xml" | "application/json" | "application/xml");
+    // Scripts that make manifests leave the type as it was: that of a page.
+    let is_text = matches!(
+        essence.as_str(),
+        "text/plain" | "text/html" | "text/xml" | "application/json" | "application/xml"
+    );
     let is_unknown = matches!(essence.as_str(), "" | "binary/octet-stream" | "application/octet-stream");
     // Without a type, the extension of a media file is trusted.
     const MEDIA: [&str; 16] = [
