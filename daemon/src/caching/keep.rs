@@ -36,13 +36,17 @@ carousel::reasons! {
         /// It repeats the value of a request field that no other request has to have: kept, it would be one client's answer to all
         /// (cache poisoning).
         Repeats = "repeats",
+        /// Its body is empty, or ends within a box or a packet, and nothing is said about its freshness: its file may still be written.
+        Incomplete = "incomplete",
+        /// Its name or type is that of a manifest, its body is none, and nothing is said about its freshness: a page of an error, or a login.
+        NoManifest = "no_manifest",
     }
 }
 
 impl NotKept {
     /// Whether the response is only for the player that has requested it; otherwise waiting requests may share it.
     pub const fn is_for_one(self) -> bool {
-        !matches!(self, Self::Status | Self::Useless)
+        !matches!(self, Self::Status | Self::Useless | Self::Incomplete | Self::NoManifest)
     }
 }
 
@@ -135,6 +139,12 @@ const fn is_understood(status: u16) -> bool {
 /// Statuses that are heuristically cacheable (RFC 9110 section 15.1), but for 206, of which only whole objects are kept.
 const fn is_kept_by_default(status: u16) -> bool {
     matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// Whether a response says itself how long it is fresh.
+pub fn has_lifetime(response: &HeaderMap) -> bool {
+    let directives = Directives::of(response);
+    directives.lifetime_s().is_some() || (!directives.is_targeted && response.contains_key(header::EXPIRES))
 }
 
 /// Seconds of freshness that the origin gives (section 4.2.1).

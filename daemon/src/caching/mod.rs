@@ -26,7 +26,7 @@ mod validators;
 pub use date::{parse as parse_date, write as write_date};
 pub use directives::{Directives, RequestDirectives};
 pub use fields::{end_to_end, freshen, from_pairs, join_cookies, text, to_pairs};
-pub use keep::{Exchange, Keep, NotKept, judge};
+pub use keep::{Exchange, Keep, NotKept, has_lifetime, judge};
 pub use selecting::{
     BY_ALLOWED_SITE, BY_PRODUCTS, Selecting, matches as selects, selected_by, selecting_of, vary_by,
 };

@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 
 use super::client::{OriginError, Question, Reply, no_body};
 use super::fill::{Ask, FillContext, FillResult, Filler, Passed, PrefetchEnd};
-use super::kind::{MediaKind, may_be_media, media_kind};
+use super::kind::{MediaKind, may_be_media, media_kind, unlike_its_name};
 use super::options::SurrogateFields;
 use super::phase::{self, Phases, Seen};
 use super::policy;
@@ -756,12 +756,19 @@ fn publish(
     if policy::repeats(&body[..body.len().min(MAX_COMPARED_BYTES)], &answer.unusual) {
         return Ok(Err(Some(NotKept::Repeats)));
     }
+    let fields = answer.sent.response.fields();
+    let coding = caching::text(&fields, header::CONTENT_ENCODING);
+    if answer.implicit_age_s.is_some()
+        && answer.expected.is_none()
+        && answer.sent.response.status == 200
+        && let Some(why) = unlike_its_name(&answer.key, answer.content_type.as_deref(), coding, body)
+    {
+        return Ok(Err(Some(why)));
+    }
     let store = &shared.store;
     let mut expires = answer.sent.expires;
     if let Some(age_s) = answer.implicit_age_s
         && frozen.as_slice().len() <= MAX_MANIFEST_BYTES
-        && let fields = answer.sent.response.fields()
-        && let coding = caching::text(&fields, header::CONTENT_ENCODING)
         && let Some(text) = manifests::plain(frozen.as_slice(), coding)
         && let Some(manifest) = Manifest::read(&text)
         && let Some(half_ms) = manifest.fresh_ms()

@@ -1,6 +1,12 @@
 //! Kinds of objects by name and type, which decide default freshness.
 
+use std::borrow::Cow;
+
+use carousel::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use carousel::name::ObjectKey;
+
+use crate::caching::NotKept;
+use crate::manifests;
 
 /// Kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,14 +27,19 @@ pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKi
     let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, it)| it);
     let essence = content_type.and_then(|it| it.split(';').next()).unwrap_or_default().trim();
     let is = |name: &str| essence.eq_ignore_ascii_case(name);
-    let is_manifest = extension.eq_ignore_ascii_case("m3u8")
-        || extension.eq_ignore_ascii_case("mpd")
-        || is("application/vnd.apple.mpegurl")
-        || is("application/x-mpegurl")
-        || is("application/dash+xml");
+    let has_subtype = |name: &str| essence.rsplit('/').next().is_some_and(|it| it.eq_ignore_ascii_case(name));
+    let is_manifest = ["m3u8", "m3u", "mpd"].iter().any(|it| extension.eq_ignore_ascii_case(it))
+        || ["vnd.apple.mpegurl", "x-mpegurl", "mpegurl", "dash+xml"].iter().any(|it| has_subtype(it));
+    // A page is no media, whatever its URL; lists of stations have types of media.
+    let is_neither = is("text/html")
+        || is("application/xhtml+xml")
+        || has_subtype("x-scpls")
+        || ["pls", "asx", "wax", "wvx"].iter().any(|it| extension.eq_ignore_ascii_case(it));
     let starts = |prefix: &str| essence.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
     if is_manifest {
         MediaKind::Manifest
+    } else if is_neither {
+        MediaKind::Other
     } else if SEGMENTS.iter().any(|it| extension.eq_ignore_ascii_case(it))
         || starts("video/")
         || starts("audio/")
@@ -39,11 +50,66 @@ pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKi
     }
 }
 
-/// Whether a name may be that of media or a manifest; true without an extension.
+/// Whether a name can be that of media, of a manifest or of what a live manifest names beside segments (keys, pictures, captions): also
+/// where it has no extension.
 pub(super) fn may_be_media(key: &ObjectKey) -> bool {
+    const NAMED: [&str; 12] =
+        ["key", "bin", "jpg", "jpeg", "webp", "srt", "ttml", "dfxp", "webvtt", "xml", "json", "mp3"];
     let path = key.as_str().split(['?', '#']).next().unwrap_or_default();
-    let has_extension = path.rsplit('/').next().is_some_and(|name| name.contains('.'));
-    !has_extension || media_kind(key, None) != MediaKind::Other
+    let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|it| it.1);
+    extension.is_none_or(|extension| NAMED.iter().any(|it| extension.eq_ignore_ascii_case(it)))
+        || media_kind(key, None) != MediaKind::Other
+}
+
+/// Why a body is not kept whose origin says nothing about its freshness, if it is not what its name and type promise.
+pub(super) fn unlike_its_name(
+    key: &ObjectKey,
+    content_type: Option<&str>,
+    coding: Option<&str>,
+    body: &[u8],
+) -> Option<NotKept> {
+    if body.is_empty() {
+        return Some(NotKept::Incomplete);
+    }
+    match media_kind(key, content_type) {
+        MediaKind::Manifest if body.len() <= MAX_MANIFEST_BYTES => {
+            let text =
+                if coding.is_none() { Some(Cow::Borrowed(body)) } else { manifests::plain(body, coding) };
+            text.is_some_and(|text| Manifest::read(&text).is_none()).then_some(NotKept::NoManifest)
+        }
+        MediaKind::Segment if coding.is_none() && is_cut(body) => Some(NotKept::Incomplete),
+        _ => None,
+    }
+}
+
+/// Whether a file of boxes (ISO/IEC 14496-12 clause 4.2) or of packets of a transport stream ends within one of them.
+fn is_cut(body: &[u8]) -> bool {
+    const FIRST: [&[u8]; 8] = [b"ftyp", b"styp", b"moof", b"moov", b"sidx", b"emsg", b"prft", b"ssix"];
+    const PACKET: usize = 188;
+    if body.first() == Some(&0x47) && body.get(PACKET) == Some(&0x47) {
+        return !body.len().is_multiple_of(PACKET);
+    }
+    if body.get(4..8).is_none_or(|kind| !FIRST.contains(&kind)) {
+        return false;
+    }
+    let mut rest = body;
+    while let Some((head, _)) = rest.split_first_chunk::<4>() {
+        let large = || rest.get(8..16).and_then(|it| it.try_into().ok()).map(u64::from_be_bytes);
+        let length = match u32::from_be_bytes(*head) {
+            // To the end of the file.
+            0 => return false,
+            1 => large(),
+            length => Some(u64::from(length)),
+        };
+        match length.map(usize::try_from) {
+            None => return true,
+            // Not a box.
+            Some(Ok(length)) if length < 8 => return false,
+            Some(Ok(length)) if length <= rest.len() => rest = &rest[length..],
+            _ => return true,
+        }
+    }
+    !rest.is_empty()
 }
 
 #[cfg(test)]
@@ -59,8 +125,48 @@ mod tests {
         assert_eq!(of("h/seg1.M4S", Some("application/octet-stream")), MediaKind::Segment);
         assert_eq!(of("h/a", Some("video/mp4")), MediaKind::Segment);
         assert_eq!(of("h/a.ts/x", Some("text/plain")), MediaKind::Other);
+        assert_eq!(of("h/a.ts", Some("text/html; charset=utf-8")), MediaKind::Other, "a page");
+        assert_eq!(of("h/a.m3u8", Some("text/html")), MediaKind::Manifest, "scripts name their type so");
+        assert_eq!(of("h/a", Some("audio/x-mpegurl")), MediaKind::Manifest);
+        assert_eq!(of("h/radio.pls", Some("audio/x-scpls")), MediaKind::Other);
+        assert_eq!(of("h/radio.asx", Some("video/x-ms-asf")), MediaKind::Other);
         let may = |name: &str| may_be_media(&ObjectKey::from_name(name, None).unwrap());
         assert!(may("h/a.ts") && may("h/a.m3u8?x=y.html") && may("h/QualityLevels(1)/Fragments(v=0)"));
+        assert!(may("h/a.key") && may("h/tiles/4.JPG"));
         assert!(!may("h/a.html") && !may("h/v1.2/a.png"));
+    }
+
+    #[test]
+    fn bodies_that_are_not_what_they_are_called() {
+        let of = |name: &str, body: &[u8]| {
+            unlike_its_name(&ObjectKey::from_name(name, None).unwrap(), None, None, body)
+        };
+        let (incomplete, none) = (Some(NotKept::Incomplete), Some(NotKept::NoManifest));
+        for name in ["h/a.m3u8", "h/a.ts", "h/i.mp4", "h/a"] {
+            assert_eq!(of(name, b""), incomplete, "{name}");
+        }
+        assert_eq!(of("h/a.m3u8", b"<html>"), none);
+        assert_eq!(of("h/a.mpd", b"please wait"), none);
+        assert_eq!(of("h/a.m3u8", b"#EXTM3U\n"), None);
+        assert_eq!(of("h/a.mpd", b"<MPD/>"), None);
+        let other_coding =
+            unlike_its_name(&ObjectKey::from_name("h/a.m3u8", None).unwrap(), None, Some("zstd"), b"\x28");
+        assert_eq!(other_coding, None, "not to be read, so not to be judged");
+
+        let boxes: Vec<u8> =
+            [b"\0\0\0\x0cstypiso6".as_slice(), b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x12xy", b"\0\0\0\x08free"]
+                .concat();
+        let ends = [12, 30, 38];
+        for length in 1..=boxes.len() {
+            let is_whole = ends.contains(&length) || length < 8;
+            assert_eq!(of("h/s.m4s", &boxes[..length]), if is_whole { None } else { incomplete }, "{length}");
+        }
+        assert_eq!(of("h/s.mp4", b"\0\0\0\x08moof\0\0\0\0mdat and so on"), None, "to the end of the file");
+        assert_eq!(of("h/s.mp4", b"\0\0\0\x08moof\0\0\0\x02what"), None, "no boxes");
+        let mut packets = vec![0; 188 * 3];
+        (packets[0], packets[188], packets[376]) = (0x47, 0x47, 0x47);
+        assert_eq!(of("h/s.ts", &packets), None);
+        assert_eq!(of("h/s.ts", &packets[..500]), incomplete);
+        assert_eq!(of("h/s.ts", &packets[..100]), None, "no packet is whole: it may be anything");
     }
 }
