@@ -199,6 +199,19 @@ pub struct Segment<'a> {
     pub timeline: Option<usize>,
 }
 
+/// A segment that an HLS media playlist lists, and its place there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedSegment {
+    /// Absolute URL.
+    pub url: String,
+    /// Its media sequence number.
+    pub sequence: u64,
+    /// An `EXT-X-DISCONTINUITY` is in front of it.
+    pub is_discontinuous: bool,
+    /// Absolute URL of its `EXT-X-MAP`, if that is an object of its own.
+    pub map_url: Option<String>,
+}
+
 /// The last segments of one list of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastSegments {
@@ -252,6 +265,35 @@ pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> b
         }
         Some(Format::Steering(_)) | None => {}
     }
+}
+
+/// The segments that an HLS media playlist at `url` lists, in order, but for ranges. Empty: it is no media playlist.
+pub fn placed_segments(bytes: &[u8], url: &str) -> Vec<PlacedSegment> {
+    let Some(Format::Hls(text)) = kind_of(bytes) else { return Vec::new() };
+    let mut placed = Vec::new();
+    let (mut sequence, mut is_range, mut is_discontinuous, mut map_url) = (0_u64, false, false, None);
+    for line in text.lines().map(str::trim) {
+        if let Some(first) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
+            sequence = first.trim().parse().unwrap_or(0);
+        } else if line.starts_with("#EXT-X-BYTERANGE:") {
+            is_range = true;
+        } else if line == "#EXT-X-DISCONTINUITY" {
+            is_discontinuous = true;
+        } else if let Some(map) = line.strip_prefix("#EXT-X-MAP:") {
+            let is_own = attribute(map, "BYTERANGE").is_none();
+            map_url = attribute(map, "URI").filter(|_| is_own).map(|uri| resolve(url, uri));
+        } else if line.starts_with("#EXT-X-STREAM-INF") || placed.len() == MAX_SEGMENTS {
+            return placed;
+        } else if !line.is_empty() && !line.starts_with('#') {
+            if !is_range {
+                let (url, map_url) = (resolve(url, line), map_url.clone());
+                placed.push(PlacedSegment { url, sequence, is_discontinuous, map_url });
+            }
+            sequence = sequence.saturating_add(1);
+            (is_range, is_discontinuous) = (false, false);
+        }
+    }
+    placed
 }
 
 /// As [`segments`]; for a live MPD without a timeline also an example name for each template, with the first number,

@@ -8,6 +8,7 @@ mod air;
 mod content;
 mod loss;
 mod names;
+mod reuse;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -161,8 +162,10 @@ impl Manifests {
         let may_replace =
             |meta: &ObjectMeta| self.may_replace(meta, session, frozen.as_slice(), clock::now());
         let is_carried = meta.response.is_none();
-        let before = self.known().peek(&meta.key).filter(|it| it.is_carried).cloned();
-        let held = store.peek(meta.key.as_str()).filter(|it| is_carried && it.meta().response.is_none());
+        let known_before = self.known().peek(&meta.key).cloned();
+        let held_before = store.peek(meta.key.as_str());
+        let before = known_before.clone().filter(|it| it.is_carried);
+        let held = held_before.as_ref().filter(|it| is_carried && it.meta().response.is_none());
         let has_other_bytes = held.is_some_and(|it| it.meta().digest != meta.digest);
         let object = store.publish_if(frozen, meta, may_replace, |object| {
             if has_other_bytes {
@@ -172,6 +175,10 @@ impl Manifests {
         })?;
         if let Some(before) = before {
             self.end_run(store, &object.meta().key, &before);
+        }
+        if !is_carried && object.live().is_some() {
+            let earlier = held_before.filter(|it| it.meta().response.is_some());
+            self.end_earlier_uses(store, &object, earlier.as_ref(), known_before.as_deref());
         }
         if object.is_live() {
             self.advanced.notify(usize::MAX);

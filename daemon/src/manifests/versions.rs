@@ -22,7 +22,7 @@ pub(super) struct Sent {
 
 /// Target durations after the last advance of a live manifest during which older versions are refused. After that they
 /// are accepted: the service has restarted with lower numbers, or its newer source has ended.
-const LATE_TARGETS: u64 = 3;
+pub(super) const LATE_TARGETS: u64 = 3;
 
 carousel::reasons! {
     /// Source of a live manifest that was refused because it does not go as far as the one held.
