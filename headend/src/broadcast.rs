@@ -287,6 +287,11 @@ impl Broadcast {
         all
     }
 
+    /// Number of objects of a source on the air.
+    pub fn objects_of(&self, source: usize) -> usize {
+        self.sources[source].items.len()
+    }
+
     /// Inventory of each source, from which following starts.
     pub fn inventories(&self) -> Vec<Inventory> {
         self.sources.iter().map(|source| source.inventory.clone()).collect()
@@ -318,7 +323,8 @@ impl Broadcast {
             }
             Update::Piece { source, piece } => self.put_piece(source, *piece)?,
             Update::Abandoned { source, path } => self.abandon_pieces(source, &path),
-            Update::Settled => self.renew_documents(wall, false)?,
+            Update::Settled { .. } => self.renew_documents(wall, false)?,
+            Update::Condition { .. } => {}
             Update::Commands(commands) => self.command(&commands, wall)?,
             Update::Firmware(releases) => self.offer(releases, wall)?,
             Update::Catalog(made) => {

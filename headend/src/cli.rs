@@ -76,7 +76,7 @@ pub enum Verb {
         #[arg(long, default_value_t = 0, value_parser = seconds)]
         seconds: u64,
     },
-    /// Send on the air, paced, following the packager's output, until SIGINT or SIGTERM
+    /// Send on the air, paced, following the packager's output, until SIGINT, SIGTERM or SIGHUP
     #[command(
         after_help = "Examples:\n  headend send -c headend.toml\n  headend send -c headend.toml --once"
     )]

@@ -11,7 +11,7 @@
 
 mod growth;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -23,9 +23,10 @@ use carousel::command::Command;
 use crate::broadcast::first_order;
 use crate::catalog::Catalog;
 use crate::clock::Clocks;
+use crate::condition::{Arrivals, Condition, first_line};
 use crate::config::{Config, Source};
 use crate::object::Body;
-use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, Reader};
+use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, PackageError, Reader, Role};
 use crate::prepare::{
     Bundle, PreparedRelease, Update, digest_of, is_in_memory, keep_prefix, options, prepare, prepare_bundle,
 };
@@ -126,21 +127,24 @@ struct Followed {
     growth: Growth,
     /// Time since which objects are kept although their file is unusable.
     kept: HashMap<String, u64>,
+    /// Objects that left the air, or could not be prepared, although they are in `known`: sent again after the next reading.
+    lost: BTreeSet<String>,
+    /// Why it cannot be read, if it cannot.
+    away: Option<String>,
+    arrivals: Arrivals,
+    /// As last reported.
+    condition: Condition,
 }
 
 impl Followed {
     fn new(source: &Source, known: Inventory) -> Self {
-        let mut reading = start(source);
-        if let Some((watch, _)) = &mut reading {
-            let files: HashMap<&Path, i128> =
-                known.objects.values().map(|it| (it.file.as_path(), it.modified_ns)).collect();
-            watch.finish(|it| files.get(it.file.as_path()) == Some(&it.modified_ns));
-        }
+        let reading = start(source, &known).ok();
         // Changes before the watch began are found by the first reading.
         let mut growth = Growth::default();
         growth.learn(&known);
         Self {
             source: source.clone(),
+            condition: Condition::at_start(&known),
             known,
             reading,
             is_unsettled: true,
@@ -149,6 +153,9 @@ impl Followed {
             free_ns: 0,
             growth,
             kept: HashMap::new(),
+            lost: BTreeSet::new(),
+            away: None,
+            arrivals: Arrivals::default(),
         }
     }
 
@@ -158,11 +165,16 @@ impl Followed {
         self.source.reserved_bps.is_some() && has_events
     }
 
-    /// Reads pending events.
+    /// Reads pending events. A folder that was moved, deleted or replaced is watched anew as soon as there is one.
     fn look(&mut self) {
+        if self.reading.as_ref().is_some_and(|(watch, _)| !matches!(watch.is_in_place(), Ok(true))) {
+            self.reading = None;
+        }
         if self.reading.is_none() {
-            self.reading = start(&self.source);
-            self.has_changed |= self.reading.is_some();
+            match start(&self.source, &self.known) {
+                Ok(reading) => (self.reading, self.has_changed) = (Some(reading), true),
+                Err(why) => self.away = Some(first_line(&why)),
+            }
         }
         if let Some((watch, _)) = &mut self.reading {
             self.has_changed |= watch.look();
@@ -170,7 +182,8 @@ impl Followed {
     }
 
     /// Reads the source, if it may have changed. Held manifests are checked again after `rescan_ns`.
-    fn read(&mut self, is_wanted: bool, now_ns: u64, rescan_ns: u64) -> Option<Inventory> {
+    fn read(&mut self, now_ns: u64, rescan_ns: u64) -> Option<Inventory> {
+        let is_wanted = !self.lost.is_empty() && now_ns >= self.free_ns;
         let is_held_back = self.is_unsettled
             && self.read_ns.is_none_or(|read_ns| now_ns >= read_ns.saturating_add(rescan_ns));
         let has_new = self.has_changed && now_ns >= self.free_ns;
@@ -179,12 +192,34 @@ impl Followed {
         }
         let (watch, reader) = self.reading.as_mut()?;
         (self.has_changed, self.is_unsettled, self.read_ns) = (false, false, Some(now_ns));
-        // A temporarily empty source is left unchanged.
-        let mut inventory = reader.read_files(watch.files(), Vec::new()).ok()?;
+        // A temporarily empty source is left unchanged, and read again even without an event.
+        let mut inventory = match reader.read_files(watch.files(), Vec::new()) {
+            Ok(inventory) => inventory,
+            Err(why) => {
+                (self.away, self.is_unsettled) = (Some(first_line(&why.to_string())), true);
+                return None;
+            }
+        };
+        self.away = None;
         self.is_unsettled = inventory.is_unsettled;
         keep_prefix(&mut inventory, &self.source);
         self.keep_good(&mut inventory, now_ns);
         Some(inventory)
+    }
+
+    /// The current condition, if it differs from the last reported one.
+    fn changed_condition(&mut self, now_ns: u64) -> Option<Condition> {
+        let stalled = self.arrivals.stalled(&self.source, &self.known, now_ns);
+        let now = match (self.away.clone(), stalled) {
+            (Some(why), _) => Condition::Away(why),
+            (None, Some(why)) => Condition::Stalled(why),
+            (None, None) => Condition::Available,
+        };
+        if now.as_str() == self.condition.as_str() {
+            return None;
+        }
+        self.condition = now.clone();
+        Some(now)
     }
 
     /// Keeps init segments whose file is temporarily unusable.
@@ -211,9 +246,20 @@ const fn is_passing(reason: LeftOutReason) -> bool {
     matches!(reason, LeftOutReason::BeingWritten | LeftOutReason::Empty | LeftOutReason::Cut)
 }
 
-fn start(source: &Source) -> Option<(Watch, Reader)> {
-    let reader = Reader::new(&source.path, Options { is_following: true, ..options(source) }).ok()?;
-    Some((Watch::start(reader.root(), reader.links_to()).ok()?, reader))
+/// Begins to watch a source. Files that are as they were at the last reading are finished.
+fn start(source: &Source, known: &Inventory) -> Result<(Watch, Reader), String> {
+    let failed =
+        |err: std::io::Error| format!("{}: {}", source.path.display(), carousel::config::plain(&err));
+    let options = Options { is_following: true, ..options(source) };
+    let reader = Reader::new(&source.path, options).map_err(|err| match err {
+        PackageError::Io(_, err) => failed(err),
+        other => other.to_string(),
+    })?;
+    let mut watch = Watch::start(reader.root(), reader.links_to()).map_err(failed)?;
+    let files: HashMap<&Path, i128> =
+        known.objects.values().map(|it| (it.file.as_path(), it.modified_ns)).collect();
+    watch.finish(|it| files.get(it.file.as_path()) == Some(&it.modified_ns));
+    Ok((watch, reader))
 }
 
 /// A bundle on offer, with the result of the last check of its file.
@@ -277,7 +323,9 @@ impl Following {
                     continue;
                 }
                 let paths = lost.iter().filter(|(of, _)| *of == source).map(|(_, path)| path.as_str());
-                if self.look(source, &paths.collect::<Vec<_>>()).is_none() {
+                if self.look(source, &paths.collect::<Vec<_>>()).is_none()
+                    || (is_rescan && self.report_condition(source).is_none())
+                {
                     return;
                 }
             }
@@ -346,29 +394,43 @@ impl Following {
         self.updates.send(Update::Firmware(all)).ok()
     }
 
+    /// Reports the condition of one source if it has changed. `None` if the receiver is gone.
+    fn report_condition(&mut self, source: usize) -> Option<()> {
+        let now_ns = self.clocks.now().as_nanos();
+        match self.sources[source].changed_condition(now_ns) {
+            Some(condition) => self.updates.send(Update::Condition { source, condition }).ok(),
+            None => Some(()),
+        }
+    }
+
     /// Reports the changes of one source. `None` if the receiver is gone.
     fn look(&mut self, source: usize, lost: &[&str]) -> Option<()> {
         let now_ns = self.clocks.now().as_nanos();
         let Self { sources, updates, config, .. } = self;
         let followed = &mut sources[source];
+        followed.lost.extend(lost.iter().map(|&path| path.to_owned()));
         followed.look();
         if let Some((watch, _)) = &followed.reading {
             let (growth, known) = (&mut followed.growth, &followed.known);
             growth.look((config, source), watch, known, now_ns, |update| updates.send(update).ok())?;
         }
         let rescan_ns = config.carousel.rescan_interval_ms * 1_000_000;
-        let Some(inventory) = followed.read(!lost.is_empty(), now_ns, rescan_ns) else {
+        let Some(inventory) = followed.read(now_ns, rescan_ns) else {
             return Some(());
         };
         followed.growth.learn(&inventory);
         let read_ns = self.clocks.now().as_nanos();
         self.sources[source].free_ns = read_ns.saturating_add((read_ns - now_ns) * READING_SHARE);
         let mut changes = package::changes(&self.sources[source].known, &inventory);
-        let comes_back = |object: &&ObjectSource| lost.contains(&object.path.as_str());
+        let lost = std::mem::take(&mut self.sources[source].lost);
+        let comes_back = |object: &&ObjectSource| lost.contains(&object.path);
         let back: Vec<ObjectSource> = inventory.objects.values().filter(comes_back).cloned().collect();
         changes
             .added
             .extend(back.into_iter().filter(|object| !changes.added.contains(object)).collect::<Vec<_>>());
+        if changes.added.iter().any(|object| object.role == Role::Segment) {
+            self.sources[source].arrivals.note(read_ns);
+        }
         // A replaced object stays on the air until its successor is ready.
         changes.removed.retain(|path| !inventory.objects.contains_key(path));
         if changes.added.is_empty() && changes.removed.is_empty() {
@@ -386,11 +448,15 @@ impl Following {
             if self.sources[source].growth.has_sent(&object.path, || digest_of(&object)) {
                 continue;
             }
-            if let Some(prepared) = prepare(&self.config, source, &object) {
-                self.updates.send(Update::Ready { source, prepared: Box::new(prepared) }).ok()?;
+            match prepare(&self.config, source, &object) {
+                Some(prepared) => {
+                    self.updates.send(Update::Ready { source, prepared: Box::new(prepared) }).ok()?;
+                }
+                // It vanished or changed since the reading.
+                None => _ = self.sources[source].lost.insert(object.path),
             }
         }
-        self.updates.send(Update::Settled).ok()
+        self.updates.send(Update::Settled { source }).ok()
     }
 }
 

@@ -17,7 +17,7 @@
 //! | [`prepare`] | reading of sources, digests, repair symbols |
 //! | [`announce`], [`catalog`] | signalling documents; service lists and programme guides |
 //! | [`broadcast`] | all of the above from a configuration, updated while sources change |
-//! | [`follow`], `watch` | the thread that follows changes; file events |
+//! | [`follow`], `watch`, [`condition`] | the thread that follows changes; file events; sources that are away or stalled |
 //! | [`mod@line`], [`pace`], [`sink`] | framing for the link, pacing, output |
 //! | [`transmit`] | the loop around all of it, for `send` and `build` |
 //! | [`lease`] | the choice of the active headend among several with one carousel, and the state for a takeover |
@@ -33,7 +33,7 @@
 //! floor 0: clock, units, overhead, sys, listen, encoding
 //! floor 1: options, net, progress
 //! floor 2: config, package, document
-//! floor 3: object, plan, forecast, scan, signing, spool, releases, ingest, pull
+//! floor 3: object, plan, forecast, scan, signing, spool, releases, ingest, pull, condition
 //! floor 4: schedule, watch
 //! floor 5: lanes, catalog
 //! floor 6: air, simulate, prepare, announce, forward, pace
@@ -54,6 +54,7 @@ mod claim;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod condition;
 pub mod config;
 pub mod document;
 mod encoding;

@@ -28,6 +28,7 @@ use skycache_kafka::KafkaError;
 use tokio::net::TcpStream;
 
 use crate::air::LiveDrop;
+use crate::condition::Condition;
 use crate::ingest::IngestStats;
 use crate::lease::LeaseFailure;
 use crate::listen;
@@ -180,6 +181,17 @@ impl Collector for Scrape {
             let labels = [("source", text("name")), ("class", text("class"))];
             let reserved = source["reserved_bps"].as_i64().unwrap_or(0);
             ConstGauge::new(reserved).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "1 for the condition that a source is in: available, away (its folder is missing or has nothing to carry), stalled \
+                    (live, without new segments)";
+        let mut family = writer.0.encode_descriptor("source_condition", help, None, MetricType::Gauge)?;
+        for source in status["sources"].as_array().into_iter().flatten() {
+            let text = |name: &str| source[name].as_str().unwrap_or_default();
+            for condition in Condition::NAMES {
+                let labels = [("source", text("name")), ("condition", condition)];
+                let is_so = i64::from(text("condition") == condition);
+                ConstGauge::new(is_so).encode(family.encode_family(&labels)?)?;
+            }
         }
         if let Some(until) = status["signing"]["until_s"].as_u64() {
             let help = "Seconds from 1970 to the end of the certificate of the signing key";
@@ -348,7 +360,7 @@ mod tests {
         let mut live_dropped = LiveDrops::default();
         live_dropped.add(LiveDrop::Late);
         let stats = LineStats { sent: 7, live_dropped, link_bytes: 2_000_000, ..LineStats::default() };
-        state.update(&config, 9, &stats, Duration::from_secs(4));
+        state.update(&config, 9, &[Condition::Available], &stats, Duration::from_secs(4));
         // Half-open clients take places only until they are silent for long; one more waits for none of them.
         let idle: Vec<_> = (1..MAX_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
         let answer = get(address, "/metrics");
@@ -360,6 +372,8 @@ mod tests {
             "skycache_headend_objects 9.0",
             "skycache_headend_link_rate_bps 8000000.0",
             "skycache_headend_source_reserved_bps{source=\"a \\\"b\\\"\",class=\"medium\"} 0",
+            "skycache_headend_source_condition{source=\"a \\\"b\\\"\",condition=\"available\"} 1",
+            "skycache_headend_source_condition{source=\"a \\\"b\\\"\",condition=\"away\"} 0",
             "skycache_headend_ingest_refused_total{reason=\"bad_path\"} 0",
             "skycache_headend_live_dropped_objects_total{reason=\"late\"} 1",
             "skycache_headend_live_dropped_objects_total{reason=\"removed\"} 0",

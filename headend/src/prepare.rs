@@ -12,6 +12,7 @@ use carousel::command::Command;
 use carousel::fec::{EncodingId, Protection};
 
 use crate::catalog::CatalogDocuments;
+use crate::condition::Condition;
 use crate::config::{Config, Source};
 use crate::object::{Body, Piece, RepairSymbols};
 use crate::options::TransportProtocol;
@@ -57,7 +58,17 @@ pub enum Update {
         path: String,
     },
     /// All changes of a source have been reported.
-    Settled,
+    Settled {
+        /// Number of the source.
+        source: usize,
+    },
+    /// The condition of a source is another.
+    Condition {
+        /// Number of the source.
+        source: usize,
+        /// Its condition.
+        condition: Condition,
+    },
     /// Firmware on offer changed: all offers, with the new bundles.
     Firmware(Vec<PreparedRelease>),
     /// The commands in force changed.

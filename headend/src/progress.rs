@@ -1,6 +1,6 @@
 //! Progress of a running command: a bar on a terminal, occasional lines elsewhere.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -21,4 +21,9 @@ pub fn may_colour() -> bool {
 /// Whether messages go to a terminal.
 pub fn is_terminal() -> bool {
     std::io::stderr().is_terminal()
+}
+
+/// Prints a line to stderr. A terminal that was closed is no error: a transmission must still end in order.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

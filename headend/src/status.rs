@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::condition::Condition;
 use crate::config::Config;
 use crate::lease::{LeaseStatus, LeaseView};
 use crate::line::LineStats;
@@ -40,11 +41,21 @@ impl State {
     }
 
     /// Takes over the counters.
-    pub fn update(&self, config: &Config, objects: usize, stats: &LineStats, elapsed: Duration) {
+    ///
+    /// `conditions`: of each source.
+    pub fn update(
+        &self,
+        config: &Config,
+        objects: usize,
+        conditions: &[Condition],
+        stats: &LineStats,
+        elapsed: Duration,
+    ) {
         let seconds = elapsed.as_secs_f64();
-        let sources = config.sources.iter().map(|source| {
+        let sources = config.sources.iter().zip(conditions).map(|(source, condition)| {
             json!({ "name": source.name, "path": source.path.display().to_string(), "base": source.base,
-                    "class": source.class.as_str(), "reserved_bps": source.reserved_bps })
+                    "class": source.class.as_str(), "reserved_bps": source.reserved_bps,
+                    "condition": condition.as_str(), "why": condition.why() })
         });
         let document = json!({
             "schema": 1,
@@ -72,7 +83,7 @@ impl State {
 
     /// A state with every member that metrics are made of.
     pub(crate) fn signed_sample() -> Self {
-        let source = json!({ "name": "", "class": "medium" });
+        let source = json!({ "name": "", "class": "medium", "condition": "available" });
         let document = json!({ "signing": { "until_s": 0 }, "sources": [source] });
         Self { document: Arc::new(Mutex::new(document)), lease: Some(LeaseStatus::sample()), pulled: None }
     }
@@ -257,7 +268,16 @@ pub fn to_table(status: &Value) -> String {
     }
     for source in status["sources"].as_array().into_iter().flatten() {
         let text = |name: &str| source[name].as_str().unwrap_or_default();
-        out.push_str(&format!("source     {} ({}): {}\n", text("name"), text("class"), text("base")));
+        let condition = match (text("condition"), text("why")) {
+            ("available", _) => String::new(),
+            (condition, why) => format!("; {condition}: {why}"),
+        };
+        out.push_str(&format!(
+            "source     {} ({}): {}{condition}\n",
+            text("name"),
+            text("class"),
+            text("base")
+        ));
     }
     for events in status["events"].as_array().into_iter().flatten() {
         out.push_str(&events_to_text(events));
@@ -317,7 +337,7 @@ mod tests {
         let mut live_dropped = LiveDrops::default();
         live_dropped.add(LiveDrop::Late);
         let stats = LineStats { sent: 7, live_dropped, link_bytes: 2_000_000, ..LineStats::default() };
-        state.update(&config, 9, &stats, Duration::from_secs(4));
+        state.update(&config, 9, &[Condition::Available], &stats, Duration::from_secs(4));
         let status = ask(&file).unwrap();
         assert_eq!(
             (&status["sent"], &status["objects"], &status["sent_bps"]),
@@ -327,6 +347,15 @@ mod tests {
         let table = to_table(&status);
         assert!(table.contains("dropped    1 live objects: late\n") && !table.contains("removed"), "{table}");
         assert!(table.contains("4.0 Mbit/s of 8.0 Mbit/s") && table.contains("http://h/v/"), "{table}");
+        assert!(!table.contains("available") && status["sources"][0]["condition"] == "available", "{table}");
+        let away = Condition::Away("/v: no such file".to_owned());
+        state.update(&config, 9, &[away], &stats, Duration::from_secs(5));
+        let away = state.document();
+        assert_eq!(
+            (&away["sources"][0]["condition"], &away["sources"][0]["why"]),
+            (&json!("away"), &json!("/v: no such file"))
+        );
+        assert!(to_table(&away).contains("http://h/v/; away: /v: no such file\n"), "{}", to_table(&away));
         assert!(status["firmware"].is_null() && !table.contains("firmware"), "{table}");
         let mut with = status;
         with["firmware"] = json!({ "bundles": 2, "rate_bps": 500_000 });

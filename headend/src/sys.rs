@@ -62,6 +62,17 @@ pub(crate) fn sleep_exactly() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns) };
 }
 
+/// Whether this process ignores a signal, as one that nohup(1) started ignores SIGHUP (proc(5), `SigIgn`).
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_ignored_in(signal, &status))
+}
+
+fn is_ignored_in(signal: i32, status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
 /// Nanoseconds since the boot, those in which the machine was suspended included.
 pub(crate) fn boot_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -152,6 +163,15 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn an_ignored_signal_is_known_by_its_bit() {
+        let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0000000180004002\n";
+        let ignored = |signal| is_ignored_in(signal, status);
+        assert!(ignored(libc::SIGHUP) && ignored(libc::SIGPIPE) && !ignored(libc::SIGINT));
+        // The runtime of Rust ignores SIGPIPE.
+        assert!(is_ignored(libc::SIGPIPE) && !is_ignored(libc::SIGTERM));
+    }
 
     #[test]
     fn only_regular_files_without_links_are_opened_and_nothing_is_waited_for() {

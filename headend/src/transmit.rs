@@ -11,6 +11,7 @@ use carousel::time::WallTime;
 
 use crate::broadcast::{Broadcast, Followed};
 use crate::clock::Clocks;
+use crate::condition::Condition;
 use crate::follow::{Ended, Follower};
 use crate::lease::Lease;
 use crate::line::{Line, LineStats};
@@ -84,8 +85,10 @@ pub trait Observer {
     fn progress(&mut self, _done: u64, _all: Option<u64>, _stats: &LineStats, _elapsed: Duration) {}
     /// Counters, every ten seconds.
     fn log(&mut self, _stats: &LineStats, _elapsed: Duration) {}
-    /// The changes of a source were applied.
-    fn followed(&mut self, _followed: Followed) {}
+    /// The changes of a source, by its number, were applied.
+    fn followed(&mut self, _source: usize, _followed: Followed) {}
+    /// The condition of a source, by its number, is another. It has so many objects on the air.
+    fn condition(&mut self, _source: usize, _condition: Condition, _objects: usize) {}
     /// The problems of the catalogue are different now.
     fn catalogue(&mut self, _problems: &[Problem]) {}
     /// Takes a warning for operators about a source that has come or changed.
@@ -333,7 +336,11 @@ impl Transmission {
         clocks: &dyn Clocks,
         observer: &mut dyn Observer,
     ) -> Result<(), String> {
-        let is_settled = matches!(update, Update::Settled);
+        let settled = if let Update::Settled { source } = update { Some(source) } else { None };
+        if let Update::Condition { source, condition } = update {
+            observer.condition(source, condition, self.broadcast.objects_of(source));
+            return Ok(());
+        }
         if let Update::Catalog(made) = &update
             && made.problems != self.broadcast.catalog().problems
         {
@@ -344,8 +351,8 @@ impl Transmission {
             observer.warned(&warning);
         }
         self.followed = self.followed.and(step);
-        if is_settled {
-            observer.followed(std::mem::take(&mut self.followed));
+        if let Some(source) = settled {
+            observer.followed(source, std::mem::take(&mut self.followed));
         }
         Ok(())
     }

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -71,6 +72,10 @@ pub(crate) struct Watch {
     /// Files that are being written under a temporary name, by the path that they will have.
     temporary: HashMap<String, PathBuf>,
     walked: Instant,
+    /// Device and inode of the folder.
+    identity: (u64, u64),
+    /// The folder was moved or deleted, so that its events have ended or belong to another path.
+    has_lost_root: bool,
 }
 
 impl Watch {
@@ -79,6 +84,7 @@ impl Watch {
     /// # Errors
     /// If the folder cannot be read.
     pub(crate) fn start(root: &Path, links_to: &[PathBuf]) -> io::Result<Self> {
+        let identity = identity(root)?;
         let mut watch = Self {
             root: root.to_owned(),
             links_to: links_to.to_vec(),
@@ -88,6 +94,8 @@ impl Watch {
             pending: HashMap::new(),
             temporary: HashMap::new(),
             walked: Instant::now(),
+            identity,
+            has_lost_root: false,
         };
         watch.walk_all()?;
         if watch.events.is_some() {
@@ -125,6 +133,17 @@ impl Watch {
         self.events.is_some()
     }
 
+    /// Whether the watched folder is still the one at its path. False: it was moved, deleted or replaced, and the one that is
+    /// there now needs a new watch.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        let now = identity(&self.root)?;
+        // File systems without events may number a folder anew; all of them are walked at every look.
+        Ok(self.events.is_none() || (!self.has_lost_root && now == self.identity))
+    }
+
     /// Takes in what has happened since the last look. True if anything has.
     pub(crate) fn look(&mut self) -> bool {
         let mut has_changed = self.take_events();
@@ -150,7 +169,11 @@ impl Watch {
             if events.is_empty() {
                 break;
             }
+            let ends =
+                EventMask::MOVE_SELF | EventMask::DELETE_SELF | EventMask::UNMOUNT | EventMask::IGNORED;
             for (watch, mask, name) in events {
+                let is_root = self.folders.get(&watch).is_some_and(|folder| folder.depth == 0);
+                self.has_lost_root |= is_root && mask.intersects(ends);
                 if mask.contains(EventMask::Q_OVERFLOW) {
                     is_incomplete = true;
                 } else if mask.contains(EventMask::IGNORED) {
@@ -312,6 +335,8 @@ impl Watch {
             | WatchMask::MOVED_TO
             | WatchMask::MOVED_FROM
             | WatchMask::DELETE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
         for folder in folders {
             let has_room = self.folders.len() < MAX_FOLDERS;
@@ -333,6 +358,12 @@ impl Watch {
             }
         }
     }
+}
+
+/// Device and inode of a folder.
+fn identity(folder: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(folder)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn is_older(file: &FileOnDisk, than: Duration) -> bool {

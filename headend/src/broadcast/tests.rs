@@ -178,7 +178,7 @@ fn a_live_manifest_leaves_behind_the_newest_segment_that_it_names() {
             prepared: Box::new(prepare(&live, 0, object).unwrap()),
         }),
     );
-    updates.push(Update::Settled);
+    updates.push(Update::Settled { source: 0 });
     let sent = order(broadcast, updates, 5);
     let first = |name: &str| sent.iter().position(|(sent, _)| sent == name).unwrap();
     let manifests = sent.iter().filter(|(name, _)| name == "live.m3u8").count();
@@ -303,7 +303,7 @@ fn documents_are_sent_again_when_they_change_or_when_all_are_asked_for() {
     let mut broadcast = open(config(&[folder.path()], ""), false, false).unwrap();
     let documents = broadcast.announcements(WALL).len() as u64;
     let generation = broadcast.air.generation();
-    broadcast.apply(Update::Settled, WALL.plus_ms(60_000)).unwrap();
+    broadcast.apply(Update::Settled { source: 0 }, WALL.plus_ms(60_000)).unwrap();
     assert_eq!(broadcast.air.generation(), generation, "a later date alone is no change");
     broadcast.refresh(WALL.plus_ms(60_000)).unwrap();
     assert_eq!(broadcast.air.generation(), generation + 2 * documents);
@@ -314,7 +314,7 @@ fn documents_are_sent_again_when_they_change_or_when_all_are_asked_for() {
     inventory.presentations.push(second);
     broadcast.apply(Update::Changed { source: 0, inventory, removed: Vec::new() }, WALL).unwrap();
     let generation = broadcast.air.generation();
-    broadcast.apply(Update::Settled, WALL).unwrap();
+    broadcast.apply(Update::Settled { source: 0 }, WALL).unwrap();
     assert_eq!(broadcast.air.generation(), generation + 2 * 2);
     let configuration = broadcast.announcements(WALL).pop().unwrap();
     assert!(String::from_utf8(configuration.bytes).unwrap().contains("/second.m3u8"));

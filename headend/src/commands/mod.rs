@@ -122,13 +122,21 @@ fn first_toi(config: &Config, wall: WallTime) -> u32 {
     }
 }
 
+/// Whether changes of the sources are followed. A single pass, a plan or a recording takes the files that exist.
+fn is_followed(once: bool, identity: Identity) -> bool {
+    !once && identity == Identity::Fresh
+}
+
 /// Reads the sources, with a bar on a terminal, and prints what is wrong with them.
 fn open(config: Config, once: bool, identity: Identity, clocks: &dyn Clocks) -> Result<Broadcast, String> {
     let mut broadcast = open_unreported(config, once, identity, clocks)?;
     report(&mut broadcast);
-    for (source, inventory) in broadcast.named_inventories() {
-        if let Some((what, fix)) = inventory.without_media() {
-            eprintln!("{source}: {what}; {fix}");
+    let is_followed = is_followed(once, identity);
+    for (source, (_, inventory)) in broadcast.config().sources.iter().zip(broadcast.named_inventories()) {
+        // A packager may just have begun: the follower reports a live source after some target durations.
+        let is_waited_for = is_followed && source.reserved_bps.is_some();
+        if let Some((what, fix)) = inventory.without_media().filter(|_| !is_waited_for) {
+            eprintln!("{}: {what}; {fix}", source.name);
         }
     }
     Ok(broadcast)
@@ -148,12 +156,11 @@ fn open_unreported(
         Identity::Fresh => first_toi(&config, wall),
     };
     let bar = bar("reading {bar:30} {bytes}/{total_bytes} {eta}", 0);
-    // A single pass, a plan or a recording takes the files that exist.
-    let is_followed = !once && identity == Identity::Fresh;
-    let broadcast = Broadcast::open(config, once, is_followed, first_toi, wall, |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
+    let broadcast =
+        Broadcast::open(config, once, is_followed(once, identity), first_toi, wall, |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        });
     bar.finish_and_clear();
     broadcast
 }
@@ -189,10 +196,13 @@ fn print_problems(problems: &[Problem]) {
     }
 }
 
-/// A flag that SIGINT and SIGTERM set; a second signal ends the program at once.
+/// A flag that SIGINT, SIGTERM and SIGHUP (a closed terminal) set; a second signal ends the program at once. SIGHUP that the
+/// program was started to ignore, as by nohup, stays ignored.
 fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let hangup = (!crate::sys::is_ignored(SIGHUP)).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|err| format!("cannot handle signals: {err}"))?;
@@ -223,5 +233,24 @@ fn print(text: &str) -> Result<(), String> {
             Err(format!("stdout: {}", ::carousel::config::without_numbers(&err)))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a handler SIGHUP would end the tests.
+    #[test]
+    fn a_closed_terminal_ends_a_transmission_in_order() {
+        let hangup = signal_hook::consts::SIGHUP;
+        if crate::sys::is_ignored(hangup) {
+            eprintln!("SKIPPED: SIGHUP is ignored, as by nohup");
+            return;
+        }
+        let stop = stop_on_signals().unwrap();
+        assert!(!stop.load(Ordering::Relaxed));
+        signal_hook::low_level::raise(hangup).unwrap();
+        assert!(stop.load(Ordering::Relaxed));
     }
 }

@@ -11,23 +11,25 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use super::{Identity, open, print_problems};
-use crate::broadcast::Followed;
+use crate::broadcast::{Broadcast, Followed};
 use crate::claim::Claims;
 use crate::clock::{Clocks, SystemClocks, VirtualClocks};
+use crate::condition::Condition;
 use crate::config::Config;
 use crate::follow::Follower;
 use crate::ingest::Ingest;
 use crate::lease::Lease;
 use crate::line::{Line, LineStats};
 use crate::metrics;
-use crate::options::Carry;
+use crate::options::{Carry, Source};
 use crate::package::Problem;
-use crate::progress::{bar, is_terminal};
+use crate::progress::{bar, is_terminal, say};
 use crate::pull::{self, PullStats};
 use crate::signing::{self, Versions};
 use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
 use crate::status::{self, State};
 use crate::transmit::{End, Observer, Output, Transmission, Updates};
+use crate::units::counted;
 
 /// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags. Another transmission of this
 /// machine of the same configuration is no obstacle where that has a lease, or with `alongside`.
@@ -87,7 +89,7 @@ pub(super) fn send(
         sink.only_while(move || status.may_send());
     }
     let state = State::of(lease.as_ref().map(Lease::status), pulled.clone());
-    state.update(&config, objects, &LineStats::default(), Duration::ZERO);
+    state.update(&config, objects, &conditions_at_start(&broadcast), &LineStats::default(), Duration::ZERO);
     if let Some(metrics) = config.metrics.as_ref().filter(|_| !once) {
         let uploads = ingest.as_ref().map(|it| Arc::clone(it.stats()));
         let address = metrics::listen(metrics.listen, state.clone(), uploads, pulled.clone())?;
@@ -121,14 +123,16 @@ pub(super) fn send(
             Err(err) => eprintln!("headend: `headend status` will not work: {err}"),
         }
     }
-    console.state = (!once).then_some(StateWriter { state, config, objects, updated: Duration::ZERO });
+    let conditions = conditions_at_start(&broadcast);
+    console.state =
+        (!once).then_some(StateWriter { state, config, objects, conditions, updated: Duration::ZERO });
     let mut transmission = Transmission::new(broadcast, line, End::Stopped { once }).with_lease(lease);
     crate::sys::sleep_exactly();
     let updates = follower.as_ref().map(|it| it as &dyn Updates);
     transmission.run(&*clocks, stop, updates, &mut console, &mut sink)?;
     console.bar.finish_and_clear();
     let elapsed = Duration::from_nanos(clocks.now().as_nanos());
-    eprintln!("off the air: {}", transmission.stats().to_text(elapsed));
+    say(&format!("off the air: {}", transmission.stats().to_text(elapsed)));
     Ok(())
 }
 
@@ -209,11 +213,18 @@ impl Output for UdpSink {
     }
 }
 
+/// The condition of each source as it was first read.
+fn conditions_at_start(broadcast: &Broadcast) -> Vec<Condition> {
+    broadcast.named_inventories().map(|(_, inventory)| Condition::at_start(inventory)).collect()
+}
+
 /// State for `headend status`, written once a second at most.
 struct StateWriter {
     state: State,
     config: Config,
     objects: usize,
+    /// Of each source.
+    conditions: Vec<Condition>,
     updated: Duration,
 }
 
@@ -221,7 +232,7 @@ impl StateWriter {
     fn update(&mut self, stats: &LineStats, elapsed: Duration) {
         if elapsed.saturating_sub(self.updated) >= Duration::from_secs(1) {
             self.updated = elapsed;
-            self.state.update(&self.config, self.objects, stats, elapsed);
+            self.state.update(&self.config, self.objects, &self.conditions, stats, elapsed);
         }
     }
 }
@@ -244,7 +255,7 @@ impl Console {
 impl Console {
     fn keep_versions(&mut self) {
         if let Some(Err(why)) = self.versions.as_mut().map(Versions::keep) {
-            eprintln!("headend: {why}");
+            say(&format!("headend: {why}"));
         }
     }
 }
@@ -269,27 +280,33 @@ impl Observer for Console {
             writer.update(stats, elapsed);
         }
         if !self.is_terminal {
-            eprintln!("{}", stats.to_text(elapsed));
+            say(&stats.to_text(elapsed));
         }
         let text = self.ingest.as_ref().map(|it| it.stats().to_text()).unwrap_or_default();
         if text != self.ingest_text {
-            eprintln!("{text}");
+            say(&text);
             self.ingest_text = text;
         }
         let text = self.pulled.as_ref().map(|it| it.to_text()).unwrap_or_default();
         if text != self.pulled_text {
-            eprintln!("{text}");
+            say(&text);
             self.pulled_text = text;
         }
     }
 
-    fn followed(&mut self, followed: Followed) {
-        if let Some(writer) = &mut self.state {
-            writer.objects = (writer.objects + followed.added).saturating_sub(followed.removed);
+    fn followed(&mut self, source: usize, followed: Followed) {
+        let Some(writer) = &mut self.state else { return };
+        writer.objects = (writer.objects + followed.added).saturating_sub(followed.removed);
+        let line = changed_line(&writer.config.sources[source], followed);
+        if let Some(line) = line.filter(|_| !self.is_terminal) {
+            say(&line);
         }
-        if !self.is_terminal {
-            eprintln!("sources changed: {} objects added, {} removed", followed.added, followed.removed);
-        }
+    }
+
+    fn condition(&mut self, source: usize, condition: Condition, objects: usize) {
+        let Some(writer) = &mut self.state else { return };
+        say(&condition.to_line(&writer.config.sources[source], objects));
+        writer.conditions[source] = condition;
     }
 
     fn catalogue(&mut self, problems: &[Problem]) {
@@ -297,10 +314,33 @@ impl Observer for Console {
     }
 
     fn warned(&mut self, warning: &str) {
-        eprintln!("{warning}");
+        say(warning);
     }
 
     fn left_out(&mut self, object: &str) {
-        eprintln!("left out: {object}");
+        say(&format!("left out: {object}"));
+    }
+}
+
+/// A line about the changes of a source; none of a live one, which changes with every segment.
+fn changed_line(source: &Source, followed: Followed) -> Option<String> {
+    let Followed { added, removed } = followed;
+    let line =
+        || format!("source {} changed: {} added, {removed} removed", source.name, counted(added, "object"));
+    source.reserved_bps.is_none().then(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_logged_with_the_name_of_their_source_and_not_for_each_live_segment() {
+        let text = "link.rate_bps = 8_000_000\n[[source]]\npath = '/v/film'\nbase = 'http://h/v/'\n\
+                    [[source]]\npath = '/v/live'\nbase = 'http://h/l/'\nreserved_bps = 1_000_000\n";
+        let config = Config::parse(text, Path::new("/")).unwrap();
+        let lines = config.sources.iter().map(|it| changed_line(it, Followed { added: 2, removed: 1 }));
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines, [Some("source film changed: 2 objects added, 1 removed".to_owned()), None]);
     }
 }

@@ -78,7 +78,8 @@ fn words(updates: &Receiver<Update>) -> Vec<String> {
             format!("piece {} {}+{}{is_last}", piece.path, piece.piece.offset, piece.piece.bytes.len())
         }
         Update::Abandoned { path, .. } => format!("abandoned {path}"),
-        Update::Settled => "settled".to_owned(),
+        Update::Settled { .. } => "settled".to_owned(),
+        Update::Condition { condition, .. } => condition.as_str().to_owned(),
         Update::Commands(commands) => format!("{} commands", commands.len()),
         Update::Firmware(firmware) => format!("{} bundles", firmware.len()),
         Update::Catalog(_) => "catalog".to_owned(),
@@ -156,7 +157,8 @@ fn an_init_segment_that_is_emptied_stays_for_the_time_of_a_restart() {
     let mut has_init = |now_ns: u64| {
         let inventory = {
             source.look();
-            source.read(true, now_ns, 0).unwrap()
+            source.lost.insert("unknown".to_owned());
+            source.read(now_ns, 0).unwrap()
         };
         (inventory.objects.contains_key("init.mp4"), source.is_unsettled)
     };
@@ -173,7 +175,7 @@ fn segments_are_not_kept_when_their_file_is_emptied() {
     fs::write(folder.path().join("2.m4s"), []).unwrap();
     let inventory = {
         following.sources[0].look();
-        following.sources[0].read(true, 0, 0).unwrap()
+        following.sources[0].read(0, 0).unwrap()
     };
     assert!(!inventory.objects.contains_key("2.m4s") && inventory.objects.contains_key("init.mp4"));
 }
@@ -185,11 +187,11 @@ fn a_source_that_appears_later_is_found() {
     let config = config(&later);
     let mut source = Followed::new(&config.sources[0], Inventory::default());
     source.look();
-    assert!(source.reading.is_none() && source.read(false, 0, 0).is_none());
+    assert!(source.reading.is_none() && source.read(0, 0).is_none());
     fs::create_dir(&later).unwrap();
     old_package(&later, &[1]);
     source.look();
-    let inventory = source.read(false, 0, 0).unwrap();
+    let inventory = source.read(0, 0).unwrap();
     assert!(inventory.objects.contains_key("1.m4s"));
 }
 
@@ -198,8 +200,8 @@ fn the_handle_passes_on_what_was_lost_and_what_came() {
     let (sender, updates) = sync_channel(1);
     let follower = Follower { updates, lost: Lost::default() };
     assert!(matches!(follower.poll(), Ok(None)));
-    sender.send(Update::Settled).unwrap();
-    assert!(matches!(follower.poll(), Ok(Some(Update::Settled))));
+    sender.send(Update::Settled { source: 0 }).unwrap();
+    assert!(matches!(follower.poll(), Ok(Some(Update::Settled { source: 0 }))));
     follower.report_lost(vec![(0, "a".to_owned())]);
     follower.report_lost(vec![(1, "b".to_owned())]);
     assert_eq!(*lock(&follower.lost), [(0, "a".to_owned()), (1, "b".to_owned())]);
@@ -211,9 +213,9 @@ fn the_end_of_the_thread_is_seen_behind_its_last_update() {
     let (sender, updates) = sync_channel(1);
     let follower = Follower { updates, lost: Lost::default() };
     assert!(matches!(follower.poll(), Ok(None)));
-    sender.send(Update::Settled).unwrap();
+    sender.send(Update::Settled { source: 0 }).unwrap();
     drop(sender);
-    assert!(matches!(follower.poll(), Ok(Some(Update::Settled))));
+    assert!(matches!(follower.poll(), Ok(Some(Update::Settled { source: 0 }))));
     assert!(matches!(follower.poll(), Err(Ended)));
 }
 
@@ -272,4 +274,76 @@ fn a_bundle_is_prepared_again_when_its_file_or_its_offer_is_another() {
     assert_eq!(look(&mut following, &updates), Some(vec!["new"]));
     releases::withdraw(&config, &one.id()).unwrap();
     assert_eq!(look(&mut following, &updates), Some(vec![]));
+}
+
+/// A look at a source whose folder was moved or deleted reports this; everything that left the air meanwhile is sent again
+/// when a folder is back, be it the same one or a copy.
+#[test]
+fn a_folder_that_was_away_is_sent_again_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (film, gone) = (folder.path().join("film"), folder.path().join("gone"));
+    fs::create_dir(&film).unwrap();
+    old_package(&film, &[1, 2]);
+    let (mut following, updates) = following(&film);
+    let mut look = |lost: &[&str]| {
+        following.look(0, lost).unwrap();
+        following.report_condition(0).unwrap();
+        words(&updates)
+    };
+    assert!(look(&[]).is_empty());
+    fs::rename(&film, &gone).unwrap();
+    assert_eq!(look(&["1.m4s"]), ["away"]);
+    assert!(look(&["2.m4s"]).is_empty(), "it is reported once");
+    fs::rename(&gone, &film).unwrap();
+    assert_eq!(look(&[]), ["changed -", "ready 1.m4s", "ready 2.m4s", "settled", "available"]);
+    assert!(look(&[]).is_empty());
+    // Moved there and back between two looks: the watch of the folder is made anew, and what was lost is there.
+    fs::rename(&film, &gone).unwrap();
+    fs::write(gone.join("3.m4s"), [3; 10]).unwrap();
+    fs::rename(&gone, &film).unwrap();
+    assert_eq!(look(&["1.m4s"]), ["changed -", "ready 1.m4s", "settled"]);
+    // Deleted, and copied there again.
+    fs::remove_dir_all(&film).unwrap();
+    assert_eq!(look(&["1.m4s", "2.m4s"]), ["away"]);
+    fs::create_dir(&film).unwrap();
+    assert!(look(&[]).is_empty(), "an empty folder is no package");
+    old_package(&film, &[1, 2]);
+    let back = look(&[]);
+    let ready: Vec<&String> = back.iter().filter(|it| it.starts_with("ready")).collect();
+    assert_eq!(ready, ["ready 1.m4s", "ready 2.m4s", "ready init.mp4", "ready live.m3u8"], "{back:?}");
+    assert_eq!(back.last().unwrap(), "available");
+}
+
+#[test]
+fn a_live_source_without_new_segments_is_reported_once_and_so_is_its_return() {
+    let folder = tempfile::tempdir().unwrap();
+    old_package(folder.path(), &[1, 2]);
+    let (mut following, updates) = following(folder.path());
+    let clocks = Arc::clone(&following.clocks);
+    let look = |following: &mut Following, seconds: u64| {
+        clocks.sleep(Duration::from_secs(seconds));
+        following.look(0, &[]).unwrap();
+        following.report_condition(0).unwrap();
+        words(&updates)
+    };
+    for _ in 0..3 {
+        assert!(look(&mut following, 60).is_empty(), "a source without a reserve is not taken to be live");
+    }
+    following.sources[0].source.reserved_bps = Some(1_000_000);
+    following.sources[0].arrivals = Arrivals::default();
+    assert!(look(&mut following, 0).is_empty());
+    assert!(look(&mut following, 5).is_empty(), "three segments of 2 s are waited for");
+    assert_eq!(look(&mut following, 1), ["stalled"]);
+    let why = following.sources[0].condition.why().unwrap().to_owned();
+    assert!(why.starts_with("no new segment for 6 s"), "{why}");
+    assert!(look(&mut following, 60).is_empty(), "once");
+    package(folder.path(), &[1, 2, 3]);
+    let back = look(&mut following, 1);
+    assert_eq!(back.last().unwrap(), "available", "{back:?}");
+    // Its end is no silence.
+    let mut list = fs::read_to_string(folder.path().join("live.m3u8")).unwrap();
+    list.push_str("#EXT-X-ENDLIST\n");
+    fs::write(folder.path().join("live.m3u8"), list).unwrap();
+    let ended: Vec<String> = (0..3).flat_map(|_| look(&mut following, 60)).collect();
+    assert!(!ended.contains(&"stalled".to_owned()), "{ended:?}");
 }

@@ -66,7 +66,7 @@ impl Observer for Notes {
         self.logged_s.push(elapsed.as_secs());
     }
 
-    fn followed(&mut self, followed: Followed) {
+    fn followed(&mut self, _source: usize, followed: Followed) {
         self.followed.push(followed);
     }
 }
@@ -242,7 +242,7 @@ fn changes_of_a_source_are_counted_together_when_they_are_all_there() {
         let prepared = Box::new(crate::prepare::prepare(&config, 0, object).unwrap());
         updates.push_back(Update::Ready { source: 0, prepared });
     }
-    updates.extend([Update::Settled, Update::Settled]);
+    updates.extend([Update::Settled { source: 0 }, Update::Settled { source: 0 }]);
     let queue = Queue { updates: RefCell::new(updates), ..Queue::default() };
     let mut notes = Notes::default();
     run(&mut transmission, &Sleeps::new(), u64::MAX, Some(&queue), &mut notes);
