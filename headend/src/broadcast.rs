@@ -181,6 +181,9 @@ impl Broadcast {
             return Err("nothing to send: the configuration has no [[source]]".to_owned());
         }
         let inventories = read_all(&broadcast.config.sources, is_followed)?;
+        if let Some(why) = doubled(&broadcast.config.sources, &inventories) {
+            return Err(why);
+        }
         let total: u64 =
             inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
         let mut hashed = 0;
@@ -792,6 +795,37 @@ fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, Str
         return Err(failures.join("\n"));
     }
     Ok(inventories)
+}
+
+/// Why two sources cannot be sent together: both have another file for one URL, of which receivers would keep either. Sources of the
+/// same files, such as two manifests of one folder, may share their URLs.
+fn doubled(sources: &[Source], inventories: &[Inventory]) -> Option<String> {
+    let is_near = |a: &Source, b: &Source| a.base.starts_with(&b.base) || b.base.starts_with(&a.base);
+    let all: Vec<(&Source, &Inventory)> = sources.iter().zip(inventories).collect();
+    for (at, (one, first)) in all.iter().enumerate() {
+        for (other, second) in all[at + 1..].iter().filter(|(other, _)| is_near(one, other)) {
+            let mut same = first.objects.values().filter_map(|object| {
+                let uri = format!("{}{}", one.base, object.path);
+                let namesake = second.objects.get(uri.strip_prefix(&other.base)?)?;
+                (namesake.file != object.file).then_some(uri)
+            });
+            let Some(uri) = same.next() else { continue };
+            let others = match same.count() {
+                0 => String::new(),
+                1 => " and 1 other URL".to_owned(),
+                count => format!(" and {count} other URLs"),
+            };
+            return Some(format!(
+                "sources {} ({}) and {} ({}) both have {uri}{others}, and receivers would take the file of one for that of the \
+                 other; give one of them another base",
+                one.name,
+                one.path.display(),
+                other.name,
+                other.path.display()
+            ));
+        }
+    }
+    None
 }
 
 /// A document of the headend, repeated within `ms`.

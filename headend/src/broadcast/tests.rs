@@ -668,3 +668,36 @@ fn the_manifest_of_a_first_start_with_a_lease_does_not_wait_for_the_whole_window
     let pending = segments.filter(|(id, _)| broadcast.air.is_pending(*id)).count();
     assert!(pending > 30, "{pending}: the rest of the window comes behind it");
 }
+
+#[test]
+fn two_sources_with_different_files_of_one_name_are_refused_and_disjoint_ones_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str, file: &str| {
+        let folder = dir.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(file), name).unwrap();
+        folder
+    };
+    let refusal = |sources: &[(&Path, &str)]| {
+        let tables = sources.iter().map(|(path, base)| {
+            format!("[[source]]\npath = '{}'\nbase = 'https://cdn.example.com/{base}'\n", path.display())
+        });
+        let text = format!("link.rate_bps = 8_000_000\n{}", tables.collect::<String>());
+        let config = Config::parse(&text, Path::new("/")).unwrap();
+        Broadcast::open(config, false, true, 1, WALL, |_, _| {}).err()
+    };
+    let (one, other, apart) = (at("one", "a.ts"), at("other", "a.ts"), at("apart", "b.ts"));
+    let why = refusal(&[(&one, "v/"), (&other, "v/")]).unwrap();
+    assert!(
+        why.starts_with("sources one (")
+            && why.contains(" and other (")
+            && why.contains("https://cdn.example.com/v/a.ts,"),
+        "{why}"
+    );
+    assert_eq!(refusal(&[(&one, "v/"), (&apart, "v/")]), None, "names that are apart");
+    assert_eq!(refusal(&[(&one, "v/"), (&other, "w/")]), None, "bases that are apart");
+    assert_eq!(refusal(&[(&one, "v/"), (&one, "v/")]), None, "the same file");
+    // The folder of one is below that of the other.
+    at("above/v", "a.ts");
+    assert!(refusal(&[(&one, "v/"), (&dir.path().join("above"), "")]).unwrap().contains("/v/a.ts"));
+}
