@@ -339,8 +339,12 @@ const TYPES: &[(&str, &str, Role)] = &[
 ];
 
 fn row(path: &str) -> Option<&'static (&'static str, &'static str, Role)> {
-    let extension = path.split('?').next()?.rsplit('/').next()?.rsplit_once('.')?.1;
-    TYPES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(extension))
+    let of = |path: &str| {
+        let extension = path.rsplit('/').next()?.rsplit_once('.')?.1;
+        TYPES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(extension))
+    };
+    // Behind the `?` of a URI stands a query; names of files may have one, and tools that mirror a site keep a query in them.
+    of(path.split('?').next()?).or_else(|| of(path))
 }
 
 /// MIME type by extension; `application/octet-stream` if unknown.

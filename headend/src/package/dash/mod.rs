@@ -45,6 +45,8 @@ pub(super) struct Mpd {
     pub(super) representations: Vec<Representation>,
     /// BaseURLs that are completely percent-encoded, which players take for a file name.
     pub(super) encoded_bases: Vec<String>,
+    /// BaseURLs of the MPD itself, as spelled.
+    pub(super) bases: Vec<String>,
     /// References outside representations (except PatchLocation, which is for servers).
     pub(super) others: Vec<String>,
     /// Representations and Periods left out: name and reason.
@@ -171,6 +173,7 @@ pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, St
         .and_then(|ahead_ms| Some(time("availabilityStartTime")?.plus_ms(-ahead_ms)))
         .filter(|_| mpd.live);
     let base = base_of(around.uri, root, around)?;
+    mpd.bases = root.all("BaseURL").map(|it| it.text.trim().to_owned()).collect();
     mpd.encoded_bases =
         root.all("BaseURL").map(|it| it.text.trim()).filter(|it| is_encoded(it)).map(str::to_owned).collect();
     let mut remote = Vec::new();

@@ -57,6 +57,9 @@ pub(super) struct Reading<'a> {
     lengths: HashMap<String, u64>,
     /// Canonical path of the source's folder; determined at the first reference that may be a local path.
     own_root: OnceCell<Option<PathBuf>>,
+    /// For each manifest that names objects of its own folder by their whole URL or by a path from the server's root: the
+    /// first one, and their number.
+    absolute: BTreeMap<String, (String, usize)>,
 }
 
 /// A path with a query.
@@ -95,6 +98,7 @@ impl<'a> Reading<'a> {
             queries: HashMap::new(),
             lengths: HashMap::new(),
             own_root: OnceCell::new(),
+            absolute: BTreeMap::new(),
         }
     }
 
@@ -126,6 +130,7 @@ impl<'a> Reading<'a> {
         }
         self.order_presentations();
         self.settle_queries();
+        self.settle_absolute();
         self.rest(only.is_some());
         self.inventory
     }

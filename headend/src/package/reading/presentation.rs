@@ -70,6 +70,9 @@ impl Reading<'_> {
         self.carry_manifest(manifest, &file, bytes, DASH_TYPE);
         self.queries.clear();
         let began_ns = mpd.began.map(|it| i128::from(it.unix_ms()) * 1_000_000 - COARSE_NS);
+        for base in &mpd.bases {
+            self.note_absolute_base(manifest, base);
+        }
         for base in mpd.encoded_bases {
             let what =
                 format!("BaseURL {base} is percent-encoded: it is no URL, and players look beside the MPD");

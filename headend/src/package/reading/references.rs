@@ -30,7 +30,46 @@ impl Reading<'_> {
             let what = "it has paths from the server's root, and the folder's URL is not known".to_owned();
             self.problem(manifest, what, "say it with --base, or with `base` of the source");
         }
+        self.note_absolute(manifest, reference, &referred);
         self.local(&place, reference, referred)
+    }
+
+    /// Notes a reference by a whole URL, or by a path from the server's root, to a file that is carried.
+    fn note_absolute(&mut self, manifest: &str, reference: &str, referred: &Referred) {
+        // Without a base, paths from the server's root have a problem of their own.
+        let is_known = !self.options.base.is_empty() || !reference.starts_with('/');
+        let is_here = matches!(referred, Referred::Local(local) if local.file.is_some());
+        if is_absolute(reference) && is_known && is_here {
+            self.count_absolute(manifest, reference);
+        }
+    }
+
+    /// Notes a BaseURL of that kind, which is a folder.
+    pub(super) fn note_absolute_base(&mut self, manifest: &str, reference: &str) {
+        if is_absolute(reference) && matches!(self.resolver.resolve(manifest, reference), Referred::Local(_))
+        {
+            self.count_absolute(manifest, reference);
+        }
+    }
+
+    fn count_absolute(&mut self, manifest: &str, reference: &str) {
+        let noted = self.absolute.entry(manifest.to_owned());
+        noted.or_insert_with(|| (reference.trim().to_owned(), 0)).1 += 1;
+    }
+
+    /// Reports manifests with such references.
+    pub(super) fn settle_absolute(&mut self) {
+        for (manifest, (first, count)) in std::mem::take(&mut self.absolute) {
+            let more = match count {
+                1 => String::new(),
+                count => format!(" ({count} such references)"),
+            };
+            let what = format!(
+                "{first} is no relative reference{more}: boxes pass manifests on as they are, and players ask another server for it"
+            );
+            let fix = "write names relative to the manifest, or give the boxes a [[route]] with rewrite = true and this base";
+            self.problem(&manifest, what, fix);
+        }
     }
 
     /// The local name of a reference; other references are reported.
@@ -140,4 +179,12 @@ impl Reading<'_> {
         self.reported_files.extend(local.file.clone());
         self.selecting.extend(names);
     }
+}
+
+/// Whether a reference is a whole URL, or a path from the server's root.
+fn is_absolute(reference: &str) -> bool {
+    let reference = reference.trim();
+    let begins =
+        |scheme: &str| reference.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    reference.starts_with('/') || begins("http://") || begins("https://")
 }

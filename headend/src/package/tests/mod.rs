@@ -195,7 +195,34 @@ fn absolute_references_below_the_base_are_local() {
     let list = media(&["https://cdn.example.com/vod/x/1.m4s", "/vod/x/2.m4s"]);
     let dir = folder(&[("l.m3u8", &list), ("init.mp4", "i"), ("1.m4s", "1"), ("2.m4s", "2")]);
     let options = Options { base: "https://cdn.example.com/vod/x/".into(), ..Options::default() };
-    assert_eq!(read(dir.path(), &options).unwrap().problems, []);
+    let inventory = read(dir.path(), &options).unwrap();
+    assert_eq!((inventory.left_out.len(), inventory.faults()), (0, 0));
+    assert!(["1.m4s", "2.m4s"].iter().all(|it| inventory.objects.contains_key(*it)));
+    // Boxes do not change manifests by themselves.
+    let texts: Vec<String> = inventory.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(
+        texts[0].starts_with("l.m3u8: https://cdn.example.com/vod/x/1.m4s is no relative reference (2 such")
+    );
+    assert!(texts[0].contains("rewrite = true"), "{texts:?}");
+    let mpd = |base: &str| {
+        format!(
+            "<MPD xmlns='urn:mpeg:dash:schema:mpd:2011' mediaPresentationDuration='PT2S'>{base}<Period><AdaptationSet>\
+             <SegmentTemplate media='$Number$.m4s' initialization='init.mp4' duration='2'/>\
+             <Representation id='v' mimeType='video/mp4' bandwidth='9'/></AdaptationSet></Period></MPD>"
+        )
+    };
+    for (base, count) in
+        [("<BaseURL>https://cdn.example.com/vod/x/</BaseURL>", 1), ("<BaseURL>./</BaseURL>", 0), ("", 0)]
+    {
+        let dir = folder(&[("m.mpd", &mpd(base)), ("init.mp4", "i"), ("1.m4s", "1")]);
+        let problems = read(dir.path(), &options).unwrap().problems;
+        assert_eq!(
+            problems.iter().filter(|it| it.what.contains("no relative reference")).count(),
+            count,
+            "{problems:?}"
+        );
+    }
 }
 
 #[test]
@@ -222,6 +249,28 @@ fn names_with_spaces_are_found_however_they_are_encoded() {
         ("seg 2.m4s", "2"),
     ]);
     assert_eq!(read_dir(&dir).problems, []);
+}
+
+#[test]
+fn manifests_with_a_question_mark_in_their_name_or_folder_are_read() {
+    let list = media(&["1.m4s"]);
+    for folder_of in ["c/", "a?b/", "v1.0?x/"] {
+        let (manifest, segment) = (format!("{folder_of}What now?.m3u8"), format!("{folder_of}1.m4s"));
+        let dir = folder(&[
+            (manifest.as_str(), &list),
+            (segment.as_str(), "1"),
+            (format!("{folder_of}init.mp4").as_str(), "i"),
+        ]);
+        let inventory = read_dir(&dir);
+        let named = manifest.replace('?', "%3F").replace(' ', "%20");
+        assert_eq!(inventory.presentations.iter().map(|it| &it.manifest).collect::<Vec<_>>(), [&named]);
+        assert_eq!(inventory.problems, []);
+        let object = &inventory.objects[&named];
+        assert_eq!((object.role, object.content_type), (Role::Manifest, "application/vnd.apple.mpegurl"));
+        assert!(inventory.objects.contains_key(&segment.replace('?', "%3F")));
+    }
+    // A query that a mirroring tool kept in the name is none of its extension.
+    assert_eq!(content_type("a.m4s?file=b.m3u8"), "video/mp4");
 }
 
 #[test]
@@ -311,7 +360,8 @@ fn names_are_what_players_ask_for() {
     assert_eq!(paths(&inventory), [&names[..], &["init.mp4", "l.m3u8", "sub/f.m4s"]].concat());
     assert_eq!(inventory.unreferenced, 0);
     assert!(inventory.problems[0].what.contains("backslash"), "{:?}", inventory.problems);
-    assert_eq!(inventory.problems.len(), 1);
+    assert!(inventory.problems[1].what.contains("(3 such references)"), "{:?}", inventory.problems);
+    assert_eq!(inventory.problems.len(), 2);
 }
 
 #[test]

@@ -30,7 +30,8 @@ fn paths_from_the_servers_root_want_the_folders_url() {
     assert_eq!(inventory.problems.len(), 1, "{:?}", inventory.problems);
     assert!(inventory.problems[0].fix.contains("--base"));
     let right = read(dir.path(), &options("https://cdn.example.com/vod/film/")).unwrap();
-    assert_eq!((paths(&right), right.problems.len()), (vec!["l.m3u8", "v/1.ts", "v/2.ts"], 0));
+    assert_eq!((paths(&right), right.problems.len()), (vec!["l.m3u8", "v/1.ts", "v/2.ts"], 1));
+    assert!(right.problems[0].fix.contains("relative to the manifest"), "{:?}", right.problems);
     let wrong = read(dir.path(), &options("https://cdn.example.com/vod/other/")).unwrap();
     assert_eq!(paths(&wrong), ["l.m3u8"]);
     assert!(
