@@ -58,6 +58,19 @@ impl Claims {
     }
 }
 
+/// Warning if another process of this machine sends to one of the groups of a configuration that is not on the air itself. Claims
+/// nothing.
+pub(crate) fn of_others(config: &Config) -> Option<String> {
+    let names = std::fs::read_to_string("/proc/net/unix").ok()?;
+    let is_claimed = |name: &str| names.lines().any(|line| line.ends_with(&format!(" @{name}")));
+    if file_name(config).is_some_and(|name| is_claimed(&name)) {
+        return None;
+    }
+    let named = groups(config).into_iter().take(MOST).map(|group| (group, group_name(config, group)));
+    let (group, name) = named.into_iter().find(|(_, name)| is_claimed(name))?;
+    Some(shared(config, group, &name))
+}
+
 /// Destinations that only one sender may use, without duplicates.
 fn groups(config: &Config) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = match &config.multiplex {
@@ -183,7 +196,14 @@ mod tests {
         let mut other = config(port, "");
         other.sessions.configuration = SocketAddr::from(([239, 192, 7, 9], port));
         assert!(warning(&other).unwrap().contains(&format!("239.192.7.2:{port}")));
+        let seen = of_others(&config(port, "")).unwrap();
+        assert!(
+            seen.contains(&format!("process {}", std::process::id())) && seen.contains("239.192.7.1"),
+            "{seen}"
+        );
+        assert_eq!(of_others(&config(port, "output.interface = 'eth7'")), None);
         drop(first);
+        assert_eq!(of_others(&config(port, "")), None);
         assert_eq!(warning(&config(port, "")), None);
     }
 
@@ -205,6 +225,8 @@ mod tests {
             why.contains("link.toml: process ") && why.contains("sends this configuration already"),
             "{why}"
         );
+        assert_eq!(of_others(&of("link.toml", "eth5")), None, "it is on the air itself");
+        assert!(of_others(&of("b.toml", "eth5")).is_some());
         Claims::of(&of("b.toml", "eth6")).unwrap();
         drop(first);
         Claims::of(&of("link.toml", "eth6")).unwrap();

@@ -48,7 +48,7 @@ pub(super) fn warning(config: &Config, index: usize, inventory: &Inventory) -> O
     (peak_bps > reserved_bps).then(|| {
         format!(
             "{}: its segments take up to {} of the link with headers and repair symbols, and reserved_bps is {}: beyond it \
-             they go only when nothing else is sent, and what comes too late is dropped. Raise reserved_bps, or carry fewer \
+             they go only when nothing else is sent, and what comes too late is dropped; raise reserved_bps, or carry fewer \
              rungs",
             source.name,
             human_bps(peak_bps),

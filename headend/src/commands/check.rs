@@ -4,7 +4,8 @@ use std::path::Path;
 
 use carousel::config::finding::{Finding, Report, Severity};
 
-use super::{Identity, open_unreported, pretty, print, report};
+use super::{Identity, open_unreported, pretty, print};
+use crate::broadcast::Broadcast;
 use crate::check::examine;
 use crate::clock::{Clocks as _, SystemClocks};
 use crate::config::Config;
@@ -14,6 +15,7 @@ use crate::multiplex::Rotation;
 use crate::options::Source;
 use crate::plan;
 use crate::pull::{self, OriginKind, Probed};
+use crate::units::grouped;
 
 /// Whether a folder is not there, or has hidden files alone.
 pub(super) fn is_empty(folder: &Path) -> bool {
@@ -43,6 +45,58 @@ fn waiting_for(source: &Source) -> Finding {
     Finding::fine(about, format!("nothing yet in {path}; {comes}"))
 }
 
+/// Problems of a source that are findings of their own.
+const PROBLEMS_SHOWN: usize = 20;
+
+/// Findings about what the sources have. Files that a manifest names and that cannot be carried are an error, as for `scan`; of a source
+/// that is live, pulled or uploaded they are a warning, since its files come while they are looked at.
+fn findings_of(broadcast: &mut Broadcast) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for warning in broadcast.take_warnings() {
+        let (source, what) = warning.split_once(": ").unwrap_or(("", &warning));
+        found.push(Finding::of_message(Severity::Warning, format!("source {source}"), what));
+    }
+    for (source, (_, inventory)) in broadcast.config().sources.iter().zip(broadcast.named_inventories()) {
+        let about = format!("source {}", source.name);
+        for problem in inventory.problems.iter().take(PROBLEMS_SHOWN) {
+            let what = match problem.place.as_str() {
+                "" => problem.what.clone(),
+                place => format!("{place}: {}", problem.what),
+            };
+            found.push(Finding::new(Severity::Warning, about.clone(), what, problem.fix));
+        }
+        let scan = format!("`headend scan {}` lists all", source.path.display());
+        if inventory.problems.len() > PROBLEMS_SHOWN {
+            let what = format!("{} further problems", inventory.problems.len() - PROBLEMS_SHOWN);
+            found.push(Finding::new(Severity::Warning, about.clone(), what, scan.clone()));
+        }
+        let counts = inventory.left_out_by_reason();
+        if counts.is_empty() {
+            continue;
+        }
+        let counts =
+            counts.iter().map(|(reason, count)| format!("{} {}", grouped(*count), reason.counted(*count)));
+        let what = format!("not carried: {}", counts.collect::<Vec<_>>().join(", "));
+        let is_filled = source.reserved_bps.is_some() || source.pull.is_some() || source.ingest;
+        found.push(match inventory.faults() {
+            0 => Finding::fine(about, what),
+            _ if is_filled => Finding::new(Severity::Warning, about, what, scan),
+            _ => {
+                let fix = format!("correct what the warnings about it say; {scan}");
+                Finding::new(Severity::Error, about, what, fix)
+            }
+        });
+    }
+    for problem in &broadcast.catalog().problems {
+        let what = match problem.place.as_str() {
+            "" => problem.what.clone(),
+            place => format!("{place}: {}", problem.what),
+        };
+        found.push(Finding::new(Severity::Warning, "catalogue", what, problem.fix));
+    }
+    found
+}
+
 fn of_probe(about: String, probed: Probed) -> Finding {
     match probed {
         Probed::Fine(what) => Finding::fine(about, what),
@@ -61,12 +115,12 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let (waiting, sources) =
         there.sources.into_iter().partition::<Vec<_>, _>(|source| is_empty(&source.path));
     there.sources = sources;
-    let mut without_media = Vec::new();
+    let (mut without_media, mut of_sources) = (Vec::new(), Vec::new());
     let planned = if there.sources.is_empty() && !waiting.is_empty() {
         Ok(plan::plan(&[], rate_bps, &plan::Taken::default()))
     } else {
         open_unreported(there, false, Identity::Stable, &clocks).and_then(|mut broadcast| {
-            report(&mut broadcast);
+            of_sources.extend(findings_of(&mut broadcast));
             without_media.extend(broadcast.named_inventories().filter_map(|(source, inventory)| {
                 let (what, fix) = inventory.without_media()?;
                 Some(Finding::new(Severity::Warning, format!("source {source}"), what, fix))
@@ -89,6 +143,10 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let mut found = examine(&config, &destinations, planned, clocks.wall()).0;
     found.extend(waiting.iter().map(waiting_for));
     found.extend(without_media);
+    found.extend(of_sources);
+    found.extend(
+        crate::claim::of_others(&config).map(|why| Finding::of_message(Severity::Warning, "groups", &why)),
+    );
     found.extend(pull::probe(&config).into_iter().map(|(name, kind, probed)| {
         let about = match kind {
             OriginKind::Bucket => format!("bucket of {name}"),
@@ -122,5 +180,43 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     match all.is_healthy() {
         true => Ok(()),
         false => Err(format!("{name}: would not work as it is; each error above says what to do")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_scan_finds_wrong_with_a_source_is_an_error_and_a_reserve_that_is_too_low_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |end: &str| {
+            format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXTINF:2,\nmissing.ts\n{end}")
+        };
+        let found = |end: &str, rest: &str| {
+            std::fs::write(folder.path().join("film.m3u8"), list(end)).unwrap();
+            // Two packets of a transport stream, and many of them.
+            std::fs::write(folder.path().join("a.ts"), [0x47; 188 * 1000]).unwrap();
+            let text = format!(
+                "link.rate_bps = 8_000_000\n[[source]]\nname = 'one'\npath = '{}'\nbase = 'http://h/v/'\n{rest}",
+                folder.path().display()
+            );
+            let config = Config::parse(&text, Path::new("/")).unwrap();
+            let mut broadcast =
+                open_unreported(config, false, Identity::Stable, &SystemClocks::new()).unwrap();
+            findings_of(&mut broadcast)
+        };
+        let is_about = |it: &Finding| it.about == "source one" && !it.fix.is_empty();
+        let film = found("#EXT-X-ENDLIST\n", "");
+        assert!(film.iter().all(is_about), "{film:?}");
+        let severities: Vec<Severity> = film.iter().map(|it| it.severity).collect();
+        assert_eq!(severities, [Severity::Warning, Severity::Error], "{film:?}");
+        assert!(film[0].what.contains("missing.ts") && film[1].what == "not carried: 1 missing", "{film:?}");
+        let live = found("", "reserved_bps = 1000\n");
+        assert!(live.iter().all(|it| is_about(it) && it.severity == Severity::Warning), "{live:?}");
+        assert!(
+            live[0].what.contains("reserved_bps is") && live[0].fix.starts_with("raise reserved_bps"),
+            "{live:?}"
+        );
     }
 }
