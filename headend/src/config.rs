@@ -22,6 +22,7 @@ use crate::overhead::PACKET_BYTES;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The one-way link.
+    #[serde(default)]
     pub link: Link,
     /// Output of packets.
     #[serde(default)]
@@ -317,6 +318,14 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_link_is_called_by_its_name_with_an_example() {
+        let text = "output.interface = 'lo'\n[[source]]\npath = '/v'\nbase = 'https://h/'\n";
+        let found = Config::parse(text, Path::new("/")).unwrap_err();
+        let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, [" link: missing; add [link] with rate_bps = \"8 Mbit/s\", the rate of yours"]);
+    }
 
     #[test]
     fn what_a_takeover_could_not_go_on_with_is_refused_beside_a_lease() {

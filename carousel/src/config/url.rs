@@ -50,6 +50,14 @@ pub fn of_host(url: &str) -> Vec<Fault> {
             "leave out what is before the @",
         )];
     }
+    if is_web(url)
+        && let Some(bracketed) = bracketed(authority(url))
+    {
+        return vec![Fault::new(
+            format!("{:?} has an IPv6 address without brackets", without_secrets(url)),
+            format!("write {bracketed} in its place"),
+        )];
+    }
     if !is_web(url) || !is_spelled(url) {
         let ascii = Some(url).filter(|url| is_web(url) && !authority(url).is_ascii());
         let fix =
@@ -61,6 +69,17 @@ pub fn of_host(url: &str) -> Vec<Fault> {
         )];
     }
     of_address(url)
+}
+
+/// An authority that is an IPv6 address, with a port or without, in its right spelling (RFC 3986 section 3.2.2).
+fn bracketed(authority: &str) -> Option<String> {
+    let is_address = |text: &str| text.parse::<std::net::Ipv6Addr>().is_ok();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if is_address(host) && port.parse::<u16>().is_ok() => {
+            Some(format!("[{host}]:{port}"))
+        }
+        _ => is_address(authority).then(|| format!("[{authority}]")),
+    }
 }
 
 /// Faults of a URL's port, and of a host that is almost an address.
@@ -152,6 +171,8 @@ mod tests {
         }
         for (url, part) in [
             ("cdn", "\"cdn\" is no URL"),
+            ("http://::1:8000/", "an IPv6 address without brackets"),
+            ("http://2001:db8::7/a/", "an IPv6 address without brackets"),
             ("https:///a/", "is no URL"),
             ("ftp://a/", "is no URL"),
             ("http://a b/", "is no URL"),

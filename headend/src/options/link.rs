@@ -18,6 +18,15 @@ pub struct Link {
     /// The carrier, which gives the rate where that is left out.
     #[serde(default)]
     pub dvb_s2: Option<DvbS2>,
+    /// The file has no such table.
+    #[serde(skip)]
+    is_missing: bool,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { rate_bps: 0, dvb_s2: None, is_missing: true }
+    }
 }
 
 impl Link {
@@ -41,6 +50,10 @@ impl Link {
     }
 
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
+        if self.is_missing {
+            let fix = "add [link] with rate_bps = \"8 Mbit/s\", the rate of yours";
+            return vec![Mistake::of_value("link", "missing", fix)];
+        }
         let mut mistakes = Mistakes::of("link");
         if self.rate_bps < Self::MIN_RATE_BPS {
             let what = format!("{} bit/s is too low", self.rate_bps);
