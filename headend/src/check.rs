@@ -44,6 +44,13 @@ pub fn examine(
     Report::new(found)
 }
 
+/// Warning for a transmission whose clock is wrong.
+pub(crate) fn clock_warning(wall: WallTime) -> Option<String> {
+    let finding = clock(wall);
+    let is_wrong = finding.severity != Severity::Fine;
+    is_wrong.then(|| format!("the clock is wrong: {}; {}", finding.what, finding.fix))
+}
+
 fn clock(wall: WallTime) -> Finding {
     if wall.unix_ms() < CLOCK_FROM_MS {
         let fix = "set it by NTP: FDT Instances expire by it, and object identifiers are made from it";
@@ -247,9 +254,10 @@ fn the_plan(config: &Config, plan: &Plan) -> Finding {
     };
     let media = match plan.scheduled() {
         0 => plan.unscheduled().to_owned(),
-        1 => format!("1 object comes round within {}", human_seconds(plan.cycle_s)),
+        1 => format!("1 object of media comes round within {}", human_seconds(plan.cycle_s)),
         count => {
-            format!("each of {} objects comes round within {}", grouped(count), human_seconds(plan.cycle_s))
+            let cycle = human_seconds(plan.cycle_s);
+            format!("each of {} objects of media comes round within {cycle}", grouped(count))
         }
     };
     let what = format!(
@@ -311,6 +319,15 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_in_1970_is_an_error_and_a_transmission_warns_of_it() {
+        let wrong = WallTime::from_unix_ms(86_400_000);
+        assert_eq!(clock(wrong).severity, Severity::Error);
+        let warning = clock_warning(wrong).unwrap();
+        assert!(warning.contains("before 2024; set it by NTP"), "{warning}");
+        assert_eq!(clock_warning(NOW), None);
+    }
+
+    #[test]
     fn live_sources_alone_have_no_cycle() {
         let text = "link.rate_bps = 8_000_000\n[[source]]\npath = \"x\"\nbase = \"http://h/\"\n";
         let config = Config::parse(text, Path::new("/")).unwrap();
@@ -339,7 +356,10 @@ mod tests {
             ["a", "b"].map(|it| Planned::new(format!("http://h/{it}"), 1_000_000, 1_100_000, Class::Medium));
         let both = plan(&[media.to_vec(), vec![manifest]].concat(), 8_000_000, &Taken::default());
         let what = the_plan(&config, &both).what;
-        assert!(what.contains("each of 2 objects comes round within") && !what.contains("live"), "{what}");
+        assert!(
+            what.contains("each of 2 objects of media comes round within") && !what.contains("live"),
+            "{what}"
+        );
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct LineStats {
     pub stuffing: u64,
     /// Bytes counted against the link's rate.
     pub link_bytes: u64,
+    /// Objects on the air.
+    pub on_air: usize,
     /// Objects or modules sent to their end, repeats included.
     pub sent: u64,
     /// Objects that changed or vanished on disk during transmission.
@@ -87,7 +89,9 @@ impl LineStats {
             (carried, dropped) => format!(", {carried} packets of others ({dropped} dropped)"),
         };
         let Self { packets, packet, sent, unit, .. } = self;
-        format!("{packets} {packet}{stuffing}, {sent} {unit}{broken}{dropped}{forwarded}, {rate:.3} Mbit/s")
+        format!(
+            "{packets} {packet}{stuffing}, {sent} {unit} sent with repeats{broken}{dropped}{forwarded}, {rate:.3} Mbit/s"
+        )
     }
 }
 
@@ -297,8 +301,9 @@ impl Line {
 
     /// Counters.
     pub fn stats(&self, air: &Air) -> LineStats {
-        let air = air.stats();
+        let (air, on_air) = (air.stats(), air.on_air());
         let of_air = LineStats {
+            on_air,
             packets: air.packets,
             link_bytes: air.bytes + air.packets * IP_UDP_BYTES as u64,
             sent: air.objects_sent,

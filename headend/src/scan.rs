@@ -94,13 +94,22 @@ pub fn to_table(inventory: &Inventory) -> String {
         table_of(&mut out, inventory, presentation);
     }
     let total: u64 = inventory.objects.values().map(|object| object.length).sum();
-    let manifests = inventory.objects.values().filter(|object| object.role == Role::Manifest).count();
+    let of_role = |role: Role| inventory.objects.values().filter(|object| object.role == role).count();
+    let manifests = of_role(Role::Manifest);
+    let roles = [(Role::Segment, "media segment"), (Role::Init, "init segment"), (Role::Key, "key")];
+    let mut parts: Vec<String> = roles
+        .iter()
+        .map(|(role, name)| counted(of_role(*role), name))
+        .filter(|it| !it.starts_with("0 "))
+        .collect();
+    parts.insert(0, counted(manifests, "manifest"));
+    parts.extend(Some(of_role(Role::Other)).filter(|&count| count > 0).map(|count| format!("{count} other")));
     let _ = writeln!(
         out,
         "{}, {} ({})",
         counted(inventory.objects.len(), "object"),
         human_bytes(total),
-        counted(manifests, "manifest")
+        parts.join(", ")
     );
     if manifests == 0 {
         let _ = writeln!(out, "{NO_MANIFEST}");
@@ -229,7 +238,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("film.mp4"), "x").unwrap();
         let table = to_table(&package::read(dir.path(), &Options::default()).unwrap());
-        assert!(table.starts_with("1 object, 1 B (0 manifests)\nno manifest: "), "{table}");
+        assert!(table.starts_with("1 object, 1 B (0 manifests, 1 media segment)\nno manifest: "), "{table}");
     }
 
     #[test]

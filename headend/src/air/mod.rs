@@ -589,6 +589,11 @@ impl Air {
         self.items.get(&id).map(|item| &item.object)
     }
 
+    /// Number of objects on the air.
+    pub fn on_air(&self) -> usize {
+        self.items.len()
+    }
+
     /// Whether the object is (still) on the air.
     pub fn has(&self, id: ItemId) -> bool {
         self.items.contains_key(&id)

@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 
 use super::{Identity, open, print_problems};
 use crate::broadcast::{Broadcast, Followed};
+use crate::check;
 use crate::claim::Claims;
 use crate::clock::{Clocks, SystemClocks, VirtualClocks};
 use crate::condition::Condition;
@@ -59,6 +60,9 @@ pub(super) fn send(
         }
     };
     let clocks = Arc::new(SystemClocks::new());
+    if let Some(warning) = check::clock_warning(clocks.wall()) {
+        eprintln!("warning: {warning}");
+    }
     let ingest = if once { None } else { Ingest::start(&config)? };
     if let Some(ingest) = &ingest {
         eprintln!("packagers upload to http://{}/NAME/", ingest.address());
@@ -96,8 +100,9 @@ pub(super) fn send(
         eprintln!("metrics at http://{address}/metrics");
     }
     eprintln!(
-        "{}: {objects} objects at {:.3} Mbit/s; {}",
+        "{}: {} at {:.3} Mbit/s; {}",
         if lease.is_some() { "ready, with a lease" } else { "on the air" },
+        counted_objects(&broadcast),
         config.link.rate_bps as f64 / 1e6,
         line.where_to(&config)
     );
@@ -124,8 +129,7 @@ pub(super) fn send(
         }
     }
     let conditions = conditions_at_start(&broadcast);
-    console.state =
-        (!once).then_some(StateWriter { state, config, objects, conditions, updated: Duration::ZERO });
+    console.state = (!once).then_some(StateWriter { state, config, conditions, updated: Duration::ZERO });
     let mut transmission = Transmission::new(broadcast, line, End::Stopped { once }).with_lease(lease);
     crate::sys::sleep_exactly();
     let updates = follower.as_ref().map(|it| it as &dyn Updates);
@@ -213,6 +217,17 @@ impl Output for UdpSink {
     }
 }
 
+/// The objects on the air, by where they come from.
+fn counted_objects(broadcast: &Broadcast) -> String {
+    let objects = broadcast.air.on_air();
+    let of_sources: usize = (0..broadcast.config().sources.len()).map(|at| broadcast.objects_of(at)).sum();
+    let made = match broadcast.config().firmware {
+        Some(_) => "documents and bundles of the headend",
+        None => "documents of the headend",
+    };
+    format!("{} ({of_sources} from sources, {} {made})", counted(objects, "object"), objects - of_sources)
+}
+
 /// The condition of each source as it was first read.
 fn conditions_at_start(broadcast: &Broadcast) -> Vec<Condition> {
     broadcast.named_inventories().map(|(_, inventory)| Condition::at_start(inventory)).collect()
@@ -222,7 +237,6 @@ fn conditions_at_start(broadcast: &Broadcast) -> Vec<Condition> {
 struct StateWriter {
     state: State,
     config: Config,
-    objects: usize,
     /// Of each source.
     conditions: Vec<Condition>,
     updated: Duration,
@@ -232,7 +246,7 @@ impl StateWriter {
     fn update(&mut self, stats: &LineStats, elapsed: Duration) {
         if elapsed.saturating_sub(self.updated) >= Duration::from_secs(1) {
             self.updated = elapsed;
-            self.state.update(&self.config, self.objects, &self.conditions, stats, elapsed);
+            self.state.update(&self.config, stats.on_air, &self.conditions, stats, elapsed);
         }
     }
 }
@@ -295,8 +309,7 @@ impl Observer for Console {
     }
 
     fn followed(&mut self, source: usize, followed: Followed) {
-        let Some(writer) = &mut self.state else { return };
-        writer.objects = (writer.objects + followed.added).saturating_sub(followed.removed);
+        let Some(writer) = &self.state else { return };
         let line = changed_line(&writer.config.sources[source], followed);
         if let Some(line) = line.filter(|_| !self.is_terminal) {
             say(&line);

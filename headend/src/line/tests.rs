@@ -298,6 +298,7 @@ fn a_carousel_of_modules_counts_modules_and_ends_when_it_is_closed() {
 #[test]
 fn counters_as_a_line_of_text() {
     let stats = LineStats {
+        on_air: 3,
         packets: 1000,
         stuffing: 125,
         link_bytes: 1_000_000,
@@ -310,10 +311,10 @@ fn counters_as_a_line_of_text() {
         packet: "packets",
     };
     let text = stats.to_text(Duration::from_secs(2));
-    assert_eq!(text, "1000 packets (12.5 % stuffing), 3 objects, 4.000 Mbit/s");
+    assert_eq!(text, "1000 packets (12.5 % stuffing), 3 objects sent with repeats, 4.000 Mbit/s");
     let all = LineStats { stuffing: 0, broken_off: 1, forwarded: (7, 2), ..stats };
     assert_eq!(
         all.to_text(Duration::from_secs(1)),
-        "1000 packets, 3 objects, 1 broken off because they changed, 7 packets of others (2 dropped), 8.000 Mbit/s"
+        "1000 packets, 3 objects sent with repeats, 1 broken off because they changed, 7 packets of others (2 dropped), 8.000 Mbit/s"
     );
 }
