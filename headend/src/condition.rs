@@ -53,15 +53,12 @@ impl Condition {
         }
     }
 
-    /// A line for the log.
-    pub(crate) fn to_line(&self, source: &Source, objects: usize) -> String {
+    /// A line for the log, about a change from the condition `before`.
+    pub(crate) fn to_line(&self, before: &Self, source: &Source, objects: usize) -> String {
         let name = &source.name;
         match self {
-            Self::Available if source.reserved_bps.is_some() => {
-                format!(
-                    "live source {name} is available: {}, and new segments come",
-                    counted(objects, "object")
-                )
+            Self::Available if matches!(before, Self::Stalled(_)) => {
+                format!("live source {name}: new segments come again")
             }
             Self::Available => format!("source {name} is available: {}", counted(objects, "object")),
             Self::Away(why) => format!(
@@ -111,5 +108,28 @@ impl Arrivals {
             let _ = write!(why, " (a segment has {:.1} s)", segment_ms / 1000.0);
         }
         Some(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_line_names_the_source_what_has_changed_and_why() {
+        let text = "link.rate_bps = 8_000_000\n[[source]]\npath = '/v/film'\nbase = 'http://h/v/'\n";
+        let config = Config::parse(text, Path::new("/")).unwrap();
+        let line = |before: &Condition, now: &Condition| now.to_line(before, &config.sources[0], 3);
+        let (away, stalled) =
+            (Condition::Away("/v: gone".into()), Condition::Stalled("no new segment".into()));
+        assert!(line(&Condition::Available, &away).starts_with("source film is away: /v: gone. "));
+        assert_eq!(line(&away, &Condition::Available), "source film is available: 3 objects");
+        assert_eq!(line(&Condition::Available, &stalled), "live source film: no new segment");
+        assert_eq!(line(&stalled, &Condition::Available), "live source film: new segments come again");
+        let all = [Condition::Available, away, stalled];
+        assert_eq!(all.each_ref().map(Condition::as_str), Condition::NAMES);
     }
 }

@@ -318,8 +318,8 @@ impl Observer for Console {
 
     fn condition(&mut self, source: usize, condition: Condition, objects: usize) {
         let Some(writer) = &mut self.state else { return };
-        say(&condition.to_line(&writer.config.sources[source], objects));
-        writer.conditions[source] = condition;
+        let before = std::mem::replace(&mut writer.conditions[source], condition);
+        say(&writer.conditions[source].to_line(&before, &writer.config.sources[source], objects));
     }
 
     fn catalogue(&mut self, problems: &[Problem]) {
