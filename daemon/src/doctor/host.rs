@@ -430,7 +430,7 @@ mod tests {
             all.into_iter().map(|it| (it.severity, it.fix)).collect::<Vec<_>>()
         };
         let fine = (Severity::Fine, String::new());
-        assert_eq!(found("quota_bytes = '20 MB'\nstore.reserve_bytes = '1 MB'"), [fine.clone()]);
+        assert_eq!(found("quota_bytes = '20 MB'\nstore.reserve_bytes = '1 MB'"), std::slice::from_ref(&fine));
         let [first, room] = found("reserve_bytes = '1000 TB'").try_into().unwrap();
         assert_eq!(first, fine);
         assert!(room.0 == Severity::Error && room.1.contains("reserve_bytes"), "{room:?}");
