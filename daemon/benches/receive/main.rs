@@ -6,8 +6,8 @@
 //! shown apart. "Fresh file" means pages that the kernel has to find and clear first: whoever writes into a cache pays
 //! for that, so the bare loop does too.
 //!
-//! `--instructions carousel|repeats|nothing` does one of them a few times, for callgrind; `cargo xtask bench receive` runs
-//! that too where valgrind is installed.
+//! `--instructions carousel|repeats|repair|nothing` does one of them a few times, for callgrind; `cargo xtask bench receive` runs
+//! that too where valgrind is installed. `strace -c` of `--instructions repair` counts the system calls of the receive thread.
 
 mod contenders;
 mod finishing;
@@ -24,7 +24,9 @@ use packets::Stream;
 /// Datagrams of a batch: what 32 messages of 8 datagrams each bring, a modest load.
 const BATCH: usize = 256;
 /// Parts that are measured; all where the command line names none.
-const PARTS: [&str; 3] = ["memory", "sockets", "finishing"];
+const PARTS: [&str; 4] = ["memory", "repair", "sockets", "finishing"];
+/// Source symbols that are lost where repair symbols are measured, per cent.
+const LOSS_PERCENT: usize = 10;
 /// Rounds; the first is thrown away.
 const ROUNDS: usize = 7;
 
@@ -51,6 +53,9 @@ fn main() {
     if wanted("memory") {
         from_memory(&stream, rounds, folder.path());
     }
+    if wanted("repair") {
+        with_repair(&stream, rounds, folder.path());
+    }
     if wanted("sockets") {
         sockets::from_loopback(&stream, rounds, folder.path());
     }
@@ -63,6 +68,7 @@ fn main() {
 fn instructions(what: Option<&str>, folder: &Path) {
     const PASSES: usize = 16;
     let stream = Stream::new(4, 1 << 20);
+    let lossy = Stream::with_loss(4, 1 << 20, LOSS_PERCENT);
     let mut held = Ours::new(&stream, folder);
     stream.each(|packet| held.packet(packet));
     assert_eq!(held.whole(), stream.objects());
@@ -74,11 +80,41 @@ fn instructions(what: Option<&str>, folder: &Path) {
                 assert_eq!(ours.whole(), stream.objects());
             }
             Some("repeats") => stream.each(|packet| held.packet(packet)),
+            Some("repair") => _ = received(&lossy, folder),
             // What comes before, to be taken off.
             _ => {}
         }
     }
     println!("packets {}", stream.packets() * PASSES);
+}
+
+/// Everything that the daemon does with a stream, in batches.
+fn received(stream: &Stream, folder: &Path) -> Cost {
+    let mut ours = Ours::new(stream, folder);
+    let mut in_batch = 0;
+    let cost = Cost::of(|| {
+        stream.each(|packet| {
+            ours.packet(packet);
+            in_batch = (in_batch + 1) % BATCH;
+            if in_batch == 0 {
+                ours.end_batch();
+            }
+        });
+        ours.end_batch();
+    });
+    assert_eq!(ours.whole(), stream.objects());
+    cost
+}
+
+/// The receive thread's part of objects with repair symbols; decoding is another thread's.
+fn with_repair(stream: &Stream, rounds: usize, folder: &Path) {
+    let lossy = Stream::with_loss(stream.objects(), stream.object_bytes(), LOSS_PERCENT);
+    let mut table = Table::new("into the store, of symbols", "source alone");
+    for round in 0..rounds {
+        table.add("source alone", round, received(stream, folder), stream);
+        table.add("source, a tenth lost, and repair", round, received(&lossy, folder), &lossy);
+    }
+    table.print();
 }
 
 fn from_memory(stream: &Stream, rounds: usize, folder: &Path) {

@@ -460,13 +460,15 @@ impl Storage for SessionStorage<'_> {
     }
 
     /// Stores a repair symbol behind the object in its own file, which is truncated when it is published: a box has more
-    /// disk than memory. Signalling is small and has no FEC code.
+    /// disk than memory. Signalling is small and has no FEC code. A write that fails is noticed when its run is written: the
+    /// object is lost then, and decodes nothing.
     fn keep_repair(&mut self, buf: &mut ObjectSpace, slot: u32, bytes: &[u8]) -> bool {
         match buf {
             ObjectSpace::Memory(_) | ObjectSpace::Live(_) => false,
             ObjectSpace::File(space) => {
                 let offset = space.slot_offset(slot, bytes.len() as u64);
-                space.partial.write_at(offset, bytes).is_ok()
+                self.writes.write_repair(&space.partial, offset, bytes);
+                !space.partial.is_lost()
             }
         }
     }

@@ -7,8 +7,9 @@
 //! `cargo xtask bench receive`; the figures are in `store/DESIGN.md`.
 //!
 //! Until its run is written, a symbol is hidden from readers by [`ReadLimit`](carousel::fec::ReadLimit). A run is written when
-//! the next symbol is not adjacent, when it is full, when its object is complete, and at the end of every batch: no byte waits
-//! for another packet.
+//! the next symbol is not adjacent, when it is full, when its object is complete or a block of it is to be decoded, and at the
+//! end of every batch: no byte waits for another packet. Repair symbols, which lie behind the object until their block is
+//! decoded, have runs of their own, so that a sender may mix them with source symbols.
 
 use std::sync::Arc;
 
@@ -21,16 +22,30 @@ const RUN_BYTES: usize = 64 << 10;
 /// objects have shorter runs.
 const MAX_RUNS: usize = 8;
 
+/// Contents of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Symbols {
+    /// Bytes of the object, which readers wait for.
+    Source,
+    /// Bytes behind it, which only the decoder reads, after [`WriteBehind::flush_one`].
+    Repair,
+}
+
 /// Contiguous bytes of one object.
 #[derive(Debug)]
 struct Run {
     partial: Arc<Partial>,
+    symbols: Symbols,
     flight: Option<Arc<Flight>>,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Run {
+    fn is_of(&self, partial: &Arc<Partial>, symbols: Symbols) -> bool {
+        Arc::ptr_eq(&self.partial, partial) && self.symbols == symbols
+    }
+
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
@@ -45,6 +60,9 @@ impl Run {
         }
         self.start = self.end();
         self.bytes.clear();
+        if self.symbols == Symbols::Repair {
+            return;
+        }
         self.partial.read_limit().clear();
         if let Some(flight) = &self.flight {
             flight.progress();
@@ -61,7 +79,7 @@ pub(super) struct WriteBehind {
 }
 
 impl WriteBehind {
-    /// Buffers symbols of an object.
+    /// Buffers source symbols of an object.
     #[inline]
     pub(super) fn write(
         &mut self,
@@ -70,8 +88,25 @@ impl WriteBehind {
         offset: u64,
         bytes: &[u8],
     ) {
+        self.take(partial, Symbols::Source, flight, offset, bytes);
+    }
+
+    /// Takes a repair symbol of an object. A write that fails later makes the object lost.
+    pub(super) fn write_repair(&mut self, partial: &Arc<Partial>, offset: u64, bytes: &[u8]) {
+        self.take(partial, Symbols::Repair, None, offset, bytes);
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        partial: &Arc<Partial>,
+        symbols: Symbols,
+        flight: Option<&Arc<Flight>>,
+        offset: u64,
+        bytes: &[u8],
+    ) {
         let joins = self.runs.first().is_some_and(|run| {
-            Arc::ptr_eq(&run.partial, partial)
+            run.is_of(partial, symbols)
                 && run.end() == offset
                 && !run.bytes.is_empty()
                 && run.bytes.len() + bytes.len() <= RUN_BYTES
@@ -79,12 +114,19 @@ impl WriteBehind {
         if joins {
             self.runs[0].bytes.extend_from_slice(bytes);
         } else {
-            self.start(partial, flight, offset, bytes);
+            self.start(partial, symbols, flight, offset, bytes);
         }
     }
 
-    fn start(&mut self, partial: &Arc<Partial>, flight: Option<&Arc<Flight>>, offset: u64, bytes: &[u8]) {
-        match self.runs.iter().position(|run| Arc::ptr_eq(&run.partial, partial)) {
+    fn start(
+        &mut self,
+        partial: &Arc<Partial>,
+        symbols: Symbols,
+        flight: Option<&Arc<Flight>>,
+        offset: u64,
+        bytes: &[u8],
+    ) {
+        match self.runs.iter().position(|run| run.is_of(partial, symbols)) {
             Some(at) => {
                 self.runs.swap(0, at);
                 let run = &mut self.runs[0];
@@ -100,7 +142,8 @@ impl WriteBehind {
                     self.spare.push(oldest.bytes);
                 }
                 let memory = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(RUN_BYTES));
-                let run = Run { partial: Arc::clone(partial), flight: None, start: offset, bytes: memory };
+                let partial = Arc::clone(partial);
+                let run = Run { partial, symbols, flight: None, start: offset, bytes: memory };
                 self.runs.insert(0, run);
             }
         }
@@ -115,14 +158,16 @@ impl WriteBehind {
         if run.bytes.is_empty() {
             run.start = offset;
             run.flight = flight.cloned();
-            run.partial.read_limit().set(offset);
+            if symbols == Symbols::Source {
+                run.partial.read_limit().set(offset);
+            }
         }
         run.bytes.extend_from_slice(bytes);
     }
 
-    /// Writes the rest of a complete object.
+    /// Writes what there is of one object.
     pub(super) fn flush_one(&mut self, partial: &Arc<Partial>) {
-        if let Some(at) = self.runs.iter().position(|run| Arc::ptr_eq(&run.partial, partial)) {
+        while let Some(at) = self.runs.iter().position(|run| Arc::ptr_eq(&run.partial, partial)) {
             let mut run = self.runs.swap_remove(at);
             run.flush();
             self.spare.push(run.bytes);
@@ -135,5 +180,67 @@ impl WriteBehind {
             run.flush();
             self.spare.push(run.bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Placement, Store};
+
+    const SYMBOL_BYTES: u64 = 1000;
+
+    fn partial(store: &Store) -> Arc<Partial> {
+        Arc::new(store.create(100 * SYMBOL_BYTES, Placement::default()).unwrap())
+    }
+
+    fn holds(partial: &Partial, offset: u64, number: u8) -> bool {
+        let mut found = [0; SYMBOL_BYTES as usize];
+        partial.read_at(offset, &mut found).is_ok() && found == [number; SYMBOL_BYTES as usize]
+    }
+
+    #[test]
+    fn repair_symbols_gather_beside_source_symbols_and_leave_their_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::testing::open(&folder);
+        let partial = partial(&store);
+        let mut writes = WriteBehind::default();
+        let symbol = |number: u8| [number; SYMBOL_BYTES as usize];
+        let behind = |slot: u64| (100 + slot) * SYMBOL_BYTES;
+        for number in 0..20 {
+            writes.write(&partial, None, u64::from(number) * SYMBOL_BYTES, &symbol(number + 1));
+            writes.write_repair(&partial, behind(number.into()), &symbol(number + 101));
+        }
+        // Nothing was written for any of them.
+        assert_eq!((writes.runs.len(), partial.read_limit().get()), (2, 0));
+        assert!((0..20).all(|it| !holds(&partial, it * SYMBOL_BYTES, it as u8 + 1)));
+        assert!((0..20).all(|it| !holds(&partial, behind(it), it as u8 + 101)));
+        // One that does not follow has the run before it written; source symbols stay hidden.
+        writes.write_repair(&partial, behind(30), &symbol(130));
+        assert!((0..20).all(|it| holds(&partial, behind(it), it as u8 + 101)));
+        assert!(!holds(&partial, behind(30), 130) && !holds(&partial, 0, 1));
+        assert_eq!(partial.read_limit().get(), 0);
+        writes.flush_one(&partial);
+        assert!(holds(&partial, behind(30), 130) && holds(&partial, 0, 1) && holds(&partial, 19_000, 20));
+        assert_eq!((writes.runs.len(), partial.read_limit().get()), (0, u64::MAX));
+    }
+
+    #[test]
+    fn runs_of_all_objects_are_bounded_and_the_longest_unused_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::testing::open(&folder);
+        let partials: Vec<_> = (0..MAX_RUNS).map(|_| partial(&store)).collect();
+        let mut writes = WriteBehind::default();
+        for partial in &partials {
+            writes.write(partial, None, 0, &[1; SYMBOL_BYTES as usize]);
+            writes.write_repair(partial, 100 * SYMBOL_BYTES, &[2; SYMBOL_BYTES as usize]);
+        }
+        assert_eq!(writes.runs.len(), MAX_RUNS);
+        let half = MAX_RUNS / 2;
+        assert!(partials[..half].iter().all(|it| holds(it, 0, 1) && holds(it, 100 * SYMBOL_BYTES, 2)));
+        assert!(partials[half..].iter().all(|it| !holds(it, 0, 1) && !holds(it, 100 * SYMBOL_BYTES, 2)));
+        writes.flush();
+        assert!(partials.iter().all(|it| holds(it, 0, 1) && holds(it, 100 * SYMBOL_BYTES, 2)));
+        assert_eq!((writes.runs.len(), writes.spare.len()), (0, MAX_RUNS));
     }
 }

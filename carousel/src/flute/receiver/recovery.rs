@@ -112,7 +112,8 @@ impl Recovery {
     /// Frees the slots of a block's repair symbols.
     pub(super) fn forget(&mut self, sbn: u32) {
         if let Some(block) = self.blocks.remove(&sbn) {
-            self.free.extend(block.kept.into_iter().map(|(_, slot)| slot));
+            // Given out again from the end: in the order in which they lie in storage, so that writes of the next block join.
+            self.free.extend(block.kept.into_iter().rev().map(|(_, slot)| slot));
         }
     }
 
@@ -250,6 +251,21 @@ mod tests {
     use crate::lct::Tsi;
     use crate::time::{Instant, WallTime};
     use linksim::{Link, Profile};
+
+    #[test]
+    fn slots_of_a_block_that_is_done_are_given_out_in_their_order() {
+        let protection =
+            Protection { id: EncodingId::RAPTORQ, overhead: 0.5, block_bytes: 8000, ..Protection::NONE };
+        let code = BlockCode::new(&protection.oti(8000, 1000, 8), 8).unwrap();
+        let mut recovery = Recovery::default();
+        let claim = |recovery: &mut Recovery, sbn| -> Vec<u32> {
+            (8..12).map(|esi| recovery.claim(sbn, esi, 0, &code, 100).unwrap()).collect()
+        };
+        assert_eq!(claim(&mut recovery, 0), [0, 1, 2, 3]);
+        recovery.forget(0);
+        assert_eq!(claim(&mut recovery, 1), [0, 1, 2, 3]);
+        assert_eq!(claim(&mut recovery, 2), [4, 5, 6, 7]);
+    }
 
     /// One pass of one object over a link; the bytes if it is complete, and the receiver.
     fn one_pass(

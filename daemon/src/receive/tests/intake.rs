@@ -1,5 +1,6 @@
 //! Intake with the daemon's store: announcements, objects in flight, publication, and what becomes of each that fails.
 
+use carousel::fec::{EncodingId, PayloadId, Protection};
 use carousel::time::Instant;
 
 use super::*;
@@ -93,6 +94,59 @@ fn an_object_is_announced_in_flight_and_held() {
     tested.finish();
     assert_eq!(tested.context.stats.objects(), (1, 0));
     assert!(tested.intake.totals().reconcile());
+}
+
+#[test]
+fn blocks_whose_repair_symbols_come_in_one_batch_with_the_rest_are_decoded() {
+    const SYMBOL_BYTES: u16 = 200;
+    let body: Vec<u8> = (0..40_000_u32).map(|at| (at * 31 + (at >> 8)) as u8).collect();
+    let profile = SenderProfile {
+        symbol_length: SYMBOL_BYTES,
+        fdt_lifetime_s: 20 * 365 * 86_400,
+        ..SenderProfile::default()
+    };
+    let mut sender = Sender::new(Tsi(1), profile, 1, 1);
+    let protection =
+        Protection { id: EncodingId::RAPTORQ, overhead: 0.5, block_bytes: 10_000, ..Protection::NONE };
+    let toi = sender.add_protected(SendFile::of("http://h/a", &body), &protection).unwrap();
+    sender.refresh_fdt(WALL).unwrap();
+    let (oti, partition) = (*sender.oti(toi).unwrap(), *sender.partition(toi).unwrap());
+    assert!(partition.blocks > 2);
+    let mut tested = Box::new();
+    let mut out = Vec::new();
+    let destination = object(1).session.destination;
+    let source = std::net::SocketAddr::new(object(1).session.source, 7);
+    let take = |tested: &mut Box, packet: &[u8]| {
+        tested.intake.datagram(tested.now, source, destination, &SessionFilter::all(), packet);
+    };
+    for packet in 0..sender.fdt_packets(0) {
+        assert!(sender.write_fdt(0, packet, &mut out));
+        take(&mut tested, &out);
+    }
+    let range = |symbol: u64| {
+        let range = partition.byte_range(symbol);
+        range.start as usize..range.end as usize
+    };
+    for step in protection.sequence(&oti, partition) {
+        let PayloadId { sbn, .. } = step.payload_id;
+        match step.source {
+            // One of four is lost.
+            Some(symbol) if symbol % 4 == 3 => continue,
+            Some(symbol) => assert!(sender.write_packet(toi, symbol, &body[range(symbol)], false, &mut out)),
+            None => {
+                let (first, k) = (partition.first_symbol(sbn), partition.block_symbols(sbn));
+                let block = range(first).start..range(first + u64::from(k) - 1).end;
+                let mut encoder = sender.block_code(toi, sbn).unwrap().encoder(&body[block]);
+                let repair = encoder.repair(step.payload_id.esi).unwrap();
+                assert!(sender.write_repair(toi, step.payload_id, &repair, false, &mut out));
+            }
+        }
+        take(&mut tested, &out);
+    }
+    // The batch has not ended: what decoding reads was written when it was handed out.
+    tested.finish();
+    let stored = tested.context.store.get("h/a").unwrap();
+    assert_eq!((stored.bytes(0..40_000).unwrap(), tested.rejected), (body.into(), 0));
 }
 
 #[test]
