@@ -3,8 +3,9 @@
 //! A packet's 1400 bytes are too few for a system call: written through a mapping, every third packet takes
 //! a page fault in which the kernel finds, clears and registers a page of the file; written one by one, each costs a
 //! system call. Packets of an object arrive in order, though, dozens in a batch. So they are copied into a run that stays
-//! in the processor's cache, and a run is written with one call, over complete pages that need no clearing. Measured by
-//! `cargo xtask bench receive`; the figures are in `store/DESIGN.md`.
+//! in the processor's cache, and a run is written with one call, over complete pages that need no clearing. A run ends where
+//! the next 64 KiB of the file begin, within a symbol if need be: then no page is written twice, and the page cache takes it as
+//! one piece. Measured by `cargo xtask bench receive`; the figures are in `store/DESIGN.md`.
 //!
 //! Until its run is written, a symbol is hidden from readers by [`ReadLimit`](carousel::fec::ReadLimit). A run is written when
 //! the next symbol is not adjacent, when it is full, when its object is complete or a block of it is to be decoded, and at the
@@ -14,9 +15,10 @@
 use std::sync::Arc;
 
 use crate::delivery::Flight;
-use crate::store::Partial;
+use crate::store::{BODY_AT, Partial};
 
-/// Bytes of a run: a small part of a level-2 cache, and enough to amortise the system call.
+/// Maximum bytes of a run, which ends at a multiple of them in the file: a small part of a level-2 cache, and enough to amortise
+/// the system call.
 const RUN_BYTES: usize = 64 << 10;
 /// Maximum number of runs: 512 KiB of a level-2 cache. Beyond that the least recently used run is flushed, so more interleaved
 /// objects have shorter runs.
@@ -39,6 +41,8 @@ struct Run {
     flight: Option<Arc<Flight>>,
     start: u64,
     bytes: Vec<u8>,
+    /// Bytes at which it ends, at a multiple of [`RUN_BYTES`] of the file.
+    room: usize,
 }
 
 impl Run {
@@ -48,6 +52,16 @@ impl Run {
 
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
+    }
+
+    /// Begins at `offset` of the body.
+    fn begin(&mut self, offset: u64, flight: Option<&Arc<Flight>>) {
+        self.start = offset;
+        self.room = RUN_BYTES - ((BODY_AT + offset) % RUN_BYTES as u64) as usize;
+        if self.symbols == Symbols::Source {
+            self.flight = flight.cloned();
+            self.partial.read_limit().set(offset);
+        }
     }
 
     /// Writes the run. After a failed write the digest will not match, and the object is received again.
@@ -109,7 +123,7 @@ impl WriteBehind {
             run.is_of(partial, symbols)
                 && run.end() == offset
                 && !run.bytes.is_empty()
-                && run.bytes.len() + bytes.len() <= RUN_BYTES
+                && run.bytes.len() + bytes.len() < run.room
         });
         if joins {
             self.runs[0].bytes.extend_from_slice(bytes);
@@ -130,7 +144,7 @@ impl WriteBehind {
             Some(at) => {
                 self.runs.swap(0, at);
                 let run = &mut self.runs[0];
-                if run.end() != offset || run.bytes.len() + bytes.len() > RUN_BYTES {
+                if run.end() != offset || bytes.len() > RUN_BYTES {
                     run.flush();
                 }
             }
@@ -143,7 +157,7 @@ impl WriteBehind {
                 }
                 let memory = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(RUN_BYTES));
                 let partial = Arc::clone(partial);
-                let run = Run { partial, symbols, flight: None, start: offset, bytes: memory };
+                let run = Run { partial, symbols, flight: None, start: offset, bytes: memory, room: 0 };
                 self.runs.insert(0, run);
             }
         }
@@ -155,14 +169,19 @@ impl WriteBehind {
             return;
         }
         let run = &mut self.runs[0];
-        if run.bytes.is_empty() {
-            run.start = offset;
-            run.flight = flight.cloned();
-            if symbols == Symbols::Source {
-                run.partial.read_limit().set(offset);
+        let (mut offset, mut bytes) = (offset, bytes);
+        while !bytes.is_empty() {
+            if run.bytes.is_empty() {
+                run.begin(offset, flight);
             }
+            let (now, later) = bytes.split_at(bytes.len().min(run.room - run.bytes.len()));
+            run.bytes.extend_from_slice(now);
+            // With its last symbol a run stays: that one is not in the map yet, and its readers are to be woken behind that.
+            if run.bytes.len() == run.room && !later.is_empty() {
+                run.flush();
+            }
+            (offset, bytes) = (offset + now.len() as u64, later);
         }
-        run.bytes.extend_from_slice(bytes);
     }
 
     /// Writes what there is of one object.
@@ -197,6 +216,43 @@ mod tests {
     fn holds(partial: &Partial, offset: u64, number: u8) -> bool {
         let mut found = [0; SYMBOL_BYTES as usize];
         partial.read_at(offset, &mut found).is_ok() && found == [number; SYMBOL_BYTES as usize]
+    }
+
+    #[test]
+    fn runs_end_where_the_next_64_kib_of_the_file_begin() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::testing::open(&folder);
+        let partial = Arc::new(store.create(300 * SYMBOL_BYTES, Placement::default()).unwrap());
+        let mut writes = WriteBehind::default();
+        let body: Vec<u8> = (0..300 * SYMBOL_BYTES).map(|at| (at % 251) as u8 + 1).collect();
+        let mut ends = vec![];
+        for (at, symbol) in (0..).zip(body.chunks(SYMBOL_BYTES as usize)) {
+            writes.write(&partial, None, at * SYMBOL_BYTES, symbol);
+            let limit = partial.read_limit().get().min((at + 1) * SYMBOL_BYTES);
+            // All before the limit is there, nothing behind it.
+            let mut found = vec![0; ((at + 1) * SYMBOL_BYTES) as usize];
+            partial.read_at(0, &mut found).unwrap();
+            let (there, hidden) = found.split_at(limit as usize);
+            assert!(there == &body[..there.len()] && hidden.iter().all(|it| *it == 0), "symbol {at}");
+            if ends.last() != Some(&limit) {
+                ends.push(limit);
+            }
+        }
+        let run = RUN_BYTES as u64;
+        assert_eq!(ends, [0, run - 4096, 2 * run - 4096, 3 * run - 4096, 4 * run - 4096]);
+        // One that ends a run just so is in it until the next comes, or the batch ends.
+        writes.flush();
+        writes.write(&partial, None, run - 4096 - 1000, &[7; 1000]);
+        assert_eq!(partial.read_limit().get(), run - 4096 - 1000);
+        writes.write(&partial, None, run - 4096, &[7; 1000]);
+        assert_eq!(partial.read_limit().get(), run - 4096);
+        // One of several runs.
+        writes.write(&partial, None, 1, &vec![8; RUN_BYTES]);
+        assert_eq!(partial.read_limit().get(), run - 4096);
+        writes.flush();
+        let mut found = vec![0; RUN_BYTES];
+        partial.read_at(1, &mut found).unwrap();
+        assert!(found.iter().all(|it| *it == 8));
     }
 
     #[test]

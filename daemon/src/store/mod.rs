@@ -61,7 +61,7 @@ pub use keeper::Keeper;
 pub use ledger::FlashWear;
 pub use object::{LiveFacts, StoredObject, Tier, View};
 pub use options::{ClassRule, Placement, StoreConfig};
-pub use partial::{Frozen, Partial, Reader};
+pub use partial::{BODY_AT, Frozen, Partial, Reader};
 pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;
 pub use variants::variants_of;

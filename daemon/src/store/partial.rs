@@ -21,6 +21,9 @@ use super::mapping::Mapping;
 use super::object::{Root, Tier};
 use super::{file, resume};
 
+/// Offset of the body in its file.
+pub const BODY_AT: u64 = HEADER_BYTES as u64;
+
 /// Bytes reserved in a quota until dropped.
 pub(super) struct Room {
     bytes: u64,
