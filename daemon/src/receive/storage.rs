@@ -437,11 +437,11 @@ impl Storage for SessionStorage<'_> {
         Ok(())
     }
 
-    #[inline]
     fn memory_bytes(&self, buf: &ObjectSpace) -> usize {
         buf.memory_bytes()
     }
 
+    #[inline]
     fn write(&mut self, buf: &mut ObjectSpace, offset: u64, bytes: &[u8]) {
         match buf {
             ObjectSpace::Memory(memory) => {
