@@ -44,6 +44,8 @@ impl World {
         let (sender, mut out) = (route::Sender::new(bytes as usize), Vec::new());
         let (payload, length) = (vec![toi as u8; bytes as usize], count.map(|count| count * bytes));
         sender.write_source((TSI, Toi(toi)), codepoint, packet * bytes, length, &payload, &mut out).unwrap();
+        // No two packets arrive at the same time, so that which session was silent longest is certain.
+        self.now = self.now + Duration::from_micros(10);
         self.arrive_from(from, &out);
     }
 
