@@ -215,7 +215,7 @@ impl Followed {
             (None, Some(why)) => Condition::Stalled(why),
             (None, None) => Condition::Available,
         };
-        if now.as_str() == self.condition.as_str() {
+        if now == self.condition {
             return None;
         }
         self.condition = now.clone();

@@ -319,7 +319,11 @@ impl Observer for Console {
     fn condition(&mut self, source: usize, condition: Condition, objects: usize) {
         let Some(writer) = &mut self.state else { return };
         let before = std::mem::replace(&mut writer.conditions[source], condition);
-        say(&writer.conditions[source].to_line(&before, &writer.config.sources[source], objects));
+        let now = &writer.conditions[source];
+        // The reason alone may change: the time without a segment grows.
+        if now.as_str() != before.as_str() {
+            say(&now.to_line(&before, &writer.config.sources[source], objects));
+        }
     }
 
     fn catalogue(&mut self, problems: &[Problem]) {
