@@ -254,6 +254,14 @@ impl Growing {
         )
     }
 
+    /// The received parts of `range`, in order.
+    pub fn runs_within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let before = self.runs.range(..range.start).next_back();
+        let all = before.into_iter().chain(self.runs.range(range.start..range.end.max(range.start)));
+        all.map(move |(&start, run)| start.max(range.start)..(start + run.len() as u64).min(range.end))
+            .filter(|part| !part.is_empty())
+    }
+
     /// Missing ranges below the length, or below the last byte if the length is not known.
     pub fn missing(&self) -> Vec<Range<u64>> {
         let mut at = 0;

@@ -35,8 +35,8 @@ limits! {
 
 #[derive(Debug, Default)]
 struct Block {
-    /// ESI and symbol.
-    kept: Vec<(u32, Vec<u8>)>,
+    /// Symbols by ESI.
+    kept: BTreeMap<u32, Vec<u8>>,
     surplus: u32,
     attempts: u32,
     at_work: bool,
@@ -89,10 +89,21 @@ impl Shape {
         Some(out)
     }
 
-    fn has(&self, bytes: &Growing, symbol: u64) -> bool {
-        let range = self.partition.byte_range(symbol);
-        let of_object = range.start.min(self.length)..range.end.min(self.length);
-        of_object.is_empty() || bytes.get(of_object).is_some()
+    /// Number of received source symbols of a block: by runs of bytes, since a block has up to 56,403 symbols and each repair
+    /// packet asks.
+    fn received(&self, bytes: &Growing, sbn: u32) -> u64 {
+        let symbol_length = u64::from(self.oti.symbol_length);
+        let symbols = self.partition.symbols_of(sbn);
+        // Symbols with bytes of the object; those behind it are padding, which is known.
+        let end = symbols.end.min(self.length.div_ceil(symbol_length)).max(symbols.start);
+        let range = symbols.start * symbol_length..(end * symbol_length).min(self.length);
+        let complete = bytes.runs_within(range).map(|run| {
+            let first = run.start.div_ceil(symbol_length);
+            // The last symbol of the object is complete with its last byte.
+            let last = if run.end == self.length { end } else { run.end / symbol_length };
+            last.saturating_sub(first)
+        });
+        complete.sum::<u64>() + (symbols.end - end)
     }
 }
 
@@ -119,7 +130,7 @@ impl Repair {
                 let k = shape.partition.block_symbols(sbn);
                 let code = BlockCode::new(&shape.oti, k).map_err(|_| RouteDrop::UnknownRepair)?;
                 let block = self.blocks.entry(sbn).or_default();
-                let received = received(shape, bytes, sbn);
+                let received = shape.received(bytes, sbn);
                 let enough =
                     received + block.kept.len() as u64 >= u64::from(k + code.surplus() + block.surplus);
                 if !code.is_repair(esi) || enough || received >= u64::from(k) {
@@ -132,8 +143,8 @@ impl Repair {
                 self.early += 1;
             }
             let block = self.blocks.entry(sbn).or_default();
-            if block.attempts < MAX_ATTEMPTS && !block.kept.iter().any(|(have, _)| *have == esi) {
-                block.kept.push((esi, symbol.to_vec()));
+            if block.attempts < MAX_ATTEMPTS && !block.kept.contains_key(&esi) {
+                block.kept.insert(esi, symbol.to_vec());
                 self.kept += 1;
                 self.kept_bytes += symbol.len() as u64;
                 is_taken = true;
@@ -162,7 +173,7 @@ impl Repair {
         let shape = Shape::new(flow, bytes.length()?)?;
         let found = self.blocks.iter_mut().find(|(sbn, block)| {
             let k = u64::from(shape.partition.block_symbols(**sbn));
-            let received = received(&shape, bytes, **sbn);
+            let received = shape.received(bytes, **sbn);
             let enough = received + block.kept.len() as u64 >= k + u64::from(block.surplus);
             k > 0 && received < k && enough && !block.at_work && block.attempts < MAX_ATTEMPTS
         });
@@ -177,7 +188,8 @@ impl Repair {
         let code = BlockCode::new(&shape.oti, k).ok()?;
         let first = shape.partition.first_symbol(sbn);
         let source = (0..k).filter_map(|esi| Some((esi, shape.symbol(bytes, first + u64::from(esi))?)));
-        let have = source.chain(self.blocks.get(&sbn)?.kept.iter().cloned()).collect();
+        let have =
+            source.chain(self.blocks.get(&sbn)?.kept.iter().map(|(esi, it)| (*esi, it.clone()))).collect();
         Some(RepairJob { sbn, code, shape, have })
     }
 
@@ -193,14 +205,9 @@ impl Repair {
     pub(super) fn forget(&mut self, sbn: u32) {
         if let Some(block) = self.blocks.remove(&sbn) {
             self.kept -= block.kept.len();
-            self.kept_bytes -= block.kept.iter().map(|(_, symbol)| symbol.len() as u64).sum::<u64>();
+            self.kept_bytes -= block.kept.values().map(|symbol| symbol.len() as u64).sum::<u64>();
         }
     }
-}
-
-/// Number of received source symbols of a block.
-fn received(shape: &Shape, bytes: &Growing, sbn: u32) -> u64 {
-    shape.partition.symbols_of(sbn).filter(|&symbol| shape.has(bytes, symbol)).count() as u64
 }
 
 /// Decoding job of a source block of a ROUTE object, with all received symbols.
@@ -243,5 +250,44 @@ impl RepairJob {
             }
         }
         Some(lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fec::{EncodingId, SchemeInfo};
+
+    /// By asking for each symbol.
+    fn one_by_one(shape: &Shape, bytes: &Growing, sbn: u32) -> u64 {
+        shape.partition.symbols_of(sbn).filter(|&it| shape.symbol(bytes, it).is_some()).count() as u64
+    }
+
+    #[test]
+    fn symbols_are_counted_by_runs_as_one_by_one() {
+        let flow = Oti {
+            encoding_id: EncodingId::RAPTORQ,
+            scheme: SchemeInfo::RaptorQ { source_blocks: 3, sub_blocks: 1, alignment: 4 },
+            ..Oti::no_code(0, 16, 0)
+        };
+        for length in [29, 34, 44, 45, 48, 100, 158, 1000] {
+            let shape = Shape::new(&flow, length).unwrap();
+            let mut state = length;
+            for _ in 0..60 {
+                let mut bytes = Growing::default();
+                bytes.set_length(length).unwrap();
+                for _ in 0..6 {
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let start = (state >> 33) % length;
+                    let end = (start + 1 + (state >> 50) % 70).min(length);
+                    let _ = bytes.insert(start, &vec![7; (end - start) as usize]);
+                    for sbn in 0..shape.partition.blocks + 1 {
+                        let counted = shape.received(&bytes, sbn);
+                        assert_eq!(counted, one_by_one(&shape, &bytes, sbn), "{length} {sbn} {start}..{end}");
+                    }
+                }
+            }
+        }
     }
 }
