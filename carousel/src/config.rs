@@ -641,15 +641,15 @@ fn with_quotes(line: &str) -> Option<(&'static str, String)> {
         return None;
     }
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
-    let comma = value.split_once(',').filter(|(whole, fraction)| is_number(whole) && is_number(fraction));
+    let has_commas = value.contains(',') && value.split(',').all(is_number);
     let straight =
         value.trim_matches(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{ab}', '\u{bb}']);
-    let (what, right) = match comma {
-        Some((whole, fraction)) => ("a comma is no decimal point", format!("{key} = {whole}.{fraction}")),
-        None if straight != value => {
-            ("quotes in TOML are the straight ones", format!("{key} = \"{}\"", straight.trim()))
-        }
-        None => ("the text has no quotes", format!("{key} = \"{value}\"")),
+    let (what, right) = if has_commas {
+        ("a number has no commas", format!("{key} = {}", quantity::without_commas(value)))
+    } else if straight != value {
+        ("quotes in TOML are the straight ones", format!("{key} = \"{}\"", straight.trim()))
+    } else {
+        ("the text has no quotes", format!("{key} = \"{value}\""))
     };
     is_toml(&right).then_some((what, right))
 }
@@ -671,7 +671,11 @@ fn duplicate(text: &str, line: usize) -> (String, String) {
             .and_then(|it| it.strip_prefix(own))
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    let before = text.lines().take(line.saturating_sub(1)).position(is_before).map(|it| it + 1);
+    let is_header = |it: &&str| it.trim_start().starts_with('[');
+    let above: Vec<&str> = text.lines().take(line.saturating_sub(1)).collect();
+    // A key is one of its own table; that may be one of several of a name.
+    let begin = if is_table { 0 } else { above.iter().rposition(|it| is_header(&it)).map_or(0, |at| at + 1) };
+    let before = above[begin..].iter().position(|it| is_before(it)).map(|at| begin + at + 1);
     let place = before.map_or_else(String::new, |line| format!(" on line {line}"));
     if is_table {
         let what = format!("the table {own} has begun before{place}");
@@ -724,6 +728,10 @@ mod tests {
     fn what_comes_twice_names_its_first_place() {
         let twice = |text: &str| mistakes(text).remove(0);
         assert_eq!(
+            twice("listen = 80\n[[route]]\nthreads = 1\n[[route]]\nthreads = 2\nthreads = 3\n"),
+            "6:1: the key threads is there before on line 5; remove one of them"
+        );
+        assert_eq!(
             twice("listen = 80\nreceive.threads = 1\n\n[receive]\ninterface = 'a'\n"),
             "4:2: the table receive has begun before on line 2; write all keys of receive in one place, below one [receive]"
         );
@@ -744,7 +752,8 @@ mod tests {
             first("interface = \u{201c}eth0\u{201d}")
                 .ends_with("are the straight ones; write interface = \"eth0\"")
         );
-        assert!(first("offset = 1,5").ends_with("a comma is no decimal point; write offset = 1.5"));
+        assert!(first("offset = 1,5").ends_with("a number has no commas; write offset = 1.5"));
+        assert!(first("offset = 8,000").ends_with("a number has no commas; write offset = 8000"));
         assert!(first("interface = eth0").ends_with("the text has no quotes; write interface = \"eth0\""));
     }
 

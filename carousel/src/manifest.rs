@@ -275,6 +275,9 @@ pub fn placed_segments(bytes: &[u8], url: &str) -> Vec<PlacedSegment> {
     for line in text.lines().map(str::trim) {
         if let Some(first) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
             sequence = first.trim().parse().unwrap_or(0);
+        } else if let Some(skip) = line.strip_prefix("#EXT-X-SKIP:") {
+            let skipped = attribute(skip, "SKIPPED-SEGMENTS").and_then(|it| it.parse().ok());
+            sequence = sequence.saturating_add(skipped.unwrap_or(0));
         } else if line.starts_with("#EXT-X-BYTERANGE:") {
             is_range = true;
         } else if line == "#EXT-X-DISCONTINUITY" {

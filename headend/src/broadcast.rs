@@ -9,6 +9,7 @@ mod pieces;
 mod reserve;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::SocketAddr;
 
 use carousel::Digest;
@@ -797,7 +798,7 @@ fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, Str
     Ok(inventories)
 }
 
-/// Why two sources cannot be sent together: both have another file for one URL, of which receivers would keep either. Sources of the
+/// Why two sources cannot be sent together, as they are at the start: both have another file for one URL, of which receivers would keep either. Sources of the
 /// same files, such as two manifests of one folder, may share their URLs.
 fn doubled(sources: &[Source], inventories: &[Inventory]) -> Option<String> {
     let is_near = |a: &Source, b: &Source| a.base.starts_with(&b.base) || b.base.starts_with(&a.base);
@@ -807,7 +808,7 @@ fn doubled(sources: &[Source], inventories: &[Inventory]) -> Option<String> {
             let mut same = first.objects.values().filter_map(|object| {
                 let uri = format!("{}{}", one.base, object.path);
                 let namesake = second.objects.get(uri.strip_prefix(&other.base)?)?;
-                (namesake.file != object.file).then_some(uri)
+                (!is_same_file(object, namesake)).then_some(uri)
             });
             let Some(uri) = same.next() else { continue };
             let others = match same.count() {
@@ -826,6 +827,22 @@ fn doubled(sources: &[Source], inventories: &[Inventory]) -> Option<String> {
         }
     }
     None
+}
+
+/// Whether two files of one URL have the same bytes, as two copies of one folder have: by length, beginning and end.
+fn is_same_file(one: &ObjectSource, other: &ObjectSource) -> bool {
+    /// Bytes that are compared at either end.
+    const COMPARED_BYTES: u64 = 64 << 10;
+    let ends = |object: &ObjectSource| -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(&object.file)?;
+        let mut bytes = Vec::new();
+        file.by_ref().take(COMPARED_BYTES).read_to_end(&mut bytes)?;
+        file.seek(SeekFrom::Start(object.length.saturating_sub(COMPARED_BYTES)))?;
+        file.take(COMPARED_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    one.file == other.file
+        || one.length == other.length && ends(one).is_ok_and(|it| ends(other).is_ok_and(|other| it == other))
 }
 
 /// A document of the headend, repeated within `ms`.

@@ -104,6 +104,9 @@ impl Follower {
 /// leave it empty for the time of a segment.
 const KEEP_NS: u64 = 20_000_000_000;
 
+/// Time after which a file that could not be prepared is tried again without an event.
+const RETRY_NS: u64 = 10_000_000_000;
+
 /// Interval of checks for a live source's events. A check is one system call if there are none.
 const LIVE_LOOK: Duration = Duration::from_millis(20);
 /// Minimum time between readings of a source, in multiples of the duration of a reading.
@@ -123,6 +126,8 @@ struct Followed {
     /// Time of the last reading, and earliest time of the next.
     read_ns: Option<u64>,
     free_ns: u64,
+    /// Time from which objects that could not be prepared are tried again.
+    retry_ns: u64,
     /// Its segments that are being written.
     growth: Growth,
     /// Time since which objects are kept although their file is unusable.
@@ -151,6 +156,7 @@ impl Followed {
             has_changed: false,
             read_ns: None,
             free_ns: 0,
+            retry_ns: 0,
             growth,
             kept: HashMap::new(),
             lost: BTreeSet::new(),
@@ -183,7 +189,7 @@ impl Followed {
 
     /// Reads the source, if it may have changed. Held manifests are checked again after `rescan_ns`.
     fn read(&mut self, now_ns: u64, rescan_ns: u64) -> Option<Inventory> {
-        let is_wanted = !self.lost.is_empty() && now_ns >= self.free_ns;
+        let is_wanted = !self.lost.is_empty() && now_ns >= self.free_ns.max(self.retry_ns);
         let is_held_back = self.is_unsettled
             && self.read_ns.is_none_or(|read_ns| now_ns >= read_ns.saturating_add(rescan_ns));
         let has_new = self.has_changed && now_ns >= self.free_ns;
@@ -409,6 +415,9 @@ impl Following {
         let Self { sources, updates, config, .. } = self;
         let followed = &mut sources[source];
         followed.lost.extend(lost.iter().map(|&path| path.to_owned()));
+        if !lost.is_empty() {
+            followed.retry_ns = 0;
+        }
         followed.look();
         if let Some((watch, _)) = &followed.reading {
             let (growth, known) = (&mut followed.growth, &followed.known);
@@ -452,8 +461,11 @@ impl Following {
                 Some(prepared) => {
                     self.updates.send(Update::Ready { source, prepared: Box::new(prepared) }).ok()?;
                 }
-                // It vanished or changed since the reading.
-                None => _ = self.sources[source].lost.insert(object.path),
+                // It vanished or changed since the reading, or may not be read.
+                None => {
+                    self.sources[source].lost.insert(object.path);
+                    self.sources[source].retry_ns = read_ns.saturating_add(RETRY_NS);
+                }
             }
         }
         self.updates.send(Update::Settled { source }).ok()

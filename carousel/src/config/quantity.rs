@@ -185,6 +185,12 @@ pub fn unit_of(key: &str) -> Option<Unit> {
     SUFFIXES.iter().find(|(suffix, _)| key.ends_with(suffix)).map(|(_, unit)| *unit)
 }
 
+/// A number with commas, of thousands if three digits follow each of them, else for a decimal point, as TOML has it.
+pub(super) fn without_commas(number: &str) -> String {
+    let is_of_thousands = number.split(',').skip(1).all(|group| group.len() == 3);
+    if is_of_thousands { number.replace(',', "") } else { number.replace(',', ".") }
+}
+
 /// Reads text as a number of a key's unit: an integer, or a decimal fraction where the unit is larger than what is given.
 ///
 /// # Errors
@@ -213,7 +219,12 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
             let other = Kind::ALL.into_iter().find(|kind| scale_of(*kind).is_some());
             return Err(match other {
                 Some(kind) => format!("is {}", kind.as_str()),
-                None if name.starts_with(',') => format!("has a comma: write {whole}.{}", &name[1..]),
+                None if name.starts_with(',') => {
+                    let all = &text[whole.len()..];
+                    let end = all.find(|c: char| !(c == ',' || c.is_ascii_digit())).unwrap_or(all.len());
+                    let right = without_commas(&text[..whole.len() + end]);
+                    format!("has a comma: write {right}{}", &all[end..])
+                }
                 None => format!("has no unit that is known here: \"{name}\""),
             });
         }
@@ -450,6 +461,8 @@ mod tests {
         assert_eq!(read("quota_bytes", "8 Mbit/s").unwrap_err(), "is a rate");
         assert_eq!(read("scrub_bytes_per_s", "4 MB").unwrap_err(), "is a size");
         assert_eq!(read("wait_ms", "1,5 s").unwrap_err(), "has a comma: write 1.5 s");
+        assert_eq!(read("wait_ms", "8,000 s").unwrap_err(), "has a comma: write 8000 s");
+        assert_eq!(read("wait_ms", "8,000,000 ms").unwrap_err(), "has a comma: write 8000000 ms");
         assert_eq!(read("wait_ms", "4 parsecs").unwrap_err(), "has no unit that is known here: \"parsecs\"");
         for text in ["", "fast", "1.2.3 s", "-4 s", ".5 s"] {
             assert!(read("wait_ms", text).is_err(), "{text:?}");

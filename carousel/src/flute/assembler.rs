@@ -23,6 +23,8 @@ struct Assembly {
     partition: Partition,
     received: SymbolMap,
     bytes: Vec<u8>,
+    /// Time of the last packet.
+    at: Instant,
 }
 
 /// Assembler of the FDT Instances of one session.
@@ -71,18 +73,12 @@ impl FdtAssembler {
         let encoding = packet.extension(het::CENC).and_then(|body| body.first().copied()).unwrap_or(0);
         let (payload_id, symbols) =
             PayloadId::split(EncodingId::NO_CODE, 8, packet.body).map_err(|_| DropReason::FdtBadLength)?;
-        let index = self.find_or_open(fdt.instance_id, encoding, &oti)?;
+        let index = self.find_or_open(fdt.instance_id, encoding, &oti, (payload_id, symbols.len()))?;
         let assembly = &mut self.open[index];
-        let Place::Source(first) = assembly.partition.place(EncodingId::NO_CODE, payload_id) else {
-            return Err(DropReason::FdtBadLength);
-        };
-        let start = assembly.partition.byte_range(first).start as usize;
-        let target = assembly.bytes.get_mut(start..).filter(|rest| rest.len() >= symbols.len());
-        let whole_symbols = symbols.len() % usize::from(oti.symbol_length) == 0;
-        let Some(target) = target.filter(|rest| whole_symbols || rest.len() == symbols.len()) else {
-            return Err(DropReason::FdtBadLength);
-        };
-        target[..symbols.len()].copy_from_slice(symbols);
+        assembly.at = now;
+        let (first, start) = place(&assembly.partition, &oti, payload_id, symbols.len())?;
+        let target = assembly.bytes.get_mut(start..start + symbols.len()).ok_or(DropReason::FdtBadLength)?;
+        target.copy_from_slice(symbols);
         let count = (symbols.len() as u64).div_ceil(u64::from(oti.symbol_length));
         let mut new = false;
         for symbol in first..first + count {
@@ -124,11 +120,13 @@ impl FdtAssembler {
     /// descriptions may have expired.
     pub fn expire(&mut self, before: Instant) {
         self.seen.retain(|it| it.at >= before);
+        self.open.retain(|it| it.at >= before);
     }
 
     /// Memory of the instances under reassembly, and of the remembered ones.
     pub(in crate::flute) fn held_bytes(&self) -> usize {
-        self.open.iter().map(|it| it.bytes.len()).sum::<usize>() + self.seen.len() * size_of::<Seen>()
+        let open = self.open.iter().map(|it| it.bytes.capacity() + it.received.held_bytes());
+        open.sum::<usize>() + self.seen.len() * size_of::<Seen>()
     }
 
     /// Whether dropping it would lose nothing.
@@ -137,8 +135,14 @@ impl FdtAssembler {
     }
 
     /// Index of the assembly for these packets, which is moved to the end; the least recently used one makes room for a
-    /// new one.
-    fn find_or_open(&mut self, instance_id: u32, encoding: u8, oti: &Oti) -> Result<usize, DropReason> {
+    /// new one, if the symbols have a place in that.
+    fn find_or_open(
+        &mut self,
+        instance_id: u32,
+        encoding: u8,
+        oti: &Oti,
+        (payload_id, length): (PayloadId, usize),
+    ) -> Result<usize, DropReason> {
         let same = |open: &Assembly| {
             open.instance_id == instance_id && open.encoding == encoding && open.oti == *oti
         };
@@ -151,17 +155,41 @@ impl FdtAssembler {
             return Err(DropReason::FdtBadLength);
         }
         let partition = Partition::new(oti).map_err(|_| DropReason::FdtBadLength)?;
+        place(&partition, oti, payload_id, length)?;
         let mut bytes = if self.open.len() >= MAX_FDT_INSTANCES_OPEN {
             self.open.pop_front().map(|oldest| oldest.bytes).unwrap_or_default()
         } else {
             Vec::new()
         };
+        // A short instance must not keep the memory of a long one.
+        if bytes.capacity() as u64 > 2 * oti.transfer_length {
+            bytes = Vec::new();
+        }
         bytes.clear();
         bytes.resize(oti.transfer_length as usize, 0);
         let received = SymbolMap::new(&partition);
-        self.open.push_back(Assembly { instance_id, encoding, oti: *oti, partition, received, bytes });
+        // The packet sets the time.
+        let at = Instant::from_nanos(0);
+        self.open.push_back(Assembly { instance_id, encoding, oti: *oti, partition, received, bytes, at });
         Ok(self.open.len() - 1)
     }
+}
+
+/// Number of the first of these symbols, and the offset of its bytes.
+fn place(
+    partition: &Partition,
+    oti: &Oti,
+    payload_id: PayloadId,
+    length: usize,
+) -> Result<(u64, usize), DropReason> {
+    let Place::Source(first) = partition.place(EncodingId::NO_CODE, payload_id) else {
+        return Err(DropReason::FdtBadLength);
+    };
+    let start = partition.byte_range(first).start;
+    let rest = oti.transfer_length.saturating_sub(start);
+    let are_whole = length.is_multiple_of(usize::from(oti.symbol_length));
+    let fits = length as u64 == rest || are_whole && length as u64 <= rest;
+    if fits { Ok((first, start as usize)) } else { Err(DropReason::FdtBadLength) }
 }
 
 fn fingerprint(encoding: u8, bytes: &[u8]) -> u64 {
@@ -220,6 +248,26 @@ mod tests {
         assert_eq!(end(MAX_FDT_INSTANCES_OPEN as u32), Some(vec![MAX_FDT_INSTANCES_OPEN as u8; 8]));
         assert_eq!(end(1), None, "it made room");
         assert_eq!(push(&mut assembler, &packet(1, 8, 0, &[1; 4])).unwrap().unwrap().bytes, [1; 8]);
+    }
+
+    #[test]
+    fn memory_of_open_instances_is_counted_and_ages() {
+        let mut assembler = FdtAssembler::default();
+        let open = MAX_FDT_INSTANCES_OPEN as u32;
+        for id in 0..open {
+            assert_eq!(push(&mut assembler, &packet(id, MAX_FDT_BYTES, 0, &[1; 4])), Ok(None));
+        }
+        assert!(assembler.held_bytes() as u64 >= u64::from(open) * MAX_FDT_BYTES);
+        // Packets without a place in theirs open none.
+        assert_eq!(push(&mut assembler, &packet(open, 8, 7, &[1; 4])), Err(DropReason::FdtBadLength));
+        assert!(assembler.open.iter().all(|it| it.instance_id < open));
+        // Short ones take the places, and not the memory.
+        for id in open..2 * open {
+            assert_eq!(push(&mut assembler, &packet(id, 8, 0, &[1; 4])), Ok(None));
+        }
+        assert!(assembler.held_bytes() < 10_000, "{}", assembler.held_bytes());
+        assembler.expire(Instant::from_nanos(1));
+        assert_eq!(assembler.held_bytes(), 0);
     }
 
     #[test]

@@ -40,13 +40,15 @@ carousel::reasons! {
         Incomplete = "incomplete",
         /// Its name or type is that of a manifest, its body is none, and nothing is said about its freshness: a page of an error, or a login.
         NoManifest = "no_manifest",
+        /// Its name is that of media, its type and its body are those of a page, and nothing is said about its freshness.
+        NoMedia = "no_media",
     }
 }
 
 impl NotKept {
     /// Whether the response is only for the player that has requested it; otherwise waiting requests may share it.
     pub const fn is_for_one(self) -> bool {
-        !matches!(self, Self::Status | Self::Useless | Self::Incomplete | Self::NoManifest)
+        !matches!(self, Self::Status | Self::Useless | Self::Incomplete | Self::NoManifest | Self::NoMedia)
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::{Finding, Severity};
 use crate::config::Config;
-use crate::origin::{OriginError, OriginRefusal};
+use crate::origin::{OriginError, OriginRefusal, Route};
 use crate::running::origin_client;
 
 /// Time for all of them together.
@@ -19,7 +19,8 @@ const MOST_ASKED: usize = 64;
 /// good: a folder may be forbidden where its files are not.
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let asked = asked(config);
-    if asked.is_empty() {
+    // A box that only receives asks none of them.
+    if asked.is_empty() || !config.http.read_through {
         return Vec::new();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -52,7 +53,11 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 
 /// Key and URL of each, each URL once.
 fn asked(config: &Config) -> Vec<(&'static str, String)> {
-    let routes = config.routes.iter().map(|it| ("[[route]] base", it.base.clone()));
+    let is_beyond_parents = |route: &&Route| {
+        let group = config.parents.iter().find(|it| it.enabled && route.parents.as_ref() == Some(&it.name));
+        group.is_none_or(|it| it.origin_last)
+    };
+    let routes = config.routes.iter().filter(is_beyond_parents).map(|it| ("[[route]] base", it.base.clone()));
     let origins = config.origins.iter().map(|it| ("[[origin]] url", it.url.clone()));
     let parents =
         config.parents.iter().flat_map(|it| &it.members).map(|it| ("[[parent]] url", it.url.clone()));
@@ -65,7 +70,10 @@ fn asked(config: &Config) -> Vec<(&'static str, String)> {
 fn finding(about: String, answer: Result<u16, OriginError>) -> Finding {
     let (what, fix) = match answer {
         Ok(508) => ("it leads back to this cache".to_owned(), "name the origin itself"),
-        Ok(status) if status < 500 => return Finding::fine(about, format!("answers {status}")),
+        // 501: it knows no HEAD.
+        Ok(status) if status < 500 || status == 501 => {
+            return Finding::fine(about, format!("answers {status}"));
+        }
         Ok(status) => (format!("answers {status}"), "read the log of the origin"),
         Err(OriginError::Timeout) => (
             "no answer".to_owned(),
@@ -79,7 +87,8 @@ fn finding(about: String, answer: Result<u16, OriginError>) -> Finding {
         Err(OriginError::Address(OriginRefusal::Loop)) => {
             ("it is a listener of this skycached".to_owned(), "name the origin itself")
         }
-        Err(err) => (err.to_string(), "correct the URL"),
+        Err(err @ (OriginError::BadUrl | OriginError::Address(_))) => (err.to_string(), "correct the URL"),
+        Err(err) => (err.to_string(), "the log of the daemon has more with [log] level = \"debug\""),
     };
     Finding::new(Severity::Warning, about, what, fix)
 }
@@ -123,6 +132,8 @@ mod tests {
         assert!(said[3].1.contains("refused") && said[3].2.contains("start it"), "{said:?}");
         assert!(all[3].about.ends_with(&closed.to_string()), "{}", all[3].about);
         assert!(examine(&Config::parse("").unwrap()).is_empty());
+        let one_way = Config::parse(&format!("http.read_through = false\n{text}")).unwrap();
+        assert!(examine(&one_way).is_empty(), "a box that only receives");
     }
 
     #[test]

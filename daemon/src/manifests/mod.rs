@@ -58,7 +58,7 @@ carousel::limits! {
 }
 
 /// Facts of one manifest.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     facts: Manifest,
     patterns: HashSet<u64>,
@@ -286,6 +286,16 @@ impl Manifests {
         let pattern = self.pattern(key.as_str());
         let known = self.known();
         known.iter().filter(|it| it.1.patterns.contains(&pattern)).map(|it| it.0.clone()).collect()
+    }
+
+    /// Lets a manifest count as one that has not advanced for long.
+    #[cfg(test)]
+    fn forget_advance(&self, key: &ObjectKey) {
+        let mut known = self.known();
+        if let Some(it) = known.get_mut(key) {
+            let long_ago = Instant::from_nanos(0);
+            *it = Arc::new(Known { advanced_at: long_ago, ..Known::clone(it) });
+        }
     }
 
     fn pattern(&self, name: &str) -> u64 {

@@ -30,31 +30,45 @@ impl Manifests {
         let key = &manifest.meta().key;
         let is_same = earlier.is_some_and(|it| it.meta().digest == manifest.meta().digest);
         let Some(facts) = self.facts(key).filter(|it| it.is_live && !is_same) else { return };
+        let order = before.map(|before| facts.compare_version(&before.facts));
         let has_restarted = before.is_some_and(|before| match facts.kind {
             // A start that moves a little is a packager's arithmetic.
             ManifestKind::Dash => facts
                 .start_ms
                 .zip(before.start_ms)
                 .is_some_and(|(now, then)| now.abs_diff(then) >= facts.target_ms.max(before.facts.target_ms)),
-            _ => facts.compare_version(&before.facts) == VersionOrder::MuchOlder,
+            _ => order == Some(VersionOrder::MuchOlder),
         });
-        if let Some(earlier) = earlier.filter(|_| has_restarted) {
-            self.end_run_of_origin(store, key, earlier.meta().received_at);
+        if let (Some(earlier), Some(before)) = (earlier.filter(|_| has_restarted), before) {
+            self.end_run_of_origin(store, key, earlier.meta().received_at, before);
         }
-        for name in used_again(manifest, earlier, facts.target_ms, &|name| held_unsaid(store, name)) {
+        // A playlist that goes back a little has been refused for as long as a replica may be behind: its packager has restarted,
+        // before the first window was full or with a list that only grows.
+        let goes_back = has_restarted || order == Some(VersionOrder::Older);
+        let earlier = Earlier { manifest: earlier, goes_back };
+        for name in used_again(manifest, &earlier, facts.target_ms, &|name| held_unsaid(store, name)) {
             tracing::debug!(manifest = %key, %name, "a live playlist lists a name again: the segment that was held under it is removed");
             store.remove(name.as_str(), EvictReason::Replaced);
         }
     }
 
     /// Removes what the packager of a manifest has written before it restarted: its names are used again, those of init segments too.
-    fn end_run_of_origin(&self, store: &Store, manifest: &ObjectKey, before: WallTime) {
+    /// These are objects of the patterns that it lists, and others of its own folder that no other manifest lists.
+    fn end_run_of_origin(&self, store: &Store, manifest: &ObjectKey, until: WallTime, before: &Known) {
         let folder = manifest.as_str().rfind('/').map_or("", |at| &manifest.as_str()[..=at]);
+        let now = self.known().peek(manifest).cloned();
         let mut objects = 0_u64;
         for object in store.list() {
             let meta = object.meta();
-            let is_of_it = meta.key.as_str().starts_with(folder)
-                && meta.received_at < before
+            let Some(name) = meta.key.as_str().strip_prefix(folder).filter(|_| meta.received_at < until)
+            else {
+                continue;
+            };
+            let pattern = self.pattern(meta.key.as_str());
+            let is_listed = before.patterns.contains(&pattern)
+                || now.as_ref().is_some_and(|it| it.patterns.contains(&pattern));
+            let is_beside = || !name.contains('/') && self.listing(&meta.key).is_empty();
+            let is_of_it = (is_listed || is_beside())
                 && self.facts(&meta.key).is_none()
                 && held_unsaid(store, &meta.key).is_some();
             if is_of_it {
@@ -74,16 +88,31 @@ fn held_unsaid(store: &Store, name: &ObjectKey) -> Option<WallTime> {
     is_unsaid.then_some(meta.received_at)
 }
 
+/// The version before.
+struct Earlier<'a> {
+    manifest: Option<&'a Arc<StoredObject>>,
+    /// Its numbers say nothing about those of the next.
+    goes_back: bool,
+}
+
+/// Time at which the origin sent a manifest, to this cache or to one before it.
+fn sent_at(manifest: &Arc<StoredObject>) -> WallTime {
+    let meta = manifest.meta();
+    let age_s = caching::text(&meta.fields(), "age").and_then(|it| it.trim().parse::<u32>().ok());
+    WallTime::from_unix_ms(meta.received_at.unix_ms() - 1000 * i64::from(age_s.unwrap_or(0)))
+}
+
 /// Names that a live playlist lists for segments that are newer than what is held under them. `held_at`: when that came.
 fn used_again(
     playlist: &Arc<StoredObject>,
-    earlier: Option<&Arc<StoredObject>>,
+    earlier: &Earlier<'_>,
     target_ms: u64,
     held_at: &dyn Fn(&ObjectKey) -> Option<WallTime>,
 ) -> Vec<ObjectKey> {
-    let (now, before) = (placed(playlist), earlier.map(placed).unwrap_or_default());
+    let before = earlier.manifest.filter(|_| !earlier.goes_back).map(placed).unwrap_or_default();
+    let (now, earlier) = (placed(playlist), earlier.manifest);
     let places: HashMap<&str, u64> = before.iter().map(|it| (it.url.as_str(), it.sequence)).collect();
-    let listed_at = earlier.map(|it| it.meta().received_at);
+    let listed_at = earlier.map(sent_at);
     let came_at = playlist.meta().received_at;
     let mut again = Vec::new();
     for (place, segment) in now.iter().enumerate() {
@@ -120,6 +149,7 @@ fn placed(playlist: &Arc<StoredObject>) -> Vec<PlacedSegment> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use crate::store::testing::{carried, open};
     use crate::store::{ObjectMeta, ResponseMeta};
 
@@ -230,6 +260,54 @@ mod tests {
         assert!(list(4, "", 4000));
     }
 
+    /// An event that begins again with the names of the one before.
+    #[test]
+    fn a_playlist_that_only_grows_begins_again() {
+        let list = |last: u64, end: &str| {
+            let mut text =
+                "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-MEDIA-SEQUENCE:0\n"
+                    .to_owned();
+            (0..=last).for_each(|number| text.push_str(&format!("#EXTINF:1,\nseg{number}.ts\n")));
+            text + end
+        };
+        for end in ["#EXT-X-ENDLIST\n", ""] {
+            let cache = Cache::new();
+            let now_ms = clock::now().as_nanos() as i64 / 1_000_000;
+            let put = |last, end: &str, at_ms| {
+                cache.put_with("h/live/a.m3u8", &[], list(last, end).as_bytes(), now_ms + at_ms);
+            };
+            for last in 0..=3 {
+                put(last, "", 1000 * last as i64);
+                cache.put(&format!("h/live/seg{last}.ts"), now_ms + 1000 * last as i64 + 100);
+            }
+            put(3, end, 4000);
+            assert_eq!(cache.held(), [0, 1, 2, 3]);
+            // Refused for three targets, if it has no end.
+            cache.manifests.forget_advance(&ObjectKey::from_name("h/live/a.m3u8", None).unwrap());
+            put(1, "", 60_000);
+            assert_eq!(cache.held(), [2, 3], "{end}: 0 and 1 are new ones");
+        }
+    }
+
+    #[test]
+    fn delta_updates_keep_their_numbers() {
+        let cache = Cache::new();
+        let list = |last: u64, at_ms: i64| {
+            let skipped = last - 2;
+            let mut text = format!(
+                "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n"
+            );
+            (skipped..=last).for_each(|number| text.push_str(&format!("#EXTINF:1,\nseg{number}.ts\n")));
+            cache.put_with("h/live/a.m3u8", &[], text.as_bytes(), at_ms);
+        };
+        list(3, 3000);
+        for number in 1..=3 {
+            cache.put(&format!("h/live/seg{number}.ts"), 2500);
+        }
+        list(4, 4000);
+        assert_eq!(cache.held(), [1, 2, 3]);
+    }
+
     #[test]
     fn what_a_packager_wrote_before_it_restarted_is_removed() {
         let cache = Cache::new();
@@ -255,6 +333,16 @@ mod tests {
         assert_eq!(mpd("10:00:00", 11, 2000), all);
         assert_eq!(mpd("10:00:00.400", 12, 3000), all, "a start that moves a little");
         cache.put("h/live/a-2.m4s", 3100);
+        // Another channel and a film, below its folder.
+        cache.put_with(
+            "h/live/b/b.m3u8",
+            &[],
+            b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nb-1.m4s\n#EXTINF:1,\n../b-2.m4s\n",
+            1200,
+        );
+        let others = ["h/live/b/b-1.m4s", "h/live/b-2.m4s", "h/live/vod/film.mp4"];
+        others.iter().for_each(|name| cache.put(name, 1300));
         assert_eq!(mpd("10:00:13", 13, 4000), ["live/a-2.m4s", "film.mp4"]);
+        assert!(others.iter().all(|name| cache.store.contains(name)));
     }
 }

@@ -1,12 +1,10 @@
 //! Kinds of objects by name and type, which decide default freshness.
 
-use std::borrow::Cow;
-
 use carousel::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use carousel::name::ObjectKey;
 
 use crate::caching::NotKept;
-use crate::manifests;
+use crate::{coding, manifests};
 
 /// Kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +24,11 @@ pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKi
     let path = key.as_str().split(['?', '#']).next().unwrap_or_default();
     let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, it)| it);
     let essence = content_type.and_then(|it| it.split(';').next()).unwrap_or_default().trim();
-    let is = |name: &str| essence.eq_ignore_ascii_case(name);
     let has_subtype = |name: &str| essence.rsplit('/').next().is_some_and(|it| it.eq_ignore_ascii_case(name));
     let is_manifest = ["m3u8", "m3u", "mpd"].iter().any(|it| extension.eq_ignore_ascii_case(it))
         || ["vnd.apple.mpegurl", "x-mpegurl", "mpegurl", "dash+xml"].iter().any(|it| has_subtype(it));
-    // A page is no media, whatever its URL; lists of stations have types of media.
-    let is_neither = is("text/html")
-        || is("application/xhtml+xml")
-        || has_subtype("x-scpls")
+    // Lists of stations have types of media. A script's segments may have the type of a page: the body tells.
+    let is_neither = has_subtype("x-scpls")
         || ["pls", "asx", "wax", "wvx"].iter().any(|it| extension.eq_ignore_ascii_case(it));
     let starts = |prefix: &str| essence.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
     if is_manifest {
@@ -73,13 +68,23 @@ pub(super) fn unlike_its_name(
     }
     match media_kind(key, content_type) {
         MediaKind::Manifest if body.len() <= MAX_MANIFEST_BYTES => {
-            let text =
-                if coding.is_none() { Some(Cow::Borrowed(body)) } else { manifests::plain(body, coding) };
-            text.is_some_and(|text| Manifest::read(&text).is_none()).then_some(NotKept::NoManifest)
+            let is_known = coding::Decoder::of(coding).is_some();
+            let text = manifests::plain(body, coding).filter(|text| Manifest::read(text).is_some());
+            // Lists of stations may have no head.
+            let is_list = || key.as_str().split('?').next().is_some_and(|it| it.ends_with(".m3u"));
+            (is_known && text.is_none() && !is_list()).then_some(NotKept::NoManifest)
         }
+        MediaKind::Segment if coding.is_none() && is_page(content_type, body) => Some(NotKept::NoMedia),
         MediaKind::Segment if coding.is_none() && is_cut(body) => Some(NotKept::Incomplete),
         _ => None,
     }
+}
+
+/// Whether a body is a page, by its type and its beginning.
+fn is_page(content_type: Option<&str>, body: &[u8]) -> bool {
+    let essence = content_type.and_then(|it| it.split(';').next()).unwrap_or_default().trim();
+    let has_type = ["text/html", "application/xhtml+xml"].iter().any(|it| essence.eq_ignore_ascii_case(it));
+    has_type && body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start().starts_with(b"<")
 }
 
 /// Whether a file of boxes (ISO/IEC 14496-12 clause 4.2) or of packets of a transport stream ends within one of them.
@@ -125,8 +130,12 @@ mod tests {
         assert_eq!(of("h/seg1.M4S", Some("application/octet-stream")), MediaKind::Segment);
         assert_eq!(of("h/a", Some("video/mp4")), MediaKind::Segment);
         assert_eq!(of("h/a.ts/x", Some("text/plain")), MediaKind::Other);
-        assert_eq!(of("h/a.ts", Some("text/html; charset=utf-8")), MediaKind::Other, "a page");
-        assert_eq!(of("h/a.m3u8", Some("text/html")), MediaKind::Manifest, "scripts name their type so");
+        assert_eq!(
+            of("h/a.ts", Some("text/html; charset=utf-8")),
+            MediaKind::Segment,
+            "scripts name their type so"
+        );
+        assert_eq!(of("h/a.m3u8", Some("text/html")), MediaKind::Manifest, "as do those of manifests");
         assert_eq!(of("h/a", Some("audio/x-mpegurl")), MediaKind::Manifest);
         assert_eq!(of("h/radio.pls", Some("audio/x-scpls")), MediaKind::Other);
         assert_eq!(of("h/radio.asx", Some("video/x-ms-asf")), MediaKind::Other);
@@ -149,9 +158,19 @@ mod tests {
         assert_eq!(of("h/a.mpd", b"please wait"), none);
         assert_eq!(of("h/a.m3u8", b"#EXTM3U\n"), None);
         assert_eq!(of("h/a.mpd", b"<MPD/>"), None);
-        let other_coding =
-            unlike_its_name(&ObjectKey::from_name("h/a.m3u8", None).unwrap(), None, Some("zstd"), b"\x28");
+        let other_coding = unlike_its_name(
+            &ObjectKey::from_name("h/a.m3u8", None).unwrap(),
+            None,
+            Some("compress"),
+            b"\x28",
+        );
         assert_eq!(other_coding, None, "not to be read, so not to be judged");
+        let utf16: Vec<u8> = "\u{feff}#EXTM3U\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!((of("h/a.m3u8", &utf16), of("h/radio.m3u", b"http://h/a.mp3\n")), (None, None));
+        let typed = |body: &[u8]| {
+            unlike_its_name(&ObjectKey::from_name("h/a.ts", None).unwrap(), Some("text/html; x"), None, body)
+        };
+        assert_eq!((typed(b"\n<!doctype html>"), typed(&[0x47; 188])), (Some(NotKept::NoMedia), None));
 
         let boxes: Vec<u8> =
             [b"\0\0\0\x0cstypiso6".as_slice(), b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x12xy", b"\0\0\0\x08free"]

@@ -215,6 +215,8 @@ fn undescribed_objects_go_to_memory_while_the_disk_is_full() {
     assert!((2..100).contains(&held.len()), "{}", held.len());
     drop(held);
     assert!(one().is_ok());
+    // One that memory could never hold is not refused for good.
+    assert!(matches!(store.create_unnamed(1 << 19), Err(StoreError::DiskFull)));
 }
 
 #[test]

@@ -436,6 +436,10 @@ impl Store {
         match flash {
             Some(Ok(partial)) => Ok(partial),
             Some(Err(err)) if !matches!(err, StoreError::DiskFull | StoreError::Io(_)) => Err(err),
+            // What does not fit there in any case is tried again, or received when it is described.
+            _ if length.saturating_add(HEADER_BYTES as u64) > self.quota(Tier::Memory) / UNNAMED_SHARE => {
+                Err(StoreError::DiskFull)
+            }
             None | Some(Err(_)) => self.begin_on(Tier::Memory, on),
         }
     }
@@ -517,9 +521,9 @@ impl Store {
         let quota = self.quota(tier);
         if tier == Tier::Flash
             && file::free_bytes(self.path())? < self.0.config.reserve_bytes.saturating_add(bytes)
-            && (matches!(claim, Claim::Free) || !self.make_disk_room(bytes)?)
+            && (!matches!(claim, Claim::Named) || !self.make_disk_room(bytes)?)
         {
-            if !matches!(claim, Claim::Free) {
+            if matches!(claim, Claim::Named) {
                 self.0.root.disk.is_short();
             }
             return Err(StoreError::DiskFull);

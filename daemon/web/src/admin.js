@@ -233,12 +233,13 @@ function askToken(said, status) {
   form.hidden = false;
   byId("forget").hidden = true;
   // Without a token in its configuration the box refuses everybody, and there is nothing to type.
-  const hasNone = status === 403 && !admin.token();
+  const hasNone = status === 403 && !admin.token() && said.startsWith("without a credential");
   const hint = byId("token-hint");
   hint.dataset.t = hasNone ? "token.none" : "token.hint";
   setText(hint, t(hint.dataset.t));
   byId("token-entry").hidden = hasNone;
-  setText(byId("token-said"), admin.token() ? `${t("token.wrong")} ${said}` : "");
+  const isRefused = status === 403 && !hasNone;
+  setText(byId("token-said"), admin.token() ? `${t("token.wrong")} ${said}` : isRefused ? said : "");
   admin.forget();
   if (!hasNone) byId("token-field").focus();
 }

@@ -53,8 +53,13 @@ const PROBLEMS_SHOWN: usize = 20;
 fn findings_of(broadcast: &mut Broadcast) -> Vec<Finding> {
     let mut found = Vec::new();
     for warning in broadcast.take_warnings() {
-        let (source, what) = warning.split_once(": ").unwrap_or(("", &warning));
-        found.push(Finding::of_message(Severity::Warning, format!("source {source}"), what));
+        let sources = &broadcast.config().sources;
+        let named = warning.split_once(": ").filter(|(name, _)| sources.iter().any(|it| it.name == *name));
+        let (about, what) = match named {
+            Some((name, what)) => (format!("source {name}"), what),
+            None => ("offers".to_owned(), warning.as_str()),
+        };
+        found.push(Finding::of_message(Severity::Warning, about, what));
     }
     for (source, (_, inventory)) in broadcast.config().sources.iter().zip(broadcast.named_inventories()) {
         let about = format!("source {}", source.name);

@@ -344,7 +344,8 @@ fn changed_line(source: &Source, followed: Followed) -> Option<String> {
     let Followed { added, removed } = followed;
     let line =
         || format!("source {} changed: {} added, {removed} removed", source.name, counted(added, "object"));
-    source.reserved_bps.is_none().then(line)
+    let is_change = added > 0 || removed > 0;
+    (source.reserved_bps.is_none() && is_change).then(line)
 }
 
 #[cfg(test)]

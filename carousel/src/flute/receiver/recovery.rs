@@ -5,7 +5,6 @@
 //! [`super::Receiver::recovered`]. The receiver itself never decodes, since that takes milliseconds.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::{DropReason, SymbolPlace};
 use crate::fec::{BlockCode, Partition, SymbolMap};
@@ -158,7 +157,9 @@ pub struct RecoveryJob {
     pub sbn: u32,
     code: BlockCode,
     partition: Partition,
-    received: Arc<SymbolMap>,
+    /// Whether each source symbol of the block had been received when the job was made. The map may have more by now, whose bytes
+    /// are still on their way into storage.
+    received: Vec<bool>,
     repair: Vec<(u32, u32)>,
 }
 
@@ -168,11 +169,12 @@ impl RecoveryJob {
         sbn: u32,
         code: BlockCode,
         partition: Partition,
-        received: &Arc<SymbolMap>,
+        received: &SymbolMap,
         recovery: &Recovery,
     ) -> Option<Self> {
         let repair = recovery.kept(sbn)?.to_vec();
-        Some(Self { toi, sbn, code, partition, received: Arc::clone(received), repair })
+        let received = partition.symbols_of(sbn).map(|symbol| received.has(symbol)).collect();
+        Some(Self { toi, sbn, code, partition, received, repair })
     }
 
     /// Maximum memory of [`RecoveryJob::run`].
@@ -204,7 +206,7 @@ impl RecoveryJob {
             buffer.resize(needed, 0);
         }
         let (source, repair) = buffer[..needed].split_at_mut(k as usize * symbol_length);
-        let has = |esi: u32| self.received.has(first + u64::from(esi));
+        let has = |esi: u32| self.received.get(esi as usize).is_some_and(|it| *it);
         let mut esi = 0;
         while let Some(start) = (esi..k).find(|esi| has(*esi)) {
             let end = (start + 1..k).find(|esi| !has(*esi)).unwrap_or(k);

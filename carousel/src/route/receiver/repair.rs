@@ -123,17 +123,21 @@ impl Repair {
         if symbol_length == 0 || symbols.is_empty() || !symbols.len().is_multiple_of(symbol_length) {
             return Err(RouteDrop::Malformed);
         }
-        let shape = length.and_then(|length| Shape::new(flow, length));
-        let mut is_taken = false;
-        for (esi, symbol) in (first..).zip(symbols.chunks(symbol_length)) {
-            if let Some(shape) = &shape {
+        let block = match length.and_then(|length| Shape::new(flow, length)) {
+            Some(shape) => {
                 let k = shape.partition.block_symbols(sbn);
                 let code = BlockCode::new(&shape.oti, k).map_err(|_| RouteDrop::UnknownRepair)?;
+                Some((code, u64::from(k), shape.received(bytes, sbn)))
+            }
+            None => None,
+        };
+        let mut is_taken = false;
+        for (esi, symbol) in (first..).zip(symbols.chunks(symbol_length)) {
+            if let Some((code, k, received)) = &block {
                 let block = self.blocks.entry(sbn).or_default();
-                let received = shape.received(bytes, sbn);
-                let enough =
-                    received + block.kept.len() as u64 >= u64::from(k + code.surplus() + block.surplus);
-                if !code.is_repair(esi) || enough || received >= u64::from(k) {
+                let wanted = k + u64::from(code.surplus() + block.surplus);
+                let enough = received + block.kept.len() as u64 >= wanted;
+                if !code.is_repair(esi) || enough || received >= k {
                     continue;
                 }
             } else {
@@ -171,11 +175,12 @@ impl Repair {
     /// decoded.
     pub(super) fn ready(&mut self, flow: &Oti, bytes: &Growing) -> Option<u32> {
         let shape = Shape::new(flow, bytes.length()?)?;
-        let found = self.blocks.iter_mut().find(|(sbn, block)| {
+        let may_be_tried = |block: &Block| !block.at_work && block.attempts < MAX_ATTEMPTS;
+        let found = self.blocks.iter_mut().filter(|(_, block)| may_be_tried(block)).find(|(sbn, block)| {
             let k = u64::from(shape.partition.block_symbols(**sbn));
             let received = shape.received(bytes, **sbn);
             let enough = received + block.kept.len() as u64 >= k + u64::from(block.surplus);
-            k > 0 && received < k && enough && !block.at_work && block.attempts < MAX_ATTEMPTS
+            k > 0 && received < k && enough
         });
         let (sbn, block) = found?;
         block.at_work = true;
