@@ -201,16 +201,16 @@ impl<S: ObjectStore> Delivery<S> {
             }
             route::Event::BlockReady { tsi, toi, sbn } => {
                 let job = self.live.routes.get(&at).and_then(|it| it.repair_job(tsi, toi, sbn));
-                let job = job.filter(|job| self.work.has_room(job.held_bytes()));
                 match job {
-                    Some(job) => {
+                    Some(job) if self.work.has_room(job.held_bytes()) => {
                         let bytes = job.held_bytes();
                         self.work.push(Work::Restore(Restore { object: object(tsi, toi), job }), bytes);
                     }
-                    None => {
+                    Some(_) => {
                         self.counters.blocks_refused += 1;
-                        self.live.routes.with(&at, |it| it.repaired(tsi, toi, sbn, None));
+                        self.live.routes.with(&at, |it| it.postpone_repair(tsi, toi, sbn));
                     }
+                    None => self.live.routes.with(&at, |it| it.repaired(tsi, toi, sbn, None)),
                 }
             }
             route::Event::Failed { tsi, toi, why, .. } => {

@@ -582,6 +582,9 @@ impl Receiver {
                 let most = if object.codepoint.is_media { MAX_MEDIA_AGE } else { MAX_OBJECT_AGE };
                 now.since(object.begun) >= most
             });
+            for at in 0..self.channels.get(&tsi).map_or(0, |it| it.objects.len()) {
+                self.check_repair(tsi, at);
+            }
         }
     }
 

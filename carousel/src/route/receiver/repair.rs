@@ -207,6 +207,13 @@ impl Repair {
         }
     }
 
+    /// Lets a block be decoded later that nobody has taken up.
+    pub(super) fn postpone(&mut self, sbn: u32) {
+        if let Some(block) = self.blocks.get_mut(&sbn) {
+            block.at_work = false;
+        }
+    }
+
     pub(super) fn forget(&mut self, sbn: u32) {
         if let Some(block) = self.blocks.remove(&sbn) {
             self.kept -= block.kept.len();

@@ -81,6 +81,15 @@ impl Receiver {
         object.repair.job(&self.oti_of(tsi)?, &object.bytes, sbn)
     }
 
+    /// Puts off the decoding of a block for which there is no room: it is reported again with the next packet of its object, or by
+    /// [`Receiver::handle_timeout`].
+    pub fn postpone_repair(&mut self, tsi: u64, toi: Toi, sbn: u32) {
+        let channel = self.channels.get_mut(&tsi);
+        if let Some(object) = channel.and_then(|it| it.objects.iter_mut().find(|it| it.toi == toi)) {
+            object.repair.postpone(sbn);
+        }
+    }
+
     /// Processes the result of a [`RepairJob`].
     pub fn repaired(&mut self, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
         let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(|it| it.toi == toi))

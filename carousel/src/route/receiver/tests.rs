@@ -118,6 +118,8 @@ struct Got {
     failed: Vec<RouteFailure>,
     begun: Vec<String>,
     grown: HashMap<String, Vec<u8>>,
+    /// Workers have no room for blocks.
+    is_busy: bool,
 }
 
 fn feed(receiver: &mut Receiver, got: &mut Got, now: Instant, bytes: &[u8]) -> Verdict {
@@ -139,6 +141,7 @@ fn poll(receiver: &mut Receiver, got: &mut Got) {
                 got.grown.remove(&file.content_location);
                 got.begun.push(file.content_location.clone());
             }
+            Event::BlockReady { tsi, toi, sbn } if got.is_busy => receiver.postpone_repair(tsi, toi, sbn),
             Event::BlockReady { tsi, toi, sbn } => {
                 let lost = receiver.repair_job(tsi, toi, sbn).and_then(RepairJob::run);
                 receiver.repaired(tsi, toi, sbn, lost.as_deref());
@@ -479,6 +482,30 @@ fn repair_symbols_bring_back_what_a_lossy_link_takes() {
         }
     }
     assert!(whole[0] < 60 && whole[1] >= 96, "{whole:?} of 100 without and with repair symbols");
+}
+
+#[test]
+fn a_block_for_which_there_was_no_room_is_decoded_later() {
+    let body = segment(4, 2_000, 1);
+    let mut air = Air::new();
+    air.object(1, 8, &body, 40);
+    // Three of the middle are lost, and just enough repair symbols come.
+    let lost = air.packets.len() - 20;
+    air.packets.drain(lost..lost + 3);
+    air.repair(1, &body, 5);
+    let (mut receiver, mut got) =
+        (Receiver::new(ReceiverConfig::default(), group()), Got { is_busy: true, ..Got::default() });
+    for packet in &air.packets {
+        feed(&mut receiver, &mut got, at(0), packet);
+    }
+    receiver.handle_timeout(at(0));
+    poll(&mut receiver, &mut got);
+    assert!(got.objects.is_empty());
+    got.is_busy = false;
+    receiver.handle_timeout(at(0));
+    poll(&mut receiver, &mut got);
+    assert_eq!((got.objects.len(), receiver.stats().recovery_failed), (1, 0));
+    assert!(got.objects[0].1 == body);
 }
 
 #[test]
