@@ -210,7 +210,9 @@ impl<S: ObjectStore> Delivery<S> {
                         self.counters.blocks_refused += 1;
                         self.live.routes.with(&at, |it| it.postpone_repair(tsi, toi, sbn));
                     }
-                    None => self.live.routes.with(&at, |it| it.repaired(tsi, toi, sbn, None)),
+                    None => {
+                        self.live.routes.with(&at, |it| it.repaired(tsi, toi, sbn, None));
+                    }
                 }
             }
             route::Event::Failed { tsi, toi, why, .. } => {
