@@ -171,7 +171,7 @@ impl Followed {
         self.source.reserved_bps.is_some() && has_events
     }
 
-    /// Reads pending events. A folder that was moved, deleted or replaced is watched anew as soon as there is one.
+    /// Reads pending events. A folder that was moved, deleted or replaced is watched again as soon as there is one.
     fn look(&mut self) {
         if self.reading.as_ref().is_some_and(|(watch, _)| !matches!(watch.is_in_place(), Ok(true))) {
             self.reading = None;

@@ -140,7 +140,7 @@ impl Watch {
     /// There is none, or it cannot be read.
     pub(crate) fn is_in_place(&self) -> io::Result<bool> {
         let now = identity(&self.root)?;
-        // File systems without events may number a folder anew; all of them are walked at every look.
+        // File systems without events may give a folder another number; all of them are walked at every look.
         Ok(self.events.is_none() || (!self.has_lost_root && now == self.identity))
     }
 

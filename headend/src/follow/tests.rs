@@ -297,7 +297,7 @@ fn a_folder_that_was_away_is_sent_again_when_it_is_back() {
     fs::rename(&gone, &film).unwrap();
     assert_eq!(look(&[]), ["changed -", "ready 1.m4s", "ready 2.m4s", "settled", "available"]);
     assert!(look(&[]).is_empty());
-    // Moved there and back between two looks: the watch of the folder is made anew, and what was lost is there.
+    // Moved there and back between two looks: the folder is watched from the start, and what was lost is there.
     fs::rename(&film, &gone).unwrap();
     fs::write(gone.join("3.m4s"), [3; 10]).unwrap();
     fs::rename(&gone, &film).unwrap();

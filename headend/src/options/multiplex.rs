@@ -388,7 +388,7 @@ mod tests {
         assert!(carousel::config::load::<Multiplex>("[ssu]\noui = '00-15'").is_err());
         for (text, told) in [
             ("[ssu]\noui = '00-00-00'", "names no maker"),
-            ("[ssu]\noui = '00-15-0A'\n[ssu]\noui = '00-15-0B'", "duplicate key"),
+            ("[ssu]\noui = '00-15-0A'\n[ssu]\noui = '00-15-0B'", "the table ssu has begun before"),
         ] {
             let mistakes = carousel::config::load::<Multiplex>(text).unwrap_err();
             assert!(mistakes.len() == 1 && mistakes[0].what.contains(told), "{mistakes:?}");

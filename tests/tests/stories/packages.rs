@@ -393,7 +393,9 @@ fn a_reader_of_mpds_asks_for_what_is_on_the_air() {
             asked.chain([key(&uri)]).filter(|name| !left.contains(&path(name))).collect();
         assert_eq!(on_air, wanted, "{mpd}");
         assert_eq!(inventory.faults(), 0, "{mpd}");
-        assert_eq!(inventory.problems.is_empty(), left.is_empty(), "{mpd}");
+        // Boxes pass a BaseURL with a host or from the root on as it is, which is reported beside.
+        let others = inventory.problems.iter().filter(|it| !it.what.contains("is no relative reference"));
+        assert_eq!(others.count() == 0, left.is_empty(), "{mpd}");
         with_selection += usize::from(!left.is_empty());
         names += wanted.len();
     }

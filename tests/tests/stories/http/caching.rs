@@ -98,17 +98,21 @@ fn caching_by_the_book() {
     let origin = Scripted::start(|asked: &Asked| {
         let name = asked.path.trim_start_matches('/');
         let case = BOOK.iter().find(|case| case.name == name).expect("a case");
-        answer(200, case.says, format!("time {}", asked.time).as_bytes())
+        let body = format!("time {}", asked.time);
+        // What has the name of a manifest and is none is not kept.
+        let body = if name.ends_with(".mpd") { format!("<MPD>{body}</MPD>") } else { body };
+        answer(200, case.says, body.as_bytes())
     });
     let story = before(&origin, "");
+    let says = |body: &[u8], text: &str| String::from_utf8_lossy(body).contains(text);
     for case in &BOOK {
         let response = get(story.http, &format!("/o/{}", case.name), case.first).unwrap();
-        assert_eq!((response.status, response.body.as_slice()), (200, &b"time 1"[..]), "{}", case.name);
+        assert!(response.status == 200 && says(&response.body, "time 1"), "{}", case.name);
     }
     sleep(Duration::from_millis(2100));
     for case in &BOOK {
         let response = get(story.http, &format!("/o/{}", case.name), case.then).unwrap();
-        let is_new = response.body == b"time 2";
+        let is_new = says(&response.body, "time 2");
         assert_eq!(
             (response.status, is_new),
             (case.status, case.asks),
