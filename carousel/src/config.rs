@@ -674,7 +674,7 @@ fn duplicate(text: &str, line: usize) -> (String, String) {
     let is_header = |it: &&str| it.trim_start().starts_with('[');
     let above: Vec<&str> = text.lines().take(line.saturating_sub(1)).collect();
     // A key is one of its own table; that may be one of several of a name.
-    let begin = if is_table { 0 } else { above.iter().rposition(|it| is_header(&it)).map_or(0, |at| at + 1) };
+    let begin = if is_table { 0 } else { above.iter().rposition(is_header).map_or(0, |at| at + 1) };
     let before = above[begin..].iter().position(|it| is_before(it)).map(|at| begin + at + 1);
     let place = before.map_or_else(String::new, |line| format!(" on line {line}"));
     if is_table {
