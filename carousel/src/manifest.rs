@@ -136,7 +136,8 @@ impl Manifest {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         match kind_of(bytes)? {
             Format::Hls(text) => Some(hls(&text)),
-            Format::Dash(text) => dash(&text, "", false, &mut |_| true),
+            // The facts need no segment: their names cost more than all else, and a number of 64 bits says how many there are.
+            Format::Dash(text) => dash(&text, "", false, &mut |_| false),
             Format::Steering(text) => steering(&text),
         }
     }
@@ -303,7 +304,14 @@ pub fn placed_segments(bytes: &[u8], url: &str) -> Vec<PlacedSegment> {
 /// whether that segment exists or not.
 pub fn names(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
     match kind_of(bytes) {
-        Some(Format::Dash(text)) => drop(dash(&text, url, true, visit)),
+        Some(Format::Dash(text)) => {
+            let mut left = MAX_SEGMENTS;
+            let mut visit = |segment: Segment<'_>| {
+                left -= 1;
+                visit(segment) && left > 0
+            };
+            dash(&text, url, true, &mut visit);
+        }
         _ => segments(bytes, url, visit),
     }
 }

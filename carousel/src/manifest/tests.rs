@@ -286,6 +286,14 @@ fn hostile_manifests_end() {
     let endless = "<MPD type=\"static\"><Period><Representation><SegmentTemplate media=\"$Number$\"><SegmentTimeline>\
                    <S d=\"1\" r=\"9223372036854775807\"/></SegmentTimeline></SegmentTemplate></Representation></Period></MPD>";
     assert_eq!(listed(endless, "http://h/").len(), MAX_SEGMENTS);
+    // Whoever wants the facts, or one name of each pattern, does not count to 2 to the power of 63 either.
+    assert_eq!(Manifest::read(endless.as_bytes()).unwrap().kind, ManifestKind::Dash);
+    let mut visited = 0;
+    names(endless.as_bytes(), "http://h/", &mut |_| {
+        visited += 1;
+        true
+    });
+    assert_eq!(visited, MAX_SEGMENTS);
     let numbers = "<MPD mediaPresentationDuration=\"P999999999Y\"><Period><Representation><SegmentTemplate duration=\"1\" \
                    timescale=\"18446744073709551615\" media=\"$Number$\"/></Representation></Period></MPD>";
     assert_eq!(listed(numbers, "http://h/").len(), MAX_SEGMENTS);
