@@ -406,6 +406,39 @@ fn a_partial_on_the_disk_is_removed_with_its_object_and_kept_at_a_stop() {
     assert_eq!(files(), 1);
 }
 
+/// Two sessions that carry one object: whatever one of them does, the file of the other is its own.
+#[test]
+fn a_partial_on_the_disk_has_one_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { resume_bytes: 1, ..config(&folder, 1 << 20) };
+    let (store, _) = Store::open(&config).unwrap();
+    let files = || std::fs::read_dir(config.path.join(resume::PARTIALS)).map_or(0, Iterator::count);
+    let body = vec![7; 10_000];
+    let create = || {
+        let map = map_of(10_000, 100);
+        Arc::new(store.create_resumable(&Digest::of(b"identity"), &map, Arrival::default()).unwrap())
+    };
+    let first = create();
+    first.write_at(0, &body).unwrap();
+    // It neither empties nor changes the first one's, nor removes its name.
+    let second = create();
+    second.write_at(0, b"forged").unwrap();
+    let frozen = first.freeze(10_000).unwrap();
+    assert_eq!((frozen.as_slice(), files()), (body.as_slice(), 1));
+    drop(second);
+    assert_eq!(files(), 1);
+    let object = store.publish(&frozen, meta("h/a", &body)).unwrap();
+    // The name is free again, for another file.
+    let third = create();
+    third.write_at(0, b"forged").unwrap();
+    assert_eq!((object.bytes(0..6).unwrap().as_ref(), files()), (&body[..6], 1));
+    drop(frozen);
+    assert_eq!(files(), 1);
+    drop(third);
+    assert_eq!(files(), 0);
+    assert_eq!(store.root().disk.state(), DiskState::Fine);
+}
+
 /// A store of one megabyte with ten objects of 84 kB, and what has been evicted of them.
 fn filled(folder: &tempfile::TempDir) -> Store {
     let (store, _) = Store::open(&config(folder, 1 << 20)).unwrap();

@@ -445,7 +445,8 @@ impl Store {
     }
 
     /// As [`Store::create_arriving`], for an object that may take hours: its partial survives a restart under its `identity`. `map`
-    /// receives the symbols of an earlier run. Short objects, and those that belong in memory, are created as usual.
+    /// receives the symbols of an earlier run. Short objects, those that belong in memory, and those of an identity whose partial is
+    /// open, as that of another session may be, are created as usual.
     ///
     /// # Errors
     /// As for [`Store::create_arriving`].
@@ -461,13 +462,25 @@ impl Store {
             return self.create_arriving(length, arrival);
         }
         let name = resume::path_of(&root.folder, identity);
+        if !root.take_name(&name) {
+            return self.create_arriving(length, arrival);
+        }
+        let opened = self.open_resumable(&name, map, arrival);
+        if opened.is_err() {
+            root.give_name_back(&name);
+        }
+        opened
+    }
+
+    fn open_resumable(&self, name: &Path, map: &SymbolMap, arrival: Arrival) -> Result<Partial, StoreError> {
+        let (length, root) = (map.length(), &self.0.root);
         // A resumed partial was counted among the leftovers.
-        let leftover = std::fs::metadata(&name).map_or(0, |it| it.len());
+        let leftover = std::fs::metadata(name).map_or(0, |it| it.len());
         // Read before the file is created: an existing one has the symbols of an earlier run.
         let arrived = leftover.saturating_sub(HEADER_BYTES as u64).min(length);
         let room = Arriving::open(self, Tier::Flash, length, arrived, (arrival.claim(), arrival))?;
-        let partial =
-            Partial::resumable(root, name, length, map, room).inspect_err(|err| root.disk.failed(err))?;
+        let partial = Partial::resumable(root, name.to_owned(), length, map, room)
+            .inspect_err(|err| root.disk.failed(err))?;
         let _ = self
             .0
             .leftover_bytes

@@ -1,12 +1,12 @@
 //! A published object, on either tier.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub(super) struct Root {
     /// Set before a stop: partials are kept, to be resumed at the next start.
     pub(super) is_closing: AtomicBool,
     mapped: Mutex<Mapped>,
+    /// Files of resumable partials that are open. Each has one owner: a second one would write into what the first has verified.
+    open_names: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// Objects whose files are mapped, oldest mapping first.
@@ -83,7 +85,18 @@ const LEAST_SWEPT: usize = 64;
 impl Root {
     pub(super) const fn new(folder: PathBuf, disk: Disk, ledger: Ledger) -> Self {
         let mapped = Mutex::new(Mapped { objects: VecDeque::new(), sweep_at: LEAST_SWEPT });
-        Self { folder, disk, ledger, is_closing: AtomicBool::new(false), mapped }
+        let open_names = Mutex::new(BTreeSet::new());
+        Self { folder, disk, ledger, is_closing: AtomicBool::new(false), mapped, open_names }
+    }
+
+    /// Takes the file of a resumable partial for its owner. False: another partial has it.
+    pub(super) fn take_name(&self, name: &Path) -> bool {
+        lock(&self.open_names).insert(name.to_owned())
+    }
+
+    /// Gives the file of a resumable partial back, which is closed or has another name by now.
+    pub(super) fn give_name_back(&self, name: &Path) {
+        lock(&self.open_names).remove(name);
     }
 
     /// Records a new mapping; the oldest beyond [`MAX_MAPPINGS`] is dropped. Slices in use keep theirs.

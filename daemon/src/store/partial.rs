@@ -375,13 +375,15 @@ impl Drop for Write<'_> {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Discard the file, unless it was published or the store is closing.
-        if let Some(name) = &self.name
-            && !self.is_published.load(Ordering::Acquire)
-            && !self.root.is_closing.load(Ordering::Acquire)
-        {
+        // A published one has given its name back.
+        let Some(name) = self.name.as_ref().filter(|_| !self.is_published.load(Ordering::Acquire)) else {
+            return;
+        };
+        // Discard the file, unless the store is closing.
+        if !self.root.is_closing.load(Ordering::Acquire) {
             resume::remove(name);
         }
+        self.root.give_name_back(name);
     }
 }
 
@@ -432,6 +434,7 @@ impl Frozen {
                 file::rename(name, path)?;
                 self.partial.is_published.store(true, Ordering::Release);
                 resume::forget_map(name);
+                self.partial.root.give_name_back(name);
             }
             None => file::link(file, path)?,
         }

@@ -582,9 +582,12 @@ impl Receiver {
                 let most = if object.codepoint.is_media { MAX_MEDIA_AGE } else { MAX_OBJECT_AGE };
                 now.since(object.begun) >= most
             });
-            for at in 0..self.channels.get(&tsi).map_or(0, |it| it.objects.len()) {
-                self.check_repair(tsi, at);
-            }
+            let objects = self.channels.get_mut(&tsi).map(|it| &mut it.objects);
+            let count = objects.map_or(0, |objects| {
+                objects.iter_mut().for_each(|it| it.repair.resume());
+                objects.len()
+            });
+            (0..count).for_each(|at| self.check_repair(tsi, at));
         }
     }
 

@@ -40,6 +40,8 @@ struct Block {
     surplus: u32,
     attempts: u32,
     at_work: bool,
+    /// Left until the next [`Repair::resume`].
+    is_postponed: bool,
 }
 
 /// The repair symbols of one object.
@@ -175,7 +177,8 @@ impl Repair {
     /// decoded.
     pub(super) fn ready(&mut self, flow: &Oti, bytes: &Growing) -> Option<u32> {
         let shape = Shape::new(flow, bytes.length()?)?;
-        let may_be_tried = |block: &Block| !block.at_work && block.attempts < MAX_ATTEMPTS;
+        let may_be_tried =
+            |block: &Block| !block.at_work && !block.is_postponed && block.attempts < MAX_ATTEMPTS;
         let found = self.blocks.iter_mut().filter(|(_, block)| may_be_tried(block)).find(|(sbn, block)| {
             let k = u64::from(shape.partition.block_symbols(**sbn));
             let received = shape.received(bytes, **sbn);
@@ -207,11 +210,16 @@ impl Repair {
         }
     }
 
-    /// Lets a block be decoded later that nobody has taken up.
+    /// Puts off the decoding of a block until [`Repair::resume`]: its symbols are copied for each attempt.
     pub(super) fn postpone(&mut self, sbn: u32) {
         if let Some(block) = self.blocks.get_mut(&sbn) {
-            block.at_work = false;
+            (block.at_work, block.is_postponed) = (false, true);
         }
+    }
+
+    /// Makes postponed blocks ready again.
+    pub(super) fn resume(&mut self) {
+        self.blocks.values_mut().for_each(|block| block.is_postponed = false);
     }
 
     pub(super) fn forget(&mut self, sbn: u32) {

@@ -81,8 +81,7 @@ impl Receiver {
         object.repair.job(&self.oti_of(tsi)?, &object.bytes, sbn)
     }
 
-    /// Puts off the decoding of a block for which there is no room: it is reported again with the next packet of its object, or by
-    /// [`Receiver::handle_timeout`].
+    /// Puts off the decoding of a block for which there is no room: it is reported again after the next [`Receiver::handle_timeout`].
     pub fn postpone_repair(&mut self, tsi: u64, toi: Toi, sbn: u32) {
         let channel = self.channels.get_mut(&tsi);
         if let Some(object) = channel.and_then(|it| it.objects.iter_mut().find(|it| it.toi == toi)) {

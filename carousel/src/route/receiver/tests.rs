@@ -120,6 +120,7 @@ struct Got {
     grown: HashMap<String, Vec<u8>>,
     /// Workers have no room for blocks.
     is_busy: bool,
+    refused: u32,
 }
 
 fn feed(receiver: &mut Receiver, got: &mut Got, now: Instant, bytes: &[u8]) -> Verdict {
@@ -141,7 +142,10 @@ fn poll(receiver: &mut Receiver, got: &mut Got) {
                 got.grown.remove(&file.content_location);
                 got.begun.push(file.content_location.clone());
             }
-            Event::BlockReady { tsi, toi, sbn } if got.is_busy => receiver.postpone_repair(tsi, toi, sbn),
+            Event::BlockReady { tsi, toi, sbn } if got.is_busy => {
+                receiver.postpone_repair(tsi, toi, sbn);
+                got.refused += 1;
+            }
             Event::BlockReady { tsi, toi, sbn } => {
                 let lost = receiver.repair_job(tsi, toi, sbn).and_then(RepairJob::run);
                 receiver.repaired(tsi, toi, sbn, lost.as_deref());
@@ -498,6 +502,12 @@ fn a_block_for_which_there_was_no_room_is_decoded_later() {
     for packet in &air.packets {
         feed(&mut receiver, &mut got, at(0), packet);
     }
+    // More of its packets do not report it again: each report copies it.
+    let reported = got.refused;
+    for packet in &air.packets {
+        feed(&mut receiver, &mut got, at(0), packet);
+    }
+    assert_eq!((reported, got.refused), (1, 1));
     receiver.handle_timeout(at(0));
     poll(&mut receiver, &mut got);
     assert!(got.objects.is_empty());
