@@ -448,8 +448,11 @@ impl Receiver {
     /// Evaluates the state of an object after new bytes.
     fn advance(&mut self, tsi: u64, at: usize) {
         let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
+        let before = object.size();
         object.read_entity();
-        if object.bytes.is_complete() {
+        let (after, is_complete) = (object.size(), object.bytes.is_complete());
+        self.resize(before, after);
+        if is_complete {
             self.complete(tsi, at, None);
         } else {
             self.begin(tsi, at);

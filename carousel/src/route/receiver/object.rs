@@ -35,7 +35,7 @@ pub(super) struct Object {
     pub(super) repair: Repair,
 }
 
-/// Approximate memory of an object without its bytes and repair symbols: itself and its description.
+/// Approximate memory of an object without its bytes, repair symbols and the texts of its description.
 const OBJECT_BYTES: usize = 1_024;
 
 /// Size of an object: received bytes, and memory.
@@ -62,7 +62,9 @@ impl Object {
 
     pub(super) fn size(&self) -> Size {
         let held_bytes = self.bytes.held_bytes() + self.repair.held_bytes();
-        (held_bytes, OBJECT_BYTES + self.bytes.memory_bytes() + self.repair.memory_bytes())
+        // Names have up to 8 KB, and a template makes one for each object.
+        let text_bytes = self.file.as_ref().map_or(0, |it| it.text_bytes());
+        (held_bytes, OBJECT_BYTES + text_bytes + self.bytes.memory_bytes() + self.repair.memory_bytes())
     }
 
     /// Boxes of a media object of unknown length, if it may end at its current end.
