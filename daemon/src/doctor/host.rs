@@ -15,11 +15,13 @@ use crate::{clock, kafka, listen};
 
 pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let mut found = crate::as_owner_of(&config.store.path, || disk(config, is_running, is_deep));
-    found.extend(ports(&config.http.listen, "[http] listen", is_running));
+    let tcp = |addresses: &[SocketAddr], key| ports(addresses, ("port", key), is_running, listen::try_listen);
+    found.extend(tcp(&config.http.listen, "[http] listen"));
     if let Some(tls) = &config.http.tls {
-        found.extend(ports(&tls.listen, "[http.tls] listen", is_running));
+        found.extend(tcp(&tls.listen, "[http.tls] listen"));
         if tls.http3 && crate::http::HAS_HTTP3 {
-            found.extend(datagram_ports(&tls.listen, is_running));
+            let about = ("UDP port", "[http.tls] http3");
+            found.extend(ports(&tls.listen, about, is_running, listen::try_datagrams));
         }
         found.push(certificate("http.tls", &tls.certificate, &tls.key));
     }
@@ -50,7 +52,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         signings.filter_map(found).collect::<Vec<_>>()
     }));
     found.extend(config.http.access_log.iter().map(|log| access_log(&log.path)));
-    found.extend(ports(&config.admin.listen, "[admin] listen", is_running));
+    found.extend(tcp(&config.admin.listen, "[admin] listen"));
     found.push(admin_socket(&config.admin.socket, is_running));
     found.push(descriptors(config));
     found.push(match clock::trusted_wall() {
@@ -268,38 +270,27 @@ fn held_bytes(path: &Path) -> u64 {
     files.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|it| it.len()).sum()
 }
 
-/// The TCP ports of one key.
-fn ports(addresses: &[SocketAddr], key: &str, is_running: bool) -> Vec<Finding> {
+/// The ports of one key, which `try_open` opens and closes again.
+fn ports(
+    addresses: &[SocketAddr],
+    (name, key): (&str, &str),
+    is_running: bool,
+    try_open: fn(SocketAddr, &[SocketAddr]) -> std::io::Result<()>,
+) -> Vec<Finding> {
     let port = |address: &SocketAddr| {
-        let about = format!("port {address}");
+        let about = format!("{name} {address}");
         if is_running {
             return Finding::fine(about, format!("{key}: the running daemon has it"));
         }
-        free_or_not(about, key, listen::try_listen(*address, addresses))
+        match try_open(*address, addresses) {
+            Ok(()) => Finding::fine(about, format!("{key}: free")),
+            Err(err) => {
+                let why = carousel::config::without_numbers(&err);
+                Finding::new(Severity::Error, about, format!("{key}: {why}"), listen::advice(&err))
+            }
+        }
     };
     addresses.iter().map(port).collect()
-}
-
-/// The UDP ports of HTTP/3.
-fn datagram_ports(addresses: &[SocketAddr], is_running: bool) -> Vec<Finding> {
-    let port = |address: &SocketAddr| {
-        let (about, key) = (format!("UDP port {address}"), "[http.tls] http3");
-        if is_running {
-            return Finding::fine(about, format!("{key}: the running daemon has it"));
-        }
-        free_or_not(about, key, listen::try_datagrams(*address, addresses))
-    };
-    addresses.iter().map(port).collect()
-}
-
-fn free_or_not(about: String, key: &str, tried: std::io::Result<()>) -> Finding {
-    match tried {
-        Ok(()) => Finding::fine(about, format!("{key}: free")),
-        Err(err) => {
-            let why = carousel::config::without_numbers(&err);
-            Finding::new(Severity::Error, about, format!("{key}: {why}"), listen::advice(&err))
-        }
-    }
 }
 
 /// The file of the access log, if it is there, else its folder.

@@ -633,14 +633,16 @@ impl HttpServer {
         let is_expected = object.meta().response.is_none();
         let mut span = asked.trace.span("fetch");
         let ask = Ask { held: Some(Arc::clone(&object)), is_expected, trace: span.trace(), ..asked.ask() };
+        let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
+        let filling = async move {
+            let filled = filler.fill(&key, url, ask).await;
+            ends(&mut span, &filled);
+            filled
+        };
         let staleness = object.staleness(clock::steady());
         if staleness.while_revalidating && !contradicts(&object, &asked.head.headers) {
-            let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
             // The result goes into the cache.
-            self.runtime.spawn(async move {
-                let filled = filler.fill(&key, url, ask).await;
-                ends(&mut span, &filled);
-            });
+            self.runtime.spawn(filling);
             return Ok(Found::Stored(object, "hit; detail=stale-while-revalidate"));
         }
         if RequestDirectives::of(&asked.head.headers).only_if_cached {
@@ -648,24 +650,15 @@ impl HttpServer {
         }
         let filled = match object.live().filter(|_| staleness.if_error) {
             Some(live) => {
-                let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
                 // The fetch goes on without the request; its result is for the players' next ones.
-                let filling = self.runtime.spawn(async move {
-                    let filled = filler.fill(&key, url, ask).await;
-                    ends(&mut span, &filled);
-                    filled
-                });
+                let filling = self.runtime.spawn(filling);
                 match tokio::time::timeout(Duration::from_millis(live.target_ms), filling).await {
                     Ok(Ok(filled)) => filled,
                     Ok(Err(_)) => FillResult::Busy,
                     Err(_) => return Ok(Found::Stored(object, "hit; detail=stale-while-waiting")),
                 }
             }
-            None => {
-                let filled = self.filler.fill(asked.key, url, ask).await;
-                ends(&mut span, &filled);
-                filled
-            }
+            None => filling.await,
         };
         if matches!(filled, FillResult::Stale) {
             return Ok(Found::Stored(object, "hit; detail=stale-if-error"));
