@@ -9,6 +9,7 @@ mod pieces;
 mod reserve;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::SocketAddr;
 
@@ -33,6 +34,7 @@ use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem,
 use crate::plan::Class;
 use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_source};
 use crate::spool;
+use crate::sys::open_source_file;
 use firmware::Bundles;
 use pieces::Pieces;
 
@@ -89,7 +91,7 @@ pub struct Broadcast {
     /// Manifests of live sources that list unsent segments, in order.
     held: VecDeque<Held>,
     /// Warnings for operators, until [`Broadcast::take_warnings`].
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 /// A manifest that is held until its segments were sent: players request those at once.
@@ -247,7 +249,7 @@ impl Broadcast {
     }
 
     /// Warnings for operators about the sources. Each is given once.
-    pub fn take_warnings(&mut self) -> Vec<String> {
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings)
     }
 
@@ -798,6 +800,24 @@ fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, Str
     Ok(inventories)
 }
 
+/// A warning for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Name of the source that it is about, if it is about one.
+    pub source: Option<String>,
+    /// What is the case, and the fix.
+    pub text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{source}: {}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
 /// Why two sources cannot be sent together, as they are at the start: both have another file for one URL, of which receivers would keep either. Sources of the
 /// same files, such as two manifests of one folder, may share their URLs.
 fn doubled(sources: &[Source], inventories: &[Inventory]) -> Option<String> {
@@ -834,11 +854,13 @@ fn is_same_file(one: &ObjectSource, other: &ObjectSource) -> bool {
     /// Bytes that are compared at either end.
     const COMPARED_BYTES: u64 = 64 << 10;
     let ends = |object: &ObjectSource| -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(&object.file)?;
+        let mut file = open_source_file(&object.file)?;
+        let start = object.range.as_ref().map_or(0, |it| it.start);
         let mut bytes = Vec::new();
-        file.by_ref().take(COMPARED_BYTES).read_to_end(&mut bytes)?;
-        file.seek(SeekFrom::Start(object.length.saturating_sub(COMPARED_BYTES)))?;
-        file.take(COMPARED_BYTES).read_to_end(&mut bytes)?;
+        for at in [start, start + object.length.saturating_sub(COMPARED_BYTES)] {
+            file.seek(SeekFrom::Start(at))?;
+            file.by_ref().take(COMPARED_BYTES.min(object.length)).read_to_end(&mut bytes)?;
+        }
         Ok(bytes)
     };
     one.file == other.file

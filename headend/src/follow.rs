@@ -324,14 +324,12 @@ impl Following {
             since_rescan += pause;
             let is_rescan = since_rescan >= rescan;
             let lost = if is_rescan { std::mem::take(&mut *lock(&self.lost)) } else { Vec::new() };
+            self.take_lost(lost);
             for source in 0..self.sources.len() {
                 if !is_rescan && !self.sources[source].is_live() {
                     continue;
                 }
-                let paths = lost.iter().filter(|(of, _)| *of == source).map(|(_, path)| path.as_str());
-                if self.look(source, &paths.collect::<Vec<_>>()).is_none()
-                    || (is_rescan && self.report_condition(source).is_none())
-                {
+                if self.look(source).is_none() || (is_rescan && self.report_condition(source).is_none()) {
                     return;
                 }
             }
@@ -409,15 +407,20 @@ impl Following {
         }
     }
 
+    /// Keeps objects that the transmission has lost for the next reading of their source, which is tried at once.
+    fn take_lost(&mut self, lost: Vec<(usize, String)>) {
+        for (source, path) in lost {
+            let followed = &mut self.sources[source];
+            followed.lost.insert(path);
+            followed.retry_ns = 0;
+        }
+    }
+
     /// Reports the changes of one source. `None` if the receiver is gone.
-    fn look(&mut self, source: usize, lost: &[&str]) -> Option<()> {
+    fn look(&mut self, source: usize) -> Option<()> {
         let now_ns = self.clocks.now().as_nanos();
         let Self { sources, updates, config, .. } = self;
         let followed = &mut sources[source];
-        followed.lost.extend(lost.iter().map(|&path| path.to_owned()));
-        if !lost.is_empty() {
-            followed.retry_ns = 0;
-        }
         followed.look();
         if let Some((watch, _)) = &followed.reading {
             let (growth, known) = (&mut followed.growth, &followed.known);
@@ -431,12 +434,13 @@ impl Following {
         let read_ns = self.clocks.now().as_nanos();
         self.sources[source].free_ns = read_ns.saturating_add((read_ns - now_ns) * READING_SHARE);
         let mut changes = package::changes(&self.sources[source].known, &inventory);
-        let lost = std::mem::take(&mut self.sources[source].lost);
-        let comes_back = |object: &&ObjectSource| lost.contains(&object.path);
-        let back: Vec<ObjectSource> = inventory.objects.values().filter(comes_back).cloned().collect();
-        changes
-            .added
-            .extend(back.into_iter().filter(|object| !changes.added.contains(object)).collect::<Vec<_>>());
+        let followed = &mut self.sources[source];
+        let lost = std::mem::take(&mut followed.lost);
+        // Others are among the changes.
+        let comes_back = |object: &&ObjectSource| {
+            lost.contains(&object.path) && followed.known.objects.get(&object.path) == Some(*object)
+        };
+        changes.added.extend(inventory.objects.values().filter(comes_back).cloned());
         if changes.added.iter().any(|object| object.role == Role::Segment) {
             self.sources[source].arrivals.note(read_ns);
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::package::media::{self, Audio, Facts, Video};
 use crate::package::{Inventory, LeftOutReason, Presentation, Role, Rung};
-use crate::units::{counted, grouped, human_bytes, human_seconds};
+use crate::units::{counted, human_bytes, human_seconds};
 
 /// The JSON document.
 pub fn to_json(inventory: &Inventory) -> Value {
@@ -135,12 +135,10 @@ pub fn to_table(inventory: &Inventory) -> String {
             counted(inventory.unreferenced, "file")
         );
     }
-    let others =
-        inventory.left_out_by_reason().into_iter().filter(|(it, _)| *it != LeftOutReason::OldSegment);
-    let others: Vec<String> =
-        others.map(|(reason, count)| format!("{} {}", grouped(count), reason.counted(count))).collect();
+    let mut others = inventory.left_out_by_reason();
+    others.remove(&LeftOutReason::OldSegment);
     if !others.is_empty() {
-        let _ = writeln!(out, "not carried: {}", others.join(", "));
+        let _ = writeln!(out, "not carried: {}", Inventory::left_out_text(&others));
     }
     if !inventory.problems.is_empty() {
         let _ = writeln!(out, "\n{}:", counted(inventory.problems.len(), "problem"));

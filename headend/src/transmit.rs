@@ -348,7 +348,7 @@ impl Transmission {
         }
         let step = self.broadcast.apply(update, clocks.wall())?;
         for warning in self.broadcast.take_warnings() {
-            observer.warned(&warning);
+            observer.warned(&warning.to_string());
         }
         self.followed = self.followed.and(step);
         if let Some(source) = settled {

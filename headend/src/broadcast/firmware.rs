@@ -8,7 +8,7 @@ use carousel::lct::Tsi;
 use carousel::time::WallTime;
 use carousel::trust::{Edition, Kind, Sealer};
 
-use super::{Broadcast, signalled};
+use super::{Broadcast, Warning, signalled};
 use crate::air::{AirObject, ItemId, Repeat, SessionIndex};
 use crate::plan::Class;
 use crate::prepare::{Bundle, PreparedRelease};
@@ -80,7 +80,8 @@ impl Broadcast {
                 (None, Bundle::Same) | (_, Bundle::Unusable) => {
                     let what = "is not the file that was offered, or cannot be read, and is not sent; put that file there, or \
                                 withdraw it and offer the new one";
-                    self.warnings.push(format!("{} {what}", release.path.display()));
+                    let text = format!("{} {what}", release.path.display());
+                    self.warnings.push(Warning { source: None, text });
                     continue;
                 }
             };
@@ -120,8 +121,8 @@ impl Broadcast {
         let text = carousel::firmware::to_xml(offers);
         let sealed = sealer.seal_xml(Kind::Firmware, &carousel::firmware::stream(), &edition, &text);
         let (bytes, ms) = (sealed.as_bytes(), self.config.carousel.announcement_interval_ms);
-        if let Err(why) = releases::publish(&self.config, bytes) {
-            self.warnings.push(why);
+        if let Err(text) = releases::publish(&self.config, bytes) {
+            self.warnings.push(Warning { source: None, text });
         }
         let object = signalled(URI, CONTENT_TYPE, bytes, Digest::of(bytes), ms);
         let session = self.announcement.unwrap_or(self.configuration);

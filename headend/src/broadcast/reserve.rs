@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use carousel::fec::Partition;
 
+use super::Warning;
 use crate::config::Config;
 use crate::options::TransportProtocol;
 use crate::overhead::air_bytes;
@@ -41,18 +42,18 @@ fn peak_bps(config: &Config, index: usize, inventory: &Inventory) -> f64 {
 }
 
 /// Warning if the reserve of a live source is below that rate.
-pub(super) fn warning(config: &Config, index: usize, inventory: &Inventory) -> Option<String> {
+pub(super) fn warning(config: &Config, index: usize, inventory: &Inventory) -> Option<Warning> {
     let source = &config.sources[index];
     let reserved_bps = source.reserved_bps? as f64;
     let peak_bps = peak_bps(config, index, inventory);
     (peak_bps > reserved_bps).then(|| {
-        format!(
-            "{}: its segments take up to {} of the link with headers and repair symbols, and reserved_bps is {}: beyond it \
+        let text = format!(
+            "its segments take up to {} of the link with headers and repair symbols, and reserved_bps is {}: beyond it \
              they go only when nothing else is sent, and what comes too late is dropped; raise reserved_bps, or carry fewer \
              rungs",
-            source.name,
             human_bps(peak_bps),
             human_bps(reserved_bps)
-        )
+        );
+        Warning { source: Some(source.name.clone()), text }
     })
 }

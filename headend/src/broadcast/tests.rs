@@ -377,7 +377,7 @@ fn a_reserve_below_the_peak_of_the_ladder_is_told_once_and_when_the_packager_com
         let mut broadcast = open(config, false, true).unwrap();
         let warnings = broadcast.take_warnings();
         assert!(broadcast.take_warnings().is_empty());
-        warnings
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(told("840_000", ""), Vec::<String>::new());
     let low = told("830_000", "");
@@ -491,7 +491,7 @@ fn firmware_on_offer_is_carried_and_announced_until_it_is_withdrawn() {
     broadcast.apply(Update::Firmware(vec![known(&two)]), WALL).unwrap();
     assert_eq!(carried(&broadcast), before[1..]);
     broadcast.apply(Update::Firmware(vec![prepared(&one)]), WALL).unwrap();
-    assert!(broadcast.take_warnings()[0].contains("is not the file that was offered"));
+    assert!(broadcast.take_warnings()[0].text.contains("is not the file that was offered"));
     assert_eq!(offers(&broadcast), Some(Vec::new()), "receivers that have begun come by its end");
     assert!(carried(&broadcast).is_empty());
 

@@ -13,9 +13,9 @@ use crate::lease::{self, StoreLook};
 use crate::line::Line;
 use crate::multiplex::Rotation;
 use crate::options::Source;
+use crate::package::Inventory;
 use crate::plan;
 use crate::pull::{self, OriginKind, Probed};
-use crate::units::grouped;
 
 /// Whether a folder is not there, or has hidden files alone.
 pub(super) fn is_empty(folder: &Path) -> bool {
@@ -53,22 +53,13 @@ const PROBLEMS_SHOWN: usize = 20;
 fn findings_of(broadcast: &mut Broadcast) -> Vec<Finding> {
     let mut found = Vec::new();
     for warning in broadcast.take_warnings() {
-        let sources = &broadcast.config().sources;
-        let named = warning.split_once(": ").filter(|(name, _)| sources.iter().any(|it| it.name == *name));
-        let (about, what) = match named {
-            Some((name, what)) => (format!("source {name}"), what),
-            None => ("offers".to_owned(), warning.as_str()),
-        };
-        found.push(Finding::of_message(Severity::Warning, about, what));
+        let about = warning.source.map_or_else(|| "offers".to_owned(), |name| format!("source {name}"));
+        found.push(Finding::of_message(Severity::Warning, about, &warning.text));
     }
     for (source, (_, inventory)) in broadcast.config().sources.iter().zip(broadcast.named_inventories()) {
         let about = format!("source {}", source.name);
         for problem in inventory.problems.iter().take(PROBLEMS_SHOWN) {
-            let what = match problem.place.as_str() {
-                "" => problem.what.clone(),
-                place => format!("{place}: {}", problem.what),
-            };
-            found.push(Finding::new(Severity::Warning, about.clone(), what, problem.fix));
+            found.push(Finding::new(Severity::Warning, about.clone(), problem.located(), problem.fix));
         }
         let scan = format!("`headend scan {}` lists all", source.path.display());
         if inventory.problems.len() > PROBLEMS_SHOWN {
@@ -79,9 +70,7 @@ fn findings_of(broadcast: &mut Broadcast) -> Vec<Finding> {
         if counts.is_empty() {
             continue;
         }
-        let counts =
-            counts.iter().map(|(reason, count)| format!("{} {}", grouped(*count), reason.counted(*count)));
-        let what = format!("not carried: {}", counts.collect::<Vec<_>>().join(", "));
+        let what = format!("not carried: {}", Inventory::left_out_text(&counts));
         let is_filled = source.reserved_bps.is_some() || source.pull.is_some() || source.ingest;
         found.push(match inventory.faults() {
             0 => Finding::fine(about, what),
@@ -93,11 +82,7 @@ fn findings_of(broadcast: &mut Broadcast) -> Vec<Finding> {
         });
     }
     for problem in &broadcast.catalog().problems {
-        let what = match problem.place.as_str() {
-            "" => problem.what.clone(),
-            place => format!("{place}: {}", problem.what),
-        };
-        found.push(Finding::new(Severity::Warning, "catalogue", what, problem.fix));
+        found.push(Finding::new(Severity::Warning, "catalogue", problem.located(), problem.fix));
     }
     found
 }

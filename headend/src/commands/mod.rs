@@ -22,9 +22,8 @@ use crate::cli::{Cli, Verb};
 use crate::clock::Clocks;
 use crate::config::{Config, Profile};
 use crate::inspect::{self, Extractor, Inspector, Source};
-use crate::package::{self, Options, Problem};
+use crate::package::{self, Inventory, Options, Problem};
 use crate::progress::bar;
-use crate::units::grouped;
 use crate::{scan, signing, status};
 
 /// Runs a command.
@@ -180,10 +179,7 @@ fn report(broadcast: &mut Broadcast) {
     for (source, inventory) in broadcast.named_inventories() {
         let counts = inventory.left_out_by_reason();
         if !counts.is_empty() {
-            let counts = counts
-                .iter()
-                .map(|(reason, count)| format!("{} {}", grouped(*count), reason.counted(*count)));
-            eprintln!("{source}: not carried: {}", counts.collect::<Vec<_>>().join(", "));
+            eprintln!("{source}: not carried: {}", Inventory::left_out_text(&counts));
         }
     }
     print_problems(&broadcast.catalog().problems);

@@ -97,14 +97,14 @@ fn a_change_is_told_in_the_order_in_which_it_is_applied() {
     let folder = tempfile::tempdir().unwrap();
     old_package(folder.path(), &[1, 2]);
     let (mut following, updates) = following(folder.path());
-    following.look(0, &[]).unwrap();
+    following.look(0).unwrap();
     assert!(words(&updates).is_empty(), "nothing is new");
     package(folder.path(), &[2, 3]);
     fs::remove_file(folder.path().join("1.m4s")).unwrap();
-    following.look(0, &[]).unwrap();
+    following.look(0).unwrap();
     // What is replaced stays until its successor is ready.
     assert_eq!(words(&updates), ["changed -1.m4s", "ready 3.m4s", "ready live.m3u8", "settled"]);
-    following.look(0, &[]).unwrap();
+    following.look(0).unwrap();
     assert!(words(&updates).is_empty(), "once");
 }
 
@@ -113,12 +113,12 @@ fn files_that_were_new_when_sending_began_stay_on_the_air() {
     let folder = tempfile::tempdir().unwrap();
     package(folder.path(), &[1, 2]);
     let (mut following, updates) = following(folder.path());
-    following.look(0, &[]).unwrap();
+    following.look(0).unwrap();
     assert!(words(&updates).is_empty(), "they are as they were read");
     // One that is written to since is not whole.
     let mut file = fs::File::options().append(true).open(folder.path().join("2.m4s")).unwrap();
     file.write_all(&[0]).unwrap();
-    following.look(0, &[]).unwrap();
+    following.look(0).unwrap();
     assert_eq!(words(&updates)[..1], ["changed -2.m4s"]);
     drop(file);
 }
@@ -128,10 +128,12 @@ fn a_file_that_left_the_air_comes_back_although_nothing_else_changed() {
     let folder = tempfile::tempdir().unwrap();
     old_package(folder.path(), &[1, 2]);
     let (mut following, updates) = following(folder.path());
-    following.look(0, &[]).unwrap();
-    following.look(0, &["2.m4s"]).unwrap();
+    following.look(0).unwrap();
+    following.take_lost(vec![(0, "2.m4s".to_owned())]);
+    following.look(0).unwrap();
     assert_eq!(words(&updates), ["changed -", "ready 2.m4s", "settled"]);
-    following.look(0, &["unknown.m4s"]).unwrap();
+    following.take_lost(vec![(0, "unknown.m4s".to_owned())]);
+    following.look(0).unwrap();
     assert!(words(&updates).is_empty());
 }
 
@@ -141,9 +143,9 @@ fn nobody_who_reads_updates_ends_the_thread() {
     old_package(folder.path(), &[1]);
     let (mut following, updates) = following(folder.path());
     drop(updates);
-    assert_eq!(following.look(0, &[]), Some(()), "nothing to say");
+    assert_eq!(following.look(0), Some(()), "nothing to say");
     package(folder.path(), &[1, 2]);
-    assert_eq!(following.look(0, &[]), None);
+    assert_eq!(following.look(0), None);
 }
 
 #[test]
@@ -286,7 +288,8 @@ fn a_folder_that_was_away_is_sent_again_when_it_is_back() {
     old_package(&film, &[1, 2]);
     let (mut following, updates) = following(&film);
     let mut look = |lost: &[&str]| {
-        following.look(0, lost).unwrap();
+        following.take_lost(lost.iter().map(|&path| (0, path.to_owned())).collect());
+        following.look(0).unwrap();
         following.report_condition(0).unwrap();
         words(&updates)
     };
@@ -322,7 +325,7 @@ fn a_live_source_without_new_segments_is_reported_once_and_so_is_its_return() {
     let clocks = Arc::clone(&following.clocks);
     let look = |following: &mut Following, seconds: u64| {
         clocks.sleep(Duration::from_secs(seconds));
-        following.look(0, &[]).unwrap();
+        following.look(0).unwrap();
         following.report_condition(0).unwrap();
         words(&updates)
     };

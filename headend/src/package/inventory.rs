@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use carousel::query::IgnoredQuery;
 
+use crate::units::grouped;
+
 /// Objects and presentations of a source.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
@@ -237,12 +239,19 @@ pub struct Problem {
     pub fix: &'static str,
 }
 
+impl Problem {
+    /// The problem with its place, without the fix.
+    pub fn located(&self) -> String {
+        match self.place.as_str() {
+            "" => self.what.clone(),
+            place => format!("{place}: {}", self.what),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.place.is_empty() {
-            write!(f, "{}: ", self.place)?;
-        }
-        write!(f, "{}; {}", self.what, self.fix)
+        write!(f, "{}; {}", self.located(), self.fix)
     }
 }
 
@@ -273,6 +282,13 @@ impl Inventory {
         counts
     }
 
+    /// These counts in words: `3 missing, 1 cut`.
+    pub fn left_out_text(counts: &BTreeMap<LeftOutReason, usize>) -> String {
+        let each =
+            counts.iter().map(|(reason, count)| format!("{} {}", grouped(*count), reason.counted(*count)));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
     /// Why only manifests can be carried, and the fix; `None` if there are other files.
     pub fn without_media(&self) -> Option<(String, &'static str)> {
         if self.objects.is_empty() || self.objects.values().any(|object| object.role != Role::Manifest) {
@@ -290,9 +306,8 @@ impl Inventory {
             LeftOutReason::Missing => "copy the files that its manifests name into the folder",
             _ => "correct what its problems say; `headend scan` lists them",
         };
-        let counts = counts.iter().map(|(reason, count)| format!("{count} {}", reason.counted(*count)));
-        let counts: Vec<String> = counts.collect();
-        Some((format!("nothing but its manifests can be carried: {}", counts.join(", ")), fix))
+        let counts = Self::left_out_text(&counts);
+        Some((format!("nothing but its manifests can be carried: {counts}"), fix))
     }
 
     /// Number of listed objects that cannot be carried.

@@ -23,28 +23,17 @@ impl Reading<'_> {
             return None;
         }
         let referred = self.resolver.resolve(manifest, reference);
-        if self.options.base.is_empty()
-            && reference.starts_with('/')
-            && matches!(&referred, Referred::Local(local) if local.file.is_some())
-        {
+        let is_here = matches!(&referred, Referred::Local(local) if local.file.is_some());
+        if is_here && self.options.base.is_empty() && reference.starts_with('/') {
             let what = "it has paths from the server's root, and the folder's URL is not known".to_owned();
             self.problem(manifest, what, "say it with --base, or with `base` of the source");
+        } else if is_here && is_absolute(reference) {
+            self.count_absolute(manifest, reference);
         }
-        self.note_absolute(manifest, reference, &referred);
         self.local(&place, reference, referred)
     }
 
-    /// Notes a reference by a whole URL, or by a path from the server's root, to a file that is carried.
-    fn note_absolute(&mut self, manifest: &str, reference: &str, referred: &Referred) {
-        // Without a base, paths from the server's root have a problem of their own.
-        let is_known = !self.options.base.is_empty() || !reference.starts_with('/');
-        let is_here = matches!(referred, Referred::Local(local) if local.file.is_some());
-        if is_absolute(reference) && is_known && is_here {
-            self.count_absolute(manifest, reference);
-        }
-    }
-
-    /// Notes a BaseURL of that kind, which is a folder.
+    /// Notes a BaseURL with a whole URL, or with a path from the server's root, which is a folder of the source.
     pub(super) fn note_absolute_base(&mut self, manifest: &str, reference: &str) {
         if is_absolute(reference) && matches!(self.resolver.resolve(manifest, reference), Referred::Local(_))
         {
@@ -52,6 +41,7 @@ impl Reading<'_> {
         }
     }
 
+    /// Counts a reference by a whole URL, or by a path from the server's root, to what is carried.
     fn count_absolute(&mut self, manifest: &str, reference: &str) {
         let noted = self.absolute.entry(manifest.to_owned());
         noted.or_insert_with(|| (reference.trim().to_owned(), 0)).1 += 1;
