@@ -207,10 +207,8 @@ pub struct PlacedSegment {
     pub url: String,
     /// Its media sequence number.
     pub sequence: u64,
-    /// An `EXT-X-DISCONTINUITY` is in front of it.
-    pub is_discontinuous: bool,
-    /// Absolute URL of its `EXT-X-MAP`, if that is an object of its own.
-    pub map_url: Option<String>,
+    /// Absolute URL of the `EXT-X-MAP` that begins with it, behind an `EXT-X-DISCONTINUITY`, if that is an object of its own.
+    pub begins: Option<String>,
 }
 
 /// The last segments of one list of a manifest.
@@ -254,18 +252,7 @@ pub fn last_segments(
 /// Visits the segments that a manifest at `url` lists, in order, until `visit` returns false. Segments of a live MPD without
 /// a timeline are not visited: their availability depends on the time.
 pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
-    let mut left = MAX_SEGMENTS;
-    let mut visit = |segment: Segment<'_>| {
-        left -= 1;
-        visit(segment) && left > 0
-    };
-    match kind_of(bytes) {
-        Some(Format::Hls(text)) => hls_segments(&text, url, &mut visit),
-        Some(Format::Dash(text)) => {
-            dash(&text, url, false, &mut visit);
-        }
-        Some(Format::Steering(_)) | None => {}
-    }
+    walk(bytes, url, false, visit);
 }
 
 /// The segments that an HLS media playlist at `url` lists, in order, but for ranges. Empty: it is no media playlist.
@@ -290,8 +277,8 @@ pub fn placed_segments(bytes: &[u8], url: &str) -> Vec<PlacedSegment> {
             return placed;
         } else if !line.is_empty() && !line.starts_with('#') {
             if !is_range {
-                let (url, map_url) = (resolve(url, line), map_url.clone());
-                placed.push(PlacedSegment { url, sequence, is_discontinuous, map_url });
+                let begins = if is_discontinuous { map_url.clone() } else { None };
+                placed.push(PlacedSegment { url: resolve(url, line), sequence, begins });
             }
             sequence = sequence.saturating_add(1);
             (is_range, is_discontinuous) = (false, false);
@@ -303,16 +290,21 @@ pub fn placed_segments(bytes: &[u8], url: &str) -> Vec<PlacedSegment> {
 /// As [`segments`]; for a live MPD without a timeline also an example name for each template, with the first number,
 /// whether that segment exists or not.
 pub fn names(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
+    walk(bytes, url, true, visit);
+}
+
+fn walk(bytes: &[u8], url: &str, examples: bool, visit: &mut dyn FnMut(Segment<'_>) -> bool) {
+    let mut left = MAX_SEGMENTS;
+    let mut visit = |segment: Segment<'_>| {
+        left -= 1;
+        visit(segment) && left > 0
+    };
     match kind_of(bytes) {
+        Some(Format::Hls(text)) => hls_segments(&text, url, &mut visit),
         Some(Format::Dash(text)) => {
-            let mut left = MAX_SEGMENTS;
-            let mut visit = |segment: Segment<'_>| {
-                left -= 1;
-                visit(segment) && left > 0
-            };
-            dash(&text, url, true, &mut visit);
+            dash(&text, url, examples, &mut visit);
         }
-        _ => segments(bytes, url, visit),
+        Some(Format::Steering(_)) | None => {}
     }
 }
 

@@ -73,9 +73,8 @@ impl FdtAssembler {
         let encoding = packet.extension(het::CENC).and_then(|body| body.first().copied()).unwrap_or(0);
         let (payload_id, symbols) =
             PayloadId::split(EncodingId::NO_CODE, 8, packet.body).map_err(|_| DropReason::FdtBadLength)?;
-        let index = self.find_or_open(fdt.instance_id, encoding, &oti, (payload_id, symbols.len()))?;
+        let index = self.find_or_open(now, fdt.instance_id, encoding, &oti, (payload_id, symbols.len()))?;
         let assembly = &mut self.open[index];
-        assembly.at = now;
         let (first, start) = place(&assembly.partition, &oti, payload_id, symbols.len())?;
         let target = assembly.bytes.get_mut(start..start + symbols.len()).ok_or(DropReason::FdtBadLength)?;
         target.copy_from_slice(symbols);
@@ -138,6 +137,7 @@ impl FdtAssembler {
     /// new one, if the symbols have a place in that.
     fn find_or_open(
         &mut self,
+        now: Instant,
         instance_id: u32,
         encoding: u8,
         oti: &Oti,
@@ -147,6 +147,7 @@ impl FdtAssembler {
             open.instance_id == instance_id && open.encoding == encoding && open.oti == *oti
         };
         if let Some(index) = self.open.iter().position(same) {
+            self.open[index].at = now;
             let last = self.open.len() - 1;
             self.open.make_contiguous()[index..].rotate_left(1);
             return Ok(last);
@@ -156,21 +157,20 @@ impl FdtAssembler {
         }
         let partition = Partition::new(oti).map_err(|_| DropReason::FdtBadLength)?;
         place(&partition, oti, payload_id, length)?;
-        let mut bytes = if self.open.len() >= MAX_FDT_INSTANCES_OPEN {
-            self.open.pop_front().map(|oldest| oldest.bytes).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        // A short instance must not keep the memory of a long one.
-        if bytes.capacity() as u64 > 2 * oti.transfer_length {
-            bytes = Vec::new();
+        if self.open.len() >= MAX_FDT_INSTANCES_OPEN {
+            self.open.pop_front();
         }
-        bytes.clear();
-        bytes.resize(oti.transfer_length as usize, 0);
+        let bytes = vec![0; oti.transfer_length as usize];
         let received = SymbolMap::new(&partition);
-        // The packet sets the time.
-        let at = Instant::from_nanos(0);
-        self.open.push_back(Assembly { instance_id, encoding, oti: *oti, partition, received, bytes, at });
+        self.open.push_back(Assembly {
+            instance_id,
+            encoding,
+            oti: *oti,
+            partition,
+            received,
+            bytes,
+            at: now,
+        });
         Ok(self.open.len() - 1)
     }
 }

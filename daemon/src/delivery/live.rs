@@ -201,18 +201,16 @@ impl<S: ObjectStore> Delivery<S> {
             }
             route::Event::BlockReady { tsi, toi, sbn } => {
                 let job = self.live.routes.get(&at).and_then(|it| it.repair_job(tsi, toi, sbn));
-                match job {
-                    Some(job) if self.work.has_room(job.held_bytes()) => {
-                        let bytes = job.held_bytes();
-                        self.work.push(Work::Restore(Restore { object: object(tsi, toi), job }), bytes);
-                    }
-                    Some(_) => {
-                        self.counters.blocks_refused += 1;
-                        self.live.routes.with(&at, |it| it.postpone_repair(tsi, toi, sbn));
-                    }
-                    None => {
-                        self.live.routes.with(&at, |it| it.repaired(tsi, toi, sbn, None));
-                    }
+                let Some(job) = job else {
+                    self.live.routes.with(&at, |it| it.repaired(tsi, toi, sbn, None));
+                    return;
+                };
+                let bytes = job.held_bytes();
+                if self.work.has_room(bytes) {
+                    self.work.push(Work::Restore(Restore { object: object(tsi, toi), job }), bytes);
+                } else {
+                    self.counters.blocks_refused += 1;
+                    self.live.routes.with(&at, |it| it.postpone_repair(tsi, toi, sbn));
                 }
             }
             route::Event::Failed { tsi, toi, why, .. } => {

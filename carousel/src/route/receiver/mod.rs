@@ -43,7 +43,7 @@ use crate::time::Instant;
 
 pub use channel::ChannelState;
 use channel::{Channel, Done};
-use object::{Object, Size, fingerprint};
+use object::{Object, fingerprint};
 pub use repair::RepairJob;
 pub use verdict::{RouteDrop, RouteFailure, RouteStats, Verdict};
 
@@ -423,17 +423,23 @@ impl Receiver {
         if payload.is_empty() {
             return Ok(());
         }
-        let before = object.size();
-        object.bytes.insert(offset, payload)?;
-        let after = object.size();
-        self.resize(before, after);
-        Ok(())
+        let placed = self.with_object(tsi, at, |object| {
+            object.bytes.insert(offset, payload)?;
+            object.read_entity();
+            Ok(())
+        });
+        placed.unwrap_or(Ok(()))
     }
 
-    /// Updates the sums after a change of an open object.
-    const fn resize(&mut self, before: Size, after: Size) {
+    /// Changes an open object, and the sums with it.
+    fn with_object<R>(&mut self, tsi: u64, at: usize, change: impl FnOnce(&mut Object) -> R) -> Option<R> {
+        let object = self.channels.get_mut(&tsi)?.objects.get_mut(at)?;
+        let before = object.size();
+        let result = change(object);
+        let after = object.size();
         self.open_bytes = self.open_bytes + after.0 - before.0;
         self.objects_bytes = self.objects_bytes + after.1 - before.1;
+        Some(result)
     }
 
     /// Changes the tables of a channel.
@@ -447,12 +453,8 @@ impl Receiver {
 
     /// Evaluates the state of an object after new bytes.
     fn advance(&mut self, tsi: u64, at: usize) {
-        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
-        let before = object.size();
-        object.read_entity();
-        let (after, is_complete) = (object.size(), object.bytes.is_complete());
-        self.resize(before, after);
-        if is_complete {
+        let Some(object) = self.channels.get(&tsi).and_then(|it| it.objects.get(at)) else { return };
+        if object.bytes.is_complete() {
             self.complete(tsi, at, None);
         } else {
             self.begin(tsi, at);

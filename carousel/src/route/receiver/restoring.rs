@@ -43,11 +43,8 @@ impl Receiver {
             object.bytes.set_length(length).map_err(|_| RouteDrop::Malformed)?;
             object.end.get_or_insert(End::Length);
         }
-        let before = object.size();
-        let taken = object.repair.take(&oti, packet.body, &object.bytes, object.bytes.length());
-        let after = object.size();
-        self.resize(before, after);
-        taken?;
+        let take = |it: &mut Object| it.repair.take(&oti, packet.body, &it.bytes, it.bytes.length());
+        self.with_object(of, at, take).unwrap_or(Err(RouteDrop::UnknownRepair))?;
         self.check_repair(of, at);
         if self.open_bytes > MAX_SESSION_BYTES {
             self.make_room();
@@ -101,17 +98,17 @@ impl Receiver {
             object.repair.failed(sbn);
             return;
         };
-        let before = object.size();
-        for (offset, bytes) in lost {
-            let known = object.bytes.held_bytes();
-            // Bytes received meanwhile must equal the symbol, otherwise the symbol was wrong.
-            if object.bytes.insert(*offset, bytes).is_ok() {
-                self.stats.recovered_bytes += object.bytes.held_bytes() - known;
+        let recovered_bytes = self.with_object(tsi, at, |object| {
+            let before = object.bytes.held_bytes();
+            for (offset, bytes) in lost {
+                // Bytes received meanwhile must equal the symbol, otherwise the symbol was wrong.
+                let _ = object.bytes.insert(*offset, bytes);
             }
-        }
-        object.repair.forget(sbn);
-        let after = object.size();
-        self.resize(before, after);
+            object.repair.forget(sbn);
+            object.read_entity();
+            object.bytes.held_bytes() - before
+        });
+        self.stats.recovered_bytes += recovered_bytes.unwrap_or(0);
         self.advance(tsi, at);
     }
 }

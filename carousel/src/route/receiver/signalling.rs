@@ -109,9 +109,8 @@ impl Receiver {
 
     /// Names objects that arrived before their description.
     pub(super) fn name_open_objects(&mut self, tsi: u64) {
-        let Some(channel) = self.channels.get_mut(&tsi) else { return };
-        let mut sizes = Vec::new();
-        for at in 0..channel.objects.len() {
+        for at in 0..self.channels.get(&tsi).map_or(0, |it| it.objects.len()) {
+            let Some(channel) = self.channels.get(&tsi) else { return };
             let named =
                 channel.objects.get(at).filter(|it| it.file.is_none() && it.codepoint.format == Format::File);
             let file = named.and_then(|it| {
@@ -119,13 +118,10 @@ impl Receiver {
                     .describe(it.toi, it.codepoint)
                     .or_else(|| channel.first_chunk(it).filter(|_| it.bytes.is_complete()))
             });
-            if let Some(object) = channel.objects.get_mut(at).filter(|_| file.is_some()) {
-                let before = object.size();
-                object.file = file;
-                sizes.push((before, object.size()));
+            if file.is_some() {
+                self.with_object(tsi, at, |object| object.file = file);
             }
         }
-        sizes.into_iter().for_each(|(before, after)| self.resize(before, after));
         let mut at = 0;
         while let Some(object) = self.channels.get(&tsi).and_then(|it| it.objects.get(at)) {
             let before = self.channels.get(&tsi).map_or(0, |it| it.objects.len());
