@@ -50,19 +50,11 @@ impl Listening {
         Ok(Self { handed, datagrams })
     }
 
-    /// The listener at an address: the one that was handed over, or one of our own.
+    /// The listeners at the addresses of one key: those that were handed over, of which one for both IP versions may be two, and
+    /// our own.
     ///
     /// # Errors
     /// One line that names the address and the fix. `key` is where the configuration says it.
-    pub fn open(&mut self, address: SocketAddr, key: &str) -> Result<TcpListener, String> {
-        let mut all = self.open_all(&[address], key)?;
-        all.pop().ok_or_else(|| format!("cannot listen on {address} ({key})"))
-    }
-
-    /// The listeners at the addresses of one key, of which one that was handed over for both IP versions may be two.
-    ///
-    /// # Errors
-    /// As of [`Listening::open`].
     pub fn open_all(&mut self, addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, String> {
         open_all(&mut self.handed, addresses, bind).map_err(|(address, err)| {
             let why = carousel::config::without_numbers(&err);
@@ -73,7 +65,7 @@ impl Listening {
     /// The same for datagrams.
     ///
     /// # Errors
-    /// As of [`Listening::open`].
+    /// As of [`Listening::open_all`].
     pub fn open_all_datagrams(
         &mut self,
         addresses: &[SocketAddr],
@@ -204,10 +196,10 @@ mod tests {
     fn what_was_handed_over_is_taken_and_the_rest_is_opened() {
         let free = bind(at("127.0.0.1:0"), false).unwrap();
         let address = free.local_addr().unwrap();
-        assert!(Listening::default().open(address, "x").unwrap_err().contains("another program"));
+        assert!(Listening::default().open_all(&[address], "x").unwrap_err().contains("another program"));
         let mut listening = Listening { handed: vec![free], datagrams: Vec::new() };
         assert_eq!(listening.left(), [address]);
-        assert_eq!(listening.open(address, "x").unwrap().local_addr().unwrap(), address);
+        assert_eq!(listening.open_all(&[address], "x").unwrap()[0].local_addr().unwrap(), address);
         assert_eq!(listening.left(), []);
         let free = bind_datagrams(at("127.0.0.1:0"), false).unwrap();
         let address = free.local_addr().unwrap();
@@ -240,8 +232,8 @@ mod tests {
             }
         }
         // Alone it is for both.
-        let alone = Listening::default().open(wanted[1], "x").unwrap();
-        assert!(!socket2::SockRef::from(&alone).only_v6().unwrap());
+        let alone = Listening::default().open_all(&wanted[1..], "x").unwrap();
+        assert!(!socket2::SockRef::from(&alone[0]).only_v6().unwrap());
     }
 
     #[test]

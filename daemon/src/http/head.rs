@@ -251,16 +251,8 @@ fn cache_control(object: &StoredObject) -> String {
 }
 
 /// Response fields that players' scripts read: dash.js sets its clock by `Date`, others measure by `Content-Length`.
-const EXPOSED: [&str; 8] = [
-    "Accept-Ranges",
-    "Age",
-    "Cache-Status",
-    "Content-Length",
-    "Content-Range",
-    "Date",
-    "ETag",
-    "Server-Timing",
-];
+const EXPOSED: &str =
+    "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Server-Timing";
 
 /// Adds the CORS fields that players in browsers need (hls.js, dash.js, Shaka). False: the origin's response has its own,
 /// which take precedence. Scripts that may read the body may read [`EXPOSED`] too: origins leave these out, and dash.js then
@@ -285,6 +277,10 @@ pub(super) fn allow_everyone(fields: &mut HeaderMap) -> bool {
 /// Adds the names that `Access-Control-Expose-Headers` lacks. `*` counts as all of them only without credentials (Fetch Standard),
 /// and stays.
 fn expose(fields: &mut HeaderMap) {
+    if !fields.contains_key(header::ACCESS_CONTROL_EXPOSE_HEADERS) {
+        fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        return;
+    }
     let named: Vec<&str> = fields
         .get_all(header::ACCESS_CONTROL_EXPOSE_HEADERS)
         .iter()
@@ -293,7 +289,7 @@ fn expose(fields: &mut HeaderMap) {
         .map(str::trim)
         .collect();
     let is_named = |name: &&str| named.iter().any(|it| it.eq_ignore_ascii_case(name));
-    let lacking: Vec<&str> = EXPOSED.into_iter().filter(|it| !is_named(it)).collect();
+    let lacking: Vec<&str> = EXPOSED.split(", ").filter(|it| !is_named(it)).collect();
     if named.contains(&"*") || lacking.is_empty() {
         return;
     }

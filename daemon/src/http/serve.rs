@@ -256,8 +256,14 @@ impl HttpServer {
 
     /// Whether an FDT describes an object, and its session has not sent later ones.
     pub(super) fn may_be_sent(&self, key: &ObjectKey) -> bool {
-        let is_described = self.shared.flights.announced_as(key.as_str()).is_some();
-        is_described && self.time_to_loss(key) != Some(Duration::ZERO)
+        self.described(key).is_some_and(|time_to_loss| time_to_loss != Some(Duration::ZERO))
+    }
+
+    /// As [`Self::time_to_loss`], of a described object; `None`: it is not described.
+    fn described(&self, key: &ObjectKey) -> Option<Option<Duration>> {
+        let (object, by_several) = self.shared.flights.announced_as(key.as_str())?;
+        // Another sender may still deliver it.
+        Some(if by_several { None } else { self.shared.manifests.time_to_loss(key, &object, clock::now()) })
     }
 
     /// Time until a described object counts as lost ([`Manifests::time_to_loss`]). `None`: it is not described, or may still
@@ -265,9 +271,7 @@ impl HttpServer {
     ///
     /// [`Manifests::time_to_loss`]: crate::manifests::Manifests::time_to_loss
     fn time_to_loss(&self, key: &ObjectKey) -> Option<Duration> {
-        let (object, by_several) = self.shared.flights.announced_as(key.as_str())?;
-        // Another sender may still deliver it.
-        if by_several { None } else { self.shared.manifests.time_to_loss(key, &object, clock::now()) }
+        self.described(key).flatten()
     }
 
     /// The response if no object can be served.

@@ -11,7 +11,7 @@ use carousel::time::Instant;
 
 use super::content::{EDGE, edges, successors};
 use super::loss::SentUpTo;
-use super::names::{numbered_after, pattern_of};
+use super::names::{folder_of, numbered_after, pattern_of};
 use super::{Known, Manifests};
 use crate::clock;
 use crate::delivery::ObjectRef;
@@ -91,8 +91,7 @@ impl Manifests {
     /// Whether the live service of a manifest is on the air: judged by the manifest itself, and by those below its folder, as
     /// media playlists are. `None`: it belongs to no known live service.
     pub fn is_on_air(&self, key: &ObjectKey, now: Instant) -> Option<bool> {
-        let path = key.as_str().split('?').next().unwrap_or_default();
-        let folder = &path[..path.rfind('/').map_or(0, |at| at + 1)];
+        let folder = folder_of(key);
         let is_of_service = |it: &ObjectKey, known: &Known| {
             known.facts.is_live && !folder.is_empty() && it.as_str().starts_with(folder)
         };

@@ -16,6 +16,12 @@ pub(super) fn url_of(key: &ObjectKey) -> String {
     format!("http://{key}")
 }
 
+/// The folder of a name, with its last `/`; empty if it has none.
+pub(super) fn folder_of(key: &ObjectKey) -> &str {
+    let path = key.as_str().split('?').next().unwrap_or_default();
+    &path[..path.rfind('/').map_or(0, |at| at + 1)]
+}
+
 /// A name without its query, with each run of digits in the last path segment replaced by `#`.
 pub(super) fn pattern_of(name: &str) -> String {
     let path = name.split('?').next().unwrap_or(name);

@@ -15,7 +15,7 @@ use super::names::url_of;
 use super::versions::LATE_TARGETS;
 use super::{Known, Manifests};
 use crate::caching;
-use crate::store::{EvictReason, Store, StoredObject};
+use crate::store::{EvictReason, ObjectMeta, Store, StoredObject};
 
 impl Manifests {
     /// Removes what is held under names that `manifest`, which an origin has just sent, lists for other segments than those that are
@@ -42,6 +42,10 @@ impl Manifests {
         if let (Some(earlier), Some(before)) = (earlier.filter(|_| has_restarted), before) {
             self.end_run_of_origin(store, key, earlier.meta().received_at, before);
         }
+        // Names of other manifests are in no order.
+        if facts.kind != ManifestKind::HlsMedia {
+            return;
+        }
         // A playlist that goes back a little has been refused for as long as a replica may be behind: its packager has restarted,
         // before the first window was full or with a list that only grows.
         let goes_back = has_restarted || order == Some(VersionOrder::Older);
@@ -55,27 +59,17 @@ impl Manifests {
     /// Removes what the packager of a manifest has written before it restarted: its names are used again, those of init segments too.
     /// These are objects of the patterns that it lists, and others of its own folder that no other manifest lists.
     fn end_run_of_origin(&self, store: &Store, manifest: &ObjectKey, until: WallTime, before: &Known) {
-        let folder = manifest.as_str().rfind('/').map_or("", |at| &manifest.as_str()[..=at]);
         let now = self.known().peek(manifest).cloned();
-        let mut objects = 0_u64;
-        for object in store.list() {
+        let objects = self.remove_run(store, manifest, |object, name| {
             let meta = object.meta();
-            let Some(name) = meta.key.as_str().strip_prefix(folder).filter(|_| meta.received_at < until)
-            else {
-                continue;
-            };
+            if meta.received_at >= until || !is_unsaid(meta) {
+                return false;
+            }
             let pattern = self.pattern(meta.key.as_str());
             let is_listed = before.patterns.contains(&pattern)
                 || now.as_ref().is_some_and(|it| it.patterns.contains(&pattern));
-            let is_beside = || !name.contains('/') && self.listing(&meta.key).is_empty();
-            let is_of_it = (is_listed || is_beside())
-                && self.facts(&meta.key).is_none()
-                && held_unsaid(store, &meta.key).is_some();
-            if is_of_it {
-                store.remove(meta.key.as_str(), EvictReason::Replaced);
-                objects += 1;
-            }
-        }
+            is_listed || !name.contains('/') && self.listing(&meta.key).is_empty()
+        });
         tracing::info!(%manifest, objects, "the packager behind an origin has restarted: what its earlier run has written is removed");
     }
 }
@@ -83,9 +77,12 @@ impl Manifests {
 /// Time at which the object of this name came, if an origin sent it without a freshness.
 fn held_unsaid(store: &Store, name: &ObjectKey) -> Option<WallTime> {
     let object = store.peek(name.as_str())?;
-    let meta = object.meta();
-    let is_unsaid = meta.response.is_some() && !caching::has_lifetime(&meta.fields());
-    is_unsaid.then_some(meta.received_at)
+    is_unsaid(object.meta()).then_some(object.meta().received_at)
+}
+
+/// Whether an object came from an origin that gave it no freshness.
+fn is_unsaid(meta: &ObjectMeta) -> bool {
+    meta.response.is_some() && !caching::has_lifetime(&meta.fields())
 }
 
 /// The version before.
@@ -126,7 +123,7 @@ fn used_again(
             listed_at.is_some_and(|listed_at| held_at < listed_at)
                 || u64::try_from(age_ms).is_ok_and(|it| it > most_ms)
         };
-        let begins = segment.map_url.as_deref().filter(|_| segment.is_discontinuous && earlier.is_some());
+        let begins = segment.begins.as_deref().filter(|_| earlier.is_some());
         for url in [Some(segment.url.as_str()), begins].into_iter().flatten() {
             if let Ok(name) = ObjectKey::from_name(url, None)
                 && held_at(&name).is_some_and(is_of_before)
@@ -150,8 +147,8 @@ fn placed(playlist: &Arc<StoredObject>) -> Vec<PlacedSegment> {
 mod tests {
     use super::*;
     use crate::clock;
+    use crate::store::ResponseMeta;
     use crate::store::testing::{carried, open};
-    use crate::store::{ObjectMeta, ResponseMeta};
 
     /// A store that an origin fills.
     struct Cache {

@@ -8,9 +8,9 @@ use carousel::name::ObjectKey;
 use carousel::time::Instant;
 
 use super::content::{coding_of, may_be_manifest, plain};
-use super::names::url_of;
+use super::names::{folder_of, url_of};
 use super::{Known, Manifests};
-use crate::store::{EvictReason, ObjectMeta, Store};
+use crate::store::{EvictReason, ObjectMeta, Store, StoredObject};
 
 /// Session and version in which a manifest was sent: versions (TOIs) rise within one session; those of two sessions
 /// cannot be compared.
@@ -52,20 +52,36 @@ impl Manifests {
         if !has_restarted || !known.is_carried {
             return;
         }
-        let (mut objects, folder) = (0_u64, key.as_str().rfind('/').map_or("", |at| &key.as_str()[..=at]));
-        for object in store.list() {
+        let objects = self.remove_run(store, key, |object, _| {
             let meta = object.meta();
-            let is_of_it = meta.response.is_none()
+            meta.response.is_none()
                 && object.last_offered() <= before.received_at
-                && meta.key.as_str().starts_with(folder)
-                && self.facts(&meta.key).is_none()
-                && known.patterns.contains(&self.pattern(meta.key.as_str()));
-            if is_of_it {
-                store.remove(meta.key.as_str(), EvictReason::Replaced);
+                && known.patterns.contains(&self.pattern(meta.key.as_str()))
+        });
+        tracing::info!(manifest = %key, objects, "the packager has restarted: segments of its earlier run are removed");
+    }
+
+    /// Removes objects of an earlier run below the folder of its manifest, but for manifests: those for which `is_of_it` is true, which
+    /// gets the name below the folder too. Returns their number.
+    pub(super) fn remove_run(
+        &self,
+        store: &Store,
+        manifest: &ObjectKey,
+        is_of_it: impl Fn(&StoredObject, &str) -> bool,
+    ) -> u64 {
+        let folder = folder_of(manifest);
+        let mut objects = 0;
+        for object in store.list() {
+            let key = &object.meta().key;
+            if let Some(name) = key.as_str().strip_prefix(folder)
+                && is_of_it(&object, name)
+                && self.facts(key).is_none()
+            {
+                store.remove(key.as_str(), EvictReason::Replaced);
                 objects += 1;
             }
         }
-        tracing::info!(manifest = %key, objects, "the packager has restarted: segments of its earlier run are removed");
+        objects
     }
 
     /// Whether the manifest of this key lists a segment that arrived after the version `before` and replaced other bytes of the

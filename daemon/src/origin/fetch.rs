@@ -758,19 +758,21 @@ fn publish(
     }
     let fields = answer.sent.response.fields();
     let coding = caching::text(&fields, header::CONTENT_ENCODING);
+    let may_be_manifest = answer.implicit_age_s.is_some() && body.len() <= MAX_MANIFEST_BYTES;
+    let text = if may_be_manifest { manifests::plain(body, coding) } else { None };
+    let manifest = text.and_then(|text| Manifest::read(&text));
     if answer.implicit_age_s.is_some()
         && answer.expected.is_none()
         && answer.sent.response.status == 200
-        && let Some(why) = unlike_its_name(&answer.key, answer.content_type.as_deref(), coding, body)
+        && let Some(why) =
+            unlike_its_name(&answer.key, answer.content_type.as_deref(), coding, body, manifest.is_some())
     {
         return Ok(Err(Some(why)));
     }
     let store = &shared.store;
     let mut expires = answer.sent.expires;
     if let Some(age_s) = answer.implicit_age_s
-        && frozen.as_slice().len() <= MAX_MANIFEST_BYTES
-        && let Some(text) = manifests::plain(frozen.as_slice(), coding)
-        && let Some(manifest) = Manifest::read(&text)
+        && let Some(manifest) = manifest
         && let Some(half_ms) = manifest.fresh_ms()
     {
         let fresh_ms = fresh_by_phase(phases, &answer.key, &manifest, &fields, age_s, Some(digest));

@@ -1,10 +1,10 @@
 //! Kinds of objects by name and type, which decide default freshness.
 
-use carousel::manifest::{MAX_MANIFEST_BYTES, Manifest};
+use carousel::manifest::MAX_MANIFEST_BYTES;
 use carousel::name::ObjectKey;
 
 use crate::caching::NotKept;
-use crate::{coding, manifests};
+use crate::coding;
 
 /// Kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +56,14 @@ pub(super) fn may_be_media(key: &ObjectKey) -> bool {
         || media_kind(key, None) != MediaKind::Other
 }
 
-/// Why a body is not kept whose origin says nothing about its freshness, if it is not what its name and type promise.
+/// Why a body is not kept whose origin says nothing about its freshness, if it is not what its name and type promise. `is_manifest`: it
+/// can be read as one.
 pub(super) fn unlike_its_name(
     key: &ObjectKey,
     content_type: Option<&str>,
     coding: Option<&str>,
     body: &[u8],
+    is_manifest: bool,
 ) -> Option<NotKept> {
     if body.is_empty() {
         return Some(NotKept::Incomplete);
@@ -69,10 +71,9 @@ pub(super) fn unlike_its_name(
     match media_kind(key, content_type) {
         MediaKind::Manifest if body.len() <= MAX_MANIFEST_BYTES => {
             let is_known = coding::Decoder::of(coding).is_some();
-            let text = manifests::plain(body, coding).filter(|text| Manifest::read(text).is_some());
             // Lists of stations may have no head.
             let is_list = || key.as_str().split('?').next().is_some_and(|it| it.ends_with(".m3u"));
-            (is_known && text.is_none() && !is_list()).then_some(NotKept::NoManifest)
+            (is_known && !is_manifest && !is_list()).then_some(NotKept::NoManifest)
         }
         MediaKind::Segment if coding.is_none() && is_page(content_type, body) => Some(NotKept::NoMedia),
         MediaKind::Segment if coding.is_none() && is_cut(body) => Some(NotKept::Incomplete),
@@ -119,7 +120,10 @@ fn is_cut(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use carousel::manifest::Manifest;
+
     use super::*;
+    use crate::manifests;
 
     #[test]
     fn kinds_by_name_or_type() {
@@ -147,9 +151,13 @@ mod tests {
 
     #[test]
     fn bodies_that_are_not_what_they_are_called() {
-        let of = |name: &str, body: &[u8]| {
-            unlike_its_name(&ObjectKey::from_name(name, None).unwrap(), None, None, body)
+        let unlike = |name: &str, content_type: Option<&str>, coding: Option<&str>, body: &[u8]| {
+            let text = manifests::plain(body, coding);
+            let is_manifest = text.is_some_and(|text| Manifest::read(&text).is_some());
+            let key = ObjectKey::from_name(name, None).unwrap();
+            unlike_its_name(&key, content_type, coding, body, is_manifest)
         };
+        let of = |name: &str, body: &[u8]| unlike(name, None, None, body);
         let (incomplete, none) = (Some(NotKept::Incomplete), Some(NotKept::NoManifest));
         for name in ["h/a.m3u8", "h/a.ts", "h/i.mp4", "h/a"] {
             assert_eq!(of(name, b""), incomplete, "{name}");
@@ -158,18 +166,11 @@ mod tests {
         assert_eq!(of("h/a.mpd", b"please wait"), none);
         assert_eq!(of("h/a.m3u8", b"#EXTM3U\n"), None);
         assert_eq!(of("h/a.mpd", b"<MPD/>"), None);
-        let other_coding = unlike_its_name(
-            &ObjectKey::from_name("h/a.m3u8", None).unwrap(),
-            None,
-            Some("compress"),
-            b"\x28",
-        );
+        let other_coding = unlike("h/a.m3u8", None, Some("compress"), b"\x28");
         assert_eq!(other_coding, None, "not to be read, so not to be judged");
         let utf16: Vec<u8> = "\u{feff}#EXTM3U\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!((of("h/a.m3u8", &utf16), of("h/radio.m3u", b"http://h/a.mp3\n")), (None, None));
-        let typed = |body: &[u8]| {
-            unlike_its_name(&ObjectKey::from_name("h/a.ts", None).unwrap(), Some("text/html; x"), None, body)
-        };
+        let typed = |body: &[u8]| unlike("h/a.ts", Some("text/html; x"), None, body);
         assert_eq!((typed(b"\n<!doctype html>"), typed(&[0x47; 188])), (Some(NotKept::NoMedia), None));
 
         let boxes: Vec<u8> =
