@@ -6,16 +6,14 @@
 //! for comparison, and `LIVE_LOG=FOLDER` keeps the logs and each player's report.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
 use skycache_tests::programs::{Program, find, have};
 use skycache_tests::{Story, free_tcp_port, get};
 
-use super::live_players::{Channel, SEGMENT_S, channels, packager};
-use super::packages::{modules, scripts};
+use super::live_players::{Channel, Players, SEGMENT_S, channels, is_shown, packager, print_found, quantile};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Players of each pair of a channel and a player: ten of the five pairs of `fmp4`, `ts` and `dash`.
@@ -25,8 +23,8 @@ const REQUEST_MS: f64 = 100.0;
 /// Between two requests of the observer for one playlist.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// nginx with its defaults before the packager's folder.
-fn nginx(dir: &Path, folder: &Path, port: u16) -> Program {
+/// nginx with its defaults before a folder. Its log is `nginx/access.log` in `dir`: time, status and target of each request.
+pub(super) fn nginx(dir: &Path, folder: &Path, port: u16) -> Program {
     let at = dir.join("nginx");
     std::fs::create_dir_all(&at).unwrap();
     let config = at.join("nginx.conf");
@@ -42,7 +40,7 @@ fn nginx(dir: &Path, folder: &Path, port: u16) -> Program {
         ),
     )
     .unwrap();
-    let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
+    let program = find("nginx").expect("nginx");
     let mut command = Command::new(program);
     command.arg("-c").arg(&config).arg("-e").arg(dir.join("nginx/error.log"));
     Program::start(command, &dir.join("nginx/log")).expect("nginx")
@@ -107,17 +105,11 @@ fn rung(channel: &Channel) -> &'static str {
 #[test]
 #[ignore = "minutes of ten players in a browser, on a machine with nothing else to do"]
 fn ten_players_before_an_origin_are_one_at_the_origin_and_half_a_segment_behind() {
-    let chromium = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| find("chromium"));
-    let Some(chromium) = chromium else {
-        eprintln!("SKIPPED: chromium is not installed");
-        return;
-    };
     if !have("ffmpeg") || !have("nginx") {
         return;
     }
-    let given = std::env::var_os("NODE_MODULES").map(PathBuf::from);
-    let Some(modules) = given.or_else(|| modules().map(Path::to_owned)) else { return };
-    let seconds: u64 = std::env::var("LIVE_SECONDS").ok().and_then(|it| it.parse().ok()).unwrap_or(60);
+    let Some(mut players) = Players::of(60) else { return };
+    let seconds = players.seconds;
     let is_direct = std::env::var_os("LIVE_DIRECT").is_some();
     let channels = channels(&["fmp4", "ts", "dash"]);
     let dir = tempfile::tempdir().unwrap();
@@ -142,14 +134,11 @@ fn ten_players_before_an_origin_are_one_at_the_origin_and_half_a_segment_behind(
     }
     // The window of a channel that is on the air is full.
     std::thread::sleep(Duration::from_secs(5 * SEGMENT_S));
-    let mut command = Command::new("node");
-    command.arg(scripts().join("live.mjs")).args(["--seconds", &seconds.to_string()]);
-    command.env("NODE_MODULES", &modules).env("CHROMIUM", &chromium);
     for channel in &channels {
         for player in channel.players.iter().flat_map(|it| std::iter::repeat_n(it, PLAYERS_OF_EACH)) {
             let at_box = format!("http://{}{}", story.http, path(channel, channel.manifest));
             let at_origin = format!("http://127.0.0.1:{port}/{}/{}", channel.name, channel.manifest);
-            command.arg(player).arg(if is_direct { at_origin } else { at_box });
+            players.add(player, if is_direct { &at_origin } else { &at_box });
         }
     }
     let until = SystemTime::now() + Duration::from_secs(seconds);
@@ -164,9 +153,7 @@ fn ten_players_before_an_origin_are_one_at_the_origin_and_half_a_segment_behind(
                 scope.spawn(move || lags(story, &file, &path, until))
             })
             .collect();
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let all: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("{err}: {said}"));
+        let all = players.play();
         (all, watched.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>())
     });
     let at_origin = std::fs::read_to_string(dir.path().join("nginx/access.log")).unwrap();
@@ -179,7 +166,7 @@ fn ten_players_before_an_origin_are_one_at_the_origin_and_half_a_segment_behind(
     assert!(packager.ended().is_none(), "{}", packager.log());
     let mut wrong = Vec::new();
     for (channel, lags) in channels.iter().zip(&lags) {
-        let at = |part: usize| lags.get(lags.len() * part / 100).copied().unwrap_or(f64::NAN);
+        let at = |part| quantile(lags, part);
         println!(
             "{}: {:.0} ms p50, {:.0} ms p95, {:.0} ms p99, {:.0} ms greatest behind the origin, {} looks",
             channel.name,
@@ -207,20 +194,8 @@ fn ten_players_before_an_origin_are_one_at_the_origin_and_half_a_segment_behind(
         }
     }
     for found in all.as_array().unwrap() {
-        println!(
-            "{} {}: first frame after {} ms, {:.1} s shown, live edge {}, standstills {}, jumps {}, errors {}, refused {}",
-            found["player"].as_str().unwrap(),
-            found["url"].as_str().unwrap().rsplit('/').nth(1).unwrap(),
-            found["first_ms"].as_f64().unwrap_or(f64::NAN).round(),
-            found["shown_s"].as_f64().unwrap_or(0.0),
-            found["edge_s"],
-            found["still"],
-            found["jumps"],
-            found["errors"],
-            found["refused"],
-        );
-        let is_shown = found["shown_s"].as_f64().unwrap_or(0.0) >= seconds as f64 - SEGMENT_S as f64;
-        if !is_shown || found["errors"] != Value::Array(Vec::new()) {
+        print_found(found);
+        if !is_shown(found, (seconds - SEGMENT_S) as f64) {
             wrong.push(format!("{found:#}"));
         }
     }

@@ -191,19 +191,76 @@ fn delays(story: &Story, folder: &Path, channel: &Channel, until: SystemTime) ->
     (all, pause)
 }
 
+/// Players in a browser, each for some seconds.
+pub(super) struct Players {
+    pub(super) seconds: u64,
+    command: Command,
+}
+
+impl Players {
+    /// None yet; for `seconds`, or as long as `LIVE_SECONDS` says. `None`: the browser or its players are not there.
+    pub(super) fn of(seconds: u64) -> Option<Self> {
+        let chromium = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| find("chromium"));
+        let Some(chromium) = chromium else {
+            eprintln!("SKIPPED: chromium is not installed");
+            return None;
+        };
+        let given = std::env::var_os("NODE_MODULES").map(PathBuf::from);
+        let modules = given.or_else(|| modules().map(Path::to_owned))?;
+        let seconds = std::env::var("LIVE_SECONDS").ok().and_then(|it| it.parse().ok()).unwrap_or(seconds);
+        let mut command = Command::new("node");
+        command.arg(scripts().join("live.mjs")).args(["--seconds", &seconds.to_string()]);
+        command.env("NODE_MODULES", modules).env("CHROMIUM", chromium);
+        Some(Self { seconds, command })
+    }
+
+    pub(super) fn add(&mut self, player: &str, url: &str) {
+        self.command.args([player, url]);
+    }
+
+    /// What each of them has found.
+    pub(super) fn play(&mut self) -> Value {
+        let output = self.command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("{err}: {said}"))
+    }
+}
+
+/// One line of what a player has found.
+pub(super) fn print_found(found: &Value) {
+    println!(
+        "{} {}: first frame after {} ms, {:.1} s shown, live edge {}, {} standstills {}, {} jumps {}, {} errors, refused {}",
+        found["player"].as_str().unwrap(),
+        found["url"].as_str().unwrap().rsplit('/').nth(1).unwrap(),
+        found["first_ms"].as_f64().unwrap_or(f64::NAN).round(),
+        found["shown_s"].as_f64().unwrap_or(0.0),
+        found["edge_s"],
+        found["still"].as_array().unwrap().len(),
+        found["still"],
+        found["jumps"].as_array().unwrap().len(),
+        found["jumps"],
+        found["errors"],
+        found["refused"],
+    );
+}
+
+/// Whether a player has shown its picture for at least so many seconds, without an error.
+pub(super) fn is_shown(found: &Value, least_s: f64) -> bool {
+    found["shown_s"].as_f64().unwrap_or(0.0) >= least_s && found["errors"] == Value::Array(Vec::new())
+}
+
+/// The value below which a part of 100 of values in order of size lie.
+pub(super) fn quantile(values: &[f64], part: usize) -> f64 {
+    values.get(values.len() * part / 100).copied().unwrap_or(f64::NAN)
+}
+
 fn play(with_origin: bool, names: &[&str], seed: u64) {
-    let chromium = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| find("chromium"));
-    let Some(chromium) = chromium else {
-        eprintln!("SKIPPED: chromium is not installed");
-        return;
-    };
     if !have("ffmpeg") {
         return;
     }
+    let Some(mut players) = Players::of(12) else { return };
+    let seconds = players.seconds;
     let dir = tempfile::tempdir().unwrap();
-    let given = std::env::var_os("NODE_MODULES").map(PathBuf::from);
-    let Some(modules) = given.or_else(|| modules().map(Path::to_owned)) else { return };
-    let seconds: u64 = std::env::var("LIVE_SECONDS").ok().and_then(|it| it.parse().ok()).unwrap_or(12);
     let loss = std::env::var("LIVE_LOSS").ok().and_then(|it| it.parse().ok()).unwrap_or(LOSS);
     let channels = channels(names);
     let folder = dir.path().join("live");
@@ -238,31 +295,24 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
     }
     // A box that knows the channel, as one does that was there before the viewer.
     std::thread::sleep(Duration::from_secs(3 * SEGMENT_S));
-    let mut command = Command::new("node");
-    command.arg(scripts().join("live.mjs")).args(["--seconds", &seconds.to_string()]);
-    command.env("NODE_MODULES", &modules).env("CHROMIUM", &chromium);
     for channel in &channels {
-        for player in channel.players {
-            command.arg(player).arg(format!("http://{}{}", story.http, path(channel, channel.manifest)));
-        }
+        let url = format!("http://{}{}", story.http, path(channel, channel.manifest));
+        channel.players.iter().for_each(|player| players.add(player, &url));
     }
     let until = SystemTime::now() + Duration::from_secs(seconds);
     let (all, delays) = std::thread::scope(|scope| {
         let measuring: Vec<_> =
             channels.iter().map(|channel| scope.spawn(|| delays(&story, &folder, channel, until))).collect();
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let all: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("{err}: {said}"));
+        let all = players.play();
         (all, measuring.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>())
     });
     for (channel, (delays, pause)) in channels.iter().zip(&delays) {
-        let at = |part: usize| delays.get(delays.len() * part / 100).copied().unwrap_or(f64::NAN);
         println!(
             "{}: {:.0} ms p50, {:.0} ms p95, {:.0} ms greatest, from the packager's disk to whole at the box, {} segments, at most {pause:.1?} \
              between two of the packager",
             channel.name,
-            at(50),
-            at(95),
+            quantile(delays, 50),
+            quantile(delays, 95),
             delays.last().copied().unwrap_or(f64::NAN),
             delays.len()
         );
@@ -281,22 +331,8 @@ fn play(with_origin: bool, names: &[&str], seed: u64) {
     assert!(packager.ended().is_none(), "{}", packager.log());
     let mut wrong = Vec::new();
     for found in all.as_array().unwrap() {
-        println!(
-            "{} {}: first frame after {} ms, {:.1} s shown, live edge {}, {} standstills {}, {} jumps {}, {} errors, refused {}",
-            found["player"].as_str().unwrap(),
-            found["url"].as_str().unwrap().rsplit('/').nth(1).unwrap(),
-            found["first_ms"].as_f64().unwrap_or(f64::NAN).round(),
-            found["shown_s"].as_f64().unwrap_or(0.0),
-            found["edge_s"],
-            found["still"].as_array().unwrap().len(),
-            found["still"],
-            found["jumps"].as_array().unwrap().len(),
-            found["jumps"],
-            found["errors"],
-            found["refused"],
-        );
-        let is_shown = found["shown_s"].as_f64().unwrap_or(0.0) >= seconds as f64 * LEAST_SHOWN;
-        if !is_shown || found["errors"] != Value::Array(Vec::new()) {
+        print_found(found);
+        if !is_shown(found, seconds as f64 * LEAST_SHOWN) {
             wrong.push(found);
         }
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use skycache_tests::programs::have;
 use skycache_tests::{Story, free_tcp_port, get};
 
+use super::live_edge::nginx;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Frames of the ladder: 12 s at 25 a second.
 const FRAMES: &str = "300";
@@ -112,25 +114,11 @@ fn nginx_as_origin_repairs_ranges() {
         return;
     }
     let mut story = Story::new().with_link(11, linksim::Profile::burst(0.05));
-    let dir = story.dir().join("nginx");
-    std::fs::create_dir_all(dir.join("root/vod")).unwrap();
-    std::os::unix::fs::symlink(&story.folder, dir.join("root/vod/film")).unwrap();
+    let root = story.dir().join("root");
+    std::fs::create_dir_all(root.join("vod")).unwrap();
+    std::os::unix::fs::symlink(&story.folder, root.join("vod/film")).unwrap();
     let port = free_tcp_port().port();
-    let config = dir.join("nginx.conf");
-    let at = dir.display();
-    std::fs::write(
-        &config,
-        format!(
-            "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\nevents {{}}\nhttp {{\n\
-             access_log {at}/access.log; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;\n\
-             uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\nserver {{ listen 127.0.0.1:{port}; root {at}/root; }} }}\n"
-        ),
-    )
-    .unwrap();
-    let nginx = if std::path::Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
-    let mut command = Command::new(nginx);
-    command.arg("-c").arg(&config).arg("-e").arg(dir.join("error.log"));
-    let _nginx = skycache_tests::Program::start(command, &dir.join("log")).expect("nginx");
+    let _nginx = nginx(story.dir(), &root, port);
     story.daemon_extra =
         format!("[[origin]]\nhost = \"cdn.example.com\"\nurl = \"http://127.0.0.1:{port}\"\n");
     story.start_daemon();
@@ -139,6 +127,6 @@ fn nginx_as_origin_repairs_ranges() {
     let compared = story.compare();
     assert_eq!(compared.exact, compared.hits, "{compared}");
     assert!(compared.wrong.is_empty() && compared.missing.is_empty(), "{compared}");
-    let access = std::fs::read_to_string(dir.join("access.log")).unwrap();
+    let access = std::fs::read_to_string(story.dir().join("nginx/access.log")).unwrap();
     assert!(access.contains(" 206 "), "{access}");
 }
