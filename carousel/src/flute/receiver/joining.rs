@@ -123,7 +123,7 @@ pub enum Joined {
     Failed(Arc<File>, JoinFailure),
 }
 
-/// Approximate memory of a segment in addition to its bytes and chunks.
+/// Approximate memory of a segment without its bytes, its chunks and the texts of its description.
 const SEGMENT_BYTES: usize = 1_024;
 
 /// Minimum length from which equal chunks prove the same run: shorter ones may be a `styp` box.
@@ -232,7 +232,7 @@ impl Segment {
     /// Approximate memory.
     fn memory_bytes(&self) -> usize {
         let again = self.again.len() * size_of::<(File, Vec<u8>)>();
-        SEGMENT_BYTES + self.bytes.memory_bytes() + self.lists_bytes() + again
+        SEGMENT_BYTES + self.file.text_bytes() + self.bytes.memory_bytes() + self.lists_bytes() + again
     }
 
     /// Whether it has ended, given that the next segment began with the chunk of this TOI.
@@ -985,6 +985,25 @@ mod tests {
             .collect();
         assert_eq!(names, ["http://h/0.m4s", "http://h/1.m4s", "http://h/2.m4s"]);
         assert!(joiner.shed(usize::MAX) > 700_000 && joiner.held_bytes() == 0 && joiner.shed(1) == 0);
+    }
+
+    #[test]
+    fn names_of_open_segments_count_as_memory() {
+        const NAME_BYTES: usize = 8_000;
+        let mut joiner = Joiner::default();
+        for number in 0..MAX_SEGMENTS {
+            let content_location = format!("{number:0>NAME_BYTES$}#5");
+            let file = File { content_location, toi: Toi(1 + 2 * number as u128), ..File::default() };
+            joiner.chunk(at(0), &file, &[0; 10]);
+        }
+        assert_eq!(joiner.open().count(), MAX_SEGMENTS);
+        assert!(
+            joiner.held_bytes() >= MAX_SEGMENTS * (NAME_BYTES + SEGMENT_BYTES),
+            "{}",
+            joiner.held_bytes()
+        );
+        assert!(joiner.shed(NAME_BYTES) >= NAME_BYTES);
+        assert_eq!(joiner.open().count(), MAX_SEGMENTS - 1, "one segment makes room for a name");
     }
 
     #[test]
