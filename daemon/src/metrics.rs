@@ -514,6 +514,11 @@ impl Scrape {
         let (recovered, failed) = (packets.recovered, packets.recovery_failed);
         writer.counter("receive_recovered_symbols", "Lost source symbols that FEC restored", recovered)?;
         writer.counter("receive_recovery_failed", "Source blocks that could not be decoded yet", failed)?;
+        writer.counter(
+            "receive_recovery_late",
+            "Decoded source blocks that were dropped because their object had ended",
+            objects.blocks_late,
+        )?;
         writer.gauge(
             "receive_memory_bytes",
             "Memory of the sessions of FLUTE and ROUTE: tables, early packets, live objects and segments",

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use carousel::alc::Packet;
 use carousel::digest::{Digest, md5};
-use carousel::fec::{EncodingId, Partition, Protection};
+use carousel::fec::{BlockId, EncodingId, Partition, Protection};
 use carousel::firmware::{EVERYBODY, Offer};
 use carousel::flute::{Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, SenderProfile, verify};
 use carousel::lct::{Toi, Tsi};
@@ -169,7 +169,7 @@ fn receive(pass: &Pass, offer: &Offer, kind: &Kind, number: usize) -> Received {
             receiver.handle_packet(Instant::from_nanos(1), None, &packet, &bytes, &mut MemoryStorage);
             while let Some(event) = receiver.poll_event() {
                 match event {
-                    Event::BlockReady { toi, sbn } => recover(pass, &mut receiver, toi, sbn, number),
+                    Event::BlockReady { toi, block } => recover(pass, &mut receiver, toi, block, number),
                     Event::Complete { file, buf, .. } => {
                         verify(&file, &buf.bytes).expect("whole bundles are right");
                         return Received { seconds: now_s, origin_bytes: 0 };
@@ -194,19 +194,19 @@ fn missing(receiver: &Receiver<MemoryBuf>) -> u64 {
     }
 }
 
-fn recover(pass: &Pass, receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32, number: usize) {
+fn recover(pass: &Pass, receiver: &mut Receiver<MemoryBuf>, toi: Toi, block: BlockId, number: usize) {
     let lost = if number.is_multiple_of(DECODED) {
-        let Some(job) = receiver.recovery_job(toi, sbn) else { return };
+        let Some(job) = receiver.recovery_job(toi, block) else { return };
         let Some(object) = receiver.object(toi) else { return };
         let buf = object.buf();
         job.run(|place, out| buf.read(place, out))
     } else {
-        let first = pass.partition.first_symbol(sbn);
-        let symbols = first..first + u64::from(pass.partition.block_symbols(sbn));
+        let first = pass.partition.first_symbol(block.sbn);
+        let symbols = first..first + u64::from(pass.partition.block_symbols(block.sbn));
         let ranges = symbols.map(|symbol| pass.partition.byte_range(symbol));
         Some(ranges.map(|it| (it.start, pass.bytes[it.start as usize..it.end as usize].to_vec())).collect())
     };
-    receiver.recovered(toi, sbn, lost.as_deref(), &mut MemoryStorage);
+    receiver.recovered(toi, block, lost.as_deref(), &mut MemoryStorage);
 }
 
 /// What became of each box of a fleet, with the number of its kind.

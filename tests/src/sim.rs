@@ -9,7 +9,7 @@ use std::time::Instant as Clock;
 
 use carousel::alc::Packet;
 use carousel::digest::{Digest, md5};
-use carousel::fec::{EncodingId, Protection};
+use carousel::fec::{BlockId, EncodingId, Protection};
 use carousel::flute::{Event, MemoryBuf, MemoryStorage, Receiver, ReceiverConfig, SenderProfile, verify};
 use carousel::lct::{Toi, Tsi};
 use carousel::time::{Instant, WallTime};
@@ -134,7 +134,9 @@ pub fn receive(pass: &Pass, profile: Profile, seed: u64) -> Outcome {
                 receiver.handle_packet(Instant::from_nanos(1), None, &packet, &bytes, &mut MemoryStorage);
                 while let Some(event) = receiver.poll_event() {
                     match event {
-                        Event::BlockReady { toi, sbn } => outcome.decode_s += decode(&mut receiver, toi, sbn),
+                        Event::BlockReady { toi, block } => {
+                            outcome.decode_s += decode(&mut receiver, toi, block);
+                        }
                         Event::Complete { file, buf, .. } => {
                             verify(&file, &buf.bytes).expect("whole objects are right");
                             whole.insert(file.toi);
@@ -164,14 +166,14 @@ pub fn receive(pass: &Pass, profile: Profile, seed: u64) -> Outcome {
     outcome
 }
 
-fn decode(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32) -> f64 {
-    let Some(job) = receiver.recovery_job(toi, sbn) else { return 0.0 };
+fn decode(receiver: &mut Receiver<MemoryBuf>, toi: Toi, block: BlockId) -> f64 {
+    let Some(job) = receiver.recovery_job(toi, block) else { return 0.0 };
     let Some(object) = receiver.object(toi) else { return 0.0 };
     let buf = object.buf();
     let begin = Clock::now();
     let lost = job.run(|place, out| buf.read(place, out));
     let seconds = begin.elapsed().as_secs_f64();
-    receiver.recovered(toi, sbn, lost.as_deref(), &mut MemoryStorage);
+    receiver.recovered(toi, block, lost.as_deref(), &mut MemoryStorage);
     seconds
 }
 

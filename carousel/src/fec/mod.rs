@@ -31,6 +31,16 @@ mod sync {
     pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 }
 
+/// A source block of one object under reassembly. Senders use TOIs again: a decoded block belongs to the object that it was made
+/// of, and not to the next one with its TOI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlockId {
+    /// Number that the receiver gave to the object when it was opened.
+    pub serial: u64,
+    /// Source block number.
+    pub sbn: u32,
+}
+
 /// FEC Encoding ID (RFC 5052 section 6.1; registry "Reliable Multicast Transport").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EncodingId(pub u8);

@@ -52,11 +52,11 @@ fn receive(packets: &[Vec<u8>]) -> (Option<Vec<u8>>, u64) {
         receiver.handle_packet(Instant::from_nanos(1), None, &packet, bytes, &mut MemoryStorage);
         while let Some(event) = receiver.poll_event() {
             match event {
-                Event::BlockReady { toi, sbn } => {
-                    let job = receiver.recovery_job(toi, sbn).unwrap();
+                Event::BlockReady { toi, block } => {
+                    let job = receiver.recovery_job(toi, block).unwrap();
                     let buf = receiver.object(toi).unwrap().buf();
                     let lost = job.run(|place, out| buf.read(place, out));
-                    receiver.recovered(toi, sbn, lost.as_deref(), &mut MemoryStorage);
+                    receiver.recovered(toi, block, lost.as_deref(), &mut MemoryStorage);
                 }
                 Event::Complete { file, buf, .. } => {
                     verify(&file, &buf.bytes).expect("decoded to the sender's bytes");

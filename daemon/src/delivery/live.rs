@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::alc::Packet;
+use carousel::fec::BlockId;
 use carousel::flute::{File, InFlight, Joined, Joiner, ReceiverStats, SessionKey, Unfinished, verify};
 use carousel::lct::Tsi;
 use carousel::limits::{MAX_SESSIONS, SPENT_SESSION_SILENCE};
@@ -20,7 +21,7 @@ use carousel::time::Instant;
 
 use super::ObjectRef;
 use super::lls::LlsTables;
-use super::machine::{Change, Delivery, Restore, SessionStats, Work};
+use super::machine::{Change, Decoded, Delivery, Restore, SessionStats, Work};
 use super::memory::Counted;
 use super::object::State;
 use super::reasons::{GoneReason, RejectReason};
@@ -93,6 +94,10 @@ impl<B> GrowingUpdate<'_, B> {
 
 const fn session_of((source, destination): RouteKey, tsi: u64) -> SessionKey {
     SessionKey { source, destination, tsi: Tsi(tsi) }
+}
+
+const fn route_of(session: SessionKey) -> RouteKey {
+    (session.source, session.destination)
 }
 
 /// Keys of all channels of a session of ROUTE.
@@ -199,19 +204,8 @@ impl<S: ObjectStore> Delivery<S> {
                     self.pass_on(now, session_of(at, SIGNALLING_TSI), (*file).clone(), bytes);
                 }
             }
-            route::Event::BlockReady { tsi, toi, sbn } => {
-                let job = self.live.routes.get(&at).and_then(|it| it.repair_job(tsi, toi, sbn));
-                let Some(job) = job else {
-                    self.live.routes.with(&at, |it| it.repaired(tsi, toi, sbn, None));
-                    return;
-                };
-                let bytes = job.held_bytes();
-                if self.work.has_room(bytes) {
-                    self.work.push(Work::Restore(Restore { object: object(tsi, toi), job }), bytes);
-                } else {
-                    self.counters.blocks_refused += 1;
-                    self.live.routes.with(&at, |it| it.postpone_repair(tsi, toi, sbn));
-                }
+            route::Event::BlockReady { tsi, toi, block } => {
+                self.route_block_ready(object(tsi, toi), block);
             }
             route::Event::Failed { tsi, toi, why, .. } => {
                 self.live_failed(object(tsi, toi), GoneReason::of_route(why));
@@ -244,17 +238,33 @@ impl<S: ObjectStore> Delivery<S> {
         }
     }
 
-    /// Handles the result of decoding a source block of a ROUTE object.
-    pub(super) fn restored(
-        &mut self,
-        now: Instant,
-        object: ObjectRef,
-        sbn: u32,
-        lost: Option<&[(u64, Vec<u8>)]>,
-    ) {
-        let at = (object.session.source, object.session.destination);
-        self.live.routes.with(&at, |it| it.repaired(object.session.tsi.0, object.toi, sbn, lost));
-        self.route_events(now, at);
+    fn route_block_ready(&mut self, object: ObjectRef, block: BlockId) {
+        let (at, tsi, toi) = (route_of(object.session), object.session.tsi.0, object.toi);
+        let job = self.live.routes.get(&at).and_then(|it| it.repair_job(tsi, toi, block));
+        let Some(job) = job else {
+            self.live.routes.with(&at, |it| it.repaired(tsi, toi, block, None));
+            return;
+        };
+        let bytes = job.held_bytes();
+        if self.work.has_room(bytes) {
+            self.work.push(Work::Restore(Restore { object, job }), bytes);
+        } else {
+            self.counters.blocks_refused += 1;
+            self.live.routes.with(&at, |it| it.postpone_repair(tsi, toi, block));
+        }
+    }
+
+    /// Handles the result of decoding a source block of a ROUTE object. It is dropped if the object has ended.
+    pub fn handle_restored(&mut self, now: Instant, object: ObjectRef, block: BlockId, decoded: &Decoded) {
+        let at = route_of(object.session);
+        let repair = |it: &mut route::Receiver| {
+            it.repaired(object.session.tsi.0, object.toi, block, decoded.as_deref())
+        };
+        if self.live.routes.with(&at, repair) == Some(true) {
+            self.route_events(now, at);
+        } else {
+            self.counters.blocks_late += 1;
+        }
     }
 
     /// Handles a complete FLUTE chunk, which is a part of a segment and not an object for players.

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use carousel::fec::BlockId;
+
 use super::AirDatagrams;
 use super::finishing::Claim;
 use crate::delivery::{Decoded, Described, ObjectRef, RejectReason, RepairError, SessionFilter};
@@ -34,8 +36,10 @@ pub enum Command {
     RepairDone(ObjectRef, Result<(), RepairError>),
     /// Result of verifying and publishing an object.
     Verified(ObjectRef, Result<(), RejectReason>),
-    /// Result of decoding a source block.
-    Decoded(ObjectRef, u32, Decoded, Option<Claim>),
+    /// Result of decoding a source block of a FLUTE object.
+    Decoded(ObjectRef, BlockId, Decoded, Option<Claim>),
+    /// Result of decoding a source block of a ROUTE object.
+    Restored(ObjectRef, BlockId, Decoded, Option<Claim>),
     /// Stop.
     Stop,
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use carousel::digest::Digest;
-use carousel::fec::SymbolMap;
+use carousel::fec::{BlockId, SymbolMap};
 use carousel::flute::{
     CacheControl, Encoding, Examined, File, SessionKey, SymbolPlace, VerifyError, decode_to, examine,
     verify_up_to,
@@ -88,8 +88,10 @@ impl std::fmt::Display for FinishError {
 pub(super) enum Answer {
     /// An object was verified.
     Verified(ObjectRef, Result<(), RejectReason>),
-    /// A source block was decoded.
-    Decoded(ObjectRef, u32, Decoded),
+    /// A source block of a FLUTE object was decoded.
+    Decoded(ObjectRef, BlockId, Decoded),
+    /// A source block of a ROUTE object was decoded.
+    Restored(ObjectRef, BlockId, Decoded),
 }
 
 /// Callback for a result.
@@ -108,8 +110,8 @@ impl Job {
     const fn given_up(&self) -> Option<Command> {
         match &self.work {
             Work::Verify(it) => Some(Command::Verified(it.object, Err(RejectReason::Verify))),
-            Work::Decode(it) => Some(Command::Decoded(it.object, it.job.sbn, None, None)),
-            Work::Restore(it) => Some(Command::Decoded(it.object, it.job.sbn, None, None)),
+            Work::Decode(it) => Some(Command::Decoded(it.object, it.job.block, None, None)),
+            Work::Restore(it) => Some(Command::Restored(it.object, it.job.block, None, None)),
             Work::Checkpoint(_) => None,
         }
     }
@@ -303,8 +305,11 @@ fn run(context: &ReceiveContext, job: Job, sink: &mut dyn FinishSink, buffer: &m
             drop(claim);
             reply(Command::Verified(object, result));
         }
-        Some(Answer::Decoded(object, sbn, decoded)) => {
-            reply(Command::Decoded(object, sbn, decoded, Some(claim)));
+        Some(Answer::Decoded(object, block, decoded)) => {
+            reply(Command::Decoded(object, block, decoded, Some(claim)));
+        }
+        Some(Answer::Restored(object, block, decoded)) => {
+            reply(Command::Restored(object, block, decoded, Some(claim)));
         }
         None => {}
     }
@@ -338,11 +343,11 @@ pub(super) fn finish(
             Some(Answer::Verified(object, finish_object(context, whole, sink)))
         }
         Work::Decode(Decode { object, job, reader }) => {
-            Some(Answer::Decoded(object, job.sbn, decode(&job, &reader, buffer)))
+            Some(Answer::Decoded(object, job.block, decode(&job, &reader, buffer)))
         }
         Work::Restore(Restore { object, job }) => {
-            let sbn = job.sbn;
-            Some(Answer::Decoded(object, sbn, job.run()))
+            let block = job.block;
+            Some(Answer::Restored(object, block, job.run()))
         }
         Work::Checkpoint(Checkpoint { partial, received, words }) => {
             if let Err(err) = partial.checkpoint(&received, &words) {

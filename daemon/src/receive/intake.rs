@@ -150,8 +150,12 @@ impl Intake {
             }
             Command::RepairDone(object, result) => self.delivery.handle_repair_done(now, object, result),
             Command::Verified(object, result) => self.delivery.handle_verified(now, object, result),
-            Command::Decoded(object, sbn, decoded, claim) => {
-                self.delivery.handle_decoded(now, object, sbn, &decoded);
+            Command::Decoded(object, block, decoded, claim) => {
+                self.delivery.handle_decoded(now, object, block, &decoded);
+                drop(claim);
+            }
+            Command::Restored(object, block, decoded, claim) => {
+                self.delivery.handle_restored(now, object, block, &decoded);
                 drop(claim);
             }
             _ => return,
@@ -189,7 +193,12 @@ impl Intake {
                     rejected += u64::from(result.is_err());
                     Command::Verified(object, result)
                 }
-                Some(Answer::Decoded(object, sbn, decoded)) => Command::Decoded(object, sbn, decoded, None),
+                Some(Answer::Decoded(object, block, decoded)) => {
+                    Command::Decoded(object, block, decoded, None)
+                }
+                Some(Answer::Restored(object, block, decoded)) => {
+                    Command::Restored(object, block, decoded, None)
+                }
                 None => continue,
             };
             self.object_command(now, answer);

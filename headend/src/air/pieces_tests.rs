@@ -180,9 +180,9 @@ fn receive(packets: &[Vec<u8>]) -> (Vec<u8>, bool) {
         });
         while let Some(event) = receiver.poll_event() {
             match event {
-                route::Event::BlockReady { tsi, toi, sbn } => {
-                    let lost = receiver.repair_job(tsi, toi, sbn).and_then(route::RepairJob::run);
-                    receiver.repaired(tsi, toi, sbn, lost.as_deref());
+                route::Event::BlockReady { tsi, toi, block } => {
+                    let lost = receiver.repair_job(tsi, toi, block).and_then(route::RepairJob::run);
+                    receiver.repaired(tsi, toi, block, lost.as_deref());
                 }
                 route::Event::Complete { file, bytes, .. } if file.content_location == SEGMENT => {
                     (shown, is_whole) = (bytes, true);

@@ -488,9 +488,9 @@ fn live_objects_go_out_by_route_and_come_whole_over_a_lossy_link() {
                 route::Event::Complete { file, bytes, .. } => {
                     got.insert(file.content_location.clone(), bytes);
                 }
-                route::Event::BlockReady { tsi, toi, sbn } => {
-                    let lost = receiver.repair_job(tsi, toi, sbn).and_then(route::RepairJob::run);
-                    receiver.repaired(tsi, toi, sbn, lost.as_deref());
+                route::Event::BlockReady { tsi, toi, block } => {
+                    let lost = receiver.repair_job(tsi, toi, block).and_then(route::RepairJob::run);
+                    receiver.repaired(tsi, toi, block, lost.as_deref());
                 }
                 _ => {}
             }

@@ -90,10 +90,10 @@ impl Inspector {
                 route::Event::Package { toi, bytes } => {
                     self.package(session_of(at, route::SIGNALLING_TSI), toi, seconds, &bytes);
                 }
-                route::Event::BlockReady { tsi, toi, sbn } => {
+                route::Event::BlockReady { tsi, toi, block } => {
                     if let Some(receiver) = self.live.routes.get_mut(&at) {
-                        let lost = receiver.repair_job(tsi, toi, sbn).and_then(route::RepairJob::run);
-                        receiver.repaired(tsi, toi, sbn, lost.as_deref());
+                        let lost = receiver.repair_job(tsi, toi, block).and_then(route::RepairJob::run);
+                        receiver.repaired(tsi, toi, block, lost.as_deref());
                     }
                 }
                 route::Event::Failed { tsi, toi, file, why } => {

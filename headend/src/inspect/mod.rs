@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use carousel::Digest;
 use carousel::alc::Packet;
+use carousel::fec::BlockId;
 use carousel::flute::{
     Content, Event, File, MemoryBuf, OpenRequest, Receiver, ReceiverConfig, Refusal, SessionKey, Sessions,
     Storage, verify,
@@ -187,12 +188,12 @@ impl Storage for Memory {
 }
 
 /// Decodes a block at once.
-fn recover(receiver: &mut Receiver<ObjectBuf>, toi: Toi, sbn: u32, memory: &mut Memory) {
-    let lost = receiver.recovery_job(toi, sbn).and_then(|job| {
+fn recover(receiver: &mut Receiver<ObjectBuf>, toi: Toi, block: BlockId, memory: &mut Memory) {
+    let lost = receiver.recovery_job(toi, block).and_then(|job| {
         let buf = receiver.object(toi)?.buf();
         job.run(|place, out| buf.object.read(place, out))
     });
-    receiver.recovered(toi, sbn, lost.as_deref(), memory);
+    receiver.recovered(toi, block, lost.as_deref(), memory);
 }
 
 /// Analyses datagrams for a report.
@@ -379,7 +380,7 @@ impl Inspector {
         let mut events = Vec::new();
         while let Some(event) = receiver.poll_event() {
             match event {
-                Event::BlockReady { toi, sbn } => recover(receiver, toi, sbn, &mut self.memory),
+                Event::BlockReady { toi, block } => recover(receiver, toi, block, &mut self.memory),
                 event => events.push(event),
             }
         }

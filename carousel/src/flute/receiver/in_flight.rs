@@ -7,7 +7,7 @@ use super::super::fdt::File;
 use super::recovery::{Recovery, RecoveryJob};
 use super::{DropReason, Storage};
 use crate::alc::Packet;
-use crate::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
+use crate::fec::{BlockCode, BlockId, EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
 use crate::lct::Toi;
 use crate::repair::longest;
 use crate::time::Instant;
@@ -16,6 +16,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub struct InFlight<B> {
     pub(super) toi: Toi,
+    /// Its number among the objects that the receiver has opened.
+    pub(super) serial: u64,
     pub(super) file: Option<Arc<File>>,
     pub(super) oti: Oti,
     pub(super) partition: Partition,
@@ -116,7 +118,7 @@ impl<B> InFlight<B> {
         &mut self,
         packet: &Packet<'_>,
         storage: &mut S,
-    ) -> Result<Option<u32>, DropReason> {
+    ) -> Result<Option<BlockId>, DropReason> {
         if let Some(fti) = packet.fti
             && self.fti.as_ref().is_none_or(|(bytes, length)| &bytes[..*length] != fti)
         {
@@ -150,7 +152,7 @@ impl<B> InFlight<B> {
         payload_id: PayloadId,
         symbol: &[u8],
         storage: &mut S,
-    ) -> Result<Option<u32>, DropReason> {
+    ) -> Result<Option<BlockId>, DropReason> {
         let PayloadId { sbn, esi } = payload_id;
         let k = self.partition.block_symbols(sbn);
         let code = BlockCode::new(&self.oti, k).map_err(|_| DropReason::RepairSymbol)?;
@@ -175,17 +177,17 @@ impl<B> InFlight<B> {
         self.received.count(self.partition.symbols_of(sbn))
     }
 
-    /// Returns `sbn` if that block has become ready for decoding.
-    pub(super) fn recoverable(&mut self, sbn: u32) -> Option<u32> {
+    /// Returns the block of this number if it has become ready for decoding.
+    pub(super) fn recoverable(&mut self, sbn: u32) -> Option<BlockId> {
         let code = BlockCode::new(&self.oti, self.partition.block_symbols(sbn)).ok()?;
         let received = self.received_of(sbn);
-        self.recovery.ready(sbn, received, &code).then_some(sbn)
+        self.recovery.ready(sbn, received, &code).then_some(BlockId { serial: self.serial, sbn })
     }
 
     /// The job of a block that is ready.
-    pub(super) fn recovery_job(&self, sbn: u32) -> Option<RecoveryJob> {
-        let code = BlockCode::new(&self.oti, self.partition.block_symbols(sbn)).ok()?;
-        RecoveryJob::new(self.toi, sbn, code, self.partition, &self.received, &self.recovery)
+    pub(super) fn recovery_job(&self, block: BlockId) -> Option<RecoveryJob> {
+        let code = BlockCode::new(&self.oti, self.partition.block_symbols(block.sbn)).ok()?;
+        RecoveryJob::new(self.toi, block, code, self.partition, &self.received, &self.recovery)
     }
 
     /// Checks an EXT_FTI that differs in its bytes from the last one: it may still describe the same object.

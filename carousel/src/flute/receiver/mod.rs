@@ -34,7 +34,7 @@ use super::fdt::File;
 use super::table::FdtTable;
 use crate::alc::Packet;
 use crate::budget::{Brought, Worth};
-use crate::fec::{Partition, SymbolMap};
+use crate::fec::{BlockId, Partition, SymbolMap};
 use crate::lct::Toi;
 use crate::limits;
 use crate::limits::{
@@ -143,7 +143,7 @@ pub enum Event<B> {
         /// The object.
         toi: Toi,
         /// The block.
-        sbn: u32,
+        block: BlockId,
     },
     /// An incomplete object with a name has had no packet for [`ReceiverConfig::reception_timeout`], or its sender closed it or
     /// the session: the missing symbols must come from elsewhere, or in the next pass.
@@ -211,6 +211,8 @@ pub struct Receiver<B> {
     index: HashMap<Toi, usize>,
     /// Index into `in_flight` of the object of the last packet: the next packet nearly always belongs to the same.
     current: usize,
+    /// Number of the object opened last.
+    last_serial: u64,
     unnamed: usize,
     done: DoneTable,
     early: VecDeque<(Toi, Instant, Vec<u8>)>,
@@ -250,6 +252,7 @@ impl<B> Receiver<B> {
             in_flight: Vec::new(),
             index: HashMap::new(),
             current: 0,
+            last_serial: 0,
             unnamed: 0,
             done: DoneTable::default(),
             early: VecDeque::new(),
@@ -411,8 +414,11 @@ impl<B> Receiver<B> {
         self.unnamed += usize::from(file.is_none());
         let fixed_bytes = IN_FLIGHT_BYTES + received.held_bytes() + storage.memory_bytes(&buf);
         self.in_flight_bytes += fixed_bytes;
+        // Later than those of an earlier receiver of the session, whose results may still come.
+        self.last_serial = (self.last_serial + 1).max(now.as_nanos());
         self.in_flight.push(InFlight {
             toi,
+            serial: self.last_serial,
             file,
             oti,
             partition,
@@ -487,7 +493,7 @@ impl<B> Receiver<B> {
         }
         match placed {
             Ok(None) => {}
-            Ok(Some(sbn)) => self.events.push_back(Event::BlockReady { toi: object.toi, sbn }),
+            Ok(Some(block)) => self.events.push_back(Event::BlockReady { toi: object.toi, block }),
             Err(reason) => return Verdict::Dropped(reason),
         }
         let object = &self.in_flight[self.current];
@@ -689,33 +695,36 @@ impl<B> Receiver<B> {
             let blocks =
                 [symbols.start, symbols.end - 1].map(|symbol| object.partition.payload_id(symbol).sbn);
             for sbn in blocks[0]..=blocks[1] {
-                self.events.extend(object.recoverable(sbn).map(|sbn| Event::BlockReady { toi, sbn }));
+                self.events.extend(object.recoverable(sbn).map(|block| Event::BlockReady { toi, block }));
             }
         }
         Some(new)
     }
 
     /// The decoding job of a block reported by [`Event::BlockReady`]. `None` if its object is no longer in flight.
-    pub fn recovery_job(&self, toi: Toi, sbn: u32) -> Option<RecoveryJob> {
-        self.object(toi)?.recovery_job(sbn)
+    pub fn recovery_job(&self, toi: Toi, block: BlockId) -> Option<RecoveryJob> {
+        self.object(toi).filter(|it| it.serial == block.serial)?.recovery_job(block)
     }
 
     /// Processes the result of a [`RecoveryJob`]: the lost symbols with their offsets, or nothing. Symbols received meanwhile
-    /// are not overwritten.
+    /// are not overwritten. False if its object is no longer in flight; another one may have its TOI.
     pub fn recovered<S: Storage<Buf = B>>(
         &mut self,
         toi: Toi,
-        sbn: u32,
+        block: BlockId,
         symbols: Option<&[(u64, Vec<u8>)]>,
         storage: &mut S,
-    ) {
-        let Some(&index) = self.index.get(&toi) else { return };
+    ) -> bool {
+        let BlockId { serial, sbn } = block;
+        let Some(&index) = self.index.get(&toi).filter(|&&at| self.in_flight[at].serial == serial) else {
+            return false;
+        };
         let object = &mut self.in_flight[index];
         let Some(symbols) = symbols else {
             self.stats.recovery_failed += 1;
             object.recovery.failed(sbn, object.partition.block_symbols(sbn));
-            self.events.extend(object.recoverable(sbn).map(|sbn| Event::BlockReady { toi, sbn }));
-            return;
+            self.events.extend(object.recoverable(sbn).map(|block| Event::BlockReady { toi, block }));
+            return true;
         };
         for (offset, bytes) in symbols {
             let symbol = offset / u64::from(object.partition.symbol_length.max(1));
@@ -735,6 +744,7 @@ impl<B> Receiver<B> {
             self.current = index;
             self.complete_current();
         }
+        true
     }
 
     /// Rejects the reported bytes of `toi`: its next pass is received.

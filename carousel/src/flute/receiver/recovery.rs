@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{DropReason, SymbolPlace};
-use crate::fec::{BlockCode, Partition, SymbolMap};
+use crate::fec::{BlockCode, BlockId, Partition, SymbolMap};
 use crate::lct::Toi;
 use crate::limits;
 
@@ -154,7 +154,7 @@ pub struct RecoveryJob {
     /// The object.
     pub toi: Toi,
     /// The block.
-    pub sbn: u32,
+    pub block: BlockId,
     code: BlockCode,
     partition: Partition,
     /// Whether each source symbol of the block had been received when the job was made. The map may have more by now, whose bytes
@@ -166,15 +166,15 @@ pub struct RecoveryJob {
 impl RecoveryJob {
     pub(super) fn new(
         toi: Toi,
-        sbn: u32,
+        block: BlockId,
         code: BlockCode,
         partition: Partition,
         received: &SymbolMap,
         recovery: &Recovery,
     ) -> Option<Self> {
-        let repair = recovery.kept(sbn)?.to_vec();
-        let received = partition.symbols_of(sbn).map(|symbol| received.has(symbol)).collect();
-        Some(Self { toi, sbn, code, partition, received, repair })
+        let repair = recovery.kept(block.sbn)?.to_vec();
+        let received = partition.symbols_of(block.sbn).map(|symbol| received.has(symbol)).collect();
+        Some(Self { toi, block, code, partition, received, repair })
     }
 
     /// Maximum memory of [`RecoveryJob::run`].
@@ -198,7 +198,7 @@ impl RecoveryJob {
         buffer: &mut Vec<u8>,
         mut read: impl FnMut(SymbolPlace, &mut [u8]) -> bool,
     ) -> Option<Vec<(u64, Vec<u8>)>> {
-        let first = self.partition.first_symbol(self.sbn);
+        let first = self.partition.first_symbol(self.block.sbn);
         let symbol_length = self.partition.symbol_length as usize;
         let k = self.code.k();
         let needed = (k as usize + self.repair.len()) * symbol_length;
@@ -326,7 +326,7 @@ mod tests {
                 receiver.handle_packet(Instant::from_nanos(1), None, &packet, &bytes, &mut MemoryStorage);
                 while let Some(event) = receiver.poll_event() {
                     match event {
-                        Event::BlockReady { toi, sbn } => recover(&mut receiver, toi, sbn),
+                        Event::BlockReady { toi, block } => recover(&mut receiver, toi, block),
                         Event::Complete { file, buf, .. } => {
                             verify(&file, &buf.bytes).unwrap();
                             whole = Some(buf.bytes);
@@ -344,13 +344,13 @@ mod tests {
         (whole, receiver)
     }
 
-    fn recover(receiver: &mut Receiver<MemoryBuf>, toi: Toi, sbn: u32) {
+    fn recover(receiver: &mut Receiver<MemoryBuf>, toi: Toi, block: BlockId) {
         // Further symbols may have made it whole.
-        let Some(job) = receiver.recovery_job(toi, sbn) else { return };
+        let Some(job) = receiver.recovery_job(toi, block) else { return };
         let buf = receiver.object(toi).unwrap().buf();
         // A buffer in which another block has been.
         let lost = job.run_in(&mut vec![0xa5; 4 << 20], |place, out| buf.read(place, out));
-        receiver.recovered(toi, sbn, lost.as_deref(), &mut MemoryStorage);
+        receiver.recovered(toi, block, lost.as_deref(), &mut MemoryStorage);
     }
 
     fn protection(id: EncodingId) -> Protection {
@@ -394,7 +394,7 @@ mod tests {
         let mut whole = None;
         while let Some(event) = receiver.poll_event() {
             match event {
-                Event::BlockReady { toi, sbn } => recover(receiver, toi, sbn),
+                Event::BlockReady { toi, block } => recover(receiver, toi, block),
                 Event::Complete { file, buf, .. } => {
                     verify(&file, &buf.bytes).unwrap();
                     whole = Some(buf.bytes);

@@ -33,6 +33,7 @@ use super::{Codepoint, Format, RouteSession, SIGNALLING_TSI, unchunk};
 use crate::alc::Packet;
 use crate::budget::{Brought, Worth};
 use crate::bytes::Reader;
+use crate::fec::BlockId;
 use crate::flute::File;
 use crate::growing::{BytesDrop, End};
 use crate::lct::Toi;
@@ -185,7 +186,7 @@ pub enum Event {
         /// The object.
         toi: Toi,
         /// The block.
-        sbn: u32,
+        block: BlockId,
     },
     /// An object was given up.
     Failed {
@@ -234,6 +235,8 @@ pub struct Receiver {
     stats: RouteStats,
     last_heard: Instant,
     is_closed: bool,
+    /// Number of the object opened last.
+    last_serial: u64,
     /// Bytes that have come of open objects.
     open_bytes: u64,
     /// Memory of open objects, of the channels' tables, and of `documents`.
@@ -258,6 +261,7 @@ impl Receiver {
             stats: RouteStats::default(),
             last_heard: Instant::from_nanos(0),
             is_closed: false,
+            last_serial: 0,
             open_bytes: 0,
             objects_bytes: 0,
             channels_bytes: 0,
@@ -381,7 +385,9 @@ impl Receiver {
         }) {
             return Err(RouteDrop::Repeat);
         }
-        let mut object = Object::new(toi, codepoint, done.is_some(), now);
+        // Later than those of an earlier receiver of the session, whose results may still come.
+        self.last_serial = (self.last_serial + 1).max(now.as_nanos());
+        let mut object = Object::new(toi, self.last_serial, codepoint, done.is_some(), now);
         if codepoint.format == Format::File {
             object.file = channel.describe(toi, codepoint);
         }

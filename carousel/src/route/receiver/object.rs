@@ -13,6 +13,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) toi: Toi,
+    /// Its number among the objects that the receiver has opened.
+    pub(super) serial: u64,
     pub(super) codepoint: Codepoint,
     pub(super) bytes: Growing,
     /// Its description, once it has a name.
@@ -42,9 +44,10 @@ const OBJECT_BYTES: usize = 1_024;
 pub(super) type Size = (u64, usize);
 
 impl Object {
-    pub(super) fn new(toi: Toi, codepoint: Codepoint, is_again: bool, now: Instant) -> Self {
+    pub(super) fn new(toi: Toi, serial: u64, codepoint: Codepoint, is_again: bool, now: Instant) -> Self {
         Self {
             toi,
+            serial,
             codepoint,
             bytes: Growing::default(),
             file: None,

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::bytes::Reader;
-use crate::fec::{BlockCode, Oti, Partition};
+use crate::fec::{BlockCode, BlockId, Oti, Partition};
 use crate::growing::Growing;
 use crate::limits;
 
@@ -190,7 +190,8 @@ impl Repair {
         Some(*sbn)
     }
 
-    pub(super) fn job(&self, flow: &Oti, bytes: &Growing, sbn: u32) -> Option<RepairJob> {
+    pub(super) fn job(&self, flow: &Oti, bytes: &Growing, block: BlockId) -> Option<RepairJob> {
+        let sbn = block.sbn;
         let shape = Shape::new(flow, bytes.length()?)?;
         let k = shape.partition.block_symbols(sbn);
         let code = BlockCode::new(&shape.oti, k).ok()?;
@@ -198,7 +199,7 @@ impl Repair {
         let source = (0..k).filter_map(|esi| Some((esi, shape.symbol(bytes, first + u64::from(esi))?)));
         let have =
             source.chain(self.blocks.get(&sbn)?.kept.iter().map(|(esi, it)| (*esi, it.clone()))).collect();
-        Some(RepairJob { sbn, code, shape, have })
+        Some(RepairJob { block, code, shape, have })
     }
 
     /// Records a failed attempt: the next needs one symbol more.
@@ -234,7 +235,7 @@ impl Repair {
 #[derive(Debug)]
 pub struct RepairJob {
     /// The block.
-    pub sbn: u32,
+    pub block: BlockId,
     code: BlockCode,
     shape: Shape,
     have: Vec<(u32, Vec<u8>)>,
@@ -254,7 +255,7 @@ impl RepairJob {
     /// Decodes the block. Returns the lost bytes with their offsets in the object; `None` if the symbols do not suffice, or
     /// contradict the object's length.
     pub fn run(self) -> Option<Vec<(u64, Vec<u8>)>> {
-        let first = self.shape.partition.first_symbol(self.sbn);
+        let first = self.shape.partition.first_symbol(self.block.sbn);
         let length = self.shape.length;
         let mut lost = Vec::new();
         for (esi, mut symbol) in self.code.decode(self.have)? {

@@ -3,6 +3,7 @@
 use super::object::Object;
 use super::{Event, MAX_SESSION_BYTES, Receiver, RepairJob, RouteDrop, Verdict};
 use crate::alc::Packet;
+use crate::fec::BlockId;
 use crate::growing::End;
 use crate::lct::Toi;
 use crate::route::Codepoint;
@@ -68,35 +69,40 @@ impl Receiver {
         let Some(oti) = self.oti_of(tsi) else { return };
         let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
         if let Some(sbn) = object.repair.ready(&oti, &object.bytes) {
-            self.events.push_back(Event::BlockReady { tsi, toi: object.toi, sbn });
+            let block = BlockId { serial: object.serial, sbn };
+            self.events.push_back(Event::BlockReady { tsi, toi: object.toi, block });
         }
     }
 
     /// The decoding job of a block reported by [`Event::BlockReady`]. `None` if its object is no longer open.
-    pub fn repair_job(&self, tsi: u64, toi: Toi, sbn: u32) -> Option<RepairJob> {
-        let object = self.channels.get(&tsi)?.objects.iter().find(|it| it.toi == toi)?;
-        object.repair.job(&self.oti_of(tsi)?, &object.bytes, sbn)
+    pub fn repair_job(&self, tsi: u64, toi: Toi, block: BlockId) -> Option<RepairJob> {
+        let object = self.object(tsi, toi, block)?;
+        object.repair.job(&self.oti_of(tsi)?, &object.bytes, block)
+    }
+
+    /// The object of a block, if it is still open.
+    fn object(&self, tsi: u64, toi: Toi, block: BlockId) -> Option<&Object> {
+        let objects = &self.channels.get(&tsi)?.objects;
+        objects.iter().find(|it| it.toi == toi && it.serial == block.serial)
     }
 
     /// Puts off the decoding of a block for which there is no room: it is reported again after the next [`Receiver::handle_timeout`].
-    pub fn postpone_repair(&mut self, tsi: u64, toi: Toi, sbn: u32) {
-        let channel = self.channels.get_mut(&tsi);
-        if let Some(object) = channel.and_then(|it| it.objects.iter_mut().find(|it| it.toi == toi)) {
-            object.repair.postpone(sbn);
+    pub fn postpone_repair(&mut self, tsi: u64, toi: Toi, block: BlockId) {
+        let objects = self.channels.get_mut(&tsi).into_iter().flat_map(|it| &mut it.objects);
+        for object in objects.filter(|it| it.toi == toi && it.serial == block.serial) {
+            object.repair.postpone(block.sbn);
         }
     }
 
-    /// Processes the result of a [`RepairJob`].
-    pub fn repaired(&mut self, tsi: u64, toi: Toi, sbn: u32, lost: Option<&[(u64, Vec<u8>)]>) {
-        let Some(at) = self.channels.get(&tsi).and_then(|it| it.objects.iter().position(|it| it.toi == toi))
-        else {
-            return;
-        };
-        let Some(object) = self.channels.get_mut(&tsi).and_then(|it| it.objects.get_mut(at)) else { return };
+    /// Processes the result of a [`RepairJob`]. False if its object is no longer open; another one may have its TOI.
+    pub fn repaired(&mut self, tsi: u64, toi: Toi, block: BlockId, lost: Option<&[(u64, Vec<u8>)]>) -> bool {
+        let Some(channel) = self.channels.get_mut(&tsi) else { return false };
+        let is_its_object = |it: &Object| it.toi == toi && it.serial == block.serial;
+        let Some(at) = channel.objects.iter().position(is_its_object) else { return false };
         let Some(lost) = lost else {
             self.stats.recovery_failed += 1;
-            object.repair.failed(sbn);
-            return;
+            channel.objects[at].repair.failed(block.sbn);
+            return true;
         };
         let recovered_bytes = self.with_object(tsi, at, |object| {
             let before = object.bytes.held_bytes();
@@ -104,11 +110,12 @@ impl Receiver {
                 // Bytes received meanwhile must equal the symbol, otherwise the symbol was wrong.
                 let _ = object.bytes.insert(*offset, bytes);
             }
-            object.repair.forget(sbn);
+            object.repair.forget(block.sbn);
             object.read_entity();
             object.bytes.held_bytes() - before
         });
         self.stats.recovered_bytes += recovered_bytes.unwrap_or(0);
         self.advance(tsi, at);
+        true
     }
 }

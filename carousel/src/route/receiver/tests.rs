@@ -142,13 +142,13 @@ fn poll(receiver: &mut Receiver, got: &mut Got) {
                 got.grown.remove(&file.content_location);
                 got.begun.push(file.content_location.clone());
             }
-            Event::BlockReady { tsi, toi, sbn } if got.is_busy => {
-                receiver.postpone_repair(tsi, toi, sbn);
+            Event::BlockReady { tsi, toi, block } if got.is_busy => {
+                receiver.postpone_repair(tsi, toi, block);
                 got.refused += 1;
             }
-            Event::BlockReady { tsi, toi, sbn } => {
-                let lost = receiver.repair_job(tsi, toi, sbn).and_then(RepairJob::run);
-                receiver.repaired(tsi, toi, sbn, lost.as_deref());
+            Event::BlockReady { tsi, toi, block } => {
+                let lost = receiver.repair_job(tsi, toi, block).and_then(RepairJob::run);
+                receiver.repaired(tsi, toi, block, lost.as_deref());
             }
             Event::Package { .. }
             | Event::Elsewhere(_)
@@ -516,6 +516,49 @@ fn a_block_for_which_there_was_no_room_is_decoded_later() {
     poll(&mut receiver, &mut got);
     assert_eq!((got.objects.len(), receiver.stats().recovery_failed), (1, 0));
     assert!(got.objects[0].1 == body);
+}
+
+#[test]
+fn a_block_decoded_late_is_not_placed_in_the_next_object_of_its_toi() {
+    let (body, other) = (segment(4, 2_000, 1), segment(4, 2_000, 2));
+    let mut air = Air::new();
+    air.object(1, 8, &body, 40);
+    let lost = air.packets.len() - 20;
+    air.packets.drain(lost..lost + 3);
+    air.repair(1, &body, 5);
+    let mut receiver = Receiver::new(ReceiverConfig::default(), group());
+    let feed = |receiver: &mut Receiver, packet: &[u8]| {
+        receiver.handle_packet(at(0), &Packet::parse(packet).unwrap(), packet.len());
+        std::iter::from_fn(|| receiver.poll_event()).collect::<Vec<_>>()
+    };
+    let events: Vec<Event> = air.packets.iter().flat_map(|packet| feed(&mut receiver, packet)).collect();
+    let ready = events.into_iter().find_map(|event| match event {
+        Event::BlockReady { block, .. } => Some(block),
+        _ => None,
+    });
+    let block = ready.unwrap();
+    let job = receiver.repair_job(10, Toi(1), block).unwrap();
+    let lost = job.run();
+    assert!(lost.is_some());
+    // The sender restarts: another object with the same TOI.
+    let mut restarted = Air::new();
+    restarted.object(1, 8, &other, 40);
+    let count = restarted.packets.len();
+    let last = restarted.packets[count - 1].clone();
+    let events = feed(&mut receiver, &last);
+    let is_replaced = |it: &Event| matches!(it, Event::Failed { why: RouteFailure::Replaced, .. });
+    assert!(events.iter().any(is_replaced), "{events:?}");
+    let held = receiver.open_bytes;
+    assert!(!receiver.repaired(10, Toi(1), block, lost.as_deref()), "its object has ended");
+    assert!(!receiver.repaired(10, Toi(1), block, None));
+    assert!(receiver.repair_job(10, Toi(1), block).is_none());
+    assert_eq!((receiver.open_bytes, receiver.stats().recovered_bytes), (held, 0));
+    assert_eq!(receiver.stats().recovery_failed, 0);
+    // A later receiver of the session numbers its objects otherwise.
+    let mut later = Receiver::new(ReceiverConfig::default(), group());
+    let packet = Packet::parse(&last).unwrap();
+    later.handle_packet(at(1), &packet, last.len());
+    assert_ne!(later.channels[&10].objects[0].serial, block.serial);
 }
 
 #[test]

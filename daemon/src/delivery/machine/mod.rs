@@ -82,7 +82,7 @@ pub enum Work<S: ObjectStore> {
     Verify(Verify<S::Buf>),
     /// A source block to decode: answer with [`Delivery::handle_decoded`].
     Decode(Decode<S::Reader>),
-    /// A source block of a ROUTE object to decode: answer with [`Delivery::handle_decoded`].
+    /// A source block of a ROUTE object to decode: answer with [`Delivery::handle_restored`].
     Restore(Restore),
     /// State that is to survive a power cut; no answer.
     Checkpoint(S::Checkpoint),
@@ -344,7 +344,7 @@ impl<S: ObjectStore> Delivery<S> {
             Event::Complete { file, buf, repaired_symbols } => {
                 self.complete(now, at(file.toi), file, buf, repaired_symbols);
             }
-            Event::BlockReady { toi, sbn } => self.block_ready(now, at(toi), sbn),
+            Event::BlockReady { toi, block } => self.block_ready(now, at(toi), block),
             Event::Stalled { toi } => {
                 self.objects.set(now, &at(toi), State::Stalled);
                 if let Some(receiver) = self.sessions.get_mut(&session)

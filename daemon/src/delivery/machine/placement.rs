@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use carousel::fec::BlockId;
 use carousel::flute::{File, InFlight, SessionKey};
 use carousel::route::SIGNALLING_TSI;
 use carousel::time::Instant;
@@ -18,20 +19,18 @@ use crate::delivery::storage::ObjectStore;
 const CHECKPOINT: Duration = Duration::from_secs(30);
 
 impl<S: ObjectStore> Delivery<S> {
-    /// Handles the result of decoding a source block.
-    pub fn handle_decoded(&mut self, now: Instant, object: ObjectRef, sbn: u32, decoded: &Decoded) {
+    /// Handles the result of decoding a source block of a FLUTE object. It is dropped if the object has ended.
+    pub fn handle_decoded(&mut self, now: Instant, object: ObjectRef, block: BlockId, decoded: &Decoded) {
         let receiver = self.sessions.get_mut(&object.session);
-        let Some(receiver) = receiver.filter(|it| it.object(object.toi).is_some()) else {
-            self.restored(now, object, sbn, decoded.as_deref());
-            return;
-        };
-        receiver.recovered(
-            object.toi,
-            sbn,
-            decoded.as_deref(),
-            &mut self.store.session_storage(object.session),
-        );
-        self.came_otherwise(now, object);
+        let is_open = receiver.is_some_and(|it| {
+            let storage = &mut self.store.session_storage(object.session);
+            it.recovered(object.toi, block, decoded.as_deref(), storage)
+        });
+        if is_open {
+            self.came_otherwise(now, object);
+        } else {
+            self.counters.blocks_late += 1;
+        }
     }
 
     pub(super) fn opened(&mut self, now: Instant, object: ObjectRef) {
@@ -93,14 +92,14 @@ impl<S: ObjectStore> Delivery<S> {
         self.work.push(Work::Verify(Verify { object, file, buf, repaired_symbols }), bytes);
     }
 
-    pub(super) fn block_ready(&mut self, now: Instant, object: ObjectRef, sbn: u32) {
+    pub(super) fn block_ready(&mut self, now: Instant, object: ObjectRef, block: BlockId) {
         let Some(receiver) = self.sessions.get_mut(&object.session) else { return };
-        let job = receiver.recovery_job(object.toi, sbn);
+        let job = receiver.recovery_job(object.toi, block);
         let buf = receiver.object(object.toi).map(InFlight::buf);
         let Some((job, reader)) = job.zip(buf.and_then(|buf| self.store.reader(buf))) else { return };
         if !self.work.has_room(0) {
             self.counters.blocks_refused += 1;
-            self.handle_decoded(now, object, sbn, &None);
+            self.handle_decoded(now, object, block, &None);
             return;
         }
         if let Some(buf) = buf {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::delivery::repair::FETCH_TIMEOUT;
+use carousel::fec::BlockId;
 
 /// A world over a link that loses nothing.
 fn world(origin: Origin) -> World {
@@ -119,6 +120,16 @@ fn blocks_beyond_the_queue_of_work_are_counted_and_decoded_later() {
     repair(&mut world, k + 1);
     world.settle();
     assert_eq!((world.counters().held, world.counters().blocks_refused), (MAX_WORK as u64 + 1, 1));
+}
+
+#[test]
+fn decoded_blocks_of_ended_objects_are_counted() {
+    let mut world = world(Origin::None);
+    let object = World::object(Toi(1));
+    let block = BlockId { serial: 1, sbn: 0 };
+    world.delivery.handle_decoded(world.now, object, block, &Some(vec![(0, vec![1])]));
+    world.delivery.handle_restored(world.now, object, block, &None);
+    assert_eq!(world.counters().blocks_late, 2);
 }
 
 #[test]

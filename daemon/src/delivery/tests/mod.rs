@@ -353,7 +353,7 @@ impl World {
                 }
                 Work::Decode(Decode { object, job, reader }) => {
                     let decoded = job.run(|place: SymbolPlace, out| reader.lock().unwrap().read(place, out));
-                    self.delivery.handle_decoded(self.now, object, job.sbn, &decoded);
+                    self.delivery.handle_decoded(self.now, object, job.block, &decoded);
                 }
                 Work::Checkpoint(()) | Work::Restore(_) => {}
             }

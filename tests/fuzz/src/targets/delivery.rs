@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use carousel::Digest;
+use carousel::fec::BlockId;
 use carousel::flute::{File, MemoryBuf, OpenRequest, Refusal, SessionKey, Storage, verify};
 use carousel::lct::{Toi, Tsi};
 use carousel::repair::BackOff;
@@ -219,12 +220,12 @@ impl Shard {
                     let buf = reader.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let small = job.memory_bytes() <= MOST_BLOCK_BYTES;
                     let decoded = if small { job.run(|place, out| buf.read(place, out)) } else { None };
-                    self.delivery.handle_decoded(self.now, object, job.sbn, &decoded);
+                    self.delivery.handle_decoded(self.now, object, job.block, &decoded);
                 }
                 Work::Restore(Restore { object, job }) => {
-                    let sbn = job.sbn;
+                    let block = job.block;
                     let decoded = if job.memory_bytes() <= MOST_BLOCK_BYTES { job.run() } else { None };
-                    self.delivery.handle_decoded(self.now, object, sbn, &decoded);
+                    self.delivery.handle_restored(self.now, object, block, &decoded);
                 }
                 Work::Checkpoint(()) => {}
             }
@@ -342,7 +343,11 @@ pub(super) fn delivery(bytes: &[u8]) {
                         shard.cache.evict(|name| name.len() % 2 == 0);
                         shard.delivery.handle_evictions();
                     }
-                    3 => shard.delivery.handle_decoded(shard.now, object, 0, &None),
+                    3 => {
+                        let block = BlockId { serial: input.byte().into(), sbn: 0 };
+                        shard.delivery.handle_decoded(shard.now, object, block, &None);
+                        shard.delivery.handle_restored(shard.now, object, block, &None);
+                    }
                     _ => {
                         for object in std::mem::take(&mut shard.waiting) {
                             shard.delivery.handle_verified(shard.now, object, Ok(()));

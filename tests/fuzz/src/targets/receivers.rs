@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::alc::Packet;
+use carousel::fec::BlockId;
 use carousel::flute::{
     self, Event, File, Joiner, MemoryBuf, OpenRequest, ReceiverConfig, Refusal, Storage, verify,
 };
@@ -132,7 +133,7 @@ impl Flute {
     fn settle(&mut self) {
         while let Some(event) = self.receiver.poll_event() {
             match event {
-                Event::BlockReady { toi, sbn } => self.decode(toi, sbn),
+                Event::BlockReady { toi, block } => self.decode(toi, block),
                 Event::Complete { file, buf, .. } => {
                     let verified = verify(&file, &buf.bytes);
                     if verified.is_err() {
@@ -159,8 +160,8 @@ impl Flute {
         assert!(self.receiver.in_flight().count() <= MAX_OBJECTS_IN_FLIGHT);
     }
 
-    fn decode(&mut self, toi: Toi, sbn: u32) {
-        let Some(job) = self.receiver.recovery_job(toi, sbn) else { return };
+    fn decode(&mut self, toi: Toi, block: BlockId) {
+        let Some(job) = self.receiver.recovery_job(toi, block) else { return };
         let Some(object) = self.receiver.object(toi) else { return };
         let decoded = if job.memory_bytes() > MOST_BLOCK_BYTES {
             None
@@ -168,7 +169,7 @@ impl Flute {
             let buf = object.buf();
             job.run(|place, out| buf.read(place, out))
         };
-        self.receiver.recovered(toi, sbn, decoded.as_deref(), &mut Memory);
+        self.receiver.recovered(toi, block, decoded.as_deref(), &mut Memory);
     }
 
     fn pass(&mut self, ms: u32) {
@@ -247,11 +248,11 @@ pub(super) fn route(bytes: &[u8]) {
         receiver.grown(|_, _, _, bytes| shown += bytes.len() as u64);
         while let Some(event) = receiver.poll_event() {
             match event {
-                route::Event::BlockReady { tsi, toi, sbn } => {
-                    let job = receiver.repair_job(tsi, toi, sbn);
+                route::Event::BlockReady { tsi, toi, block } => {
+                    let job = receiver.repair_job(tsi, toi, block);
                     let lost = job.filter(|it| it.memory_bytes() <= MOST_BLOCK_BYTES);
                     let lost = lost.and_then(route::RepairJob::run);
-                    receiver.repaired(tsi, toi, sbn, lost.as_deref());
+                    receiver.repaired(tsi, toi, block, lost.as_deref());
                 }
                 route::Event::Document { file, .. } => assert!(!file.content_location.is_empty()),
                 _ => {}

@@ -92,13 +92,14 @@ fn symbols_that_repair_or_decoding_brought_are_counted_once() {
     bench.feed_all(&fdt);
     bench.feed(&data[0]);
     assert_eq!(bench.receiver.repair(Toi(5), 0, &bytes[..2000], &mut bench.storage), Some(1), "one is there");
+    let block = block_of(&bench.receiver, Toi(5), 0);
     // What is no whole symbol at its place is not taken for one.
     let wrong = [(2000, vec![0xbb; 999]), (2500, vec![0xbb; 1000]), (9000, vec![0xbb; 1000])];
-    bench.receiver.recovered(Toi(5), 0, Some(&wrong), &mut bench.storage);
+    bench.receiver.recovered(Toi(5), block, Some(&wrong), &mut bench.storage);
     let right = [(0, vec![0xbb; 1000]), (2000, bytes[2000..3000].to_vec())];
-    bench.receiver.recovered(Toi(5), 0, Some(&right), &mut bench.storage);
+    bench.receiver.recovered(Toi(5), block, Some(&right), &mut bench.storage);
     assert_eq!(bench.receiver.stats().recovered, 1, "what is there stays");
-    bench.receiver.recovered(Toi(5), 0, None, &mut bench.storage);
+    bench.receiver.recovered(Toi(5), block, None, &mut bench.storage);
     assert_eq!(bench.receiver.stats().recovery_failed, 1);
     bench.feed(&data[3]);
     let Some(Event::Complete { buf, repaired_symbols, .. }) = bench.events().pop() else {

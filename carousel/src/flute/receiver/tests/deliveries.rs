@@ -103,10 +103,10 @@ proptest! {
                 bench.feed(&out);
             }
             for event in bench.events() {
-                if let Event::BlockReady { toi, sbn } = event {
-                    let job = bench.receiver.recovery_job(toi, sbn);
+                if let Event::BlockReady { toi, block } = event {
+                    let job = bench.receiver.recovery_job(toi, block);
                     let lost = job.and_then(|job| job.run(|_, out| { out.fill(0x5a); true }));
-                    bench.receiver.recovered(toi, sbn, lost.as_deref(), &mut bench.storage);
+                    bench.receiver.recovered(toi, block, lost.as_deref(), &mut bench.storage);
                 }
             }
         }

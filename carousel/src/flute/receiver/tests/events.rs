@@ -68,7 +68,10 @@ fn an_object_that_its_sender_closes_while_it_is_decoded_has_not_stalled() {
     bench.feed(&packet(1, 1, false));
     bench.feed(&packet(1, 2, true));
     let events = bench.events();
-    assert!(events.iter().any(|event| matches!(event, Event::BlockReady { sbn: 1, .. })), "{events:?}");
+    assert!(
+        events.iter().any(|event| matches!(event, Event::BlockReady { block: BlockId { sbn: 1, .. }, .. })),
+        "{events:?}"
+    );
     assert!(events.iter().any(|event| matches!(event, Event::Stalled { .. })), "{events:?}");
 }
 

@@ -48,6 +48,11 @@ impl Storage for TestStorage {
     }
 }
 
+/// A block of the object in flight with this TOI.
+fn block_of(receiver: &Receiver<Vec<u8>>, toi: Toi, sbn: u32) -> BlockId {
+    BlockId { serial: receiver.object(toi).unwrap().serial, sbn }
+}
+
 struct Bench {
     receiver: Receiver<Vec<u8>>,
     storage: TestStorage,

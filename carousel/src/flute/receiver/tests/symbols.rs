@@ -277,9 +277,35 @@ fn a_ready_block_is_told_once_and_again_after_a_failed_attempt() {
     assert_eq!(ready(&mut bench), 1);
     bench.feed(&coded(&oti, 0, 7, &[7; 10]));
     assert_eq!(ready(&mut bench), 0, "it is at work");
-    bench.receiver.recovered(Toi(1), 0, None, &mut bench.storage);
+    let block = block_of(&bench.receiver, Toi(1), 0);
+    bench.receiver.recovered(Toi(1), block, None, &mut bench.storage);
     bench.feed(&coded(&oti, 0, 8, &[7; 10]));
     assert_eq!(ready(&mut bench), 1, "with one symbol more");
+}
+
+#[test]
+fn a_block_decoded_late_is_not_placed_in_the_next_object_of_its_toi() {
+    let mut bench = Bench::new();
+    let oti = solomon_oti();
+    let symbol = |bench: &mut Bench| bench.feed(&coded(&oti, 0, 0, &[7; 10]));
+    symbol(&mut bench);
+    let first = block_of(&bench.receiver, Toi(1), 0);
+    bench.receiver.hold(Toi(1));
+    let lost = [(10, vec![9; 10])];
+    assert!(!bench.receiver.recovered(Toi(1), first, Some(&lost), &mut bench.storage), "it has ended");
+    bench.receiver.reject(Toi(1));
+    symbol(&mut bench);
+    let second = block_of(&bench.receiver, Toi(1), 0);
+    assert!(!bench.receiver.recovered(Toi(1), first, Some(&lost), &mut bench.storage), "another has its TOI");
+    assert!(bench.receiver.recovery_job(Toi(1), first).is_none());
+    assert_eq!((bench.receiver.stats().recovered, bench.receiver.stats().recovery_failed), (0, 0));
+    assert!(bench.receiver.recovered(Toi(1), second, Some(&lost), &mut bench.storage));
+    assert_eq!(bench.receiver.stats().recovered, 1);
+    // Nor in one of a later receiver of the same session.
+    let mut later = Bench::new();
+    later.now = bench.now;
+    symbol(&mut later);
+    assert!(![first, second].contains(&block_of(&later.receiver, Toi(1), 0)));
 }
 
 #[test]
