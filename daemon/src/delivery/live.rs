@@ -240,17 +240,22 @@ impl<S: ObjectStore> Delivery<S> {
 
     fn route_block_ready(&mut self, object: ObjectRef, block: BlockId) {
         let (at, tsi, toi) = (route_of(object.session), object.session.tsi.0, object.toi);
-        let job = self.live.routes.get(&at).and_then(|it| it.repair_job(tsi, toi, block));
-        let Some(job) = job else {
-            self.live.routes.with(&at, |it| it.repaired(tsi, toi, block, None));
-            return;
-        };
-        let bytes = job.held_bytes();
-        if self.work.has_room(bytes) {
-            self.work.push(Work::Restore(Restore { object, job }), bytes);
-        } else {
+        let receiver = self.live.routes.get(&at);
+        // A job copies the symbols of its block: room for them is needed first.
+        let bytes = receiver.and_then(|it| it.repair_job_bytes(tsi, toi, block));
+        if bytes.is_some_and(|bytes| !self.work.has_room(bytes)) {
             self.counters.blocks_refused += 1;
             self.live.routes.with(&at, |it| it.postpone_repair(tsi, toi, block));
+            return;
+        }
+        match receiver.and_then(|it| it.repair_job(tsi, toi, block)) {
+            Some(job) => {
+                let bytes = job.held_bytes();
+                self.work.push(Work::Restore(Restore { object, job }), bytes);
+            }
+            None => {
+                self.live.routes.with(&at, |it| it.repaired(tsi, toi, block, None));
+            }
         }
     }
 

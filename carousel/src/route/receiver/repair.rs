@@ -190,6 +190,13 @@ impl Repair {
         Some(*sbn)
     }
 
+    /// Memory of the symbols of [`Repair::job`], without copying them.
+    pub(super) fn job_bytes(&self, flow: &Oti, bytes: &Growing, sbn: u32) -> Option<usize> {
+        let shape = Shape::new(flow, bytes.length()?)?;
+        let symbols = shape.received(bytes, sbn) as usize + self.blocks.get(&sbn)?.kept.len();
+        Some(symbols * (SYMBOL_BYTES + usize::from(shape.oti.symbol_length)))
+    }
+
     pub(super) fn job(&self, flow: &Oti, bytes: &Growing, block: BlockId) -> Option<RepairJob> {
         let sbn = block.sbn;
         let shape = Shape::new(flow, bytes.length()?)?;

@@ -80,6 +80,12 @@ impl Receiver {
         object.repair.job(&self.oti_of(tsi)?, &object.bytes, block)
     }
 
+    /// Memory of the symbols that [`Receiver::repair_job`] would copy: up to 64 MiB.
+    pub fn repair_job_bytes(&self, tsi: u64, toi: Toi, block: BlockId) -> Option<usize> {
+        let object = self.object(tsi, toi, block)?;
+        object.repair.job_bytes(&self.oti_of(tsi)?, &object.bytes, block.sbn)
+    }
+
     /// The object of a block, if it is still open.
     fn object(&self, tsi: u64, toi: Toi, block: BlockId) -> Option<&Object> {
         let objects = &self.channels.get(&tsi)?.objects;

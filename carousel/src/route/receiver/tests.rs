@@ -538,6 +538,7 @@ fn a_block_decoded_late_is_not_placed_in_the_next_object_of_its_toi() {
     });
     let block = ready.unwrap();
     let job = receiver.repair_job(10, Toi(1), block).unwrap();
+    assert_eq!(receiver.repair_job_bytes(10, Toi(1), block), Some(job.held_bytes()));
     let lost = job.run();
     assert!(lost.is_some());
     // The sender restarts: another object with the same TOI.
