@@ -18,7 +18,7 @@ mod symbols_tests;
 
 pub use code::{BlockCode, BlockEncoder, CodeError, MAX_BLOCK_BYTES};
 pub use oti::{Oti, SchemeInfo};
-pub use partition::{Partition, Place};
+pub use partition::{Partition, SymbolKind};
 pub use protection::Protection;
 pub use read_limit::ReadLimit;
 pub use sequence::{Sequence, Step};

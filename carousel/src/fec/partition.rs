@@ -26,9 +26,9 @@ pub struct Partition {
     pub large_blocks: u32,
 }
 
-/// Place of a symbol.
+/// Kind of a symbol, by its FEC Payload ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum SymbolKind {
     /// Source symbol with this number in the whole object.
     Source(u64),
     /// A repair symbol of an existing block.
@@ -111,16 +111,16 @@ impl Partition {
         first..first + u64::from(self.block_symbols(sbn))
     }
 
-    /// Place of a symbol.
+    /// Kind of a symbol, by its FEC Payload ID.
     #[inline]
-    pub fn place(&self, id: EncodingId, payload_id: PayloadId) -> Place {
+    pub fn place(&self, id: EncodingId, payload_id: PayloadId) -> SymbolKind {
         let in_block = self.block_symbols(payload_id.sbn);
         if payload_id.esi < in_block {
-            Place::Source(self.first_symbol(payload_id.sbn) + u64::from(payload_id.esi))
+            SymbolKind::Source(self.first_symbol(payload_id.sbn) + u64::from(payload_id.esi))
         } else if in_block > 0 && id != EncodingId::NO_CODE {
-            Place::Repair
+            SymbolKind::Repair
         } else {
-            Place::Outside
+            SymbolKind::Outside
         }
     }
 
@@ -169,11 +169,14 @@ mod tests {
     fn rt_libflute_700000_bytes_in_blocks_of_64() {
         let partition = no_code(700_000, 1436, 64).unwrap();
         assert_eq!((partition.symbols, partition.blocks, partition.large, partition.small), (488, 8, 61, 61));
-        assert_eq!(partition.place(EncodingId::NO_CODE, PayloadId { sbn: 7, esi: 60 }), Place::Source(487));
+        assert_eq!(
+            partition.place(EncodingId::NO_CODE, PayloadId { sbn: 7, esi: 60 }),
+            SymbolKind::Source(487)
+        );
         assert_eq!(partition.byte_range(487), 699_332..700_000);
-        assert_eq!(partition.place(EncodingId::NO_CODE, PayloadId { sbn: 7, esi: 61 }), Place::Outside);
-        assert_eq!(partition.place(EncodingId::RAPTORQ, PayloadId { sbn: 7, esi: 61 }), Place::Repair);
-        assert_eq!(partition.place(EncodingId::RAPTORQ, PayloadId { sbn: 8, esi: 0 }), Place::Outside);
+        assert_eq!(partition.place(EncodingId::NO_CODE, PayloadId { sbn: 7, esi: 61 }), SymbolKind::Outside);
+        assert_eq!(partition.place(EncodingId::RAPTORQ, PayloadId { sbn: 7, esi: 61 }), SymbolKind::Repair);
+        assert_eq!(partition.place(EncodingId::RAPTORQ, PayloadId { sbn: 8, esi: 0 }), SymbolKind::Outside);
     }
 
     #[test]
@@ -215,7 +218,7 @@ mod tests {
             for symbol in [0, partition.symbols / 2, partition.symbols.saturating_sub(1)] {
                 if symbol < partition.symbols {
                     let id = partition.payload_id(symbol);
-                    prop_assert_eq!(partition.place(EncodingId::NO_CODE, id), Place::Source(symbol));
+                    prop_assert_eq!(partition.place(EncodingId::NO_CODE, id), SymbolKind::Source(symbol));
                 }
             }
             if partition.symbols > 0 {

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::receiver::DropReason;
 use crate::alc::Packet;
-use crate::fec::{EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
+use crate::fec::{EncodingId, Oti, Partition, PayloadId, SymbolKind, SymbolMap};
 use crate::lct::ext::{Fdt, het};
 use crate::limits::{MAX_FDT_BYTES, MAX_FDT_INSTANCES_KEPT, MAX_FDT_INSTANCES_OPEN};
 use crate::time::Instant;
@@ -33,12 +33,12 @@ pub struct FdtAssembler {
     /// Least recently used first; at most [`MAX_FDT_INSTANCES_OPEN`].
     open: VecDeque<Assembly>,
     /// Instances already reported, oldest first; at most [`MAX_FDT_INSTANCES_KEPT`].
-    seen: VecDeque<Seen>,
+    seen: VecDeque<ReportedInstance>,
 }
 
 /// A reported instance.
 #[derive(Debug)]
-struct Seen {
+struct ReportedInstance {
     instance_id: u32,
     fingerprint: u64,
     /// Time of the last packet.
@@ -91,7 +91,7 @@ impl FdtAssembler {
         }
         let hash = fingerprint(encoding, &assembly.bytes);
         assembly.received.clear();
-        let same = |it: &&mut Seen| it.instance_id == fdt.instance_id && it.fingerprint == hash;
+        let same = |it: &&mut ReportedInstance| it.instance_id == fdt.instance_id && it.fingerprint == hash;
         if let Some(seen) = self.seen.iter_mut().find(same) {
             seen.at = now;
             return Ok(None);
@@ -100,7 +100,7 @@ impl FdtAssembler {
         if self.seen.len() >= MAX_FDT_INSTANCES_KEPT {
             self.seen.pop_front();
         }
-        self.seen.push_back(Seen { instance_id: fdt.instance_id, fingerprint: hash, at: now });
+        self.seen.push_back(ReportedInstance { instance_id: fdt.instance_id, fingerprint: hash, at: now });
         let bytes = assembly.bytes.clone();
         Ok(Some(AssembledFdt { version: fdt.version, instance_id: fdt.instance_id, encoding, bytes }))
     }
@@ -125,7 +125,7 @@ impl FdtAssembler {
     /// Memory of the instances under reassembly, and of the remembered ones.
     pub(in crate::flute) fn held_bytes(&self) -> usize {
         let open = self.open.iter().map(|it| it.bytes.capacity() + it.received.held_bytes());
-        open.sum::<usize>() + self.seen.len() * size_of::<Seen>()
+        open.sum::<usize>() + self.seen.len() * size_of::<ReportedInstance>()
     }
 
     /// Whether dropping it would lose nothing.
@@ -182,7 +182,7 @@ fn place(
     payload_id: PayloadId,
     length: usize,
 ) -> Result<(u64, usize), DropReason> {
-    let Place::Source(first) = partition.place(EncodingId::NO_CODE, payload_id) else {
+    let SymbolKind::Source(first) = partition.place(EncodingId::NO_CODE, payload_id) else {
         return Err(DropReason::FdtBadLength);
     };
     let start = partition.byte_range(first).start;

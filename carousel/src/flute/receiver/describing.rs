@@ -27,7 +27,7 @@ pub(super) const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An object with length 0 by its description only.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Empty {
+pub(super) struct EmptyObject {
     toi: Toi,
     since: Instant,
     /// Number of repeated packets of the session when it was described.
@@ -36,7 +36,7 @@ pub(super) struct Empty {
     fdt_packets: u32,
 }
 
-impl Empty {
+impl EmptyObject {
     /// Whether its packets would have been received by now.
     fn is_certain(&self, now: Instant, repeats: u64) -> bool {
         let has_turned = self.fdt_packets >= 2 && repeats > self.repeats;
@@ -146,7 +146,7 @@ impl<B> Receiver<B> {
                 self.empty_object(now, &file, storage);
             } else if self.empty.iter().all(|known| known.toi != toi) {
                 let repeats = self.stats.dropped(DropReason::Repeat);
-                self.empty.push_back(Empty { toi, since: now, repeats, fdt_packets: 0 });
+                self.empty.push_back(EmptyObject { toi, since: now, repeats, fdt_packets: 0 });
                 self.complete_empty(now, storage);
             }
             return;

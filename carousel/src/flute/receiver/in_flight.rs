@@ -7,7 +7,7 @@ use super::super::fdt::File;
 use super::recovery::{Recovery, RecoveryJob};
 use super::{DropReason, Storage};
 use crate::alc::Packet;
-use crate::fec::{BlockCode, BlockId, EncodingId, Oti, Partition, PayloadId, Place, SymbolMap};
+use crate::fec::{BlockCode, BlockId, EncodingId, Oti, Partition, PayloadId, SymbolKind, SymbolMap};
 use crate::lct::Toi;
 use crate::repair::longest;
 use crate::time::Instant;
@@ -128,9 +128,9 @@ impl<B> InFlight<B> {
         let (payload_id, symbols) =
             PayloadId::split(id, self.oti.field_bits(), packet.body).map_err(|_| DropReason::BadPayloadId)?;
         let first = match self.partition.place(id, payload_id) {
-            Place::Source(symbol) => symbol,
-            Place::Repair => return self.keep(payload_id, symbols, storage),
-            Place::Outside => return Err(DropReason::OutsideObject),
+            SymbolKind::Source(symbol) => symbol,
+            SymbolKind::Repair => return self.keep(payload_id, symbols, storage),
+            SymbolKind::Outside => return Err(DropReason::OutsideObject),
         };
         let range = self.partition.byte_range(first);
         if symbols.len() as u64 != range.end - range.start {

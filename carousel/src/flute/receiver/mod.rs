@@ -43,7 +43,7 @@ use crate::limits::{
 };
 use crate::time::{Instant, WallTime};
 
-use describing::Empty;
+use describing::EmptyObject;
 use done::{Done, DoneTable};
 use gaps::{Coding, Gaps};
 pub use in_flight::InFlight;
@@ -218,7 +218,7 @@ pub struct Receiver<B> {
     early: VecDeque<(Toi, Instant, Vec<u8>)>,
     early_bytes: usize,
     /// Objects with length 0 by their description, without a digest or packet that confirms it.
-    empty: VecDeque<Empty>,
+    empty: VecDeque<EmptyObject>,
     events: VecDeque<Event<B>>,
     closed: bool,
     /// A signed FDT Instance has been accepted.
@@ -841,7 +841,7 @@ impl<B> Receiver<B> {
             + self.done.len() * DONE_ENTRY_BYTES
             + self.assembler.held_bytes()
             + self.in_flight_bytes
-            + self.empty.len() * size_of::<Empty>()
+            + self.empty.len() * size_of::<EmptyObject>()
             + self.gaps.held_bytes()
     }
 
