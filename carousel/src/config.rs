@@ -296,20 +296,20 @@ pub fn uncommented(text: &str) -> String {
 }
 
 /// A key with its value in the text.
-struct Place {
+struct KeySpan {
     path: String,
     range: Range<usize>,
 }
 
 /// The smallest key-value that covers byte `at`.
-fn find(text: &str, at: usize) -> Option<Place> {
+fn find(text: &str, at: usize) -> Option<KeySpan> {
     let document = Document::parse(text).ok()?;
     let mut best = None;
     search(document.as_table(), "", at, text, &mut best);
     best
 }
 
-fn search(table: &dyn TableLike, path: &str, at: usize, text: &str, best: &mut Option<Place>) {
+fn search(table: &dyn TableLike, path: &str, at: usize, text: &str, best: &mut Option<KeySpan>) {
     for (name, item) in table.iter() {
         let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         let key_span = table.key(name).and_then(toml_edit::Key::span);
@@ -329,7 +329,7 @@ fn search(table: &dyn TableLike, path: &str, at: usize, text: &str, best: &mut O
         if range.contains(&at) {
             let smaller = best.as_ref().is_none_or(|best| range.len() <= best.range.len());
             if smaller {
-                *best = Some(Place { path: path.clone(), range });
+                *best = Some(KeySpan { path: path.clone(), range });
             }
         }
         match item {
@@ -552,7 +552,7 @@ fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&Place>) -> Mistake {
+fn describe(text: &str, message: &str, at: Option<usize>, place: Option<&KeySpan>) -> Mistake {
     let (line, column) = at.map_or((0, 0), |at| line_and_column(text, at));
     let key = place.map_or_else(String::new, |place| place.path.clone());
     let mut mistake =

@@ -82,7 +82,7 @@ limits! {
 
 /// Form of the datagrams to one address so far, of those that look like one thing only.
 #[derive(Debug, Default, Clone, Copy)]
-struct Seen {
+struct DatagramCounts {
     frames: u64,
     alc: u64,
 }
@@ -91,7 +91,7 @@ struct Seen {
 /// address.
 #[derive(Debug, Default)]
 pub struct Recognizer {
-    seen: HashMap<SocketAddr, Seen>,
+    seen: HashMap<SocketAddr, DatagramCounts>,
 }
 
 impl Recognizer {

@@ -100,12 +100,12 @@ struct List {
     version: u8,
     heard: Instant,
     list: ServiceList,
-    known: Vec<Known>,
+    known: Vec<ServiceEntry>,
 }
 
 /// One service.
 #[derive(Debug, Clone)]
-struct Known {
+struct ServiceEntry {
     service: Service,
     /// Why it is not received.
     dropped: Option<ServiceDrop>,
@@ -117,7 +117,7 @@ struct Known {
     bandwidth_kbps: u64,
 }
 
-impl Known {
+impl ServiceEntry {
     fn of(service: &Service) -> Self {
         Self {
             service: service.clone(),
@@ -252,7 +252,7 @@ impl ServiceDirectory {
             }
             self.serial += 1;
             self.left_out.add_many(ServiceDrop::TooManyServices, list.left_out);
-            let known = list.services.iter().map(Known::of).collect();
+            let known = list.services.iter().map(ServiceEntry::of).collect();
             self.lists.insert(key, List { serial: self.serial, version, heard: now, list, known });
             self.settle();
             return true;
@@ -266,10 +266,11 @@ impl ServiceDirectory {
         let is_same_stream = before.list.bsid == list.bsid;
         let old = std::mem::take(&mut before.known);
         let known = list.services.iter().map(|service| {
-            let is_same = |it: &&Known| it.service.id == service.id && it.service.address == service.address;
+            let is_same =
+                |it: &&ServiceEntry| it.service.id == service.id && it.service.address == service.address;
             match old.iter().find(is_same).filter(|_| is_same_stream) {
-                Some(known) => Known { service: service.clone(), ..known.clone() },
-                None => Known::of(service),
+                Some(known) => ServiceEntry { service: service.clone(), ..known.clone() },
+                None => ServiceEntry::of(service),
             }
         });
         before.known = known.collect();
@@ -387,7 +388,7 @@ impl ServiceDirectory {
     }
 
     /// The received services, with the source and group of their table.
-    fn received(&self) -> impl Iterator<Item = (&ListKey, u32, &Known, SocketAddr)> {
+    fn received(&self) -> impl Iterator<Item = (&ListKey, u32, &ServiceEntry, SocketAddr)> {
         let lists = self.lists.iter();
         lists.flat_map(|(key, it)| {
             it.known.iter().filter_map(move |known| Some((key, it.list.bsid, known, known.address()?)))
@@ -502,7 +503,7 @@ fn manifest_of(root: &Element) -> Option<String> {
     (!manifest.is_empty()).then(|| manifest.to_owned())
 }
 
-fn manifest_url(bsid: u32, known: &Known) -> Option<String> {
+fn manifest_url(bsid: u32, known: &ServiceEntry) -> Option<String> {
     crate::name::resolve(&base_of(bsid, known.service.id), known.manifest.as_deref()?).ok()
 }
 
@@ -541,7 +542,7 @@ fn elsewhere(
     sessions
 }
 
-fn service_report(bsid: u32, known: &Known) -> ServiceReport {
+fn service_report(bsid: u32, known: &ServiceEntry) -> ServiceReport {
     let groups = known.service.address.into_iter().chain(addresses(&known.elsewhere));
     ServiceReport {
         service: known.service.clone(),
