@@ -73,7 +73,7 @@ pub(super) struct Group {
 
 /// Content of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holds {
+pub enum ModuleContent {
     /// The gateway or directories, which give objects their names.
     Directories,
     /// Objects.
@@ -92,7 +92,7 @@ pub struct ModuleView {
     /// Blocks.
     pub blocks: u32,
     /// Its content.
-    pub holds: Holds,
+    pub content: ModuleContent,
 }
 
 /// See the module head.
@@ -395,9 +395,9 @@ impl Builder {
             version: module.version,
             size: module.size,
             blocks: module.size.div_ceil(u32::from(self.profile.block_bytes)),
-            holds: match module.inside {
-                Inside::Files(_) => Holds::Files,
-                Inside::Directories(_) => Holds::Directories,
+            content: match module.inside {
+                Inside::Files(_) => ModuleContent::Files,
+                Inside::Directories(_) => ModuleContent::Directories,
             },
         })
     }

@@ -34,10 +34,10 @@ fn small_objects_share_a_module_and_long_ones_have_their_own() {
     }
     builder.add(carried("http://h/long", 5_000_000)).unwrap();
     commit(&mut builder);
-    let files: Vec<_> = builder.modules().filter(|it| it.holds == Holds::Files).collect();
+    let files: Vec<_> = builder.modules().filter(|it| it.content == ModuleContent::Files).collect();
     assert_eq!(files.len(), 2, "{files:?}");
     assert_eq!(builder.objects_of(files[0].id).count(), 10);
-    assert_eq!(builder.modules().next().unwrap().holds, Holds::Directories);
+    assert_eq!(builder.modules().next().unwrap().content, ModuleContent::Directories);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn with_the_limit_of_hbbtv_no_module_has_more_than_255_blocks() {
     builder.add(carried("http://h/just", 255 * 4066)).unwrap();
     commit(&mut builder);
     assert!(builder.modules().all(|it| it.blocks <= 255));
-    assert!(builder.modules().filter(|it| it.holds == Holds::Files).count() == 12);
+    assert!(builder.modules().filter(|it| it.content == ModuleContent::Files).count() == 12);
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub trait ModuleStorage {
 
     /// Opens storage for a module of `bytes`; `None`: no room now, called again at the next block. `alone`: it seems to
     /// hold only one file.
-    fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Self::Buf>;
+    fn open(&mut self, bytes: u32, alone: Option<SoleFile<'_>>) -> Option<Self::Buf>;
     /// Writes bytes; offset and length are within the requested size.
     fn write(&mut self, buf: &mut Self::Buf, offset: u32, bytes: &[u8]);
     /// Closes a complete module. `None` if its bytes cannot be read back: it is received again.
@@ -26,7 +26,7 @@ pub trait ModuleStorage {
 
 /// The only file of a module according to its directory: the module's last `length` bytes, if the directory is correct.
 #[derive(Debug, Clone, Copy)]
-pub struct Alone<'a> {
+pub struct SoleFile<'a> {
     /// Its path.
     pub path: &'a str,
     /// Its description.
@@ -43,7 +43,7 @@ impl ModuleStorage for InMemory {
     type Buf = Vec<u8>;
     type Module = Vec<u8>;
 
-    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<Vec<u8>> {
+    fn open(&mut self, bytes: u32, _: Option<SoleFile<'_>>) -> Option<Vec<u8>> {
         Some(vec![0; bytes as usize])
     }
 

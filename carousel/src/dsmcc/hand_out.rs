@@ -8,7 +8,7 @@ use super::delivery::{CarouselDrop, CarouselFile, Content, Event, ModuleStorage,
 use super::describe::Description;
 use super::message::ModuleInfo;
 use super::names::{Named, bytes_of};
-use super::receive::{Asked, HandedOut, HeldFile, Module, ModuleKey, Receiver, State};
+use super::receive::{DeliveryRecord, HeldFile, Module, ModuleKey, Receiver, SignatureRequirement, State};
 use super::unpack::unpack;
 use crate::limits::{
     MAX_CAROUSEL_BINDING_BYTES, MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES, MAX_MODULES_OPEN,
@@ -39,7 +39,7 @@ impl<S: ModuleStorage> Receiver<S> {
             }
         };
         let bytes = (*content).as_ref();
-        if let Asked::Signed(list) = &self.asked
+        if let SignatureRequirement::Signed(list) = &self.requirement
             && list.directories(key.1, info.version).is_some_and(|digest| digest != crate::Digest::of(bytes))
         {
             self.drop(CarouselDrop::Forged);
@@ -62,10 +62,10 @@ impl<S: ModuleStorage> Receiver<S> {
     ) {
         let (mut files, mut directories) = (HashMap::new(), Vec::new());
         let mut bytes = 0;
-        let may_name = match &self.asked {
-            Asked::Nothing => true,
-            Asked::List => false,
-            Asked::Signed(list) => list.directories(key.1, info.version).is_some(),
+        let may_name = match &self.requirement {
+            SignatureRequirement::Nothing => true,
+            SignatureRequirement::List => false,
+            SignatureRequirement::Signed(list) => list.directories(key.1, info.version).is_some(),
         };
         for message in biop::messages((*content).as_ref()) {
             let Ok(message) = message else {
@@ -190,7 +190,7 @@ impl<S: ModuleStorage> Receiver<S> {
         let (content, version) = (Arc::clone(content), module.info.version);
         let mut out = Vec::new();
         let (mut unnamed, mut unsigned) = (0, 0);
-        let is_signed = !matches!(self.asked, Asked::Nothing);
+        let is_signed = !matches!(self.requirement, SignatureRequirement::Nothing);
         for (object_key, file) in files {
             let object = (key.1, Arc::clone(object_key));
             let Some(names) = self.named.get(&object) else {
@@ -259,7 +259,7 @@ impl<S: ModuleStorage> Receiver<S> {
         path: Arc<str>,
         description: Description,
         piece: Piece<S::Module>,
-        from: HandedOut,
+        from: DeliveryRecord,
     ) {
         if !self.has_room_for(&path) {
             return;
@@ -331,7 +331,8 @@ impl<S: ModuleStorage> Receiver<S> {
         description.content_type = description.content_type.or_else(|| first.info.content_type());
         let module_version = info.version;
         let path: Arc<str> = path.into();
-        let is_named = matches!(self.asked, Asked::Nothing) || description.digest.is_some();
+        let is_named =
+            matches!(self.requirement, SignatureRequirement::Nothing) || description.digest.is_some();
         if !is_named {
             self.drop(CarouselDrop::Unsigned);
         } else if self.has_room_for(&path) {

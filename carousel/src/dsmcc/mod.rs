@@ -38,10 +38,10 @@ mod unpack;
 pub mod write;
 
 pub use build::Builder;
-pub use delivery::{Alone, Event, ModuleStorage};
+pub use delivery::{Event, ModuleStorage, SoleFile};
 pub use describe::Description;
 pub use profile::{Profile, Shape};
-pub use receive::{Asked, Receiver};
+pub use receive::{Receiver, SignatureRequirement};
 
 /// `use` of a Tap to the object itself.
 pub const BIOP_OBJECT_USE: u16 = 0x0017;

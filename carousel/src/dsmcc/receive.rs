@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::biop::{Ior, ObjectLocation};
-use super::delivery::{Alone, CarouselDrop, CarouselFile, Content, Event, ModuleState, ModuleStorage, Piece};
+use super::delivery::{
+    CarouselDrop, CarouselFile, Content, Event, ModuleState, ModuleStorage, Piece, SoleFile,
+};
 use super::message::{Block, DownloadInfo, Gateway, Message, ModuleInfo, TransactionId};
 use super::names::{Named, Names, ObjectId};
 use super::signed::SignedList;
@@ -69,7 +71,7 @@ struct EarlyBlock {
 pub(super) type Parts<W> = BTreeMap<u16, (Arc<str>, Piece<W>)>;
 
 /// Record of a delivery under a path: object and version.
-pub(super) type HandedOut = (ObjectId, u8);
+pub(super) type DeliveryRecord = (ObjectId, u8);
 
 /// Unit of blockNumber.
 const MOST_BLOCKS: u32 = 1 << 16;
@@ -79,7 +81,7 @@ const IDLE_BLOCKS: u64 = 16_384;
 
 /// A DII that has been received.
 #[derive(Debug, Clone, Copy)]
-struct KnownInfo {
+struct ReceivedInfo {
     transaction: TransactionId,
     /// [`Receiver::infos_received`] when it was last received.
     received_at: u64,
@@ -89,7 +91,7 @@ struct KnownInfo {
 
 /// Requirement that a carousel must meet before its contents are accepted.
 #[derive(Debug, Clone, Default)]
-pub enum Asked {
+pub enum SignatureRequirement {
     /// Nothing.
     #[default]
     Nothing,
@@ -102,12 +104,12 @@ pub enum Asked {
 /// Receiver of one carousel: the messages of one PID. See the module head.
 #[derive(Debug)]
 pub struct Receiver<S: ModuleStorage> {
-    pub(super) asked: Asked,
+    pub(super) requirement: SignatureRequirement,
     /// Directories were removed, but their files still have names.
     must_name: bool,
     pub(super) gateway: Option<ObjectLocation>,
     is_found: bool,
-    infos: BTreeMap<(u32, u16), KnownInfo>,
+    infos: BTreeMap<(u32, u16), ReceivedInfo>,
     /// DIIs received: the time base for ageing of DIIs.
     infos_received: u64,
     /// Blocks received: the time base for ageing of modules.
@@ -126,7 +128,7 @@ pub struct Receiver<S: ModuleStorage> {
     pub(super) named: HashMap<ObjectId, Vec<Named>>,
     /// Named objects, by module.
     pub(super) of_module: HashMap<u16, Vec<Arc<[u8]>>>,
-    pub(super) handed_out: HashMap<Arc<str>, HandedOut>,
+    pub(super) handed_out: HashMap<Arc<str>, DeliveryRecord>,
     /// Names or modules have changed since `handed_out` was last searched for removed files.
     pub(super) may_have_gone: bool,
     pub(super) parts: HashMap<String, Parts<S::Module>>,
@@ -137,7 +139,7 @@ pub struct Receiver<S: ModuleStorage> {
 impl<S: ModuleStorage> Default for Receiver<S> {
     fn default() -> Self {
         Self {
-            asked: Asked::Nothing,
+            requirement: SignatureRequirement::Nothing,
             must_name: false,
             gateway: None,
             is_found: false,
@@ -166,12 +168,13 @@ impl<S: ModuleStorage> Default for Receiver<S> {
 impl<S: ModuleStorage> Receiver<S> {
     /// Sets the requirement for the carousel. Contents received without a requirement are discarded, and nothing is accepted
     /// before a list.
-    pub fn ask(&mut self, asked: Asked) {
-        let was_anything = matches!(self.asked, Asked::Nothing) && !matches!(asked, Asked::Nothing);
-        if was_anything || matches!(asked, Asked::List) {
+    pub fn require(&mut self, requirement: SignatureRequirement) {
+        let was_anything = matches!(self.requirement, SignatureRequirement::Nothing)
+            && !matches!(requirement, SignatureRequirement::Nothing);
+        if was_anything || matches!(requirement, SignatureRequirement::List) {
             *self = Self { dropped: self.dropped, ..Self::default() };
         }
-        if let Asked::Signed(list) = &asked {
+        if let SignatureRequirement::Signed(list) = &requirement {
             // Old directories may name removed files.
             let is_listed = |(&(_, id), (_, module)): (&ModuleKey, &(u16, Module<S>))| {
                 list.directories(id, module.info.version).is_some().then_some(id)
@@ -179,7 +182,7 @@ impl<S: ModuleStorage> Receiver<S> {
             let listed: HashSet<u16> = self.modules.iter().filter_map(is_listed).collect();
             self.must_name |= self.names.keep_modules(|id| listed.contains(&id));
         }
-        self.asked = asked;
+        self.requirement = requirement;
         // Held modules whose description is no longer listed.
         let is_stale = |(key, (_, module)): &(&ModuleKey, &(u16, Module<S>))| {
             matches!(module.state, State::Held { .. }) && !self.is_listed(**key)
@@ -193,10 +196,10 @@ impl<S: ModuleStorage> Receiver<S> {
 
     /// Whether the description of a module is accepted.
     pub(super) fn is_listed(&self, key: ModuleKey) -> bool {
-        let list = match &self.asked {
-            Asked::Nothing => return true,
-            Asked::List => return false,
-            Asked::Signed(list) => list,
+        let list = match &self.requirement {
+            SignatureRequirement::Nothing => return true,
+            SignatureRequirement::List => return false,
+            SignatureRequirement::Signed(list) => list,
         };
         let info = self.modules.get(&key).and_then(|(of, _)| self.infos.get(&(key.0, *of)));
         info.and_then(|it| it.digest).is_some_and(|digest| list.has_info(&digest))
@@ -208,16 +211,18 @@ impl<S: ModuleStorage> Receiver<S> {
         if std::mem::take(&mut self.must_name) {
             self.name_files(storage);
         }
-        let is_named = |has: fn(&SignedList, &Digest) -> bool| match &self.asked {
-            Asked::Nothing => Some(None),
-            Asked::List => None,
-            Asked::Signed(list) => {
+        let is_named = |has: fn(&SignedList, &Digest) -> bool| match &self.requirement {
+            SignatureRequirement::Nothing => Some(None),
+            SignatureRequirement::List => None,
+            SignatureRequirement::Signed(list) => {
                 let digest = Digest::of(section.body);
                 has(list, &digest).then_some(Some(digest))
             }
         };
         match Message::read(section) {
-            Ok(Message::Block(_)) if matches!(self.asked, Asked::List) => self.drop(CarouselDrop::Unsigned),
+            Ok(Message::Block(_)) if matches!(self.requirement, SignatureRequirement::List) => {
+                self.drop(CarouselDrop::Unsigned);
+            }
             Ok(Message::Block(block)) => self.block(&block, storage),
             Ok(Message::Info(info)) => match is_named(SignedList::has_info) {
                 Some(digest) => self.info(info, digest, storage),
@@ -326,7 +331,7 @@ impl<S: ModuleStorage> Receiver<S> {
         let identification = info.transaction.identification();
         let key = (info.download_id, identification);
         self.infos_received += 1;
-        let known = KnownInfo { transaction: info.transaction, received_at: self.infos_received, digest };
+        let known = ReceivedInfo { transaction: info.transaction, received_at: self.infos_received, digest };
         if let Some(have) = self.infos.get_mut(&key) {
             have.received_at = self.infos_received;
             have.digest = digest;
@@ -557,7 +562,7 @@ impl<S: ModuleStorage> Receiver<S> {
                 let object = (key.1, Arc::clone(only));
                 self.named.get(&object).and_then(|names| names.first()).and_then(|file| {
                     let length = u32::try_from(file.content_size).ok()?;
-                    (1..module.info.size).contains(&length).then_some(Alone {
+                    (1..module.info.size).contains(&length).then_some(SoleFile {
                         path: &file.path,
                         description: &file.description,
                         length,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::receive::tests::{MemoryReceiver, Studio, body, take};
-use super::super::{Asked, Event, Profile, Shape, delivery::CarouselDrop, delivery::InMemory};
+use super::super::{Event, Profile, Shape, SignatureRequirement, delivery::CarouselDrop, delivery::InMemory};
 use super::*;
 use crate::time::{Instant, WallTime};
 use crate::trust::tests::{ROOT, sealer};
@@ -39,7 +39,7 @@ impl Tested {
     fn new(mode: Mode) -> Self {
         let mut receiver = MemoryReceiver::default();
         if mode == Mode::Require {
-            receiver.ask(Asked::List);
+            receiver.require(SignatureRequirement::List);
         }
         let trust = Trust::new(Policy { keys: vec![ROOT.public()], mode, ..Policy::default() });
         let (lists, held) = (ListAssembler::default(), BTreeMap::new());
@@ -53,7 +53,7 @@ impl Tested {
             && let Some(Ok(list)) = crate::trust::unsealed(document).map(SignedList::read)
         {
             self.version = by.order.1;
-            self.receiver.ask(Asked::Signed(Arc::new(list)));
+            self.receiver.require(SignatureRequirement::Signed(Arc::new(list)));
         }
     }
 
@@ -155,7 +155,7 @@ fn a_signed_carousel_is_received_in_any_shape_and_an_unsigned_one_is_not() {
         assert_eq!(tested.held[NAMES[0]], honest_body(NAMES[0], 6));
         // The signing key is no longer valid: everything but the counters is forgotten.
         let before: Vec<_> = tested.receiver.dropped().collect();
-        tested.receiver.ask(Asked::List);
+        tested.receiver.require(SignatureRequirement::List);
         assert_eq!(tested.receiver.modules().count(), 0);
         assert!(tested.receiver.dropped().eq(before));
     }

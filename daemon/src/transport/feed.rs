@@ -7,7 +7,7 @@ use std::sync::Arc;
 use carousel::Digest;
 use carousel::dsmcc::delivery::{CarouselFile, Content, Event};
 use carousel::dsmcc::signed::{ListAssembler, SignedList, TABLE_SIGNED};
-use carousel::dsmcc::{Asked, Description, Receiver};
+use carousel::dsmcc::{Description, Receiver, SignatureRequirement};
 use carousel::gse::Deframer;
 use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
@@ -76,7 +76,7 @@ impl Carousel {
     fn new(store: Store, base: Option<String>, mode: Mode) -> Self {
         let mut receiver = Receiver::default();
         if mode == Mode::Require {
-            receiver.ask(Asked::List);
+            receiver.require(SignatureRequirement::List);
         }
         Self {
             receiver,
@@ -98,7 +98,7 @@ impl Carousel {
         let Ok(Some(by)) = trust.judge(clock::now(), clock::trusted_wall(), &judged) else { return };
         let Some(Ok(list)) = carousel::trust::unsealed(&document).map(SignedList::read) else { return };
         if self.signed_by.as_ref() != Some(&by) {
-            self.receiver.ask(Asked::Signed(Arc::new(list)));
+            self.receiver.require(SignatureRequirement::Signed(Arc::new(list)));
             self.modules.is_signed = true;
             self.signed_by = Some(by);
         }
@@ -113,7 +113,7 @@ impl Carousel {
 
     /// Discards the signed list: nothing is accepted before a list of a trusted signer.
     fn distrust(&mut self) {
-        self.receiver.ask(Asked::List);
+        self.receiver.require(SignatureRequirement::List);
         self.keys.clear();
         self.signed_by = None;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use carousel::ObjectKey;
-use carousel::dsmcc::{Alone, Description, ModuleStorage};
+use carousel::dsmcc::{Description, ModuleStorage, SoleFile};
 
 use crate::store::{Arrival, Frozen, Partial, Store};
 
@@ -129,7 +129,7 @@ impl ModuleStorage for Modules {
     type Buf = Buffer;
     type Module = CompleteModule;
 
-    fn open(&mut self, bytes: u32, alone: Option<Alone<'_>>) -> Option<Buffer> {
+    fn open(&mut self, bytes: u32, alone: Option<SoleFile<'_>>) -> Option<Buffer> {
         let length = bytes as usize;
         let relaxed = Ordering::Relaxed;
         if bytes <= MAX_MEMORY_MODULE_BYTES {

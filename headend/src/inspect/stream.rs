@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use carousel::Digest;
 use carousel::dsmcc::delivery::{CarouselFile, Event};
 use carousel::dsmcc::message::{Message, TABLE_CONTROL};
-use carousel::dsmcc::{Alone, Description, ModuleStorage, Receiver};
+use carousel::dsmcc::{Description, ModuleStorage, Receiver, SoleFile};
 use carousel::gse::Deframer;
 use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
@@ -68,7 +68,7 @@ impl ModuleStorage for ModuleMemory {
     type Buf = ModuleBuf;
     type Module = ModuleBuf;
 
-    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<ModuleBuf> {
+    fn open(&mut self, bytes: u32, _: Option<SoleFile<'_>>) -> Option<ModuleBuf> {
         if self.0.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes) > MAX_MODULE_BYTES {
             self.0.fetch_sub(u64::from(bytes), Ordering::Relaxed);
             return None;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use carousel::bytes::WireError;
-use carousel::dsmcc::build::{Holds, ModuleView};
+use carousel::dsmcc::build::{ModuleContent, ModuleView};
 use carousel::dsmcc::profile::{Carried, ObjectNumber};
 use carousel::dsmcc::signed::write_sections;
 use carousel::dsmcc::write::Reading;
@@ -281,7 +281,7 @@ impl Rotation {
         self.urgent.retain(|id| there.contains_key(id));
         let is_stale = |job: &Job| there.get(&job.reading.id()) != Some(&job.version);
         self.jobs.retain(|job| !is_stale(job));
-        let directories = || modules.iter().filter(|it| it.holds == Holds::Directories);
+        let directories = || modules.iter().filter(|it| it.content == ModuleContent::Directories);
         self.directories = directories().map(|it| it.id).collect();
         self.directory_bytes = directories().map(|it| f64::from(it.size)).sum();
         self.modules = modules.len();
@@ -593,7 +593,7 @@ impl Rotation {
                 (Some(object), 0) => format!("module {}: {}", module.id, object.uri),
                 (Some(object), others) => format!("module {}: {} and {others} more", module.id, object.uri),
             };
-            let is_directory = module.holds == Holds::Directories;
+            let is_directory = module.content == ModuleContent::Directories;
             let class = if is_directory { Class::Signalling } else { self.class_of(module.id) };
             let Some(weight) = (if is_directory { Some(1.0) } else { self.weight_of(module.id) }) else {
                 continue;

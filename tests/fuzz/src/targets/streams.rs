@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use carousel::dsmcc::message::Message;
 use carousel::dsmcc::signed::{ListAssembler, SignedList, TABLE_SIGNED};
-use carousel::dsmcc::{Alone, Asked, Description, Event, ModuleStorage, Receiver, biop};
+use carousel::dsmcc::{Description, Event, ModuleStorage, Receiver, SignatureRequirement, SoleFile, biop};
 use carousel::gse::{Deframer, crc8, parse_frame};
 use carousel::ip::FragmentAssembler;
 use carousel::mpe;
@@ -128,7 +128,7 @@ struct Room;
 impl ModuleStorage for Room {
     type Buf = Vec<u8>;
     type Module = Vec<u8>;
-    fn open(&mut self, bytes: u32, _: Option<Alone<'_>>) -> Option<Vec<u8>> {
+    fn open(&mut self, bytes: u32, _: Option<SoleFile<'_>>) -> Option<Vec<u8>> {
         (bytes as usize <= MOST_BYTES).then(|| vec![0; bytes as usize])
     }
     fn write(&mut self, buf: &mut Vec<u8>, offset: u32, bytes: &[u8]) {
@@ -162,7 +162,7 @@ pub(super) fn dsm_cc(bytes: &[u8]) {
                     receiver.section(&section, &mut Room);
                 } else if let Some(Ok(list)) = lists.push(&section).map(|it| SignedList::read(&it)) {
                     assert_eq!(SignedList::read(&list.to_bytes()).as_ref(), Ok(&list));
-                    receiver.ask(Asked::Signed(Arc::new(list)));
+                    receiver.require(SignatureRequirement::Signed(Arc::new(list)));
                     is_asked = true;
                 }
             }
