@@ -22,7 +22,7 @@ use carousel::time::Instant;
 use super::ObjectRef;
 use super::lls::LlsTables;
 use super::machine::{Change, Decoded, Delivery, Restore, SessionStats, Work};
-use super::memory::Counted;
+use super::memory::MemoryTable;
 use super::object::State;
 use super::reasons::{GoneReason, RejectReason};
 use super::storage::{Lookup, ObjectStore};
@@ -39,9 +39,9 @@ pub type Described = HashMap<SocketAddr, Vec<RouteSession>>;
 /// The receivers of live objects, and their storage.
 #[derive(Debug)]
 pub(super) struct Live<B> {
-    pub(super) routes: Counted<RouteKey, route::Receiver>,
+    pub(super) routes: MemoryTable<RouteKey, route::Receiver>,
     recognizer: Recognizer,
-    pub(super) joiners: Counted<SessionKey, Joiner>,
+    pub(super) joiners: MemoryTable<SessionKey, Joiner>,
     /// Objects that have begun: bounded by the objects that the receivers have open.
     pub(super) growing: HashMap<ObjectRef, B>,
     /// Receivers that may have grown in this batch.
@@ -62,9 +62,9 @@ pub(super) struct Live<B> {
 impl<B> Default for Live<B> {
     fn default() -> Self {
         Self {
-            routes: Counted::default(),
+            routes: MemoryTable::default(),
             recognizer: Recognizer::default(),
-            joiners: Counted::default(),
+            joiners: MemoryTable::default(),
             growing: HashMap::new(),
             touched_routes: Vec::new(),
             touched_joiners: Vec::new(),

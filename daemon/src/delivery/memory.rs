@@ -1,7 +1,7 @@
 //! Memory of the sessions of one shard, of FLUTE and ROUTE together, within the budget of the process.
 //!
-//! The memory of receivers of ROUTE and of joiners is summed up as it changes ([`Counted`]); that of receivers of FLUTE is added when
-//! memory is checked: twice a second, with each packet of an FDT Instance, and after [`BETWEEN_LOOKS`] of growth.
+//! The memory of receivers of ROUTE and of joiners is summed up as it changes ([`MemoryTable`]); that of receivers of FLUTE is added when
+//! memory is checked: twice a second, with each packet of an FDT Instance, and after [`CHECK_INTERVAL_BYTES`] of growth.
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
@@ -17,24 +17,24 @@ use super::storage::ObjectStore;
 
 /// Growth between two checks of the memory, and the margin that a displacement leaves free: the cost of a check is spread over so
 /// many bytes of packets.
-pub(super) const BETWEEN_LOOKS: usize = 1 << 20;
+pub(super) const CHECK_INTERVAL_BYTES: usize = 1 << 20;
 
 /// Approximate memory of a joiner in its table.
 const JOINER_BYTES: usize = 512;
 
 /// A value that knows its memory.
-pub(super) trait Holds {
+pub(super) trait HeldBytes {
     /// Approximate memory, without a search.
     fn held_bytes(&self) -> usize;
 }
 
-impl Holds for route::Receiver {
+impl HeldBytes for route::Receiver {
     fn held_bytes(&self) -> usize {
         Self::held_bytes(self)
     }
 }
 
-impl Holds for Joiner {
+impl HeldBytes for Joiner {
     fn held_bytes(&self) -> usize {
         JOINER_BYTES + Self::held_bytes(self)
     }
@@ -42,18 +42,18 @@ impl Holds for Joiner {
 
 /// A table with the sum of the memory of its values.
 #[derive(Debug)]
-pub(super) struct Counted<K, V> {
+pub(super) struct MemoryTable<K, V> {
     all: BTreeMap<K, V>,
     held_bytes: usize,
 }
 
-impl<K, V> Default for Counted<K, V> {
+impl<K, V> Default for MemoryTable<K, V> {
     fn default() -> Self {
         Self { all: BTreeMap::new(), held_bytes: 0 }
     }
 }
 
-impl<K: Ord + Copy, V: Holds> Counted<K, V> {
+impl<K: Ord + Copy, V: HeldBytes> MemoryTable<K, V> {
     pub(super) const fn held_bytes(&self) -> usize {
         self.held_bytes
     }
@@ -138,8 +138,8 @@ impl Memory {
 
     /// Whether memory is to be checked, for growth since the last check.
     #[inline]
-    pub(super) const fn is_to_be_looked_at(&self, live_bytes: usize) -> bool {
-        live_bytes + self.grown_bytes > self.live_bytes + BETWEEN_LOOKS
+    pub(super) const fn needs_check(&self, live_bytes: usize) -> bool {
+        live_bytes + self.grown_bytes > self.live_bytes + CHECK_INTERVAL_BYTES
     }
 }
 
@@ -157,7 +157,7 @@ impl<S: ObjectStore> Delivery<S> {
     pub(super) fn keep_within_budget(&mut self, now: Instant) {
         let mut wanted_bytes = self.count_memory(0);
         if wanted_bytes > 0 {
-            wanted_bytes = self.count_memory(BETWEEN_LOOKS);
+            wanted_bytes = self.count_memory(CHECK_INTERVAL_BYTES);
         }
         while wanted_bytes > 0 {
             match least_worthy(self.claims()) {
@@ -169,7 +169,7 @@ impl<S: ObjectStore> Delivery<S> {
                 Some(AnySession::Route(at)) => self.shed_route(now, at, wanted_bytes),
                 None => return,
             }
-            wanted_bytes = self.count_memory(BETWEEN_LOOKS);
+            wanted_bytes = self.count_memory(CHECK_INTERVAL_BYTES);
         }
     }
 
@@ -185,7 +185,7 @@ impl<S: ObjectStore> Delivery<S> {
         let heard_flute = self.sessions.iter().map(|(_, it)| it.last_heard());
         let heard_route = self.live.routes.iter().map(|(_, it)| it.last_heard());
         let newest = heard_flute.chain(heard_route).max().unwrap_or_default();
-        let joined = |key: &SessionKey| self.live.joiners.get(key).map_or(0, Holds::held_bytes);
+        let joined = |key: &SessionKey| self.live.joiners.get(key).map_or(0, HeldBytes::held_bytes);
         let flute = self.sessions.iter().map(|(key, it)| Claim {
             key: AnySession::Flute(*key),
             worth: it.worth(newest),
@@ -193,7 +193,7 @@ impl<S: ObjectStore> Delivery<S> {
             held_bytes: it.held_bytes() + joined(key),
         });
         let route = self.live.routes.iter().map(|(at, it)| {
-            let joined = self.joined_of(*at).map(|(_, joiner)| Holds::held_bytes(joiner));
+            let joined = self.joined_of(*at).map(|(_, joiner)| HeldBytes::held_bytes(joiner));
             Claim {
                 key: AnySession::Route(*at),
                 worth: it.worth(newest),

@@ -30,8 +30,8 @@ pub use machine::{
     Change, Decode, Decoded, Delivery, MAX_WORK, Options, Restore, SessionStats, Verify, Work,
 };
 pub use object::State;
-pub use progress::{Announced, Carried, FailReason, Flight, Flights, ObjectRef, Outcome, Sent, Spans};
+pub use progress::{Announced, CarouselSource, FailReason, Flight, Flights, ObjectRef, Outcome, Sent, Spans};
 pub use reasons::{GoneReason, RejectReason, RepairError, RepairOutcome};
-pub use repair::{MAX_PENDING, RepairRequest, Wanted};
+pub use repair::{MAX_PENDING, RepairRequest, RequestedBytes};
 pub use rules::{RuleBook, signalled_urls};
 pub use storage::{Lookup, ObjectStore};

@@ -88,12 +88,12 @@ impl Objects {
         Some(removed)
     }
 
-    /// The objects that satisfy `wanted`.
-    pub(super) fn filter(&self, wanted: impl Fn(&ObjectRef, &Object) -> bool) -> Vec<ObjectRef> {
+    /// The objects that satisfy `requested`.
+    pub(super) fn filter(&self, requested: impl Fn(&ObjectRef, &Object) -> bool) -> Vec<ObjectRef> {
         let all = self.sessions.iter().flat_map(|(&session, objects)| {
             objects.iter().map(move |(&toi, object)| (ObjectRef { session, toi }, object))
         });
-        all.filter(|(at, object)| wanted(at, object)).map(|(at, _)| at).collect()
+        all.filter(|(at, object)| requested(at, object)).map(|(at, _)| at).collect()
     }
 
     pub(super) fn of_session(&self, session: &SessionKey) -> Vec<(ObjectRef, State)> {

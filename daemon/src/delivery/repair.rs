@@ -82,7 +82,7 @@ pub(super) struct Task {
     pub(super) needed_by: Option<Instant>,
     timer: Option<(Instant, u64)>,
     /// Its position in the queue for a slot.
-    place: Option<Place>,
+    position: Option<QueuePosition>,
 }
 
 impl Task {
@@ -95,7 +95,7 @@ impl Task {
             skips_wait: false,
             needed_by,
             timer: None,
-            place: None,
+            position: None,
         }
     }
 }
@@ -108,7 +108,7 @@ pub struct RepairRequest {
     /// Its description.
     pub file: Arc<File>,
     /// The bytes to request.
-    pub wanted: Wanted,
+    pub requested: RequestedBytes,
     /// Failed attempts before this one.
     pub attempt: u32,
     /// Deadline of the client that waits for it, if any.
@@ -117,7 +117,7 @@ pub struct RepairRequest {
 
 /// Bytes to request from an origin.
 #[derive(Debug, Clone)]
-pub enum Wanted {
+pub enum RequestedBytes {
     /// Merged ranges, one list for each request. The map shows what has been received since.
     Ranges(Vec<Vec<Range<u64>>>, Arc<SymbolMap>),
     /// The complete object as clients get it: it is content-encoded on the link, or nothing of it has been received.
@@ -127,9 +127,9 @@ pub enum Wanted {
 /// Order of objects that wait for a slot: first those that a client waits for, newest first; then the rest in order of
 /// arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Hurried(std::cmp::Reverse<u64>),
-    Usual(u64),
+enum QueuePosition {
+    Urgent(std::cmp::Reverse<u64>),
+    Normal(u64),
 }
 
 /// Timers, queue, budget and outcomes of the repairs of one shard.
@@ -138,7 +138,7 @@ pub(super) struct Repairs {
     timers: BTreeMap<(Instant, u64), ObjectRef>,
     serial: u64,
     /// Tasks that are due, in order; a task that ends removes its entry.
-    due: BTreeMap<Place, ObjectRef>,
+    due: BTreeMap<QueuePosition, ObjectRef>,
     pub(super) tasks: usize,
     pub(super) budget: RetryBudget,
     pub(super) outcomes: [u64; RepairOutcome::ALL.len()],
@@ -170,24 +170,24 @@ impl Repairs {
 
     /// Queues the object for a slot; before others if a client waits for it.
     pub(super) fn push_due(&mut self, object: ObjectRef, task: &mut Task) {
-        self.clear_place(task);
+        self.clear_position(task);
         self.serial += 1;
-        let place = if task.needed_by.is_some() {
-            Place::Hurried(std::cmp::Reverse(self.serial))
+        let position = if task.needed_by.is_some() {
+            QueuePosition::Urgent(std::cmp::Reverse(self.serial))
         } else {
-            Place::Usual(self.serial)
+            QueuePosition::Normal(self.serial)
         };
-        task.place = Some(place);
-        self.due.insert(place, object);
+        task.position = Some(position);
+        self.due.insert(position, object);
     }
 
     pub(super) fn pop_due(&mut self) -> Option<ObjectRef> {
         self.due.pop_first().map(|(_, object)| object)
     }
 
-    fn clear_place(&mut self, task: &mut Task) {
-        if let Some(place) = task.place.take() {
-            self.due.remove(&place);
+    fn clear_position(&mut self, task: &mut Task) {
+        if let Some(position) = task.position.take() {
+            self.due.remove(&position);
         }
     }
 
@@ -203,7 +203,7 @@ impl Repairs {
     /// Removes the task and counts its outcome.
     pub(super) fn end(&mut self, mut task: Task, outcome: Option<RepairOutcome>) {
         self.clear_timer(&mut task);
-        self.clear_place(&mut task);
+        self.clear_position(&mut task);
         self.tasks -= 1;
         if let Some(outcome) = outcome {
             self.count(outcome);

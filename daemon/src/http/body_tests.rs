@@ -7,7 +7,7 @@ use carousel::fec::{Oti, Partition, SymbolMap};
 use super::super::testing::{partial, read};
 use super::*;
 use crate::clock;
-use crate::delivery::{Carried, FailReason};
+use crate::delivery::{CarouselSource, FailReason};
 use crate::origin::testing::{Tested, filler, key, object, put, sent};
 
 const WAITS: Waits = Waits { haste: Duration::from_millis(1), patience: Duration::from_millis(50) };
@@ -91,7 +91,7 @@ async fn what_the_carousel_does_not_bring_is_asked_for_once_and_cut() {
     let requests = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&requests);
     tested.context.flights.pass_requests(move |_| counter.fetch_add(1, Ordering::Relaxed) < 100);
-    let carried = Carried { object: object(), file: Arc::default() };
+    let carried = CarouselSource { object: object(), file: Arc::default() };
     let map = Arc::new(SymbolMap::new(&Partition::new(&Oti::no_code(5, 2, 5)).unwrap()));
     let flight =
         Arc::new(Flight::of_symbols(key("h/a"), carried, partial(&tested, b"right"), Arc::clone(&map)));

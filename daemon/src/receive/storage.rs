@@ -15,7 +15,7 @@ use super::ReceiveContext;
 use super::finishing::{Checkpoint, live_placement, placement};
 use super::write_behind::WriteBehind;
 use crate::clock;
-use crate::delivery::{Carried, FailReason, Flight, Flights, Lookup, ObjectRef, ObjectStore, Outcome};
+use crate::delivery::{CarouselSource, FailReason, Flight, Flights, Lookup, ObjectRef, ObjectStore, Outcome};
 use crate::signalling::is_gateway_configuration;
 use crate::store::{Arrival, Grown, Partial, Store};
 
@@ -350,7 +350,7 @@ impl SessionStorage<'_> {
             return Err(Refusal::NoRoom);
         }
         let object = ObjectRef { session: self.session, toi: file.toi };
-        let carried = Carried { object, file: Arc::clone(file) };
+        let carried = CarouselSource { object, file: Arc::clone(file) };
         let (partial, received) = (Arc::clone(&space.partial), Arc::clone(&space.received));
         let flight = Arc::new(Flight::of_symbols(key, carried, partial, received));
         self.context.flights.replace(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;

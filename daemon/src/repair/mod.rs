@@ -27,7 +27,7 @@ pub use options::Repair;
 
 use crate::clock;
 use crate::delivery::{
-    Announced, FailReason, Flights, ObjectRef, Outcome, RepairError, RepairRequest, RuleBook, Wanted,
+    Announced, FailReason, Flights, ObjectRef, Outcome, RepairError, RepairRequest, RequestedBytes, RuleBook,
     signalled_urls,
 };
 use crate::origin::{Ask, Client, FillResult, Filler, OriginError, Origins};
@@ -138,10 +138,12 @@ impl Repairer {
     }
 
     async fn execute(&self, request: &RepairRequest) -> Result<(), RepairError> {
-        let RepairRequest { object, file, wanted, .. } = request;
-        let result = match wanted {
-            Wanted::Ranges(ranges, received) => self.fetch_missing(*object, file, ranges, received).await,
-            Wanted::Complete => return self.fetch_complete(*object, file).await,
+        let RepairRequest { object, file, requested, .. } = request;
+        let result = match requested {
+            RequestedBytes::Ranges(ranges, received) => {
+                self.fetch_missing(*object, file, ranges, received).await
+            }
+            RequestedBytes::Complete => return self.fetch_complete(*object, file).await,
         };
         result?.map_err(|err| repair_error(&err))
     }
@@ -162,8 +164,8 @@ impl Repairer {
             if result.is_ok() || received.is_complete() {
                 break;
             }
-            let wanted = requests(received.missing(), received.length());
-            result = self.fetch_ranges(object, received, url, &wanted, start).await;
+            let requested = requests(received.missing(), received.length());
+            result = self.fetch_ranges(object, received, url, &requested, start).await;
         }
         Ok(result)
     }

@@ -8,7 +8,7 @@ use carousel::lct::Toi;
 use carousel::mabr::RepairParameters;
 
 use super::*;
-use crate::delivery::{Carried, Flight};
+use crate::delivery::{CarouselSource, Flight};
 use crate::origin::testing::object;
 use crate::origin::{Origin, testing};
 use crate::receive::channel;
@@ -90,8 +90,8 @@ fn request(name: &str) -> RepairRequest {
     let map = SymbolMap::new(&Partition::new(&Oti::no_code(1000, SYMBOL_BYTES as u16, 1000)).unwrap());
     (0..10).filter(|symbol| !matches!(symbol, 2 | 3)).for_each(|symbol| _ = map.set(symbol));
     assert!(map.missing().eq(std::iter::once(200..400)));
-    let wanted = Wanted::Ranges(requests(map.missing(), 1000), Arc::new(map));
-    RepairRequest { object: object(), file: file(name), wanted, attempt: 0, needed_by: None }
+    let requested = RequestedBytes::Ranges(requests(map.missing(), 1000), Arc::new(map));
+    RepairRequest { object: object(), file: file(name), requested, attempt: 0, needed_by: None }
 }
 
 /// Runs one request; the bytes that came for the shard, with their offset, and the result.
@@ -142,7 +142,7 @@ async fn missing_ranges_of_a_chunk_come_from_its_place_in_the_segment() {
         assert_eq!((first, bytes), (200, body()[500..700].to_vec()), "{name}");
         assert_eq!(tested.repairer.urls(object(), &file(name)), [format!("{}/a", url.trim_end_matches('/'))]);
         // No origin has a chunk under its own name.
-        let whole = RepairRequest { wanted: Wanted::Complete, ..request(name) };
+        let whole = RepairRequest { requested: RequestedBytes::Complete, ..request(name) };
         assert_eq!(run(&tested, whole).await.1, Err(RepairError::NoOrigin), "{name}");
     }
 }
@@ -179,7 +179,7 @@ async fn an_origin_without_the_object_refuses_and_wrong_ranges_fail() {
 async fn an_entire_object_is_verified_before_it_is_held() {
     let url = origin(Answers(200, true));
     let tested = repairer(vec![Origin { host: "h".into(), url }]);
-    let whole = |name: &str| RepairRequest { wanted: Wanted::Complete, ..request(name) };
+    let whole = |name: &str| RepairRequest { requested: RequestedBytes::Complete, ..request(name) };
     let (_, result) = run(&tested, whole("http://h/a")).await;
     let store = &tested.repairer.context.store;
     assert_eq!((result, store.contains("h/a")), (Ok(()), true));
@@ -199,11 +199,13 @@ async fn the_flight_of_an_object_that_is_fetched_whole_makes_room_and_that_of_an
         let RepairContext { store, flights, .. } = &tested.repairer.context;
         let partial = Arc::new(store.create(1000, Placement::default()).unwrap());
         let map = SymbolMap::new(&Partition::new(&Oti::no_code(1000, 100, 1000)).unwrap());
-        let carried = Carried { object: ObjectRef { toi: Toi(toi), ..object() }, file: file("http://h/a") };
+        let carried =
+            CarouselSource { object: ObjectRef { toi: Toi(toi), ..object() }, file: file("http://h/a") };
         let key = tested.repairer.key(carried.object, &carried.file).unwrap();
         let flight = Arc::new(Flight::of_symbols(key, carried, partial, Arc::new(map)));
         flights.add(Arc::clone(&flight)).unwrap();
-        let fetching = run(&tested, RepairRequest { wanted: Wanted::Complete, ..request("http://h/a") });
+        let fetching =
+            run(&tested, RepairRequest { requested: RequestedBytes::Complete, ..request("http://h/a") });
         // The flight of another is waited for, since players read it.
         let other_ends = async {
             if !is_its_own {

@@ -242,7 +242,7 @@ impl<S: ObjectStore> Delivery<S> {
                 return;
             }
             self.handle_route(now, key, &packet, payload.len());
-            if self.memory.is_to_be_looked_at(self.live.held_bytes()) {
+            if self.memory.needs_check(self.live.held_bytes()) {
                 self.keep_within_budget(now);
             }
             return;
@@ -272,7 +272,7 @@ impl<S: ObjectStore> Delivery<S> {
         if verdict == Verdict::Early {
             self.memory.grow(payload.len() + EARLY_BYTES);
         }
-        if verdict == Verdict::Fdt || self.memory.is_to_be_looked_at(self.live.held_bytes()) {
+        if verdict == Verdict::Fdt || self.memory.needs_check(self.live.held_bytes()) {
             self.keep_within_budget(now);
         }
     }

@@ -11,8 +11,8 @@ use crate::delivery::ObjectRef;
 use crate::delivery::object::State;
 use crate::delivery::reasons::{GoneReason, RepairError, RepairOutcome};
 use crate::delivery::repair::{
-    self, CLIENT_PATIENCE, DECODING, FETCH_TIMEOUT, Kind, LOOK, MAX_PENDING, Phase, RepairRequest, Task,
-    Wanted,
+    self, CLIENT_PATIENCE, DECODING, FETCH_TIMEOUT, Kind, LOOK, MAX_PENDING, Phase, RepairRequest,
+    RequestedBytes, Task,
 };
 use crate::delivery::rules;
 use crate::delivery::storage::{Lookup, ObjectStore};
@@ -29,7 +29,7 @@ impl<S: ObjectStore> Delivery<S> {
         self.came_otherwise(now, object);
     }
 
-    /// Handles the end of a repair request. `Ok` for [`Wanted::Complete`]: the cache holds the object now.
+    /// Handles the end of a repair request. `Ok` for [`RequestedBytes::Complete`]: the cache holds the object now.
     pub fn handle_repair_done(&mut self, now: Instant, object: ObjectRef, result: Result<(), RepairError>) {
         let task = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut());
         let Some(task) = task.filter(|task| task.phase == Phase::Fetching) else { return };
@@ -114,7 +114,7 @@ impl<S: ObjectStore> Delivery<S> {
             let in_flight = receiver.as_deref().and_then(|it| it.object(object.toi));
             let file = in_flight.and_then(|it| it.file().cloned()).or_else(|| found.file.clone());
             let Some(file) = file else { continue };
-            let wanted = match in_flight {
+            let requested = match in_flight {
                 Some(in_flight) if kind == Kind::Ranges && file.encoding == Encoding::Identity => {
                     let received = in_flight.received();
                     let length = received.length();
@@ -127,20 +127,22 @@ impl<S: ObjectStore> Delivery<S> {
                     if ranges.is_empty() && !only_holes {
                         ranges = requests(received.missing(), length);
                     }
-                    (!ranges.is_empty()).then(|| Wanted::Ranges(ranges, Arc::clone(received)))
+                    (!ranges.is_empty()).then(|| RequestedBytes::Ranges(ranges, Arc::clone(received)))
                 }
                 None if kind == Kind::Ranges => None,
-                _ if self.store.look_up(&object.session, &file) == Lookup::Missing => Some(Wanted::Complete),
+                _ if self.store.look_up(&object.session, &file) == Lookup::Missing => {
+                    Some(RequestedBytes::Complete)
+                }
                 _ => None,
             };
-            let Some(wanted) = wanted else {
+            let Some(requested) = requested else {
                 self.stop_repair(now, object, Some(RepairOutcome::NotNeeded));
                 continue;
             };
             task.phase = Phase::Fetching;
             self.repairs.set_timer(object, task, now + FETCH_TIMEOUT);
             self.objects.set(now, &object, State::Repairing);
-            return Some(RepairRequest { object, file, wanted, attempt, needed_by });
+            return Some(RepairRequest { object, file, requested, attempt, needed_by });
         }
         None
     }

@@ -73,7 +73,7 @@ pub struct ObjectRef {
 
 /// An object that a carousel carries.
 #[derive(Debug, Clone)]
-pub struct Carried {
+pub struct CarouselSource {
     /// Which.
     pub object: ObjectRef,
     /// Its description.
@@ -82,9 +82,9 @@ pub struct Carried {
 
 /// Bytes that have arrived, by the kind of their source.
 #[derive(Debug)]
-enum Arrival {
+enum ReceivedBytes {
     /// Symbols of a carousel.
-    Symbols(Carried, Arc<SymbolMap>),
+    Symbols(CarouselSource, Arc<SymbolMap>),
     /// Everything up to this offset, from an origin.
     Prefix(AtomicU64),
     /// Ranges that players have requested, from an origin.
@@ -124,7 +124,7 @@ pub struct Flight {
     /// All bytes are withheld until then: packets are not signed, only the object is.
     withholds_all: bool,
     partial: Arc<Partial>,
-    arrival: Arrival,
+    arrival: ReceivedBytes,
     outcome: OnceLock<Outcome>,
     changed: Event,
     is_requested: AtomicBool,
@@ -155,7 +155,7 @@ impl Flight {
     /// The flight of a carousel object.
     pub fn of_symbols(
         key: ObjectKey,
-        carried: Carried,
+        carried: CarouselSource,
         partial: Arc<Partial>,
         received: Arc<SymbolMap>,
     ) -> Self {
@@ -163,7 +163,7 @@ impl Flight {
         let content_type = carried.file.content_type.clone();
         let is_identity = carried.file.encoding == Encoding::Identity;
         let withholds_all = carried.file.signed_by.is_some();
-        let arrival = Arrival::Symbols(carried, received);
+        let arrival = ReceivedBytes::Symbols(carried, received);
         Self {
             withholds_last: true,
             withholds_all,
@@ -249,7 +249,7 @@ impl Flight {
         partial: Arc<Partial>,
         has_digest: bool,
     ) -> Self {
-        let arrival = Arrival::Prefix(AtomicU64::new(0));
+        let arrival = ReceivedBytes::Prefix(AtomicU64::new(0));
         let flight = Self::new(key, content_type, length, partial, arrival);
         Self { withholds_last: has_digest, sent: Some(sent), ..flight }
     }
@@ -261,7 +261,7 @@ impl Flight {
         object: ObjectRef,
         partial: Arc<Partial>,
     ) -> Self {
-        let flight = Self::new(key, content_type, None, partial, Arrival::Prefix(AtomicU64::new(0)));
+        let flight = Self::new(key, content_type, None, partial, ReceivedBytes::Prefix(AtomicU64::new(0)));
         Self { grows_as: Some(object), ..flight }
     }
 
@@ -286,7 +286,7 @@ impl Flight {
         now: Instant,
     ) -> Self {
         let spans = Spans::new(url, now);
-        let flight = Self::new(key, content_type, Some(length), partial, Arrival::Spans(spans));
+        let flight = Self::new(key, content_type, Some(length), partial, ReceivedBytes::Spans(spans));
         Self { sent: Some(sent), ..flight }
     }
 
@@ -295,7 +295,7 @@ impl Flight {
         content_type: Option<String>,
         length: Option<u64>,
         partial: Arc<Partial>,
-        arrival: Arrival,
+        arrival: ReceivedBytes,
     ) -> Self {
         Self {
             key,
@@ -327,7 +327,7 @@ impl Flight {
     /// Its received and requested ranges, if it is fetched in ranges.
     pub const fn spans(&self) -> Option<&Spans> {
         match &self.arrival {
-            Arrival::Spans(spans) => Some(spans),
+            ReceivedBytes::Spans(spans) => Some(spans),
             _ => None,
         }
     }
@@ -340,16 +340,16 @@ impl Flight {
     /// The symbols received, if a carousel brings it.
     pub const fn symbols(&self) -> Option<&Arc<SymbolMap>> {
         match &self.arrival {
-            Arrival::Symbols(_, received) => Some(received),
-            Arrival::Prefix(_) | Arrival::Spans(_) => None,
+            ReceivedBytes::Symbols(_, received) => Some(received),
+            ReceivedBytes::Prefix(_) | ReceivedBytes::Spans(_) => None,
         }
     }
 
     /// Its identity and description on the carousel, if one brings it.
-    pub const fn carried(&self) -> Option<&Carried> {
+    pub const fn carried(&self) -> Option<&CarouselSource> {
         match &self.arrival {
-            Arrival::Symbols(carried, _) => Some(carried),
-            Arrival::Prefix(_) | Arrival::Spans(_) => None,
+            ReceivedBytes::Symbols(carried, _) => Some(carried),
+            ReceivedBytes::Prefix(_) | ReceivedBytes::Spans(_) => None,
         }
     }
 
@@ -363,11 +363,11 @@ impl Flight {
         }
         let end = match &self.arrival {
             // In this order; see `ReadLimit`.
-            Arrival::Symbols(_, received) => {
+            ReceivedBytes::Symbols(_, received) => {
                 received.available_from(offset).min(self.partial.read_limit().get())
             }
-            Arrival::Prefix(end) => end.load(Ordering::Acquire),
-            Arrival::Spans(spans) => spans.available_from(offset),
+            ReceivedBytes::Prefix(end) => end.load(Ordering::Acquire),
+            ReceivedBytes::Spans(spans) => spans.available_from(offset),
         };
         let most = match self.length {
             Some(length) if self.withholds_last => length.saturating_sub(1),
@@ -380,15 +380,15 @@ impl Flight {
     /// Number of bytes that have arrived.
     pub fn received_bytes(&self) -> u64 {
         match &self.arrival {
-            Arrival::Symbols(_, received) => received.received_bytes(),
-            Arrival::Prefix(end) => end.load(Ordering::Acquire),
-            Arrival::Spans(spans) => spans.received_bytes(),
+            ReceivedBytes::Symbols(_, received) => received.received_bytes(),
+            ReceivedBytes::Prefix(end) => end.load(Ordering::Acquire),
+            ReceivedBytes::Spans(spans) => spans.received_bytes(),
         }
     }
 
     /// Records that the bytes up to `end` are in the file (origins).
     pub fn advance(&self, end: u64) {
-        if let Arrival::Prefix(prefix) = &self.arrival {
+        if let ReceivedBytes::Prefix(prefix) = &self.arrival {
             prefix.store(end, Ordering::Release);
         }
         self.progress();

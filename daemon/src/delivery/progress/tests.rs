@@ -27,7 +27,7 @@ fn sent(is_shared: bool) -> Sent {
 fn of_symbols(store: &Store, name: &str, toi: u128) -> Arc<Flight> {
     let destination = "239.0.0.1:6000".parse().unwrap();
     let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };
-    let carried = Carried { object: ObjectRef { session, toi: Toi(toi) }, file: Arc::default() };
+    let carried = CarouselSource { object: ObjectRef { session, toi: Toi(toi) }, file: Arc::default() };
     let partial = Arc::new(store.create(1000, Placement::default()).unwrap());
     let map = SymbolMap::new(&Partition::new(&Oti::no_code(1000, 100, 1000)).unwrap());
     Arc::new(Flight::of_symbols(key(name), carried, partial, Arc::new(map)))

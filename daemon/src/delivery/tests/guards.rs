@@ -55,7 +55,7 @@ impl World {
 }
 
 fn ranges(request: &RepairRequest) -> Vec<Range<u64>> {
-    let Wanted::Ranges(ranges, _) = &request.wanted else { panic!("{:?}", request.wanted) };
+    let RequestedBytes::Ranges(ranges, _) = &request.requested else { panic!("{:?}", request.requested) };
     ranges.concat()
 }
 

@@ -7,7 +7,7 @@ use carousel::route::{self, Channel, RouteFailure, RouteSession, SourceFlow};
 
 use super::*;
 use crate::delivery::machine::MAX_WORK_BYTES;
-use crate::delivery::memory::BETWEEN_LOOKS;
+use crate::delivery::memory::CHECK_INTERVAL_BYTES;
 
 const TSI: u64 = 10;
 /// Payload of honest packets, and of those of untrusted senders, which fill the memory with few of them.
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn is_within_budget(&self) -> bool {
-        self.held_bytes() <= MAX_SESSIONS_BYTES + BETWEEN_LOOKS + 2 * LARGE_BYTES as usize
+        self.held_bytes() <= MAX_SESSIONS_BYTES + CHECK_INTERVAL_BYTES + 2 * LARGE_BYTES as usize
     }
 
     fn route_failed(&self, why: RouteFailure) -> u64 {

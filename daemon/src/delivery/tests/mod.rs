@@ -368,7 +368,7 @@ impl World {
         }
         while let Some(request) = self.delivery.poll_repair(self.now) {
             self.asked.push(self.now);
-            if let Wanted::Ranges(lists, received) = &request.wanted {
+            if let RequestedBytes::Ranges(lists, received) = &request.requested {
                 let bytes = |range: Range<u64>| range.end - range.start;
                 self.asked_bytes[0] += lists.iter().flatten().cloned().map(bytes).sum::<u64>();
                 self.asked_bytes[1] += received.missing().map(bytes).sum::<u64>();
@@ -397,8 +397,8 @@ impl World {
             _ if fails => Err(RepairError::Failed),
             _ => {
                 let body = self.bodies[&object.toi].clone();
-                match &request.wanted {
-                    Wanted::Ranges(lists, _) => {
+                match &request.requested {
+                    RequestedBytes::Ranges(lists, _) => {
                         for range in lists.iter().flatten() {
                             let mut bytes = body[range.start as usize..range.end as usize].to_vec();
                             if self.origin == Origin::Wrong {
@@ -407,12 +407,12 @@ impl World {
                             self.delivery.handle_repair(self.now, object, range.start, &bytes);
                         }
                     }
-                    Wanted::Complete if self.origin == Origin::Wrong => {
+                    RequestedBytes::Complete if self.origin == Origin::Wrong => {
                         self.delivery.handle_repair_done(self.now, object, Err(RepairError::Mismatch));
                         self.settle();
                         return;
                     }
-                    Wanted::Complete => {
+                    RequestedBytes::Complete => {
                         let (name, digest) = (request.file.content_location.clone(), Digest::of(&body));
                         self.delivery_store(|store| store.held.insert(name, digest));
                     }

@@ -13,8 +13,8 @@ use carousel::lct::{Toi, Tsi};
 use carousel::repair::BackOff;
 use carousel::time::{Instant, WallTime};
 use skycache::delivery::{
-    Change, Decode, Delivery, Lookup, ObjectRef, ObjectStore, Options, RejectReason, RepairError, Restore,
-    SessionFilter, Verify, Wanted, Work,
+    Change, Decode, Delivery, Lookup, ObjectRef, ObjectStore, Options, RejectReason, RepairError,
+    RequestedBytes, Restore, SessionFilter, Verify, Work,
 };
 
 use super::receivers::{MOST_BLOCK_BYTES, MOST_BYTES, START, altered, operation};
@@ -241,7 +241,7 @@ impl Shard {
                 0 => Err(RepairError::NoOrigin),
                 1 => Err(RepairError::Failed),
                 _ => {
-                    if let Wanted::Ranges(lists, _) = &request.wanted {
+                    if let RequestedBytes::Ranges(lists, _) = &request.requested {
                         for range in lists.iter().flatten() {
                             assert!(range.start < range.end);
                             let length = (range.end - range.start).min(MOST_BYTES) as usize;
