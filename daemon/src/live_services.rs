@@ -67,7 +67,7 @@ carousel::reasons! {
 
 /// A received object of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(crate) enum ObjectSource {
     /// A segment by the carousel.
     Segment {
         /// Parts of it came from an origin.
@@ -136,7 +136,7 @@ pub struct LiveChange {
 
 /// A segment that a playlist lists and that was not received yet.
 #[derive(Debug)]
-struct Awaited {
+struct ExpectedSegment {
     key: ObjectKey,
     /// Time of its first listing, and of its last.
     listed_at: Instant,
@@ -155,7 +155,7 @@ struct Service {
     end_ms: Option<i64>,
     segment_at: Option<Instant>,
     origin_at: Option<Instant>,
-    awaited: Vec<Awaited>,
+    awaited: Vec<ExpectedSegment>,
     counts: LiveCounts,
 }
 
@@ -246,16 +246,16 @@ impl LiveServices {
         service: &str,
         target_ms: u64,
         key: &ObjectKey,
-        arrival: Arrival,
+        arrival: ObjectSource,
     ) {
         self.change(now, service, target_ms, |it| match arrival {
-            Arrival::Segment { is_repaired } => {
+            ObjectSource::Segment { is_repaired } => {
                 it.counts.segments += 1;
                 it.segment_at = Some(now);
                 let is_in_time = it.has_come(now, key, true);
                 it.counts.repaired += u64::from(is_repaired && is_in_time);
             }
-            Arrival::FromOrigin => {
+            ObjectSource::FromOrigin => {
                 it.counts.from_origin += 1;
                 it.origin_at = Some(now);
                 it.has_come(now, key, false);
@@ -272,7 +272,7 @@ impl LiveServices {
                 if let Some(known) = it.awaited.iter_mut().find(|it| it.key == key) {
                     known.last_at = now;
                 } else if it.awaited.len() < MAX_AWAITED {
-                    it.awaited.push(Awaited { key, listed_at: now, last_at: now, is_missed: false });
+                    it.awaited.push(ExpectedSegment { key, listed_at: now, last_at: now, is_missed: false });
                 }
             }
         });
@@ -371,8 +371,8 @@ mod tests {
     }
 
     const EDGE: LiveEdge = LiveEdge { target_ms: 2000, end_ms: Some(10_000) };
-    const WHOLE: Arrival = Arrival::Segment { is_repaired: false };
-    const REPAIRED: Arrival = Arrival::Segment { is_repaired: true };
+    const WHOLE: ObjectSource = ObjectSource::Segment { is_repaired: false };
+    const REPAIRED: ObjectSource = ObjectSource::Segment { is_repaired: true };
 
     fn only(services: &LiveServices, now: Instant) -> LiveReport {
         let mut reports = services.reports(now, Some(WallTime::from_unix_ms(10_700)), |_| None);
@@ -397,7 +397,7 @@ mod tests {
         look(300, Some(100));
         look(6300, Some(100));
         look(6301, Some(100));
-        services.arrived(at(7000), "a", 2000, &key(2), Arrival::FromOrigin);
+        services.arrived(at(7000), "a", 2000, &key(2), ObjectSource::FromOrigin);
         look(7000, Some(100));
         look(13_001, Some(100));
         services.arrived(at(14_000), "a", 2000, &key(3), WHOLE);
@@ -430,7 +430,7 @@ mod tests {
         services.listed(at(0), "a", EDGE, (1..=4).map(key).collect());
         services.listed(at(100), "a", EDGE, vec![key(1)]);
         services.arrived(at(400), "a", 2000, &key(1), REPAIRED);
-        services.arrived(at(500), "a", 2000, &key(4), Arrival::FromOrigin);
+        services.arrived(at(500), "a", 2000, &key(4), ObjectSource::FromOrigin);
         services.arrived(at(2001), "a", 2000, &key(2), REPAIRED);
         assert_eq!(only(&services, at(2001)).counts.deadline_misses, 1, "2");
         for ms in [2001, 3000, 4000] {
@@ -518,7 +518,7 @@ mod tests {
         assert_eq!(awaited(), 0, "playlists have ceased to list them");
         services.listed(at(7000), "511", EDGE, vec![key(0)]);
         assert_eq!(awaited(), 1);
-        services.arrived(at(1_800_000), "new", 2000, &key(0), Arrival::FromOrigin);
+        services.arrived(at(1_800_000), "new", 2000, &key(0), ObjectSource::FromOrigin);
         services.handle_timeout(at(3_600_000), |_| None, |_| true);
         assert_eq!(services.reports(at(3_600_000), None, |_| None).len(), 2);
     }

@@ -45,12 +45,12 @@ pub struct Directories {
 
 /// Collects the output of finishing, in this thread.
 #[derive(Default)]
-struct Collected {
+struct ReplayOutput {
     documents: Vec<Document>,
     objects: Vec<Value>,
 }
 
-impl FinishSink for Collected {
+impl FinishSink for ReplayOutput {
     fn stored(&mut self, object: ObjectRef, stored: &StoredObject) {
         self.objects.push(sent(object, object_json(stored)));
     }
@@ -86,7 +86,7 @@ struct Replay<'a> {
     directories: &'a mut Directories,
     intake: Intake,
     filter: SessionFilter,
-    collected: Collected,
+    collected: ReplayOutput,
     recognizer: Recognizer,
     /// Transport streams by destination; `None` is a file of packets.
     streams: BTreeMap<Option<SocketAddr>, (Unwrap, Feed)>,
@@ -283,7 +283,7 @@ pub fn replay(
         directories,
         intake,
         filter: SessionFilter { trust: context.trust.mode_of(""), ..SessionFilter::all() },
-        collected: Collected::default(),
+        collected: ReplayOutput::default(),
         recognizer: Recognizer::default(),
         streams: BTreeMap::new(),
         base,

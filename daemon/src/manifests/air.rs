@@ -15,7 +15,7 @@ use super::names::{folder_of, numbered_after, pattern_of};
 use super::{Known, Manifests};
 use crate::clock;
 use crate::delivery::ObjectRef;
-use crate::live_services::{Arrival, LiveEdge, LiveReport};
+use crate::live_services::{LiveEdge, LiveReport, ObjectSource};
 use crate::store::{CameBy, Store, StoredObject};
 
 carousel::limits! {
@@ -123,10 +123,10 @@ impl Manifests {
         let Some(target_ms) = self.live_target_ms(key) else { return };
         let Some(service) = self.service_of(key) else { return };
         if !is_carried {
-            self.live.arrived(now, &service, target_ms, key, Arrival::FromOrigin);
+            self.live.arrived(now, &service, target_ms, key, ObjectSource::FromOrigin);
         } else if object.live().is_none() {
             let is_repaired = meta.came_by == CameBy::CarouselRepaired;
-            self.live.arrived(now, &service, target_ms, key, Arrival::Segment { is_repaired });
+            self.live.arrived(now, &service, target_ms, key, ObjectSource::Segment { is_repaired });
         }
         let facts = self.facts(key).filter(|it| it.is_live && it.kind != ManifestKind::Steering);
         let Some(facts) = facts.filter(|_| object.live().is_some()) else { return };

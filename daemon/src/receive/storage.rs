@@ -41,13 +41,13 @@ pub(super) enum ObjectSpace {
 
 /// The flight of an object for players. If dropped with a flight, the receiver has given the object up.
 #[derive(Debug)]
-struct Seen {
+struct FlightGuard {
     /// `None`: the object has no name yet, or its flight has ended.
     flight: Option<Arc<Flight>>,
     flights: Arc<Flights>,
 }
 
-impl Seen {
+impl FlightGuard {
     fn end(&mut self, why: FailReason) {
         if let Some(flight) = self.flight.take() {
             self.flights.end(&flight, Outcome::Failed(why));
@@ -55,7 +55,7 @@ impl Seen {
     }
 }
 
-impl Drop for Seen {
+impl Drop for FlightGuard {
     fn drop(&mut self) {
         self.end(FailReason::Replaced);
     }
@@ -64,7 +64,7 @@ impl Drop for Seen {
 /// Storage of unknown length.
 #[derive(Debug)]
 pub(super) struct LiveSpace {
-    seen: Seen,
+    guard: FlightGuard,
     partial: Arc<Partial>,
     written: u64,
 }
@@ -72,7 +72,7 @@ pub(super) struct LiveSpace {
 impl LiveSpace {
     /// The partial and the flight, after the last write.
     pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
-        (self.partial, self.seen.flight.take())
+        (self.partial, self.guard.flight.take())
     }
 
     /// Appends bytes at `offset`; those already present are skipped.
@@ -85,11 +85,11 @@ impl LiveSpace {
         let is_kept = self.partial.grow(self.written, end) == Grown::Kept
             && self.partial.write_at(self.written, new).is_ok();
         if !is_kept {
-            self.seen.end(FailReason::Store);
+            self.guard.end(FailReason::Store);
             return;
         }
         self.written = end;
-        if let Some(flight) = &self.seen.flight {
+        if let Some(flight) = &self.guard.flight {
             flight.advance(end);
         }
     }
@@ -98,7 +98,7 @@ impl LiveSpace {
 /// A file of the store.
 #[derive(Debug)]
 pub(super) struct FileSpace {
-    seen: Seen,
+    guard: FlightGuard,
     partial: Arc<Partial>,
     received: Arc<carousel::fec::SymbolMap>,
     /// Symbols that had arrived at the last checkpoint.
@@ -124,7 +124,7 @@ impl FileSpace {
 
     /// The partial and the flight, after the last write.
     pub(super) fn into_parts(mut self) -> (Arc<Partial>, Option<Arc<Flight>>) {
-        (self.partial, self.seen.flight.take())
+        (self.partial, self.guard.flight.take())
     }
 }
 
@@ -163,8 +163,8 @@ impl ObjectStore for CacheStorage {
         let flight = Flight::of_growing(key, file.content_type.clone(), object, Arc::clone(&partial));
         let flight = Arc::new(flight);
         flights.replace(Arc::clone(&flight))?;
-        let seen = Seen { flight: Some(flight), flights: Arc::clone(flights) };
-        Some(ObjectSpace::Live(LiveSpace { seen, partial, written: 0 }))
+        let guard = FlightGuard { flight: Some(flight), flights: Arc::clone(flights) };
+        Some(ObjectSpace::Live(LiveSpace { guard, partial, written: 0 }))
     }
 
     fn extend(&mut self, buf: &mut ObjectSpace, offset: u64, bytes: &[u8]) {
@@ -285,7 +285,9 @@ impl ObjectSpace {
 
     fn flight(&self) -> Option<&Arc<Flight>> {
         match self {
-            Self::File(FileSpace { seen, .. }) | Self::Live(LiveSpace { seen, .. }) => seen.flight.as_ref(),
+            Self::File(FileSpace { guard, .. }) | Self::Live(LiveSpace { guard, .. }) => {
+                guard.flight.as_ref()
+            }
             Self::Memory(_) => None,
         }
     }
@@ -293,7 +295,7 @@ impl ObjectSpace {
     /// Ends the flight of an object that was given up.
     pub(super) fn give_up(&mut self, reason: FailReason) {
         match self {
-            Self::File(FileSpace { seen, .. }) | Self::Live(LiveSpace { seen, .. }) => seen.end(reason),
+            Self::File(FileSpace { guard, .. }) | Self::Live(LiveSpace { guard, .. }) => guard.end(reason),
             Self::Memory(_) => {}
         }
     }
@@ -419,10 +421,10 @@ impl Storage for SessionStorage<'_> {
         })?;
         let received = Arc::clone(request.received);
         let checkpointed = AtomicU64::new(received.received());
-        let seen = Seen { flight: None, flights: Arc::clone(&self.context.flights) };
-        let mut space = FileSpace { seen, partial: Arc::new(partial), received, checkpointed };
+        let guard = FlightGuard { flight: None, flights: Arc::clone(&self.context.flights) };
+        let mut space = FileSpace { guard, partial: Arc::new(partial), received, checkpointed };
         if let Some((key, file)) = named {
-            space.seen.flight = Some(self.flight_of(key, file, &space)?);
+            space.guard.flight = Some(self.flight_of(key, file, &space)?);
         }
         Ok(ObjectSpace::File(space))
     }
@@ -433,7 +435,7 @@ impl Storage for SessionStorage<'_> {
             return Ok(());
         }
         let key = self.key_of(file)?;
-        space.seen.flight = Some(self.flight_of(key, file, space)?);
+        space.guard.flight = Some(self.flight_of(key, file, space)?);
         Ok(())
     }
 
@@ -454,7 +456,7 @@ impl Storage for SessionStorage<'_> {
             // Live objects do not store symbols.
             ObjectSpace::Live(_) => {}
             ObjectSpace::File(space) => {
-                self.writes.write(&space.partial, space.seen.flight.as_ref(), offset, bytes);
+                self.writes.write(&space.partial, space.guard.flight.as_ref(), offset, bytes);
             }
         }
     }
