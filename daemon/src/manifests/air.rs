@@ -12,7 +12,7 @@ use carousel::time::Instant;
 use super::content::{EDGE, edges, successors};
 use super::loss::SentUpTo;
 use super::names::{folder_of, numbered_after, pattern_of};
-use super::{Known, Manifests};
+use super::{ManifestRecord, Manifests};
 use crate::clock;
 use crate::delivery::ObjectRef;
 use crate::live_services::{LiveEdge, LiveReport, ObjectSource};
@@ -92,18 +92,18 @@ impl Manifests {
     /// media playlists are. `None`: it belongs to no known live service.
     pub fn is_on_air(&self, key: &ObjectKey, now: Instant) -> Option<bool> {
         let folder = folder_of(key);
-        let is_of_service = |it: &ObjectKey, known: &Known| {
+        let is_of_service = |it: &ObjectKey, known: &ManifestRecord| {
             known.facts.is_live && !folder.is_empty() && it.as_str().starts_with(folder)
         };
         let known = self.known();
-        let of_service: Vec<(u64, Arc<Known>)> = known
+        let of_service: Vec<(u64, Arc<ManifestRecord>)> = known
             .iter()
             .filter(|(it, known)| is_of_service(it, known))
             .map(|(it, known)| (self.pattern(it.as_str()), Arc::clone(known)))
             .collect();
         drop(known);
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_alive = |own: u64, known: &Known| {
+        let is_alive = |own: u64, known: &ManifestRecord| {
             let most = Duration::from_millis(ALIVE_TARGETS * known.facts.target_ms);
             let came = |pattern: &u64| arrivals.peek(pattern).is_some_and(|at| now.since(*at) <= most);
             came(&own) || known.patterns.iter().any(came)

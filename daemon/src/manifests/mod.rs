@@ -59,7 +59,7 @@ carousel::limits! {
 
 /// Facts of one manifest.
 #[derive(Debug, Clone)]
-struct Known {
+struct ManifestRecord {
     facts: Manifest,
     patterns: HashSet<u64>,
     /// Patterns of partial segments that are objects of their own; also contained in `patterns`.
@@ -78,7 +78,7 @@ struct Known {
 /// Facts of the manifests in the cache.
 #[derive(Debug)]
 pub struct Manifests {
-    known: Mutex<LruCache<ObjectKey, Arc<Known>>>,
+    known: Mutex<LruCache<ObjectKey, Arc<ManifestRecord>>>,
     /// Time at which the carousel last brought a live object of this pattern.
     arrivals: Mutex<LruCache<u64, Instant>>,
     /// Keyed by the hash of a pattern and a session.
@@ -246,7 +246,7 @@ impl Manifests {
         let start_ms = facts.start_ms.or_else(|| known.peek(key)?.start_ms);
         known.put(
             key.clone(),
-            Arc::new(Known {
+            Arc::new(ManifestRecord {
                 facts: facts.clone(),
                 patterns,
                 parts,
@@ -294,7 +294,7 @@ impl Manifests {
         let mut known = self.known();
         if let Some(it) = known.get_mut(key) {
             let long_ago = Instant::from_nanos(0);
-            *it = Arc::new(Known { advanced_at: long_ago, ..Known::clone(it) });
+            *it = Arc::new(ManifestRecord { advanced_at: long_ago, ..ManifestRecord::clone(it) });
         }
     }
 
@@ -302,7 +302,7 @@ impl Manifests {
         self.hasher.hash_one(pattern_of(name))
     }
 
-    fn known(&self) -> MutexGuard<'_, LruCache<ObjectKey, Arc<Known>>> {
+    fn known(&self) -> MutexGuard<'_, LruCache<ObjectKey, Arc<ManifestRecord>>> {
         // Every change is one insertion, so a panic elsewhere leaves the table consistent.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,7 +13,7 @@ use carousel::time::WallTime;
 use super::content::{coding_of, plain};
 use super::names::url_of;
 use super::versions::LATE_TARGETS;
-use super::{Known, Manifests};
+use super::{ManifestRecord, Manifests};
 use crate::caching;
 use crate::store::{EvictReason, ObjectMeta, Store, StoredObject};
 
@@ -25,7 +25,7 @@ impl Manifests {
         store: &Store,
         manifest: &Arc<StoredObject>,
         earlier: Option<&Arc<StoredObject>>,
-        before: Option<&Known>,
+        before: Option<&ManifestRecord>,
     ) {
         let key = &manifest.meta().key;
         let is_same = earlier.is_some_and(|it| it.meta().digest == manifest.meta().digest);
@@ -49,7 +49,7 @@ impl Manifests {
         // A playlist that goes back a little has been refused for as long as a replica may be behind: its packager has restarted,
         // before the first window was full or with a list that only grows.
         let goes_back = has_restarted || order == Some(VersionOrder::Older);
-        let earlier = Earlier { manifest: earlier, goes_back };
+        let earlier = PreviousVersion { manifest: earlier, goes_back };
         for name in used_again(manifest, &earlier, facts.target_ms, &|name| held_unsaid(store, name)) {
             tracing::debug!(manifest = %key, %name, "a live playlist lists a name again: the segment that was held under it is removed");
             store.remove(name.as_str(), EvictReason::Replaced);
@@ -58,7 +58,13 @@ impl Manifests {
 
     /// Removes what the packager of a manifest has written before it restarted: its names are used again, those of init segments too.
     /// These are objects of the patterns that it lists, and others of its own folder that no other manifest lists.
-    fn end_run_of_origin(&self, store: &Store, manifest: &ObjectKey, until: WallTime, before: &Known) {
+    fn end_run_of_origin(
+        &self,
+        store: &Store,
+        manifest: &ObjectKey,
+        until: WallTime,
+        before: &ManifestRecord,
+    ) {
         let now = self.known().peek(manifest).cloned();
         let objects = self.remove_run(store, manifest, |object, name| {
             let meta = object.meta();
@@ -86,7 +92,7 @@ fn is_unsaid(meta: &ObjectMeta) -> bool {
 }
 
 /// The version before.
-struct Earlier<'a> {
+struct PreviousVersion<'a> {
     manifest: Option<&'a Arc<StoredObject>>,
     /// Its numbers say nothing about those of the next.
     goes_back: bool,
@@ -102,7 +108,7 @@ fn sent_at(manifest: &Arc<StoredObject>) -> WallTime {
 /// Names that a live playlist lists for segments that are newer than what is held under them. `held_at`: when that came.
 fn used_again(
     playlist: &Arc<StoredObject>,
-    earlier: &Earlier<'_>,
+    earlier: &PreviousVersion<'_>,
     target_ms: u64,
     held_at: &dyn Fn(&ObjectKey) -> Option<WallTime>,
 ) -> Vec<ObjectKey> {

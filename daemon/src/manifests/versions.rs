@@ -9,7 +9,7 @@ use carousel::time::Instant;
 
 use super::content::{coding_of, may_be_manifest, plain};
 use super::names::{folder_of, url_of};
-use super::{Known, Manifests};
+use super::{ManifestRecord, Manifests};
 use crate::store::{EvictReason, ObjectMeta, Store, StoredObject};
 
 /// Session and version in which a manifest was sent: versions (TOIs) rise within one session; those of two sessions
@@ -38,7 +38,7 @@ impl Manifests {
     /// Removes the segments of a packager's earlier run if the manifest of this key now belongs to a new run, which reuses their
     /// names. A manifest comes after its segments, so objects that arrived after the last manifest of the earlier run, `before`,
     /// belong to the new run.
-    pub(super) fn end_run(&self, store: &Store, key: &ObjectKey, before: &Known) {
+    pub(super) fn end_run(&self, store: &Store, key: &ObjectKey, before: &ManifestRecord) {
         let Some(known) = self.known().peek(key).cloned() else { return };
         let has_restarted = match known.facts.kind {
             ManifestKind::Dash => known.start_ms.zip(before.start_ms).is_some_and(|(now, then)| now != then),
@@ -86,7 +86,7 @@ impl Manifests {
 
     /// Whether the manifest of this key lists a segment that arrived after the version `before` and replaced other bytes of the
     /// same name.
-    fn lists_changed(&self, store: &Store, key: &ObjectKey, before: &Known) -> bool {
+    fn lists_changed(&self, store: &Store, key: &ObjectKey, before: &ManifestRecord) -> bool {
         let Some(manifest) = store.peek(key.as_str()) else { return false };
         let bytes = manifest.bytes(0..manifest.meta().length);
         let Some(text) = bytes.as_ref().and_then(|bytes| plain(bytes, coding_of(manifest.meta()))) else {
@@ -131,7 +131,7 @@ impl Manifests {
     }
 }
 
-impl Known {
+impl ManifestRecord {
     /// Whether players should get this version and not one with these facts; `sent`: session and version of the latter. A jump
     /// far back by the same source is a restart, by another source a lag. A later transmission of the same session is never
     /// behind.
