@@ -114,7 +114,7 @@ impl Service {
 
 /// A wanted service.
 #[derive(Debug)]
-struct Wanted {
+struct DesiredService {
     at: usize,
     why: JoinReason,
     /// It stays joined regardless of the limit.
@@ -203,7 +203,7 @@ impl Joining {
     }
 
     /// Wanted services by precedence; of equal precedence the most recently requested first.
-    fn wanted(&self, now: Instant) -> Vec<Wanted> {
+    fn wanted(&self, now: Instant) -> Vec<DesiredService> {
         let grace = self.options.leave_after;
         let mut asked: Vec<(u8, Instant, usize)> = Vec::new();
         for (at, service) in self.services.iter().enumerate() {
@@ -221,9 +221,9 @@ impl Joining {
             asked.push((precedence, asked_at, at));
         }
         asked.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-        let mut wanted: Vec<Wanted> = asked
+        let mut wanted: Vec<DesiredService> = asked
             .iter()
-            .map(|&(precedence, _, at)| Wanted {
+            .map(|&(precedence, _, at)| DesiredService {
                 at,
                 why: JoinReason::Asked,
                 is_watched: precedence == 1,
@@ -232,7 +232,7 @@ impl Joining {
             .collect();
         let mut add = |at: usize, why, refusal| {
             if !wanted.iter().any(|it| it.at == at) {
-                wanted.push(Wanted { at, why, is_watched: false, refusal: Some(refusal) });
+                wanted.push(DesiredService { at, why, is_watched: false, refusal: Some(refusal) });
             }
         };
         for (at, service) in self.services.iter().enumerate() {
@@ -259,7 +259,7 @@ impl Joining {
         let wanted = self.wanted(now);
         let mut joined: Vec<Option<JoinReason>> = vec![None; self.services.len()];
         let mut taken_bps = 0_u64;
-        for Wanted { at, why, is_watched, .. } in &wanted {
+        for DesiredService { at, why, is_watched, .. } in &wanted {
             let sum_bps = taken_bps.saturating_add(self.services[*at].rate_bps());
             if limit_bps == 0 || sum_bps <= limit_bps || *is_watched {
                 (taken_bps, joined[*at]) = (sum_bps, Some(*why));

@@ -8,7 +8,7 @@ use carousel::mabr::{JoinPolicy, Protocol, ServiceSpec, SessionOrigin, SessionSp
 use serde::{Deserialize, Serialize};
 
 use super::joining::JoinOptions;
-use crate::trust::Asked;
+use crate::trust::SignatureMode;
 
 /// Condition for joining the groups of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -120,7 +120,7 @@ pub struct Session {
     pub service: String,
     /// Trust that is required: `require`, `prefer` or `off`. Left out: as `[trust]` has it.
     #[serde(default)]
-    pub trust: Option<Asked>,
+    pub trust: Option<SignatureMode>,
 }
 
 /// `[[service]]`

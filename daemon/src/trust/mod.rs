@@ -18,7 +18,7 @@ use crate::clock;
 use crate::sys;
 use crate::vitals::{self, Vitals};
 
-pub use options::{Asked, TrustOptions, TrustService};
+pub use options::{SignatureMode, TrustOptions, TrustService};
 
 /// Name of the file in the store's folder.
 const FILE: &str = "trust";

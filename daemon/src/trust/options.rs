@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Demands on carousels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Asked {
+pub enum SignatureMode {
     /// Only what a trusted key has signed is received.
     Require,
     /// Unsigned carousels are received too; they never replace what is signed.
@@ -18,7 +18,7 @@ pub enum Asked {
     Off,
 }
 
-impl Asked {
+impl SignatureMode {
     /// As the carousel's rooms have it.
     pub const fn mode(self) -> Mode {
         match self {
@@ -35,7 +35,7 @@ impl Asked {
 pub struct TrustOptions {
     /// Signatures that are asked of carousels: `require`, `prefer` or `off`. Left out: `require` where a key is pinned or
     /// enrolled, `off` elsewhere.
-    pub mode: Option<Asked>,
+    pub mode: Option<SignatureMode>,
     /// Root keys: `ed25519:…` as `headend keygen` prints them, or paths of its `root.pub`.
     pub keys: Vec<String>,
     /// Trust the first root key that signs what comes, where none is pinned. It is shown by `skycached trust`, which confirms
@@ -56,7 +56,7 @@ pub struct TrustService {
     pub id: String,
     /// Signatures that are asked of it. Left out: those that are asked of all.
     #[serde(default)]
-    pub mode: Option<Asked>,
+    pub mode: Option<SignatureMode>,
     /// Root keys that may sign for it, and no others.
     #[serde(default)]
     pub keys: Vec<String>,
@@ -64,10 +64,10 @@ pub struct TrustService {
 
 impl TrustOptions {
     /// Demands where no service says otherwise.
-    pub fn asked(&self) -> Asked {
+    pub fn signature_mode(&self) -> SignatureMode {
         let has_keys =
             self.enrol || !self.keys.is_empty() || self.services.iter().any(|it| !it.keys.is_empty());
-        self.mode.unwrap_or(if has_keys { Asked::Require } else { Asked::Off })
+        self.mode.unwrap_or(if has_keys { SignatureMode::Require } else { SignatureMode::Off })
     }
 
     /// The policy; reads the files that it names.
@@ -77,11 +77,11 @@ impl TrustOptions {
     pub fn policy(&self) -> Result<Policy, String> {
         let keys = |keys: &[String]| keys.iter().map(|it| key(it)).collect::<Result<Vec<_>, _>>();
         let services = self.services.iter().map(|it| {
-            let mode = it.mode.unwrap_or_else(|| self.asked()).mode();
+            let mode = it.mode.unwrap_or_else(|| self.signature_mode()).mode();
             Ok(ServicePolicy { service: it.id.clone(), mode, keys: keys(&it.keys)? })
         });
         Ok(Policy {
-            mode: self.asked().mode(),
+            mode: self.signature_mode().mode(),
             keys: keys(&self.keys)?,
             services: services.collect::<Result<_, String>>()?,
             enrol: self.enrol,
@@ -114,7 +114,7 @@ impl TrustOptions {
                 "give a revoked-N.list of `headend keygen`",
             ));
         }
-        let needs_keys = self.mode == Some(Asked::Require) && count == 0 && !self.enrol;
+        let needs_keys = self.mode == Some(SignatureMode::Require) && count == 0 && !self.enrol;
         if needs_keys {
             let fix = "pin the root key with keys = [\"ed25519:…\"], or set enrol = true";
             all.push(Mistake::of_value("trust.mode", "no key is trusted, so nothing is received", fix));
@@ -157,16 +157,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("root.pub");
         std::fs::write(&file, format!("# root key\n{text}\n")).unwrap();
-        assert_eq!(TrustOptions::default().asked(), Asked::Off);
+        assert_eq!(TrustOptions::default().signature_mode(), SignatureMode::Off);
         for named in [text.clone(), file.display().to_string()] {
             let options = TrustOptions { keys: vec![named], ..TrustOptions::default() };
-            assert_eq!((options.asked(), options.mistakes().len()), (Asked::Require, 0));
+            assert_eq!((options.signature_mode(), options.mistakes().len()), (SignatureMode::Require, 0));
             assert_eq!(options.policy().unwrap().keys[0].to_string(), text);
         }
         let enrol = TrustOptions { enrol: true, ..TrustOptions::default() };
-        assert_eq!((enrol.asked(), enrol.mistakes().len()), (Asked::Require, 0));
+        assert_eq!((enrol.signature_mode(), enrol.mistakes().len()), (SignatureMode::Require, 0));
         let service = TrustService { id: "tag:a".to_owned(), mode: None, keys: vec![text] };
-        let options = TrustOptions { services: vec![service], mode: Some(Asked::Prefer), ..enrol };
+        let options = TrustOptions { services: vec![service], mode: Some(SignatureMode::Prefer), ..enrol };
         assert_eq!(options.policy().unwrap().services[0].mode, Mode::Prefer);
     }
 
@@ -180,7 +180,7 @@ mod tests {
         let keys: Vec<String> = wrong.mistakes().into_iter().map(|it| it.key).collect();
         assert_eq!(keys, ["trust.keys", "trust.keys", "trust.revocations"]);
         assert!(wrong.policy().is_err());
-        let nobody = TrustOptions { mode: Some(Asked::Require), ..TrustOptions::default() };
+        let nobody = TrustOptions { mode: Some(SignatureMode::Require), ..TrustOptions::default() };
         assert_eq!(nobody.mistakes()[0].key, "trust.mode");
     }
 }
