@@ -13,7 +13,7 @@ use super::HttpServer;
 use super::range::{self, Wanted};
 use super::serve::Asked;
 use crate::manifests::successors;
-use crate::origin::Ask;
+use crate::origin::FillRequest;
 
 /// Manifests searched for one segment, each a read from the cache. A rendition is listed in one; a service with several
 /// versions of each has a few.
@@ -95,7 +95,7 @@ impl HttpServer {
             }
             return;
         }
-        let ask = Ask { headers: fields, range, client: Some(client), ..Ask::default() };
+        let ask = FillRequest { headers: fields, range, client: Some(client), ..FillRequest::default() };
         self.filler.prefetch(&key, url, ask).await;
     }
 }

@@ -27,7 +27,7 @@ use crate::clock;
 use crate::delivery::Flight;
 use crate::manifests;
 use crate::origin::{
-    Ask, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects, Route, SurrogateFields,
+    FillRequest, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects, Route, SurrogateFields,
 };
 use crate::services::Demand;
 use crate::signalling::Document;
@@ -136,10 +136,10 @@ impl Asked<'_> {
         self.target.route()?.request_fields.as_deref()
     }
 
-    fn ask(&self) -> Ask {
+    fn ask(&self) -> FillRequest {
         let route = self.target.route();
         let headers = self.fields();
-        Ask {
+        FillRequest {
             unusual: upstream::unusual_values(&headers, self.request_fields()),
             headers,
             on_interim: self.on_interim.clone(),
@@ -151,7 +151,7 @@ impl Asked<'_> {
             is_respelled: self.target.is_respelled(),
             client: Some(self.peer),
             trace: self.trace.clone(),
-            ..Ask::default()
+            ..FillRequest::default()
         }
     }
 
@@ -515,12 +515,12 @@ impl HttpServer {
     }
 
     /// A fetch of an object that is not held.
-    fn first_ask(&self, asked: &Asked<'_>, prospects: &Prospects, trace: Trace) -> Ask {
+    fn first_ask(&self, asked: &Asked<'_>, prospects: &Prospects, trace: Trace) -> FillRequest {
         // The origin may have a newer version of a live manifest than the one that is announced.
         let is_live_manifest = prospects.live_target_ms.is_some() && prospects.is_manifest;
         // Parts of a manifest could not be rewritten.
         let is_rewritten = prospects.is_manifest && !self.manifest_map(asked).is_empty();
-        Ask {
+        FillRequest {
             announced: prospects.announced.clone().filter(|_| !is_live_manifest),
             range: asked.range().filter(|_| !prospects.is_expected && !is_rewritten),
             if_range: asked.head.headers.get(header::IF_RANGE).cloned(),
@@ -636,7 +636,8 @@ impl HttpServer {
         // An origin that does not have a carousel object may not have it yet.
         let is_expected = object.meta().response.is_none();
         let mut span = asked.trace.span("fetch");
-        let ask = Ask { held: Some(Arc::clone(&object)), is_expected, trace: span.trace(), ..asked.ask() };
+        let ask =
+            FillRequest { held: Some(Arc::clone(&object)), is_expected, trace: span.trace(), ..asked.ask() };
         let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
         let filling = async move {
             let filled = filler.fill(&key, url, ask).await;

@@ -89,14 +89,14 @@ impl Ports {
 
 /// Value of `[http] allow_origins`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Allowed {
+enum AllowedOrigin {
     /// A host in lower case; with `*.`, all hosts below it.
     Host { name: String, with_subdomains: bool, ports: Ports },
     /// A network.
     Network { address: IpAddr, bits: u8, ports: Ports },
 }
 
-impl FromStr for Allowed {
+impl FromStr for AllowedOrigin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -151,7 +151,7 @@ const fn bits_of(address: IpAddr) -> u8 {
 /// # Errors
 /// One line about its mistake.
 pub(super) fn check_allowed(text: &str) -> Result<(), String> {
-    text.parse::<Allowed>().map(drop)
+    text.parse::<AllowedOrigin>().map(drop)
 }
 
 /// Whether the first `bits` of both are equal.
@@ -172,7 +172,7 @@ fn is_within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 /// Addresses that the configuration names.
 #[derive(Debug, Default)]
 struct Rules {
-    allowed: Vec<Allowed>,
+    allowed: Vec<AllowedOrigin>,
     listeners: Vec<SocketAddr>,
 }
 
@@ -180,21 +180,20 @@ impl Rules {
     /// Whether the configuration names this host with this port. Hosts, here and in the rules, are in lower case.
     fn names(&self, host: &str, port: u16) -> bool {
         self.allowed.iter().any(|rule| match rule {
-            Allowed::Host { name, with_subdomains: false, ports } => name == host && ports.fit(port),
-            Allowed::Host { name, with_subdomains: true, ports } => {
+            AllowedOrigin::Host { name, with_subdomains: false, ports } => name == host && ports.fit(port),
+            AllowedOrigin::Host { name, with_subdomains: true, ports } => {
                 host.strip_suffix(name.as_str()).is_some_and(|it| it.ends_with('.')) && ports.fit(port)
             }
-            Allowed::Network { .. } => false,
+            AllowedOrigin::Network { .. } => false,
         })
     }
 
     /// Whether a host without a rule may be requested on this port, if its address is permitted.
     fn may_have_port(&self, port: u16) -> bool {
         WEB_PORTS.contains(&port)
-            || self
-                .allowed
-                .iter()
-                .any(|rule| matches!(rule, Allowed::Network { ports, .. } if ports.fit_beyond_web(port)))
+            || self.allowed.iter().any(
+                |rule| matches!(rule, AllowedOrigin::Network { ports, .. } if ports.fit_beyond_web(port)),
+            )
     }
 
     /// Reason to refuse this address of `host`.
@@ -210,7 +209,9 @@ impl Rules {
             .allowed
             .iter()
             .filter_map(|rule| match rule {
-                Allowed::Network { address, bits, ports } if is_within(ip, *address, *bits) => Some(*ports),
+                AllowedOrigin::Network { address, bits, ports } if is_within(ip, *address, *bits) => {
+                    Some(*ports)
+                }
                 _ => None,
             })
             .collect();
@@ -320,7 +321,7 @@ impl AddressPolicy {
         let urls = origins.iter().map(|it| &it.url).chain(routes.iter().map(|it| &it.base));
         let named = urls.filter_map(|url| {
             let (host, port) = host_and_port(&url.parse().ok()?)?;
-            Some(Allowed::Host { name: host, with_subdomains: false, ports: Ports::Of(port) })
+            Some(AllowedOrigin::Host { name: host, with_subdomains: false, ports: Ports::Of(port) })
         });
         // A configuration with an unreadable entry is rejected earlier.
         let allowed = named.chain(allowed.iter().filter_map(|it| it.parse().ok())).collect();

@@ -35,7 +35,7 @@ carousel::limits! {
 
 /// End of a request to an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum RequestEnd {
     /// The origin answered normally; a refusal counts as such.
     Well,
     /// No connection, or one that broke.
@@ -46,7 +46,7 @@ pub(super) enum Ended {
     Slow,
 }
 
-impl Ended {
+impl RequestEnd {
     /// The end of a request with this status.
     pub(super) const fn of_status(status: u16) -> Self {
         // 501 and 505 concern the request, not the origin.
@@ -91,24 +91,24 @@ impl Breakers {
     }
 
     /// Records the end of a request.
-    pub(super) fn note(&self, url: &str, ended: Ended, now: Instant) {
+    pub(super) fn note(&self, url: &str, ended: RequestEnd, now: Instant) {
         let authority = authority_of(url);
         let mut circuits = self.circuits();
         match ended {
-            Ended::Well => {
+            RequestEnd::Well => {
                 if circuits.remove(authority).is_some_and(|it| it.until.is_some()) {
                     tracing::info!(origin = authority, "answers again: the circuit is closed");
                 }
                 return;
             }
-            Ended::Slow => {
+            RequestEnd::Slow => {
                 // A half-open circuit lets another request decide.
                 if let Some(circuit) = circuits.get_mut(authority) {
                     circuit.is_probed = false;
                 }
                 return;
             }
-            Ended::Unreachable | Ended::ServerError => {}
+            RequestEnd::Unreachable | RequestEnd::ServerError => {}
         }
         if circuits.len() >= MAX_ORIGINS && !circuits.contains_key(authority) {
             let least = circuits.iter().min_by_key(|(_, it)| it.failures).map(|(name, _)| name.clone());
@@ -117,7 +117,7 @@ impl Breakers {
             }
         }
         let circuit = circuits.entry(authority.to_owned()).or_default();
-        if ended == Ended::ServerError {
+        if ended == RequestEnd::ServerError {
             let resource = url.split('?').next().unwrap_or(url);
             let is_known = circuit.broken.iter().any(|it| it == resource);
             if !is_known && circuit.broken.len() < FAILURES {
@@ -150,8 +150,8 @@ impl Breakers {
 
     /// Records the result of a health check of a failing origin. If it answers, the next request is permitted and
     /// decides.
-    pub(super) fn looked(&self, url: &str, ended: Ended, now: Instant) {
-        if ended != Ended::Well {
+    pub(super) fn looked(&self, url: &str, ended: RequestEnd, now: Instant) {
+        if ended != RequestEnd::Well {
             return self.note(url, ended, now);
         }
         if let Some(circuit) = self.circuits().get_mut(authority_of(url)) {
@@ -191,21 +191,21 @@ mod tests {
     fn troubled_origins_are_looked_at_and_asked_again_as_soon_as_they_answer() {
         let breakers = Breakers::default();
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
-        breakers.note("https://cdn:8443/film/1.m4s", Ended::Unreachable, at(1));
-        breakers.note("http://well/film/1.m4s", Ended::Well, at(1));
+        breakers.note("https://cdn:8443/film/1.m4s", RequestEnd::Unreachable, at(1));
+        breakers.note("http://well/film/1.m4s", RequestEnd::Well, at(1));
         assert_eq!(breakers.failing(), ["https://cdn:8443/"]);
         for look in 0..4 {
-            breakers.looked("https://cdn:8443/", Ended::Unreachable, at(5 + 5 * look));
+            breakers.looked("https://cdn:8443/", RequestEnd::Unreachable, at(5 + 5 * look));
         }
         assert!(
             !breakers.admits("https://cdn:8443/x", at(21)),
             "open before any player has waited five times"
         );
-        breakers.looked("https://cdn:8443/", Ended::Well, at(25));
+        breakers.looked("https://cdn:8443/", RequestEnd::Well, at(25));
         assert!(
             breakers.admits("https://cdn:8443/x", at(25)) && !breakers.admits("https://cdn:8443/x", at(25))
         );
-        breakers.note("https://cdn:8443/x", Ended::Well, at(26));
+        breakers.note("https://cdn:8443/x", RequestEnd::Well, at(26));
         assert!(breakers.failing().is_empty());
     }
 
@@ -215,17 +215,17 @@ mod tests {
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
         for second in 0..5 {
             assert!(breakers.admits("cdn", at(second)), "{second}");
-            breakers.note("cdn", Ended::Unreachable, at(second));
+            breakers.note("cdn", RequestEnd::Unreachable, at(second));
         }
         assert!(!breakers.admits("cdn", at(5)) && !breakers.admits("cdn", at(63)));
         assert_eq!(breakers.open(at(5)), ["cdn"]);
         assert!(breakers.admits("other", at(5)));
         assert!(breakers.admits("cdn", at(65)), "half open");
         assert!(!breakers.admits("cdn", at(65)), "for one");
-        breakers.note("cdn", Ended::Unreachable, at(66));
+        breakers.note("cdn", RequestEnd::Unreachable, at(66));
         assert!(!breakers.admits("cdn", at(100)));
         assert!(breakers.admits("cdn", at(127)));
-        breakers.note("cdn", Ended::Well, at(127));
+        breakers.note("cdn", RequestEnd::Well, at(127));
         assert!(breakers.admits("cdn", at(128)) && breakers.open(at(128)).is_empty());
     }
 
@@ -234,13 +234,13 @@ mod tests {
         let breakers = Breakers::default();
         let now = Instant::from_nanos(1);
         for _ in 0..4 {
-            breakers.note("a", Ended::Unreachable, now);
+            breakers.note("a", RequestEnd::Unreachable, now);
         }
-        breakers.note("a", Ended::Well, now);
-        breakers.note("a", Ended::Unreachable, now);
+        breakers.note("a", RequestEnd::Well, now);
+        breakers.note("a", RequestEnd::Unreachable, now);
         assert!(breakers.admits("a", now));
         for number in 0..1000 {
-            breakers.note(&number.to_string(), Ended::Unreachable, now);
+            breakers.note(&number.to_string(), RequestEnd::Unreachable, now);
         }
         assert!(breakers.circuits().len() <= MAX_ORIGINS);
     }
@@ -250,12 +250,12 @@ mod tests {
         let breakers = Breakers::default();
         let now = Instant::from_nanos(1);
         for _ in 0..100 {
-            breakers.note("http://o/live.m3u8?_HLS_msn=1", Ended::Slow, now);
-            breakers.note("http://o/broken.ts", Ended::ServerError, now);
+            breakers.note("http://o/live.m3u8?_HLS_msn=1", RequestEnd::Slow, now);
+            breakers.note("http://o/broken.ts", RequestEnd::ServerError, now);
         }
         assert!(breakers.admits("http://o/x", now));
         for number in 0..4 {
-            breakers.note(&format!("http://o/{number}.ts"), Ended::ServerError, now);
+            breakers.note(&format!("http://o/{number}.ts"), RequestEnd::ServerError, now);
         }
         assert!(!breakers.admits("http://o/x", now), "five resources fail");
     }

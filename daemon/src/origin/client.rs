@@ -30,7 +30,7 @@ use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
 
 use super::addresses::{AddressPolicy, Connector, OriginRefusal, Refused};
-use super::breaker::{Breakers, Ended};
+use super::breaker::{Breakers, RequestEnd};
 use super::icy;
 use super::loops::loop_id;
 use super::options::Route;
@@ -552,7 +552,7 @@ impl Client {
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         // A cancelled request counts as a failure, so that a half-open circuit does not wait for it forever.
-        let pending = Pending { breakers: &self.breakers, url, ended: Ended::Slow };
+        let pending = Pending { breakers: &self.breakers, url, ended: RequestEnd::Slow };
         let result = request.await;
         pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));
         self.count(result)
@@ -715,7 +715,7 @@ impl Client {
     /// Those of `result`.
     pub(super) fn note_body<T>(&self, url: &str, result: Result<T, OriginError>) -> Result<T, OriginError> {
         if matches!(result, Err(OriginError::Cut)) {
-            self.breakers.note(url, Ended::Unreachable, clock::now());
+            self.breakers.note(url, RequestEnd::Unreachable, clock::now());
         }
         self.count(result)
     }
@@ -740,9 +740,9 @@ impl Client {
                 };
                 let answer = tokio::time::timeout(self.own_limit(), self.client.request(request)).await;
                 let ended = match answer {
-                    Err(_) => Ended::Slow,
-                    Ok(Err(_)) => Ended::Unreachable,
-                    Ok(Ok(response)) => Ended::of_status(response.status().as_u16()),
+                    Err(_) => RequestEnd::Slow,
+                    Ok(Err(_)) => RequestEnd::Unreachable,
+                    Ok(Ok(response)) => RequestEnd::of_status(response.status().as_u16()),
                 };
                 self.breakers.looked(&url, ended, clock::now());
                 tracing::debug!(url, ?ended, "health of an origin that failed");
@@ -867,16 +867,16 @@ fn ends_of(connection: &Connected) -> Option<(SocketAddr, SocketAddr)> {
 struct Pending<'a> {
     breakers: &'a Breakers,
     url: &'a str,
-    ended: Ended,
+    ended: RequestEnd,
 }
 
 impl Pending<'_> {
     fn ended(mut self, result: Result<u16, &OriginError>) {
         self.ended = match result {
-            Ok(status) | Err(&OriginError::Status(status)) => Ended::of_status(status),
-            Err(OriginError::Connect(_)) => Ended::Unreachable,
+            Ok(status) | Err(&OriginError::Status(status)) => RequestEnd::of_status(status),
+            Err(OriginError::Connect(_)) => RequestEnd::Unreachable,
             // A slow resource says nothing about others.
-            Err(_) => Ended::Slow,
+            Err(_) => RequestEnd::Slow,
         };
     }
 }

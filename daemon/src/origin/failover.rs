@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Request;
 use http::header::{HOST, USER_AGENT};
 
-use super::breaker::Ended;
+use super::breaker::RequestEnd;
 use super::client::{AGENT, Client, OriginError, Pool, Question, Reply, no_body};
 use super::parents::{Candidate, Plan};
 use crate::clock;
@@ -67,8 +67,8 @@ impl Candidate {
 /// Whether no other member needs to be asked: a refusal is an answer as well.
 fn is_answer(result: &Result<Reply, OriginError>) -> bool {
     match result {
-        Ok(reply) => Ended::of_status(reply.status.as_u16()) == Ended::Well,
-        Err(OriginError::Status(status)) => Ended::of_status(*status) == Ended::Well,
+        Ok(reply) => RequestEnd::of_status(reply.status.as_u16()) == RequestEnd::Well,
+        Err(OriginError::Status(status)) => RequestEnd::of_status(*status) == RequestEnd::Well,
         Err(OriginError::RequestBody | OriginError::BadUrl) => true,
         Err(_) => false,
     }

@@ -11,10 +11,10 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::client::{OriginError, Question, Reply, no_body};
-use super::fill::{Ask, FillContext, FillResult, Filler, Passed, PrefetchEnd};
+use super::fill::{FillContext, FillRequest, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{MediaKind, may_be_media, media_kind, unlike_its_name};
 use super::options::SurrogateFields;
-use super::phase::{self, Phases, Seen};
+use super::phase::{self, Observation, Phases};
 use super::policy;
 use super::ranges::end_within_length;
 use super::spans::Part;
@@ -102,7 +102,7 @@ fn add_conditions(request: &mut HeaderMap, held: &StoredObject) {
 /// Replacement for a refused suffix range: the same bytes by position, or the complete file if its length is unknown. `None`: it
 /// was not refused. Only for an empty file is a suffix range unsatisfiable (RFC 9110 section 14.1.2), but http-server refuses all
 /// of them, and send (Express) those longer than the file.
-fn instead_of_suffix(ask: &Ask, reply: &Reply) -> Option<Option<HeaderValue>> {
+fn instead_of_suffix(ask: &FillRequest, reply: &Reply) -> Option<Option<HeaderValue>> {
     if reply.status != StatusCode::RANGE_NOT_SATISFIABLE {
         return None;
     }
@@ -119,7 +119,12 @@ fn instead_of_suffix(ask: &Ask, reply: &Reply) -> Option<Option<HeaderValue>> {
 
 impl Filler {
     /// Makes the request, and starts to receive the body if it is needed.
-    pub(super) async fn exchange(self: &Arc<Self>, key: &ObjectKey, url: &str, mut ask: Ask) -> FillResult {
+    pub(super) async fn exchange(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        url: &str,
+        mut ask: FillRequest,
+    ) -> FillResult {
         let mut reply = self.request(key, url, &ask).await;
         if let Ok(refusal) = &reply
             && let Some(range) = instead_of_suffix(&ask, refusal)
@@ -143,7 +148,7 @@ impl Filler {
     }
 
     /// Decides how a response is used, and starts to receive the body if it is needed.
-    fn take(self: &Arc<Self>, key: &ObjectKey, url: &str, reply: Reply, ask: Ask) -> FillResult {
+    fn take(self: &Arc<Self>, key: &ObjectKey, url: &str, reply: Reply, ask: FillRequest) -> FillResult {
         let mut fields = dated(&reply.headers);
         if reply.status == StatusCode::PARTIAL_CONTENT {
             end_within_length(&mut fields);
@@ -192,7 +197,7 @@ impl Filler {
     }
 
     /// The use of a response, as far as it depends on the purpose of the request.
-    fn use_of(&self, reply: &Reply, fields: &mut HeaderMap, ask: &Ask) -> Use {
+    fn use_of(&self, reply: &Reply, fields: &mut HeaderMap, ask: &FillRequest) -> Use {
         let status = reply.status;
         // An origin may distinguish spellings of one key (`%7e` and `~`): its refusal of one is neither stored nor shared.
         let is_of_spelling = ask.is_respelled
@@ -223,7 +228,7 @@ impl Filler {
 
     /// Starts to receive an object, unless there is no room, or another of its name is in flight: then `passed` is for this
     /// player alone.
-    fn begin(self: &Arc<Self>, answer: Answer, passed: Passed, ask: Ask) -> FillResult {
+    fn begin(self: &Arc<Self>, answer: Answer, passed: Passed, ask: FillRequest) -> FillResult {
         let Ok((flight, partial)) = self.open(&answer) else { return FillResult::Passed(Box::new(passed)) };
         match self.shared.flights.add(Arc::clone(&flight)) {
             // The carousel was faster, or it is a different object of the same name.
@@ -240,7 +245,7 @@ impl Filler {
     }
 
     /// Makes the request for `ask`.
-    async fn request(&self, key: &ObjectKey, url: &str, ask: &Ask) -> Result<Reply, OriginError> {
+    async fn request(&self, key: &ObjectKey, url: &str, ask: &FillRequest) -> Result<Reply, OriginError> {
         if ask.is_our_own {
             return self.client.get(url, &[]).await;
         }
@@ -264,7 +269,7 @@ impl Filler {
     fn about_held(
         &self,
         held: &Arc<StoredObject>,
-        ask: &Ask,
+        ask: &FillRequest,
         reply: &Reply,
         fields: &mut HeaderMap,
     ) -> Option<FillResult> {
@@ -284,7 +289,7 @@ impl Filler {
     fn judge(
         &self,
         key: &ObjectKey,
-        ask: &Ask,
+        ask: &FillRequest,
         reply: &Reply,
         status: StatusCode,
         fields: &HeaderMap,
@@ -311,7 +316,7 @@ impl Filler {
         sent: Passed,
         part: Part,
         keep: Keep,
-        ask: Ask,
+        ask: FillRequest,
     ) -> FillResult {
         let flight = if !Validators::of(&sent.reply.headers).are_strong() {
             self.fetch_whole(key, part.length);
@@ -371,7 +376,7 @@ impl Filler {
         status: StatusCode,
         fields: &HeaderMap,
         keep: Option<Keep>,
-        ask: &Ask,
+        ask: &FillRequest,
     ) -> Answer {
         let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
         // Without chunks or a length the body ends with the connection, and may be incomplete.
@@ -607,7 +612,7 @@ impl Filler {
     fn freshen(
         &self,
         held: &Arc<StoredObject>,
-        ask: &Ask,
+        ask: &FillRequest,
         update: &HeaderMap,
         requested_at: WallTime,
     ) -> Arc<StoredObject> {
@@ -725,14 +730,14 @@ fn fresh_by_phase(
     let period_ms = phase::period_ms(manifest).filter(|_| age_s == 0)?;
     let date = |name| caching::text(fields, name).and_then(caching::parse_date).map(WallTime::unix_ms);
     let changed = date(header::DATE).zip(date(header::LAST_MODIFIED));
-    let seen = Seen {
+    let observation = Observation {
         now_ms: clock::steady().unix_ms(),
         digest,
         sequence: manifest.last_sequence,
         age_s: changed.map(|(sent_ms, changed_ms)| (sent_ms - changed_ms) / 1000),
         period_ms,
     };
-    Some(phases.lock().unwrap_or_else(PoisonError::into_inner).fresh_ms(key.as_str(), &seen))
+    Some(phases.lock().unwrap_or_else(PoisonError::into_inner).fresh_ms(key.as_str(), &observation))
 }
 
 /// Stores a complete body; if that fails, the waiting requests still get it, and the reason is recorded.

@@ -12,7 +12,7 @@ use crate::store::{PurgeMode, Selection};
 
 const OK: &str = "200 OK";
 
-fn announced(body: &[u8]) -> Ask {
+fn announced(body: &[u8]) -> FillRequest {
     let announced = Announced {
         digest: Some(Digest::of(body)),
         length: None,
@@ -20,11 +20,11 @@ fn announced(body: &[u8]) -> Ask {
         version: 1,
         ignored_query: Default::default(),
     };
-    Ask { announced: Some(announced), ..Ask::default() }
+    FillRequest { announced: Some(announced), ..FillRequest::default() }
 }
 
-fn part(range: &'static str) -> Ask {
-    Ask { range: Some(HeaderValue::from_static(range)), ..Ask::default() }
+fn part(range: &'static str) -> FillRequest {
+    FillRequest { range: Some(HeaderValue::from_static(range)), ..FillRequest::default() }
 }
 
 fn flight_of(result: FillResult) -> Arc<Flight> {
@@ -47,7 +47,7 @@ async fn a_body_of_another_length_than_its_head_says_is_not_kept() {
     ] {
         let (tested, said) = (filler(), answer.clone());
         let url = origin(move |_| answer.clone());
-        let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, Ask::default()).await);
+        let flight = flight_of(tested.filler.fill(&key("h/a.m4s"), url, FillRequest::default()).await);
         let outcome = ended(&flight).await;
         assert_eq!(matches!(outcome, Outcome::Complete(_)), is_whole, "{said}: {outcome:?}");
         assert_eq!(matches!(outcome, Outcome::Failed(FailReason::OriginCut)), !is_whole, "{said}");
@@ -94,7 +94,8 @@ async fn what_was_purged_since_it_was_asked_for_is_not_kept() {
         response(&[OK, "Content-Length: 5"], "12345")
     });
     let filling = Arc::clone(&tested.filler);
-    let filling = tokio::spawn(async move { filling.fill(&key("h/a.m4s"), url, Ask::default()).await });
+    let filling =
+        tokio::spawn(async move { filling.fill(&key("h/a.m4s"), url, FillRequest::default()).await });
     asked.notified().await;
     tested.context.store.purge(&[vec![Selection::Name(key("h/a.m4s"))]], PurgeMode::Hard);
     go.send(()).unwrap();
@@ -208,7 +209,7 @@ async fn answers_that_are_about_one_request_are_passed_and_expected_refusals_are
         let tested = filler();
         let answer = response(&[status, "Content-Length: 0"], "");
         let url = origin(move |_| answer.clone());
-        let ask = Ask { is_expected, ..Ask::default() };
+        let ask = FillRequest { is_expected, ..FillRequest::default() };
         let said: u16 = status[..3].parse().unwrap();
         match tested.filler.fill(&key("h/a.m4s"), url, ask).await {
             FillResult::Passed(passed) => {
@@ -233,7 +234,11 @@ async fn prefetches_that_are_long_refused_or_not_kept_are_declined_and_counted()
         let tested = filler();
         let answer = response(&lines, body);
         let url = origin(move |_| answer.clone());
-        assert_eq!(tested.filler.prefetch(&key("h/a.m4s"), url, Ask::default()).await, end, "{lines:?}");
+        assert_eq!(
+            tested.filler.prefetch(&key("h/a.m4s"), url, FillRequest::default()).await,
+            end,
+            "{lines:?}"
+        );
         assert_eq!(tested.filler.prefetched()[end as usize], 1);
         assert_eq!(tested.filler.prefetching.load(Ordering::Relaxed), 0);
     }
@@ -248,7 +253,7 @@ async fn while_another_has_begun_there_is_one_request_and_what_is_held_then_is_n
         response(&[OK, "Content-Length: 5"], "12345")
     });
     let name = key("h/a.m4s");
-    let fill = || tested.filler.fill(&name, url.clone(), Ask::default());
+    let fill = || tested.filler.fill(&name, url.clone(), FillRequest::default());
     let (first, second) = tokio::join!(fill(), fill());
     let (first, second) = (flight_of(first), second);
     assert!(matches!(ended(&first).await, Outcome::Complete(_)));

@@ -98,7 +98,7 @@ const FAILING_FOR: Duration = Duration::from_secs(1);
 
 /// Request for an object of an origin.
 #[derive(Clone, Default)]
-pub struct Ask {
+pub struct FillRequest {
     /// End-to-end fields of the player's request, without conditions and ranges.
     pub headers: HeaderMap,
     /// The requested range, if no more need be fetched.
@@ -389,7 +389,7 @@ impl Filler {
     }
 
     /// Fetches `url` as `key`, or joins a fetch of it. Continues when its first client has left.
-    pub async fn fill(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
+    pub async fn fill(self: &Arc<Self>, key: &ObjectKey, url: String, ask: FillRequest) -> FillResult {
         let may_be_stale = || ask.held.as_ref().is_some_and(|held| held.staleness(clock::steady()).if_error);
         if is_remembered(&self.failing, key, FAILING_FOR) && may_be_stale() {
             return FillResult::Stale;
@@ -438,7 +438,7 @@ impl Filler {
 
     /// Decides whether to start a fetch, join one, or neither. One step under one lock, in the order in which objects
     /// move: slot, flight, cache.
-    fn turn(&self, key: &ObjectKey, ask: &Ask) -> Turn {
+    fn turn(&self, key: &ObjectKey, ask: &FillRequest) -> Turn {
         let mut slots = lock(&self.slots);
         let waiting =
             slots.by_key.get(key).and_then(|all| all.iter().find(|slot| slot.join_result.get().is_none()));
@@ -481,12 +481,12 @@ impl Filler {
     /// [`NoPlace`], counted.
     pub fn place(&self, client: IpAddr) -> Result<impl Drop + use<'_>, NoPlace> {
         self.take_place(client)?;
-        Ok(Place { of: self, client })
+        Ok(FillPermit { of: self, client })
     }
 
-    async fn run(self: Arc<Self>, key: ObjectKey, url: String, ask: Ask, slot: &Arc<Slot>) {
+    async fn run(self: Arc<Self>, key: ObjectKey, url: String, ask: FillRequest, slot: &Arc<Slot>) {
         let held = ask.held.is_some();
-        let place = Place { of: &self, client: ask.client.unwrap_or(OWN) };
+        let place = FillPermit { of: &self, client: ask.client.unwrap_or(OWN) };
         let is_respelled = ask.is_respelled;
         let result = self.exchange(&key, &url, ask).await;
         match &result {
@@ -518,11 +518,11 @@ impl Filler {
     }
 
     /// Fetches an object that a player will probably request next, with the fields of the request that caused it.
-    pub async fn prefetch(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> PrefetchEnd {
+    pub async fn prefetch(self: &Arc<Self>, key: &ObjectKey, url: String, ask: FillRequest) -> PrefetchEnd {
         let end = if self.prefetching.fetch_add(1, Ordering::Relaxed) >= MAX_PREFETCHES {
             PrefetchEnd::Busy
         } else {
-            match self.fill(key, url, Ask { prefetch: true, ..ask }).await {
+            match self.fill(key, url, FillRequest { prefetch: true, ..ask }).await {
                 FillResult::Flight(_) => PrefetchEnd::Begun,
                 FillResult::Stored(_) | FillResult::Held | FillResult::Stale => PrefetchEnd::Known,
                 FillResult::Passed(_) => PrefetchEnd::NotKept,
@@ -562,14 +562,14 @@ impl Filler {
     }
 
     /// Fetches for one request alone.
-    async fn alone(self: &Arc<Self>, key: &ObjectKey, url: String, ask: Ask) -> FillResult {
+    async fn alone(self: &Arc<Self>, key: &ObjectKey, url: String, ask: FillRequest) -> FillResult {
         let client = ask.client.unwrap_or(OWN);
         if let Err(why) = self.take_place(client) {
             return FillResult::NoPlace(why);
         }
         let (filler, key) = (Arc::clone(self), key.clone());
         let exchange = self.runtime.spawn(async move {
-            let _place = Place { of: &filler, client };
+            let _place = FillPermit { of: &filler, client };
             filler.exchange(&key, &url, ask).await
         });
         exchange.await.unwrap_or(FillResult::Busy)
@@ -651,12 +651,12 @@ fn is_remembered(names: &Mutex<LruCache<ObjectKey, Instant>>, key: &ObjectKey, l
 }
 
 /// A place, freed when dropped.
-struct Place<'a> {
+struct FillPermit<'a> {
     of: &'a Filler,
     client: IpAddr,
 }
 
-impl Drop for Place<'_> {
+impl Drop for FillPermit<'_> {
     fn drop(&mut self) {
         self.of.places.give_back(self.client);
     }

@@ -14,7 +14,7 @@ fn numbered(number: usize) -> ObjectKey {
 }
 
 fn begun(filler: &Arc<Filler>, name: &str) -> Arc<Slot> {
-    match filler.turn(&key(name), &Ask::default()) {
+    match filler.turn(&key(name), &FillRequest::default()) {
         Turn::Begin(slot) => slot,
         Turn::Wait(_) => panic!("{name} is fetched already"),
         Turn::Done(result) => panic!("{name}: {result:?}"),
@@ -25,7 +25,7 @@ fn begun(filler: &Arc<Filler>, name: &str) -> Arc<Slot> {
 async fn one_fetches_and_others_wait_until_it_is_known_whose_the_response_is() {
     let tested = filler();
     let slot = begun(&tested.filler, "h/a");
-    let turn = || tested.filler.turn(&key("h/a"), &Ask::default());
+    let turn = || tested.filler.turn(&key("h/a"), &FillRequest::default());
     assert!(matches!(turn(), Turn::Wait(it) if Arc::ptr_eq(&it, &slot)));
     slot.join_result.set(JoinResult::Alone).unwrap();
     let Turn::Begin(second) = turn() else { panic!("the response of the first is not theirs") };
@@ -38,12 +38,13 @@ async fn what_became_held_meanwhile_is_not_fetched() {
     let tested = filler();
     let store = &tested.context.store;
     let old = put(store, "h/a", b"old", 0);
-    let ask = |held: Option<&Arc<StoredObject>>| Ask { held: held.cloned(), ..Ask::default() };
-    let turn = |ask: &Ask| tested.filler.turn(&key("h/a"), ask);
+    let ask =
+        |held: Option<&Arc<StoredObject>>| FillRequest { held: held.cloned(), ..FillRequest::default() };
+    let turn = |ask: &FillRequest| tested.filler.turn(&key("h/a"), ask);
     assert!(matches!(turn(&ask(None)), Turn::Done(FillResult::Held)));
     let new = put(store, "h/a", b"new", 0);
     assert!(matches!(turn(&ask(Some(&old))), Turn::Done(FillResult::Held)));
-    let own = Ask { is_our_own: true, ..ask(None) };
+    let own = FillRequest { is_our_own: true, ..ask(None) };
     assert!(
         matches!(turn(&own), Turn::Begin(slot) if slot.join_result.set(JoinResult::Again).is_ok()),
         "a repair goes on"
@@ -99,8 +100,8 @@ fn cookies_are_taken_out_of_the_response_and_given_to_their_player_once() {
 }
 
 /// A request of a client.
-fn of_client(address: &str) -> Ask {
-    Ask { client: Some(address.parse().unwrap()), ..Ask::default() }
+fn of_client(address: &str) -> FillRequest {
+    FillRequest { client: Some(address.parse().unwrap()), ..FillRequest::default() }
 }
 
 #[tokio::test]
@@ -146,12 +147,12 @@ async fn one_client_leaves_places_for_the_misses_of_others() {
         tokio::task::yield_now().await;
     }
     assert_eq!(filler.places.taken_now(), 30);
-    let ask = |number: usize, client: Ask| {
+    let ask = |number: usize, client: FillRequest| {
         let (filler, url) = (Arc::clone(filler), format!("{prompt}{number}"));
         async move { filler.fill(&numbered(number), url, client).await }
     };
     for (number, client) in
-        [of_client("10.0.0.2"), of_client("::ffff:10.0.0.3"), Ask::default()].into_iter().enumerate()
+        [of_client("10.0.0.2"), of_client("::ffff:10.0.0.3"), FillRequest::default()].into_iter().enumerate()
     {
         let result = ask(2000 + number, client).await;
         assert!(matches!(result, FillResult::Flight(_)), "{result:?}");
@@ -217,10 +218,10 @@ async fn what_an_origin_refuses_in_one_spelling_is_not_for_others() {
         let tested = filler();
         let filler = &tested.filler;
         let name = key(&format!("{url}~x"));
-        let other = Ask { is_respelled: true, ..Ask::default() };
+        let other = FillRequest { is_respelled: true, ..FillRequest::default() };
         let refused = filler.fill(&name, format!("{url}%7ex"), other).await;
         assert!(matches!(refused, FillResult::Passed(_)), "{status}: {refused:?}");
-        let found = filler.fill(&name, format!("{url}~x"), Ask::default()).await;
+        let found = filler.fill(&name, format!("{url}~x"), FillRequest::default()).await;
         let FillResult::Flight(flight) = found else { panic!("{status}: {found:?}") };
         assert_eq!(flight.sent.as_ref().unwrap().response.status, 200, "{status}");
     }
@@ -232,7 +233,7 @@ async fn prefetches_are_bounded_and_a_place_comes_back() {
     let (_silent, url) = silent_origin();
     let prefetch = |number: usize| {
         let (filler, url) = (Arc::clone(filler), format!("{url}{number}"));
-        async move { filler.prefetch(&numbered(number), url, Ask::default()).await }
+        async move { filler.prefetch(&numbered(number), url, FillRequest::default()).await }
     };
     let waiting: Vec<_> = (0..MAX_PREFETCHES).map(|number| tokio::spawn(prefetch(number))).collect();
     while filler.prefetching.load(Ordering::Relaxed) < MAX_PREFETCHES {
@@ -246,11 +247,11 @@ async fn prefetches_are_bounded_and_a_place_comes_back() {
 #[tokio::test]
 async fn a_request_waits_for_a_bounded_number_of_fills_of_others() {
     let filler = &filler().filler;
-    let (name, own) = (numbered(0), Ask::default());
+    let (name, own) = (numbered(0), FillRequest::default());
     let mut fields = HeaderMap::new();
     fields.insert(header::ACCEPT, HeaderValue::from_static("x/y"));
     let waits = {
-        let (filler, ask) = (Arc::clone(filler), Ask { headers: fields, ..Ask::default() });
+        let (filler, ask) = (Arc::clone(filler), FillRequest { headers: fields, ..FillRequest::default() });
         let (name, url) = (name.clone(), NOWHERE.to_owned());
         tokio::spawn(async move { filler.fill(&name, url, ask).await })
     };

@@ -31,7 +31,7 @@ const DRIFT: i64 = 1024;
 
 /// Facts of a manifest from one request. Times are on the monotonic clock, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct Observation {
     pub(super) now_ms: i64,
     /// Digest of the manifest; `None`: it has not changed.
     pub(super) digest: Option<Digest>,
@@ -57,8 +57,8 @@ struct Phase {
 }
 
 impl Phase {
-    fn first(seen: &Seen) -> Self {
-        let Seen { now_ms, period_ms, sequence, digest, .. } = *seen;
+    fn first(observation: &Observation) -> Self {
+        let Observation { now_ms, period_ms, sequence, digest, .. } = *observation;
         let earliest_ms = now_ms - period_ms;
         Self { earliest_ms, latest_ms: now_ms, sequence, digest, seen_ms: now_ms, evidence: 0 }
     }
@@ -73,9 +73,9 @@ impl Phase {
         is_possible
     }
 
-    fn learn(&mut self, seen: &Seen) {
-        let Seen { now_ms, period_ms, .. } = *seen;
-        if seen.digest.is_none() || seen.digest == self.digest {
+    fn learn(&mut self, observation: &Observation) {
+        let Observation { now_ms, period_ms, .. } = *observation;
+        if observation.digest.is_none() || observation.digest == self.digest {
             // The next change is not due yet. A manifest that is late by half a period has stopped, or has another
             // period.
             if now_ms - self.latest_ms > period_ms * 3 / 2 {
@@ -84,7 +84,7 @@ impl Phase {
             self.earliest_ms = self.earliest_ms.max(now_ms - period_ms);
             self.latest_ms = self.latest_ms.max(self.earliest_ms);
         } else {
-            let advanced = match (self.sequence, seen.sequence) {
+            let advanced = match (self.sequence, observation.sequence) {
                 (Some(before), Some(now)) => i64::try_from(now.saturating_sub(before)).unwrap_or(1).max(1),
                 _ => 1,
             };
@@ -99,14 +99,14 @@ impl Phase {
                 (self.earliest_ms, self.latest_ms, self.evidence) = (since_ms, now_ms, 0);
             }
         }
-        self.narrow_by_age(seen);
+        self.narrow_by_age(observation);
     }
 
-    fn narrow_by_age(&mut self, seen: &Seen) {
+    fn narrow_by_age(&mut self, observation: &Observation) {
         // Both dates are rounded down to seconds.
-        if let Some(age_s) = seen.age_s.filter(|age_s| (0..3600).contains(age_s)) {
+        if let Some(age_s) = observation.age_s.filter(|age_s| (0..3600).contains(age_s)) {
             let (least_ms, most_ms) = ((age_s - 1).max(0) * 1000, (age_s + 1) * 1000);
-            self.narrow(seen.now_ms - most_ms, seen.now_ms - least_ms);
+            self.narrow(observation.now_ms - most_ms, observation.now_ms - least_ms);
         }
     }
 
@@ -137,24 +137,25 @@ impl Default for Phases {
 
 impl Phases {
     /// Freshness of a manifest of this key from now on, in milliseconds.
-    pub(super) fn fresh_ms(&mut self, key: &str, seen: &Seen) -> u64 {
+    pub(super) fn fresh_ms(&mut self, key: &str, observation: &Observation) -> u64 {
         let mut phase = match self.0.get(key) {
             Some(known) => {
                 let mut phase = *known;
-                phase.learn(seen);
+                phase.learn(observation);
                 phase
             }
             None => {
-                let mut phase = Phase::first(seen);
-                phase.narrow_by_age(seen);
+                let mut phase = Phase::first(observation);
+                phase.narrow_by_age(observation);
                 phase
             }
         };
-        phase.sequence = seen.sequence;
-        phase.digest = seen.digest.or(phase.digest);
-        phase.seen_ms = seen.now_ms;
+        phase.sequence = observation.sequence;
+        phase.digest = observation.digest.or(phase.digest);
+        phase.seen_ms = observation.now_ms;
         self.0.put(key.to_owned(), phase);
-        u64::try_from(phase.next_ms(seen.now_ms, seen.period_ms) - seen.now_ms).unwrap_or(0)
+        u64::try_from(phase.next_ms(observation.now_ms, observation.period_ms) - observation.now_ms)
+            .unwrap_or(0)
     }
 }
 
@@ -191,14 +192,14 @@ mod tests {
                     let changed_ms = phase_ms + current * actual_ms;
                     now_ms.div_euclid(1000) - changed_ms.div_euclid(1000)
                 });
-                let seen = Seen {
+                let observation = Observation {
                     now_ms,
                     digest: Some(Digest::of(&current.to_be_bytes())),
                     sequence: Some(u64::try_from(current + 100).unwrap()),
                     age_s,
                     period_ms: said_ms,
                 };
-                fresh_until_ms = now_ms + i64::try_from(phases.fresh_ms("k", &seen)).unwrap();
+                fresh_until_ms = now_ms + i64::try_from(phases.fresh_ms("k", &observation)).unwrap();
                 held = Some(current);
                 requests += i32::from(now_ms >= learned_ms);
             } else if now_ms >= learned_ms {
@@ -240,20 +241,20 @@ mod tests {
 
     #[test]
     fn what_nothing_is_known_of_is_fresh_for_half_a_period() {
-        let seen = Seen {
+        let observation = Observation {
             now_ms: 10_000,
             digest: Some(Digest::of(b"1")),
             sequence: None,
             age_s: None,
             period_ms: 4000,
         };
-        assert_eq!(Phases::default().fresh_ms("k", &seen), 2000);
-        let dated = Seen { age_s: Some(1), ..seen };
+        assert_eq!(Phases::default().fresh_ms("k", &observation), 2000);
+        let dated = Observation { age_s: Some(1), ..observation };
         assert_eq!(Phases::default().fresh_ms("k", &dated), 2000, "its pace is not known yet");
         // A clock that jumps is no reason to wait for hours.
         let mut phases = Phases::default();
-        phases.fresh_ms("k", &seen);
-        let later = Seen { now_ms: 1_000_000, digest: Some(Digest::of(b"2")), ..seen };
+        phases.fresh_ms("k", &observation);
+        let later = Observation { now_ms: 1_000_000, digest: Some(Digest::of(b"2")), ..observation };
         assert!(phases.fresh_ms("k", &later) <= 6000);
     }
 
@@ -261,14 +262,14 @@ mod tests {
     fn a_pace_that_changes_is_no_pace() {
         let mut phases = Phases::default();
         let mut at = |now_ms: i64, sequence: u64| {
-            let seen = Seen {
+            let observation = Observation {
                 now_ms,
                 digest: Some(Digest::of(&sequence.to_be_bytes())),
                 sequence: Some(sequence),
                 age_s: None,
                 period_ms: 4000,
             };
-            phases.fresh_ms("k", &seen)
+            phases.fresh_ms("k", &observation)
         };
         for change in 0..5 {
             at(change * 4000, change.unsigned_abs());
@@ -292,9 +293,10 @@ mod tests {
     #[test]
     fn phases_are_bounded() {
         let mut phases = Phases::default();
-        let seen = Seen { now_ms: 0, digest: None, sequence: None, age_s: None, period_ms: 2000 };
+        let observation =
+            Observation { now_ms: 0, digest: None, sequence: None, age_s: None, period_ms: 2000 };
         for number in 0..=MAX_MANIFESTS {
-            phases.fresh_ms(&number.to_string(), &seen);
+            phases.fresh_ms(&number.to_string(), &observation);
         }
         assert_eq!(phases.0.len(), MAX_MANIFESTS);
         assert!(phases.0.peek("0").is_none() && phases.0.peek("1").is_some());

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use memchr::memmem;
 
-use super::fill::Ask;
+use super::fill::FillRequest;
 use super::options::{SetCookie, VaryUserAgent};
 use crate::caching::{self, Directives, Keep, NotKept};
 
@@ -19,7 +19,7 @@ const LEAST_REPEATED_BYTES: usize = 6;
 pub(super) fn shareable(
     judged: Result<Keep, NotKept>,
     fields: &mut HeaderMap,
-    ask: &Ask,
+    ask: &FillRequest,
 ) -> Result<Keep, NotKept> {
     let mut judged = judged.and_then(|keep| select(keep, fields, ask));
     if judged.is_ok() && fields.values().any(|value| repeats(value.as_bytes(), &ask.unusual)) {
@@ -39,7 +39,7 @@ pub(super) fn shareable(
 }
 
 /// Removes fields from a response that are for the requesting player alone.
-pub(super) fn take_own(fields: &mut HeaderMap, ask: &Ask) {
+pub(super) fn take_own(fields: &mut HeaderMap, ask: &FillRequest) {
     if ask.set_cookie == SetCookie::Keep {
         return;
     }
@@ -65,7 +65,7 @@ fn is_explicit(fields: &HeaderMap) -> bool {
 }
 
 /// Adds selecting fields (`Vary`) that the response needs.
-fn select(mut keep: Keep, fields: &mut HeaderMap, ask: &Ask) -> Result<Keep, NotKept> {
+fn select(mut keep: Keep, fields: &mut HeaderMap, ask: &FillRequest) -> Result<Keep, NotKept> {
     if let Some(at) = keep.selecting.iter().position(|(name, _)| name == "user-agent") {
         match ask.vary_user_agent {
             VaryUserAgent::Exact => {}
@@ -100,12 +100,12 @@ mod tests {
 
     /// The judgement, what is left of the fields, and what the player gets beside.
     fn of(
-        ask: Ask,
+        ask: FillRequest,
         response: &[(&str, &str)],
         default_s: Option<u32>,
     ) -> (Result<Keep, NotKept>, HeaderMap, HeaderMap) {
         let own = Arc::new(OwnFields::default());
-        let ask = Ask { own_fields: Some(Arc::clone(&own)), ..ask };
+        let ask = FillRequest { own_fields: Some(Arc::clone(&own)), ..ask };
         let mut fields = from_pairs(response.iter().copied());
         let now = WallTime::from_unix_ms(1_784_000_000_000);
         let judged = judge(&Exchange {
@@ -126,21 +126,21 @@ mod tests {
     #[test]
     fn a_cookie_is_for_the_player_whose_request_caused_it() {
         let (cookie, fresh) = (("set-cookie", "s=1"), ("cache-control", "public, max-age=60"));
-        let (judged, fields, mine) = of(Ask::default(), &[cookie, fresh], None);
+        let (judged, fields, mine) = of(FillRequest::default(), &[cookie, fresh], None);
         assert!(judged.is_ok());
         assert_eq!((text(&fields, "set-cookie"), text(&mine, "set-cookie")), (None, Some("s=1")));
         // A freshness that the box assumes is not one that the origin has given.
-        let (judged, fields, _) = of(Ask::default(), &[cookie], Some(3600));
+        let (judged, fields, _) = of(FillRequest::default(), &[cookie], Some(3600));
         assert_eq!((judged.unwrap_err(), text(&fields, "set-cookie")), (NotKept::SetCookie, Some("s=1")));
         // Nor may requests that wait for a response that is not kept share it.
-        assert_eq!(of(Ask::default(), &[cookie], None).0.unwrap_err(), NotKept::SetCookie);
-        let private = of(Ask::default(), &[cookie, ("cache-control", "private")], None);
+        assert_eq!(of(FillRequest::default(), &[cookie], None).0.unwrap_err(), NotKept::SetCookie);
+        let private = of(FillRequest::default(), &[cookie, ("cache-control", "private")], None);
         assert_eq!(private.0.unwrap_err(), NotKept::Private);
-        let keep = Ask { set_cookie: SetCookie::Keep, ..Ask::default() };
+        let keep = FillRequest { set_cookie: SetCookie::Keep, ..FillRequest::default() };
         assert_eq!(text(&of(keep, &[cookie], Some(9)).1, "set-cookie"), Some("s=1"));
-        let pass = Ask { set_cookie: SetCookie::Pass, ..Ask::default() };
+        let pass = FillRequest { set_cookie: SetCookie::Pass, ..FillRequest::default() };
         assert_eq!(of(pass, &[cookie, fresh], None).0.unwrap_err(), NotKept::SetCookie);
-        assert!(of(Ask::default(), &[fresh], None).0.is_ok());
+        assert!(of(FillRequest::default(), &[fresh], None).0.is_ok());
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
             )])
         };
         let selecting = |vary_user_agent| {
-            let ask = Ask { vary_user_agent, headers: chrome("1.2"), ..Ask::default() };
+            let ask = FillRequest { vary_user_agent, headers: chrome("1.2"), ..FillRequest::default() };
             of(ask, &[("vary", "User-Agent"), ("cache-control", "max-age=9")], None).0.map(|it| it.selecting)
         };
         assert_eq!(selecting(VaryUserAgent::Refuse).unwrap_err(), NotKept::Vary);
@@ -169,19 +169,20 @@ mod tests {
     #[test]
     fn an_answer_for_one_site_is_not_given_to_another() {
         let response = |site| [("access-control-allow-origin", site), ("cache-control", "max-age=9")];
-        let (judged, fields, _) = of(Ask::default(), &response("https://a.example"), None);
+        let (judged, fields, _) = of(FillRequest::default(), &response("https://a.example"), None);
         let selecting = judged.unwrap().selecting;
         assert_eq!(text(&fields, "vary"), Some("Origin"));
         let from = |site: &str| from_pairs([("origin", site)]);
         assert!(selects(&selecting, &from("https://a.example"), None));
         assert!(!selects(&selecting, &from("https://b.example"), None));
         assert!(selects(&selecting, &HeaderMap::new(), None), "who is no script may have it");
-        assert!(of(Ask::default(), &response("*"), None).0.unwrap().selecting.is_empty());
+        assert!(of(FillRequest::default(), &response("*"), None).0.unwrap().selecting.is_empty());
     }
 
     #[test]
     fn a_response_that_repeats_a_value_of_its_request_is_for_that_request_alone() {
-        let ask = |value: &str| Ask { unusual: vec![value.parse().unwrap()], ..Ask::default() };
+        let ask =
+            |value: &str| FillRequest { unusual: vec![value.parse().unwrap()], ..FillRequest::default() };
         let fresh = ("cache-control", "max-age=60");
         let link = ("link", "<https://evil.example/x>");
         let (judged, _, _) = of(ask("evil.example"), &[fresh, link], None);

@@ -55,12 +55,12 @@ pub enum Unfinished {
 
 /// The received part.
 #[derive(Debug, Clone)]
-struct Held {
+struct ReceivedPart {
     partial: Arc<Partial>,
     received: Arc<SymbolMap>,
 }
 
-impl Held {
+impl ReceivedPart {
     /// End of the received bytes, which are contiguous from the first on.
     fn end(&self) -> u64 {
         self.received.available_from(0)
@@ -92,16 +92,16 @@ pub struct ResumedFetch {
     length: u64,
     /// `If-Range` value of the version of the received part.
     version: Mutex<Option<String>>,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<ReceivedPart>>,
 }
 
 /// A flight that ends with the attempt.
-struct Flying<'a> {
+struct AttemptFlight<'a> {
     filler: &'a Filler,
     flight: Arc<Flight>,
 }
 
-impl Drop for Flying<'_> {
+impl Drop for AttemptFlight<'_> {
     fn drop(&mut self) {
         if self.flight.outcome().is_none() {
             self.filler.shared.flights.end(&self.flight, Outcome::Failed(FailReason::OriginCut));
@@ -128,7 +128,7 @@ impl ResumedFetch {
 
     /// Number of received bytes.
     pub fn received_bytes(&self) -> u64 {
-        lock(&self.held).as_ref().map_or(0, Held::end)
+        lock(&self.held).as_ref().map_or(0, ReceivedPart::end)
     }
 
     /// `If-Range` value of the version of the received part; to be stored with it.
@@ -137,7 +137,7 @@ impl ResumedFetch {
     }
 
     /// Opens the received part, from this run or an earlier one.
-    fn open(&self, store: &Store) -> Option<Held> {
+    fn open(&self, store: &Store) -> Option<ReceivedPart> {
         let mut held = lock(&self.held);
         if let Some(held) = held.as_ref().filter(|it| !it.partial.is_lost()) {
             return Some(held.clone());
@@ -154,7 +154,7 @@ impl ResumedFetch {
         let placement = Placement { class: store.class_of(self.key.as_str()), is_short_lived: false };
         let arrival = Arrival { placement, is_signed: true, returns: false };
         let partial = Arc::new(store.create_resumable(&identity.finish(), &received, arrival).ok()?);
-        *held = Some(Held { partial, received });
+        *held = Some(ReceivedPart { partial, received });
         held.clone()
     }
 
@@ -196,8 +196,8 @@ impl ResumedFetch {
         let flight = Arc::new(self.flight(&reply.headers, &held));
         flight.advance(at);
         filler.shared.flights.add(Arc::clone(&flight)).map_err(|_| Unfinished::Elsewhere)?;
-        let flying = Flying { filler, flight };
-        let came = self.receive(filler, &mut reply, &held, &flying.flight, &mut at).await;
+        let attempt = AttemptFlight { filler, flight };
+        let came = self.receive(filler, &mut reply, &held, &attempt.flight, &mut at).await;
         if let Err(why) = came {
             match why {
                 Unfinished::Origin(_) => held.save().await,
@@ -207,7 +207,7 @@ impl ResumedFetch {
         }
         drop(held);
         let stored = self.publish(filler).await?;
-        filler.shared.flights.end(&flying.flight, Outcome::Complete(Arc::clone(&stored)));
+        filler.shared.flights.end(&attempt.flight, Outcome::Complete(Arc::clone(&stored)));
         Ok(stored)
     }
 
@@ -248,7 +248,7 @@ impl ResumedFetch {
     }
 
     /// A flight for status and the carousel during the fetch; players are not served from it.
-    fn flight(&self, fields: &HeaderMap, held: &Held) -> Flight {
+    fn flight(&self, fields: &HeaderMap, held: &ReceivedPart) -> Flight {
         let now = clock::steady();
         let sent = Sent {
             response: ResponseMeta { status: 200, ..ResponseMeta::default() },
@@ -266,7 +266,7 @@ impl ResumedFetch {
         &self,
         filler: &Filler,
         reply: &mut Reply,
-        held: &Held,
+        held: &ReceivedPart,
         flight: &Flight,
         at: &mut u64,
     ) -> Result<(), Unfinished> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fill::Ask;
+use super::fill::FillRequest;
 use crate::delivery::Flight;
 use crate::store::Partial;
 
@@ -38,7 +38,7 @@ pub(super) enum Audience {
 }
 
 impl Audience {
-    pub(super) const fn of(ask: &Ask, prefetch_bytes: u64) -> Self {
+    pub(super) const fn of(ask: &FillRequest, prefetch_bytes: u64) -> Self {
         match (ask.is_our_own, ask.prefetch) {
             (true, _) => Self::Own,
             (false, true) => Self::Ahead(prefetch_bytes),

@@ -30,7 +30,7 @@ use crate::delivery::{
     Announced, FailReason, Flights, ObjectRef, Outcome, RepairError, RepairRequest, RequestedBytes, RuleBook,
     signalled_urls,
 };
-use crate::origin::{Ask, Client, FillResult, Filler, OriginError, Origins};
+use crate::origin::{Client, FillRequest, FillResult, Filler, OriginError, Origins};
 use crate::receive::{Command, ShardSender, shard_of};
 use crate::signalling::Names;
 use crate::store::Store;
@@ -228,7 +228,7 @@ impl Repairer {
             // The fill needs its place in the table; waiting clients look it up again and find the fill.
             flights.end(&flight, Outcome::Failed(FailReason::Replaced));
         }
-        let ask = Ask { announced: Some(announced), is_our_own: true, ..Ask::default() };
+        let ask = FillRequest { announced: Some(announced), is_our_own: true, ..FillRequest::default() };
         match self.context.filler.fill(&key, url, ask).await {
             FillResult::Flight(fill) => {
                 while fill.outcome().is_none() && fill.wait_for(u64::MAX, SETTLE).await {}
