@@ -88,7 +88,7 @@ impl Holdings<'_> {
 }
 
 /// Everything that an answer is made from.
-pub(crate) struct Asked<'a> {
+pub(crate) struct AnswerContext<'a> {
     snapshot: &'a Arc<Snapshot>,
     holdings: Holdings<'a>,
     client: &'a Client,
@@ -97,7 +97,7 @@ pub(crate) struct Asked<'a> {
     application: String,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> AnswerContext<'a> {
     /// Takes the catalogue, the client and the time.
     pub(crate) fn new(
         snapshot: &'a Arc<Snapshot>,
@@ -374,7 +374,7 @@ mod tests {
         let holdings = Holdings { store: &store, flights: &flights, origins: &origins };
         let (snapshot, now) = (Arc::new(Snapshot::default()), WallTime::from_unix_ms(0));
         let client = Client::of(Some("box"), false).unwrap();
-        let asked = Asked::new(&snapshot, holdings, &client, now);
+        let asked = AnswerContext::new(&snapshot, holdings, &client, now);
         let schedule = |services: usize, span_s: i64| {
             let query = format!("start_unixtime=0&end_unixtime={span_s}{}", "&sids[]=x".repeat(services));
             matches!(asked.answer("schedule", Some(&query)), Answer::Bad(_))

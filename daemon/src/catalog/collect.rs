@@ -20,7 +20,7 @@ use crate::store::{Store, StoredObject};
 
 /// Inputs of a snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct SnapshotInputs {
     changes: Option<u64>,
     /// Keys and digests of lists, guide files, entry points; keys of manifests.
     parts: BTreeMap<String, Digest>,
@@ -52,7 +52,7 @@ struct Candidates {
 }
 
 /// The snapshot of what there is now; `None` if nothing has changed.
-pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut Seen) -> Option<Snapshot> {
+pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut SnapshotInputs) -> Option<Snapshot> {
     let points = entry_points(documents);
     let changes = store.changes();
     let points_digest = points.as_ref().map(|(_, digest)| *digest);

@@ -36,7 +36,7 @@ carousel::limits! {
 const FRESH: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct CachedShare {
     share: Option<f64>,
     changes: u64,
     at: Instant,
@@ -45,7 +45,7 @@ struct Known {
 /// Shares computed a moment ago.
 #[derive(Debug)]
 pub(crate) struct HeldShares {
-    known: Mutex<LruCache<ObjectKey, Known>>,
+    known: Mutex<LruCache<ObjectKey, CachedShare>>,
     hasher: RandomState,
 }
 
@@ -69,7 +69,7 @@ impl HeldShares {
             return known.share;
         }
         let share = self.count(store, manifest);
-        self.known().put(manifest.clone(), Known { share, changes, at: now });
+        self.known().put(manifest.clone(), CachedShare { share, changes, at: now });
         share
     }
 
@@ -96,7 +96,7 @@ impl HeldShares {
         (all > 0).then(|| held as f64 / all as f64)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, LruCache<ObjectKey, Known>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, LruCache<ObjectKey, CachedShare>> {
         // Every change is one insertion, so a panic elsewhere leaves the table consistent.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

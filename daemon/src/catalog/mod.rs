@@ -43,10 +43,10 @@ use carousel::dvbi::guide::Guide;
 use carousel::name::ObjectKey;
 
 pub use answer::Answer;
-pub(crate) use answer::{Asked, Holdings};
+pub(crate) use answer::{AnswerContext, Holdings};
 pub use client::Client;
 pub(crate) use held::HeldShares;
-pub use titles::{Title, Wanted, Way};
+pub use titles::{Title, TitleSelector, Way};
 
 use crate::signalling::Documents;
 use crate::store::Store;
@@ -133,7 +133,7 @@ pub struct Snapshot {
 pub struct Catalog {
     current: RwLock<Arc<Snapshot>>,
     /// Inputs of the current one.
-    seen: Mutex<collect::Seen>,
+    seen: Mutex<collect::SnapshotInputs>,
     /// Numbers of what was left out at each look, in the order of [`LeftOut::ALL`].
     left_out: [AtomicU64; LeftOut::ALL.len()],
 }
@@ -150,8 +150,8 @@ impl Catalog {
         std::array::from_fn(|at| self.left_out[at].load(Ordering::Relaxed))
     }
 
-    /// Looks whether something has changed, and reads it if so. Takes its time: not for a thread that must not wait.
-    pub fn look(&self, store: &Store, documents: &Documents) {
+    /// Reads what has changed since the last snapshot. Waits for the disk: not for a thread that must not wait.
+    pub fn refresh(&self, store: &Store, documents: &Documents) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
         let Some(mut snapshot) = collect::collect(store, documents, &mut seen) else { return };
@@ -176,7 +176,7 @@ impl Catalog {
         loop {
             let (catalog, store, documents) = (Arc::clone(&self), store.clone(), Arc::clone(&documents));
             // tokio reports the panic of one task; the next interval starts another one.
-            let _ = tokio::task::spawn_blocking(move || catalog.look(&store, &documents)).await;
+            let _ = tokio::task::spawn_blocking(move || catalog.refresh(&store, &documents)).await;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }

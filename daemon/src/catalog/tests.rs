@@ -83,7 +83,7 @@ fn more_than_there_is_room_for_is_left_out_and_counted() {
         put(&store, &format!("host/0/guide/{number}.xml"), "application/xml", day, day.len());
     }
     let catalog = Catalog::default();
-    catalog.look(&store, &documents);
+    catalog.refresh(&store, &documents);
     let now = catalog.current();
     assert_eq!(now.lists.len(), MAX_LISTS - 2, "{:?}", now.messages);
     let left_out: Vec<(&str, u64)> =
@@ -103,6 +103,6 @@ fn more_than_there_is_room_for_is_left_out_and_counted() {
         now.messages
     );
     // Nothing new: the same snapshot, and nothing is counted again.
-    catalog.look(&store, &documents);
+    catalog.refresh(&store, &documents);
     assert_eq!((catalog.current().version, catalog.left_out()[0]), (now.version, 3));
 }

@@ -52,7 +52,7 @@ pub struct Title {
 
 /// Selection of titles.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum TitleSelector {
     /// Every one.
     All,
     /// Those with this text in a name, in lower case, or as their number.
@@ -391,7 +391,7 @@ impl Snapshot {
     /// A page of the titles that are wanted, and how many there are in all; of `kinds` alone unless that is empty.
     pub fn titles_json(
         &self,
-        (wanted, kinds): (&Wanted, &[&str]),
+        (wanted, kinds): (&TitleSelector, &[&str]),
         (offset, limit): (usize, usize),
         now: WallTime,
         shows: impl Fn(&ObjectKey) -> bool,
@@ -399,12 +399,12 @@ impl Snapshot {
     ) -> Value {
         let is_of_kind = |it: &&Title| kinds.is_empty() || kinds.contains(&it.kind_name());
         let is_sought = |it: &&Title| match wanted {
-            Wanted::All => true,
-            Wanted::Named(text) => {
+            TitleSelector::All => true,
+            TitleSelector::Named(text) => {
                 it.sought.contains(text) || it.number.is_some_and(|number| number.to_string() == *text)
             }
-            Wanted::Number(number) => it.number.is_some_and(|it| i64::from(it) == *number),
-            Wanted::Id(id) => it.id == *id,
+            TitleSelector::Number(number) => it.number.is_some_and(|it| i64::from(it) == *number),
+            TitleSelector::Id(id) => it.id == *id,
         };
         let found = self.titles.iter().filter(is_of_kind).filter(is_sought);
         let total = found.clone().count();

@@ -34,7 +34,7 @@ use super::reply::plain;
 use super::shown::takes_gzip;
 use crate::caching;
 use crate::catalog::query::Pairs;
-use crate::catalog::{Answer, Asked, Client, Holdings, Snapshot, Wanted};
+use crate::catalog::{Answer, AnswerContext, Client, Holdings, Snapshot, TitleSelector};
 use crate::clock;
 use crate::page::assets::{self, Asset};
 
@@ -168,7 +168,7 @@ impl HttpServer {
         let answer = tokio::task::spawn_blocking(move || {
             let snapshot = server.catalog.current();
             let holdings = server.holdings();
-            let asked = Asked::new(&snapshot, holdings, &client, clock::wall());
+            let asked = AnswerContext::new(&snapshot, holdings, &client, clock::wall());
             asked.answer(&path, query.as_deref())
         });
         match answer.await {
@@ -214,10 +214,10 @@ impl HttpServer {
     fn titles(&self, pairs: &Pairs, now: WallTime) -> Listed {
         let sought = pairs.get("q").map(|it| it.trim().to_lowercase()).filter(|it| !it.is_empty());
         let wanted = match (pairs.get("id"), pairs.number("number").map_err(bad)?, sought) {
-            (Some(id), ..) => Wanted::Id(id.to_owned()),
-            (_, Some(number), _) => Wanted::Number(number),
-            (.., Some(text)) => Wanted::Named(text),
-            _ => Wanted::All,
+            (Some(id), ..) => TitleSelector::Id(id.to_owned()),
+            (_, Some(number), _) => TitleSelector::Number(number),
+            (.., Some(text)) => TitleSelector::Named(text),
+            _ => TitleSelector::All,
         };
         let kinds: Vec<&str> = pairs.get("kind").map(|it| it.split(',').collect()).unwrap_or_default();
         let holdings = self.holdings();
