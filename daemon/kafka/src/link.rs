@@ -91,13 +91,13 @@ pub struct LinkError {
 }
 
 impl LinkError {
-    fn no_topic(place: &Place) -> Self {
-        let Place { topic, table } = place;
+    fn no_topic(place: &ConfiguredTopic) -> Self {
+        let ConfiguredTopic { topic, table } = place;
         let fix = format!("create it, or name another in [{table}]; it is looked for every few seconds");
         Self::new(KafkaError::NoTopic, format!("there is no topic {topic}: {fix}"))
     }
 
-    fn of(err: &Error, place: &Place) -> Self {
+    fn of(err: &Error, place: &ConfiguredTopic) -> Self {
         if let Error::ServerError { protocol_error: ProtocolError::UnknownTopicOrPartition, .. } = err {
             return Self::no_topic(place);
         }
@@ -163,7 +163,7 @@ impl fmt::Display for LinkError {
 
 /// A topic, and the table of the configuration that names it.
 #[derive(Debug, Clone)]
-struct Place {
+struct ConfiguredTopic {
     topic: String,
     table: String,
 }
@@ -174,7 +174,7 @@ pub struct Link {
     options: Arc<Brokers>,
     around: Arc<dyn Surroundings>,
     stats: Arc<LinkStats>,
-    place: Place,
+    place: ConfiguredTopic,
     client: Option<Arc<Client>>,
     partitions: Vec<PartitionClient>,
     /// The error that was last logged, and failed attempts since.
@@ -194,7 +194,7 @@ impl Link {
             options: Arc::clone(options),
             around: Arc::clone(around),
             stats: Arc::clone(stats),
-            place: Place { topic: topic.to_owned(), table: options.table.clone() },
+            place: ConfiguredTopic { topic: topic.to_owned(), table: options.table.clone() },
             client: None,
             partitions: Vec::new(),
             said: None,
@@ -321,7 +321,10 @@ impl Link {
     }
 }
 
-async fn within<T>(place: &Place, work: impl Future<Output = Result<T, Error>>) -> Result<T, LinkError> {
+async fn within<T>(
+    place: &ConfiguredTopic,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, LinkError> {
     match timeout(PATIENCE * 2, work).await {
         Ok(done) => done.map_err(|err| LinkError::of(&err, place)),
         Err(_) => Err(LinkError::silent()),

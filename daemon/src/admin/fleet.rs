@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use super::AUDIT;
 use super::purge::{NotDone, PurgeRequest};
 use crate::clock;
-use crate::kafka::{self, Fetched, Follower, Kafka, KafkaError, KafkaStats, Place, PurgeOutcome, Results};
+use crate::kafka::{
+    self, Fetched, Follower, Kafka, KafkaError, KafkaStats, PurgeOutcome, Results, TopicOffsets,
+};
 use crate::status::Parts;
 use crate::vitals;
 
@@ -28,7 +30,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
         vitals::essential_task("purge-results", send);
         results
     });
-    let place = Place::open(parts.store.path(), &options.purge_topic);
+    let place = TopicOffsets::open(parts.store.path(), &options.purge_topic);
     let mut link = kafka::link(&options, &options.purge_topic, &stats);
     let consumer = Arc::new(Consumer {
         parts,
@@ -62,7 +64,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
 struct Consumer {
     parts: Arc<Parts>,
     node: String,
-    place: Mutex<Place>,
+    place: Mutex<TopicOffsets>,
     /// Held during the execution of a message, so that one id on two partitions is executed once.
     purging: Mutex<()>,
     results: Option<Results>,
@@ -89,7 +91,7 @@ async fn follow(consumer: Arc<Consumer>, mut follower: Follower) {
 
 impl Consumer {
     /// Each change is complete in itself, so a panic elsewhere leaves it usable.
-    fn place(&self) -> MutexGuard<'_, Place> {
+    fn place(&self) -> MutexGuard<'_, TopicOffsets> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -7,11 +7,11 @@
 //! ```
 //!
 //! Each box reads every message of the purge topic, so it needs no consumer group, whose members would share them: it keeps its
-//! own offset in each partition ([`Place`]), and continues from there. Unavailable brokers, missing topics and unreadable
+//! own offset in each partition ([`TopicOffsets`]), and continues from there. Unavailable brokers, missing topics and unreadable
 //! messages are counted, logged once while they last, and never stop anything.
 
+mod offsets;
 mod options;
-mod place;
 
 #[cfg(feature = "kafka")]
 mod around;
@@ -25,8 +25,8 @@ use std::sync::atomic::AtomicU64;
 
 use carousel::reason::Counts;
 
+pub use offsets::TopicOffsets;
 pub use options::Kafka;
-pub use place::Place;
 pub use skycache_kafka::{Compression, KafkaError, KafkaSasl, KafkaTls, LinkStats, Mechanism};
 
 #[cfg(feature = "kafka")]

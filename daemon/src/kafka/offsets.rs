@@ -1,4 +1,4 @@
-//! The place of this box in the purge topic and its executed purges, kept on disk.
+//! Offsets of this box in the purge topic and its executed purges, kept on disk.
 //!
 //! A file beside the objects, rewritten as a whole and synced after each group of messages:
 //!
@@ -39,23 +39,23 @@ struct Document {
 
 /// See the module head.
 #[derive(Debug)]
-pub struct Place {
+pub struct TopicOffsets {
     file: PathBuf,
     document: Document,
     known: HashSet<String>,
 }
 
-impl Place {
-    /// Reads the place of a topic; without one, or of another topic, the topic is read from where a new box begins.
+impl TopicOffsets {
+    /// Reads the offsets of a topic; without one, or of another topic, the topic is read from where a new box begins.
     pub fn open(store: &std::path::Path, topic: &str) -> Self {
         let file = store.join(FILE);
         let read: Option<Document> = match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
-                .inspect_err(|err| tracing::warn!(file = %file.display(), %err, "the place in the purge topic is lost: all its messages are read again"))
+                .inspect_err(|err| tracing::warn!(file = %file.display(), %err, "the offsets in the purge topic are lost: all its messages are read again"))
                 .ok(),
             Err(err) if err.kind() == io::ErrorKind::NotFound => None,
             Err(err) => {
-                tracing::warn!(file = %file.display(), %err, "the place in the purge topic cannot be read: all its messages are read again");
+                tracing::warn!(file = %file.display(), %err, "the offsets in the purge topic cannot be read: all its messages are read again");
                 None
             }
         };
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_place_is_kept_and_ids_are_remembered() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |topic| Place::open(folder.path(), topic);
+        let open = |topic| TopicOffsets::open(folder.path(), topic);
         let mut place = open("cdn-purge");
         assert_eq!((place.next(0), place.knows("a")), (None, false));
         place.advance(0, 17);
