@@ -9,13 +9,13 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::json;
 
-use super::{Admins, Verb, document, error, logs, page, parameter, state, text};
+use super::{AdminServer, Verb, document, error, logs, page, parameter, state, text};
 use crate::clock;
 use crate::metrics;
 use crate::status::{status_json, trust_json};
 
 /// Answer of an endpoint.
-type Handler = fn(&Admins, &Uri) -> Response<Full<Bytes>>;
+type Handler = fn(&AdminServer, &Uri) -> Response<Full<Bytes>>;
 
 /// One endpoint.
 #[derive(Debug)]
@@ -34,32 +34,32 @@ const READ: &str = "GET, HEAD";
 
 /// Every endpoint.
 pub const ENDPOINTS: [Endpoint; 17] = [
-    read("/metrics", "OpenMetrics text", |admins, _| match metrics::encode(&admins.registry) {
+    read("/metrics", "OpenMetrics text", |server, _| match metrics::encode(&server.registry) {
         Ok(body) => text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
         Err(err) => error(StatusCode::INTERNAL_SERVER_ERROR, &err.to_string()),
     }),
     read(
         "/healthz",
         "200 while receivers and workers make progress, else 503 with those that do not",
-        |admins, _| state("ok\n", &admins.parts.vitals.standing_still(clock::now())),
+        |server, _| state("ok\n", &server.parts.vitals.standing_still(clock::now())),
     ),
     read(
         "/readyz",
         "200 while no wanted group fails and every thread makes progress, else 503 with what fails",
-        |admins, _| state("ready\n", &admins.failing()),
+        |server, _| state("ready\n", &server.failing()),
     ),
-    read("/api/v1/status", "the state of everything, as JSON", |admins, _| {
-        document(StatusCode::OK, &status_json(&admins.parts))
+    read("/api/v1/status", "the state of everything, as JSON", |server, _| {
+        document(StatusCode::OK, &status_json(&server.parts))
     }),
-    read("/api/v1/objects", "objects held and in flight", |admins, _| {
-        document(StatusCode::OK, &admins.objects())
+    read("/api/v1/objects", "objects held and in flight", |server, _| {
+        document(StatusCode::OK, &server.objects())
     }),
-    read("/api/v1/samples", "samples of the last ten minutes, for charts (`since_ms=`)", |admins, uri| {
+    read("/api/v1/samples", "samples of the last ten minutes, for charts (`since_ms=`)", |server, uri| {
         let since_ms = parameter(uri, "since_ms").map_or(Ok(0), |it| it.parse());
         let Some(since_ms) = since_ms.ok().filter(|it| (0..1 << 53).contains(it)) else {
             return error(StatusCode::BAD_REQUEST, "since_ms: give whole milliseconds since 1970");
         };
-        document(StatusCode::OK, &page::samples(admins.parts.server.live(), since_ms))
+        document(StatusCode::OK, &page::samples(server.parts.server.live(), since_ms))
     }),
     read("/api/v1/logs", "the newest lines of the log (`level=`, `since=`, `limit=`)", |_, uri| {
         match logs::answer(uri) {
@@ -70,28 +70,28 @@ pub const ENDPOINTS: [Endpoint; 17] = [
     read(
         "/api/v1/firmware",
         "slots of an appliance, bundles, and the updates that are offered",
-        |admins, _| {
+        |server, _| {
             let slots = crate::firmware::report(Path::new(crate::firmware::RUN));
             let mut value = slots.unwrap_or_else(|| json!({ "schema": 1 }));
-            value["offered"] = admins.parts.updates.to_json();
+            value["offered"] = server.parts.updates.to_json();
             document(StatusCode::OK, &value)
         },
     ),
-    read("/api/v1/trust", "keys that sign what is received, and what was refused", |admins, _| {
-        let refused = admins.parts.receive.losses().unsigned_protocol;
-        let mut value = trust_json(&admins.parts.trust, refused);
+    read("/api/v1/trust", "keys that sign what is received, and what was refused", |server, _| {
+        let refused = server.parts.receive.losses().unsigned_protocol;
+        let mut value = trust_json(&server.parts.trust, refused);
         value["schema"] = 1.into();
         document(StatusCode::OK, &value)
     }),
-    change("/api/v1/trust/confirm", "keep trusting an enrolled root key (`key=`)", |admins, uri| {
-        admins.trust(true, parameter(uri, "key").as_deref().unwrap_or_default())
+    change("/api/v1/trust/confirm", "keep trusting an enrolled root key (`key=`)", |server, uri| {
+        server.trust(true, parameter(uri, "key").as_deref().unwrap_or_default())
     }),
-    change("/api/v1/trust/forget", "trust an enrolled root key no longer (`key=`)", |admins, uri| {
-        admins.trust(false, parameter(uri, "key").as_deref().unwrap_or_default())
+    change("/api/v1/trust/forget", "trust an enrolled root key no longer (`key=`)", |server, uri| {
+        server.trust(false, parameter(uri, "key").as_deref().unwrap_or_default())
     }),
-    change("/api/v1/pin", "keep an object from eviction (`key=`)", |admins, uri| admins.pin(Verb::Pin, uri)),
-    change("/api/v1/unpin", "let an object be evicted again (`key=`)", |admins, uri| {
-        admins.pin(Verb::Unpin, uri)
+    change("/api/v1/pin", "keep an object from eviction (`key=`)", |server, uri| server.pin(Verb::Pin, uri)),
+    change("/api/v1/unpin", "let an object be evicted again (`key=`)", |server, uri| {
+        server.pin(Verb::Unpin, uri)
     }),
     purge("/api/v1/purge", "POST", "remove objects, or make them stale"),
     purge("/api/v1/ban", "POST", "remove every object whose key matches (`pattern=`)"),
@@ -112,13 +112,13 @@ const fn purge(path: &'static str, methods: &'static str, about: &'static str) -
 }
 
 /// Answers a request that is no purge.
-pub(super) fn answer(admins: &Admins, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
+pub(super) fn answer(server: &AdminServer, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
     let Some(endpoint) = ENDPOINTS.iter().find(|it| it.path == uri.path()) else {
         let paths = ENDPOINTS.map(|it| it.path).join(", ");
         return error(StatusCode::NOT_FOUND, &format!("there is no such endpoint; there are {paths}"));
     };
     match endpoint.handler {
-        Some(handler) if endpoint.methods.split(", ").any(|it| it == method.as_str()) => handler(admins, uri),
+        Some(handler) if endpoint.methods.split(", ").any(|it| it == method.as_str()) => handler(server, uri),
         _ => {
             let line = format!("{method} is not for {}; it takes {}", endpoint.path, endpoint.methods);
             let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &line);

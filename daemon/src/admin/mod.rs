@@ -154,7 +154,7 @@ fn group_number(name: &str) -> Result<u32, String> {
     })
 }
 
-struct Admins {
+struct AdminServer {
     parts: Arc<Parts>,
     registry: Registry,
     guard: Guard,
@@ -163,21 +163,21 @@ struct Admins {
 /// Serves until `stop` says so.
 pub async fn run(listeners: Listeners, parts: Arc<Parts>, stop: watch::Receiver<bool>) {
     let Listeners { unix, tcp, tls, guard } = listeners;
-    let admins = Arc::new(Admins { registry: metrics::registry(Arc::clone(&parts)), parts, guard });
+    let server = Arc::new(AdminServer { registry: metrics::registry(Arc::clone(&parts)), parts, guard });
     let slots = || Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (local, remote) = (slots(), slots());
     let mut tasks = tokio::task::JoinSet::new();
     let pause = || tokio::time::sleep(std::time::Duration::from_millis(100));
     for listener in tcp {
-        let (admins, slots, tls) = (Arc::clone(&admins), Arc::clone(&remote), tls.clone());
+        let (server, slots, tls) = (Arc::clone(&server), Arc::clone(&remote), tls.clone());
         tasks.spawn(async move {
             loop {
                 let Ok((stream, address)) = listener.accept().await else {
                     pause().await;
                     continue;
                 };
-                let Some(slot) = admins.place(&slots) else { continue };
-                let (admins, tls) = (Arc::clone(&admins), tls.clone());
+                let Some(slot) = server.place(&slots) else { continue };
+                let (server, tls) = (Arc::clone(&server), tls.clone());
                 tokio::spawn(async move {
                     let _slot = slot;
                     let address = address.ip().to_canonical();
@@ -185,16 +185,16 @@ pub async fn run(listeners: Listeners, parts: Arc<Parts>, stop: watch::Receiver<
                         address.is_loopback() && stream.local_addr().is_ok_and(|it| is_loopback(it.ip()));
                     let Some(tls) = tls else {
                         let peer = Peer::Tcp { address, on_loopback, certificate: None };
-                        return serve(stream, admins, peer).await;
+                        return serve(stream, server, peer).await;
                     };
                     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await
                     else {
-                        admins.parts.admin.add(AdminRefusal::Credential);
+                        server.parts.admin.add(AdminRefusal::Credential);
                         tracing::debug!(%address, "admin: TLS handshake failed");
                         return;
                     };
                     let certificate = tls::fingerprint(stream.get_ref().1);
-                    serve(stream, admins, Peer::Tcp { address, on_loopback, certificate }).await;
+                    serve(stream, server, Peer::Tcp { address, on_loopback, certificate }).await;
                 });
             }
         });
@@ -205,16 +205,16 @@ pub async fn run(listeners: Listeners, parts: Arc<Parts>, stop: watch::Receiver<
                 pause().await;
                 continue;
             };
-            let Some(slot) = admins.place(&local) else { continue };
+            let Some(slot) = server.place(&local) else { continue };
             let credentials = stream.peer_cred().ok();
             let peer = Peer::Unix {
                 uid: credentials.as_ref().map(tokio::net::unix::UCred::uid),
                 pid: credentials.as_ref().and_then(tokio::net::unix::UCred::pid),
             };
-            let admins = Arc::clone(&admins);
+            let server = Arc::clone(&server);
             tokio::spawn(async move {
                 let _slot = slot;
-                serve(stream, admins, peer).await;
+                serve(stream, server, peer).await;
             });
         }
     });
@@ -228,13 +228,13 @@ fn is_loopback(address: std::net::IpAddr) -> bool {
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    admins: Arc<Admins>,
+    server: Arc<AdminServer>,
     peer: Peer,
 ) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let (head, _) = request.into_parts();
-        let (admins, peer) = (Arc::clone(&admins), peer.clone());
-        async move { Ok::<_, std::convert::Infallible>(admins.respond(&peer, &head).await) }
+        let (server, peer) = (Arc::clone(&server), peer.clone());
+        async move { Ok::<_, std::convert::Infallible>(server.respond(&peer, &head).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -269,7 +269,7 @@ fn error(status: StatusCode, what: &str) -> Response<Full<Bytes>> {
     document(status, &json!({ "schema": 1, "error": what }))
 }
 
-impl Admins {
+impl AdminServer {
     /// A place for one more connection.
     fn place(&self, slots: &Arc<Semaphore>) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let slot = Arc::clone(slots).try_acquire_owned().ok();

@@ -55,17 +55,17 @@ pub(super) const FAN_OUT_COSTS: f64 = 10.0;
 /// One request to purge.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PurgeRequest {
-    wanted: Vec<Wanted>,
+    selectors: Vec<PurgeSelector>,
     mode: PurgeMode,
     is_sure: bool,
     id: Option<String>,
 }
 
 /// A parameter, and the kind of its values.
-type Parameter = (&'static str, fn(String) -> Wanted);
+type Parameter = (&'static str, fn(String) -> PurgeSelector);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
+enum PurgeSelector {
     Key(String),
     Prefix(String),
     Pattern(String),
@@ -89,36 +89,38 @@ impl PurgeRequest {
                 .flat_map(|line| line.split_whitespace().map(str::to_owned))
                 .collect();
             let name = uri.path_and_query().map_or("", |it| it.as_str()).trim_start_matches('/');
-            let wanted = if keys.is_empty() {
-                vec![Wanted::Key(name.to_owned())]
+            let selectors = if keys.is_empty() {
+                vec![PurgeSelector::Key(name.to_owned())]
             } else {
-                keys.into_iter().map(Wanted::SurrogateKey).collect()
+                keys.into_iter().map(PurgeSelector::SurrogateKey).collect()
             };
             let mode = mode_of(is_soft_by_field);
-            return Some(Self { wanted, mode, is_sure: false, id: None }.bounded());
+            return Some(Self { selectors, mode, is_sure: false, id: None }.bounded());
         }
         let is_sidecar = is_sidecar(head);
         let names: &[Parameter] = match uri.path() {
             "/api/v1/purge" if method == Method::POST => &[
-                ("key", Wanted::Key),
-                ("url", Wanted::Key),
-                ("prefix", Wanted::Prefix),
-                ("pattern", Wanted::Pattern),
-                ("surrogate_key", Wanted::SurrogateKey),
+                ("key", PurgeSelector::Key),
+                ("url", PurgeSelector::Key),
+                ("prefix", PurgeSelector::Prefix),
+                ("pattern", PurgeSelector::Pattern),
+                ("surrogate_key", PurgeSelector::SurrogateKey),
             ],
-            "/api/v1/ban" if method == Method::POST => &[("pattern", Wanted::Pattern)],
-            "/cache/purge" if is_sidecar => &[("url", Wanted::Key), ("surrogate_key", Wanted::SurrogateKey)],
-            "/cache/ban" if is_sidecar => &[("pattern", Wanted::Pattern)],
+            "/api/v1/ban" if method == Method::POST => &[("pattern", PurgeSelector::Pattern)],
+            "/cache/purge" if is_sidecar => {
+                &[("url", PurgeSelector::Key), ("surrogate_key", PurgeSelector::SurrogateKey)]
+            }
+            "/cache/ban" if is_sidecar => &[("pattern", PurgeSelector::Pattern)],
             _ => return None,
         };
-        let mut wanted = Vec::new();
+        let mut selectors = Vec::new();
         for (name, make) in names {
             let Some(values) = parameters(uri, name) else {
                 return Some(Err(format!("{name}: bad percent-encoding, or no UTF-8")));
             };
-            wanted.extend(values.into_iter().map(make));
+            selectors.extend(values.into_iter().map(make));
         }
-        if wanted.is_empty() {
+        if selectors.is_empty() {
             let names: Vec<String> = names
                 .iter()
                 .filter(|(name, _)| *name != "url" || is_sidecar)
@@ -149,19 +151,19 @@ impl PurgeRequest {
         if id.as_ref().is_some_and(|id| !is_id(id) || !is_ascii(id)) {
             return Some(Err("an id has 1 to 128 characters of ASCII".to_owned()));
         }
-        Some(Self { wanted, mode, is_sure, id }.bounded())
+        Some(Self { selectors, mode, is_sure, id }.bounded())
     }
 
     /// A purge of one name, which is made stale or removed.
     pub(super) fn of_name(name: &str, is_soft: bool, id: &str) -> Self {
-        let wanted = vec![Wanted::Key(name.to_owned())];
-        Self { wanted, mode: mode_of(is_soft), is_sure: false, id: Some(id.to_owned()) }
+        let selectors = vec![PurgeSelector::Key(name.to_owned())];
+        Self { selectors, mode: mode_of(is_soft), is_sure: false, id: Some(id.to_owned()) }
     }
 
     /// A purge of all names that match a pattern.
     pub(super) fn of_pattern(pattern: &str, id: &str) -> Self {
-        let wanted = vec![Wanted::Pattern(pattern.to_owned())];
-        Self { wanted, mode: PurgeMode::Hard, is_sure: false, id: Some(id.to_owned()) }
+        let selectors = vec![PurgeSelector::Pattern(pattern.to_owned())];
+        Self { selectors, mode: PurgeMode::Hard, is_sure: false, id: Some(id.to_owned()) }
     }
 
     /// The purge of a message of the purge topic (`docs/kafka.md`).
@@ -193,36 +195,36 @@ impl PurgeRequest {
         if message.schema.is_some_and(|schema| schema != 1) {
             return Err((Some(id), "schema: there is 1 alone".to_owned()));
         }
-        type Kind = (Vec<String>, fn(String) -> Wanted);
+        type Kind = (Vec<String>, fn(String) -> PurgeSelector);
         let kinds: [Kind; 5] = [
-            (message.url, Wanted::Key),
-            (message.key, Wanted::Key),
-            (message.prefix, Wanted::Prefix),
-            (message.pattern, Wanted::Pattern),
-            (message.surrogate_key, Wanted::SurrogateKey),
+            (message.url, PurgeSelector::Key),
+            (message.key, PurgeSelector::Key),
+            (message.prefix, PurgeSelector::Prefix),
+            (message.pattern, PurgeSelector::Pattern),
+            (message.surrogate_key, PurgeSelector::SurrogateKey),
         ];
-        let wanted: Vec<Wanted> =
+        let selectors: Vec<PurgeSelector> =
             kinds.into_iter().flat_map(|(values, make)| values.into_iter().map(make)).collect();
-        if wanted.is_empty() {
+        if selectors.is_empty() {
             return Err((Some(id), "give url, prefix, pattern or surrogate_key".to_owned()));
         }
         let request =
-            Self { wanted, mode: mode_of(message.soft), is_sure: message.yes, id: Some(id.clone()) };
+            Self { selectors, mode: mode_of(message.soft), is_sure: message.yes, id: Some(id.clone()) };
         request.bounded().map(|request| (id.clone(), request)).map_err(|why| (Some(id), why))
     }
 
     /// A purge that makes everything stale, since messages were missed.
     #[cfg(feature = "kafka")]
     pub(super) fn of_everything_stale(id: &str) -> Self {
-        let wanted = vec![Wanted::Prefix(String::new())];
-        Self { wanted, mode: PurgeMode::Soft, is_sure: true, id: Some(id.to_owned()) }
+        let selectors = vec![PurgeSelector::Prefix(String::new())];
+        Self { selectors, mode: PurgeMode::Soft, is_sure: true, id: Some(id.to_owned()) }
     }
 
     fn bounded(self) -> Result<Self, String> {
-        if self.wanted.len() > MAX_SELECTIONS {
+        if self.selectors.len() > MAX_SELECTIONS {
             return Err(format!(
                 "{} selections are more than the {MAX_SELECTIONS} of one request",
-                self.wanted.len()
+                self.selectors.len()
             ));
         }
         Ok(self)
@@ -230,7 +232,7 @@ impl PurgeRequest {
 
     /// Whether it searches the entire index.
     pub(super) fn fans_out(&self) -> bool {
-        self.wanted.iter().any(|it| !matches!(it, Wanted::Key(_)))
+        self.selectors.iter().any(|it| !matches!(it, PurgeSelector::Key(_)))
     }
 
     /// Executes it and answers. Waits for the disk.
@@ -245,9 +247,10 @@ impl PurgeRequest {
     ///
     /// # Errors
     /// It is refused, or there is nothing of the one name that it is about.
-    pub(super) fn carry_out(&self, parts: &Parts) -> Result<Done, NotDone> {
+    pub(super) fn carry_out(&self, parts: &Parts) -> Result<PurgeResult, NotDone> {
         let begun = clock::now();
-        let selections: Result<Vec<_>, _> = self.wanted.iter().map(|it| self.readings(it, parts)).collect();
+        let selections: Result<Vec<_>, _> =
+            self.selectors.iter().map(|it| self.readings(it, parts)).collect();
         let selections = selections.map_err(NotDone::Wrong)?;
         // Responses that have begun continue; no request joins them.
         for flight in parts.flights.list() {
@@ -269,21 +272,21 @@ impl PurgeRequest {
             .collect();
         let key = if let [key] = &held[..] { key.clone() } else { None };
         // Names without an object: an operator must see which one was mistyped.
-        let missing: Vec<&str> = std::iter::zip(&self.wanted, &held)
+        let missing: Vec<&str> = std::iter::zip(&self.selectors, &held)
             .filter_map(|it| match it {
-                (Wanted::Key(name), None) => Some(name.as_str()),
+                (PurgeSelector::Key(name), None) => Some(name.as_str()),
                 _ => None,
             })
             .collect();
         let all = parts.store.purge(&selections, self.mode);
-        if all.objects == 0 && missing.len() > 1 && missing.len() == self.wanted.len() {
+        if all.objects == 0 && missing.len() > 1 && missing.len() == self.selectors.len() {
             let missing = missing.join(", ");
             let what = format!(
                 "none of these is in the cache: {missing}; `skycached ls --filter NAME` lists what is"
             );
             return Err(NotDone::Nothing(what));
         }
-        if let ([Wanted::Key(name)], 0) = (&self.wanted[..], all.objects) {
+        if let ([PurgeSelector::Key(name)], 0) = (&self.selectors[..], all.objects) {
             let key =
                 ObjectKey::from_name(name, None).map_or_else(|_| name.clone(), |it| it.as_str().to_owned());
             return Err(NotDone::Nothing(format!(
@@ -295,11 +298,11 @@ impl PurgeRequest {
         let done = if self.mode == PurgeMode::Soft { "soft purge" } else { "purge" };
         tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "purged");
         let missing = missing.into_iter().map(str::to_owned).collect();
-        Ok(Done { id, done, all, took, key, missing })
+        Ok(PurgeResult { id, done, all, took, key, missing })
     }
 
     /// Meanings of one parameter, the most likely first: a player's URL counts if the name as given means nothing.
-    fn readings(&self, wanted: &Wanted, parts: &Parts) -> Result<Vec<Selection>, String> {
+    fn readings(&self, selectors: &PurgeSelector, parts: &Parts) -> Result<Vec<Selection>, String> {
         let everything = |what: &str| {
             format!(
                 "{what} matches everything in the cache; add --yes (by HTTP, yes=true) if that is what you want"
@@ -310,18 +313,18 @@ impl PurgeRequest {
             let key = ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()))?;
             Ok::<_, String>(std::iter::once(key).chain(parts.server.keys_of(name)))
         };
-        Ok(match wanted {
-            Wanted::Key(name) => keys(name)?.map(Selection::Name).collect(),
-            Wanted::Prefix(prefix) if without_scheme(prefix).is_empty() => {
+        Ok(match selectors {
+            PurgeSelector::Key(name) => keys(name)?.map(Selection::Name).collect(),
+            PurgeSelector::Prefix(prefix) if without_scheme(prefix).is_empty() => {
                 if !self.is_sure {
                     return Err(everything("an empty prefix"));
                 }
                 vec![Selection::Prefix(String::new())]
             }
-            Wanted::Prefix(prefix) => {
+            PurgeSelector::Prefix(prefix) => {
                 keys(prefix)?.map(|it| Selection::Prefix(it.as_str().to_owned())).collect()
             }
-            Wanted::Pattern(pattern) => {
+            PurgeSelector::Pattern(pattern) => {
                 super::check_scheme(pattern)?;
                 if !self.is_sure && command::is_everything(pattern) {
                     return Err(everything(&format!("{pattern:?}")));
@@ -332,10 +335,10 @@ impl PurgeRequest {
                 let others = others.iter().map(|it| it.as_str().to_owned());
                 std::iter::once(bare.to_owned()).chain(others).map(Selection::Pattern).collect()
             }
-            Wanted::SurrogateKey(key) if key.trim().is_empty() => {
+            PurgeSelector::SurrogateKey(key) if key.trim().is_empty() => {
                 return Err("a surrogate key has at least one character".to_owned());
             }
-            Wanted::SurrogateKey(key) => vec![Selection::SurrogateKey(SurrogateHash::of(key.trim()))],
+            PurgeSelector::SurrogateKey(key) => vec![Selection::SurrogateKey(SurrogateHash::of(key.trim()))],
         })
     }
 }
@@ -390,7 +393,7 @@ fn is_id(id: &str) -> bool {
 
 /// Result of a purge.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct PurgeResult {
     id: String,
     done: &'static str,
     /// Numbers of what was removed.
@@ -402,7 +405,7 @@ pub(super) struct Done {
     missing: Vec<String>,
 }
 
-impl Done {
+impl PurgeResult {
     fn document(&self) -> Value {
         let Self { id, done, all, took, key, missing } = self;
         let mut answer = json!({
@@ -461,17 +464,21 @@ mod tests {
         PurgeRequest::of(&request.body(()).unwrap().into_parts().0)
     }
 
-    fn request(wanted: &[Wanted], mode: PurgeMode, is_sure: bool) -> Option<Result<PurgeRequest, String>> {
-        Some(Ok(PurgeRequest { wanted: wanted.to_vec(), mode, is_sure, id: None }))
+    fn request(
+        selectors: &[PurgeSelector],
+        mode: PurgeMode,
+        is_sure: bool,
+    ) -> Option<Result<PurgeRequest, String>> {
+        Some(Ok(PurgeRequest { selectors: selectors.to_vec(), mode, is_sure, id: None }))
     }
 
     #[test]
     fn what_a_request_means() {
         let text = str::to_owned;
         let (hard, soft) = (PurgeMode::Hard, PurgeMode::Soft);
-        let key = |it: &str| Wanted::Key(it.to_owned());
+        let key = |it: &str| PurgeSelector::Key(it.to_owned());
         assert_eq!(of("PURGE", "/h/a?b=1", &[]), request(&[key("h/a?b=1")], hard, false));
-        let two = [Wanted::SurrogateKey(text("a")), Wanted::SurrogateKey(text("b"))];
+        let two = [PurgeSelector::SurrogateKey(text("a")), PurgeSelector::SurrogateKey(text("b"))];
         let fields = [("surrogate-key", "a b"), ("fastly-soft-purge", "1")];
         assert_eq!(of("PURGE", "/", &fields), request(&two, soft, false));
         assert_eq!(
@@ -480,9 +487,13 @@ mod tests {
         );
         assert_eq!(
             of("POST", "/api/v1/purge?surrogate_key=a%20b&prefix=h/&soft=true&yes=1", &[]),
-            request(&[Wanted::Prefix(text("h/")), Wanted::SurrogateKey(text("a b"))], soft, true)
+            request(
+                &[PurgeSelector::Prefix(text("h/")), PurgeSelector::SurrogateKey(text("a b"))],
+                soft,
+                true
+            )
         );
-        let pattern = [Wanted::Pattern(text("h/*.m4s"))];
+        let pattern = [PurgeSelector::Pattern(text("h/*.m4s"))];
         for path in ["/api/v1/ban", "/cache/ban"] {
             assert_eq!(of("POST", &format!("{path}?pattern=h/*.m4s"), &[]), request(&pattern, hard, false));
         }
@@ -522,15 +533,15 @@ mod tests {
         let text = str::to_owned;
         let (id, request) =
             of(r#"{"schema":1,"id":"p-1","url":"https://h/a","surrogate_key":["x","y"],"soft":true,"issued_at":5}"#).unwrap();
-        let wanted = vec![
-            Wanted::Key(text("https://h/a")),
-            Wanted::SurrogateKey(text("x")),
-            Wanted::SurrogateKey(text("y")),
+        let selectors = vec![
+            PurgeSelector::Key(text("https://h/a")),
+            PurgeSelector::SurrogateKey(text("x")),
+            PurgeSelector::SurrogateKey(text("y")),
         ];
         assert_eq!(id, "p-1");
         assert_eq!(
             request,
-            PurgeRequest { wanted, mode: PurgeMode::Soft, is_sure: false, id: Some(text("p-1")) }
+            PurgeRequest { selectors, mode: PurgeMode::Soft, is_sure: false, id: Some(text("p-1")) }
         );
         assert_eq!(of(r#"{"id":"p-ü","url":"h/a"}"#).unwrap().0, "p-ü");
         let long_id = format!(r#"{{"id":"{}","url":"h/a"}}"#, "x".repeat(129));

@@ -132,12 +132,12 @@ pub async fn run(context: UpdateContext) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        runner.look().await;
+        runner.tick().await;
     }
 }
 
 impl Runner {
-    async fn look(&mut self) {
+    async fn tick(&mut self) {
         let parts = Arc::clone(&self.context.parts);
         let (now, wall) = (clock::now(), clock::trusted_wall());
         parts.updates.judge(&parts.trust, now, wall);
