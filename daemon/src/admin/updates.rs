@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::firmware::{
-    Audience, Bundle, Hold, Holding, InstallError, Installer as _, Program, Step, Updates,
+    Audience, Bundle, BundleProgress, HoldReason, InstallError, Installer as _, Program, Step, Updates,
 };
 use crate::origin::{Filler, Origins, Question, RequestBody, ResumedFetch};
 use crate::status::Parts;
@@ -327,18 +327,18 @@ fn served(parts: &Parts) -> u64 {
 }
 
 /// The part of the wanted bundle that is in the cache, or that `fetch` has received from an origin.
-fn holding(parts: &Parts, fetch: Option<&ResumedFetch>) -> Holding {
-    let Some(Bundle { url, sha256, .. }) = parts.updates.wanted() else { return Holding::Part(0) };
-    let Ok(key) = ObjectKey::from_name(&url, None) else { return Holding::Part(0) };
+fn holding(parts: &Parts, fetch: Option<&ResumedFetch>) -> BundleProgress {
+    let Some(Bundle { url, sha256, .. }) = parts.updates.wanted() else { return BundleProgress::Part(0) };
+    let Ok(key) = ObjectKey::from_name(&url, None) else { return BundleProgress::Part(0) };
     match parts.store.get(key.as_str()) {
         Some(object) => {
             let meta = object.meta();
-            Holding::Complete { length: meta.length, is_offered: meta.digest == sha256 }
+            BundleProgress::Complete { length: meta.length, is_offered: meta.digest == sha256 }
         }
         None => {
             let fetched = fetch.filter(|it| *it.digest() == sha256).map_or(0, ResumedFetch::received_bytes);
             let arriving = parts.flights.get(key.as_str()).map_or(0, |it| it.received_bytes());
-            Holding::Part(fetched.max(arriving))
+            BundleProgress::Part(fetched.max(arriving))
         }
     }
 }
@@ -388,7 +388,7 @@ fn write_out(parts: &Parts, bundle: &Bundle, path: &Path) -> bool {
     if free_bytes(parts.store.path())
         .is_ok_and(|free| free < bundle.length.saturating_add(bundle.length / 10))
     {
-        updates.wait(Hold::Room);
+        updates.wait(HoldReason::Room);
         return false;
     }
     match copy(&object, path, bundle) {
@@ -399,28 +399,28 @@ fn write_out(parts: &Parts, bundle: &Bundle, path: &Path) -> bool {
             updates.wait(why);
         }
         Err(Some(why)) => updates.discard(why),
-        Err(None) => updates.wait(Hold::Room),
+        Err(None) => updates.wait(HoldReason::Room),
     }
     false
 }
 
 /// Writes an object to a file, if it has exactly the bytes of the bundle. `Err(None)`: the file cannot be written.
-fn copy(object: &Arc<StoredObject>, path: &Path, bundle: &Bundle) -> Result<(), Option<Hold>> {
+fn copy(object: &Arc<StoredObject>, path: &Path, bundle: &Bundle) -> Result<(), Option<HoldReason>> {
     let length = bundle.length;
     if object.meta().length != length {
-        return Err(Some(Hold::Truncated));
+        return Err(Some(HoldReason::Truncated));
     }
     let mut file = std::fs::File::create(path).map_err(|_| None)?;
     let (mut hasher, mut at) = (Digest::hasher(), 0);
     while at < length {
         let end = length.min(at + PIECE_BYTES);
-        let bytes = object.bytes(at..end).ok_or(Some(Hold::Truncated))?;
+        let bytes = object.bytes(at..end).ok_or(Some(HoldReason::Truncated))?;
         hasher.update(&bytes);
         file.write_all(&bytes).map_err(|_| None)?;
         at = end;
     }
     file.sync_all().map_err(|_| None)?;
-    if hasher.finish() == bundle.sha256 { Ok(()) } else { Err(Some(Hold::Digest)) }
+    if hasher.finish() == bundle.sha256 { Ok(()) } else { Err(Some(HoldReason::Digest)) }
 }
 
 async fn fetch(parts: &Parts, url: &str) -> Result<Vec<u8>, String> {

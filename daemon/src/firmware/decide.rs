@@ -33,7 +33,7 @@ carousel::limits! {
 
 carousel::reasons! {
     /// Why an update that the carousel offers is not installed, or not yet.
-    pub enum Hold in "firmware_held" by "reason" {
+    pub enum HoldReason in "firmware_held" by "reason" {
         /// The list of offers is not signed by a trusted key.
         Signature = "signature",
         /// The list of offers is older than one that has come.
@@ -126,7 +126,7 @@ pub(super) struct Moment {
 
 /// The part of a bundle that is in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holding {
+pub enum BundleProgress {
     /// Bytes of it; 0 for nothing.
     Part(u64),
     /// An object of this length and digest is there under its name.
@@ -216,19 +216,19 @@ pub(super) fn refusal(
     receiver: &Receiver<'_>,
     memory: &Memory,
     date: Option<u64>,
-) -> Option<Hold> {
+) -> Option<HoldReason> {
     let sha256 = offer.sha256.to_hex();
     let over = memory.over.iter().find(|it| it.sha256 == sha256);
     let order = version::compare(&offer.version, receiver.version);
     let checks = [
-        (date.is_some_and(|date| offer.until <= date), Hold::Expired),
-        (offer.compatible != receiver.compatible, Hold::Compatible),
-        (!offer.is_for(receiver.groups), Hold::Group),
-        (order == Ordering::Equal, Hold::Same),
-        (order == Ordering::Less && !offer.allow_downgrade, Hold::Downgrade),
-        (over.is_some_and(|it| it.is_installed), Hold::InstalledBefore),
-        (over.is_some(), Hold::FailedBefore),
-        (!offer.includes(receiver.identity), Hold::Share),
+        (date.is_some_and(|date| offer.until <= date), HoldReason::Expired),
+        (offer.compatible != receiver.compatible, HoldReason::Compatible),
+        (!offer.is_for(receiver.groups), HoldReason::Group),
+        (order == Ordering::Equal, HoldReason::Same),
+        (order == Ordering::Less && !offer.allow_downgrade, HoldReason::Downgrade),
+        (over.is_some_and(|it| it.is_installed), HoldReason::InstalledBefore),
+        (over.is_some(), HoldReason::FailedBefore),
+        (!offer.includes(receiver.identity), HoldReason::Share),
     ];
     checks.into_iter().find_map(|(is_refused, why)| is_refused.then_some(why))
 }
@@ -239,8 +239,8 @@ pub(super) fn choose<'a>(
     receiver: &Receiver<'_>,
     memory: &Memory,
     date: Option<u64>,
-) -> (Option<&'a Offer>, Vec<(&'a Offer, Hold)>) {
-    let (mut chosen, mut held): (Option<&Offer>, Vec<(&Offer, Hold)>) = (None, Vec::new());
+) -> (Option<&'a Offer>, Vec<(&'a Offer, HoldReason)>) {
+    let (mut chosen, mut held): (Option<&Offer>, Vec<(&Offer, HoldReason)>) = (None, Vec::new());
     for offer in offers {
         if let Some(why) = refusal(offer, receiver, memory, date) {
             held.push((offer, why));
@@ -248,14 +248,14 @@ pub(super) fn choose<'a>(
         }
         let is_later = chosen.is_none_or(|it| version::compare(&offer.version, &it.version).is_gt());
         let other = if is_later { chosen.replace(offer) } else { Some(offer) };
-        held.extend(other.map(|it| (it, Hold::Superseded)));
+        held.extend(other.map(|it| (it, HoldReason::Superseded)));
     }
     (chosen, held)
 }
 
 /// Result of an update that was begun before, as far as the running version shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum UpdateStatus {
     /// The update continues.
     Open,
     /// Its version runs.
@@ -275,17 +275,17 @@ pub(super) fn fate(
     is_installing: bool,
     date: Option<u64>,
     boot: &str,
-) -> Fate {
+) -> UpdateStatus {
     let runs = version::compare(&release.version, running_version).is_eq();
     match release.phase {
-        Phase::Installing if is_installing => Fate::Open,
-        Phase::Installing | Phase::Installed if runs => Fate::Done,
-        Phase::Installing if release.attempts >= MOST_ATTEMPTS => Fate::Failed("cut off too often"),
-        Phase::Installing => Fate::CutOff,
-        Phase::Installed if release.boot != boot => Fate::Failed("the old version runs again"),
-        Phase::Installed => Fate::Open,
-        Phase::Receiving if date.is_some_and(|date| release.until <= date) => Fate::Ended,
-        Phase::Receiving => Fate::Open,
+        Phase::Installing if is_installing => UpdateStatus::Open,
+        Phase::Installing | Phase::Installed if runs => UpdateStatus::Done,
+        Phase::Installing if release.attempts >= MOST_ATTEMPTS => UpdateStatus::Failed("cut off too often"),
+        Phase::Installing => UpdateStatus::CutOff,
+        Phase::Installed if release.boot != boot => UpdateStatus::Failed("the old version runs again"),
+        Phase::Installed => UpdateStatus::Open,
+        Phase::Receiving if date.is_some_and(|date| release.until <= date) => UpdateStatus::Ended,
+        Phase::Receiving => UpdateStatus::Open,
     }
 }
 
@@ -293,14 +293,14 @@ pub(super) fn fate(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// To wait.
-    Wait(Hold),
+    Wait(HoldReason),
     /// To receive it; `asks_origin`: missing parts are requested from an origin.
     Receive {
         /// Its time has come.
         asks_origin: bool,
     },
     /// To remove the received bundle, which is not the offered one, and not to try it again.
-    Discard(Hold),
+    Discard(HoldReason),
     /// To hand it to the installer.
     Install,
 }
@@ -309,14 +309,14 @@ pub(super) enum Action {
 pub(super) fn next(
     offer: &Offer,
     release: &Release,
-    holding: Holding,
+    holding: BundleProgress,
     identity: &[u8],
     moment: &Moment,
 ) -> Action {
     match (release.phase, holding) {
-        (Phase::Installing, _) => Action::Wait(Hold::Installation),
-        (Phase::Installed, _) => Action::Wait(Hold::Restart),
-        (Phase::Receiving, Holding::Part(_)) => {
+        (Phase::Installing, _) => Action::Wait(HoldReason::Installation),
+        (Phase::Installed, _) => Action::Wait(HoldReason::Restart),
+        (Phase::Receiving, BundleProgress::Part(_)) => {
             let is_late = |date: u64| {
                 let at = release.since?.saturating_add(offer.repair_delay_s(identity));
                 Some(date >= at)
@@ -325,18 +325,20 @@ pub(super) fn next(
             let waits = offer.session.is_some() && !moment.date.and_then(is_late).unwrap_or(false);
             Action::Receive { asks_origin: !waits }
         }
-        (Phase::Receiving, Holding::Complete { length, .. }) if length != offer.length => {
-            Action::Discard(Hold::Truncated)
+        (Phase::Receiving, BundleProgress::Complete { length, .. }) if length != offer.length => {
+            Action::Discard(HoldReason::Truncated)
         }
-        (Phase::Receiving, Holding::Complete { is_offered: false, .. }) => Action::Discard(Hold::Digest),
-        (Phase::Receiving, Holding::Complete { .. }) => {
+        (Phase::Receiving, BundleProgress::Complete { is_offered: false, .. }) => {
+            Action::Discard(HoldReason::Digest)
+        }
+        (Phase::Receiving, BundleProgress::Complete { .. }) => {
             let window = moment.window.or(offer.window);
             match (window, moment.date) {
-                (Some(_), None) => Action::Wait(Hold::Date),
-                (Some(window), Some(date)) if !window.is_open(date) => Action::Wait(Hold::Window),
+                (Some(_), None) => Action::Wait(HoldReason::Date),
+                (Some(window), Some(date)) if !window.is_open(date) => Action::Wait(HoldReason::Window),
                 _ => match moment.audience {
-                    Audience::Somebody => Action::Wait(Hold::Watched),
-                    Audience::Unknown => Action::Wait(Hold::JustStarted),
+                    Audience::Somebody => Action::Wait(HoldReason::Watched),
+                    Audience::Unknown => Action::Wait(HoldReason::JustStarted),
                     Audience::Nobody => Action::Install,
                 },
             }
@@ -394,16 +396,18 @@ pub(super) mod tests {
         let why = |offer: &Offer| refusal(offer, &BOX, &memory, Some(NIGHT));
         let good = offer("1.5");
         assert_eq!(why(&good), None);
-        assert_eq!(why(&Offer { until: NIGHT, ..good.clone() }), Some(Hold::Expired));
+        assert_eq!(why(&Offer { until: NIGHT, ..good.clone() }), Some(HoldReason::Expired));
         assert_eq!(refusal(&Offer { until: 0, ..good.clone() }, &BOX, &memory, None), None, "no date yet");
         let other = Offer { compatible: "skycache-aarch64".to_owned(), ..good.clone() };
-        assert_eq!(why(&other), Some(Hold::Compatible));
-        assert_eq!(why(&Offer { groups: vec!["north".to_owned()], ..good.clone() }), Some(Hold::Group));
-        assert_eq!(why(&offer("1.4")), Some(Hold::Same));
-        assert_eq!(why(&offer("1.3")), Some(Hold::Downgrade));
+        assert_eq!(why(&other), Some(HoldReason::Compatible));
+        assert_eq!(why(&Offer { groups: vec!["north".to_owned()], ..good.clone() }), Some(HoldReason::Group));
+        assert_eq!(why(&offer("1.4")), Some(HoldReason::Same));
+        assert_eq!(why(&offer("1.3")), Some(HoldReason::Downgrade));
         assert_eq!(why(&Offer { allow_downgrade: true, ..offer("1.3") }), None);
-        assert_eq!(why(&Offer { share: 0, ..good.clone() }), Some(Hold::Share));
-        for (is_installed, expected) in [(true, Hold::InstalledBefore), (false, Hold::FailedBefore)] {
+        assert_eq!(why(&Offer { share: 0, ..good.clone() }), Some(HoldReason::Share));
+        for (is_installed, expected) in
+            [(true, HoldReason::InstalledBefore), (false, HoldReason::FailedBefore)]
+        {
             let mut memory = Memory { release: Some(release(&good, Phase::Receiving)), ..Memory::default() };
             memory.end(is_installed, "why");
             assert_eq!(refusal(&good, &BOX, &memory, None), Some(expected));
@@ -419,7 +423,7 @@ pub(super) mod tests {
         let offers = [offer("1.10"), offer("1.5"), Offer { share: 0, ..offer("1.11") }];
         let (chosen, held) = choose(&offers, &BOX, &memory, None);
         assert_eq!(chosen, Some(&offers[0]));
-        assert_eq!(held, [(&offers[1], Hold::Superseded), (&offers[2], Hold::Share)]);
+        assert_eq!(held, [(&offers[1], HoldReason::Superseded), (&offers[2], HoldReason::Share)]);
         let offers = [offer("1.5"), offer("1.10")];
         assert_eq!(choose(&offers, &BOX, &memory, None).0, Some(&offers[1]));
         assert_eq!(choose(&[], &BOX, &memory, None), (None, Vec::new()));
@@ -434,27 +438,30 @@ pub(super) mod tests {
         assert!((3600..4200).contains(&delay_s));
         let at = |date| Moment { date, ..night };
         let receive = |asks_origin| Action::Receive { asks_origin };
-        assert_eq!(step(Holding::Part(999), at(Some(delay_s - 1))), receive(false));
-        assert_eq!(step(Holding::Part(999), at(Some(delay_s))), receive(true));
-        assert_eq!(step(Holding::Part(0), at(None)), receive(false));
-        let whole = Holding::Complete { length: 1000, is_offered: true };
+        assert_eq!(step(BundleProgress::Part(999), at(Some(delay_s - 1))), receive(false));
+        assert_eq!(step(BundleProgress::Part(999), at(Some(delay_s))), receive(true));
+        assert_eq!(step(BundleProgress::Part(0), at(None)), receive(false));
+        let whole = BundleProgress::Complete { length: 1000, is_offered: true };
         assert_eq!(step(whole, night), Action::Install);
-        for (audience, hold) in [(Audience::Somebody, Hold::Watched), (Audience::Unknown, Hold::JustStarted)]
+        for (audience, hold) in
+            [(Audience::Somebody, HoldReason::Watched), (Audience::Unknown, HoldReason::JustStarted)]
         {
             assert_eq!(step(whole, Moment { audience, ..night }), Action::Wait(hold));
         }
-        assert_eq!(step(whole, at(Some(12 * 3600))), Action::Wait(Hold::Window));
-        assert_eq!(step(whole, at(None)), Action::Wait(Hold::Date));
+        assert_eq!(step(whole, at(Some(12 * 3600))), Action::Wait(HoldReason::Window));
+        assert_eq!(step(whole, at(None)), Action::Wait(HoldReason::Date));
         let noon = Moment { date: Some(12 * 3600), window: Window::parse("11:00-13:00"), ..night };
         assert_eq!(step(whole, noon), Action::Install, "the box's own window");
-        let cut = Holding::Complete { length: 999, is_offered: false };
-        assert_eq!(step(cut, night), Action::Discard(Hold::Truncated));
-        let tampered = Holding::Complete { length: 1000, is_offered: false };
-        assert_eq!(step(tampered, night), Action::Discard(Hold::Digest));
+        let cut = BundleProgress::Complete { length: 999, is_offered: false };
+        assert_eq!(step(cut, night), Action::Discard(HoldReason::Truncated));
+        let tampered = BundleProgress::Complete { length: 1000, is_offered: false };
+        assert_eq!(step(tampered, night), Action::Discard(HoldReason::Digest));
         let anywhere = Offer { window: None, session: None, ..offer.clone() };
         assert_eq!(next(&anywhere, &receiving, whole, b"box", &at(None)), Action::Install);
-        assert_eq!(next(&anywhere, &receiving, Holding::Part(0), b"box", &at(None)), receive(true));
-        for (phase, hold) in [(Phase::Installing, Hold::Installation), (Phase::Installed, Hold::Restart)] {
+        assert_eq!(next(&anywhere, &receiving, BundleProgress::Part(0), b"box", &at(None)), receive(true));
+        for (phase, hold) in
+            [(Phase::Installing, HoldReason::Installation), (Phase::Installed, HoldReason::Restart)]
+        {
             let release = Release { phase, ..receiving.clone() };
             assert_eq!(next(&offer, &release, whole, b"box", &night), Action::Wait(hold));
         }
@@ -465,16 +472,20 @@ pub(super) mod tests {
         let of = |phase, attempts| Release { attempts, ..release(&offer("1.5"), phase) };
         let fate_of =
             |release: &Release, running: &str, boot: &str| fate(release, running, false, Some(NIGHT), boot);
-        assert_eq!(fate_of(&of(Phase::Receiving, 0), "1.4", "two"), Fate::Open);
-        assert_eq!(fate_of(&of(Phase::Installing, 1), "1.4", "two"), Fate::CutOff);
-        assert!(matches!(fate_of(&of(Phase::Installing, 3), "1.4", "two"), Fate::Failed(_)));
-        assert_eq!(fate_of(&of(Phase::Installing, 3), "1.5", "two"), Fate::Done, "cut off behind its end");
-        assert_eq!(fate_of(&of(Phase::Installed, 1), "1.4", "one"), Fate::Open);
-        assert!(matches!(fate_of(&of(Phase::Installed, 1), "1.4", "two"), Fate::Failed(_)));
-        assert_eq!(fate_of(&of(Phase::Installed, 1), "1.5", "two"), Fate::Done);
-        assert_eq!(fate(&of(Phase::Installing, 3), "1.4", true, None, "one"), Fate::Open);
+        assert_eq!(fate_of(&of(Phase::Receiving, 0), "1.4", "two"), UpdateStatus::Open);
+        assert_eq!(fate_of(&of(Phase::Installing, 1), "1.4", "two"), UpdateStatus::CutOff);
+        assert!(matches!(fate_of(&of(Phase::Installing, 3), "1.4", "two"), UpdateStatus::Failed(_)));
+        assert_eq!(
+            fate_of(&of(Phase::Installing, 3), "1.5", "two"),
+            UpdateStatus::Done,
+            "cut off behind its end"
+        );
+        assert_eq!(fate_of(&of(Phase::Installed, 1), "1.4", "one"), UpdateStatus::Open);
+        assert!(matches!(fate_of(&of(Phase::Installed, 1), "1.4", "two"), UpdateStatus::Failed(_)));
+        assert_eq!(fate_of(&of(Phase::Installed, 1), "1.5", "two"), UpdateStatus::Done);
+        assert_eq!(fate(&of(Phase::Installing, 3), "1.4", true, None, "one"), UpdateStatus::Open);
         let ended = Release { until: NIGHT, ..of(Phase::Receiving, 0) };
-        assert_eq!(fate_of(&ended, "1.4", "one"), Fate::Ended);
+        assert_eq!(fate_of(&ended, "1.4", "one"), UpdateStatus::Ended);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use command::{
     Paths, RUN, backend, check_bundle, hand_over, install, is_appliance, mark_good, publish, rollback,
     status, take,
 };
-pub use decide::{Audience, Hold, Holding};
+pub use decide::{Audience, BundleProgress, HoldReason};
 pub use installer::{InstallError, Installer, Program};
 pub use lack::{Lack, Own, PROGRAM_FIX};
 pub use options::FirmwareOptions;

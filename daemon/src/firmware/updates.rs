@@ -18,7 +18,10 @@ use carousel::time::{Instant, WallTime};
 use carousel::trust::{Judged, Kind, Mode, Trust, TrustDrop};
 use serde_json::{Value, json};
 
-use super::decide::{self, Action, Audience, Fate, Hold, Holding, Memory, Moment, Phase, Receiver, Release};
+use super::decide::{
+    self, Action, Audience, BundleProgress, HoldReason, Memory, Moment, Phase, Receiver, Release,
+    UpdateStatus,
+};
 use super::installer::{InstallError, Installer as _, Program};
 use super::lack::{self, Lack, Own};
 use super::options::FirmwareOptions;
@@ -74,13 +77,13 @@ carousel::reasons! {
 }
 
 /// Why each offer is not installed, by digest.
-type Holds = BTreeMap<String, Hold>;
+type ReasonsByOffer = BTreeMap<String, HoldReason>;
 
 /// See the module head.
 #[derive(Debug)]
 pub struct Updates {
     state: Mutex<State>,
-    held: Counts<Hold>,
+    held: Counts<HoldReason>,
     outcomes: Counts<UpdateOutcome>,
     /// Changes with the sessions that are wanted.
     generation: AtomicU64,
@@ -107,9 +110,9 @@ struct State {
     /// Missing parts are requested from an origin.
     asks_origin: bool,
     /// The part of it that is in the cache, as of the last step.
-    holding: Option<Holding>,
+    holding: Option<BundleProgress>,
     /// Why each offer is not installed, by digest: each is counted once.
-    holds: Holds,
+    holds: ReasonsByOffer,
     /// Objects that are not wanted any more.
     unwanted: Vec<String>,
     reports: Vec<Value>,
@@ -237,7 +240,7 @@ impl Updates {
     }
 
     /// Counters of offers that are not installed, by reason.
-    pub const fn held(&self) -> &Counts<Hold> {
+    pub const fn held(&self) -> &Counts<HoldReason> {
         &self.held
     }
 
@@ -289,20 +292,20 @@ impl Updates {
                 Ok(Some(by)) if may_command(trust, &by) => by,
                 Ok(_) => {
                     trust.count(TrustDrop::UnknownKey);
-                    self.held.add(Hold::Signature);
+                    self.held.add(HoldReason::Signature);
                     continue;
                 }
                 Err(why) => {
                     self.held.add(match why {
-                        TrustDrop::Expired => Hold::Expired,
-                        TrustDrop::Replayed => Hold::Replayed,
-                        _ => Hold::Signature,
+                        TrustDrop::Expired => HoldReason::Expired,
+                        TrustDrop::Replayed => HoldReason::Replayed,
+                        _ => HoldReason::Signature,
                     });
                     continue;
                 }
             };
             let Ok(offers) = carousel::firmware::read(&bytes) else {
-                self.held.add(Hold::Malformed);
+                self.held.add(HoldReason::Malformed);
                 continue;
             };
             let mut state = self.state();
@@ -310,7 +313,7 @@ impl Updates {
             state.lists.retain(|_, list| list.iter().any(|it| it.until > date));
             let root = by.root.to_string();
             if state.lists.len() >= MAX_LISTS && !state.lists.contains_key(&root) {
-                self.held.add(Hold::Malformed);
+                self.held.add(HoldReason::Malformed);
                 continue;
             }
             state.lists.insert(root, offers);
@@ -345,7 +348,7 @@ impl Updates {
     pub fn sessions(&self) -> Vec<SessionSpec> {
         let state = self.state();
         let is_receiving = state.memory.release.as_ref().is_some_and(|it| it.phase == Phase::Receiving);
-        let is_whole = matches!(state.holding, Some(Holding::Complete { .. }));
+        let is_whole = matches!(state.holding, Some(BundleProgress::Complete { .. }));
         let offer = state.followed().filter(|_| is_receiving && !is_whole);
         let spec = offer.and_then(|offer| {
             let (address, tsi) = offer.session?;
@@ -373,7 +376,7 @@ impl Updates {
     }
 
     /// The next step. `holding`: the part of [`Updates::wanted`] that is in the cache.
-    pub fn step(&self, date: Option<u64>, audience: Audience, holding: Holding) -> Step {
+    pub fn step(&self, date: Option<u64>, audience: Audience, holding: BundleProgress) -> Step {
         let mut state = self.state();
         let before = state.wants();
         state.holding = Some(holding);
@@ -391,12 +394,12 @@ impl Updates {
         state: &mut State,
         date: Option<u64>,
         audience: Audience,
-        holding: Holding,
-    ) -> (Step, Holds) {
+        holding: BundleProgress,
+    ) -> (Step, ReasonsByOffer) {
         let Some((compatible, version)) = state.own.clone() else {
             return (
                 Step::Rest,
-                state.offers().map(|it| (it.sha256.to_hex(), Hold::NotConfigured)).collect(),
+                state.offers().map(|it| (it.sha256.to_hex(), HoldReason::NotConfigured)).collect(),
             );
         };
         self.settle(state, &version, date);
@@ -408,7 +411,8 @@ impl Updates {
             groups: &state.groups.clone(),
         };
         let (chosen, held) = decide::choose(&offers, &receiver, &state.memory, date);
-        let mut holds: Holds = held.into_iter().map(|(offer, why)| (offer.sha256.to_hex(), why)).collect();
+        let mut holds: ReasonsByOffer =
+            held.into_iter().map(|(offer, why)| (offer.sha256.to_hex(), why)).collect();
         let is_heard = !state.lists.is_empty();
         if !self.follow(state, chosen, date, is_heard) {
             return (Step::Rest, holds);
@@ -416,7 +420,7 @@ impl Updates {
         let Some(release) = state.memory.release.clone() else { return (Step::Rest, holds) };
         // An update that is being installed, or was, is not abandoned for a later version.
         let later = chosen.map(|it| it.sha256.to_hex()).filter(|it| *it != release.sha256);
-        holds.extend(later.map(|it| (it, Hold::Busy)));
+        holds.extend(later.map(|it| (it, HoldReason::Busy)));
         let Some(offer) = state.followed().cloned() else { return (Step::Rest, holds) };
         let moment = Moment { date, audience, window: state.options.own_window() };
         let sha256 = offer.sha256.to_hex();
@@ -426,7 +430,7 @@ impl Updates {
         let (step, why) = match action {
             Action::Wait(why) => (Step::Rest, Some(why)),
             Action::Receive { asks_origin } => {
-                (if asks_origin { Step::Ask(bundle) } else { Step::Rest }, Some(Hold::Incomplete))
+                (if asks_origin { Step::Ask(bundle) } else { Step::Rest }, Some(HoldReason::Incomplete))
             }
             Action::Discard(why) => {
                 self.end(state, UpdateOutcome::Discarded, why.as_str());
@@ -446,14 +450,14 @@ impl Updates {
     fn settle(&self, state: &mut State, version: &str, date: Option<u64>) {
         let Some(release) = &state.memory.release else { return };
         match decide::fate(release, version, state.is_installing, date, &self.boot) {
-            Fate::Open => {}
-            Fate::Done => self.end(state, UpdateOutcome::Running, ""),
-            Fate::Ended => self.drop_release(state),
-            Fate::Failed(why) if release.phase == Phase::Installed => {
+            UpdateStatus::Open => {}
+            UpdateStatus::Done => self.end(state, UpdateOutcome::Running, ""),
+            UpdateStatus::Ended => self.drop_release(state),
+            UpdateStatus::Failed(why) if release.phase == Phase::Installed => {
                 self.end(state, UpdateOutcome::RolledBack, why);
             }
-            Fate::Failed(why) => self.end(state, UpdateOutcome::Failed, why),
-            Fate::CutOff => {
+            UpdateStatus::Failed(why) => self.end(state, UpdateOutcome::Failed, why),
+            UpdateStatus::CutOff => {
                 self.outcomes.add(UpdateOutcome::CutOff);
                 if let Some(release) = &mut state.memory.release {
                     release.phase = Phase::Receiving;
@@ -557,13 +561,13 @@ impl Updates {
                 self.not_begun(&mut state);
                 tracing::info!(why, "the program of [firmware] install asks to be run again later");
                 if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
-                    self.hold(&mut state, &sha256, Hold::Later);
+                    self.hold(&mut state, &sha256, HoldReason::Later);
                 }
                 state.why = Some(why);
             }
             Err(InstallError::Failed(why)) => {
                 if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
-                    self.hold(&mut state, &sha256, Hold::Installation);
+                    self.hold(&mut state, &sha256, HoldReason::Installation);
                 }
                 self.end(&mut state, UpdateOutcome::Failed, &why);
             }
@@ -592,11 +596,11 @@ impl Updates {
             tracing::error!(why, "the program of [firmware] install cannot be started; it is tried again");
         }
         state.why = Some(why);
-        self.hold(state, &sha256, Hold::Program);
+        self.hold(state, &sha256, HoldReason::Program);
     }
 
     /// Discards the received bundle, which was found to differ from the offer when it was written for the installer.
-    pub fn discard(&self, why: Hold) {
+    pub fn discard(&self, why: HoldReason) {
         let mut state = self.state();
         if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
             self.hold(&mut state, &sha256, why);
@@ -606,7 +610,7 @@ impl Updates {
     }
 
     /// Records why it cannot continue for now.
-    pub fn wait(&self, why: Hold) {
+    pub fn wait(&self, why: HoldReason) {
         let mut state = self.state();
         if let Some(sha256) = state.memory.release.as_ref().map(|it| it.sha256.clone()) {
             self.hold(&mut state, &sha256, why);
@@ -638,7 +642,7 @@ impl Updates {
     }
 
     /// Replaces the reasons why offers are not installed.
-    fn note_holds(&self, state: &mut State, holds: Holds) {
+    fn note_holds(&self, state: &mut State, holds: ReasonsByOffer) {
         state.holds.retain(|sha256, _| holds.contains_key(sha256));
         for (sha256, why) in holds {
             self.hold(state, &sha256, why);
@@ -646,7 +650,7 @@ impl Updates {
     }
 
     /// Records why an offer is not installed; counts and logs it when it changes.
-    fn hold(&self, state: &mut State, sha256: &str, why: Hold) {
+    fn hold(&self, state: &mut State, sha256: &str, why: HoldReason) {
         if state.holds.insert(sha256.to_owned(), why) != Some(why) {
             self.held.add(why);
             tracing::info!(sha256, %why, "a firmware update is not installed, or not yet");
@@ -693,13 +697,13 @@ impl Updates {
         });
         let update = state.memory.release.as_ref().map(|it| {
             let received = match state.holding {
-                Some(Holding::Part(bytes)) => bytes,
-                Some(Holding::Complete { length, .. }) => length,
+                Some(BundleProgress::Part(bytes)) => bytes,
+                Some(BundleProgress::Complete { length, .. }) => length,
                 None => 0,
             };
             // A complete bundle counts as received while it waits.
             let phase = match (it.phase, state.holding) {
-                (Phase::Receiving, Some(Holding::Complete { .. })) => json!("received"),
+                (Phase::Receiving, Some(BundleProgress::Complete { .. })) => json!("received"),
                 (phase, _) => json!(phase),
             };
             json!({
@@ -735,8 +739,8 @@ impl Updates {
         let state = self.state();
         let length = state.followed().map_or(0, |it| it.length);
         match state.holding {
-            Some(Holding::Part(bytes)) => (bytes.min(length), length),
-            Some(Holding::Complete { .. }) => (length, length),
+            Some(BundleProgress::Part(bytes)) => (bytes.min(length), length),
+            Some(BundleProgress::Complete { .. }) => (length, length),
             None => (0, length),
         }
     }
@@ -758,7 +762,7 @@ impl State {
     /// Everything that the sessions depend on.
     fn wants(&self) -> (Option<(String, Phase)>, bool, bool, bool) {
         let release = self.memory.release.as_ref().map(|it| (it.sha256.clone(), it.phase));
-        let is_whole = matches!(self.holding, Some(Holding::Complete { .. }));
+        let is_whole = matches!(self.holding, Some(BundleProgress::Complete { .. }));
         (release, self.asks_origin, is_whole, self.followed().is_some())
     }
 }

@@ -5,7 +5,7 @@ use carousel::time::Instant;
 use carousel::trust::{Certificate, Edition, Kind, Policy, Sealer, SecretKey, Trust};
 
 use super::decide::tests::offer;
-use super::decide::{Audience, Hold, Holding, Phase};
+use super::decide::{Audience, BundleProgress, HoldReason, Phase};
 use super::installer::InstallError;
 use super::lack::Own;
 use super::options::FirmwareOptions;
@@ -13,7 +13,7 @@ use super::updates::{Bundle, Step, UpdateOutcome, Updates};
 
 /// Three in the morning.
 const NIGHT: u64 = 3 * 3600;
-const COMPLETE: Holding = Holding::Complete { length: 1000, is_offered: true };
+const COMPLETE: BundleProgress = BundleProgress::Complete { length: 1000, is_offered: true };
 
 fn root() -> SecretKey {
     SecretKey::from_seed(&[1; 32])
@@ -59,19 +59,19 @@ fn held(updates: &Updates) -> Vec<(&'static str, u64)> {
 fn an_update_is_received_installed_and_done_once_its_version_runs() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
-    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0)), Step::Rest);
     offered(&updates, 5, &[offer("1.5")]);
     let before = updates.generation();
-    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0)), Step::Rest);
     assert!(updates.generation() > before);
     let sessions = updates.sessions();
     assert_eq!((sessions.len(), sessions[0].tsi, sessions[0].service.as_str()), (1, Some(100), "firmware"));
     assert!(sessions[0].repair.as_ref().unwrap().base_urls.is_empty(), "the carousel has its time");
     assert_eq!(updates.wanted().unwrap().url, offer("1.5").url);
-    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(500)), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(500)), Step::Rest);
     assert_eq!(updates.progress(), (500, 1000));
     let before = updates.generation();
-    let late = updates.step(Some(NIGHT + 4200), Audience::Nobody, Holding::Part(500));
+    let late = updates.step(Some(NIGHT + 4200), Audience::Nobody, BundleProgress::Part(500));
     assert!(matches!(late, Step::Ask(Bundle { length: 1000, .. })), "{late:?}");
     assert!(updates.generation() > before);
     assert_eq!(
@@ -94,7 +94,7 @@ fn an_update_is_received_installed_and_done_once_its_version_runs() {
     assert_eq!(updates.outcomes().get(UpdateOutcome::Running), 1);
     assert_eq!(updates.take_unwanted(), [offer("1.5").url]);
     offered(&updates, 6, &[offer("1.5")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     assert_eq!(held(&updates), [("same", 1)]);
     let events: Vec<String> =
         updates.take_reports().iter().map(|it| it["event"].as_str().unwrap().to_owned()).collect();
@@ -107,7 +107,7 @@ fn what_fails_or_comes_back_as_the_old_version_is_not_tried_again_until_it_chang
         let folder = tempfile::tempdir().unwrap();
         let mut updates = open_as(folder.path(), "1.4", "one");
         offered(&updates, 5, &[offer("1.5")]);
-        updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+        updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
         updates.begin().unwrap();
         if fails {
             updates.installed(Err(InstallError::Failed("refused (signature): nobody".to_owned())));
@@ -123,7 +123,7 @@ fn what_fails_or_comes_back_as_the_old_version_is_not_tried_again_until_it_chang
         assert_eq!((held(&updates), updates.wanted()), (vec![("failed_before", 1)], None));
         // The version again, in another bundle.
         offered(&updates, 7, &[Offer { sha256: Digest::of(b"better"), ..offer("1.5") }]);
-        updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+        updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
         assert_eq!(updates.wanted().unwrap().sha256, Digest::of(b"better"));
     }
 }
@@ -131,15 +131,15 @@ fn what_fails_or_comes_back_as_the_old_version_is_not_tried_again_until_it_chang
 #[test]
 fn what_is_not_what_was_offered_is_discarded_and_counted() {
     for (holding, why) in [
-        (Holding::Complete { length: 999, is_offered: false }, "truncated"),
-        (Holding::Complete { length: 1000, is_offered: false }, "digest"),
+        (BundleProgress::Complete { length: 999, is_offered: false }, "truncated"),
+        (BundleProgress::Complete { length: 1000, is_offered: false }, "digest"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let updates = open_as(folder.path(), "1.4", "one");
         offered(&updates, 5, &[offer("1.5")]);
-        updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+        updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
         assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, holding), Step::Rest);
-        assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
+        assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0)), Step::Rest);
         assert_eq!(held(&updates).last().unwrap(), &(why, 1));
         assert_eq!((updates.wanted(), updates.take_unwanted().len()), (None, 1));
     }
@@ -153,7 +153,7 @@ fn documents_of_nobody_of_another_kind_and_older_ones_are_counted_by_reason() {
     let judge = |bytes: Vec<u8>| {
         updates.offer(bytes);
         updates.judge(&trust, Instant::default(), None);
-        updates.step(None, Audience::Nobody, Holding::Part(0));
+        updates.step(None, Audience::Nobody, BundleProgress::Part(0));
         updates.wanted().is_some()
     };
     let forged = String::from_utf8(document(5, &[offer("1.5")])).unwrap().replace("1.5.raucb", "1.6.raucb");
@@ -188,11 +188,11 @@ fn a_box_without_an_installer_or_a_place_to_write_takes_nothing() {
         Updates::open(FirmwareOptions::default(), Vec::new(), Own::default(), folder.path(), String::new())
             .unwrap();
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     assert_eq!((held(&updates), updates.wanted()), (vec![("not_configured", 1)], None));
     let updates = open_as(folder.path(), "1.4", "one");
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     drop(folder);
     assert!(updates.begin().is_err(), "what begins must be written down");
     assert_eq!(updates.to_json()["update"]["phase"], "receiving");
@@ -303,7 +303,8 @@ fn whenever_the_power_is_cut_the_box_runs_one_of_both_versions_and_ends_with_the
                     machine.saved = machine.arrived;
                 }
             }
-            let holding = if machine.arrived == 1000 { COMPLETE } else { Holding::Part(machine.arrived) };
+            let holding =
+                if machine.arrived == 1000 { COMPLETE } else { BundleProgress::Part(machine.arrived) };
             let step = updates.step(Some(NIGHT + tick), Audience::Nobody, holding);
             assert!(machine.running == "1.4" || machine.running == "1.5");
             if let Step::Install(Bundle { sha256, .. }) = step {
@@ -361,23 +362,26 @@ fn an_update_that_waits_when_the_box_starts_again_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     drop(updates);
     let updates = open_as(folder.path(), "1.4", "two");
     // Nothing has been heard: it is neither followed nor given up, and its object stays pinned.
     assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, COMPLETE), Step::Rest);
     assert_eq!((updates.sessions().len(), updates.remembered()), (0, Some(offer("1.5").url)));
     offered(&updates, 5, &[offer("1.5")]);
-    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0)), Step::Rest);
+    assert_eq!(updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0)), Step::Rest);
     assert_eq!(updates.sessions().len(), 1);
     // Since when it has been waited for is remembered.
-    assert!(matches!(updates.step(Some(NIGHT + 4200), Audience::Nobody, Holding::Part(0)), Step::Ask(_)));
-    updates.wait(Hold::Room);
+    assert!(matches!(
+        updates.step(Some(NIGHT + 4200), Audience::Nobody, BundleProgress::Part(0)),
+        Step::Ask(_)
+    ));
+    updates.wait(HoldReason::Room);
     assert_eq!(updates.to_json()["update"]["held"], "room");
     assert_eq!(updates.to_json()["update"]["phase"], serde_json::json!(Phase::Receiving));
     // A later version takes its place.
     offered(&updates, 6, &[offer("1.5"), offer("1.6")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     assert_eq!(updates.wanted().unwrap().url, offer("1.6").url);
     assert_eq!(updates.take_unwanted(), [offer("1.5").url]);
 }
@@ -387,7 +391,7 @@ fn an_update_that_is_offered_under_another_url_is_kept_under_that_one() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     let moved = Offer { url: "https://other.example.com/1.5.raucb".to_owned(), ..offer("1.5") };
     offered(&updates, 6, std::slice::from_ref(&moved));
     // A complete object under the old name is not the installed one.
@@ -403,7 +407,7 @@ fn an_update_that_is_offered_under_another_url_is_kept_under_that_one() {
 }
 
 /// A second for each step, for ten minutes.
-fn ten_minutes(updates: &Updates, from: u64, holding: Holding) {
+fn ten_minutes(updates: &Updates, from: u64, holding: BundleProgress) {
     for second in 0..600 {
         assert_eq!(updates.step(Some(from + second), Audience::Nobody, holding), Step::Rest);
     }
@@ -420,7 +424,7 @@ fn each_reason_of_two_offers_is_counted_once_in_ten_minutes() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     updates.begin().unwrap();
     // A later one is offered while the first is installed, and before the box restarts.
     offered(&updates, 6, &[offer("1.5"), offer("1.6")]);
@@ -434,11 +438,11 @@ fn each_reason_of_two_offers_is_counted_once_in_ten_minutes() {
     // The first runs: the later one is its turn.
     let updates = open_as(folder.path(), "1.5", "two");
     offered(&updates, 6, &[offer("1.5"), offer("1.6")]);
-    ten_minutes(&updates, NIGHT + 1200, Holding::Part(0));
+    ten_minutes(&updates, NIGHT + 1200, BundleProgress::Part(0));
     assert_eq!(held(&updates), [("same", 1), ("incomplete", 1)]);
     // One that arrives gives way to a later one at once.
     offered(&updates, 7, &[offer("1.5"), offer("1.6"), offer("1.7")]);
-    ten_minutes(&updates, NIGHT + 1800, Holding::Part(0));
+    ten_minutes(&updates, NIGHT + 1800, BundleProgress::Part(0));
     assert_eq!(held(&updates), [("same", 1), ("superseded", 1), ("incomplete", 2)]);
     assert_eq!(updates.wanted().unwrap().url, offer("1.7").url);
 }
@@ -459,7 +463,7 @@ fn a_bundle_that_two_root_keys_offer_is_one_offer() {
         updates.offer(bytes);
         updates.judge(&trust, Instant::default(), None);
     }
-    ten_minutes(&updates, NIGHT, Holding::Part(0));
+    ten_minutes(&updates, NIGHT, BundleProgress::Part(0));
     assert_eq!(held(&updates), [("incomplete", 1)]);
     assert_eq!(updates.to_json()["offers"].as_array().unwrap().len(), 1);
 }
@@ -469,7 +473,7 @@ fn a_program_that_cannot_be_started_is_tried_again_and_the_bundle_is_none_the_wo
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     for second in 0..600 {
         let step = updates.step(Some(NIGHT + second), Audience::Nobody, COMPLETE);
         assert!(matches!(step, Step::Install(_)), "{second}: {step:?}");
@@ -492,7 +496,7 @@ fn a_program_that_asks_to_be_run_later_is_and_nothing_counts_as_failed() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
     offered(&updates, 5, &[offer("1.5")]);
-    updates.step(Some(NIGHT), Audience::Nobody, Holding::Part(0));
+    updates.step(Some(NIGHT), Audience::Nobody, BundleProgress::Part(0));
     assert_eq!(updates.to_json()["update"]["phase"], "receiving");
     for second in 0..600 {
         let step = updates.step(Some(NIGHT + second), Audience::Nobody, COMPLETE);
