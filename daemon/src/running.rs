@@ -216,7 +216,7 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
     workers: Workers,
-    exporting: Option<traces::Exporting>,
+    exporting: Option<traces::ExportTask>,
     config: Config,
 }
 

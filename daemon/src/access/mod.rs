@@ -76,7 +76,7 @@ impl<T> Watched<T> {
     }
 
     /// Reads it if it has changed. Waits for the disk.
-    fn look(&self) {
+    fn reload(&self) {
         let at = modified(&self.path);
         let before = self.seen.read().unwrap_or_else(PoisonError::into_inner).0;
         if at.is_none() || at == before {
@@ -246,8 +246,8 @@ impl Access {
             let rules = self.rules();
             let _ = tokio::task::spawn_blocking(move || {
                 for rule in rules.iter() {
-                    rule.database.iter().for_each(Watched::look);
-                    rule.keys.iter().for_each(Watched::look);
+                    rule.database.iter().for_each(Watched::reload);
+                    rule.keys.iter().for_each(Watched::reload);
                 }
             })
             .await;
@@ -446,10 +446,10 @@ mod tests {
         assert_eq!(check(&access, "10.0.0.1"), Err(AccessRefusal::NoToken));
         let keys = || format!("{:?}", access.rules()[0].keys.as_ref().unwrap().get());
         write(&format!("k2 {}", "b".repeat(32)), 2000);
-        access.rules()[0].keys.as_ref().unwrap().look();
+        access.rules()[0].keys.as_ref().unwrap().reload();
         assert_eq!(keys(), "[\"k2\"]");
         write("broken", 3000);
-        access.rules()[0].keys.as_ref().unwrap().look();
+        access.rules()[0].keys.as_ref().unwrap().reload();
         assert_eq!(keys(), "[\"k2\"]");
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use url::Url;
 
-use crate::certificates::{self, About};
+use crate::certificates::{self, FailureKind};
 
 /// Retries of a request when the daemon answers that there were too many.
 const RETRIES: u32 = 10;
@@ -92,14 +92,14 @@ impl Access {
     fn failed(&self, err: &hyper_util::client::legacy::Error) -> String {
         if let Some((about, what)) = certificates::failure_of(err) {
             let fix = match about {
-                About::Trust if matches!(self, Self::Url { has_ca: true, .. }) => {
+                FailureKind::Trust if matches!(self, Self::Url { has_ca: true, .. }) => {
                     "; --ca names another, or not the authority that has signed it"
                 }
-                About::Trust => "; name it, or the authority that has signed it, with --ca FILE",
-                About::Names => "; ask by one of its names, or have it made for this one too",
-                About::OwnCertificate => "; ask by the socket on that machine, or with `curl --cert`",
-                About::NoTls => "; give http://HOST:PORT, or set [admin.tls] there",
-                About::Other => "",
+                FailureKind::Trust => "; name it, or the authority that has signed it, with --ca FILE",
+                FailureKind::Names => "; ask by one of its names, or have it made for this one too",
+                FailureKind::OwnCertificate => "; ask by the socket on that machine, or with `curl --cert`",
+                FailureKind::NoTls => "; give http://HOST:PORT, or set [admin.tls] there",
+                FailureKind::Other => "",
             };
             return format!("{self}: {what}{fix}");
         }

@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error};
 
 /// Kind of a failure; the caller chooses the fix by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
+pub enum FailureKind {
     /// No trusted authority has signed the peer's certificate.
     Trust,
     /// The peer's certificate is for other names.
@@ -21,7 +21,7 @@ pub enum About {
 }
 
 /// The failure of TLS that caused `err`, if one did.
-pub fn failure_of(err: &(dyn StdError + 'static)) -> Option<(About, String)> {
+pub fn failure_of(err: &(dyn StdError + 'static)) -> Option<(FailureKind, String)> {
     if let Some(err) = err.downcast_ref::<Error>() {
         return Some((about(err), plain(err)));
     }
@@ -58,16 +58,16 @@ fn is_authority(err: &CertificateError) -> bool {
     matches!(err, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
 
-fn about(err: &Error) -> About {
+fn about(err: &Error) -> FailureKind {
     match err {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => About::Trust,
-        Error::InvalidCertificate(err) if is_authority(err) => About::Trust,
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => FailureKind::Trust,
+        Error::InvalidCertificate(err) if is_authority(err) => FailureKind::Trust,
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => About::Names,
-        Error::AlertReceived(AlertDescription::CertificateRequired) => About::OwnCertificate,
-        Error::InvalidMessage(_) => About::NoTls,
-        _ => About::Other,
+        ) => FailureKind::Names,
+        Error::AlertReceived(AlertDescription::CertificateRequired) => FailureKind::OwnCertificate,
+        Error::InvalidMessage(_) => FailureKind::NoTls,
+        _ => FailureKind::Other,
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
         let tls = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let below = io::Error::other(io::Error::other(tls));
         let (about, what) = failure_of(&below).unwrap();
-        assert_eq!((about, what.contains("not trusted here")), (About::Trust, true), "{what}");
+        assert_eq!((about, what.contains("not trusted here")), (FailureKind::Trust, true), "{what}");
         assert_eq!(failure_of(&io::Error::other("no TLS at all")), None);
         assert_eq!(failure_of(&io::Error::from(io::ErrorKind::ConnectionRefused)), None);
     }

@@ -54,7 +54,7 @@ impl CertificateFiles {
 
     /// Reads the files if they have changed. On failure nothing changes, and the next check tries again: a renewal writes one
     /// file after the other.
-    fn look(&self, known: &mut Known) {
+    fn reload(&self, known: &mut FileState) {
         let now = self.changed_at();
         if now == known.changed_at {
             return;
@@ -62,7 +62,7 @@ impl CertificateFiles {
         match read(self.table, &self.files[0], &self.files[1]) {
             Ok(key) => {
                 self.put(key);
-                *known = Known { changed_at: now, failure: None };
+                *known = FileState { changed_at: now, failure: None };
                 tracing::info!(table = self.table, "a new certificate is in force");
             }
             Err(err) if known.failure.as_ref() != Some(&err) => {
@@ -80,7 +80,7 @@ impl CertificateFiles {
 
 /// State of the files when they were read.
 #[derive(Debug)]
-struct Known {
+struct FileState {
     /// Times of change of chain and key.
     changed_at: [Option<SystemTime>; 2],
     /// Reason why newer files cannot be read: it is logged once, not at every check.
@@ -94,10 +94,10 @@ impl ResolvesServerCert for CertificateFiles {
 }
 
 async fn watch(all: Arc<CertificateFiles>) {
-    let mut known = Known { changed_at: all.changed_at(), failure: None };
+    let mut known = FileState { changed_at: all.changed_at(), failure: None };
     loop {
         tokio::time::sleep(LOOK).await;
-        all.look(&mut known);
+        all.reload(&mut known);
     }
 }
 
@@ -197,19 +197,19 @@ mod tests {
         let of = |name: &str| chain("admin.tls", &path(name)).unwrap();
         let in_force = || all.key.read().unwrap().cert.clone();
         let (old, new) = (of("cert.pem"), of("new.pem"));
-        let mut known = Known { changed_at: all.changed_at(), failure: None };
-        all.look(&mut known);
+        let mut known = FileState { changed_at: all.changed_at(), failure: None };
+        all.reload(&mut known);
         assert_eq!(in_force(), old);
         // The certificate first: the key is that of the one before.
         std::fs::rename(path("new.pem"), path("cert.pem")).unwrap();
         for _ in 0..3 {
-            all.look(&mut known);
+            all.reload(&mut known);
             assert_eq!(in_force(), old);
             assert!(known.failure.as_ref().is_some_and(|it| it.starts_with("[admin.tls]")), "{known:?}");
         }
         assert!(open().unwrap_err().contains("cert.pem"), "at a start it is an error");
         std::fs::rename(path("new-key.pem"), path("key.pem")).unwrap();
-        all.look(&mut known);
+        all.reload(&mut known);
         assert_eq!((in_force(), known.failure.is_none()), (new, true));
         let [it] = &shown.to_json(None)[..] else { panic!() };
         assert_eq!((&it["listener"], &it["error"]), (&"admin.tls".into(), &serde_json::Value::Null));

@@ -5,7 +5,7 @@ mod failures;
 mod files;
 mod named;
 
-pub use failures::{About, failure_of, innermost_cause, plain};
+pub use failures::{FailureKind, failure_of, innermost_cause, plain};
 use files::read_chain;
 pub use files::{CertificateFiles, chain, check, read};
 pub use named::{client_trusting, client_trusting_system};

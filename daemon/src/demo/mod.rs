@@ -390,7 +390,7 @@ async fn show(
 
 /// Content of `status` and `ls`.
 #[derive(Debug, Default)]
-struct Seen {
+struct CacheStatus {
     /// Objects of the films that are in the cache.
     held: usize,
     from_origin: usize,
@@ -398,7 +398,7 @@ struct Seen {
     recovered: u64,
 }
 
-impl Seen {
+impl CacheStatus {
     async fn of(access: &Access) -> Option<Self> {
         let status = admin::call(access, Method::GET, "/api/v1/status", &[]).await.ok()?;
         let objects = admin::call(access, Method::GET, "/api/v1/objects", &[]).await.ok()?;
@@ -450,7 +450,7 @@ async fn watch(
                 addresses(stage, films, arguments.open);
             }
         }
-        let Some(seen) = Seen::of(&access).await else { continue };
+        let Some(seen) = CacheStatus::of(&access).await else { continue };
         let (sent, lost) = link.counts();
         let early = match lost == 0 && (seen.recovered > 0 || seen.repaired > 0) {
             true => " (sent before the box had joined)",

@@ -191,10 +191,11 @@ impl Joined {
         }
     }
 
-    fn where_packets_arrive(&self, places: &[Place], listen: Duration) -> Vec<Finding> {
+    fn where_packets_arrive(&self, places: &[GroupReception], listen: Duration) -> Vec<Finding> {
         let group = self.socket.group();
         let about = self.about.clone();
-        let here: Vec<&Place> = places.iter().filter(|place| place.address == group.address).collect();
+        let here: Vec<&GroupReception> =
+            places.iter().filter(|place| place.address == group.address).collect();
         let device = self.device.as_ref().map_or("?", |(name, _)| name.as_str());
         let protocol = self.device.as_ref().map_or_else(String::new, |(_, protocol)| format!(", {protocol}"));
         let seconds = listen.as_secs_f64();
@@ -323,7 +324,7 @@ fn buffers(joined: &[Joined], config: &Config) -> Option<Finding> {
 
 /// One group on one interface.
 #[derive(Debug)]
-struct Place {
+struct GroupReception {
     address: SocketAddr,
     interface: String,
     /// Datagrams that a socket got.
@@ -333,14 +334,18 @@ struct Place {
 }
 
 /// Joins every group on every interface and counts.
-fn listen_everywhere(groups: &[Listed], listen: Duration) -> Vec<Place> {
+fn listen_everywhere(groups: &[Listed], listen: Duration) -> Vec<GroupReception> {
     let interfaces = interfaces();
-    let mut places: Vec<(Place, Option<ReceiveSocket>)> = Vec::new();
+    let mut places: Vec<(GroupReception, Option<ReceiveSocket>)> = Vec::new();
     for Listed { spec: group, .. } in groups {
         for interface in &interfaces {
             let spec = GroupSpec { interface: interface.name.clone(), ..group.clone() };
-            let place =
-                Place { address: group.address, interface: interface.name.clone(), received: 0, seen: 0 };
+            let place = GroupReception {
+                address: group.address,
+                interface: interface.name.clone(),
+                received: 0,
+                seen: 0,
+            };
             places.push((place, ReceiveSocket::open(&spec, 1 << 20).ok()));
         }
     }

@@ -16,10 +16,10 @@ use crate::transport::{Signal, TransportStream, input};
 const LEAST_LOOK: Duration = Duration::from_secs(3);
 
 pub(super) fn examine(config: &Config, is_running: bool, listen: Duration) -> Vec<Finding> {
-    config.transport_streams.iter().flat_map(|stream| look(stream, config, is_running, listen)).collect()
+    config.transport_streams.iter().flat_map(|stream| probe(stream, config, is_running, listen)).collect()
 }
 
-fn look(stream: &TransportStream, config: &Config, is_running: bool, listen: Duration) -> Vec<Finding> {
+fn probe(stream: &TransportStream, config: &Config, is_running: bool, listen: Duration) -> Vec<Finding> {
     let about = format!("stream {}", stream.from);
     let is_tuner = matches!(stream.from, From::Dvb { .. } | From::SatIp { .. });
     if is_tuner && is_running {

@@ -63,14 +63,14 @@ const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 
 /// The task that sends spans.
 #[derive(Debug)]
-pub struct Exporting {
+pub struct ExportTask {
     task: JoinHandle<()>,
     ends: oneshot::Sender<()>,
     /// Dropped when no time is left.
     gives_up: oneshot::Sender<()>,
 }
 
-impl Exporting {
+impl ExportTask {
     /// Sends the queued spans, within a short time, and ends.
     pub async fn end(mut self) {
         let _ = self.ends.send(());
@@ -85,7 +85,7 @@ impl Exporting {
 ///
 /// # Errors
 /// None here; a program without the feature refuses.
-pub fn start(options: &Traces, stats: &Arc<TraceStats>) -> Result<(Arc<Tracer>, Exporting), String> {
+pub fn start(options: &Traces, stats: &Arc<TraceStats>) -> Result<(Arc<Tracer>, ExportTask), String> {
     let (sender, queue) = mpsc::channel(MAX_QUEUE);
     let tracer = Tracer::new(options, sender, stats);
     let (ends, ended) = oneshot::channel();
@@ -101,7 +101,7 @@ pub fn start(options: &Traces, stats: &Arc<TraceStats>) -> Result<(Arc<Tracer>, 
         in_request: 0,
     };
     let task = vitals::essential_task("traces", exporter.run(ended, given_up));
-    Ok((tracer, Exporting { task, ends, gives_up }))
+    Ok((tracer, ExportTask { task, ends, gives_up }))
 }
 
 /// Checks the collector with one empty request.

@@ -30,13 +30,13 @@ use carousel::reason::Counts;
 use http::Method;
 
 #[cfg(feature = "otlp")]
-pub use export::{Exporting, check, start};
+pub use export::{ExportTask, check, start};
 #[cfg(all(test, feature = "otlp"))]
 pub(crate) use live::tests::tracer as testing_tracer;
 #[cfg(feature = "otlp")]
 pub use live::{Span, Trace, Tracer};
 #[cfg(not(feature = "otlp"))]
-pub use none::{Exporting, Span, Trace, Tracer, check, start};
+pub use none::{ExportTask, Span, Trace, Tracer, check, start};
 pub use options::Traces;
 
 /// Why a collector would get no traces.

@@ -22,9 +22,9 @@ pub struct Span(());
 
 /// Nothing is sent.
 #[derive(Debug)]
-pub enum Exporting {}
+pub enum ExportTask {}
 
-impl Exporting {
+impl ExportTask {
     /// Never called.
     pub async fn end(self) {
         match self {}
@@ -35,7 +35,7 @@ impl Exporting {
 ///
 /// # Errors
 /// Always: the program is built without it.
-pub fn start(_: &Traces, _: &Arc<TraceStats>) -> Result<(Arc<Tracer>, Exporting), String> {
+pub fn start(_: &Traces, _: &Arc<TraceStats>) -> Result<(Arc<Tracer>, ExportTask), String> {
     Err(MISSING.to_owned())
 }
 

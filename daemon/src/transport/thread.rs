@@ -243,7 +243,7 @@ impl Turn<'_> {
     fn check_signal(&mut self, input: &mut dyn Input, now: Instant, lock: &mut Lock) -> Result<(), String> {
         self.state.signal = input.signal();
         let Some(signal) = self.state.signal else { return Ok(()) };
-        match lock.look(signal.locked, now) {
+        match lock.update(signal.locked, now) {
             Verdict::Steady => {}
             Verdict::Lost => {
                 self.state.lock_losses += 1;
@@ -280,7 +280,7 @@ struct Lock {
 }
 
 impl Lock {
-    fn look(&mut self, is_locked: bool, now: Instant) -> Verdict {
+    fn update(&mut self, is_locked: bool, now: Instant) -> Verdict {
         let was_locked = std::mem::replace(&mut self.was_locked, is_locked);
         if is_locked {
             self.away_since = None;
@@ -302,19 +302,19 @@ mod tests {
     #[test]
     fn lock_that_is_lost_is_waited_for_then_sought_again() {
         let mut lock = Lock::default();
-        let mut look = |is_locked: bool, seconds: u64| {
-            lock.look(is_locked, Instant::from_nanos(seconds * 1_000_000_000))
+        let mut update = |is_locked: bool, seconds: u64| {
+            lock.update(is_locked, Instant::from_nanos(seconds * 1_000_000_000))
         };
         assert_eq!(
-            [look(false, 0), look(true, 1), look(true, 2)],
+            [update(false, 0), update(true, 1), update(true, 2)],
             [Verdict::Steady, Verdict::Back, Verdict::Steady]
         );
         assert_eq!(
-            [look(false, 3), look(false, 7), look(false, 8)],
+            [update(false, 3), update(false, 7), update(false, 8)],
             [Verdict::Lost, Verdict::Steady, Verdict::Retune]
         );
         assert_eq!(
-            [look(false, 9), look(false, 13), look(true, 14)],
+            [update(false, 9), update(false, 13), update(true, 14)],
             [Verdict::Steady, Verdict::Retune, Verdict::Back]
         );
     }

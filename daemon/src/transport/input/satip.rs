@@ -38,7 +38,7 @@ const KEEP_ALIVE: [&str; 3] = ["OPTIONS", "GET_PARAMETER", "PLAY"];
 
 /// Assumptions about a DVB-S2 carrier that is not fully configured.
 #[derive(Debug, Clone, Copy)]
-struct Assumed {
+struct CarrierDefaults {
     modulation: &'static str,
     roll_off: &'static str,
     pilots: &'static str,
@@ -46,11 +46,11 @@ struct Assumed {
 }
 
 /// In order of the attempts: the most common parameters of television carriers first.
-const ASSUMED: [Assumed; 4] = [
-    Assumed { modulation: "8psk", roll_off: "0.35", pilots: "on", code_rate: "34" },
-    Assumed { modulation: "8psk", roll_off: "0.20", pilots: "off", code_rate: "23" },
-    Assumed { modulation: "qpsk", roll_off: "0.35", pilots: "off", code_rate: "34" },
-    Assumed { modulation: "8psk", roll_off: "0.25", pilots: "off", code_rate: "56" },
+const ASSUMED: [CarrierDefaults; 4] = [
+    CarrierDefaults { modulation: "8psk", roll_off: "0.35", pilots: "on", code_rate: "34" },
+    CarrierDefaults { modulation: "8psk", roll_off: "0.20", pilots: "off", code_rate: "23" },
+    CarrierDefaults { modulation: "qpsk", roll_off: "0.35", pilots: "off", code_rate: "34" },
+    CarrierDefaults { modulation: "8psk", roll_off: "0.25", pilots: "off", code_rate: "56" },
 ];
 
 /// A session with a server.
