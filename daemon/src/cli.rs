@@ -20,7 +20,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args)]
-pub struct Common {
+pub struct CommonArgs {
     /// Configuration
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub config: PathBuf,
@@ -31,9 +31,9 @@ pub struct Common {
 
 /// Which daemon is asked.
 #[derive(Debug, Args)]
-pub struct Asking {
+pub struct AdminTarget {
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
     /// Ask the TCP listener of a daemon instead of the socket of the configuration
     #[arg(long, value_name = "URL")]
     pub admin: Option<String>,
@@ -63,7 +63,7 @@ pub enum Verb {
     )]
     Check {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// How long to listen for packets
         #[arg(long, default_value_t = 3, value_parser = seconds)]
         seconds: u64,
@@ -92,7 +92,7 @@ pub enum Verb {
     )]
     Status {
         #[command(flatten)]
-        asking: Asking,
+        target: AdminTarget,
         /// Show it again every so many seconds, until interrupted
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", conflicts_with = "json")]
         watch: Option<u64>,
@@ -103,21 +103,21 @@ pub enum Verb {
     )]
     Ls {
         #[command(flatten)]
-        asking: Asking,
+        target: AdminTarget,
         #[command(flatten)]
         listing: Listing,
     },
     /// Protect an object from eviction
     #[command(after_help = "Examples:\n  skycached pin https://cdn.example.com/vod/film/master.m3u8")]
-    Pin(ByKey),
+    Pin(KeyArgs),
     /// Make a pinned object evictable again
     #[command(after_help = "Examples:\n  skycached unpin https://cdn.example.com/vod/film/master.m3u8")]
-    Unpin(ByKey),
+    Unpin(KeyArgs),
     /// Remove objects from the cache
     #[command(
         after_help = "Examples:\n  skycached purge https://cdn.example.com/vod/film/1.m4s\n  skycached purge http://box.example:8080/cdn.example.com/vod/film/1.m4s\n  skycached purge --prefix https://cdn.example.com/vod/film/\n  skycached purge --surrogate-key film-17 --soft"
     )]
-    Purge(Purging),
+    Purge(PurgeArgs),
     /// Remove every object whose key matches
     #[command(after_help = "Examples:\n  skycached ban 'cdn.example.com/vod/film/*'")]
     Ban {
@@ -130,7 +130,7 @@ pub enum Verb {
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        asking: Asking,
+        target: AdminTarget,
     },
     /// Show the keys that sign what is received, confirm an enrolled one, or forget it
     #[command(
@@ -138,7 +138,7 @@ pub enum Verb {
     )]
     Trust {
         #[command(subcommand)]
-        action: Trusting,
+        action: TrustAction,
     },
     /// Show a channel and two films over a link that loses packets, on this machine alone; needs the program headend
     #[cfg(feature = "demo")]
@@ -171,7 +171,7 @@ fn seconds(text: &str) -> Result<u64, String> {
 
 /// What `purge` removes.
 #[derive(Debug, Args)]
-pub struct Purging {
+pub struct PurgeArgs {
     /// Keys of objects, their URLs at the origin, or the URLs that a player asks this box for
     #[arg(required_unless_present_any = ["prefix", "surrogate_key"], value_name = "KEY")]
     pub keys: Vec<String>,
@@ -188,10 +188,10 @@ pub struct Purging {
     #[arg(long)]
     pub yes: bool,
     #[command(flatten)]
-    pub asking: Asking,
+    pub target: AdminTarget,
 }
 
-impl Purging {
+impl PurgeArgs {
     /// As parameters of the admin interface.
     pub fn parameters(&self) -> Vec<(&'static str, &str)> {
         let mut all: Vec<(&'static str, &str)> = Vec::new();
@@ -212,24 +212,24 @@ pub fn flags<'a>(soft: bool, yes: bool) -> impl Iterator<Item = (&'static str, &
 
 /// What `trust` does.
 #[derive(Debug, Subcommand)]
-pub enum Trusting {
+pub enum TrustAction {
     /// Keys, trusted and not, and what was refused
     List {
         #[command(flatten)]
-        asking: Asking,
+        target: AdminTarget,
     },
     /// Keep trusting the key that was enrolled on first contact
-    Confirm(ByKeyId),
+    Confirm(KeyIdArgs),
     /// Trust an enrolled key no longer: the next one that signs may be enrolled
-    Forget(ByKeyId),
+    Forget(KeyIdArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct ByKeyId {
+pub struct KeyIdArgs {
     /// The root key's id: 16 hexadecimal digits
     pub key: String,
     #[command(flatten)]
-    pub asking: Asking,
+    pub target: AdminTarget,
 }
 
 /// What is done to an appliance's slots.
@@ -238,14 +238,14 @@ pub enum FirmwareAction {
     /// Show what runs, what is next, every kernel image, and the updates that are offered, with why they are not installed
     Status {
         #[command(flatten)]
-        asking: Asking,
+        target: AdminTarget,
     },
     /// Verify a bundle, and say whether this box would take it; without one, show the updates that the carousel offers
     Check {
         /// RAUC's bundle
         bundle: Option<PathBuf>,
         #[command(flatten)]
-        asking: Asking,
+        target: AdminTarget,
     },
     /// Install a bundle into the slot that does not run; the next start takes it
     Install {
@@ -271,7 +271,7 @@ pub enum FirmwareAction {
     /// Bless the running image once the daemon is READY and answers players
     MarkGood {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// How long it may take to become healthy
         #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = seconds)]
         wait: u64,
@@ -315,9 +315,9 @@ pub enum Sort {
 }
 
 #[derive(Debug, Args)]
-pub struct ByKey {
+pub struct KeyArgs {
     /// Key of the object, its URL at the origin, or the URL that a player asks this box for
     pub key: String,
     #[command(flatten)]
-    pub asking: Asking,
+    pub target: AdminTarget,
 }

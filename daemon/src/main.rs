@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, Parser as _};
 use http::Method;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
-use skycache::cli::{self, Asking, Cli, Common, FirmwareAction, Trusting, Verb};
+use skycache::cli::{self, AdminTarget, Cli, CommonArgs, FirmwareAction, TrustAction, Verb};
 use skycache::config::Config;
 use skycache::listen::Listening;
 use skycache::receive::ReceiveContext;
@@ -41,30 +41,30 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
         Verb::Check { common, print_config: true, .. } => print_config(&common.config),
         Verb::Check { common, seconds, deep, .. } => check(&common, seconds, deep),
         Verb::Replay { recording, config } => replay_recording(&recording, config.as_deref()),
-        Verb::Status { asking, watch } => status(&asking, watch),
-        Verb::Ls { asking, listing } => {
-            let mut value = ask(&asking, Method::GET, "/api/v1/objects", &[])?;
+        Verb::Status { target, watch } => status(&target, watch),
+        Verb::Ls { target, listing } => {
+            let mut value = ask(&target, Method::GET, "/api/v1/objects", &[])?;
             screen::select(&mut value, &listing);
             let now = skycache::clock::wall();
-            if asking.common.json { print(&pretty(&value)) } else { print(&screen::objects(&value, now)) }
+            if target.common.json { print(&pretty(&value)) } else { print(&screen::objects(&value, now)) }
         }
-        Verb::Pin(it) => change(&it.asking, "pin", &[("key", &it.key)]),
-        Verb::Unpin(it) => change(&it.asking, "unpin", &[("key", &it.key)]),
-        Verb::Purge(it) => change(&it.asking, "purge", &it.parameters()),
-        Verb::Ban { pattern, soft, yes, asking } => {
+        Verb::Pin(it) => change(&it.target, "pin", &[("key", &it.key)]),
+        Verb::Unpin(it) => change(&it.target, "unpin", &[("key", &it.key)]),
+        Verb::Purge(it) => change(&it.target, "purge", &it.parameters()),
+        Verb::Ban { pattern, soft, yes, target } => {
             let mut parameters = vec![("pattern", pattern.as_str())];
             parameters.extend(cli::flags(soft, yes));
-            change(&asking, "ban", &parameters)
+            change(&target, "ban", &parameters)
         }
-        Verb::Trust { action: Trusting::List { asking } } => {
-            let value = ask(&asking, Method::GET, "/api/v1/trust", &[])?;
-            if asking.common.json { print(&pretty(&value)) } else { print(&screen::trust(&value)) }
+        Verb::Trust { action: TrustAction::List { target } } => {
+            let value = ask(&target, Method::GET, "/api/v1/trust", &[])?;
+            if target.common.json { print(&pretty(&value)) } else { print(&screen::trust(&value)) }
         }
-        Verb::Trust { action: Trusting::Confirm(it) } => {
-            change(&it.asking, "trust/confirm", &[("key", &it.key)])
+        Verb::Trust { action: TrustAction::Confirm(it) } => {
+            change(&it.target, "trust/confirm", &[("key", &it.key)])
         }
-        Verb::Trust { action: Trusting::Forget(it) } => {
-            change(&it.asking, "trust/forget", &[("key", &it.key)])
+        Verb::Trust { action: TrustAction::Forget(it) } => {
+            change(&it.target, "trust/forget", &[("key", &it.key)])
         }
         #[cfg(feature = "demo")]
         Verb::Demo(arguments) => {
@@ -88,10 +88,10 @@ fn print_config(path: &Path) -> Result<ExitCode, String> {
 }
 
 /// Once, or every `watch` seconds until interrupted.
-fn status(asking: &Asking, watch: Option<u64>) -> Result<ExitCode, String> {
+fn status(target: &AdminTarget, watch: Option<u64>) -> Result<ExitCode, String> {
     loop {
-        let value = ask(asking, Method::GET, "/api/v1/status", &[])?;
-        let text = if asking.common.json { pretty(&value) } else { screen::status(&value) };
+        let value = ask(target, Method::GET, "/api/v1/status", &[])?;
+        let text = if target.common.json { pretty(&value) } else { screen::status(&value) };
         let Some(seconds) = watch else { return print(&text) };
         // Home, and nothing below: a terminal shows one table that changes.
         let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
@@ -217,7 +217,7 @@ fn reload(daemon: &mut Daemon, path: &Path, set_level: &Reload) {
     notify(&[NotifyState::Ready]);
 }
 
-fn check(common: &Common, seconds: u64, deep: bool) -> Result<ExitCode, String> {
+fn check(common: &CommonArgs, seconds: u64, deep: bool) -> Result<ExitCode, String> {
     let config = match Config::load(&common.config) {
         Ok(config) => config,
         Err(why) if common.json => {
@@ -285,17 +285,22 @@ fn replay_recording(recording: &Path, config: Option<&Path>) -> Result<ExitCode,
     print(&pretty(&summary?.0))
 }
 
-fn ask(asking: &Asking, method: Method, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
-    let access = match &asking.admin {
-        Some(url) => admin::Access::to_url(url, asking.token_file.as_deref(), asking.ca.as_deref())?,
-        None => admin::Access::Socket(Config::load(&asking.common.config)?.admin.socket),
+fn ask(
+    target: &AdminTarget,
+    method: Method,
+    path: &str,
+    parameters: &[(&str, &str)],
+) -> Result<Value, String> {
+    let access = match &target.admin {
+        Some(url) => admin::Access::to_url(url, target.token_file.as_deref(), target.ca.as_deref())?,
+        None => admin::Access::Socket(Config::load(&target.common.config)?.admin.socket),
     };
     runtime()?.block_on(admin::call(&access, method, path, parameters))
 }
 
-fn change(asking: &Asking, action: &str, parameters: &[(&str, &str)]) -> Result<ExitCode, String> {
-    let value = ask(asking, Method::POST, &format!("/api/v1/{action}"), parameters)?;
-    if asking.common.json {
+fn change(target: &AdminTarget, action: &str, parameters: &[(&str, &str)]) -> Result<ExitCode, String> {
+    let value = ask(target, Method::POST, &format!("/api/v1/{action}"), parameters)?;
+    if target.common.json {
         return print(&pretty(&value));
     }
     if value["lasts"] == false {
@@ -322,8 +327,8 @@ fn firmware(action: FirmwareAction) -> Result<ExitCode, String> {
 }
 
 /// Slots of an appliance, and what a running daemon says of offers.
-fn firmware_status(paths: &slots::Paths, asking: &Asking) -> Result<Value, String> {
-    let answer = ask(asking, Method::GET, "/api/v1/firmware", &[]);
+fn firmware_status(paths: &slots::Paths, target: &AdminTarget) -> Result<Value, String> {
+    let answer = ask(target, Method::GET, "/api/v1/firmware", &[]);
     let is_appliance = slots::is_appliance(paths);
     let (mut value, error) = match (slots::status(paths), answer) {
         (Ok(mut value), Ok(mut answer)) => {
@@ -345,10 +350,10 @@ fn firmware_status(paths: &slots::Paths, asking: &Asking) -> Result<Value, Strin
 
 fn firmware_action(paths: &slots::Paths, action: FirmwareAction) -> Result<ExitCode, String> {
     let (value, as_json) = match action {
-        FirmwareAction::Status { asking } => (firmware_status(paths, &asking)?, asking.common.json),
-        FirmwareAction::Check { bundle: None, asking } => {
-            let offered = ask(&asking, Method::GET, "/api/v1/firmware", &[])?["offered"].take();
-            (json!({ "schema": 1, "offered": offered }), asking.common.json)
+        FirmwareAction::Status { target } => (firmware_status(paths, &target)?, target.common.json),
+        FirmwareAction::Check { bundle: None, target } => {
+            let offered = ask(&target, Method::GET, "/api/v1/firmware", &[])?["offered"].take();
+            (json!({ "schema": 1, "offered": offered }), target.common.json)
         }
         FirmwareAction::HandOver { bundle } => {
             slots::hand_over(paths, &bundle)?;
@@ -358,8 +363,8 @@ fn firmware_action(paths: &slots::Paths, action: FirmwareAction) -> Result<ExitC
             slots::take(paths)?;
             return Ok(ExitCode::SUCCESS);
         }
-        FirmwareAction::Check { bundle: Some(bundle), asking } => {
-            let json = asking.common.json;
+        FirmwareAction::Check { bundle: Some(bundle), target } => {
+            let json = target.common.json;
             let value = slots::check_bundle(paths, &bundle)?;
             let code = if value["accepted"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             print(&if json { pretty(&value) } else { screen::firmware(&value) })?;
