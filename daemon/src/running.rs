@@ -43,7 +43,7 @@ use crate::vitals::{self, Vitals};
 /// Sockets on which requests are accepted.
 struct Listeners {
     players: Vec<TcpListener>,
-    tls: Option<http::Secured>,
+    tls: Option<http::SecureSockets>,
     operators: admin::Listeners,
 }
 
@@ -59,7 +59,7 @@ impl Listeners {
     ) -> Result<Self, String> {
         let players = listening.open_all(&config.http.listen, "[http] listen")?;
         let tls = match &config.http.tls {
-            Some(tls) => Some(http::Secured {
+            Some(tls) => Some(http::SecureSockets {
                 listeners: listening.open_all(&tls.listen, "[http.tls] listen")?,
                 datagrams: if tls.http3 && http::HAS_HTTP3 {
                     listening.open_all_datagrams(&tls.listen, "[http.tls] http3")?

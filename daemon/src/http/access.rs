@@ -46,7 +46,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) peer: IpAddr,
-    pub(super) request: Asking,
+    pub(super) request: RequestHead,
     pub(super) status: StatusCode,
     pub(super) served: Served,
     pub(super) began: Instant,
@@ -56,7 +56,7 @@ pub(super) struct Record {
 
 /// The head of a request.
 #[derive(Debug)]
-pub(super) enum Asking {
+pub(super) enum RequestHead {
     /// Parsed by hyper.
     Parsed(Box<Parts>),
     /// Unparsed bytes: a GET of HTTP/1.1 that [`super::quick`] has read.
@@ -66,18 +66,18 @@ pub(super) enum Asking {
 }
 
 /// Parts of a request's log line.
-pub(super) struct Words<'a> {
+pub(super) struct LogFields<'a> {
     method: &'a str,
     pub(super) target: &'a str,
     protocol: &'a str,
     pub(super) field: &'a dyn Fn(&str) -> Option<Cow<'a, str>>,
 }
 
-impl Asking {
+impl RequestHead {
     /// Passes the parts of the request to `write`.
-    pub(super) fn read(&self, write: impl FnOnce(&Words<'_>)) {
+    pub(super) fn read(&self, write: impl FnOnce(&LogFields<'_>)) {
         match self {
-            Self::Parsed(head) => write(&Words {
+            Self::Parsed(head) => write(&LogFields {
                 method: head.method.as_str(),
                 target: &redacted(head.uri.path_and_query().map_or("/", |it| it.as_str())),
                 protocol: match head.version {
@@ -95,7 +95,7 @@ impl Asking {
                     return;
                 }
                 let fields = &*request.headers;
-                write(&Words {
+                write(&LogFields {
                     method: request.method.unwrap_or("-"),
                     target: &redacted(request.path.unwrap_or("-")),
                     protocol: "HTTP/1.1",
@@ -108,7 +108,7 @@ impl Asking {
             Self::Unreadable(bytes) => {
                 let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
                 let line = readable(line.trim_ascii_end());
-                write(&Words { method: "-", target: &redacted(&line), protocol: "-", field: &|_| None });
+                write(&LogFields { method: "-", target: &redacted(&line), protocol: "-", field: &|_| None });
             }
         }
     }
@@ -133,7 +133,7 @@ fn readable(bytes: &[u8]) -> Cow<'_, str> {
 
 /// A batch of lines from one worker.
 #[derive(Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct LineBatch {
     lines: String,
     /// Milliseconds since 1970 and the end of each line.
     ends: Vec<(i64, usize)>,
@@ -141,15 +141,15 @@ pub(super) struct Piece {
 
 /// Lines held back, to be written in order of time.
 #[derive(Debug, Default)]
-struct Held {
+struct ReorderBuffer {
     /// Time of the line, when it was handed over, the line.
     lines: Vec<(i64, Instant, String)>,
     bytes: usize,
 }
 
-impl Held {
+impl ReorderBuffer {
     /// Adds a batch. True if everything is to be written now.
-    fn take(&mut self, piece: Piece, now: Instant) -> bool {
+    fn take(&mut self, piece: LineBatch, now: Instant) -> bool {
         let mut start = 0;
         self.bytes += piece.lines.len();
         let is_large = piece.lines.len() >= HOLD_BYTES / 4;
@@ -181,9 +181,9 @@ impl Held {
 /// The gatherer of lines of one worker.
 #[derive(Debug)]
 pub(super) struct Gatherer {
-    piece: Piece,
+    piece: LineBatch,
     format: LogFormat,
-    writer: SyncSender<Piece>,
+    writer: SyncSender<LineBatch>,
     /// When lines were last handed over.
     flushed: Instant,
     /// Seconds since 1970 and their text.
@@ -194,7 +194,7 @@ pub(super) struct Gatherer {
 ///
 /// # Errors
 /// If the file cannot be written, with the fix.
-pub(super) fn open(path: &Path, vitals: &Vitals) -> Result<SyncSender<Piece>, String> {
+pub(super) fn open(path: &Path, vitals: &Vitals) -> Result<SyncSender<LineBatch>, String> {
     let file = append(path).map_err(|err| {
         format!("{}: {err}; [http.access_log] path must be a file that skycached may write", path.display())
     })?;
@@ -210,23 +210,23 @@ fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn write(mut file: File, path: &PathBuf, pieces: &Receiver<Piece>, sign: &Sign) {
+fn write(mut file: File, path: &PathBuf, pieces: &Receiver<LineBatch>, sign: &Sign) {
     let mut looked = Instant::now();
-    let mut held = Held::default();
+    let mut buffer = ReorderBuffer::default();
     loop {
         // Without lines the thread sleeps.
-        let piece = if held.lines.is_empty() {
+        let piece = if buffer.lines.is_empty() {
             pieces.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             pieces.recv_timeout(GATHER_FOR)
         };
         sign.give(clock::now());
         let (all, is_over) = match piece {
-            Ok(piece) => (held.take(piece, Instant::now()), false),
+            Ok(piece) => (buffer.take(piece, Instant::now()), false),
             Err(RecvTimeoutError::Timeout) => (false, false),
             Err(RecvTimeoutError::Disconnected) => (true, true),
         };
-        let text = held.due(Instant::now(), all);
+        let text = buffer.due(Instant::now(), all);
         if !text.is_empty() {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
@@ -249,9 +249,9 @@ fn write(mut file: File, path: &PathBuf, pieces: &Receiver<Piece>, sign: &Sign) 
 }
 
 impl Gatherer {
-    pub(super) fn new(format: LogFormat, writer: SyncSender<Piece>) -> Self {
+    pub(super) fn new(format: LogFormat, writer: SyncSender<LineBatch>) -> Self {
         let date = (-1, String::new());
-        Self { piece: Piece::default(), format, writer, flushed: Instant::now(), date }
+        Self { piece: LineBatch::default(), format, writer, flushed: Instant::now(), date }
     }
 
     /// Adds a line. False if lines had to be dropped.
@@ -273,7 +273,7 @@ impl Gatherer {
         self.flushed = Instant::now();
         let lines = String::with_capacity(GATHER_BYTES + 1024);
         let ends = Vec::with_capacity(self.piece.ends.len());
-        let piece = std::mem::replace(&mut self.piece, Piece { lines, ends });
+        let piece = std::mem::replace(&mut self.piece, LineBatch { lines, ends });
         self.writer.try_send(piece).is_ok()
     }
 
@@ -347,13 +347,16 @@ mod tests {
     const TARGET: &str = "/v/1.m4s?a=1&CMCD=bl%3D2500%2Ccid%3D%22x%22";
 
     /// The same request, read by hyper and read by us.
-    fn askings() -> [Asking; 2] {
+    fn heads() -> [RequestHead; 2] {
         let parsed = http::Request::get(TARGET).header("user-agent", "a\"b").header("host", "box").body(());
         let raw = format!("GET {TARGET} HTTP/1.1\r\nUser-Agent: a\"b\r\nHost: box\r\n\r\n");
-        [Asking::Parsed(Box::new(parsed.unwrap().into_parts().0)), Asking::Raw(raw.into_bytes().into())]
+        [
+            RequestHead::Parsed(Box::new(parsed.unwrap().into_parts().0)),
+            RequestHead::Raw(raw.into_bytes().into()),
+        ]
     }
 
-    fn line(format: LogFormat, request: Asking) -> String {
+    fn line(format: LogFormat, request: RequestHead) -> String {
         let (writer, pieces) = sync_channel(1);
         let mut gatherer = Gatherer::new(format, writer);
         let record = Record {
@@ -371,13 +374,13 @@ mod tests {
 
     #[test]
     fn one_line_in_each_form() {
-        for asking in askings() {
+        for asking in heads() {
             assert_eq!(
                 line(LogFormat::Combined, asking),
                 "10.0.0.7 - - [14/Jul/2026:03:33:20 +0000] \"GET /v/1.m4s?a=1&CMCD=bl%3D2500%2Ccid%3D%22x%22 HTTP/1.1\" 206 500 \"-\" \"a\\x22b\"\n"
             );
         }
-        for asking in askings() {
+        for asking in heads() {
             let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, asking)).unwrap();
             assert_eq!(
                 (json["cmcd"].as_str(), json["host"].as_str()),
@@ -391,21 +394,22 @@ mod tests {
     fn what_is_no_text_is_escaped() {
         let head = http::Request::get("/")
             .header("user-agent", http::HeaderValue::from_bytes(b"\xdcn\xc3\xaf").unwrap());
-        let parsed = Asking::Parsed(Box::new(head.body(()).unwrap().into_parts().0));
+        let parsed = RequestHead::Parsed(Box::new(head.body(()).unwrap().into_parts().0));
         let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, parsed)).unwrap();
         assert_eq!(json["user_agent"], "\\xDCnï");
-        let refused = || Asking::Unreadable(b"\x16\x03\"\r\nsecond".as_slice().into());
+        let refused = || RequestHead::Unreadable(b"\x16\x03\"\r\nsecond".as_slice().into());
         let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, refused())).unwrap();
         assert_eq!((json["method"].as_str(), json["path"].as_str()), (Some("-"), Some("\x16\x03\"")));
-        let too_long = Asking::Unreadable(b"GET /sktoken=a.b/vod/1.m4s HTTP/1.1\r\nx: ".as_slice().into());
+        let too_long =
+            RequestHead::Unreadable(b"GET /sktoken=a.b/vod/1.m4s HTTP/1.1\r\nx: ".as_slice().into());
         let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, too_long)).unwrap();
         assert_eq!(json["path"], "GET /sktoken=\u{2026}/vod/1.m4s HTTP/1.1", "nor is a token shown");
         let combined = line(LogFormat::Combined, refused());
         assert!(combined.contains("\"- \\x16\\x03\\x22 -\" 206"), "{combined}");
     }
 
-    fn piece(lines: &[(i64, &str)]) -> Piece {
-        let mut piece = Piece::default();
+    fn piece(lines: &[(i64, &str)]) -> LineBatch {
+        let mut piece = LineBatch::default();
         for (at_ms, line) in lines {
             piece.lines.push_str(line);
             piece.ends.push((*at_ms, piece.lines.len()));
@@ -415,29 +419,29 @@ mod tests {
 
     #[test]
     fn lines_of_all_workers_stand_in_the_order_of_time() {
-        let mut held = Held::default();
+        let mut buffer = ReorderBuffer::default();
         let begin = Instant::now();
-        assert!(!held.take(piece(&[(20, "c\n"), (40, "e\n")]), begin));
+        assert!(!buffer.take(piece(&[(20, "c\n"), (40, "e\n")]), begin));
         let later = begin + HOLD_FOR / 2;
-        assert!(!held.take(piece(&[(5, "a\n"), (10, "b\n"), (30, "d\n"), (50, "f\n")]), later));
-        assert_eq!(held.due(later, false), "");
-        assert_eq!(held.due(begin + HOLD_FOR, false), "a\nb\nc\nd\ne\n", "and what is older");
-        assert_eq!(held.due(later + HOLD_FOR, false), "f\n");
-        assert_eq!((held.bytes, held.lines.len()), (0, 0));
+        assert!(!buffer.take(piece(&[(5, "a\n"), (10, "b\n"), (30, "d\n"), (50, "f\n")]), later));
+        assert_eq!(buffer.due(later, false), "");
+        assert_eq!(buffer.due(begin + HOLD_FOR, false), "a\nb\nc\nd\ne\n", "and what is older");
+        assert_eq!(buffer.due(later + HOLD_FOR, false), "f\n");
+        assert_eq!((buffer.bytes, buffer.lines.len()), (0, 0));
     }
 
     #[test]
     fn what_is_held_back_is_bounded() {
-        let mut held = Held::default();
+        let mut buffer = ReorderBuffer::default();
         let now = Instant::now();
         let line = format!("{}\n", "x".repeat(1023));
-        assert!((1..64).all(|at| !held.take(piece(&[(at, &line)]), now)));
-        assert!(held.take(piece(&[(64, &line)]), now), "64 KiB");
-        assert_eq!(held.due(now, true).len(), HOLD_BYTES);
-        held.take(piece(&[(1, "first\n")]), now);
+        assert!((1..64).all(|at| !buffer.take(piece(&[(at, &line)]), now)));
+        assert!(buffer.take(piece(&[(64, &line)]), now), "64 KiB");
+        assert_eq!(buffer.due(now, true).len(), HOLD_BYTES);
+        buffer.take(piece(&[(1, "first\n")]), now);
         let many = vec![(0, line.as_str()); 16];
-        assert!(held.take(piece(&many), now), "a large piece is not taken apart");
-        assert!(held.due(now, true).starts_with("first\n"));
+        assert!(buffer.take(piece(&many), now), "a large piece is not taken apart");
+        assert!(buffer.due(now, true).starts_with("first\n"));
     }
 
     #[test]

@@ -18,14 +18,14 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use super::access::{Asking, Record};
+use super::access::{Record, RequestHead};
 use super::body::PlayerBody;
 use super::connection::{Answer, Link};
 use super::head::{self, allow_everyone};
 use super::hot::{Hit, QuickHit, Remembered};
 use super::manifest::{self, Rewriting};
 use super::quick::{Plain, Reply};
-use super::rendezvous::AtGateway;
+use super::rendezvous::GatewayRequest;
 use super::reply::{Send, plain};
 use super::serve::{Asked, Early, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
@@ -106,7 +106,7 @@ enum Destination<'a> {
     /// The receiver of players' reports.
     Events,
     /// The cache or an origin; with the object, if a rendezvous service has sent the player here.
-    Object(Option<AtGateway>),
+    Object(Option<GatewayRequest>),
     /// A finished response.
     Answered(Response<PlayerBody>),
 }
@@ -206,7 +206,7 @@ impl Worker {
         }
         response.map(|body| {
             self.logged(body, exchange, route, || {
-                let request = Asking::Parsed(Box::new(head));
+                let request = RequestHead::Parsed(Box::new(head));
                 Record { peer, request, status, served, began, head_took: took }
             })
         })
@@ -290,7 +290,7 @@ impl Worker {
         let took = began.elapsed();
         self.stats.head(route, status, Served::Hit, took);
         let body = self.logged(body, exchange, route, || {
-            let request = Asking::Raw(bytes.into());
+            let request = RequestHead::Raw(bytes.into());
             Record { peer: link.peer, request, status, served: Served::Hit, began, head_took: took }
         });
         Some(Reply { head, body })
@@ -325,7 +325,7 @@ impl Worker {
         self.write_log(|log| {
             let record = Record {
                 peer,
-                request: Asking::Unreadable(start[..start.len().min(MAX_LOGGED_START)].into()),
+                request: RequestHead::Unreadable(start[..start.len().min(MAX_LOGGED_START)].into()),
                 status,
                 served: Served::Own,
                 began: Instant::now(),
@@ -423,14 +423,14 @@ impl Worker {
         &self,
         head: &Parts,
         link: &Link,
-        at_gateway: Option<AtGateway>,
+        at_gateway: Option<GatewayRequest>,
     ) -> Result<Named, Box<Response<PlayerBody>>> {
         let server = &self.server;
         let generation = server.origins.generation();
         let routes = server.origins.routes();
         let (uri, token) = server.token_of(&head.uri);
         let (targets, elsewhere) = match at_gateway {
-            Some(AtGateway { target, url }) => (vec![target], Some(url)),
+            Some(GatewayRequest { target, url }) => (vec![target], Some(url)),
             None => {
                 let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
                 let names_us =

@@ -274,8 +274,8 @@ async fn http1<W: Channel + 'static>(
             biased;
             come = poll_fn(|cx| wire.poll_understood(cx, understand)) => come,
             () = &mut timer => match next_look(parked_since, worker, link).filter(|_| !is_last) {
-                Some(look) => {
-                    timer.as_mut().reset(look);
+                Some(check_health) => {
+                    timer.as_mut().reset(check_health);
                     continue;
                 }
                 None => return end(&mut wire).await,
@@ -389,7 +389,7 @@ async fn watched<T>(
             done = work.as_mut() => return Some(done),
             () = tokio::time::sleep(LOOK) => {}
         }
-        match pulse.look(outbox, link.active.get()) {
+        match pulse.check_health(outbox, link.active.get()) {
             Health::Well | Health::Idle => {}
             Health::Paused(time) if time < PAUSE && !worker.server.is_crowded(link.peer) => {}
             Health::Slow | Health::Paused(_) => {
@@ -436,7 +436,7 @@ impl Pulse {
         }
     }
 
-    fn look(&mut self, outbox: &Outbox, active: u32) -> Health {
+    fn check_health(&mut self, outbox: &Outbox, active: u32) -> Health {
         let now = Instant::now();
         if active > 0 || !outbox.is_clean() {
             (self.head_since, self.idle_since) = (None, None);
@@ -524,7 +524,7 @@ async fn http2<C: Future<Output = hyper::Result<()>>>(
                 continue;
             }
             () = tokio::time::sleep(LOOK) => {
-                match streams.look(link, worker.server.is_crowded(link.peer)) {
+                match streams.check_health(link, worker.server.is_crowded(link.peer)) {
                     Health::Well | Health::Idle | Health::Paused(_) => {}
                     Health::Gone if !is_last => {
                         is_last = true;
@@ -587,26 +587,26 @@ mod tests {
         let outbox = Outbox::default();
         outbox.set_clean(true);
         let mut pulse = Pulse::new(&outbox);
-        assert_eq!(pulse.look(&outbox, 0), Health::Idle);
+        assert_eq!(pulse.check_health(&outbox, 0), Health::Idle);
         // Half a head.
         outbox.bytes_in.set(20);
         for second in 0..10 {
-            assert_eq!(pulse.look(&outbox, 0), Health::Well, "{second}");
+            assert_eq!(pulse.check_health(&outbox, 0), Health::Well, "{second}");
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(pulse.look(&outbox, 0), Health::Slow);
+        assert_eq!(pulse.check_health(&outbox, 0), Health::Slow);
         // A whole one, and a player who reads a little.
         outbox.bytes_in_at_request.set(20);
         outbox.is_blocked.set(true);
         let mut pulse = Pulse::new(&outbox);
         for second in 0..30 {
-            assert_eq!(pulse.look(&outbox, 1), Health::Well, "{second}");
+            assert_eq!(pulse.check_health(&outbox, 1), Health::Well, "{second}");
             outbox.bytes_out.set(outbox.bytes_out.get() + 1);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(pulse.look(&outbox, 1), Health::Paused(SLOW_FOR));
+        assert_eq!(pulse.check_health(&outbox, 1), Health::Paused(SLOW_FOR));
         // A client that waits for the box is not slow, however long.
         outbox.is_blocked.set(false);
-        assert_eq!(pulse.look(&outbox, 1), Health::Well);
+        assert_eq!(pulse.check_health(&outbox, 1), Health::Well);
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::HttpServer;
-use super::access::{Record, Words};
+use super::access::{LogFields, Record};
 use super::body::PlayerBody;
 use super::head::allow_everyone;
 use super::reply::plain;
@@ -23,7 +23,7 @@ pub(super) const EVENTS_PATH: &str = "/-/cmcd";
 const RETRY_AFTER_S: u32 = 5;
 
 /// Common Media Client Data of a request, from the query or the fields.
-pub(super) fn report_of(words: &Words<'_>) -> Option<String> {
+pub(super) fn report_of(words: &LogFields<'_>) -> Option<String> {
     let query = words.target.split_once('?').map_or("", |(_, query)| query);
     if let Some(report) = cmcd::of_query(query) {
         return Some(report);

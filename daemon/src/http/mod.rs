@@ -117,11 +117,11 @@ pub use manifest::Rewriting;
 pub use options::{AccessLog, Http, LogFormat, Rendezvous, Steering, Tls};
 pub use overload::SentToCdn;
 pub use reload::ReloadEnd;
-pub use rendezvous::{RendezvousStats, Returned};
+pub use rendezvous::{RendezvousStats, ReturnReason};
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
 pub use tail::TailEnd;
 pub use tls::Acceptor;
-pub use workers::{Secured, Workers};
+pub use workers::{SecureSockets, Workers};
 
 /// Whether this program speaks HTTP/3.
 pub const HAS_HTTP3: bool = cfg!(feature = "http3");

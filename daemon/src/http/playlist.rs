@@ -21,16 +21,16 @@ const SKIP_VERSION: u64 = 9;
 const GAP_VERSION: u64 = 8;
 
 /// Lookup of the objects that the references of a playlist name.
-pub(super) trait Holdings {
+pub(super) trait ReferenceLookup {
     /// Whether a reference of the playlist, or this range of it, can be served: it is held or in flight.
     fn can_serve(&self, reference: &str, range: Option<Range<u64>>) -> bool;
     /// Extent of another rendition's playlist that the box holds.
-    fn reach(&self, reference: &str) -> Option<Reach>;
+    fn reach(&self, reference: &str) -> Option<PlaylistEnd>;
 }
 
 /// The last segment and part of a playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reach {
+pub(super) struct PlaylistEnd {
     /// Media sequence number of the last segment, or of the one whose parts come after it.
     pub(super) sequence: u64,
     /// Its last part, if it has any.
@@ -39,7 +39,7 @@ pub(super) struct Reach {
 
 /// Options of a request for a playlist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Shaping {
+pub(super) struct PlaylistOptions {
     /// Older segments may be left out.
     pub(super) skip: bool,
     /// Whether absent segments at the live edge may still arrive: then they are left out, not marked as missing.
@@ -75,7 +75,7 @@ struct Playlist<'a> {
 
 impl<'a> Playlist<'a> {
     /// Parses a playlist. `None` if it has ended, is a delta update, or is not understood.
-    fn read(text: &'a str, holdings: &impl Holdings) -> Option<Self> {
+    fn read(text: &'a str, lookup: &impl ReferenceLookup) -> Option<Self> {
         let mut this = Self::default();
         let mut current = Segment::default();
         let (mut range, mut range_end, mut part_end) = (None, 0, 0);
@@ -96,7 +96,7 @@ impl<'a> Playlist<'a> {
                     let bytes = attribute(value, "BYTERANGE").and_then(|it| byte_range(it, part_end));
                     part_end = bytes.as_ref().map_or(0, |it| it.end);
                     let is_gap = attribute(value, "GAP") == Some("YES");
-                    if !is_gap && !holdings.can_serve(uri, bytes) {
+                    if !is_gap && !lookup.can_serve(uri, bytes) {
                         this.missing_part.get_or_insert(current.lines.len());
                     }
                 }
@@ -109,7 +109,7 @@ impl<'a> Playlist<'a> {
             }
             current.lines.push(line);
             if is_uri {
-                current.is_here = current.has_gap || holdings.can_serve(trimmed, range.clone());
+                current.is_here = current.has_gap || lookup.can_serve(trimmed, range.clone());
                 range_end = range.take().map_or(0, |it| it.end);
                 this.segments.push(std::mem::take(&mut current));
                 this.missing_part = None;
@@ -189,10 +189,10 @@ impl<'a> Playlist<'a> {
     }
 
     /// Writes the last lines, with reports adapted to the held objects. True if they have changed.
-    fn write_tail(&self, out: &mut String, holdings: &impl Holdings) -> bool {
+    fn write_tail(&self, out: &mut String, lookup: &impl ReferenceLookup) -> bool {
         let mut is_changed = false;
         for line in &self.tail {
-            let report = reported(line, holdings);
+            let report = reported(line, lookup);
             is_changed |= report.is_some();
             let _ = writeln!(out, "{}", report.as_deref().unwrap_or(line));
         }
@@ -201,11 +201,11 @@ impl<'a> Playlist<'a> {
 }
 
 /// The playlist to send; `None`: unchanged.
-pub(super) fn shaped(text: &str, holdings: &impl Holdings, shaping: Shaping) -> Option<String> {
-    let mut playlist = Playlist::read(text, holdings)?;
-    let mut is_changed = playlist.hold_back(shaping.is_young);
+pub(super) fn shaped(text: &str, lookup: &impl ReferenceLookup, options: PlaylistOptions) -> Option<String> {
+    let mut playlist = Playlist::read(text, lookup)?;
+    let mut is_changed = playlist.hold_back(options.is_young);
     let has_gaps = playlist.mark_gaps();
-    let boundary_s = playlist.skip_until_s.filter(|_| shaping.skip);
+    let boundary_s = playlist.skip_until_s.filter(|_| options.skip);
     let skipped = boundary_s.map_or(0, |boundary_s| beyond(&playlist.segments, boundary_s));
     let least_version = match (skipped > 0, has_gaps) {
         (true, _) => SKIP_VERSION,
@@ -216,7 +216,7 @@ pub(super) fn shaped(text: &str, holdings: &impl Holdings, shaping: Shaping) -> 
     let mut out = String::with_capacity(text.len() + 64);
     playlist.write_head(&mut out, least_version);
     playlist.write_segments(&mut out, skipped);
-    is_changed |= playlist.write_tail(&mut out, holdings);
+    is_changed |= playlist.write_tail(&mut out, lookup);
     is_changed.then_some(out)
 }
 
@@ -233,9 +233,9 @@ fn beyond(segments: &[Segment<'_>], boundary_s: f64) -> usize {
 }
 
 /// An `EXT-X-RENDITION-REPORT` adapted to what the box holds of that rendition; `None`: unchanged.
-fn reported(line: &str, holdings: &impl Holdings) -> Option<String> {
+fn reported(line: &str, lookup: &impl ReferenceLookup) -> Option<String> {
     let list = line.trim().strip_prefix("#EXT-X-RENDITION-REPORT:")?;
-    let reach = holdings.reach(attribute(list, "URI")?)?;
+    let reach = lookup.reach(attribute(list, "URI")?)?;
     let mut out = format!("#EXT-X-RENDITION-REPORT:URI=\"{}\"", attribute(list, "URI")?);
     let _ = write!(out, ",LAST-MSN={}", reach.sequence);
     if let Some(part) = reach.part {
@@ -286,14 +286,14 @@ mod tests {
 
     /// References that are here, with their bytes, and renditions.
     #[derive(Default)]
-    struct Here(HashMap<&'static str, u64>, HashMap<&'static str, Reach>);
+    struct Here(HashMap<&'static str, u64>, HashMap<&'static str, PlaylistEnd>);
 
-    impl Holdings for Here {
+    impl ReferenceLookup for Here {
         fn can_serve(&self, reference: &str, range: Option<Range<u64>>) -> bool {
             self.0.get(reference).is_some_and(|bytes| range.is_none_or(|range| range.end <= *bytes))
         }
 
-        fn reach(&self, reference: &str) -> Option<Reach> {
+        fn reach(&self, reference: &str) -> Option<PlaylistEnd> {
             self.1.get(reference).copied()
         }
     }
@@ -310,15 +310,15 @@ mod tests {
         Here(names.iter().map(|name| (*name, 100)).collect(), HashMap::new())
     }
 
-    const PLAIN: Shaping = Shaping { skip: false, is_young: true };
+    const PLAIN: PlaylistOptions = PlaylistOptions { skip: false, is_young: true };
 
     #[test]
     fn a_playlist_of_what_is_here_goes_out_as_it_is() {
         assert_eq!(shaped(LIVE, &all(), PLAIN), None);
-        assert_eq!(shaped(LIVE, &all(), Shaping { is_young: false, ..PLAIN }), None);
+        assert_eq!(shaped(LIVE, &all(), PlaylistOptions { is_young: false, ..PLAIN }), None);
         let ended = format!("{LIVE}#EXT-X-ENDLIST\n");
         assert_eq!(
-            shaped(&ended, &Here::default(), Shaping { skip: true, ..PLAIN }),
+            shaped(&ended, &Here::default(), PlaylistOptions { skip: true, ..PLAIN }),
             None,
             "6.2.5.1: ignored"
         );
@@ -337,7 +337,7 @@ mod tests {
         assert!(out.contains("MEDIA-SEQUENCE:7\n") && out.contains("RENDITION-REPORT"), "{out}");
         // It has not come in a target duration: it never will, and what came after it can be played.
         here.0.insert("11.0.mp4", 1);
-        let out = shaped(LIVE, &here, Shaping { is_young: false, ..PLAIN }).unwrap();
+        let out = shaped(LIVE, &here, PlaylistOptions { is_young: false, ..PLAIN }).unwrap();
         assert!(
             out.contains("#EXTINF:2,\n#EXT-X-GAP\n10.mp4\n#EXT-X-PART:DURATION=1,URI=\"11.0.mp4\""),
             "{out}"
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_delta_update_skips_what_is_beyond_the_boundary() {
-        let skip = Shaping { skip: true, is_young: true };
+        let skip = PlaylistOptions { skip: true, is_young: true };
         let out = shaped(LIVE, &all(), skip).unwrap();
         // 10, 9 and 8 end within five seconds of the end; 7 ends six seconds before it.
         let expected = LIVE
@@ -412,10 +412,10 @@ mod tests {
     #[test]
     fn reports_say_what_is_held_of_the_other_rendition() {
         let mut here = all();
-        here.1.insert("../a/live.m3u8", Reach { sequence: 11, part: Some(0) });
+        here.1.insert("../a/live.m3u8", PlaylistEnd { sequence: 11, part: Some(0) });
         let out = shaped(LIVE, &here, PLAIN).unwrap();
         assert!(out.ends_with("REPORT:URI=\"../a/live.m3u8\",LAST-MSN=11,LAST-PART=0\n"), "{out}");
-        here.1.insert("../a/live.m3u8", Reach { sequence: 10, part: Some(1) });
+        here.1.insert("../a/live.m3u8", PlaylistEnd { sequence: 10, part: Some(1) });
         assert_eq!(shaped(LIVE, &here, PLAIN), None);
     }
 
@@ -430,7 +430,7 @@ mod tests {
             "#EXTM3U\n#EXT-X-BYTERANGE:x\na\n",
             "#EXTINF:1e999,\n\n",
         ] {
-            let _ = shaped(text, &Here::default(), Shaping { skip: true, is_young: true });
+            let _ = shaped(text, &Here::default(), PlaylistOptions { skip: true, is_young: true });
         }
     }
 }

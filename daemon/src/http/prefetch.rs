@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 
 use super::HttpServer;
-use super::range::{self, Wanted};
+use super::range::{self, RequestedRange};
 use super::serve::Asked;
 use crate::manifests::successors;
 use crate::origin::FillRequest;
@@ -86,7 +86,7 @@ impl HttpServer {
         let Some(url) = url else { return };
         if let (Some(flight), Some(range)) = (&flight, &range)
             && let Some(length) = flight.length
-            && let Wanted::Ranges(ranges) = range::parse(range.to_str().ok(), length)
+            && let RequestedRange::Ranges(ranges) = range::parse(range.to_str().ok(), length)
         {
             for range in
                 ranges.into_iter().filter(|it| it.end - it.start <= self.config.prefetch_object_bytes)

@@ -8,7 +8,7 @@ use http::Uri;
 
 use super::manifest::Rewriter;
 use super::quick::Plain;
-use super::range::{self, Wanted};
+use super::range::{self, RequestedRange};
 use super::target::targets;
 use super::urls::UrlMap;
 use crate::origin::{Route, by_longest_path};
@@ -26,8 +26,8 @@ pub fn quick(bytes: &[u8], length: u64) -> Option<Quick> {
 pub fn ranges(header: &str, length: u64) -> Option<Vec<Range<u64>>> {
     let _ = (range::is_single(header), range::exact(header));
     match range::parse(Some(header), length) {
-        Wanted::Ranges(ranges) => Some(ranges),
-        Wanted::Whole | Wanted::Unsatisfiable => None,
+        RequestedRange::Ranges(ranges) => Some(ranges),
+        RequestedRange::Whole | RequestedRange::Unsatisfiable => None,
     }
 }
 

@@ -21,7 +21,7 @@ use http_body::Body as _;
 use super::answer::Logged;
 use super::connection::MAX_QUICK_HEADERS;
 use super::head::{Head, write_lines};
-use super::range::{self, Wanted};
+use super::range::{self, RequestedRange};
 use super::shown::accepts_gzip;
 use super::wire::Channel;
 
@@ -98,7 +98,7 @@ impl<'a> Plain<'a> {
     pub(super) fn range(&self, length: u64) -> Option<Option<Range<u64>>> {
         let Some(range) = self.range else { return Some(None) };
         match range::parse(Some(range), length) {
-            Wanted::Ranges(ranges) if ranges.len() == 1 => Some(ranges.into_iter().next()),
+            RequestedRange::Ranges(ranges) if ranges.len() == 1 => Some(ranges.into_iter().next()),
             _ => None,
         }
     }

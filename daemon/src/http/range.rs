@@ -14,7 +14,7 @@ carousel::limits! {
 
 /// Meaning of a `Range` header for an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum RequestedRange {
     /// Everything: no header, another unit, bad syntax, or too many.
     Whole,
     /// These ranges, in the order of the request; none is empty.
@@ -24,27 +24,27 @@ pub(super) enum Wanted {
 }
 
 /// Parses a `Range` header for an object of `length` bytes.
-pub(super) fn parse(header: Option<&str>, length: u64) -> Wanted {
-    let Some((unit, list)) = header.and_then(|it| it.split_once('=')) else { return Wanted::Whole };
+pub(super) fn parse(header: Option<&str>, length: u64) -> RequestedRange {
+    let Some((unit, list)) = header.and_then(|it| it.split_once('=')) else { return RequestedRange::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return Wanted::Whole;
+        return RequestedRange::Whole;
     }
     let (mut ranges, mut specs) = (Vec::new(), 0_usize);
     for spec in list.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
         specs += 1;
-        let Some(range) = parse_spec(spec, length) else { return Wanted::Whole };
+        let Some(range) = parse_spec(spec, length) else { return RequestedRange::Whole };
         if specs > MAX_RANGES {
-            return Wanted::Whole;
+            return RequestedRange::Whole;
         }
         ranges.extend(Some(range).filter(|range| range.start < range.end));
     }
     let asked: u64 = ranges.iter().map(|range| range.end - range.start).fold(0, u64::saturating_add);
     match (specs, ranges.len()) {
-        (0, _) => Wanted::Whole,
-        (_, 0) => Wanted::Unsatisfiable,
+        (0, _) => RequestedRange::Whole,
+        (_, 0) => RequestedRange::Unsatisfiable,
         // Overlapping ranges with more bytes than the object.
-        (_, n) if n > 1 && asked > length => Wanted::Whole,
-        _ => Wanted::Ranges(ranges),
+        (_, n) if n > 1 && asked > length => RequestedRange::Whole,
+        _ => RequestedRange::Ranges(ranges),
     }
 }
 
@@ -136,12 +136,12 @@ mod tests {
             ("bytes=990-99999999999999999999999", 990..1000),
             ("Bytes = 0-0", 0..1),
         ] {
-            assert_eq!(of(header), Wanted::Ranges(vec![range]), "{header}");
+            assert_eq!(of(header), RequestedRange::Ranges(vec![range]), "{header}");
         }
-        assert_eq!(of("bytes=0-0, ,-1"), Wanted::Ranges(vec![0..1, 999..1000]));
-        assert_eq!(of("bytes=1000-, 5-6"), Wanted::Ranges(vec![5..7]));
+        assert_eq!(of("bytes=0-0, ,-1"), RequestedRange::Ranges(vec![0..1, 999..1000]));
+        assert_eq!(of("bytes=1000-, 5-6"), RequestedRange::Ranges(vec![5..7]));
         for header in ["bytes=1000-", "bytes=-0", "bytes=1000-2000,3000-"] {
-            assert_eq!(of(header), Wanted::Unsatisfiable, "{header}");
+            assert_eq!(of(header), RequestedRange::Unsatisfiable, "{header}");
         }
         for header in [
             "bytes=",
@@ -153,11 +153,11 @@ mod tests {
             "0-5",
             "bytes=0-999,0-999",
         ] {
-            assert_eq!(of(header), Wanted::Whole, "{header}");
+            assert_eq!(of(header), RequestedRange::Whole, "{header}");
         }
         let many = format!("bytes={}", (0..17).map(|at| format!("{at}-{at}")).collect::<Vec<_>>().join(","));
-        assert_eq!(of(&many), Wanted::Whole);
-        assert_eq!(parse(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
-        assert_eq!(parse(None, 5), Wanted::Whole);
+        assert_eq!(of(&many), RequestedRange::Whole);
+        assert_eq!(parse(Some("bytes=0-"), 0), RequestedRange::Unsatisfiable);
+        assert_eq!(parse(None, 5), RequestedRange::Whole);
     }
 }

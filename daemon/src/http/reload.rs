@@ -16,7 +16,7 @@ use carousel::reason::Counts;
 
 use super::HttpServer;
 use super::missing::Missing;
-use super::playlist::{self, Holdings, Reach, Shaping};
+use super::playlist::{self, PlaylistEnd, PlaylistOptions, ReferenceLookup};
 use super::serve::{Asked, Found, Outcome, is_fresh};
 use super::timeline;
 use crate::clock;
@@ -69,20 +69,20 @@ impl Reloads {
     }
 
     /// Takes a place to wait, if one is free.
-    fn enter(&self) -> Option<Place<'_>> {
+    fn enter(&self) -> Option<ReloadPermit<'_>> {
         let enter = |waiting| (waiting < MAX_RELOADS).then_some(waiting + 1);
         self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
-        Some(Place { of: self, end: ReloadEnd::Left })
+        Some(ReloadPermit { of: self, end: ReloadEnd::Left })
     }
 }
 
 /// The place of a waiting reload, freed when dropped.
-struct Place<'a> {
+struct ReloadPermit<'a> {
     of: &'a Reloads,
     end: ReloadEnd,
 }
 
-impl Drop for Place<'_> {
+impl Drop for ReloadPermit<'_> {
     fn drop(&mut self) {
         self.of.waiting.fetch_sub(1, Ordering::Relaxed);
         self.of.ended.add(self.end);
@@ -105,7 +105,7 @@ impl HttpServer {
         may_be_asked: bool,
     ) -> Option<Result<Found, Missing>> {
         let has_origin = may_be_asked && self.config.read_through && asked.url(&self.origins).is_some();
-        let (mut place, mut deadline): (Option<Place<'_>>, _) = (None, None);
+        let (mut place, mut deadline): (Option<ReloadPermit<'_>>, _) = (None, None);
         loop {
             // Listen before checking, so that no later event is missed.
             let (advanced, appeared) = (self.shared.manifests.listen(), self.shared.flights.listen());
@@ -155,7 +155,7 @@ impl HttpServer {
         }
     }
 
-    fn end<T>(&self, place: Option<Place<'_>>, end: ReloadEnd, answer: T) -> T {
+    fn end<T>(&self, place: Option<ReloadPermit<'_>>, end: ReloadEnd, answer: T) -> T {
         match place {
             Some(mut place) => place.end = end,
             None if end != ReloadEnd::Origin => drop(self.reloads.ended.add(end)),
@@ -177,11 +177,11 @@ impl HttpServer {
         let live = object.live().filter(|_| meta.response.is_none())?;
         let bytes = object.bytes(0..meta.length)?;
         let age_ms = clock::age_ms(meta.received_at).unsigned_abs();
-        let shaping = Shaping { skip, is_young: age_ms <= live.target_ms };
-        let held = Held { server: self, url: format!("http://{}", meta.key) };
+        let options = PlaylistOptions { skip, is_young: age_ms <= live.target_ms };
+        let held = PlaylistLookup { server: self, url: format!("http://{}", meta.key) };
         let text = std::str::from_utf8(&bytes).ok()?;
         match facts.kind {
-            ManifestKind::HlsMedia => playlist::shaped(text, &held, shaping),
+            ManifestKind::HlsMedia => playlist::shaped(text, &held, options),
             ManifestKind::Dash => {
                 let shorter = timeline::shaped(text, &held.url, live.is_renewed, &held);
                 let update_ms = facts.update_period_ms.unwrap_or(0);
@@ -211,18 +211,18 @@ impl HttpServer {
 }
 
 /// Lookup of the references of the playlist at `url`.
-struct Held<'a> {
+struct PlaylistLookup<'a> {
     server: &'a HttpServer,
     url: String,
 }
 
-impl Held<'_> {
+impl PlaylistLookup<'_> {
     fn key(&self, reference: &str) -> Option<ObjectKey> {
         ObjectKey::from_name(&name::resolve(&self.url, reference).ok()?, None).ok()
     }
 }
 
-impl Holdings for Held<'_> {
+impl ReferenceLookup for PlaylistLookup<'_> {
     fn can_serve(&self, reference: &str, range: Option<Range<u64>>) -> bool {
         // Unknown for references that are not valid names: assume that they can be served.
         let Some(key) = self.key(reference) else { return true };
@@ -250,7 +250,7 @@ impl Holdings for Held<'_> {
             || self.server.without_ignored_query(&key).is_some()
     }
 
-    fn reach(&self, reference: &str) -> Option<Reach> {
+    fn reach(&self, reference: &str) -> Option<PlaylistEnd> {
         let key = self.key(reference)?;
         let held = self.server.shared.store.contains(key.as_str());
         let facts = self.server.shared.manifests.facts(&key).filter(|it| held && it.is_live)?;
@@ -258,9 +258,9 @@ impl Holdings for Held<'_> {
         Some(match facts.last_part {
             Some(part) => {
                 let next = last.map_or(facts.first_sequence?, |last| last.saturating_add(1));
-                Reach { sequence: next, part: Some(part) }
+                PlaylistEnd { sequence: next, part: Some(part) }
             }
-            None => Reach { sequence: last?, part: facts.parts_of_last.checked_sub(1) },
+            None => PlaylistEnd { sequence: last?, part: facts.parts_of_last.checked_sub(1) },
         })
     }
 }

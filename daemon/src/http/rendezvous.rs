@@ -48,7 +48,7 @@ const SESSION_CHARS: usize = 64;
 
 carousel::reasons! {
     /// Why a player was sent to the content's own host.
-    pub enum Returned in "rendezvous_returned" by "reason" {
+    pub enum ReturnReason in "rendezvous_returned" by "reason" {
         /// The request says that the gateway is not to be used.
         Inactive = "inactive",
         /// Nothing of the service has come lately, and the manifest is not in the cache.
@@ -66,7 +66,7 @@ carousel::reasons! {
 #[derive(Debug, Default)]
 pub struct RendezvousStats {
     /// Players that were sent to the host.
-    pub returned: Counts<Returned>,
+    pub returned: Counts<ReturnReason>,
     /// Players that were sent to the box.
     pub accepted: AtomicU64,
     /// Steering manifests that prefer the satellite, and those that prefer the CDN.
@@ -75,7 +75,7 @@ pub struct RendezvousStats {
 
 /// A request at L.
 #[derive(Debug)]
-pub(super) struct AtGateway {
+pub(super) struct GatewayRequest {
     /// The object.
     pub(super) target: Target,
     /// Its URL at the host.
@@ -142,15 +142,15 @@ fn refused(status: StatusCode, why: &str) -> Response<PlayerBody> {
 
 impl HttpServer {
     /// Whether the box can serve a manifest and its segments from the satellite.
-    fn serves(&self, key: &ObjectKey, peer: IpAddr) -> Result<(), Returned> {
+    fn serves(&self, key: &ObjectKey, peer: IpAddr) -> Result<(), ReturnReason> {
         let super::HttpContext { store, flights, manifests, .. } = &self.shared;
         if self.is_crowded(peer) {
-            return Err(Returned::Overload);
+            return Err(ReturnReason::Overload);
         }
         let service = manifests.services().of(key);
         let membership = service.map(|it| it.membership());
         if membership == Some(Membership::Refused) {
-            return Err(Returned::NoRoom);
+            return Err(ReturnReason::NoRoom);
         }
         // Its groups are joined on request.
         let is_on_demand = membership == Some(Membership::Left);
@@ -158,7 +158,7 @@ impl HttpServer {
             Some(is_on_air) => is_on_air,
             None => flights.expects_or_is_in(store, key.as_str()),
         };
-        if is_there || is_on_demand { Ok(()) } else { Err(Returned::NotOnAir) }
+        if is_there || is_on_demand { Ok(()) } else { Err(ReturnReason::NotOnAir) }
     }
 
     /// Answers below `/-/rendezvous/` and `/-/steering/`; `None`: the path is another.
@@ -191,7 +191,7 @@ impl HttpServer {
         };
         let url = format!("{scheme}://{key}");
         let is_inactive = parameter(query, "MGstatus") == Some("0");
-        let served = if is_inactive { Err(Returned::Inactive) } else { self.serves(&key, peer) };
+        let served = if is_inactive { Err(ReturnReason::Inactive) } else { self.serves(&key, peer) };
         let location = match served {
             Ok(()) => {
                 self.rendezvous.accepted.fetch_add(1, Ordering::Relaxed);
@@ -210,7 +210,7 @@ impl HttpServer {
     }
 
     /// The target of a request below `/-/mabr/`; `None`: its path is another.
-    pub(super) fn at_gateway(&self, uri: &Uri) -> Option<Result<AtGateway, Response<PlayerBody>>> {
+    pub(super) fn at_gateway(&self, uri: &Uri) -> Option<Result<GatewayRequest, Response<PlayerBody>>> {
         let below = uri.path().strip_prefix(GATEWAY)?;
         let Some(options) = &self.config.rendezvous else {
             return Some(Err(refused(StatusCode::NOT_FOUND, "there is no [http.rendezvous] here")));
@@ -247,7 +247,7 @@ impl HttpServer {
         };
         let form = Form::Route(Arc::from([route]), 0);
         let target = Target::new(key.clone(), form);
-        Some(Ok(AtGateway { target, url: format!("{scheme}://{key}") }))
+        Some(Ok(GatewayRequest { target, url: format!("{scheme}://{key}") }))
     }
 
     /// Redirect to `url` of a player whose object the box cannot serve, if that host may have it.
@@ -259,9 +259,9 @@ impl HttpServer {
         );
         let url = url.filter(|_| !is_final)?;
         let why = match why {
-            Missing::NotJoined => Returned::NoRoom,
-            Missing::Busy | Missing::NoPlace(_) | Missing::Overloaded(_) => Returned::Overload,
-            _ => Returned::Failed,
+            Missing::NotJoined => ReturnReason::NoRoom,
+            Missing::Busy | Missing::NoPlace(_) | Missing::Overloaded(_) => ReturnReason::Overload,
+            _ => ReturnReason::Failed,
         };
         self.rendezvous.returned.add(why);
         Some(redirect(&options.marked(url)))
@@ -360,7 +360,7 @@ mod tests {
         let (_, location, _) = ask(&worker, &link, "/-/rendezvous/live/a.mpd?MGstatus=0").await;
         assert_eq!(location, to_cdn("live/a.mpd?MGstatus=0"));
         let counts = &tested.server.rendezvous.returned;
-        assert_eq!((counts.get(Returned::NotOnAir), counts.get(Returned::Inactive)), (1, 1));
+        assert_eq!((counts.get(ReturnReason::NotOnAir), counts.get(ReturnReason::Inactive)), (1, 1));
         assert_eq!(tested.server.rendezvous.accepted.load(Ordering::Relaxed), 2);
     }
 
@@ -373,7 +373,7 @@ mod tests {
         let (worker, link) = (worker(&tested.server), link());
         let (status, location, _) = ask(&worker, &link, "/-/mabr/s-1/live/7.m4s?conf=H4sI&t=2").await;
         assert_eq!((status, location.as_str()), (307, "https://cdn.example.com/live/7.m4s?t=2&MGstatus=0"));
-        assert_eq!(tested.server.rendezvous.returned.get(Returned::Failed), 1);
+        assert_eq!(tested.server.rendezvous.returned.get(ReturnReason::Failed), 1);
         let (_, location, _) = ask(&worker, &link, "/-/rendezvous/b.m3u8?Ori=OTHER.example").await;
         assert_eq!(location, "http://other.example:8080/b.m3u8?MGstatus=0");
         for path in

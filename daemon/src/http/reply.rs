@@ -10,7 +10,7 @@ use http::{Method, Response, StatusCode};
 use super::body::{Piece, PlayerBody};
 use super::cors;
 use super::head::{Head, put};
-use super::range::{self, Wanted};
+use super::range::{self, RequestedRange};
 use crate::caching::Precondition;
 use crate::store::StoredObject;
 
@@ -91,15 +91,17 @@ impl Head {
         // Range is defined for GET alone (RFC 9110 section 14.2).
         let asked = request.get(header::RANGE);
         let asked = asked.filter(|_| self.has_ranges() && self.validators.range_counts(request));
-        let wanted = asked.map_or(Wanted::Whole, |it| range::parse(it.to_str().ok(), length));
-        match wanted {
-            Wanted::Whole => (self.status, self.fields.clone(), Send::Pieces(vec![Piece::Range(0..length)])),
-            Wanted::Unsatisfiable => {
+        let requested = asked.map_or(RequestedRange::Whole, |it| range::parse(it.to_str().ok(), length));
+        match requested {
+            RequestedRange::Whole => {
+                (self.status, self.fields.clone(), Send::Pieces(vec![Piece::Range(0..length)]))
+            }
+            RequestedRange::Unsatisfiable => {
                 let mut fields = self.with_range(&format!("bytes */{length}"));
                 fields.remove(header::CONTENT_TYPE);
                 (StatusCode::RANGE_NOT_SATISFIABLE, fields, Send::Nothing)
             }
-            Wanted::Ranges(ranges) => match ranges.as_slice() {
+            RequestedRange::Ranges(ranges) => match ranges.as_slice() {
                 [one] => {
                     let fields = self.with_range(&format!("bytes {}-{}/{length}", one.start, one.end - 1));
                     (StatusCode::PARTIAL_CONTENT, fields, Send::Pieces(vec![Piece::Range(one.clone())]))

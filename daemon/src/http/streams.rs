@@ -152,7 +152,7 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Checks a connection of HTTP/2 or HTTP/3. `is_crowded`: few places are left.
-    pub(super) fn look(&mut self, link: &Link, is_crowded: bool) -> Health {
+    pub(super) fn check_health(&mut self, link: &Link, is_crowded: bool) -> Health {
         let may_take = |patience: Duration| if is_crowded { patience } else { PAUSE };
         if link.active() == 0 {
             let idle_for = self.idle_since.get_or_insert_with(Instant::now).elapsed();
@@ -196,25 +196,31 @@ mod tests {
         let [still, waiting] = [Rc::<Pace>::default(), Rc::default()];
         paces.borrow_mut().extend([Rc::clone(&still), Rc::clone(&waiting)]);
         let mut streams = Streams::default();
-        assert_eq!(streams.look(&link, true), Health::Idle);
+        assert_eq!(streams.check_health(&link, true), Health::Idle);
         link.begins();
         still.took(true);
         waiting.took(true);
         waiting.took(false);
         tokio::time::advance(STALLED_FOR - Duration::from_secs(1)).await;
-        assert_eq!(streams.look(&link, true), Health::Well);
+        assert_eq!(streams.check_health(&link, true), Health::Well);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!((streams.look(&link, true), streams.look(&link, false)), (Health::Slow, Health::Well));
+        assert_eq!(
+            (streams.check_health(&link, true), streams.check_health(&link, false)),
+            (Health::Slow, Health::Well)
+        );
         // It continues.
         still.took(true);
-        assert_eq!(streams.look(&link, true), Health::Well);
+        assert_eq!(streams.check_health(&link, true), Health::Well);
         tokio::time::advance(PAUSE).await;
-        assert_eq!(streams.look(&link, false), Health::Slow);
+        assert_eq!(streams.check_health(&link, false), Health::Slow);
         still.took(false);
-        assert_eq!(streams.look(&link, false), Health::Well, "who waits for us is not slow");
+        assert_eq!(streams.check_health(&link, false), Health::Well, "who waits for us is not slow");
         link.ends();
-        assert_eq!(streams.look(&link, true), Health::Idle);
+        assert_eq!(streams.check_health(&link, true), Health::Idle);
         tokio::time::advance(KEEP_ALIVE).await;
-        assert_eq!((streams.look(&link, true), streams.look(&link, false)), (Health::Gone, Health::Idle));
+        assert_eq!(
+            (streams.check_health(&link, true), streams.check_health(&link, false)),
+            (Health::Gone, Health::Idle)
+        );
     }
 }

@@ -5,13 +5,18 @@
 
 use carousel::manifest;
 
-use super::playlist::{Holdings, held_back};
+use super::playlist::{ReferenceLookup, held_back};
 
 /// Segments at the end of a list that are checked: earlier ones have arrived, or will not.
 const EDGE: usize = 8;
 
 /// The MPD to send; `None`: unchanged. `url`: its own; `is_renewed`: it has an update interval.
-pub(super) fn shaped(text: &str, url: &str, is_renewed: bool, holdings: &impl Holdings) -> Option<String> {
+pub(super) fn shaped(
+    text: &str,
+    url: &str,
+    is_renewed: bool,
+    lookup: &impl ReferenceLookup,
+) -> Option<String> {
     if !is_renewed {
         return None;
     }
@@ -21,7 +26,7 @@ pub(super) fn shaped(text: &str, url: &str, is_renewed: bool, holdings: &impl Ho
     let mut cuts: Vec<(usize, u64)> = Vec::new();
     for list in &lists {
         let Some(timeline) = list.timeline else { continue };
-        let here: Vec<bool> = list.urls.iter().map(|it| holdings.can_serve(it, None)).collect();
+        let here: Vec<bool> = list.urls.iter().map(|it| lookup.can_serve(it, None)).collect();
         let cut = held_back(&here) as u64;
         match cuts.iter_mut().find(|it| it.0 == timeline) {
             Some(known) => known.1 = known.1.max(cut),
@@ -40,17 +45,17 @@ mod tests {
     use std::collections::HashSet;
     use std::ops::Range;
 
-    use super::super::playlist::Reach;
+    use super::super::playlist::PlaylistEnd;
     use super::*;
 
     struct Here(HashSet<String>);
 
-    impl Holdings for Here {
+    impl ReferenceLookup for Here {
         fn can_serve(&self, reference: &str, _: Option<Range<u64>>) -> bool {
             self.0.contains(reference.trim_start_matches("http://h/live/"))
         }
 
-        fn reach(&self, _: &str) -> Option<Reach> {
+        fn reach(&self, _: &str) -> Option<PlaylistEnd> {
             None
         }
     }

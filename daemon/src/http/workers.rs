@@ -33,7 +33,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 const BLOCKING_THREADS: usize = 16;
 
 /// A connection that has been accepted.
-enum Accepted {
+enum IncomingConnection {
     Tcp {
         stream: TcpStream,
         peer: IpAddr,
@@ -44,7 +44,7 @@ enum Accepted {
     Quic(Box<quinn::Incoming>),
 }
 
-impl Accepted {
+impl IncomingConnection {
     fn peer(&self) -> IpAddr {
         match self {
             Self::Tcp { peer, .. } => *peer,
@@ -56,7 +56,7 @@ impl Accepted {
 
 /// Sockets of TLS and QUIC.
 #[derive(Debug)]
-pub struct Secured {
+pub struct SecureSockets {
     /// HTTP/1.1 and HTTP/2.
     pub listeners: Vec<TcpListener>,
     /// HTTP/3 on the same ports, if the program has it.
@@ -82,14 +82,14 @@ pub(super) struct Worker {
 }
 
 /// The place of a connection, freed when dropped.
-struct Place {
+struct ConnectionPermit {
     worker: Rc<Worker>,
     load: Arc<[AtomicU64]>,
     number: usize,
     peer: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.load[self.number].fetch_sub(1, Ordering::Relaxed);
         self.worker.server.places.give_back(self.peer);
@@ -109,12 +109,12 @@ struct Others {
     accepting: Arc<AtomicU64>,
     load: Arc<[AtomicU64]>,
     /// To each worker. A connection in a queue has a place among `max_connections`, so all queues together have no more.
-    hands: Vec<mpsc::UnboundedSender<Accepted>>,
+    hands: Vec<mpsc::UnboundedSender<IncomingConnection>>,
 }
 
 impl Others {
     /// Takes a connection to the worker that has the fewest.
-    fn give(&self, own: usize, accepted: Accepted) {
+    fn give(&self, own: usize, accepted: IncomingConnection) {
         let load = |at: &usize| self.load[*at].load(Ordering::Relaxed);
         let least = (0..self.load.len()).min_by_key(|at| (load(at), *at != own)).unwrap_or(own);
         self.load[least].fetch_add(1, Ordering::Relaxed);
@@ -131,7 +131,7 @@ impl Workers {
     pub fn start(
         server: &Arc<HttpServer>,
         plain: &[TcpListener],
-        tls: Option<Secured>,
+        tls: Option<SecureSockets>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, String> {
         let log = match &server.config.access_log {
@@ -212,28 +212,30 @@ struct Connections {
 
 impl Connections {
     /// Starts to serve a connection. Each kind is a separate task, so that idle connections do not take the size of the largest.
-    fn begin(&mut self, accepted: Accepted) {
+    fn begin(&mut self, accepted: IncomingConnection) {
         let (peer, stop) = (accepted.peer(), self.stop.clone());
         let (worker, load) = (Rc::clone(&self.worker), Arc::clone(&self.others.load));
-        let place = Place { worker, load, number: self.number, peer };
+        let place = ConnectionPermit { worker, load, number: self.number, peer };
         match accepted {
-            Accepted::Tcp { stream, is_tls, .. } => match self.acceptor.clone().filter(|_| is_tls) {
-                None => self.tasks.spawn_local(async move {
-                    connection::plain(&place.worker, stream, place.peer, stop).await;
-                }),
-                Some(acceptor) => self.tasks.spawn_local(async move {
-                    connection::secure(&place.worker, stream, place.peer, &acceptor, stop).await;
-                }),
-            },
+            IncomingConnection::Tcp { stream, is_tls, .. } => {
+                match self.acceptor.clone().filter(|_| is_tls) {
+                    None => self.tasks.spawn_local(async move {
+                        connection::plain(&place.worker, stream, place.peer, stop).await;
+                    }),
+                    Some(acceptor) => self.tasks.spawn_local(async move {
+                        connection::secure(&place.worker, stream, place.peer, &acceptor, stop).await;
+                    }),
+                }
+            }
             #[cfg(feature = "http3")]
-            Accepted::Quic(incoming) => self.tasks.spawn_local(async move {
+            IncomingConnection::Quic(incoming) => self.tasks.spawn_local(async move {
                 super::http3::serve(&place.worker, *incoming, stop).await;
             }),
         };
     }
 
     /// Serves until the stop, and gives signs of life.
-    async fn serve(&mut self, taken: &mut mpsc::UnboundedReceiver<Accepted>, sign: &Sign) {
+    async fn serve(&mut self, taken: &mut mpsc::UnboundedReceiver<IncomingConnection>, sign: &Sign) {
         let worker = Rc::clone(&self.worker);
         let mut stopped = self.stop.clone();
         let mut beat = tokio::time::interval(if worker.log.is_some() { BEAT } else { SIGN });
@@ -256,7 +258,7 @@ impl Connections {
     }
 
     /// Serves the remaining connections after the stop until they end, including those handed over at the last moment.
-    async fn finish(&mut self, taken: &mut mpsc::UnboundedReceiver<Accepted>) {
+    async fn finish(&mut self, taken: &mut mpsc::UnboundedReceiver<IncomingConnection>) {
         loop {
             // Load before checking the queue: connections handed over before the last worker stopped accepting are seen
             // then.
@@ -279,7 +281,7 @@ impl Connections {
 async fn serve(
     mut connections: Connections,
     listeners: Vec<Listening>,
-    mut taken: mpsc::UnboundedReceiver<Accepted>,
+    mut taken: mpsc::UnboundedReceiver<IncomingConnection>,
 ) {
     for listening in listeners {
         let (worker, others) = (Rc::clone(&connections.worker), connections.others.clone());
@@ -351,7 +353,7 @@ async fn accept(
         let _ = stream.set_nodelay(true);
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         match stream.into_std() {
-            Ok(stream) => others.give(number, Accepted::Tcp { stream, peer: peer.ip(), is_tls }),
+            Ok(stream) => others.give(number, IncomingConnection::Tcp { stream, peer: peer.ip(), is_tls }),
             Err(_) => server.places.give_back(peer.ip()),
         }
     }
@@ -359,7 +361,7 @@ async fn accept(
 
 /// Opens QUIC on the UDP sockets, and advertises it in responses over TLS.
 #[cfg(feature = "http3")]
-fn open_quic(server: &HttpServer, tls: &Secured) -> Result<Vec<super::http3::Listener>, String> {
+fn open_quic(server: &HttpServer, tls: &SecureSockets) -> Result<Vec<super::http3::Listener>, String> {
     let failed = |err: std::io::Error| format!("[http.tls] http3: {err}");
     let (mut listeners, mut ports) = (Vec::new(), Vec::new());
     for socket in &tls.datagrams {
@@ -388,7 +390,7 @@ async fn accept_quic(worker: &Worker, number: usize, listener: &super::http3::Li
         if super::http3::Listener::is_to_prove(&incoming, handshakes) {
             let _ = incoming.retry();
         } else if worker.takes_place(incoming.remote_address().ip()) {
-            others.give(number, Accepted::Quic(Box::new(incoming)));
+            others.give(number, IncomingConnection::Quic(Box::new(incoming)));
         } else {
             incoming.refuse();
         }
@@ -422,10 +424,10 @@ mod tests {
     use super::super::testing::{server, worker};
     use super::*;
 
-    fn connection() -> Accepted {
+    fn connection() -> IncomingConnection {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        Accepted::Tcp { stream, peer: "192.0.2.1".parse().unwrap(), is_tls: false }
+        IncomingConnection::Tcp { stream, peer: "192.0.2.1".parse().unwrap(), is_tls: false }
     }
 
     #[test]
@@ -455,7 +457,7 @@ mod tests {
             || [&worker.stats.connections, &worker.stats.refused].map(|it| it.load(Ordering::Relaxed));
         assert_eq!(counts(), [7, 3]);
         let load: Arc<[AtomicU64]> = [AtomicU64::new(1)].into();
-        drop(Place { worker: Rc::clone(&worker), load: Arc::clone(&load), number: 0, peer: one });
+        drop(ConnectionPermit { worker: Rc::clone(&worker), load: Arc::clone(&load), number: 0, peer: one });
         assert_eq!((load[0].load(Ordering::Relaxed), tested.server.open_connections()), (0, 3));
         assert!(worker.takes_place(other));
     }

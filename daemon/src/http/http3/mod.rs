@@ -38,7 +38,7 @@ use crate::origin::RequestBody;
 use crate::{caching, clock};
 
 pub(super) use listener::Listener;
-use transport::{Arrival, Receiving, Sending, Transport};
+use transport::{ReceiveHalf, SendHalf, StreamState, Transport};
 
 /// Pieces of a request's body queued for the origin.
 const PIECES: usize = 2;
@@ -52,7 +52,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, incoming: quinn::Incoming, stop: 
     let peer = incoming.remote_address().ip();
     let Some((connection, confirmed)) = shake_hands(worker, incoming, peer) else { return };
     let link = Link::multiplexed(peer);
-    let latest: Rc<RefCell<Option<Arrival>>> = Rc::default();
+    let latest: Rc<RefCell<Option<StreamState>>> = Rc::default();
     let is_over = Rc::new(Cell::new(false));
     let transport = Transport::new(connection.clone(), Rc::clone(&latest), Rc::clone(&is_over));
     let mut builder = h3::server::builder();
@@ -123,7 +123,7 @@ async fn answer_all(
     worker: &Rc<Worker>,
     link: &Rc<Link>,
     http: &mut Connection<Transport, Bytes>,
-    latest: &RefCell<Option<Arrival>>,
+    latest: &RefCell<Option<StreamState>>,
     confirmed: &watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) -> End {
@@ -155,7 +155,7 @@ async fn answer_all(
                     return End::Done;
                 }
             }
-            () = tokio::time::sleep(LOOK) => match streams.look(link, worker.server.is_crowded(link.peer)) {
+            () = tokio::time::sleep(LOOK) => match streams.check_health(link, worker.server.is_crowded(link.peer)) {
                 Health::Gone => return End::Done,
                 Health::Slow => return End::Slow,
                 Health::Well | Health::Idle | Health::Paused(_) => {}
@@ -172,7 +172,7 @@ async fn answer(
     worker: &Rc<Worker>,
     link: &Rc<Link>,
     resolver: RequestResolver<Transport, Bytes>,
-    mut arrival: Arrival,
+    mut arrival: StreamState,
     early: Option<Early>,
 ) {
     let resolved = tokio::time::timeout(HEAD_TIMEOUT, resolver.resolve_request()).await;
@@ -233,13 +233,13 @@ fn refuse(worker: &Worker, link: &Link, err: &StreamError) {
     link.cancels();
 }
 
-type Received = RequestStream<Receiving, Bytes>;
+type Received = RequestStream<ReceiveHalf, Bytes>;
 
 /// The body of a request, and its stream if the body is complete.
 async fn body_of(
     request: &Request<()>,
     mut recv: Received,
-    arrival: &Arrival,
+    arrival: &StreamState,
 ) -> (RequestBody, Option<Received>) {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     let mut first = None;
@@ -301,8 +301,8 @@ async fn what_has_come(recv: &mut Received) -> Option<Result<Option<Bytes>, Stre
 async fn send_response(
     response: Response<Logged>,
     method: &Method,
-    send: &mut RequestStream<Sending, Bytes>,
-    arrival: &mut Arrival,
+    send: &mut RequestStream<SendHalf, Bytes>,
+    arrival: &mut StreamState,
 ) -> Option<()> {
     let (mut head, body) = response.into_parts();
     complete(&mut head.headers, head.status, method, body.size_hint().exact());

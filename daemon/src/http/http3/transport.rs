@@ -1,7 +1,7 @@
 //! Adapter from quinn's QUIC streams to the traits of `h3`; bodies are copied only once, into their packets.
 //!
-//! `h3` returns a frame as bytes to be read. [`Sending`] passes quinn a reference where those bytes lie in the body's memory,
-//! and a copy of the rest: heads, and frame headers. `h3` buffers a frame of any length until it is complete; [`Unread`]
+//! `h3` returns a frame as bytes to be read. [`SendHalf`] passes quinn a reference where those bytes lie in the body's memory,
+//! and a copy of the rest: heads, and frame headers. `h3` buffers a frame of any length until it is complete; [`UnreadBytes`]
 //! bounds the bytes that a stream may send without completing a frame.
 
 use std::cell::{Cell, RefCell};
@@ -62,14 +62,14 @@ fn poll_stream<T, F: Future<Output = Result<T, quinn::ConnectionError>> + 'stati
 
 /// Bytes received on a stream that do not complete a frame yet.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(super) struct UnreadBytes {
     bytes: Cell<u64>,
     most: Cell<u64>,
     /// Set when a limit of the connection is exceeded.
     is_over: Rc<Cell<bool>>,
 }
 
-impl Unread {
+impl UnreadBytes {
     fn new(most: u64, is_over: &Rc<Cell<bool>>) -> Rc<Self> {
         Rc::new(Self { bytes: Cell::new(0), most: Cell::new(most), is_over: Rc::clone(is_over) })
     }
@@ -90,14 +90,14 @@ impl Unread {
 }
 
 /// State of a request stream other than its bytes.
-pub(super) struct Arrival {
+pub(super) struct StreamState {
     /// Its first bytes arrived before the end of the handshake: they may be a replay.
     pub(super) is_early: bool,
     /// Completes when the client stops reading the response.
     pub(super) stopped: Pin<Box<dyn Future<Output = ()>>>,
     /// The memory of the piece of a body that is being sent.
     pub(super) piece: Rc<RefCell<Bytes>>,
-    pub(super) unread: Rc<Unread>,
+    pub(super) unread: Rc<UnreadBytes>,
 }
 
 /// One connection.
@@ -105,8 +105,8 @@ pub(super) struct Transport {
     accepting_bi: Waiting<Streams>,
     accepting_uni: Waiting<quinn::RecvStream>,
     opener: Opener,
-    latest: Rc<RefCell<Option<Arrival>>>,
-    control: Rc<Unread>,
+    latest: Rc<RefCell<Option<StreamState>>>,
+    control: Rc<UnreadBytes>,
     is_over: Rc<Cell<bool>>,
 }
 
@@ -114,17 +114,17 @@ impl Transport {
     /// `latest`: receives the state of the last accepted request stream. `is_over`: set when a limit is exceeded.
     pub(super) fn new(
         connection: quinn::Connection,
-        latest: Rc<RefCell<Option<Arrival>>>,
+        latest: Rc<RefCell<Option<StreamState>>>,
         is_over: Rc<Cell<bool>>,
     ) -> Self {
         let opener = Opener::new(connection);
-        let control = Unread::new(MAX_CONTROL_BYTES, &is_over);
+        let control = UnreadBytes::new(MAX_CONTROL_BYTES, &is_over);
         Self { accepting_bi: None, accepting_uni: None, opener, latest, control, is_over }
     }
 }
 
 impl quic::Connection<Bytes> for Transport {
-    type RecvStream = Receiving;
+    type RecvStream = ReceiveHalf;
     type OpenStreams = Opener;
 
     fn poll_accept_recv(
@@ -134,7 +134,7 @@ impl quic::Connection<Bytes> for Transport {
         let accept = |connection: quinn::Connection| async move { connection.accept_uni().await };
         let connection = &self.opener.connection;
         Poll::Ready(match ready!(poll_stream(&mut self.accepting_uni, connection, accept, cx)) {
-            Ok(stream) => Ok(Receiving { stream, unread: Rc::clone(&self.control) }),
+            Ok(stream) => Ok(ReceiveHalf { stream, unread: Rc::clone(&self.control) }),
             Err(err) => Err(connection_error(err)),
         })
     }
@@ -150,7 +150,7 @@ impl quic::Connection<Bytes> for Transport {
             Err(err) => return Poll::Ready(Err(connection_error(err))),
         };
         self.control.most.set(self.control.most.get() + CONTROL_BYTES_PER_REQUEST);
-        let unread = Unread::new(MAX_UNREAD_BYTES, &self.is_over);
+        let unread = UnreadBytes::new(MAX_UNREAD_BYTES, &self.is_over);
         let stopped = send.stopped();
         let stopped = Box::pin(async move {
             // `None` means that everything was acknowledged: not a cancellation, the response has ended.
@@ -159,13 +159,16 @@ impl quic::Connection<Bytes> for Transport {
             }
         });
         let piece = Rc::default();
-        *self.latest.borrow_mut() = Some(Arrival {
+        *self.latest.borrow_mut() = Some(StreamState {
             is_early: recv.is_0rtt(),
             stopped,
             piece: Rc::clone(&piece),
             unread: Rc::clone(&unread),
         });
-        Poll::Ready(Ok(Both { send: Sending::new(send, piece), recv: Receiving { stream: recv, unread } }))
+        Poll::Ready(Ok(RequestStream {
+            send: SendHalf::new(send, piece),
+            recv: ReceiveHalf { stream: recv, unread },
+        }))
     }
 
     fn opener(&self) -> Self::OpenStreams {
@@ -174,8 +177,8 @@ impl quic::Connection<Bytes> for Transport {
 }
 
 impl OpenStreams<Bytes> for Transport {
-    type BidiStream = Both;
-    type SendStream = Sending;
+    type BidiStream = RequestStream;
+    type SendStream = SendHalf;
 
     fn poll_open_bidi(
         &mut self,
@@ -210,8 +213,8 @@ impl Opener {
 }
 
 impl OpenStreams<Bytes> for Opener {
-    type BidiStream = Both;
-    type SendStream = Sending;
+    type BidiStream = RequestStream;
+    type SendStream = SendHalf;
 
     fn poll_open_bidi(
         &mut self,
@@ -220,8 +223,11 @@ impl OpenStreams<Bytes> for Opener {
         let open = |connection: quinn::Connection| async move { connection.open_bi().await };
         Poll::Ready(match ready!(poll_stream(&mut self.bi, &self.connection, open, cx)) {
             Ok((send, stream)) => {
-                let unread = Unread::new(MAX_UNREAD_BYTES, &Rc::default());
-                Ok(Both { send: Sending::new(send, Rc::default()), recv: Receiving { stream, unread } })
+                let unread = UnreadBytes::new(MAX_UNREAD_BYTES, &Rc::default());
+                Ok(RequestStream {
+                    send: SendHalf::new(send, Rc::default()),
+                    recv: ReceiveHalf { stream, unread },
+                })
             }
             Err(err) => Err(of_connection(err)),
         })
@@ -233,7 +239,7 @@ impl OpenStreams<Bytes> for Opener {
     ) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
         let open = |connection: quinn::Connection| async move { connection.open_uni().await };
         let opened = ready!(poll_stream(&mut self.uni, &self.connection, open, cx));
-        Poll::Ready(opened.map(|stream| Sending::new(stream, Rc::default())).map_err(of_connection))
+        Poll::Ready(opened.map(|stream| SendHalf::new(stream, Rc::default())).map_err(of_connection))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -242,20 +248,20 @@ impl OpenStreams<Bytes> for Opener {
 }
 
 /// The sending side of a stream.
-pub(super) struct Sending {
+pub(super) struct SendHalf {
     stream: quinn::SendStream,
     writing: Option<WriteBuf<Bytes>>,
     piece: Rc<RefCell<Bytes>>,
     is_ended: bool,
 }
 
-impl Sending {
+impl SendHalf {
     const fn new(stream: quinn::SendStream, piece: Rc<RefCell<Bytes>>) -> Self {
         Self { stream, writing: None, piece, is_ended: false }
     }
 }
 
-impl Drop for Sending {
+impl Drop for SendHalf {
     fn drop(&mut self) {
         // Dropping it, quinn would end the stream as if it were complete.
         if !self.is_ended {
@@ -264,7 +270,7 @@ impl Drop for Sending {
     }
 }
 
-impl SendStream<Bytes> for Sending {
+impl SendStream<Bytes> for SendHalf {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         while let Some(data) = self.writing.as_mut().filter(bytes::Buf::has_remaining) {
             let chunk = data.chunk();
@@ -303,12 +309,12 @@ impl SendStream<Bytes> for Sending {
 }
 
 /// The receiving side of a stream.
-pub(super) struct Receiving {
+pub(super) struct ReceiveHalf {
     stream: quinn::RecvStream,
-    unread: Rc<Unread>,
+    unread: Rc<UnreadBytes>,
 }
 
-impl RecvStream for Receiving {
+impl RecvStream for ReceiveHalf {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Buf>, StreamErrorIncoming>> {
@@ -330,12 +336,12 @@ impl RecvStream for Receiving {
 }
 
 /// A bidirectional stream: request and response.
-pub(super) struct Both {
-    send: Sending,
-    recv: Receiving,
+pub(super) struct RequestStream {
+    send: SendHalf,
+    recv: ReceiveHalf,
 }
 
-impl SendStream<Bytes> for Both {
+impl SendStream<Bytes> for RequestStream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         self.send.poll_ready(cx)
     }
@@ -357,7 +363,7 @@ impl SendStream<Bytes> for Both {
     }
 }
 
-impl RecvStream for Both {
+impl RecvStream for RequestStream {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Buf>, StreamErrorIncoming>> {
@@ -373,11 +379,11 @@ impl RecvStream for Both {
     }
 }
 
-impl quic::BidiStream<Bytes> for Both {
-    type SendStream = Sending;
-    type RecvStream = Receiving;
+impl quic::BidiStream<Bytes> for RequestStream {
+    type SendStream = SendHalf;
+    type RecvStream = ReceiveHalf;
 
-    fn split(self) -> (Sending, Receiving) {
+    fn split(self) -> (SendHalf, ReceiveHalf) {
         (self.send, self.recv)
     }
 }
@@ -449,7 +455,7 @@ mod tests {
     #[test]
     fn frames_that_nothing_is_made_of_have_a_bound() {
         let is_over = Rc::default();
-        let unread = Unread::new(100, &is_over);
+        let unread = UnreadBytes::new(100, &is_over);
         assert!(unread.add(60).is_ok());
         unread.is_read();
         assert!(unread.add(100).is_ok() && !is_over.get());
