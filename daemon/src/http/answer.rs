@@ -27,7 +27,7 @@ use super::manifest::{self, Rewriting};
 use super::quick::{Plain, Reply};
 use super::rendezvous::GatewayRequest;
 use super::reply::{Send, plain};
-use super::serve::{Asked, Early, Outcome, is_fresh};
+use super::serve::{EarlyData, ObjectRequest, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
 use super::stats::{Refusal, Served};
 use super::streams::Exchange;
@@ -376,7 +376,7 @@ impl Worker {
             Err(response) => return *response,
         };
         let (on_interim, mut interims) = interims(head.version, link);
-        let asked = self.asked(&named, head, link, on_interim, trace);
+        let asked = self.object_request(&named, head, link, on_interim, trace);
         let mut answer = std::pin::pin!(self.respond(&asked, body, route));
         let mut response = sending_interims(&mut interims, link, answer.as_mut()).await;
         asked.own_fields.append_to(response.headers_mut());
@@ -466,16 +466,16 @@ impl Worker {
     }
 
     /// A request for an object.
-    fn asked<'a>(
+    fn object_request<'a>(
         &'a self,
         named: &'a Named,
         head: &'a Parts,
         link: &Link,
         on_interim: Option<OnInterim>,
         trace: &'a Trace,
-    ) -> Asked<'a> {
+    ) -> ObjectRequest<'a> {
         let tracer = self.server.shared.tracer.as_ref();
-        Asked {
+        ObjectRequest {
             key: &named.target.key,
             target: &named.target,
             generation: named.generation,
@@ -494,7 +494,12 @@ impl Worker {
     }
 
     /// Answers a request for an object: reads from the cache or an origin, other methods from the origin.
-    async fn respond(&self, asked: &Asked<'_>, body: RequestBody, route: usize) -> Response<PlayerBody> {
+    async fn respond(
+        &self,
+        asked: &ObjectRequest<'_>,
+        body: RequestBody,
+        route: usize,
+    ) -> Response<PlayerBody> {
         if matches!(asked.head.method, Method::GET | Method::HEAD) {
             let outcome = self.server.object(asked).await;
             return self.as_response(outcome, asked, route);
@@ -512,7 +517,7 @@ impl Worker {
     }
 
     /// Converts an outcome to a response, with URLs of origins mapped to paths of the box.
-    fn as_response(&self, outcome: Outcome, asked: &Asked<'_>, route: usize) -> Response<PlayerBody> {
+    fn as_response(&self, outcome: Outcome, asked: &ObjectRequest<'_>, route: usize) -> Response<PlayerBody> {
         let mut response = match outcome {
             Outcome::Elsewhere(response) => return response,
             Outcome::Stored(object, how) => return self.show(&object, None, how, asked, route),
@@ -528,7 +533,7 @@ impl Worker {
     }
 
     /// Refusal of a method that the route of an object does not pass on.
-    fn refused_method(&self, asked: &Asked<'_>) -> Option<Response<PlayerBody>> {
+    fn refused_method(&self, asked: &ObjectRequest<'_>) -> Option<Response<PlayerBody>> {
         let (method, target) = (&asked.head.method, asked.target);
         let methods = self.server.origins.refused_method(method, &target.full, target.route())?;
         self.stats.refuse(Refusal::Method);
@@ -546,7 +551,7 @@ impl Worker {
         object: &Arc<StoredObject>,
         text: Option<Bytes>,
         how: &str,
-        asked: &Asked<'_>,
+        asked: &ObjectRequest<'_>,
         route: usize,
     ) -> Response<PlayerBody> {
         let head = asked.head;
@@ -666,7 +671,7 @@ fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody
     }
     // It may be a replay.
     let is_safe = matches!(head.method, Method::GET | Method::HEAD) && is_whole;
-    if !is_safe && head.extensions.get::<Early>().is_some() {
+    if !is_safe && head.extensions.get::<EarlyData>().is_some() {
         let line = "early data has GET and HEAD only: ask again after the handshake";
         return Some((Refusal::EarlyData, plain(StatusCode::TOO_EARLY, line)));
     }

@@ -54,7 +54,7 @@ fn early_data_has_nothing_that_may_not_be_repeated() {
     ] {
         let mut head = head(method, "/a", &[("host", "a")]);
         assert_eq!(refused(&head, is_whole), None, "{method} after the handshake");
-        head.extensions.insert(Early(is_over.clone()));
+        head.extensions.insert(EarlyData(is_over.clone()));
         let expected = is_refused.then_some((Refusal::EarlyData, 425));
         assert_eq!(refused(&head, is_whole), expected, "{method} {is_whole}");
     }

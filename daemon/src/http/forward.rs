@@ -10,7 +10,7 @@ use super::manifest::{self, PIECE_BYTES, Rewriter, Rewriting};
 use super::missing::Missing;
 use super::rendezvous::STEERING;
 use super::reply::plain;
-use super::serve::{Asked, Found};
+use super::serve::{ObjectLocation, ObjectRequest};
 use super::urls::UrlMap;
 use super::{HttpServer, head, target, urls};
 use crate::caching::{self, Directives};
@@ -19,7 +19,7 @@ use crate::delivery::{FailReason, Outcome};
 use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
 use crate::store::{EvictReason, variants_of};
 
-impl Asked<'_> {
+impl ObjectRequest<'_> {
     /// Request to an origin for this player alone: without a body, and without following redirects.
     pub(super) fn question(&self) -> Question {
         Question {
@@ -35,41 +35,49 @@ impl Asked<'_> {
 
 impl HttpServer {
     /// Requests only the head from the origin.
-    pub(super) async fn pass(&self, asked: &Asked<'_>, url: &str) -> Result<Found, Missing> {
-        let follows_redirects = asked.target.route().is_some_and(|it| it.redirects == Redirects::Follow);
-        let question = Question { follows_redirects, ..asked.question() };
+    pub(super) async fn pass(
+        &self,
+        request: &ObjectRequest<'_>,
+        url: &str,
+    ) -> Result<ObjectLocation, Missing> {
+        let follows_redirects = request.target.route().is_some_and(|it| it.redirects == Redirects::Follow);
+        let question = Question { follows_redirects, ..request.question() };
         let passed = self.filler.pass(url, question).await.map_err(Missing::Origin)?;
-        Ok(Found::Passed(Box::new(passed)))
+        Ok(ObjectLocation::Passed(Box::new(passed)))
     }
 
     /// Forwards a request with an unsafe method. If it succeeds, stored responses of its target are invalidated (RFC 9111
     /// section 4.4).
-    pub(super) async fn forward(&self, asked: &Asked<'_>, body: RequestBody) -> Option<Response<PlayerBody>> {
-        let url = self.origins.url_for_unsafe(&asked.target.full).filter(|_| self.config.read_through)?;
-        let url = asked.target.as_spelled(url);
-        let mut question = Question { body, ..asked.question() };
+    pub(super) async fn forward(
+        &self,
+        request: &ObjectRequest<'_>,
+        body: RequestBody,
+    ) -> Option<Response<PlayerBody>> {
+        let url = self.origins.url_for_unsafe(&request.target.full).filter(|_| self.config.read_through)?;
+        let url = request.target.as_spelled(url);
+        let mut question = Question { body, ..request.question() };
         // Conditions of these methods are evaluated by the origin.
         for name in
             [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::CONTENT_LENGTH]
         {
-            if let Some(value) = asked.head.headers.get(&name) {
+            if let Some(value) = request.head.headers.get(&name) {
                 question.headers.insert(name, value.clone());
             }
         }
-        let place = match self.filler.place(asked.peer) {
+        let place = match self.filler.place(request.peer) {
             Ok(place) => place,
-            Err(why) => return Some(Missing::NoPlace(why).response(asked.key)),
+            Err(why) => return Some(Missing::NoPlace(why).response(request.key)),
         };
         let passed = match self.filler.pass(&url, question).await {
             Ok(passed) => passed,
-            Err(err) => return Some(Missing::Origin(err).response(asked.key)),
+            Err(err) => return Some(Missing::Origin(err).response(request.key)),
         };
         drop(place);
         let status = passed.reply.status;
         if status.is_success() || status.is_redirection() {
-            self.invalidate(asked.key, &passed.headers);
+            self.invalidate(request.key, &passed.headers);
         }
-        Some(handed_on(asked.for_player(passed)))
+        Some(handed_on(request.for_player(passed)))
     }
 
     fn invalidate(&self, key: &ObjectKey, response: &HeaderMap) {
@@ -107,16 +115,16 @@ impl HttpServer {
     pub(super) async fn handed_on(
         &self,
         passed: Passed,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
     ) -> (Response<PlayerBody>, Option<Rewriting>) {
-        let passed = asked.for_player(passed);
+        let passed = request.for_player(passed);
         let content_type = caching::text(&passed.headers, header::CONTENT_TYPE);
-        let key = asked.key.as_str();
+        let key = request.key.as_str();
         let is_part = passed.reply.status == StatusCode::PARTIAL_CONTENT;
         let is_answer = is_part || passed.reply.status == StatusCode::OK;
         // The map is built only for manifests: most responses are segments.
         let may_be_manifest = is_answer && manifest::may_be(key, content_type);
-        let map = may_be_manifest.then(|| self.manifest_map(asked)).filter(|it| !it.is_empty());
+        let map = may_be_manifest.then(|| self.manifest_map(request)).filter(|it| !it.is_empty());
         let Some(map) = map else { return (handed_on(passed), None) };
         let is_surely = manifest::is_named(key, content_type);
         // A range that covers the complete object is rewritten like it.
@@ -180,30 +188,30 @@ impl HttpServer {
     }
 
     /// Maps URLs in fields of a response to a request.
-    pub(super) fn map_fields(&self, fields: &mut HeaderMap, asked: &Asked<'_>) {
-        let url = asked.url(&self.origins);
-        urls::map_fields(fields, asked.target, url.as_deref(), asked.routes, &self.origins.stand_ins());
+    pub(super) fn map_fields(&self, fields: &mut HeaderMap, request: &ObjectRequest<'_>) {
+        let url = request.url(&self.origins);
+        urls::map_fields(fields, request.target, url.as_deref(), request.routes, &self.origins.stand_ins());
     }
 
-    /// Map of URLs for a manifest requested by `asked`.
-    pub(super) fn manifest_map(&self, asked: &Asked<'_>) -> UrlMap {
+    /// Map of URLs for a manifest requested by `request`.
+    pub(super) fn manifest_map(&self, request: &ObjectRequest<'_>) -> UrlMap {
         let steering = self.config.steering.as_ref().map(|it| {
-            let manifest = asked.key.as_str().split('?').next().unwrap_or_default();
+            let manifest = request.key.as_str().split('?').next().unwrap_or_default();
             let path = format!("{STEERING}{manifest}");
             // Absolute: dash.js does not resolve it against the manifest.
-            let named = target::authority(&asked.head.uri, &asked.head.headers);
-            let url = Client::of(named, asked.is_tls).map(|it| it.url(&path));
+            let named = target::authority(&request.head.uri, &request.head.headers);
+            let url = Client::of(named, request.is_tls).map(|it| it.url(&path));
             (url.unwrap_or(path), it.cdn.clone())
         });
         // A player sent here by a rendezvous service stays in its session.
-        let own = asked.elsewhere.and_then(|_| asked.target.route());
+        let own = request.elsewhere.and_then(|_| request.target.route());
         let routes = self.origins.routes();
         let mapped = || routes.iter().filter(|route| own.is_none() && route.rewrite).chain(own);
         let map = if mapped().next().is_none() {
             UrlMap::default()
         } else {
-            let url = asked.url(&self.origins);
-            UrlMap::new(asked.elsewhere.or(url.as_deref()), mapped())
+            let url = request.url(&self.origins);
+            UrlMap::new(request.elsewhere.or(url.as_deref()), mapped())
         };
         map.with_steering(steering)
     }

@@ -13,7 +13,7 @@ use super::manifest::{self, SNIFF_BYTES};
 use super::missing::Missing;
 use super::range;
 use super::reply::Send;
-use super::serve::{Asked, Outcome};
+use super::serve::{ObjectRequest, Outcome};
 use super::shown::Shown;
 use super::tail::Tail;
 use super::urls::UrlMap;
@@ -45,23 +45,23 @@ impl HttpServer {
     pub(super) async fn flight(
         self: &Arc<Self>,
         flight: Arc<Flight>,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
     ) -> Result<Outcome, Missing> {
-        let (method, request) = (&asked.head.method, &asked.head.headers);
+        let (method, headers) = (&request.head.method, &request.head.headers);
         if flight.is_carried() && self.shared.manifests.live_target_ms(&flight.key).is_some() {
             flight.set_sent_once();
         }
-        if self.is_broken_off(&flight, asked) {
+        if self.is_broken_off(&flight, request) {
             return Err(Missing::NotInTime);
         }
         let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
         let head = Head::of_flight(&flight).stamped(how);
-        if let Some(range) = self.range_of_growing(&flight, &head, asked) {
-            let fields = head.respond_growing(&range, request);
-            return self.growing(flight, range, fields, how, asked).await;
+        if let Some(range) = self.range_of_growing(&flight, &head, request) {
+            let fields = head.respond_growing(&range, headers);
+            return self.growing(flight, range, fields, how, request).await;
         }
-        let map = self.map_of_flight(&flight, &head, asked).await;
-        let (status, fields, send) = head.respond(method, request);
+        let map = self.map_of_flight(&flight, &head, request).await;
+        let (status, fields, send) = head.respond(method, headers);
         let first = match &send {
             // A content encoding on the link, or URLs to map, need the complete object.
             _ if !flight.is_identity || map.is_some() || self.is_sent_whole(&flight) => LAST_BYTE,
@@ -70,7 +70,7 @@ impl HttpServer {
             }
             Send::Everything => 0,
             Send::Pieces(pieces) => {
-                if let Some(instead) = self.want_pieces(&flight, pieces, &head, asked).await {
+                if let Some(instead) = self.want_pieces(&flight, pieces, &head, request).await {
                     return instead;
                 }
                 first_byte(pieces)
@@ -80,7 +80,7 @@ impl HttpServer {
         let _reader = (first != LAST_BYTE).then(|| flight.partial().reader(first));
         // An empty object of an origin needs no wait; a carousel object counts as empty only after verification.
         let is_empty = flight.length == Some(0) && flight.sent.is_some();
-        if !is_empty && let Some(instead) = self.wait_or_ask(&flight, first, asked).await {
+        if !is_empty && let Some(instead) = self.wait_or_ask(&flight, first, request).await {
             return instead;
         }
         match flight.outcome() {
@@ -92,7 +92,7 @@ impl HttpServer {
                     return ended;
                 }
                 if let (Ended::Passed(length), Some(map)) = (outcome, map) {
-                    return rewritten(&flight, *length, head, map, asked).await;
+                    return rewritten(&flight, *length, head, map, request).await;
                 }
             }
         }
@@ -100,12 +100,17 @@ impl HttpServer {
             Send::Pieces(pieces) => pieces,
             _ => vec![Piece::Range(0..u64::MAX)],
         };
-        Ok(Outcome::Response(head::response(status, fields, self.flight_body(flight, pieces, asked))))
+        Ok(Outcome::Response(head::response(status, fields, self.flight_body(flight, pieces, request))))
     }
 
     /// The bytes of an object as they arrive, continued from the origin if the carousel breaks off.
-    fn flight_body(&self, flight: Arc<Flight>, pieces: Vec<Piece>, asked: &Asked<'_>) -> PlayerBody {
-        let tail = self.tail(&flight, asked);
+    fn flight_body(
+        &self,
+        flight: Arc<Flight>,
+        pieces: Vec<Piece>,
+        request: &ObjectRequest<'_>,
+    ) -> PlayerBody {
+        let tail = self.tail(&flight, request);
         PlayerBody::flight(flight, Arc::clone(&self.shared.flights), pieces, self.waits, tail)
     }
 
@@ -114,7 +119,7 @@ impl HttpServer {
         self: &Arc<Self>,
         flight: &Arc<Flight>,
         head: &Head,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
     ) -> Option<UrlMap> {
         let (key, content_type) = (flight.key.as_str(), caching::text(&head.fields, header::CONTENT_TYPE));
         let is_named = manifest::is_named(key, content_type);
@@ -122,7 +127,7 @@ impl HttpServer {
         if !is_named && !manifest::may_be(key, content_type) {
             return None;
         }
-        let map = self.manifest_map(asked);
+        let map = self.manifest_map(request);
         (!map.is_empty() && (is_named || self.begins_as_manifest(flight).await)).then_some(map)
     }
 
@@ -133,18 +138,18 @@ impl HttpServer {
         flight: &Arc<Flight>,
         pieces: &[Piece],
         head: &Head,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
     ) -> Option<Result<Outcome, Missing>> {
         for piece in pieces {
             let Piece::Range(range) = piece else { continue };
             if self.is_far_behind(flight, range.start) {
-                return Some(self.range_of_its_own(asked, range, head).await);
+                return Some(self.range_of_its_own(request, range, head).await);
             }
-            match self.filler.want(flight, range.clone(), &asked.fields()).await {
+            match self.filler.want(flight, range.clone(), &request.fields()).await {
                 SpanResult::Begun => {}
-                SpanResult::Full => return Some(self.range_of_its_own(asked, range, head).await),
+                SpanResult::Full => return Some(self.range_of_its_own(request, range, head).await),
                 SpanResult::Refused(passed) => {
-                    let (response, rewriting) = self.handed_on(*passed, asked).await;
+                    let (response, rewriting) = self.handed_on(*passed, request).await;
                     return Some(Ok(Outcome::Passed(response, rewriting)));
                 }
                 SpanResult::Failed(err) => return Some(Err(Missing::Origin(err))),
@@ -158,13 +163,13 @@ impl HttpServer {
         &self,
         flight: &Arc<Flight>,
         offset: u64,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
     ) -> Option<Result<Outcome, Missing>> {
-        let waited = self.wait_or_turn(flight, offset, asked).await;
+        let waited = self.wait_or_turn(flight, offset, request).await;
         if waited == Waited::There {
             return None;
         }
-        match self.of_the_origin_instead(asked).await {
+        match self.of_the_origin_instead(request).await {
             // The origin is unavailable or does not have it; the link may still bring it.
             Err(Missing::NotInTime) if waited == Waited::Turned && self.wait(flight, offset).await => None,
             instead => Some(instead),
@@ -173,11 +178,11 @@ impl HttpServer {
 
     /// Whether no source brings the rest of an object, so that a response would be cut. Ranges that have arrived are still
     /// served.
-    fn is_broken_off(&self, flight: &Flight, asked: &Asked<'_>) -> bool {
+    fn is_broken_off(&self, flight: &Flight, request: &ObjectRequest<'_>) -> bool {
         let is_over = flight.time_to_give_up(clock::now()) == Some(Duration::ZERO);
         is_over
-            && !asked.head.headers.contains_key(header::RANGE)
-            && self.other_source(asked).is_none_or(|url| self.filler.is_left_alone(&url))
+            && !request.head.headers.contains_key(header::RANGE)
+            && self.other_source(request).is_none_or(|url| self.filler.is_left_alone(&url))
     }
 
     /// Whether an object is sent only when it is complete: a version of a live manifest may turn out to be older than the one
@@ -189,13 +194,18 @@ impl HttpServer {
     }
 
     /// The requested range of an object of unknown length, if it can be answered.
-    fn range_of_growing(&self, flight: &Flight, head: &Head, asked: &Asked<'_>) -> Option<Range<u64>> {
-        let request = &asked.head.headers;
+    fn range_of_growing(
+        &self,
+        flight: &Flight,
+        head: &Head,
+        request: &ObjectRequest<'_>,
+    ) -> Option<Range<u64>> {
+        let headers = &request.head.headers;
         let is_growing = flight.length.is_none() && flight.is_carried() && flight.is_identity;
-        if !is_growing || asked.head.method != Method::GET || !head.validators.range_counts(request) {
+        if !is_growing || request.head.method != Method::GET || !head.validators.range_counts(headers) {
             return None;
         }
-        range::growing(request.get(header::RANGE)?.to_str().ok()?)
+        range::growing(headers.get(header::RANGE)?.to_str().ok()?)
     }
 
     /// Serves a range of a growing object: when it is complete (HLS second edition, section 6.2.6), or as it arrives if
@@ -206,7 +216,7 @@ impl HttpServer {
         range: Range<u64>,
         fields: HeaderMap,
         how: &'static str,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
     ) -> Result<Outcome, Missing> {
         let is_open = range.end == range::OPEN_END;
         let last = if is_open { range.start } else { range.end - 1 };
@@ -218,15 +228,15 @@ impl HttpServer {
             return ended;
         }
         let pieces = vec![Piece::Range(if is_open { range.start..u64::MAX } else { range })];
-        let body = self.flight_body(flight, pieces, asked);
+        let body = self.flight_body(flight, pieces, request);
         Ok(Outcome::Response(head::response(StatusCode::PARTIAL_CONTENT, fields, body)))
     }
 
     /// As [`Self::wait`], but at most half the duration of a live object that an origin may have as well: by then the link has
     /// lost a part of it, or no longer sends it.
-    async fn wait_or_turn(&self, flight: &Arc<Flight>, offset: u64, asked: &Asked<'_>) -> Waited {
+    async fn wait_or_turn(&self, flight: &Arc<Flight>, offset: u64, request: &ObjectRequest<'_>) -> Waited {
         let target_ms = self.shared.manifests.live_target_ms(&flight.key);
-        let target_ms = target_ms.filter(|_| flight.is_carried() && self.other_source(asked).is_some());
+        let target_ms = target_ms.filter(|_| flight.is_carried() && self.other_source(request).is_some());
         let patience = target_ms.map(|it| self.waits.patience.min(Duration::from_millis(it / 2)));
         let wait = self.wait(flight, offset);
         let is_there = match patience {
@@ -241,33 +251,33 @@ impl HttpServer {
     }
 
     /// Source of the rest of a live segment, if the carousel breaks it off.
-    fn tail(&self, flight: &Flight, asked: &Asked<'_>) -> Option<Tail> {
+    fn tail(&self, flight: &Flight, request: &ObjectRequest<'_>) -> Option<Tail> {
         let is_growing = flight.is_carried() && flight.is_identity && flight.length.is_none();
-        let url = self.other_source(asked).filter(|_| is_growing && asked.head.method == Method::GET)?;
+        let url = self.other_source(request).filter(|_| is_growing && request.head.method == Method::GET)?;
         let target_ms = self.shared.manifests.live_target_ms(&flight.key)?;
-        let question = Question { follows_redirects: true, ..asked.question() };
+        let question = Question { follows_redirects: true, ..request.question() };
         Some(Tail::new(Arc::clone(&self.filler), url, question.headers, target_ms, Arc::clone(&self.tails)))
     }
 
     /// URL at an origin of an object that the carousel does not deliver in time.
-    fn other_source(&self, asked: &Asked<'_>) -> Option<String> {
-        let may_ask = self.config.read_through && matches!(asked.head.method, Method::GET | Method::HEAD);
-        asked.url(&self.origins).filter(|_| may_ask)
+    fn other_source(&self, request: &ObjectRequest<'_>) -> Option<String> {
+        let may_ask = self.config.read_through && matches!(request.head.method, Method::GET | Method::HEAD);
+        request.url(&self.origins).filter(|_| may_ask)
     }
 
     /// Serves an object that the carousel does not deliver in time from an origin, for this player alone; the flight is left
     /// unchanged.
-    async fn of_the_origin_instead(&self, asked: &Asked<'_>) -> Result<Outcome, Missing> {
-        let url = self.other_source(asked).ok_or(Missing::NotInTime)?;
-        let mut question = Question { follows_redirects: true, ..asked.question() };
-        if let Some(range) = asked.head.headers.get(header::RANGE) {
+    async fn of_the_origin_instead(&self, request: &ObjectRequest<'_>) -> Result<Outcome, Missing> {
+        let url = self.other_source(request).ok_or(Missing::NotInTime)?;
+        let mut question = Question { follows_redirects: true, ..request.question() };
+        if let Some(range) = request.head.headers.get(header::RANGE) {
             question.headers.insert(header::RANGE, range.clone());
         }
         let passed = self.filler.pass(&url, question).await.map_err(|_| Missing::NotInTime)?;
         if !passed.reply.status.is_success() {
             return Err(Missing::NotInTime);
         }
-        let (response, rewriting) = self.handed_on(passed, asked).await;
+        let (response, rewriting) = self.handed_on(passed, request).await;
         Ok(Outcome::Passed(response, rewriting))
     }
 
@@ -283,18 +293,18 @@ impl HttpServer {
     /// Fetches a range for one player, since the fill would reach it too late.
     async fn range_of_its_own(
         &self,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
         range: &Range<u64>,
         head: &Head,
     ) -> Result<Outcome, Missing> {
-        let url = asked.url(&self.origins).ok_or(Missing::Unknown)?;
-        let mut question = asked.question();
+        let url = request.url(&self.origins).ok_or(Missing::Unknown)?;
+        let mut question = request.question();
         head::put(&mut question.headers, header::RANGE, &format!("bytes={}-{}", range.start, range.end - 1));
         if let Some(validator) = head.validators.if_range() {
             question.headers.insert(header::IF_RANGE, validator);
         }
         let passed = self.filler.pass(&url, question).await.map_err(Missing::Origin)?;
-        let (response, rewriting) = self.handed_on(passed, asked).await;
+        let (response, rewriting) = self.handed_on(passed, request).await;
         Ok(Outcome::Passed(response, rewriting))
     }
 
@@ -337,13 +347,13 @@ async fn rewritten(
     length: u64,
     head: Head,
     map: UrlMap,
-    asked: &Asked<'_>,
+    request: &ObjectRequest<'_>,
 ) -> Result<Outcome, Missing> {
     let whole = Arc::clone(flight);
     let read = tokio::task::spawn_blocking(move || whole.read(0..length)).await;
     let bytes = read.ok().and_then(Result::ok).ok_or(Missing::Broken)?;
     let shown = Shown::of_bytes(head, bytes.into(), map);
-    let (status, fields, send) = shown.head.respond(&asked.head.method, &asked.head.headers);
+    let (status, fields, send) = shown.head.respond(&request.head.method, &request.head.headers);
     let body = shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it));
     Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting))
 }

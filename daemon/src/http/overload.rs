@@ -19,7 +19,7 @@ use super::HttpServer;
 use super::body::PlayerBody;
 use super::missing::Missing;
 use super::rendezvous::redirect;
-use super::serve::{Asked, Found};
+use super::serve::{ObjectLocation, ObjectRequest};
 use super::target;
 use crate::origin::{rest_below, route_of};
 
@@ -72,8 +72,8 @@ impl Missing {
 impl HttpServer {
     /// Reason not to send this request to an origin now, if it can be redirected. `is_live`: it belongs to a live service, which
     /// is kept in memory anyway.
-    pub(super) fn overload(&self, asked: &Asked<'_>, is_live: bool) -> Option<SentToCdn> {
-        let why = if self.is_crowded(asked.peer) {
+    pub(super) fn overload(&self, request: &ObjectRequest<'_>, is_live: bool) -> Option<SentToCdn> {
+        let why = if self.is_crowded(request.peer) {
             SentToCdn::Connections
         } else if !is_live && !self.shared.store.takes_writes() {
             SentToCdn::Disk
@@ -81,54 +81,58 @@ impl HttpServer {
             return None;
         };
         // Joining a fetch in progress costs nothing.
-        (self.has_elsewhere(asked) && !self.filler.is_fetching(asked.key)).then_some(why)
+        (self.has_elsewhere(request) && !self.filler.is_fetching(request.key)).then_some(why)
     }
 
     /// Status of an origin's failure response, if the request can be redirected.
-    pub(super) fn failed_with(&self, found: &Found, asked: &Asked<'_>) -> Option<u16> {
+    pub(super) fn failed_with(&self, found: &ObjectLocation, request: &ObjectRequest<'_>) -> Option<u16> {
         let status = match found {
-            Found::Passed(passed) => passed.reply.status.as_u16(),
-            Found::Flight(flight) => flight.sent.as_ref()?.response.status,
+            ObjectLocation::Passed(passed) => passed.reply.status.as_u16(),
+            ObjectLocation::Flight(flight) => flight.sent.as_ref()?.response.status,
             // An error may be stored while it is fresh.
-            Found::Stored(object, _) => object.meta().response.as_ref()?.status,
-            Found::Document(_) => return None,
+            ObjectLocation::Stored(object, _) => object.meta().response.as_ref()?.status,
+            ObjectLocation::Document(_) => return None,
         };
-        (is_failure(status) && self.has_elsewhere(asked)).then_some(status)
+        (is_failure(status) && self.has_elsewhere(request)).then_some(status)
     }
 
     /// Whether the player can be redirected for this object.
-    fn has_elsewhere(&self, asked: &Asked<'_>) -> bool {
-        asked.elsewhere.is_some() || self.cdn_url(asked).is_some()
+    fn has_elsewhere(&self, request: &ObjectRequest<'_>) -> bool {
+        request.elsewhere.is_some() || self.cdn_url(request).is_some()
     }
 
     /// Redirect of a player whose object the box cannot serve at present.
-    pub(super) fn sent_to_cdn(&self, asked: &Asked<'_>, missing: &Missing) -> Option<Response<PlayerBody>> {
+    pub(super) fn sent_to_cdn(
+        &self,
+        request: &ObjectRequest<'_>,
+        missing: &Missing,
+    ) -> Option<Response<PlayerBody>> {
         let why = missing.for_cdn()?;
-        let mut response = redirect(&self.cdn_url(asked)?);
+        let mut response = redirect(&self.cdn_url(request)?);
         self.sent_to_cdn.add(why);
-        tracing::debug!(key = %asked.key, %why, "a player is sent to the CDN");
+        tracing::debug!(key = %request.key, %why, "a player is sent to the CDN");
         // Close the connection to free its place; HTTP/2 and HTTP/3 have no such field.
-        if why == SentToCdn::Connections && asked.head.version <= Version::HTTP_11 {
+        if why == SentToCdn::Connections && request.head.version <= Version::HTTP_11 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Some(response)
     }
 
     /// URL of an object at the CDN of the route by which it was requested, or whose base its own URL is below.
-    fn cdn_url(&self, asked: &Asked<'_>) -> Option<String> {
-        if asked.head.headers.contains_key(header::VIA) {
+    fn cdn_url(&self, request: &ObjectRequest<'_>) -> Option<String> {
+        if request.head.headers.contains_key(header::VIA) {
             return None;
         }
-        let (full, routes) = (&asked.target.full, self.origins.routes());
-        let (route, rest) = match asked.target.route() {
+        let (full, routes) = (&request.target.full, self.origins.routes());
+        let (route, rest) = match request.target.route() {
             Some(route) => (route, rest_below(&route.base, full)?),
             None => route_of(&routes, full)?,
         };
         let cdn_base = route.cdn_base.as_ref()?;
         // Where the box serves under the CDN's name, a redirect would lead back to the box.
-        (!is_same_host(cdn_base, asked)).then(|| {
+        (!is_same_host(cdn_base, request)).then(|| {
             let url = format!("{cdn_base}{rest}");
-            Some(asked.target.as_spelled(url.clone())).filter(|it| is_uri(it)).unwrap_or(url)
+            Some(request.target.as_spelled(url.clone())).filter(|it| is_uri(it)).unwrap_or(url)
         })
     }
 }
@@ -143,10 +147,10 @@ fn is_uri(text: &str) -> bool {
 }
 
 /// Whether a URL is of the host that a request names. Ports distinguish two servers where both are given.
-fn is_same_host(url: &str, asked: &Asked<'_>) -> bool {
+fn is_same_host(url: &str, request: &ObjectRequest<'_>) -> bool {
     let of_url =
         url.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.parse::<Authority>().ok());
-    let named = target::authority(&asked.head.uri, &asked.head.headers);
+    let named = target::authority(&request.head.uri, &request.head.headers);
     let named = named.and_then(|it| it.parse::<Authority>().ok());
     let (Some(of_url), Some(named)) = (of_url, named) else { return false };
     let are_two = of_url.port().is_some() && named.port().is_some() && of_url.port() != named.port();
@@ -164,7 +168,7 @@ mod tests {
     use super::*;
     use crate::http::connection::Link;
     use crate::http::options::Http;
-    use crate::http::testing::{TestedServer, asked, field, get, link, server, server_of, target, worker};
+    use crate::http::testing::{TestedServer, field, get, link, request, server, server_of, target, worker};
     use crate::http::workers::Worker;
     use crate::origin::testing::{filler_of, filler_with, origin, put, response};
     use crate::origin::{NoPlace, OriginError, OriginRefusal, Route, no_body};
@@ -364,7 +368,7 @@ mod tests {
         let tested = server(options(), &routes, None);
         let name = routes[0].base.trim_start_matches("http://").to_owned() + "1.m4s";
         let (target, head) = (target(&name), get("/"));
-        let asked = asked(&tested.server, &target, &head);
+        let request = request(&tested.server, &target, &head);
         for (missing, label) in [
             (Missing::Busy, Some("fetches")),
             (Missing::NoPlace(NoPlace::Share), Some("fetches")),
@@ -375,7 +379,7 @@ mod tests {
             (Missing::NotYet, None),
         ] {
             let before = counts(&tested);
-            let sent = tested.server.sent_to_cdn(&asked, &missing);
+            let sent = tested.server.sent_to_cdn(&request, &missing);
             assert_eq!(sent.is_some(), label.is_some());
             let now = counts(&tested);
             let fresh: Vec<_> = now.iter().filter(|it| !before.contains(it)).map(|it| it.0).collect();

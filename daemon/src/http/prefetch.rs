@@ -11,7 +11,7 @@ use http::request::Parts;
 
 use super::HttpServer;
 use super::range::{self, RequestedRange};
-use super::serve::Asked;
+use super::serve::ObjectRequest;
 use crate::manifests::successors;
 use crate::origin::FillRequest;
 
@@ -38,16 +38,16 @@ struct Next {
 
 impl HttpServer {
     /// Fetches the objects that the player will request after the missed one, with the fields of its request.
-    pub(super) fn prefetch(self: &Arc<Self>, asked: &Asked<'_>) {
+    pub(super) fn prefetch(self: &Arc<Self>, request: &ObjectRequest<'_>) {
         let count = self.config.prefetch_segments;
-        let hints = if count == 0 { return } else { hints(asked.head, asked.key) };
-        let range = asked.head.headers.get(header::RANGE).cloned();
+        let hints = if count == 0 { return } else { hints(request.head, request.key) };
+        let range = request.head.headers.get(header::RANGE).cloned();
         // A part of an object is not a segment; `bytes=0-`, which some players always send, is all of it.
         if hints.is_empty() && range.as_ref().is_some_and(|it| it.as_bytes() != b"bytes=0-") {
             return;
         }
-        let (server, key, fields) = (Arc::clone(self), asked.key.clone(), asked.fields());
-        let client = asked.peer;
+        let (server, key, fields) = (Arc::clone(self), request.key.clone(), request.fields());
+        let client = request.peer;
         self.runtime.spawn(async move {
             let next = if hints.is_empty() {
                 let (lister, key) = (Arc::clone(&server), key.clone());

@@ -17,7 +17,7 @@ use carousel::reason::Counts;
 use super::HttpServer;
 use super::missing::Missing;
 use super::playlist::{self, PlaylistEnd, PlaylistOptions, ReferenceLookup};
-use super::serve::{Asked, Found, Outcome, is_fresh};
+use super::serve::{ObjectLocation, ObjectRequest, Outcome, is_fresh};
 use super::timeline;
 use crate::clock;
 use crate::store::StoredObject;
@@ -101,15 +101,15 @@ impl HttpServer {
     pub(super) async fn reload(
         &self,
         reload: &Reload,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
         may_be_asked: bool,
-    ) -> Option<Result<Found, Missing>> {
-        let has_origin = may_be_asked && self.config.read_through && asked.url(&self.origins).is_some();
+    ) -> Option<Result<ObjectLocation, Missing>> {
+        let has_origin = may_be_asked && self.config.read_through && request.url(&self.origins).is_some();
         let (mut place, mut deadline): (Option<ReloadPermit<'_>>, _) = (None, None);
         loop {
             // Listen before checking, so that no later event is missed.
             let (advanced, appeared) = (self.shared.manifests.listen(), self.shared.flights.listen());
-            let held = self.held(&reload.playlist, &asked.head.headers).await;
+            let held = self.held(&reload.playlist, &request.head.headers).await;
             let Some(held) = held.filter(|it| it.meta().response.is_none()) else {
                 return self.end(place, ReloadEnd::Origin, None);
             };
@@ -120,7 +120,7 @@ impl HttpServer {
                 (facts.kind == ManifestKind::HlsMedia).then_some((live, facts))
             });
             let Some((live, facts)) = live else {
-                return Some(Ok(Found::Stored(held, "hit")));
+                return Some(Ok(ObjectLocation::Stored(held, "hit")));
             };
             if has_origin && !is_fresh(&held) {
                 return self.end(place, ReloadEnd::Origin, None);
@@ -128,9 +128,13 @@ impl HttpServer {
             match reload.standing(&facts, &self.offered(&held, &facts)) {
                 Standing::Answered => {
                     if reload.sequence.is_none() {
-                        return Some(Ok(Found::Stored(held, "hit")));
+                        return Some(Ok(ObjectLocation::Stored(held, "hit")));
                     }
-                    return self.end(place, ReloadEnd::Answered, Some(Ok(Found::Stored(held, "hit"))));
+                    return self.end(
+                        place,
+                        ReloadEnd::Answered,
+                        Some(Ok(ObjectLocation::Stored(held, "hit"))),
+                    );
                 }
                 Standing::Wrong(why) => {
                     return self.end(place, ReloadEnd::Wrong, Some(Err(Missing::Directive(why))));

@@ -35,7 +35,7 @@ use crate::store::StoredObject;
 use crate::traces::{Span, Trace};
 
 /// Maximum lookups of one request: it repeats them when the object that it waited for was replaced by another version.
-const LOOKS: usize = 4;
+const MAX_LOOKUPS: usize = 4;
 /// Request fields about the player's own cache or playback, which do not affect the object.
 const NOT_FOR_ORIGINS: [&str; 13] = [
     "host", // or as the route says
@@ -54,7 +54,7 @@ const NOT_FOR_ORIGINS: [&str; 13] = [
 ];
 
 /// Location of an object.
-pub(super) enum Found {
+pub(super) enum ObjectLocation {
     /// In the cache; the text for `Cache-Status` after `skycache; `.
     Stored(Arc<StoredObject>, &'static str),
     Flight(Arc<Flight>),
@@ -79,10 +79,10 @@ pub(super) enum Outcome {
 
 /// Marks a request in early data; signals the end of the handshake.
 #[derive(Debug, Clone)]
-pub(super) struct Early(pub(super) watch::Receiver<bool>);
+pub(super) struct EarlyData(pub(super) watch::Receiver<bool>);
 
 /// One player's request for one object.
-pub(super) struct Asked<'a> {
+pub(super) struct ObjectRequest<'a> {
     pub(super) key: &'a ObjectKey,
     /// The object and the form of its name in the request.
     pub(super) target: &'a Target,
@@ -108,7 +108,7 @@ pub(super) struct Asked<'a> {
     pub(super) hides_trace: bool,
 }
 
-impl Asked<'_> {
+impl ObjectRequest<'_> {
     /// Fields to send to an origin.
     pub(super) fn fields(&self) -> HeaderMap {
         let mut fields = caching::end_to_end(&self.head.headers);
@@ -169,7 +169,7 @@ impl Asked<'_> {
 
     /// Waits for the end of the TLS handshake: 0-RTT requests may be replays, and an origin may act on them.
     async fn confirmed(&self) {
-        let Some(Early(is_over)) = self.head.extensions.get() else { return };
+        let Some(EarlyData(is_over)) = self.head.extensions.get() else { return };
         if is_over.clone().wait_for(|is_over| *is_over).await.is_err() {
             // The handshake has failed, and the connection ends.
             std::future::pending::<()>().await;
@@ -197,11 +197,11 @@ fn whole_of(key: &ObjectKey) -> Option<ObjectKey> {
 }
 
 /// Location of an object after a fetch; `how`: the text for `Cache-Status` if it is in the cache.
-fn of_fill(filled: FillResult, how: &'static str) -> Result<Found, Missing> {
+fn of_fill(filled: FillResult, how: &'static str) -> Result<ObjectLocation, Missing> {
     match filled {
-        FillResult::Flight(flight) => Ok(Found::Flight(flight)),
-        FillResult::Stored(object) => Ok(Found::Stored(object, how)),
-        FillResult::Passed(passed) => Ok(Found::Passed(passed)),
+        FillResult::Flight(flight) => Ok(ObjectLocation::Flight(flight)),
+        FillResult::Stored(object) => Ok(ObjectLocation::Stored(object, how)),
+        FillResult::Passed(passed) => Ok(ObjectLocation::Passed(passed)),
         FillResult::Held | FillResult::Stale | FillResult::Declined(_) => Err(Missing::Again),
         FillResult::Refused(status) => Err(Missing::Refused(status)),
         FillResult::Failed(err) => Err(Missing::Origin(err)),
@@ -222,24 +222,24 @@ fn ends(span: &mut Span, filled: &FillResult) {
 
 impl HttpServer {
     /// Answers a GET or HEAD for an object.
-    pub(super) async fn object(self: &Arc<Self>, asked: &Asked<'_>) -> Outcome {
-        let outcome = self.look(asked).await;
+    pub(super) async fn object(self: &Arc<Self>, request: &ObjectRequest<'_>) -> Outcome {
+        let outcome = self.find_or_wait(request).await;
         // A range object that the carousel did not deliver completely can be requested from an origin as a range of the
         // file.
         if let Err(Missing::NotInTime | Missing::Broken | Missing::Unknown) = &outcome
-            && let Some(whole) = whole_of(asked.key)
+            && let Some(whole) = whole_of(request.key)
         {
-            let asked = Asked {
+            let request = ObjectRequest {
                 key: &whole,
-                on_interim: asked.on_interim.clone(),
-                own_fields: Arc::clone(&asked.own_fields),
-                ..*asked
+                on_interim: request.on_interim.clone(),
+                own_fields: Arc::clone(&request.own_fields),
+                ..*request
             };
-            return self.look(&asked).await.unwrap_or_else(|it| self.without(&asked, &it));
+            return self.find_or_wait(&request).await.unwrap_or_else(|it| self.without(&request, &it));
         }
         match outcome {
-            Ok(outcome) => self.as_sent(outcome, asked.key),
-            Err(missing) => self.without(asked, &missing),
+            Ok(outcome) => self.as_sent(outcome, request.key),
+            Err(missing) => self.without(request, &missing),
         }
     }
 
@@ -275,8 +275,8 @@ impl HttpServer {
     }
 
     /// The response if no object can be served.
-    fn without(&self, asked: &Asked<'_>, missing: &Missing) -> Outcome {
-        if let Some(response) = self.sent_to_cdn(asked, missing) {
+    fn without(&self, request: &ObjectRequest<'_>, missing: &Missing) -> Outcome {
+        if let Some(response) = self.sent_to_cdn(request, missing) {
             return Outcome::Elsewhere(response);
         }
         let is_nowhere = match missing {
@@ -284,36 +284,36 @@ impl HttpServer {
             Missing::Origin(err) => !err.is_a_mistake(),
             _ => false,
         };
-        let missing = if is_nowhere && self.is_lost(asked.key) { &Missing::Lost } else { missing };
-        if let Some(response) = self.sent_back(asked.elsewhere, missing) {
+        let missing = if is_nowhere && self.is_lost(request.key) { &Missing::Lost } else { missing };
+        if let Some(response) = self.sent_back(request.elsewhere, missing) {
             return Outcome::Elsewhere(response);
         }
         if matches!(missing, Missing::Lost) {
             self.lost_segments.fetch_add(1, Ordering::Relaxed);
         }
-        Outcome::Response(missing.response(asked.key))
+        Outcome::Response(missing.response(request.key))
     }
 
-    async fn look(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Outcome, Missing> {
-        let (method, headers) = (&asked.head.method, &asked.head.headers);
-        for _ in 0..LOOKS {
-            let found = self.find(asked).await;
+    async fn find_or_wait(self: &Arc<Self>, request: &ObjectRequest<'_>) -> Result<Outcome, Missing> {
+        let (method, headers) = (&request.head.method, &request.head.headers);
+        for _ in 0..MAX_LOOKUPS {
+            let found = self.find(request).await;
             if let Ok(found) = &found
-                && let Some(status) = self.failed_with(found, asked)
+                && let Some(status) = self.failed_with(found, request)
             {
                 return Err(Missing::Refused(status));
             }
             let found = match found {
-                Ok(Found::Flight(flight)) => match self.flight(flight, asked).await {
-                    Err(missing @ Missing::Origin(_)) => self.stale_instead(asked).await.ok_or(missing),
+                Ok(ObjectLocation::Flight(flight)) => match self.flight(flight, request).await {
+                    Err(missing @ Missing::Origin(_)) => self.stale_instead(request).await.ok_or(missing),
                     found => found,
                 },
-                Ok(Found::Stored(object, how)) => return Ok(Outcome::Stored(object, how)),
-                Ok(Found::Document(document)) => {
+                Ok(ObjectLocation::Stored(object, how)) => return Ok(Outcome::Stored(object, how)),
+                Ok(ObjectLocation::Document(document)) => {
                     Ok(Outcome::Response(signalling(&document, method, headers)))
                 }
-                Ok(Found::Passed(passed)) => {
-                    let (response, rewriting) = self.handed_on(*passed, asked).await;
+                Ok(ObjectLocation::Passed(passed)) => {
+                    let (response, rewriting) = self.handed_on(*passed, request).await;
                     Ok(Outcome::Passed(response, rewriting))
                 }
                 Err(missing) => Err(missing),
@@ -329,9 +329,9 @@ impl HttpServer {
 
     /// The first of at least one target that is cached, in flight or announced, then that of the requested byte range; else the
     /// first that an origin could have.
-    pub(super) fn likeliest(&self, mut targets: Vec<Target>, request: &Parts) -> Target {
+    pub(super) fn likeliest(&self, mut targets: Vec<Target>, head: &Parts) -> Target {
         let has_query = targets[0].key.as_str().contains('?');
-        let range = request.headers.get(header::RANGE).filter(|_| request.method == Method::GET);
+        let range = head.headers.get(header::RANGE).filter(|_| head.method == Method::GET);
         let range = range.and_then(|it| range::exact(it.to_str().ok()?));
         if targets.len() == 1 && !has_query && range.is_none() {
             return targets.swap_remove(0);
@@ -390,16 +390,16 @@ impl HttpServer {
         candidates(key).into_iter().find(|(key, left_out)| is_meant(key, left_out)).map(|(key, _)| key)
     }
 
-    async fn find(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Found, Missing> {
-        let demand = self.shared.manifests.services().asked(asked.key, clock::now());
-        let Some(reload) = Reload::of(asked.key) else { return self.find_as_named(asked, demand).await };
-        if let Some(answer) = self.reload(&reload, asked, true).await {
+    async fn find(self: &Arc<Self>, request: &ObjectRequest<'_>) -> Result<ObjectLocation, Missing> {
+        let demand = self.shared.manifests.services().asked(request.key, clock::now());
+        let Some(reload) = Reload::of(request.key) else { return self.find_as_named(request, demand).await };
+        if let Some(answer) = self.reload(&reload, request, true).await {
             return answer;
         }
-        let found = self.find_as_named(asked, demand).await;
+        let found = self.find_as_named(request, demand).await;
         if matches!(found, Err(Missing::Origin(_)))
             // The carousel is late and the origin unavailable: the playlist may still arrive.
-            && let Some(answer) = self.reload(&reload, asked, false).await
+            && let Some(answer) = self.reload(&reload, request, false).await
         {
             return answer;
         }
@@ -407,38 +407,42 @@ impl HttpServer {
     }
 
     /// Finds an object by its own name: in the cache, in flight, at an origin, and finally on the link.
-    async fn find_as_named(self: &Arc<Self>, asked: &Asked<'_>, demand: Demand) -> Result<Found, Missing> {
+    async fn find_as_named(
+        self: &Arc<Self>,
+        request: &ObjectRequest<'_>,
+        demand: Demand,
+    ) -> Result<ObjectLocation, Missing> {
         // Origins do not have byte ranges as objects.
-        let may_ask = self.config.read_through && whole_of(asked.key).is_none();
-        let url = asked.url(&self.origins).filter(|_| may_ask);
-        if let Some(object) = self.held_of_now(asked, demand, url.is_some()).await {
-            let Some(url) = url.filter(|_| is_to_be_confirmed(&object, &asked.head.headers)) else {
-                return Ok(Found::Stored(object, "hit"));
+        let may_ask = self.config.read_through && whole_of(request.key).is_none();
+        let url = request.url(&self.origins).filter(|_| may_ask);
+        if let Some(object) = self.held_of_now(request, demand, url.is_some()).await {
+            let Some(url) = url.filter(|_| is_to_be_confirmed(&object, &request.head.headers)) else {
+                return Ok(ObjectLocation::Stored(object, "hit"));
             };
-            asked.confirmed().await;
-            return self.revalidate(asked, object, url).await;
+            request.confirmed().await;
+            return self.revalidate(request, object, url).await;
         }
-        if let Some(found) = self.found_elsewhere(asked) {
+        if let Some(found) = self.found_elsewhere(request) {
             return Ok(found);
         }
-        if RequestDirectives::of(&asked.head.headers).only_if_cached {
+        if RequestDirectives::of(&request.head.headers).only_if_cached {
             return Err(Missing::OnlyIfCached);
         }
-        asked.confirmed().await;
-        let prospects = Prospects::of(self, asked.key, demand, url.is_some());
-        if let Some(missing) = self.missing_at_once(asked, &prospects) {
+        request.confirmed().await;
+        let prospects = Prospects::of(self, request.key, demand, url.is_some());
+        if let Some(missing) = self.missing_at_once(request, &prospects) {
             return Err(missing);
         }
         let refused = match url {
             None => None,
-            Some(url) => match self.ask_origin(asked, url, &prospects).await {
+            Some(url) => match self.ask_origin(request, url, &prospects).await {
                 Err(missing) if !matches!(missing, Missing::Again) => Some(missing),
                 ended => return ended,
             },
         };
         let has_begun = clock::now().since(self.begun) > self.waits.patience;
         match prospects.patience_after(refused.as_ref(), self.waits.patience, has_begun) {
-            Some(patience) => self.wait_for_link(asked, &prospects, patience, refused).await,
+            Some(patience) => self.wait_for_link(request, &prospects, patience, refused).await,
             None => Err(refused.unwrap_or(Missing::Unknown)),
         }
     }
@@ -447,39 +451,39 @@ impl HttpServer {
     /// playable version, if no origin is available.
     async fn held_of_now(
         &self,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
         demand: Demand,
         has_origin: bool,
     ) -> Option<Arc<StoredObject>> {
-        let (key, request) = (asked.key, &asked.head.headers);
-        let held = self.held(key, request).await?;
+        let (key, headers) = (request.key, &request.head.headers);
+        let held = self.held(key, headers).await?;
         match demand {
             Demand::Joining(since) if !has_origin && !self.is_of_now(&held, since) => {
                 self.wait_for_next(key, since).await;
-                self.held(key, request).await
+                self.held(key, headers).await
             }
             _ => Some(held),
         }
     }
 
     /// An object in flight, or a signalling document.
-    fn found_elsewhere(&self, asked: &Asked<'_>) -> Option<Found> {
-        if let Some(flight) = self.filler.flight_of(asked.key, &asked.head.headers) {
-            return Some(Found::Flight(flight));
+    fn found_elsewhere(&self, request: &ObjectRequest<'_>) -> Option<ObjectLocation> {
+        if let Some(flight) = self.filler.flight_of(request.key, &request.head.headers) {
+            return Some(ObjectLocation::Flight(flight));
         }
-        self.shared.documents.get(asked.key.as_str()).map(Found::Document)
+        self.shared.documents.get(request.key.as_str()).map(ObjectLocation::Document)
     }
 
     /// Reason to neither request an object nor wait for it.
-    fn missing_at_once(&self, asked: &Asked<'_>, prospects: &Prospects) -> Option<Missing> {
+    fn missing_at_once(&self, request: &ObjectRequest<'_>, prospects: &Prospects) -> Option<Missing> {
         if !prospects.has_origin && prospects.is_unjoined && !prospects.is_announced() {
             return Some(Missing::NotJoined);
         }
-        if prospects.is_carried_alone() && self.is_lost(asked.key) {
+        if prospects.is_carried_alone() && self.is_lost(request.key) {
             return Some(Missing::Lost);
         }
         if prospects.has_origin && !prospects.is_expected {
-            return self.overload(asked, prospects.live_target_ms.is_some()).map(Missing::Overloaded);
+            return self.overload(request, prospects.live_target_ms.is_some()).map(Missing::Overloaded);
         }
         None
     }
@@ -487,59 +491,59 @@ impl HttpServer {
     /// Requests an absent object from the origin.
     async fn ask_origin(
         self: &Arc<Self>,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
         url: String,
         prospects: &Prospects,
-    ) -> Result<Found, Missing> {
-        if asked.head.method == Method::HEAD && !prospects.is_expected {
-            let _place = self.filler.place(asked.peer).map_err(Missing::NoPlace)?;
-            return self.pass(asked, &url).await;
+    ) -> Result<ObjectLocation, Missing> {
+        if request.head.method == Method::HEAD && !prospects.is_expected {
+            let _place = self.filler.place(request.peer).map_err(Missing::NoPlace)?;
+            return self.pass(request, &url).await;
         }
-        let mut span = asked.trace.span("fetch");
-        let fill = self.filler.fill(asked.key, url, self.first_ask(asked, prospects, span.trace()));
+        let mut span = request.trace.span("fetch");
+        let fill = self.filler.fill(request.key, url, self.first_ask(request, prospects, span.trace()));
         // A segment of a service on the air is taken from the first source that delivers it.
         let is_race = prospects.on_air_ms.is_some() && !prospects.is_manifest;
         let filled = tokio::select! {
             biased;
             filled = fill => filled,
-            Some(flight) = self.flight_within(asked.key, prospects.patience(self.waits.patience)), if is_race => {
+            Some(flight) = self.flight_within(request.key, prospects.patience(self.waits.patience)), if is_race => {
                 FillResult::Flight(flight)
             }
         };
         ends(&mut span, &filled);
         span.end();
         if matches!(filled, FillResult::Flight(_)) {
-            self.prefetch(asked);
+            self.prefetch(request);
         }
         of_fill(filled, "hit")
     }
 
     /// A fetch of an object that is not held.
-    fn first_ask(&self, asked: &Asked<'_>, prospects: &Prospects, trace: Trace) -> FillRequest {
+    fn first_ask(&self, request: &ObjectRequest<'_>, prospects: &Prospects, trace: Trace) -> FillRequest {
         // The origin may have a newer version of a live manifest than the one that is announced.
         let is_live_manifest = prospects.live_target_ms.is_some() && prospects.is_manifest;
         // Parts of a manifest could not be rewritten.
-        let is_rewritten = prospects.is_manifest && !self.manifest_map(asked).is_empty();
+        let is_rewritten = prospects.is_manifest && !self.manifest_map(request).is_empty();
         FillRequest {
             announced: prospects.announced.clone().filter(|_| !is_live_manifest),
-            range: asked.range().filter(|_| !prospects.is_expected && !is_rewritten),
-            if_range: asked.head.headers.get(header::IF_RANGE).cloned(),
+            range: request.range().filter(|_| !prospects.is_expected && !is_rewritten),
+            if_range: request.head.headers.get(header::IF_RANGE).cloned(),
             is_expected: prospects.is_expected,
             trace,
-            ..asked.ask()
+            ..request.ask()
         }
     }
 
     /// Waits until the link brings an object. `refused`: the origin's answer, if it was asked.
     async fn wait_for_link(
         &self,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
         prospects: &Prospects,
         patience: Duration,
         refused: Option<Missing>,
-    ) -> Result<Found, Missing> {
-        let key = asked.key;
-        let waiting = asked.trace.span("wait for the link");
+    ) -> Result<ObjectLocation, Missing> {
+        let key = request.key;
+        let waiting = request.trace.span("wait for the link");
         let (flight, has_passed) = tokio::select! {
             biased;
             flight = self.flight_within(key, patience) => (flight, false),
@@ -549,12 +553,12 @@ impl HttpServer {
         waiting.trace().note("skycache.result", if flight.is_some() { "arrives" } else { "did not come" });
         waiting.end();
         if let Some(flight) = flight {
-            return Ok(Found::Flight(flight));
+            return Ok(ObjectLocation::Flight(flight));
         }
-        let held = self.held(key, &asked.head.headers).await;
+        let held = self.held(key, &request.head.headers).await;
         let is_early = has_passed || (prospects.on_air_ms.is_some() && !prospects.is_announced());
         let missing = if is_early { Missing::NotYet } else { refused.unwrap_or(Missing::NotInTime) };
-        held.map(|it| Found::Stored(it, "hit")).ok_or(missing)
+        held.map(|it| ObjectLocation::Stored(it, "hit")).ok_or(missing)
     }
 
     /// The flight of an object once it has begun; `None` if the object is complete by then, or did not begin within
@@ -629,28 +633,32 @@ impl HttpServer {
     /// stale, an origin that hangs is waited for during one target duration: players keep a buffer of a few of them.
     async fn revalidate(
         self: &Arc<Self>,
-        asked: &Asked<'_>,
+        request: &ObjectRequest<'_>,
         object: Arc<StoredObject>,
         url: String,
-    ) -> Result<Found, Missing> {
+    ) -> Result<ObjectLocation, Missing> {
         // An origin that does not have a carousel object may not have it yet.
         let is_expected = object.meta().response.is_none();
-        let mut span = asked.trace.span("fetch");
-        let ask =
-            FillRequest { held: Some(Arc::clone(&object)), is_expected, trace: span.trace(), ..asked.ask() };
-        let (filler, key) = (Arc::clone(&self.filler), asked.key.clone());
+        let mut span = request.trace.span("fetch");
+        let ask = FillRequest {
+            held: Some(Arc::clone(&object)),
+            is_expected,
+            trace: span.trace(),
+            ..request.ask()
+        };
+        let (filler, key) = (Arc::clone(&self.filler), request.key.clone());
         let filling = async move {
             let filled = filler.fill(&key, url, ask).await;
             ends(&mut span, &filled);
             filled
         };
         let staleness = object.staleness(clock::steady());
-        if staleness.while_revalidating && !contradicts(&object, &asked.head.headers) {
+        if staleness.while_revalidating && !contradicts(&object, &request.head.headers) {
             // The result goes into the cache.
             self.runtime.spawn(filling);
-            return Ok(Found::Stored(object, "hit; detail=stale-while-revalidate"));
+            return Ok(ObjectLocation::Stored(object, "hit; detail=stale-while-revalidate"));
         }
-        if RequestDirectives::of(&asked.head.headers).only_if_cached {
+        if RequestDirectives::of(&request.head.headers).only_if_cached {
             return Err(Missing::OnlyIfCached);
         }
         let filled = match object.live().filter(|_| staleness.if_error) {
@@ -660,13 +668,13 @@ impl HttpServer {
                 match tokio::time::timeout(Duration::from_millis(live.target_ms), filling).await {
                     Ok(Ok(filled)) => filled,
                     Ok(Err(_)) => FillResult::Busy,
-                    Err(_) => return Ok(Found::Stored(object, "hit; detail=stale-while-waiting")),
+                    Err(_) => return Ok(ObjectLocation::Stored(object, "hit; detail=stale-while-waiting")),
                 }
             }
             None => filling.await,
         };
         if matches!(filled, FillResult::Stale) {
-            return Ok(Found::Stored(object, "hit; detail=stale-if-error"));
+            return Ok(ObjectLocation::Stored(object, "hit; detail=stale-if-error"));
         }
         let missing = match of_fill(filled, "hit; fwd=stale; fwd-status=304") {
             Err(missing) if !matches!(missing, Missing::Again) => missing,
@@ -674,9 +682,9 @@ impl HttpServer {
         };
         // If the origin fails, a stale object is the best response (RFC 9111 section 4.2.4), and a fresh one stays valid.
         if is_fresh(&object) {
-            Ok(Found::Stored(object, "hit"))
+            Ok(ObjectLocation::Stored(object, "hit"))
         } else if staleness.if_error {
-            Ok(Found::Stored(object, "hit; detail=stale-if-error"))
+            Ok(ObjectLocation::Stored(object, "hit; detail=stale-if-error"))
         } else {
             Err(missing)
         }
@@ -684,16 +692,16 @@ impl HttpServer {
 
     /// The held version of an object whose new version broke off before any of it was sent, if it may be used while its
     /// origin fails.
-    async fn stale_instead(&self, asked: &Asked<'_>) -> Option<Outcome> {
-        let object = self.held(asked.key, &asked.head.headers).await?;
+    async fn stale_instead(&self, request: &ObjectRequest<'_>) -> Option<Outcome> {
+        let object = self.held(request.key, &request.head.headers).await?;
         let may_be_used = is_fresh(&object) || object.staleness(clock::steady()).if_error;
         may_be_used.then_some(Outcome::Stored(object, "hit; detail=stale-if-error"))
     }
 
     /// The object, if the cache has it. One that is unverified since an unclean stop is verified on another thread.
-    pub(super) async fn held(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
+    pub(super) async fn held(&self, key: &ObjectKey, headers: &HeaderMap) -> Option<Arc<StoredObject>> {
         let store = &self.shared.store;
-        let chosen = store.chosen(key, request)?.meta().key.clone();
+        let chosen = store.chosen(key, headers)?.meta().key.clone();
         if !store.needs_check(chosen.as_str()) {
             return store.get(chosen.as_str());
         }
@@ -707,8 +715,8 @@ const LEFT_BEHIND_TARGETS: u64 = 2;
 
 /// Whether a held object must be revalidated. Not while the carousel may still bring the next version of a live manifest; after
 /// that the origin's version replaces it, until the carousel brings another.
-fn is_to_be_confirmed(object: &StoredObject, request: &HeaderMap) -> bool {
-    let is_usable = is_fresh(object) && !contradicts(object, request);
+fn is_to_be_confirmed(object: &StoredObject, headers: &HeaderMap) -> bool {
+    let is_usable = is_fresh(object) && !contradicts(object, headers);
     !is_usable && !is_kept_up(object)
 }
 
@@ -733,13 +741,13 @@ const CONFIRMED_FOR_MS: i64 = 1000;
 
 /// Whether `If-Match` or `If-Unmodified-Since` of a request fails for an origin's stored response: the origin evaluates these
 /// (RFC 9111 section 4.3.2), and may have that version now.
-fn contradicts(object: &StoredObject, request: &HeaderMap) -> bool {
+fn contradicts(object: &StoredObject, headers: &HeaderMap) -> bool {
     let is_conditional =
-        [header::IF_MATCH, header::IF_UNMODIFIED_SINCE].iter().any(|it| request.contains_key(it));
+        [header::IF_MATCH, header::IF_UNMODIFIED_SINCE].iter().any(|it| headers.contains_key(it));
     is_conditional
         && object.meta().response.is_some()
         && clock::age_ms(object.meta().received_at) > CONFIRMED_FOR_MS
-        && Head::of_stored(object).validators.precondition(request) == Precondition::Failed
+        && Head::of_stored(object).validators.precondition(headers) == Precondition::Failed
 }
 
 /// Whether an object may be used without revalidation.
@@ -748,8 +756,8 @@ pub(super) fn is_fresh(object: &StoredObject) -> bool {
 }
 
 /// The response with a signalling document, which is kept in memory.
-fn signalling(document: &Document, method: &Method, request: &HeaderMap) -> Response<PlayerBody> {
-    let (status, fields, send) = Head::of_document(document).stamped("hit").respond(method, request);
+fn signalling(document: &Document, method: &Method, headers: &HeaderMap) -> Response<PlayerBody> {
+    let (status, fields, send) = Head::of_document(document).stamped("hit").respond(method, headers);
     head::response(status, fields, send.of_bytes(&document.bytes.clone().into()))
 }
 

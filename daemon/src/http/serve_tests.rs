@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use carousel::query::IgnoredQuery;
 
 use super::super::options::Http;
-use super::super::testing::{asked, get, head, partial, read, server, server_of, target};
+use super::super::testing::{get, head, partial, read, request, server, server_of, target};
 use super::*;
 use crate::delivery::{Announced, Flight, ObjectRef};
 use crate::origin::testing::{carry, filler_with, key, object, origin, publish, put, response, send};
@@ -19,7 +19,7 @@ fn impatient() -> Http {
 
 async fn status(server: &Arc<HttpServer>, name: &str, fields: &[(&str, &str)]) -> u16 {
     let (target, head) = (target(name), head("GET", "/", fields));
-    match server.object(&asked(server, &target, &head)).await {
+    match server.object(&request(server, &target, &head)).await {
         Outcome::Stored(..) | Outcome::Shaped(..) => 200,
         Outcome::Passed(response, _) | Outcome::Elsewhere(response) | Outcome::Response(response) => {
             response.status().as_u16()
@@ -161,16 +161,16 @@ async fn an_origin_sees_what_is_asked_and_not_what_the_player_holds() {
         ("accept-language", "de"),
     ];
     let head = head("GET", "/", &fields);
-    let asked = asked(server, &target, &head);
-    let sent = asked.fields();
+    let request = request(server, &target, &head);
+    let sent = request.fields();
     for (name, _) in &fields[..10] {
         assert!(!sent.contains_key(*name), "{name}: {sent:?}");
     }
     assert!(sent["accept-language"] == "de" && sent["via"] == head::VIA);
-    assert_eq!(asked.range().unwrap(), "bytes=0-1");
+    assert_eq!(request.range().unwrap(), "bytes=0-1");
     for range in ["bytes=0-1,3-4", "items=0-1", "bytes=", "bytes=3-1"] {
         let head = super::super::testing::head("GET", "/", &[("range", range)]);
-        let range_of = super::super::testing::asked(server, &target, &head).range();
+        let range_of = super::super::testing::request(server, &target, &head).range();
         assert_eq!(range_of, None, "{range}");
     }
 }
@@ -180,15 +180,15 @@ async fn an_origin_is_asked_when_the_handshake_is_over_and_never_if_it_fails() {
     let tested = server(impatient(), &[], None);
     let (target, mut head) = (target("h/a.m4s"), get("/"));
     let (over, is_over) = watch::channel(false);
-    head.extensions.insert(Early(is_over));
-    let asked = asked(&tested.server, &target, &head);
+    head.extensions.insert(EarlyData(is_over));
+    let request = request(&tested.server, &target, &head);
     let soon = Duration::from_millis(30);
-    assert!(tokio::time::timeout(soon, asked.confirmed()).await.is_err());
+    assert!(tokio::time::timeout(soon, request.confirmed()).await.is_err());
     over.send(true).unwrap();
-    asked.confirmed().await;
+    request.confirmed().await;
     over.send(false).unwrap();
     drop(over);
-    assert!(tokio::time::timeout(soon, asked.confirmed()).await.is_err(), "the connection ends");
+    assert!(tokio::time::timeout(soon, request.confirmed()).await.is_err(), "the connection ends");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,7 +217,7 @@ async fn a_box_that_has_just_joined_waits_for_no_earlier_segment() {
     publish(context, "h/a.m3u8", format!("{}\n", lines.join("\n")).as_bytes());
     let found = async |name: &str| {
         let (target, head) = (target(name), head("GET", "/", &[]));
-        server.find(&asked(server, &target, &head)).await.map(|_| ())
+        server.find(&request(server, &target, &head)).await.map(|_| ())
     };
     // While one waits, the one after it comes.
     let (found, ()) = tokio::join!(found("h/s1.ts"), async {
@@ -270,7 +270,7 @@ async fn a_live_segment_that_is_lost_is_marked_as_a_gap_and_not_waited_for() {
     context.flights.add(Arc::clone(&flight)).unwrap();
     let playlist = || async {
         let (target, head) = (target("h/a.m3u8"), head("GET", "/", &[]));
-        match server.as_sent(server.object(&asked(server, &target, &head)).await, &key("h/a.m3u8")) {
+        match server.as_sent(server.object(&request(server, &target, &head)).await, &key("h/a.m3u8")) {
             Outcome::Shaped(_, text, _) => String::from_utf8(text.to_vec()).unwrap(),
             Outcome::Stored(..) => lines.join("\n"),
             _ => panic!("it is held"),
@@ -311,7 +311,7 @@ async fn what_the_link_loses_in_the_middle_of_a_live_segment_comes_from_the_orig
         context.flights.add(Arc::clone(&flight)).unwrap();
         flight.advance(5);
         let (target, head) = (target("h/s1.ts"), get("/"));
-        let Outcome::Response(answer) = server.object(&asked(server, &target, &head)).await else {
+        let Outcome::Response(answer) = server.object(&request(server, &target, &head)).await else {
             panic!("it is on its way")
         };
         match origin.is_some() {
@@ -432,7 +432,7 @@ async fn open_ranges_that_an_origin_misreads_are_answered_from_the_file() {
     let tested = server(Http::default(), &[], Some(url));
     let answer = async |name: &str, range: &str| {
         let (target, head) = (target(name), head("GET", "/", &[("range", range)]));
-        let (status, fields) = match tested.server.object(&asked(&tested.server, &target, &head)).await {
+        let (status, fields) = match tested.server.object(&request(&tested.server, &target, &head)).await {
             Outcome::Passed(response, _) | Outcome::Response(response) => {
                 (response.status(), response.headers().clone())
             }
@@ -462,9 +462,9 @@ async fn a_request_for_another_version_than_the_one_held_asks_the_origin() {
         response(&["200 OK", etag, "Cache-Control: max-age=1000", "Content-Length: 5"], "right")
     });
     let tested = server(Http::default(), &[], Some(url));
-    let asked = async |fields: &[(&str, &str)]| {
+    let request = async |fields: &[(&str, &str)]| {
         let (target, head) = (target("h/a.mp4"), head("GET", "/", fields));
-        let status = match tested.server.object(&asked(&tested.server, &target, &head)).await {
+        let status = match tested.server.object(&request(&tested.server, &target, &head)).await {
             Outcome::Stored(object, _) => Head::of_stored(&object).respond(&head.method, &head.headers).0,
             Outcome::Response(response) => response.status(),
             _ => panic!("it is passed on"),
@@ -481,17 +481,17 @@ async fn a_request_for_another_version_than_the_one_held_asks_the_origin() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    assert_eq!(asked(&[]).await, (200, 1));
+    assert_eq!(request(&[]).await, (200, 1));
     is_held("\"a\"").await;
-    assert_eq!(asked(&[("if-match", "\"b\"")]).await, (412, 1), "it has just said what it has");
+    assert_eq!(request(&[("if-match", "\"b\"")]).await, (412, 1), "it has just said what it has");
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(asked(&[("if-match", "\"a\"")]).await, (200, 1), "it is held");
-    assert_eq!(asked(&[("if-match", "\"b\"")]).await, (200, 2), "the origin has it now");
+    assert_eq!(request(&[("if-match", "\"a\"")]).await, (200, 1), "it is held");
+    assert_eq!(request(&[("if-match", "\"b\"")]).await, (200, 2), "the origin has it now");
     is_held("\"b\"").await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     for _ in 0..3 {
         assert_eq!(
-            asked(&[("if-match", "\"a\"")]).await,
+            request(&[("if-match", "\"a\"")]).await,
             (412, 3),
             "the origin has it no more, and is asked once"
         );
@@ -512,7 +512,7 @@ async fn heads_that_an_origin_has_to_answer_have_places() {
     let ask = async |name: &str, after_ms: u64| {
         tokio::time::sleep(Duration::from_millis(after_ms)).await;
         let (target, head) = (target(name), head("HEAD", "/", &[]));
-        match tested.server.object(&asked(&tested.server, &target, &head)).await {
+        match tested.server.object(&request(&tested.server, &target, &head)).await {
             Outcome::Passed(response, _) | Outcome::Response(response) => response.status().as_u16(),
             _ => panic!("nothing is held"),
         }

@@ -8,7 +8,7 @@ use http::{Method, Request, Response, Version};
 
 use super::connection::Link;
 use super::options::Http;
-use super::serve::Asked;
+use super::serve::ObjectRequest;
 use super::target::{Form, Target};
 use super::workers::Worker;
 use super::{HttpContext, HttpServer};
@@ -77,8 +77,8 @@ pub(super) fn target(name: &str) -> Target {
 }
 
 /// A request for it.
-pub(super) fn asked<'a>(server: &'a HttpServer, target: &'a Target, head: &'a Parts) -> Asked<'a> {
-    Asked {
+pub(super) fn request<'a>(server: &'a HttpServer, target: &'a Target, head: &'a Parts) -> ObjectRequest<'a> {
+    ObjectRequest {
         key: &target.key,
         target,
         head,

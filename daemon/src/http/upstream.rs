@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::serve::Asked;
+use super::serve::ObjectRequest;
 use super::target;
 use crate::origin::Forwarded;
 use crate::origin::loop_id;
@@ -129,13 +129,14 @@ pub(super) fn unusual_values(fields: &HeaderMap, extra: Option<&[String]>) -> Ve
 }
 
 /// Adds the request fields that its route configures.
-pub(super) fn add_fields(fields: &mut HeaderMap, asked: &Asked<'_>) {
-    let route = asked.target.route();
-    let host = asked.head.headers.get(header::HOST);
+pub(super) fn add_fields(fields: &mut HeaderMap, request: &ObjectRequest<'_>) {
+    let route = request.target.route();
+    let host = request.head.headers.get(header::HOST);
     match route.and_then(|route| route.host_header.as_deref()) {
         None | Some("origin") => {}
         Some("player") => {
-            let authority = asked.head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
+            let authority =
+                request.head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
             if let Some(host) = authority.or_else(|| host.cloned()) {
                 fields.insert(header::HOST, host);
             }
@@ -146,9 +147,9 @@ pub(super) fn add_fields(fields: &mut HeaderMap, asked: &Asked<'_>) {
             }
         }
     }
-    let host = target::authority(&asked.head.uri, &asked.head.headers);
+    let host = target::authority(&request.head.uri, &request.head.headers);
     let mode = route.map(|route| route.forwarded).unwrap_or_default();
-    forward(fields, mode, asked.peer, host, asked.is_tls);
+    forward(fields, mode, request.peer, host, request.is_tls);
 }
 
 /// Sets `Forwarded` (RFC 7239) and its predecessors.

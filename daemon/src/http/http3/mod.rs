@@ -4,7 +4,7 @@
 //! to HTTP/3 are streams, early data, and the end of a connection.
 //!
 //! Early data (0-RTT) may be replayed by any observer. So only GET and HEAD without a body are accepted in it; others are
-//! answered 425 (RFC 8470 section 5.2), and an origin is asked only after the handshake ([`super::serve::Asked::confirmed`]).
+//! answered 425 (RFC 8470 section 5.2), and an origin is asked only after the handshake ([`super::serve::ObjectRequest::confirmed`]).
 
 mod listener;
 mod transport;
@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 use super::answer::Logged;
 use super::connection::{HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, Health, LOOK, Link, MAX_HEAD_BYTES};
-use super::serve::Early;
+use super::serve::EarlyData;
 use super::stats::Refusal;
 use super::streams::Streams;
 use super::workers::Worker;
@@ -136,7 +136,7 @@ async fn answer_all(
             accepted = http.accept() => match accepted {
                 Ok(Some(resolver)) => {
                     let Some(arrival) = latest.borrow_mut().take() else { continue };
-                    let early = arrival.is_early.then(|| Early(confirmed.clone()));
+                    let early = arrival.is_early.then(|| EarlyData(confirmed.clone()));
                     let (worker, link) = (Rc::clone(worker), Rc::clone(link));
                     requests.spawn_local(async move { answer(&worker, &link, resolver, arrival, early).await });
                 }
@@ -173,7 +173,7 @@ async fn answer(
     link: &Rc<Link>,
     resolver: RequestResolver<Transport, Bytes>,
     mut arrival: StreamState,
-    early: Option<Early>,
+    early: Option<EarlyData>,
 ) {
     let resolved = tokio::time::timeout(HEAD_TIMEOUT, resolver.resolve_request()).await;
     let (mut request, stream) = match resolved {
