@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use carousel::digest::Digest;
 
 use super::name::{ImageName, Slot, Tries};
+use super::slot_error::SlotError;
 use super::{pe, version};
 
 /// Bootable images.
@@ -104,9 +105,9 @@ impl<F: Files> Esp<F> {
     /// Images in the loader's order: startable before others, later versions before earlier ones.
     ///
     /// # Errors
-    /// One line, as for every method: which file, and why.
-    pub(super) fn images(&self) -> Result<Vec<ImageName>, String> {
-        let names = self.files.list(LINUX).map_err(|err| failed(LINUX, &err))?;
+    /// As for every method: a file that cannot be read or written, with its path.
+    pub(super) fn images(&self) -> Result<Vec<ImageName>, SlotError> {
+        let names = self.files.list(LINUX).map_err(|err| failed(LINUX, err))?;
         let mut images: Vec<ImageName> = names.iter().filter_map(|name| ImageName::parse(name)).collect();
         images.sort_by(order);
         Ok(images)
@@ -116,7 +117,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// As [`Esp::images`].
-    pub(super) fn primary(&self) -> Result<Option<Slot>, String> {
+    pub(super) fn primary(&self) -> Result<Option<Slot>, SlotError> {
         Ok(self.images()?.first().map(|it| it.slot))
     }
 
@@ -124,24 +125,24 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// As [`Esp::images`].
-    pub(super) fn is_good(&self, slot: Slot) -> Result<bool, String> {
+    pub(super) fn is_good(&self, slot: Slot) -> Result<bool, SlotError> {
         Ok(self.images()?.iter().any(|it| it.slot == slot && it.is_startable()))
     }
 
-    fn rename(&mut self, from: &ImageName, to: &ImageName) -> Result<(), String> {
+    fn rename(&mut self, from: &ImageName, to: &ImageName) -> Result<(), SlotError> {
         if from == to {
             return Ok(());
         }
         let (from, to) = (format!("{LINUX}/{from}"), format!("{LINUX}/{to}"));
-        self.files.rename(&from, &to).map_err(|err| failed(&from, &err))
+        self.files.rename(&from, &to).map_err(|err| failed(&from, err))
     }
 
-    fn remove(&mut self, path: &str) -> Result<(), String> {
-        self.files.remove(path).map_err(|err| failed(path, &err))
+    fn remove(&mut self, path: &str) -> Result<(), SlotError> {
+        self.files.remove(path).map_err(|err| failed(path, err))
     }
 
-    fn sync(&mut self) -> Result<(), String> {
-        self.files.sync().map_err(|err| failed("the EFI partition", &err))
+    fn sync(&mut self) -> Result<(), SlotError> {
+        self.files.sync().map_err(|err| failed("the EFI partition", err))
     }
 
     /// Prevents starts of the slot's images while there is another image, until one is armed. RAUC calls it before it writes
@@ -149,7 +150,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// As [`Esp::images`].
-    pub(super) fn disarm(&mut self, slot: Slot) -> Result<(), String> {
+    pub(super) fn disarm(&mut self, slot: Slot) -> Result<(), SlotError> {
         for image in self.images()?.iter().filter(|it| it.slot == slot && it.is_startable()) {
             self.rename(image, &image.with(Some(Tries { left: 0, done: 0 })))?;
         }
@@ -160,9 +161,9 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// Also if the other slot cannot be started.
-    pub(super) fn reject(&mut self, slot: Slot) -> Result<(), String> {
+    pub(super) fn reject(&mut self, slot: Slot) -> Result<(), SlotError> {
         if !self.is_good(slot.other())? {
-            return Err(format!("slot {} cannot be started: there is nothing to go back to", slot.other()));
+            return Err(SlotError::NoFallback(slot.other()));
         }
         for image in self.images()?.iter().filter(|it| it.slot == slot) {
             let done = image.tries.map_or(1, |it| it.done.max(1));
@@ -175,7 +176,7 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// As [`Esp::images`].
-    pub(super) fn has_failed(&self, sha256: &str) -> Result<bool, String> {
+    pub(super) fn has_failed(&self, sha256: &str) -> Result<bool, SlotError> {
         for image in self.images()?.iter().filter(|it| it.has_failed()) {
             let path = format!("{LINUX}/{image}");
             if self.digest_of(&path)? == sha256 {
@@ -185,20 +186,20 @@ impl<F: Files> Esp<F> {
         Ok(false)
     }
 
-    fn digest_of(&self, path: &str) -> Result<String, String> {
-        let mut file = self.files.open(path).map_err(|err| failed(path, &err))?;
-        digest(&mut *file).map_err(|err| failed(path, &err))
+    fn digest_of(&self, path: &str) -> Result<String, SlotError> {
+        let mut file = self.files.open(path).map_err(|err| failed(path, err))?;
+        digest(&mut *file).map_err(|err| failed(path, err))
     }
 
-    fn verify(&self, path: &str, sha256: &str) -> Result<(), String> {
+    fn verify(&self, path: &str, sha256: &str) -> Result<(), SlotError> {
         match self.digest_of(path)? {
             found if found == sha256 => Ok(()),
-            found => Err(format!("{path}: SHA-256 is {found}, {sha256} was written")),
+            found => Err(SlotError::Digest { path: path.to_owned(), found, expected: sha256.to_owned() }),
         }
     }
 
-    fn staged(&self) -> Result<Vec<String>, String> {
-        let names = self.files.list(OWN).map_err(|err| failed(OWN, &err))?;
+    fn staged(&self) -> Result<Vec<String>, SlotError> {
+        let names = self.files.list(OWN).map_err(|err| failed(OWN, err))?;
         Ok(names.into_iter().filter(|name| name.starts_with("staged_")).collect())
     }
 
@@ -206,13 +207,18 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// Also if the bytes read back differ.
-    pub(super) fn stage(&mut self, version: &str, sha256: &str, from: &mut dyn Read) -> Result<(), String> {
+    pub(super) fn stage(
+        &mut self,
+        version: &str,
+        sha256: &str,
+        from: &mut dyn Read,
+    ) -> Result<(), SlotError> {
         for name in self.staged()? {
             self.remove(&format!("{OWN}/{name}"))?;
         }
         self.sync()?;
         let path = format!("{OWN}/staged_{version}_{sha256}");
-        self.files.write(&path, from).map_err(|err| failed(&path, &err))?;
+        self.files.write(&path, from).map_err(|err| failed(&path, err))?;
         self.sync()?;
         self.verify(&path, sha256)
     }
@@ -222,24 +228,24 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// Also if the staged image is damaged or does not belong to what is in the slot.
-    pub(super) fn arm(&mut self, slot: Slot, tree: &str) -> Result<(), String> {
+    pub(super) fn arm(&mut self, slot: Slot, tree: &str) -> Result<(), SlotError> {
         if let Some(name) = self.staged()?.first() {
             let path = format!("{OWN}/{name}");
             let parts: Vec<&str> = name.split('_').collect();
             let [_, version, sha256] = parts[..] else {
-                return Err(format!("{path}: not a name of a staged image"));
+                return Err(SlotError::Content(path, "not a name of a staged image".to_owned()));
             };
             self.verify(&path, sha256)?;
-            let mut file = self.files.open(&path).map_err(|err| failed(&path, &err))?;
-            let image = pe::read(&mut file).map_err(|err| format!("{path}: {err}"))?;
+            let mut file = self.files.open(&path).map_err(|err| failed(&path, err))?;
+            let image = pe::read(&mut file).map_err(|err| SlotError::Content(path.clone(), err))?;
             drop(file);
             if image.version != version {
-                return Err(format!("{path}: its IMAGE_VERSION is {}", image.version));
+                let what = format!("its IMAGE_VERSION is {}", image.version);
+                return Err(SlotError::Content(path, what));
             }
             if tree.len() != 32 || !image.root_hash.starts_with(tree) {
-                return Err(format!(
-                    "{path}: slot {slot} has the hash tree {tree}, which is another image's"
-                ));
+                let what = format!("slot {slot} has the hash tree {tree}, which is another image's");
+                return Err(SlotError::Content(path, what));
             }
             // Older images of the slot do not belong to its content; one may have the new image's name.
             for old in self.images()?.iter().filter(|it| it.slot == slot) {
@@ -248,11 +254,11 @@ impl<F: Files> Esp<F> {
             self.sync()?;
             let tries = Some(Tries { left: TRIES, done: 0 });
             let armed = ImageName { version: version.to_owned(), slot, tries };
-            self.files.rename(&path, &format!("{LINUX}/{armed}")).map_err(|err| failed(&path, &err))?;
+            self.files.rename(&path, &format!("{LINUX}/{armed}")).map_err(|err| failed(&path, err))?;
             self.sync()?;
         }
         if !self.is_good(slot)? {
-            return Err(format!("slot {slot} has no image that can be started"));
+            return Err(SlotError::NotStartable(slot));
         }
         if self.primary()? != Some(slot) {
             // The other slot's image is later, and would be started first.
@@ -265,18 +271,19 @@ impl<F: Files> Esp<F> {
     ///
     /// # Errors
     /// Also if the loader started another image than the running one.
-    pub(super) fn bless(&mut self, selected: &str, running: Slot) -> Result<ImageName, String> {
-        let selected = ImageName::parse(selected)
-            .ok_or_else(|| format!("the loader started {selected:?}, which is no image of ours"))?;
+    pub(super) fn bless(&mut self, selected: &str, running: Slot) -> Result<ImageName, SlotError> {
+        let foreign =
+            || SlotError::Loader(format!("the loader started {selected:?}, which is no image of ours"));
+        let selected = ImageName::parse(selected).ok_or_else(foreign)?;
         if selected.slot != running {
-            return Err(format!("the loader started {selected}, but slot {running} runs"));
+            return Err(SlotError::Loader(format!("the loader started {selected}, but slot {running} runs")));
         }
         let blessed = selected.with(None);
         let mut same: Vec<ImageName> =
             self.images()?.into_iter().filter(|it| it.is_same_image(&selected)).collect();
         if !same.contains(&blessed) {
             let Some(image) = same.pop() else {
-                return Err(format!("{selected} is not on the EFI partition any more"));
+                return Err(SlotError::Loader(format!("{selected} is not on the EFI partition any more")));
             };
             self.rename(&image, &blessed)?;
             self.sync()?;
@@ -302,6 +309,6 @@ fn order(one: &ImageName, other: &ImageName) -> Ordering {
         .then_with(|| other.to_string().cmp(&one.to_string()))
 }
 
-fn failed(what: &str, err: &io::Error) -> String {
-    format!("{what}: {err}")
+fn failed(what: &str, err: io::Error) -> SlotError {
+    SlotError::File(what.to_owned(), err)
 }

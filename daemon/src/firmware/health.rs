@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::name::Slot;
+use super::slot_error::SlotError;
 
 /// Variable with the name of the image that the loader has started.
 const SELECTED: &str = "LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
@@ -16,27 +17,26 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Name of the image that the loader started, from its EFI variable.
 ///
 /// # Errors
-/// One line: no EFI, or another loader.
-pub(super) fn selected_entry(efivars: &Path) -> Result<String, String> {
+/// No EFI, or another loader.
+pub(super) fn selected_entry(efivars: &Path) -> Result<String, SlotError> {
     let path = efivars.join(SELECTED);
-    let bytes = std::fs::read(&path)
-        .map_err(|err| format!("{}: {err}; was this machine started by systemd-boot?", path.display()))?;
+    let bytes = std::fs::read(&path).map_err(|err| SlotError::NoLoader(path.display().to_string(), err))?;
     // Four bytes of attributes, then UTF-16 with its end.
     let units = bytes.get(4..).unwrap_or_default().chunks_exact(2);
     let units: Vec<u16> = units.map(|it| u16::from_le_bytes([it[0], it[1]])).collect();
-    let name = String::from_utf16(&units).map_err(|_| format!("{}: no text", path.display()))?;
+    let name = String::from_utf16(&units).map_err(|_| SlotError::content(&path, "no text"))?;
     Ok(name.trim_end_matches('\0').to_owned())
 }
 
 /// The running slot, as the initial RAM disk has recorded it.
 ///
 /// # Errors
-/// One line: this is no appliance.
-pub(super) fn running_slot(folder: &Path) -> Result<Slot, String> {
+/// This is no appliance.
+pub(super) fn running_slot(folder: &Path) -> Result<Slot, SlotError> {
     let path = folder.join("slot");
     let text = std::fs::read_to_string(&path)
-        .map_err(|err| format!("{}: {err}; this machine does not run the appliance image", path.display()))?;
-    text.trim().parse()
+        .map_err(|err| SlotError::NotAppliance(path.display().to_string(), err))?;
+    text.trim().parse().map_err(|why: String| SlotError::content(&path, why))
 }
 
 /// Whether the listener answers as it would a player.

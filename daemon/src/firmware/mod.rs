@@ -25,6 +25,7 @@ mod name;
 mod options;
 mod pe;
 mod report;
+mod slot_error;
 #[cfg(test)]
 mod tests;
 mod updates;
@@ -40,6 +41,8 @@ pub use command::{
 pub use decide::{Audience, BundleProgress, HoldReason};
 pub use installer::{InstallError, Installer, Program};
 pub use lack::{Lack, Own, PROGRAM_FIX};
+pub use name::Slot;
 pub use options::FirmwareOptions;
 pub use report::report;
+pub use slot_error::{Fault, SlotError};
 pub use updates::{Bundle, Step, UpdateOutcome, Updates};

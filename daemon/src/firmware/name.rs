@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 /// One of the two slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Slot {
+pub enum Slot {
+    /// The first pair of partitions.
     A,
+    /// The second pair.
     B,
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, Cursor, Read};
 use super::esp::{Esp, Files, LINUX, OWN, Readable, digest};
 use super::name::{ImageName, Slot, Tries};
 use super::pe;
+use super::slot_error::SlotError;
 
 #[derive(Debug, Clone)]
 enum Change {
@@ -141,7 +142,7 @@ impl Machine {
     }
 
     /// Does what RAUC does, until the power goes away after `steps`.
-    fn update(&mut self, version: &str, steps: u32, random: &mut fastrand::Rng) -> Result<(), String> {
+    fn update(&mut self, version: &str, steps: u32, random: &mut fastrand::Rng) -> Result<(), SlotError> {
         let mut esp = Esp::new(Fat::new(std::mem::take(&mut self.esp)));
         esp.files.steps_left = steps;
         let image = uki(version);
@@ -150,9 +151,9 @@ impl Machine {
             esp.stage(version, &sha256, &mut image.as_slice())?;
             esp.disarm(Slot::B)?;
             self.slots[1] = None;
-            esp.files.step().map_err(|err| err.to_string())?;
+            esp.files.step().map_err(|err| SlotError::File(String::new(), err))?;
             self.slots[1] = Some(root_hash(version));
-            esp.files.step().map_err(|err| err.to_string())?;
+            esp.files.step().map_err(|err| SlotError::File(String::new(), err))?;
             esp.arm(Slot::B, &root_hash(version)[..32])
         })();
         self.esp = esp.files.cut(random);
