@@ -151,7 +151,8 @@ impl Consumer {
                         result["took_ms"] = json!(done.took.as_micros() as f64 / 1000.0);
                         match (done.all.objects, done.all.is_forgotten_by_disk) {
                             (_, true) => {
-                                (PurgeOutcome::Failed, Some("the disk takes no note of it".to_owned()))
+                                (PurgeOutcome::Failed, Some("the purge could not be written to disk: the next start may bring objects back; see `skycached status`"
+                                    .to_owned()))
                             }
                             (0, false) => (PurgeOutcome::Nothing, None),
                             (_, false) => (PurgeOutcome::Done, None),

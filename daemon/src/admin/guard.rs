@@ -247,7 +247,8 @@ impl Guard {
         self.take(peer, costs, now)?;
         let Peer::Tcp { on_loopback, certificate, .. } = peer else { return Ok("socket") };
         if is_of_a_page(head) && !is_of_our_page(head) {
-            let line = "web pages have no business here";
+            let line =
+                "requests of other web pages are refused: use this box's own page, `skycached` or curl";
             return Err(Refused::new(AdminRefusal::Page, StatusCode::FORBIDDEN, line));
         }
         if certificate.is_some() {

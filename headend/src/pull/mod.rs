@@ -58,7 +58,7 @@ use stats::{Failed, without_secrets};
 carousel::limits! {
     /// Files of a source that are fetched at the same time.
     const MAX_FETCHES: usize = 4, "requests" {
-        why: "As many as a browser has of one origin; more take nothing but the origin's patience.",
+        why: "Browsers open six connections to one origin; more would load the origin and gain little.",
         full: "Further files wait.",
         free: "When a request ends.",
         test: "a_film_is_pulled_whole_and_what_breaks_off_is_continued",
