@@ -320,7 +320,8 @@ impl AdminServer {
                 } else {
                     tracing::debug!(client = %peer, reason, %method, path, "admin: refused");
                 }
-                let mut response = error(refused.status, refused.line);
+                let problem = json!({ "schema": 1, "error": refused.line, "reason": reason });
+                let mut response = document(refused.status, &problem);
                 let fields = response.headers_mut();
                 if refused.status == StatusCode::UNAUTHORIZED {
                     fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -8,13 +8,19 @@ const NAME = "skycache.token";
 /** What is kept where the browser keeps nothing. */
 let kept = "";
 
+/**
+ * What the box answers to a request that it refuses: a line for people, and a label for programs.
+ * @typedef {{ error: string, reason?: string }} Problem
+ */
+
 /** A request that the box refused: for want of a token, or with the wrong one. */
 export class Refused extends Error {
-  /** @param {number} status @param {string} said */
-  constructor(status, said) {
-    super(said);
+  /** @param {number} status @param {Problem} problem */
+  constructor(status, problem) {
+    super(problem.error);
     this.status = status;
-    this.said = said;
+    this.said = problem.error;
+    this.reason = problem.reason;
   }
 }
 
@@ -57,18 +63,19 @@ async function ask(path, method = "GET") {
   const given = token();
   const headers = given ? { authorization: `Bearer ${given}` } : undefined;
   const response = await fetch(path, { method, headers, cache: "no-store", referrerPolicy: "no-referrer" });
-  if (response.status === 401 || response.status === 403) throw new Refused(response.status, await said(response));
-  if (!response.ok) throw new Declined(await said(response));
+  if (response.status === 401 || response.status === 403) throw new Refused(response.status, await problemOf(response));
+  if (!response.ok) throw new Declined((await problemOf(response)).error);
   return response;
 }
 
-/** @param {Response} response @returns {Promise<string>} */
-async function said(response) {
+/** @param {Response} response @returns {Promise<Problem>} */
+async function problemOf(response) {
   const text = await response.text().catch(() => "");
   try {
-    return String(JSON.parse(text).error ?? text);
+    const { error, reason } = JSON.parse(text);
+    return { error: String(error ?? text), reason };
   } catch {
-    return text.slice(0, 200) || `HTTP ${response.status}`;
+    return { error: text.slice(0, 200) || `HTTP ${response.status}` };
   }
 }
 

@@ -218,22 +218,22 @@ function showHealth(silent) {
 /** What a request that failed means. @param {unknown} error */
 function failed(error) {
   if (error instanceof admin.Refused) {
-    askToken(error.said, error.status);
+    askToken(error);
     return;
   }
   gone = true;
   showHealth(false);
 }
 
-/** @param {string} said by the box @param {number} status */
-function askToken(said, status) {
+/** @param {admin.Refused} refused */
+function askToken({ said, status, reason }) {
   byId("body").hidden = byId("spans").hidden = true;
   const form = byId("token");
   if (!form.hidden && byId("token-said").textContent !== "") return;
   form.hidden = false;
   byId("forget").hidden = true;
   // Without a token in its configuration the box refuses everybody, and there is nothing to type.
-  const hasNone = status === 403 && !admin.token() && said.startsWith("without a credential");
+  const hasNone = status === 403 && !admin.token() && reason === "read_only";
   const hint = byId("token-hint");
   hint.dataset.t = hasNone ? "token.none" : "token.hint";
   setText(hint, t(hint.dataset.t));
