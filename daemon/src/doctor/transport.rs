@@ -8,7 +8,7 @@ use carousel::multiplex::{Delivery, Multiplex};
 use super::{Finding, Severity};
 use crate::clock;
 use crate::config::Config;
-use crate::transport::input::Input;
+use crate::transport::input::{Input, InputError};
 use crate::transport::options::From;
 use crate::transport::{Signal, TransportStream, input};
 
@@ -37,7 +37,7 @@ fn probe(stream: &TransportStream, config: &Config, is_running: bool, listen: Du
             found.extend(content.findings(&about, stream));
             found
         }
-        Err(why) => vec![Finding::of_message(Severity::Error, about, &why)],
+        Err(err) => vec![Finding::of_message(Severity::Error, about, &err.to_string())],
     }
 }
 
@@ -52,7 +52,7 @@ struct Content {
 }
 
 /// Receives for `period`, requesting further PIDs from the input as they are found to be needed.
-fn receive(input: &mut dyn Input, period: Duration) -> Result<Content, String> {
+fn receive(input: &mut dyn Input, period: Duration) -> Result<Content, InputError> {
     let mut content = Content::default();
     let Content { multiplex, packets, frames, datagrams, sections } = &mut content;
     let begin = clock::now();

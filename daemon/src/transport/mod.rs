@@ -19,7 +19,7 @@
 //! | `forward` | datagrams to the shards |
 //! | `thread` | opening, reading, and reopening of inputs |
 //! | `stats` | state for status and metrics |
-//! | `input` | sources of packets |
+//! | `input` | sources of packets; their failures, and whether opening again can help |
 
 mod feed;
 #[cfg(test)]

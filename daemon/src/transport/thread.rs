@@ -13,7 +13,7 @@ use carousel::ts::Pid;
 
 use super::feed::Feed;
 use super::forward::Forward;
-use super::input::{self, Input, Read};
+use super::input::{self, Input, InputError, Read};
 use super::options::TransportStream;
 use super::stats::{StreamState, TransportStats};
 use crate::clock;
@@ -174,9 +174,14 @@ fn run(context: &TransportContext, stream: &TransportStream, stop: &AtomicBool) 
                     clock::sleep(NAP);
                 }
             }
-            Err(why) => {
+            Err(err) => {
+                let why = err.to_string();
                 if state.error.as_ref() != Some(&why) {
-                    tracing::error!(from, "{why}; trying again every {} s", RETRY.as_secs());
+                    if err.can_retry() {
+                        tracing::error!(from, "{why}; trying again every {} s", RETRY.as_secs());
+                    } else {
+                        tracing::error!(from, "{why}; [[transport_stream]] must be changed");
+                    }
                 }
                 state.error = Some(why);
                 context.stats.set(&from, state.clone());
@@ -202,7 +207,12 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// Reads until the input ends (`Ok`), fails, or `stop`.
-    fn read(mut self, input: &mut dyn Input, stop: &AtomicBool, sign: &vitals::Sign) -> Result<(), String> {
+    fn read(
+        mut self,
+        input: &mut dyn Input,
+        stop: &AtomicBool,
+        sign: &vitals::Sign,
+    ) -> Result<(), InputError> {
         let mut next_look = clock::now();
         let mut pids: Vec<Pid> = Vec::new();
         let mut lock = Lock::default();
@@ -240,7 +250,12 @@ impl Turn<'_> {
     }
 
     /// Reacts to the signal: counts losses of lock, retunes.
-    fn check_signal(&mut self, input: &mut dyn Input, now: Instant, lock: &mut Lock) -> Result<(), String> {
+    fn check_signal(
+        &mut self,
+        input: &mut dyn Input,
+        now: Instant,
+        lock: &mut Lock,
+    ) -> Result<(), InputError> {
         self.state.signal = input.signal();
         let Some(signal) = self.state.signal else { return Ok(()) };
         match lock.update(signal.locked, now) {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use carousel::multiplex::wrapping::{Unit, Unwrap};
 
-use super::{Input, PATIENCE, Read};
+use super::{Input, InputError, PATIENCE, Read};
 use crate::source::{Batch, GroupSpec, Poll, ReceiveSocket};
 
 /// Batches in one read.
@@ -24,10 +24,11 @@ impl Datagrams {
         interface: &str,
         socket_buffer_bytes: usize,
         is_frames: bool,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, InputError> {
         let group = GroupSpec { address, source: None, interface: interface.to_owned() };
-        let socket = ReceiveSocket::open(&group, socket_buffer_bytes).map_err(|err| err.to_string())?;
-        let failed = |err: std::io::Error| format!("{address}: {err}");
+        let socket = ReceiveSocket::open(&group, socket_buffer_bytes)
+            .map_err(|err| InputError::Socket(err.to_string()))?;
+        let failed = |err: std::io::Error| InputError::local(address.to_string(), err);
         let poll = Poll::new().map_err(failed)?;
         poll.add(&socket, 0).map_err(failed)?;
         let unwrap = if is_frames { Unwrap::of_frames() } else { Unwrap::default() };
@@ -36,8 +37,9 @@ impl Datagrams {
 }
 
 impl Input for Datagrams {
-    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String> {
-        let is_idle = self.poll.wait(PATIENCE).map_err(|err| format!("waiting failed: {err}"))?.is_empty();
+    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, InputError> {
+        let failed = |err: std::io::Error| InputError::local("waiting failed".to_owned(), err);
+        let is_idle = self.poll.wait(PATIENCE).map_err(failed)?.is_empty();
         if is_idle {
             self.unwrap.idle(each);
             return Ok(Read::More);
@@ -47,7 +49,7 @@ impl Input for Datagrams {
             let received = self
                 .batch
                 .read(&self.socket, |_, payload| unwrap.datagram(payload, each))
-                .map_err(|err| format!("{}: reading failed: {err}", self.socket.group()))?;
+                .map_err(|err| InputError::local(format!("{}: reading failed", self.socket.group()), err))?;
             if !received.more {
                 break;
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use carousel::multiplex::wrapping::Unit;
 use carousel::ts::stream::Packets;
 
-use super::{Input, Read};
+use super::{Input, InputError, Read};
 
 /// Packets passed on in one read.
 const TURN: usize = 4096;
@@ -20,19 +20,19 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    pub(super) fn open(path: &Path) -> Result<Self, InputError> {
+        let failed = |err: std::io::Error| InputError::local(path.display().to_string(), err);
         let file = File::open(path).map_err(failed)?;
         let map = crate::sys::map_file(&file).map_err(failed)?;
         if Packets::new(&map).is_none() {
-            return Err(format!("{}: no transport stream", path.display()));
+            return Err(InputError::Content(format!("{}: no transport stream", path.display())));
         }
         Ok(Self { map, at: 0 })
     }
 }
 
 impl Input for Recording {
-    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String> {
+    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, InputError> {
         let rest = self.map.get(self.at..).unwrap_or_default();
         let Some(mut packets) = Packets::new(rest) else { return Ok(Read::End) };
         let mut count = 0;

@@ -3,6 +3,7 @@
 
 mod datagrams;
 mod dvb;
+mod error;
 mod file;
 pub mod probe;
 mod rtsp;
@@ -12,6 +13,7 @@ use carousel::multiplex::wrapping::{Unit, Unwrap};
 use carousel::ts::Pid;
 
 use super::options::{From, TransportStream};
+pub use error::InputError;
 
 /// Time for which a read waits for data.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
@@ -45,14 +47,14 @@ pub trait Input {
     /// Waits a short time and passes on the received units.
     ///
     /// # Errors
-    /// Why the input has failed, and the fix.
-    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String>;
+    /// Why the input has failed.
+    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, InputError>;
 
     /// Sets the needed PIDs.
     ///
     /// # Errors
     /// If the tuner refuses them.
-    fn want(&mut self, pids: &[Pid]) -> Result<(), String> {
+    fn want(&mut self, pids: &[Pid]) -> Result<(), InputError> {
         let _ = pids;
         Ok(())
     }
@@ -66,7 +68,7 @@ pub trait Input {
     ///
     /// # Errors
     /// If the tuner refuses.
-    fn retune(&mut self) -> Result<(), String> {
+    fn retune(&mut self) -> Result<(), InputError> {
         Ok(())
     }
 
@@ -79,14 +81,14 @@ pub trait Input {
 /// Opens the input of a stream.
 ///
 /// # Errors
-/// One line that says what is not available, and the fix.
+/// What is not available.
 pub fn open(
     stream: &TransportStream,
     interface: &str,
     socket_buffer_bytes: usize,
-) -> Result<Box<dyn Input>, String> {
-    let carrier =
-        || stream.carrier.clone().ok_or_else(|| format!("{}: no carrier is configured", stream.from));
+) -> Result<Box<dyn Input>, InputError> {
+    let missing = || InputError::Configuration(format!("{}: no carrier is configured", stream.from));
+    let carrier = || stream.carrier.clone().ok_or_else(missing);
     Ok(match &stream.from {
         From::Udp(address) => {
             Box::new(datagrams::Datagrams::open(*address, interface, socket_buffer_bytes, false)?)

@@ -12,7 +12,7 @@ use carousel::time::Instant;
 use carousel::ts::Pid;
 
 use super::rtsp::{Response, Rtsp, RtspError, is_word};
-use super::{Input, PATIENCE, Read, Signal};
+use super::{Input, InputError, PATIENCE, Read, Signal};
 use crate::clock;
 use crate::transport::options::{Carrier, Modulation, Polarization, System};
 
@@ -78,11 +78,11 @@ pub(super) struct SatIp {
 }
 
 impl SatIp {
-    pub(super) fn open(server: &str, carrier: &Carrier) -> Result<Self, String> {
-        let at = |why: String| format!("satip://{server}: {why}");
+    pub(super) fn open(server: &str, carrier: &Carrier) -> Result<Self, InputError> {
+        let at = |why: String| InputError::Server { server: server.to_owned(), why };
         let mut rtsp = Rtsp::connect(server).map_err(|err| at(err.into()))?;
-        let (packets, reports) = port_pair(rtsp.local_ip()).map_err(at)?;
-        let port = packets.local_addr().map_err(|err| at(err.to_string()))?.port();
+        let (packets, reports) = port_pair(rtsp.local_ip())?;
+        let port = packets.local_addr().map_err(no_port)?.port();
         let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
         let queries = queries(carrier);
         let mut attempt = 0;
@@ -124,17 +124,17 @@ impl SatIp {
         })
     }
 
-    fn at(&self, why: impl Into<String>) -> String {
-        format!("satip://{}: {}", self.server, why.into())
+    fn at(&self, why: impl Into<String>) -> InputError {
+        InputError::Server { server: self.server.clone(), why: why.into() }
     }
 
-    fn play(&mut self, query: &str) -> Result<(), String> {
+    fn play(&mut self, query: &str) -> Result<(), InputError> {
         let url = format!("{}{query}", self.stream_url);
         self.rtsp.ask("PLAY", &url, &[]).map(|_| ()).map_err(|err| self.at(err))
     }
 
     /// Keeps the session alive, by a request that the server knows.
-    fn keep_alive(&mut self) -> Result<(), String> {
+    fn keep_alive(&mut self) -> Result<(), InputError> {
         loop {
             let method = KEEP_ALIVE[self.keep_alive_by];
             match self.rtsp.ask(method, &self.stream_url, &[]) {
@@ -153,7 +153,7 @@ impl SatIp {
 }
 
 impl Input for SatIp {
-    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String> {
+    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, InputError> {
         if clock::now() >= self.next_word {
             self.next_word = clock::now() + self.keep_alive;
             self.keep_alive()?;
@@ -182,7 +182,7 @@ impl Input for SatIp {
         Ok(Read::More)
     }
 
-    fn want(&mut self, pids: &[Pid]) -> Result<(), String> {
+    fn want(&mut self, pids: &[Pid]) -> Result<(), InputError> {
         let wanted = match pids.len() > MAX_PIDS {
             true => "all".to_owned(),
             false => pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
@@ -199,7 +199,7 @@ impl Input for SatIp {
         self.signal
     }
 
-    fn retune(&mut self) -> Result<(), String> {
+    fn retune(&mut self) -> Result<(), InputError> {
         self.attempt = (self.attempt + 1) % self.queries.len();
         self.play(&format!("?{}&pids={}", self.queries[self.attempt], self.pids))
     }
@@ -245,22 +245,25 @@ fn is_nothing(err: &std::io::Error) -> bool {
     )
 }
 
+fn no_port(err: std::io::Error) -> InputError {
+    InputError::local("no port for RTP".to_owned(), err)
+}
+
 /// Two sockets: an even port and the next one.
-fn port_pair(own: std::net::IpAddr) -> Result<(UdpSocket, UdpSocket), String> {
-    let failed = |err: std::io::Error| format!("no port for RTP: {err}");
+fn port_pair(own: std::net::IpAddr) -> Result<(UdpSocket, UdpSocket), InputError> {
     for _ in 0..PORT_TRIES {
-        let packets = UdpSocket::bind(SocketAddr::new(own, 0)).map_err(failed)?;
-        let port = packets.local_addr().map_err(failed)?.port();
+        let packets = UdpSocket::bind(SocketAddr::new(own, 0)).map_err(no_port)?;
+        let port = packets.local_addr().map_err(no_port)?.port();
         if port % 2 != 0 {
             continue;
         }
         let Ok(reports) = UdpSocket::bind(SocketAddr::new(own, port + 1)) else { continue };
-        packets.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-        reports.set_nonblocking(true).map_err(failed)?;
+        packets.set_read_timeout(Some(PATIENCE)).map_err(no_port)?;
+        reports.set_nonblocking(true).map_err(no_port)?;
         let _ = socket2::SockRef::from(&packets).set_recv_buffer_size(BUFFER_BYTES);
         return Ok((packets, reports));
     }
-    Err("no two ports that follow each other are free".to_owned())
+    Err(no_port(std::io::Error::other("no two ports that follow each other are free")))
 }
 
 /// The queries for a carrier: one if it is fully configured.

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use carousel::ts::Pid;
 
-use super::super::Signal;
+use super::super::{InputError, Signal};
 use super::Device;
 use super::abi::{self, property};
 
 /// Requested buffer of the demux: 180 ms at 90 Mbit/s.
 const BUFFER_BYTES: c_ulong = 2 << 20;
+/// Fix of an adapter that is not there.
+const NO_ADAPTER_FIX: &str = "no such adapter: `ls /dev/dvb` shows those that have a driver; under systemd a drop-in must let the service see them (configs/tuner.conf)";
 
 /// Frontend and demux of an adapter.
 #[derive(Debug)]
@@ -28,29 +30,23 @@ pub(in super::super) struct KernelDevice {
 }
 
 impl KernelDevice {
-    pub(super) fn open(adapter: u32, frontend: u32) -> Result<Self, String> {
+    pub(super) fn open(adapter: u32, frontend: u32) -> Result<Self, InputError> {
         let folder = format!("/dev/dvb/adapter{adapter}");
         let open = |node: String| {
             let path = format!("{folder}/{node}");
             let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path);
             file.map_err(|err| {
                 let fix = match err.kind() {
-                    io::ErrorKind::NotFound => {
-                        {
-                        "no such adapter: `ls /dev/dvb` shows those that have a driver; under systemd a drop-in must let the service see them (configs/tuner.conf)"
-                    }
-                    }
+                    io::ErrorKind::NotFound => NO_ADAPTER_FIX,
                     io::ErrorKind::PermissionDenied => {
-                        {
                         "this user is not in the group that owns it, usually `video` (configs/tuner.conf)"
-                    }
                     }
                     _ if err.raw_os_error() == Some(libc::EBUSY) => {
                         "another program has it: `fuser -v` names it"
                     }
                     _ => "`dmesg` may say more",
                 };
-                format!("{path}: {err}; {fix}")
+                InputError::Local { what: path, err, fix: Some(fix) }
             })
         };
         let demux = open(format!("demux{frontend}"))?;
@@ -65,8 +61,8 @@ impl KernelDevice {
         Ok(device)
     }
 
-    fn failed(&self, what: &str) -> String {
-        format!("{}: {what}: {}", self.name, io::Error::last_os_error())
+    fn failed(&self, command: &'static str) -> InputError {
+        InputError::Driver { device: self.name.clone(), command, err: io::Error::last_os_error() }
     }
 
     fn with_number(
@@ -74,8 +70,8 @@ impl KernelDevice {
         fd: RawFd,
         request: abi::NumberRequest,
         value: c_ulong,
-        what: &str,
-    ) -> Result<(), String> {
+        what: &'static str,
+    ) -> Result<(), InputError> {
         // SAFETY: these requests take an integer and touch no memory of ours, for any `fd`.
         let result = unsafe { libc::ioctl(fd, request.number() as libc::Ioctl, value) };
         if result < 0 { Err(self.failed(what)) } else { Ok(()) }
@@ -86,8 +82,8 @@ impl KernelDevice {
         fd: RawFd,
         request: abi::Request<T>,
         value: &mut T,
-        what: &str,
-    ) -> Result<(), String> {
+        what: &'static str,
+    ) -> Result<(), InputError> {
         // SAFETY: a `Plain` structure has no pointers.
         unsafe { self.with_pointers(fd, request, value, what) }
     }
@@ -99,8 +95,8 @@ impl KernelDevice {
         fd: RawFd,
         request: abi::Request<T>,
         value: &mut T,
-        what: &str,
-    ) -> Result<(), String> {
+        what: &'static str,
+    ) -> Result<(), InputError> {
         let result = loop {
             // SAFETY: by its type `request` is for the structure that `value` is, which is exclusively ours and lives across
             // the call; what it points to does too, by the contract of this function.
@@ -117,8 +113,8 @@ impl KernelDevice {
         &self,
         request: abi::Request<abi::DtvProperties>,
         properties: &mut [abi::DtvProperty],
-        what: &str,
-    ) -> Result<(), String> {
+        what: &'static str,
+    ) -> Result<(), InputError> {
         let mut all = abi::DtvProperties { num: properties.len() as u32, props: properties.as_mut_ptr() };
         // SAFETY: it points to `properties`, which are borrowed exclusively for the call, and counts them.
         unsafe { self.with_pointers(self.frontend.as_raw_fd(), request, &mut all, what) }
@@ -141,17 +137,17 @@ const fn empty_property(cmd: u32) -> abi::DtvProperty {
 }
 
 impl Device for KernelDevice {
-    fn set_voltage(&mut self, is_18_v: bool) -> Result<(), String> {
+    fn set_voltage(&mut self, is_18_v: bool) -> Result<(), InputError> {
         let voltage = if is_18_v { abi::VOLTAGE_18 } else { abi::VOLTAGE_13 };
         self.with_number(self.frontend.as_raw_fd(), abi::FE_SET_VOLTAGE, voltage, "FE_SET_VOLTAGE")
     }
 
-    fn set_tone(&mut self, on: bool) -> Result<(), String> {
+    fn set_tone(&mut self, on: bool) -> Result<(), InputError> {
         let tone = if on { abi::TONE_ON } else { abi::TONE_OFF };
         self.with_number(self.frontend.as_raw_fd(), abi::FE_SET_TONE, tone, "FE_SET_TONE")
     }
 
-    fn send_diseqc(&mut self, message: &[u8]) -> Result<(), String> {
+    fn send_diseqc(&mut self, message: &[u8]) -> Result<(), InputError> {
         let mut command = abi::DiseqcMasterCmd { msg: [0; 6], msg_len: message.len().min(6) as u8 };
         for (to, from) in command.msg.iter_mut().zip(message) {
             *to = *from;
@@ -164,12 +160,12 @@ impl Device for KernelDevice {
         )
     }
 
-    fn send_burst(&mut self, is_b: bool) -> Result<(), String> {
+    fn send_burst(&mut self, is_b: bool) -> Result<(), InputError> {
         let burst = if is_b { abi::MINI_B } else { abi::MINI_A };
         self.with_number(self.frontend.as_raw_fd(), abi::FE_DISEQC_SEND_BURST, burst, "FE_DISEQC_SEND_BURST")
     }
 
-    fn set_properties(&mut self, properties: &[(u32, u32)]) -> Result<(), String> {
+    fn set_properties(&mut self, properties: &[(u32, u32)]) -> Result<(), InputError> {
         let mut all: Vec<abi::DtvProperty> = properties
             .iter()
             .map(|&(cmd, data)| {
@@ -181,7 +177,7 @@ impl Device for KernelDevice {
         self.properties(abi::FE_SET_PROPERTY, &mut all, "FE_SET_PROPERTY")
     }
 
-    fn signal(&mut self) -> Result<Signal, String> {
+    fn signal(&mut self) -> Result<Signal, InputError> {
         let mut status: c_uint = 0;
         self.with(self.frontend.as_raw_fd(), abi::FE_READ_STATUS, &mut status, "FE_READ_STATUS")?;
         let mut signal = Signal { locked: status & abi::HAS_LOCK != 0, ..Signal::default() };
@@ -199,7 +195,7 @@ impl Device for KernelDevice {
         Ok(signal)
     }
 
-    fn set_pids(&mut self, pids: &[Pid]) -> Result<(), String> {
+    fn set_pids(&mut self, pids: &[Pid]) -> Result<(), InputError> {
         let fd = self.demux.as_raw_fd();
         let Some(first) = pids.first() else { return Ok(()) };
         if self.pids.is_empty() {
@@ -224,7 +220,7 @@ impl Device for KernelDevice {
         Ok(())
     }
 
-    fn read(&mut self, buffer: &mut [u8], patience: Duration) -> Result<usize, String> {
+    fn read(&mut self, buffer: &mut [u8], patience: Duration) -> Result<usize, InputError> {
         let mut poll = libc::pollfd { fd: self.demux.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one structure of ours, whose count is given as one; the descriptor is open.
         let ready = unsafe { libc::poll(&raw mut poll, 1, patience.as_millis() as c_int) };
@@ -236,7 +232,7 @@ impl Device for KernelDevice {
             // A buffer overflow: the loss shows as gaps.
             Err(err) if err.raw_os_error() == Some(libc::EOVERFLOW) => Ok(0),
             Err(err) if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
-            Err(err) => Err(format!("{}: reading: {err}", self.name)),
+            Err(err) => Err(InputError::local(format!("{}: reading", self.name), err)),
         }
     }
 

@@ -12,7 +12,7 @@ use carousel::multiplex::wrapping::Unit;
 use carousel::ts::stream::Packets;
 use carousel::ts::{PACKET_BYTES, Pid};
 
-use super::{Input, PATIENCE, Read, Signal};
+use super::{Input, InputError, PATIENCE, Read, Signal};
 use crate::transport::options::{CODE_RATES, Carrier, Modulation, Polarization, System};
 use abi::property;
 use kernel::KernelDevice;
@@ -25,27 +25,27 @@ const READ_PACKETS: usize = 1024;
 /// Commands of a tuner, one for each ioctl.
 pub(super) trait Device {
     /// FE_SET_VOLTAGE: 18 V rather than 13 V.
-    fn set_voltage(&mut self, is_18_v: bool) -> Result<(), String>;
+    fn set_voltage(&mut self, is_18_v: bool) -> Result<(), InputError>;
     /// FE_SET_TONE.
-    fn set_tone(&mut self, on: bool) -> Result<(), String>;
+    fn set_tone(&mut self, on: bool) -> Result<(), InputError>;
     /// FE_DISEQC_SEND_MASTER_CMD.
-    fn send_diseqc(&mut self, message: &[u8]) -> Result<(), String>;
+    fn send_diseqc(&mut self, message: &[u8]) -> Result<(), InputError>;
     /// FE_DISEQC_SEND_BURST: B rather than A.
-    fn send_burst(&mut self, is_b: bool) -> Result<(), String>;
+    fn send_burst(&mut self, is_b: bool) -> Result<(), InputError>;
     /// FE_SET_PROPERTY.
-    fn set_properties(&mut self, properties: &[(u32, u32)]) -> Result<(), String>;
+    fn set_properties(&mut self, properties: &[(u32, u32)]) -> Result<(), InputError>;
     /// FE_READ_STATUS and FE_GET_PROPERTY.
-    fn signal(&mut self) -> Result<Signal, String>;
+    fn signal(&mut self) -> Result<Signal, InputError>;
     /// DMX_SET_PES_FILTER, DMX_ADD_PID, DMX_REMOVE_PID: exactly these.
-    fn set_pids(&mut self, pids: &[Pid]) -> Result<(), String>;
+    fn set_pids(&mut self, pids: &[Pid]) -> Result<(), InputError>;
     /// Reads packets; 0 bytes if none come within `patience`.
-    fn read(&mut self, buffer: &mut [u8], patience: Duration) -> Result<usize, String>;
+    fn read(&mut self, buffer: &mut [u8], patience: Duration) -> Result<usize, InputError>;
     /// Waits.
     fn pause(&mut self, time: Duration);
 }
 
 /// Tunes a device to a carrier.
-pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), String> {
+pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), InputError> {
     let is_18_v = matches!(carrier.polarization, Polarization::Horizontal | Polarization::Left);
     let is_high = carrier.is_high_band();
     device.set_tone(false)?;
@@ -60,8 +60,9 @@ pub(super) fn tune(device: &mut dyn Device, carrier: &Carrier) -> Result<(), Str
         device.pause(DISEQC_PAUSE);
     }
     device.set_tone(is_high)?;
-    let intermediate_khz =
-        carrier.intermediate_khz().ok_or("the frequency is outside the range of this LNB")?;
+    let intermediate_khz = carrier.intermediate_khz().ok_or_else(|| {
+        InputError::Configuration("the frequency is outside the range of this LNB".to_owned())
+    })?;
     let is_s2 = carrier.system != System::DvbS;
     let modulation = match carrier.modulation {
         None | Some(Modulation::Qpsk) => property::QPSK,
@@ -110,7 +111,11 @@ pub(super) struct Adapter<D> {
 }
 
 /// Opens an adapter and tunes it.
-pub(super) fn open(adapter: u32, frontend: u32, carrier: Carrier) -> Result<Adapter<KernelDevice>, String> {
+pub(super) fn open(
+    adapter: u32,
+    frontend: u32,
+    carrier: Carrier,
+) -> Result<Adapter<KernelDevice>, InputError> {
     let mut device = KernelDevice::open(adapter, frontend)?;
     tune(&mut device, &carrier)?;
     device.set_pids(&[Pid::PAT, Pid::NIT, Pid::SDT, Pid::TDT])?;
@@ -118,7 +123,7 @@ pub(super) fn open(adapter: u32, frontend: u32, carrier: Carrier) -> Result<Adap
 }
 
 impl<D: Device> Input for Adapter<D> {
-    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, String> {
+    fn read(&mut self, each: &mut dyn FnMut(Unit<'_>)) -> Result<Read, InputError> {
         let length = self.device.read(&mut self.buffer, PATIENCE)?;
         // After an overflow the stream may continue inside a packet.
         for packet in Packets::new(&self.buffer[..length]).into_iter().flatten() {
@@ -127,7 +132,7 @@ impl<D: Device> Input for Adapter<D> {
         Ok(Read::More)
     }
 
-    fn want(&mut self, pids: &[Pid]) -> Result<(), String> {
+    fn want(&mut self, pids: &[Pid]) -> Result<(), InputError> {
         self.device.set_pids(pids)
     }
 
@@ -135,7 +140,7 @@ impl<D: Device> Input for Adapter<D> {
         self.device.signal().ok()
     }
 
-    fn retune(&mut self) -> Result<(), String> {
+    fn retune(&mut self) -> Result<(), InputError> {
         tracing::info!(frequency_khz = self.carrier.frequency_khz, "tuning again");
         tune(&mut self.device, &self.carrier)
     }

@@ -12,35 +12,35 @@ struct Notebook {
 }
 
 impl Device for Notebook {
-    fn set_voltage(&mut self, is_18_v: bool) -> Result<(), String> {
+    fn set_voltage(&mut self, is_18_v: bool) -> Result<(), InputError> {
         self.told.push(format!("voltage {}", if is_18_v { 18 } else { 13 }));
         Ok(())
     }
-    fn set_tone(&mut self, on: bool) -> Result<(), String> {
+    fn set_tone(&mut self, on: bool) -> Result<(), InputError> {
         self.told.push(format!("tone {on}"));
         Ok(())
     }
-    fn send_diseqc(&mut self, message: &[u8]) -> Result<(), String> {
+    fn send_diseqc(&mut self, message: &[u8]) -> Result<(), InputError> {
         self.told.push(format!("diseqc {message:02x?}"));
         Ok(())
     }
-    fn send_burst(&mut self, is_b: bool) -> Result<(), String> {
+    fn send_burst(&mut self, is_b: bool) -> Result<(), InputError> {
         self.told.push(format!("burst {}", if is_b { 'B' } else { 'A' }));
         Ok(())
     }
-    fn set_properties(&mut self, properties: &[(u32, u32)]) -> Result<(), String> {
+    fn set_properties(&mut self, properties: &[(u32, u32)]) -> Result<(), InputError> {
         self.told.push("properties".to_owned());
         self.properties = properties.to_vec();
         Ok(())
     }
-    fn signal(&mut self) -> Result<Signal, String> {
+    fn signal(&mut self) -> Result<Signal, InputError> {
         Ok(Signal { locked: self.locked, ..Signal::default() })
     }
-    fn set_pids(&mut self, pids: &[Pid]) -> Result<(), String> {
+    fn set_pids(&mut self, pids: &[Pid]) -> Result<(), InputError> {
         self.told.push(format!("pids {pids:?}"));
         Ok(())
     }
-    fn read(&mut self, buffer: &mut [u8], _: Duration) -> Result<usize, String> {
+    fn read(&mut self, buffer: &mut [u8], _: Duration) -> Result<usize, InputError> {
         let length = self.packets.len().min(buffer.len());
         buffer[..length].copy_from_slice(&self.packets[..length]);
         self.packets.drain(..length);
