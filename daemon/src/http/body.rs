@@ -195,7 +195,7 @@ impl PlayerBody {
     }
 
     /// Body of an origin whose first pieces have been read already.
-    pub(super) fn passed_after(first: Vec<Bytes>, mut reply: Reply, left: Option<u64>) -> Self {
+    pub(super) fn passed_after(first: Vec<Bytes>, reply: Reply, left: Option<u64>) -> Self {
         let (sender, frames) = mpsc::channel(FRAMES);
         tokio::spawn(async move {
             for piece in first {
@@ -203,17 +203,7 @@ impl PlayerBody {
                     return;
                 }
             }
-            loop {
-                let frame = match reply.next().await {
-                    Ok(None) => return,
-                    Ok(Some(bytes)) => Ok(bytes),
-                    Err(err) => Err(io::Error::other(err.to_string())),
-                };
-                let is_over = frame.is_err();
-                if sender.send(frame).await.is_err() || is_over {
-                    return;
-                }
-            }
+            relay(reply, sender).await;
         });
         Self::Frames { frames, left }
     }
@@ -226,27 +216,30 @@ impl PlayerBody {
     }
 
     /// Streams the body of an origin.
-    pub(super) fn passed(mut reply: Reply) -> Self {
+    pub(super) fn passed(reply: Reply) -> Self {
         let left = reply.body().size_hint().exact();
         let (sender, frames) = mpsc::channel(FRAMES);
-        tokio::spawn(async move {
-            loop {
-                let next = tokio::select! {
-                    next = reply.next() => next,
-                    () = sender.closed() => return,
-                };
-                let frame = match next {
-                    Ok(None) => return,
-                    Ok(Some(bytes)) => Ok(bytes),
-                    Err(err) => Err(io::Error::other(err.to_string())),
-                };
-                let is_over = frame.is_err();
-                if sender.send(frame).await.is_err() || is_over {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(relay(reply, sender));
         Self::Frames { frames, left }
+    }
+}
+
+/// Passes on an origin's body until it ends or fails, or the player has left.
+async fn relay(mut reply: Reply, sender: mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let next = tokio::select! {
+            next = reply.next() => next,
+            () = sender.closed() => return,
+        };
+        let frame = match next {
+            Ok(None) => return,
+            Ok(Some(bytes)) => Ok(bytes),
+            Err(err) => Err(io::Error::other(err.to_string())),
+        };
+        let is_over = frame.is_err();
+        if sender.send(frame).await.is_err() || is_over {
+            return;
+        }
     }
 }
 
