@@ -35,7 +35,7 @@ use crate::store::StoredObject;
 use crate::traces::{Span, Trace};
 
 /// Maximum lookups of one request: it repeats them when the object that it waited for was replaced by another version.
-const MAX_LOOKUPS: usize = 4;
+const LOOKUP_ATTEMPTS: usize = 4;
 /// Request fields about the player's own cache or playback, which do not affect the object.
 const NOT_FOR_ORIGINS: [&str; 13] = [
     "host", // or as the route says
@@ -296,7 +296,7 @@ impl HttpServer {
 
     async fn find_or_wait(self: &Arc<Self>, request: &ObjectRequest<'_>) -> Result<Outcome, Missing> {
         let (method, headers) = (&request.head.method, &request.head.headers);
-        for _ in 0..MAX_LOOKUPS {
+        for _ in 0..LOOKUP_ATTEMPTS {
             let found = self.find(request).await;
             if let Ok(found) = &found
                 && let Some(status) = self.failed_with(found, request)
