@@ -24,8 +24,8 @@ impl RetryBudget {
         self.0 = (self.0 + EARNED).min(MOST);
     }
 
-    /// Refunds a retry that sent no request because the circuit was open.
-    pub(super) fn give_back(&mut self) {
+    /// Refunds a retry that sent no request: the circuit was open, or there was no connection.
+    pub fn give_back(&mut self) {
         self.0 = (self.0 + PRICE).min(MOST);
     }
 

@@ -84,6 +84,7 @@ fn finding(about: String, answer: Result<u16, OriginError>) -> Finding {
             "add its authority to the system's certificates, or name its file in the environment variable SSL_CERT_FILE of the unit",
         ),
         Err(OriginError::Connect(why)) => (format!("no connection: {why}"), "start it, or correct the URL"),
+        Err(OriginError::NoAnswer(why)) => (format!("no answer: {why}"), "read the log of the origin"),
         Err(OriginError::Address(OriginRefusal::Loop)) => {
             ("it is a listener of this skycached".to_owned(), "name the origin itself")
         }

@@ -52,7 +52,7 @@ carousel::limits! {
     /// Header fields of a response of an origin.
     const MAX_HEADERS: usize = 256, "fields" {
         why: "Origins behind several proxies send more than 100.",
-        full: "The request fails as `connect`.",
+        full: "The request fails as `no_answer`.",
         free: "Holds for one response.",
         test: "responses_with_too_many_fields_are_refused",
     }
@@ -81,8 +81,10 @@ const MAX_IDLE: usize = 32;
 pub enum OriginError {
     /// The URL is malformed.
     BadUrl,
-    /// No connection, or TLS failed.
+    /// No connection, or TLS failed: the request has not reached anything.
     Connect(String),
+    /// The connection ended before the head of a response, or the head is malformed.
+    NoAnswer(String),
     /// Nothing came in time.
     Timeout,
     /// A status other than success.
@@ -112,6 +114,8 @@ carousel::reasons! {
         BadUrl = "bad_url",
         /// No connection, or TLS failed.
         Connect = "connect",
+        /// The connection ended before the head of a response, or the head is malformed.
+        NoAnswer = "no_answer",
         /// Nothing came in time.
         Timeout = "timeout",
         /// The status is not one of success.
@@ -146,6 +150,7 @@ impl OriginError {
         match self {
             Self::BadUrl => OriginFailure::BadUrl,
             Self::Connect(_) => OriginFailure::Connect,
+            Self::NoAnswer(_) => OriginFailure::NoAnswer,
             Self::Timeout => OriginFailure::Timeout,
             Self::Status(_) => OriginFailure::Status,
             Self::Redirect => OriginFailure::Redirect,
@@ -164,6 +169,7 @@ impl fmt::Display for OriginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(why) => write!(f, "no connection: {why}"),
+            Self::NoAnswer(why) => write!(f, "no answer: {why}"),
             Self::Status(status) => write!(f, "status {status}"),
             Self::Unsigned => f.write_str("it cannot be signed: see [route.sign] secret_file"),
             Self::Address(why) => write!(f, "not asked ({why}): [http] allow_origins can name it"),
@@ -515,7 +521,7 @@ impl Client {
     /// # Errors
     /// [`OriginError`]; 404 and other refusals are `Status`.
     pub async fn get(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
-        match self.parents().plan(url, clock::now()) {
+        match self.parents().plan(url, &self.breakers, clock::now()) {
             Some(plan) => self.get_by(&plan, ranges).await,
             None => self.get_at(url, ranges).await,
         }
@@ -531,7 +537,7 @@ impl Client {
     /// [`OriginError`] if there is no answer.
     pub async fn ask(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
         let is_safe = matches!(question.method, Method::GET | Method::HEAD) && question.body.is_end_stream();
-        match self.parents().plan(url, clock::now()).filter(|_| is_safe) {
+        match self.parents().plan(url, &self.breakers, clock::now()).filter(|_| is_safe) {
             Some(plan) => self.ask_by(&plan, url, &question).await,
             None => self.question(url, question).await,
         }
@@ -633,7 +639,8 @@ impl Client {
                 if cause_of::<BadBody>(&err).is_some() {
                     return Err(OriginError::RequestBody);
                 }
-                return Err(OriginError::Connect(certificates::innermost_cause(&err)));
+                let why = certificates::innermost_cause(&err);
+                return Err(if err.is_connect() { OriginError::Connect(why) } else { OriginError::NoAnswer(why) });
             }
             Ok(Ok(response)) => response,
         };
@@ -706,7 +713,7 @@ impl Client {
     /// Whether requests for this URL are refused at present, since its origin's circuit is open and it has no parent.
     pub(super) fn is_left_alone(&self, url: &str) -> bool {
         let now = clock::now();
-        self.breakers.is_open(url, now) && self.parents().plan(url, now).is_none()
+        self.breakers.is_open(url, now) && self.parents().plan(url, &self.breakers, now).is_none()
     }
 
     /// Records the end of a body.
@@ -874,7 +881,7 @@ impl Pending<'_> {
     fn ended(mut self, result: Result<u16, &OriginError>) {
         self.ended = match result {
             Ok(status) | Err(&OriginError::Status(status)) => RequestEnd::of_status(status),
-            Err(OriginError::Connect(_)) => RequestEnd::Unreachable,
+            Err(OriginError::Connect(_) | OriginError::NoAnswer(_)) => RequestEnd::Unreachable,
             // A slow resource says nothing about others.
             Err(_) => RequestEnd::Slow,
         };
@@ -990,7 +997,7 @@ mod tests {
         let ask = async |count: usize| client.get(&format!("{url}{count}"), &[]).await;
         assert!(ask(MAX_HEADERS).await.is_ok());
         let refused = ask(MAX_HEADERS + 1).await.unwrap_err();
-        assert!(matches!(refused, OriginError::Connect(_)), "{refused:?}");
+        assert!(matches!(refused, OriginError::NoAnswer(_)), "{refused:?}");
         assert!(ask(MAX_HEADERS).await.is_ok(), "the next one is read");
     }
 

@@ -8,10 +8,22 @@ use std::time::Duration;
 use http::Request;
 use http::header::{HOST, USER_AGENT};
 
+use carousel::time::Instant;
+
 use super::breaker::RequestEnd;
 use super::client::{AGENT, Client, OriginError, Pool, Question, Reply, no_body};
-use super::parents::{Candidate, Plan};
+use super::parents::{Candidate, MAX_TRIES, Plan};
 use crate::clock;
+
+carousel::limits! {
+    /// Time, in timeouts of the group, after which a request is not passed to another parent.
+    const MAX_TIMEOUTS: u32 = 2, "timeouts" {
+        why: "Parents without a connection cost no try, but a player waits for each.",
+        full: "The last of the candidates is asked: the origin of the route, or the dearest parent.",
+        free: "Holds for one request.",
+        test: "parents_that_cannot_be_connected_to_are_bounded_by_time",
+    }
+}
 
 impl Question {
     /// A copy without its body.
@@ -51,6 +63,16 @@ impl Turn {
     }
 }
 
+/// The beginning of a request's way through its candidates.
+#[derive(Debug, Clone, Copy)]
+struct Tried {
+    /// Position of the next candidate.
+    next: usize,
+    /// Candidates that were reached, and failed.
+    tries: usize,
+    begun: Instant,
+}
+
 impl Candidate {
     /// Records the head of its answer; the result of the body is recorded at its end.
     fn note(&self, result: &mut Result<Reply, OriginError>) {
@@ -72,6 +94,14 @@ fn is_answer(result: &Result<Reply, OriginError>) -> bool {
         Err(OriginError::RequestBody | OriginError::BadUrl) => true,
         Err(_) => false,
     }
+}
+
+/// Whether a failed request has not reached its candidate: it has loaded nothing, and costs neither a try nor the retry budget.
+const fn is_free(result: &Result<Reply, OriginError>) -> bool {
+    matches!(
+        result,
+        Err(OriginError::Connect(_) | OriginError::CircuitOpen | OriginError::Address(_) | OriginError::Unsigned)
+    )
 }
 
 /// Whether a parent answers with a status other than a server error.
@@ -152,13 +182,18 @@ impl Client {
                     took(winner);
                     return result;
                 }
+                let was_free = is_free(&result);
                 let mut result = if std::ptr::eq(loser, first) { one.await } else { other.await };
                 loser.note(&mut result);
                 if is_answer(&result) {
                     took(loser);
                     return result;
                 }
-                return self.in_turn_after(plan, 2, ask, result).await;
+                let tries = usize::from(!was_free) + usize::from(!is_free(&result));
+                if tries < 2 {
+                    plan.group.give_back();
+                }
+                return self.in_turn_after(plan, Tried { next: 2, tries, begun }, ask, result).await;
             }
         };
         first.note(&mut result);
@@ -166,7 +201,8 @@ impl Client {
             took(first);
             return result;
         }
-        self.in_turn_after(plan, 1, ask, result).await
+        let tries = usize::from(!is_free(&result));
+        self.in_turn_after(plan, Tried { next: 1, tries, begun }, ask, result).await
     }
 
     /// Requests from candidates one after the other, until one answers.
@@ -183,21 +219,29 @@ impl Client {
             plan.group.took(clock::now().since(begun));
             return result;
         }
-        self.in_turn_after(plan, 1, ask, result).await
+        let tries = usize::from(!is_free(&result));
+        self.in_turn_after(plan, Tried { next: 1, tries, begun }, ask, result).await
     }
 
-    /// As [`Self::in_turn`], from the candidate after the one that gave `result`. With an exhausted retry budget, failures go
-    /// to the origin at once.
+    /// As [`Self::in_turn`], from the candidate after those that were tried, the last of which gave `result`. With an exhausted
+    /// retry budget, failures go to the origin at once; where it is not asked, to every member.
     async fn in_turn_after<F: Future<Output = Result<Reply, OriginError>>>(
         &self,
         plan: &Plan,
-        from: usize,
+        mut tried: Tried,
         ask: impl Fn(&Candidate, Turn) -> F,
         mut result: Result<Reply, OriginError>,
     ) -> Result<Reply, OriginError> {
-        for candidate in plan.candidates.iter().skip(from) {
-            if candidate.member.is_some() && !plan.group.spend() {
-                continue;
+        let end = plan.candidates.len();
+        let has_origin = plan.candidates.last().is_some_and(|it| it.member.is_none());
+        for (at, candidate) in plan.candidates.iter().enumerate().skip(tried.next) {
+            if at + 1 < end {
+                let is_over = clock::now().since(tried.begun) >= plan.timeout * MAX_TIMEOUTS;
+                // A request that has reached no parent yet is no retry.
+                let is_paid = || is_free(&result) || plan.group.spend();
+                if is_over || has_origin && (tried.tries >= MAX_TRIES || !is_paid()) {
+                    continue;
+                }
             }
             plan.group.failed_over.fetch_add(1, Ordering::Relaxed);
             result = ask(candidate, Turn::Failover).await;
@@ -205,6 +249,7 @@ impl Client {
             if is_answer(&result) {
                 break;
             }
+            tried.tries += usize::from(!is_free(&result));
         }
         result
     }
@@ -239,5 +284,124 @@ impl Client {
             });
         }
         while looks.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::super::breaker::Breakers;
+    use super::super::options::Route;
+    use super::super::parents::ParentGroup;
+    use super::super::testing::{origin, response};
+    use super::super::{AddressPolicy, OriginTimeouts};
+    use super::*;
+
+    const URL: &str = "http://127.0.0.1:9/films/";
+
+    /// A client of a group with these members, each dearer than the one before.
+    fn client(members: &[String], more: &str) -> Client {
+        let members: String = members
+            .iter()
+            .enumerate()
+            .map(|(cost, url)| format!("[[member]]\nurl = \"{url}\"\ncost = {cost}\n"))
+            .collect();
+        let group: ParentGroup =
+            toml::from_str(&format!("name = \"shields\"\nhedge = false\n{more}\n{members}")).unwrap();
+        let route = Route {
+            path: "/vod/".to_owned(),
+            base: URL.to_owned(),
+            parents: Some("shields".to_owned()),
+            ..Route::default()
+        };
+        let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+        Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[route], &[group], policy)
+    }
+
+    fn plan(client: &Client) -> Plan {
+        client.parents().plan(&format!("{URL}0.m4s"), &Breakers::default(), clock::now()).unwrap()
+    }
+
+    /// A URL whose connections are refused.
+    fn dead() -> String {
+        format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+    }
+
+    /// A cache with this status, and the number of requests to it.
+    fn cache(status: u16) -> (String, std::sync::Arc<AtomicUsize>) {
+        let count = std::sync::Arc::new(AtomicUsize::new(0));
+        let counted = std::sync::Arc::clone(&count);
+        let url = origin(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            response(&[&format!("{status} X"), "Content-Length: 0"], "")
+        });
+        (url.trim_end_matches('/').to_owned(), count)
+    }
+
+    async fn status(client: &Client, name: &str) -> Result<u16, OriginError> {
+        let url = format!("{URL}{name}");
+        let asked = client.ask(&url, Question::get(http::HeaderMap::new(), false)).await;
+        asked.map(|reply| reply.status.as_u16())
+    }
+
+    #[tokio::test]
+    async fn parents_without_a_connection_cost_no_try_and_those_that_fail_do() {
+        let (living, asked) = cache(200);
+        let members = [dead(), dead(), dead(), living.clone()];
+        for more in ["", "origin_last = false"] {
+            asked.store(0, Ordering::Relaxed);
+            let client = client(&members, more);
+            while plan(&client).group.spend() {}
+            for number in 0..30 {
+                assert_eq!(status(&client, &format!("{number}.m4s")).await, Ok(200), "{more} {number}");
+            }
+            assert!(client.get(&format!("{URL}30.m4s"), &[]).await.is_ok(), "a request of the box itself");
+            assert_eq!(asked.load(Ordering::Relaxed), 31, "{more}");
+            let report = client.parents_report();
+            let failures: Vec<_> = report[0].members.iter().map(|it| it.failures).collect();
+            assert_eq!(failures, [5, 5, 5, 0], "with the circuit open they are not asked");
+        }
+        // Those that were reached cost tries, and all but the first the budget; the origin (here: none) is the last resort.
+        let failing = [503, 503, 503].map(cache);
+        let count = || failing.each_ref().map(|(_, count)| count.swap(0, Ordering::Relaxed));
+        let mut members = failing.each_ref().map(|(url, _)| url.clone()).to_vec();
+        members.push(living);
+        let client_of = |more: &str, is_spent: bool| {
+            let client = client(&members, more);
+            while is_spent && plan(&client).group.spend() {}
+            client
+        };
+        assert!(status(&client_of("", false), "a.m4s").await.is_err());
+        assert_eq!(count(), [1, 1, 0]);
+        assert!(status(&client_of("", true), "a.m4s").await.is_err());
+        assert_eq!(count(), [1, 0, 0]);
+        for is_spent in [false, true] {
+            let alone = client_of("origin_last = false", is_spent);
+            assert_eq!(status(&alone, "a.m4s").await, Ok(200), "the one that lives is asked");
+            assert_eq!(count(), [1, 1, 1]);
+        }
+    }
+
+    #[tokio::test]
+    async fn parents_that_cannot_be_connected_to_are_bounded_by_time() {
+        let members: Vec<_> = (0..20).map(|_| dead()).collect();
+        let client = client(&members, "origin_last = false\ntimeout_ms = 20");
+        let plan = plan(&client);
+        let asked = std::cell::RefCell::new(Vec::new());
+        let result = client
+            .in_turn(&plan, |candidate, _| {
+                asked.borrow_mut().push(candidate.url.clone());
+                async {
+                    tokio::time::sleep(Duration::from_millis(15)).await;
+                    Err(OriginError::Connect("none in 15 ms".to_owned()))
+                }
+            })
+            .await;
+        assert!(result.is_err());
+        let asked = asked.into_inner();
+        assert!((2..=4).contains(&asked.len()), "{asked:?}");
+        assert!(asked.last().unwrap().starts_with(&members[19]), "the last one is asked: {asked:?}");
     }
 }

@@ -24,6 +24,7 @@ use carousel::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::addresses::is_of_this_machine;
+use super::breaker::Breakers;
 use super::options::{ByBase, Route};
 use crate::delivery::RetryBudget;
 
@@ -36,12 +37,13 @@ carousel::limits! {
         test: "mistakes_are_named",
     }
 
-    /// Parents that one request is sent to before the origin, one after the other or by a hedge.
-    const MAX_TRIES: usize = 2, "parents" {
-        why: "A player waits for all of them, and a cache that has failed for two will fail for a third.",
-        full: "The origin of the route is asked.",
+    /// Parents that fail one request before it goes to the origin, one after the other or by a hedge. A parent without a connection
+    /// is none of them.
+    pub(super) const MAX_TRIES: usize = 2, "parents" {
+        why: "A player waits for all of them, and a request that has failed for two will fail for a third.",
+        full: "The origin of the route is asked; with `origin_last = false` the remaining parents.",
         free: "Holds for one request.",
-        test: "an_object_has_its_own_order_and_a_loss_moves_only_its_share",
+        test: "parents_without_a_connection_cost_no_try_and_those_that_fail_do",
     }
 }
 
@@ -75,7 +77,7 @@ pub struct ParentGroup {
     /// reloads may take as long as the route gives origins.
     #[serde(default = "ParentGroup::default_timeout_ms")]
     pub timeout_ms: u64,
-    /// Ask the origin of the route when no member answers.
+    /// Ask the origin of the route when no member answers. `false`: it is never asked, and every member is.
     #[serde(default = "yes")]
     pub origin_last: bool,
     /// Path of each member whose response shows its health: any answer below 500 is good.
@@ -202,6 +204,11 @@ impl GroupState {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend()
     }
 
+    /// Refunds an additional request that found no connection.
+    pub(super) fn give_back(&self) {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).give_back();
+    }
+
     /// Records the time to the head of a response.
     pub(super) fn took(&self, time: Duration) {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).note(time);
@@ -313,20 +320,23 @@ impl Parents {
         Self { groups: groups.iter().map(named).collect(), routes }
     }
 
-    /// Order in which parents and the origin are asked for `url`; `None`: the origin alone.
-    pub(super) fn plan(&self, url: &str, now: Instant) -> Option<Plan> {
+    /// Order in which parents and the origin are asked for `url`; `None`: the origin alone. Members that are down, excluded, or
+    /// whose circuit is open are left out, unless nothing else could be asked.
+    pub(super) fn plan(&self, url: &str, breakers: &Breakers, now: Instant) -> Option<Plan> {
         let ((path, name), rest) = self.routes.of(url)?;
         let group = self.groups.get(name.as_deref()?).filter(|it| it.options.enabled)?;
+        let is_asked = |it: &Member| it.state.is_asked(now) && !breakers.is_open(&it.options.url, now);
+        let has_origin = group.options.origin_last;
+        let is_any_asked = group.members.iter().any(is_asked);
         let mut candidates: Vec<Candidate> = order(&group.members, url)
             .into_iter()
-            .filter(|it| it.state.is_asked(now))
-            .take(MAX_TRIES)
+            .filter(|it| is_asked(it) || !(has_origin || is_any_asked))
             .map(|it| Candidate {
                 url: format!("{}{path}{rest}", it.options.url.trim_end_matches('/')),
                 member: Some(Arc::clone(&it.state)),
             })
             .collect();
-        if group.options.origin_last || candidates.is_empty() {
+        if has_origin {
             candidates.push(Candidate { url: url.to_owned(), member: None });
         }
         let timeout = Duration::from_millis(group.options.timeout_ms);
@@ -529,7 +539,10 @@ pub(crate) fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
 mod tests {
     use std::net::UdpSocket;
 
+    use super::super::breaker::RequestEnd;
     use super::*;
+
+    const NOW: Instant = Instant::from_nanos(0);
 
     #[test]
     fn an_address_of_an_interface_is_this_machines_and_others_are_not() {
@@ -621,7 +634,7 @@ mod tests {
 
     fn urls(parents: &Parents, name: &str) -> Vec<String> {
         let plan =
-            parents.plan(&format!("https://origin.example/films/{name}"), Instant::from_nanos(0)).unwrap();
+            parents.plan(&format!("https://origin.example/films/{name}"), &Breakers::default(), NOW).unwrap();
         plan.candidates.into_iter().map(|it| it.url).collect()
     }
 
@@ -655,8 +668,7 @@ mod tests {
             let mut counts = BTreeMap::new();
             for name in &names {
                 let all = urls(parents, name);
-                assert_eq!(all.len(), MAX_TRIES + 1, "two parents and the origin");
-                assert_eq!(all[2], format!("https://origin.example/films/{name}"));
+                assert_eq!(*all.last().unwrap(), format!("https://origin.example/films/{name}"));
                 *counts.entry(all[0][..10].to_owned()).or_insert(0) += 1;
             }
             counts
@@ -681,6 +693,18 @@ mod tests {
         assert!(!share(&parents).contains_key("http://s1:"));
         assert!(lost.looked(true));
         assert_eq!(share(&parents), before);
+        // An open circuit leaves it out as well, before the second look.
+        let breakers = Breakers::default();
+        for number in 0..5 {
+            breakers.note(&format!("http://s1:80/vod/{number}"), RequestEnd::Unreachable, NOW);
+        }
+        let plan = |name: &str| {
+            parents.plan(&format!("https://origin.example/films/{name}"), &breakers, NOW).unwrap().candidates
+        };
+        for (name, old) in names.iter().zip(&old) {
+            let new = &plan(name)[0].url;
+            assert!(!new.starts_with("http://s1:") && (new == old || old.starts_with("http://s1:")), "{new}");
+        }
     }
 
     #[test]
@@ -690,10 +714,16 @@ mod tests {
         let all = urls(&parents(&options), "a");
         assert_eq!(all, ["http://cheap:1/vod/a", "http://dear:1/vod/a", "https://origin.example/films/a"]);
         let off = ParentGroup { enabled: false, ..options.clone() };
-        assert!(parents(&off).plan("https://origin.example/films/a", Instant::from_nanos(0)).is_none());
-        let alone = ParentGroup { origin_last: false, ..options.clone() };
-        assert_eq!(urls(&parents(&alone), "a").len(), 2);
-        assert!(parents(&options).plan("https://origin.example/other", Instant::from_nanos(0)).is_none());
+        assert!(parents(&off).plan("https://origin.example/films/a", &Breakers::default(), NOW).is_none());
+        let alone = parents(&ParentGroup { origin_last: false, ..options.clone() });
+        assert_eq!(urls(&alone, "a").len(), 2);
+        let [dear, cheap] = [0, 1].map(|at| &alone.groups["shields"].members[at].state);
+        cheap.is_down.store(true, Ordering::Relaxed);
+        assert_eq!(urls(&alone, "a"), ["http://dear:1/vod/a"]);
+        // None is known to be up: one of them may be, and the origin is not to be asked.
+        dear.is_down.store(true, Ordering::Relaxed);
+        assert_eq!(urls(&alone, "a"), ["http://cheap:1/vod/a", "http://dear:1/vod/a"]);
+        assert!(parents(&options).plan("https://origin.example/other", &Breakers::default(), NOW).is_none());
         // A route with a longer base and no parents goes to its origin.
         let below = Route { base: "https://origin.example/films/own/".into(), ..Route::default() };
         let above = Route {
@@ -702,8 +732,8 @@ mod tests {
             ..Route::default()
         };
         let both = Parents::new(std::slice::from_ref(&options), &[below, above], &Parents::default());
-        assert!(both.plan("https://origin.example/films/own/a", Instant::from_nanos(0)).is_none());
-        assert!(both.plan("https://origin.example/films/a", Instant::from_nanos(0)).is_some());
+        assert!(both.plan("https://origin.example/films/own/a", &Breakers::default(), NOW).is_none());
+        assert!(both.plan("https://origin.example/films/a", &Breakers::default(), NOW).is_some());
         // Measurements outlive a reload.
         let before = parents(&options);
         before.groups["shields"].members[1].state.looked(false);
@@ -715,7 +745,7 @@ mod tests {
         };
         let after = Parents::new(&[options], &[route], &before);
         assert_eq!(
-            after.plan("https://origin.example/films/a", Instant::from_nanos(0)).unwrap().candidates.len(),
+            after.plan("https://origin.example/films/a", &Breakers::default(), NOW).unwrap().candidates.len(),
             2
         );
     }
