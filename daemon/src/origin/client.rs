@@ -171,7 +171,7 @@ impl fmt::Display for OriginError {
             Self::Connect(why) => write!(f, "no connection: {why}"),
             Self::NoAnswer(why) => write!(f, "no answer: {why}"),
             Self::Status(status) => write!(f, "status {status}"),
-            Self::Unsigned => f.write_str("it cannot be signed: see [route.sign] secret_file"),
+            Self::Unsigned => f.write_str("it cannot be signed: see sign.secret_file of its route or parent"),
             Self::Address(why) => write!(f, "not asked ({why}): [http] allow_origins can name it"),
             other => f.write_str(other.reason().as_str()),
         }
@@ -461,7 +461,7 @@ impl Client {
             resent: AtomicU64::new(0),
             times: RwLock::new(Times::new(own, timeouts, routes)),
             parents: RwLock::new(Arc::new(Parents::new(parents, routes, &Parents::default()))),
-            signers: RwLock::new(Arc::new(Signers::new(routes))),
+            signers: RwLock::new(Arc::new(Signers::new(routes, parents))),
             breakers: Breakers::default(),
             policy,
             requests: AtomicU64::new(0),
@@ -480,7 +480,8 @@ impl Client {
     ) {
         let times = Times::new(own, timeouts, routes);
         *self.times.write().unwrap_or_else(PoisonError::into_inner) = times;
-        *self.signers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Signers::new(routes));
+        let signers = Arc::new(Signers::new(routes, parents));
+        *self.signers.write().unwrap_or_else(PoisonError::into_inner) = signers;
         let parents = Arc::new(Parents::new(parents, routes, &self.parents()));
         *self.parents.write().unwrap_or_else(PoisonError::into_inner) = parents;
     }

@@ -185,7 +185,12 @@ impl<T> Default for ByBase<T> {
 impl<T> ByBase<T> {
     /// Of the routes that say anything.
     pub(super) fn new(routes: &[Route], of: impl Fn(&Route) -> Option<T>) -> Self {
-        let mut all: Vec<_> = routes.iter().filter_map(|it| Some((it.base.clone(), of(it)?))).collect();
+        Self::of_bases(routes.iter().filter_map(|it| Some((it.base.clone(), of(it)?))))
+    }
+
+    /// Of base URLs.
+    pub(super) fn of_bases(bases: impl Iterator<Item = (String, T)>) -> Self {
+        let mut all: Vec<_> = bases.collect();
         all.sort_by_key(|(base, _)| std::cmp::Reverse(base.len()));
         Self(all)
     }
@@ -246,7 +251,7 @@ pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec
         host_mistakes(&origin.host, &origins[..at], &key("host"), &mut wrong);
         url_mistakes(&origin.url, &key("url"), &mut wrong);
     }
-    all.extend(routes.iter().enumerate().flat_map(|(at, route)| Signing::mistakes(route, at)));
+    all.extend(routes.iter().enumerate().flat_map(|(at, route)| Signing::mistakes_of(route, at)));
     let mut wrong = |key: String, what: String, fix: &str| all.push(Mistake::of_value(&key, &what, fix));
     for what in allowed.iter().filter_map(|it| check_allowed(it).err()) {
         wrong("http.allow_origins".to_owned(), what, "give hosts, addresses and networks, without a scheme");

@@ -14,6 +14,7 @@
 //! - The highest score is the first; of equal ones the member listed first in the configuration.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +22,12 @@ use std::time::Duration;
 
 use carousel::config::{Mistake, url};
 use carousel::time::Instant;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::addresses::is_of_this_machine;
 use super::breaker::Breakers;
 use super::options::{ByBase, Route};
+use super::signing::Signing;
 use crate::delivery::RetryBudget;
 
 carousel::limits! {
@@ -107,9 +109,64 @@ pub struct ParentMember {
     /// Share of the objects among members of the same cost: 1 to 100.
     #[serde(default = "ParentMember::default_weight")]
     pub weight: u32,
-    /// Members of a higher cost are asked when those of a lower one do not answer: any number, such as cents a gigabyte.
+    /// Members of a higher cost are asked when those of a lower one do not answer: any number, such as 0.085 for $ a gigabyte.
     #[serde(default)]
-    pub cost: u32,
+    pub cost: Cost,
+    /// Signing of requests to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign: Option<Signing>,
+}
+
+/// Cost of a member, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Cost(u64);
+
+impl Cost {
+    /// Of one.
+    const MILLIONTHS: u64 = 1_000_000;
+    /// Greatest cost that can be configured.
+    const MOST: f64 = 1e9;
+}
+
+impl Serialize for Cost {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match (self.0 / Self::MILLIONTHS, self.0 % Self::MILLIONTHS) {
+            (whole, 0) => to.serialize_u64(whole),
+            _ => to.serialize_f64(self.0 as f64 / Self::MILLIONTHS as f64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Cost {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        /// Integers and decimals.
+        struct Number;
+
+        impl de::Visitor<'_> for Number {
+            type Value = Cost;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number from 0 to 1000000000, such as 1 or 0.085")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Cost, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Cost, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Cost, E> {
+                if !(0.0..=Cost::MOST).contains(&number) {
+                    return Err(E::invalid_value(de::Unexpected::Float(number), &self));
+                }
+                Ok(Cost((number * Cost::MILLIONTHS as f64).round() as u64))
+            }
+        }
+
+        from.deserialize_any(Number)
+    }
 }
 
 impl ParentMember {
@@ -120,6 +177,14 @@ impl ParentMember {
 
 const fn yes() -> bool {
     true
+}
+
+/// Base URLs that a member has for routes of its group, and their signing if they are signed.
+pub(super) fn signed_bases<'a>(
+    groups: &'a [ParentGroup],
+) -> impl Iterator<Item = (String, &'a Signing)> + use<'a> {
+    let members = groups.iter().flat_map(|it| &it.members);
+    members.filter_map(|it| Some((format!("{}/", it.url.trim_end_matches('/')), it.sign.as_ref()?)))
 }
 
 /// State of a member, preserved across reloads.
@@ -410,7 +475,7 @@ pub struct MemberReport {
 /// Members in the order in which they are asked for an object.
 fn order<'a>(members: &'a [Member], url: &str) -> Vec<&'a Member> {
     let key = fnv1a(url.as_bytes());
-    let mut all: Vec<(u32, u64, &Member)> =
+    let mut all: Vec<(Cost, u64, &Member)> =
         members.iter().map(|it| (it.options.cost, score(key, &it.options), it)).collect();
     // Stable sort: of equal scores the first listed.
     all.sort_by_key(|(cost, score, _)| (*cost, std::cmp::Reverse(*score)));
@@ -485,6 +550,12 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
             }
             if !(1..=MAX_WEIGHT).contains(&member.weight) {
                 wrong(key("weight"), member.weight.to_string(), &format!("give 1 to {MAX_WEIGHT}"));
+            }
+            if let Some(signing) = &member.sign {
+                let url = member.url.trim_end_matches('/');
+                let used = routes.iter().filter(|it| it.parents.as_ref() == Some(&group.name));
+                let bases: Vec<String> = used.map(|it| format!("{url}{}", it.path)).collect();
+                signing.mistakes(&bases, |name, what, fix| wrong(key(name), what.to_owned(), fix));
             }
         }
     }
@@ -606,8 +677,8 @@ mod tests {
         assert_eq!(named(&other), ["parent[0].timeout_ms"]);
     }
 
-    fn member(url: &str, weight: u32, cost: u32) -> ParentMember {
-        ParentMember { url: url.to_owned(), weight, cost }
+    fn member(url: &str, weight: u32, cost: u64) -> ParentMember {
+        ParentMember { url: url.to_owned(), weight, cost: Cost(cost), sign: None }
     }
 
     fn group(members: &[ParentMember]) -> ParentGroup {
@@ -748,6 +819,44 @@ mod tests {
             after.plan("https://origin.example/films/a", &Breakers::default(), NOW).unwrap().candidates.len(),
             2
         );
+    }
+
+    #[test]
+    fn costs_are_decimals_in_their_order_and_members_are_signed_each_for_itself() {
+        let text = "name = 'cdns'\norigin_last = false\n[[member]]\nurl = 'https://d1.cloudfront.net'\ncost = 0.085\n\
+             [member.sign]\nform = 'cloudfront'\nkey_pair_id = 'K1'\nsecret_file = '/x'\nresource = 'https://d1.cloudfront.net/vod/*'\n\
+             [[member]]\nurl = 'https://x.b-cdn.net/'\ncost = 0.01\n[member.sign]\nform = 'bunny'\nsecret_file = '/y'\n\
+             [[member]]\nurl = 'http://far'\ncost = 1";
+        let group: ParentGroup = toml::from_str(text).unwrap();
+        let route = Route {
+            path: "/vod/".into(),
+            base: "https://origin.example/films/".into(),
+            parents: Some("cdns".into()),
+            ..Route::default()
+        };
+        let parents =
+            Parents::new(std::slice::from_ref(&group), std::slice::from_ref(&route), &Parents::default());
+        let all = ["https://x.b-cdn.net/vod/a", "https://d1.cloudfront.net/vod/a", "http://far/vod/a"];
+        assert_eq!(urls(&parents, "a"), all);
+        let written = toml::to_string(&group).unwrap();
+        assert!(written.contains("cost = 0.085\n") && written.contains("cost = 1\n"), "{written}");
+        assert_eq!(toml::from_str::<ParentGroup>(&written).unwrap(), group);
+        for wrong in ["-1", "-0.1", "nan", "inf", "1e10", "'1'"] {
+            let text = text.replace("cost = 0.01", &format!("cost = {wrong}"));
+            let err = toml::from_str::<ParentGroup>(&text).unwrap_err().to_string();
+            assert!(err.contains("a number from 0 to 1000000000, such as 1 or 0.085"), "{wrong}: {err}");
+        }
+        let bases: Vec<_> = signed_bases(std::slice::from_ref(&group)).map(|it| it.0).collect();
+        assert_eq!(bases, ["https://d1.cloudfront.net/", "https://x.b-cdn.net/"]);
+        let named = |text: &str, routes: &[Route]| {
+            let groups = [toml::from_str::<ParentGroup>(text).unwrap()];
+            mistakes(&groups, routes, &[]).into_iter().map(|it| it.key).collect::<Vec<_>>()
+        };
+        assert!(named(text, std::slice::from_ref(&route)).is_empty());
+        let other = Route { path: "/live/".into(), ..route };
+        assert_eq!(named(text, &[other]), ["parent[0].member[0].sign.resource"]);
+        let text = text.replace("key_pair_id = 'K1'", "");
+        assert_eq!(named(&text, &[]), ["parent[0].member[0].sign.key_pair_id"]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use ring::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::options::{ByBase, Route};
+use super::parents::{ParentGroup, signed_bases};
 use crate::clock;
 
 /// Lifetime of a signature, in seconds.
@@ -37,7 +38,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Characters that S3 does not encode in paths.
 const S3_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// `[route.sign]`: how requests to its origin are signed.
+/// `[route.sign]`, `[parent.member.sign]`: how requests to the origin of a route, or to a parent, are signed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signing {
@@ -83,50 +84,58 @@ impl Signing {
     }
 
     /// Every mistake in the signing of a route.
-    pub(super) fn mistakes(route: &Route, at: usize) -> Vec<Mistake> {
+    pub(super) fn mistakes_of(route: &Route, at: usize) -> Vec<Mistake> {
         let Some(signing) = &route.sign else { return Vec::new() };
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: &str, fix: &str| {
             all.push(Mistake::of_value(&format!("route[{at}].{key}"), what, fix));
         };
-        if signing.form == SigningForm::S3 && signing.access_key.is_empty() {
+        signing.mistakes(std::slice::from_ref(&route.base), &mut wrong);
+        if route.host_header.as_deref().is_some_and(|it| it != "origin") {
+            wrong("host_header", "a signature is for the host of base", "leave host_header out");
+        }
+        if !route.methods.is_empty() && route.methods != Route::default_methods() {
+            wrong("methods", "only GET and HEAD are signed", "leave methods out");
+        }
+        all
+    }
+
+    /// Every mistake in it, for URLs below `bases`: key, mistake and fix.
+    pub(super) fn mistakes(&self, bases: &[String], mut wrong: impl FnMut(&str, &str, &str)) {
+        if self.form == SigningForm::S3 && self.access_key.is_empty() {
             wrong("sign.access_key", "s3 needs one", "give the id of the access key");
         }
-        if signing.form != SigningForm::S3 {
+        if self.form != SigningForm::S3 {
             let given = [
-                ("sign.region", signing.region != Self::default_region()),
-                ("sign.access_key", !signing.access_key.is_empty()),
+                ("sign.region", self.region != Self::default_region()),
+                ("sign.access_key", !self.access_key.is_empty()),
             ];
             for (key, _) in given.into_iter().filter(|it| it.1) {
                 wrong(key, "only s3 has one", "leave it out");
             }
         }
-        let is_cloudfront = signing.form == SigningForm::CloudFront;
-        if !is_cloudfront && !signing.key_pair_id.is_empty() {
+        let is_cloudfront = self.form == SigningForm::CloudFront;
+        if !is_cloudfront && !self.key_pair_id.is_empty() {
             wrong("sign.key_pair_id", "only cloudfront has one", "leave it out");
         }
         // Letters and digits: it goes into the query unencoded.
         let is_id = |id: &str| !id.is_empty() && id.bytes().all(|it| it.is_ascii_alphanumeric());
-        if is_cloudfront && !is_id(&signing.key_pair_id) {
+        if is_cloudfront && !is_id(&self.key_pair_id) {
             wrong(
                 "sign.key_pair_id",
                 "cloudfront needs one",
                 "give the id that CloudFront shows for the public key, such as K2JCJMDEHXQW5F",
             );
         }
-        if let Some(resource) = &signing.resource {
-            let fix = format!("give {}*", route.base);
+        if let Some(resource) = &self.resource {
             if !is_cloudfront {
                 wrong("sign.resource", "only cloudfront has one", "leave it out");
-            } else if !cloudfront::covers(resource, &route.base) {
-                wrong(
-                    "sign.resource",
-                    &format!("{resource:?} is not for what is below {}", route.base),
-                    &fix,
-                );
+            } else if let Some(base) = bases.iter().find(|it| !cloudfront::covers(resource, it)) {
+                let what = format!("{resource:?} is not for what is below {base}");
+                wrong("sign.resource", &what, &format!("give {base}*"));
             }
         }
-        if let Some(network) = &signing.source_ip {
+        if let Some(network) = &self.source_ip {
             let is_network = network.parse::<ipnetwork::Ipv4Network>().is_ok();
             if !is_cloudfront {
                 wrong("sign.source_ip", "only cloudfront has one", "leave it out");
@@ -135,13 +144,6 @@ impl Signing {
                 wrong("sign.source_ip", &what, "give it as \"192.0.2.7\" or \"192.0.2.0/24\"");
             }
         }
-        if route.host_header.as_deref().is_some_and(|it| it != "origin") {
-            wrong("host_header", "a signature is for the host of base", "leave host_header out");
-        }
-        if !route.methods.is_empty() && route.methods != Route::default_methods() {
-            wrong("methods", "only GET and HEAD are signed", "leave methods out");
-        }
-        all
     }
 
     /// Reads the secret, to report mistakes before requests fail.
@@ -188,7 +190,7 @@ struct Secret {
     value: Option<Value>,
 }
 
-/// The routes whose requests are signed.
+/// The routes and parents whose requests are signed.
 pub(super) struct Signers {
     routes: ByBase<(Signing, cloudfront::Kept)>,
     secrets: Mutex<HashMap<(PathBuf, SigningForm), Secret>>,
@@ -202,9 +204,11 @@ impl std::fmt::Debug for Signers {
 
 impl Signers {
     /// The signers of a configuration.
-    pub(super) fn new(routes: &[Route]) -> Self {
-        let of = |route: &Route| Some((route.sign.clone()?, cloudfront::Kept::default()));
-        Self { routes: ByBase::new(routes, of), secrets: Mutex::default() }
+    pub(super) fn new(routes: &[Route], groups: &[ParentGroup]) -> Self {
+        let of_routes = routes.iter().filter_map(|it| Some((it.base.clone(), it.sign.as_ref()?)));
+        let bases = of_routes.chain(signed_bases(groups));
+        let all = bases.map(|(base, signing)| (base, (signing.clone(), cloudfront::Kept::default())));
+        Self { routes: ByBase::of_bases(all), secrets: Mutex::default() }
     }
 
     /// The signed form of a request's URL; `None`: it is sent unsigned.
@@ -238,7 +242,7 @@ impl Signers {
                 match Value::read(form, file) {
                     Ok(value) => secret.value = Some(value),
                     Err(why) => {
-                        tracing::error!("[route.sign] secret_file: {why}; what was read before counts");
+                        tracing::error!("sign.secret_file: {why}; what was read before counts");
                     }
                 }
             }
@@ -307,7 +311,7 @@ mod tests {
             secret_file: secret.to_path_buf(),
         };
         let base = "https://examplebucket.s3.amazonaws.com/".to_owned();
-        Signers::new(&[Route { base, sign: Some(sign), ..Route::default() }])
+        Signers::new(&[Route { base, sign: Some(sign), ..Route::default() }], &[])
     }
 
     #[test]
@@ -390,7 +394,7 @@ mod tests {
     fn mistakes_are_named() {
         let keys = |text: &str| {
             let route: Route = toml::from_str(text).unwrap();
-            Signing::mistakes(&route, 0).into_iter().map(|it| it.key).collect::<Vec<_>>()
+            Signing::mistakes_of(&route, 0).into_iter().map(|it| it.key).collect::<Vec<_>>()
         };
         let begin = "path = '/a/'\nbase = 'https://h/'\n";
         assert_eq!(

@@ -41,7 +41,7 @@ const DAEMON_SAMPLE: &str = "[[session]]\naddress = '239.1.2.3:5000'\n[[transpor
 [transport_stream.carrier]\nfrequency_khz = 11727500\npolarization = 'vertical'\nsymbol_rate_ksps = 27500\n\
 [[store.class]]\nbase = 'x'\nclass = 'low'\n[http.tls]\nlisten = '0.0.0.0:8443'\ncertificate = 'c'\nkey = 'k'\n\
 [http.access_log]\npath = 'p'\n[http.rendezvous]\nhosts = ['h']\n[http.steering]\n[[route]]\npath = '/vod/'\nbase = 'http://h/'\n[route.sign]\nform = 'bunny'\nsecret_file = 'x'\n[[origin]]\nhost = 'h'\nurl = 'http://o'\n\
-[[parent]]\nname = 'x'\n[[parent.member]]\nurl = 'http://p'\n\
+[[parent]]\nname = 'x'\n[[parent.member]]\nurl = 'http://p'\n[parent.member.sign]\nform = 'bunny'\nsecret_file = 'x'\n\
 [[service]]\nid = 'x'\n[[trust.service]]\nid = 'x'\n[[access]]\nname = 'x'\n[kafka]\nbrokers = ['x:1']\n[kafka.tls]\n\
 [kafka.sasl]\nmechanism = 'scram-sha-512'\nuser = 'x'\npassword_file = 'x'\n[traces]\nendpoint = 'http://x'\n";
 const HEADEND_SAMPLE: &str = "[link]\nrate_bps = 10000000\n[link.dvb_s2]\nmodulation = '8PSK'\nfec = '3/4'\nsymbol_rate_ksps = 1\n\
@@ -218,7 +218,7 @@ fn table(
         let (name, _) = name_of(field.kind);
         let default = defaults.get(&field.key);
         // A region contains regions; a destination is written as a URL.
-        let is_value = matches!(name.as_str(), "RegionConfig" | "Destination");
+        let is_value = matches!(name.as_str(), "RegionConfig" | "Destination" | "Cost");
         if let Some(inner) = types.structs.get(&name).filter(|_| !is_value) {
             below.push((field, inner));
             continue;
@@ -275,7 +275,7 @@ fn value_of(types: &Types, field: &Field<'_>) -> Result<String, String> {
     let (name, inner) = name_of(field.kind);
     let key = field.key.as_str();
     let one = match name.as_str() {
-        "u8" | "u16" | "u32" | "u64" | "usize" | "f64" => match unit_of(key) {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "f64" | "Cost" => match unit_of(key) {
             Some(unit) => format!("number, or text such as `\"{}\"`", unit.text),
             None => "number".to_owned(),
         },
