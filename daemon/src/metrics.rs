@@ -679,6 +679,15 @@ impl Scrape {
             client.policy().refused().labelled(),
         )?;
 
+        writer.family(
+            (
+                "origin_signatures_refused",
+                "Signed requests whose signature origins or parents refused",
+                "reason",
+            ),
+            client.signatures_refused().labelled(),
+        )?;
+
         let open = client.open_circuits().len() as u64;
         writer.gauge("origin_open_circuits", "Origins that are not asked because they fail", open)?;
         writer.parents(&client.parents_report())

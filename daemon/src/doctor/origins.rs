@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Origins that are asked; the configuration may name more.
 const MOST_ASKED: usize = 64;
 
-/// Requests the base of each route and the URL of each origin and parent by HEAD, at the same time. Any answer below 500 is
-/// good: a folder may be forbidden where its files are not.
+/// Requests the base of each route and the URL of each origin and parent, at the same time. Any answer below 500 is good: a
+/// folder may be forbidden where its files are not. Only a refused signature is not.
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let asked = asked(config);
     // A box that only receives asks none of them.
@@ -88,6 +88,11 @@ fn finding(about: String, answer: Result<u16, OriginError>) -> Finding {
         Err(OriginError::Address(OriginRefusal::Loop)) => {
             ("it is a listener of this skycached".to_owned(), "name the origin itself")
         }
+        Err(err @ OriginError::Signature(why)) => (err.to_string(), why.fix()),
+        Err(OriginError::Unsigned) => (
+            "its requests cannot be signed".to_owned(),
+            "see what is said of secret_file; a key that S3 signs is UTF-8",
+        ),
         Err(err @ (OriginError::BadUrl | OriginError::Address(_))) => (err.to_string(), "correct the URL"),
         Err(err) => (err.to_string(), "the log of the daemon has more with [log] level = \"debug\""),
     };
@@ -135,6 +140,51 @@ mod tests {
         assert!(examine(&Config::parse("").unwrap()).is_empty());
         let one_way = Config::parse(&format!("http.read_through = false\n{text}")).unwrap();
         assert!(examine(&one_way).is_empty(), "a box that only receives");
+    }
+
+    #[test]
+    fn routes_of_s3_are_asked_with_a_signature_and_its_refusal_has_a_fix() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut head = [0; 4096];
+                let length = stream.read(&mut head).unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..length]).into_owned();
+                let is_signed = head.starts_with("GET ") && head.contains("/skycached-check?X-Amz-");
+                let code = match head.split('/').nth(1) {
+                    Some("well") if is_signed => "NoSuchKey",
+                    Some("skewed") if is_signed => "RequestTimeTooSkewed",
+                    Some("key") if is_signed => "InvalidAccessKeyId",
+                    _ => "SignatureDoesNotMatch",
+                };
+                let status = if code == "NoSuchKey" { 404 } else { 403 };
+                let body = format!("<Error><Code>{code}</Code></Error>");
+                let length = body.len();
+                let _ = stream.write_all(
+                    format!(
+                        "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                    )
+                    .as_bytes(),
+                );
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "wJalrXUtnFEMI").unwrap();
+        let route = |name: &str| {
+            format!(
+                "[[route]]\npath = '/{name}/'\nbase = 'http://{address}/{name}/'\n[route.sign]\nform = 's3'\naccess_key = 'AKIA1'\nsecret_file = '{}'\n",
+                secret.display()
+            )
+        };
+        let text = ["well", "skewed", "key"].map(route).concat();
+        let all = examine(&Config::parse(&text).unwrap());
+        let of = |name: &str| all.iter().find(|it| it.about.ends_with(&format!("/{name}/"))).unwrap();
+        assert_eq!((of("well").severity, of("well").what.as_str()), (Severity::Fine, "answers 404"));
+        assert_eq!(of("skewed").severity, Severity::Warning);
+        assert_eq!(of("skewed").fix, "set the clock of the box by NTP");
+        assert!(of("key").fix.contains("access_key"), "{}", of("key").fix);
     }
 
     #[test]

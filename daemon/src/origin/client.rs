@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, LOCATION, RANGE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION, RANGE, TRANSFER_ENCODING,
     USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Either, Empty};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::{Connected, HttpInfo, capture_connection};
@@ -35,7 +35,7 @@ use super::icy;
 use super::loops::loop_id;
 use super::options::Route;
 use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
-use super::signing::Signers;
+use super::signing::{MAX_REFUSAL_BYTES, SignatureRefusal, Signers, SigningForm};
 use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::traces::{Span, Trace};
 use crate::{caching, certificates, clock};
@@ -70,6 +70,10 @@ carousel::limits! {
 const MIN_BYTES_PER_S: u64 = 4096;
 /// `User-Agent` of the box.
 pub(super) const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
+/// Least time between two log lines of one reason.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
+/// Name of an object that `skycached check` asks S3 for: none has it.
+const PROBED: &str = "skycached-check";
 /// Longest time to connect, regardless of routes: ends attempts without waiting requests.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
 /// Idle connections that hyper's pool keeps for each origin, for 30 s: the usual number of concurrent requests of a box.
@@ -105,6 +109,8 @@ pub enum OriginError {
     RequestBody,
     /// It cannot be signed.
     Unsigned,
+    /// Its signature is refused.
+    Signature(SignatureRefusal),
 }
 
 carousel::reasons! {
@@ -136,6 +142,8 @@ carousel::reasons! {
         RequestBody = "request_body",
         /// The request cannot be signed.
         Unsigned = "unsigned",
+        /// The signature of the request is refused.
+        Signature = "signature",
     }
 }
 
@@ -161,6 +169,7 @@ impl OriginError {
             Self::Address(_) => OriginFailure::Address,
             Self::RequestBody => OriginFailure::RequestBody,
             Self::Unsigned => OriginFailure::Unsigned,
+            Self::Signature(_) => OriginFailure::Signature,
         }
     }
 }
@@ -172,6 +181,7 @@ impl fmt::Display for OriginError {
             Self::NoAnswer(why) => write!(f, "no answer: {why}"),
             Self::Status(status) => write!(f, "status {status}"),
             Self::Unsigned => f.write_str("it cannot be signed: see sign.secret_file of its route or parent"),
+            Self::Signature(why) => write!(f, "the signature of its request is refused ({})", why.as_str()),
             Self::Address(why) => write!(f, "not asked ({why}): [http] allow_origins can name it"),
             other => f.write_str(other.reason().as_str()),
         }
@@ -190,7 +200,7 @@ pub struct Reply {
     /// The end of its body can be distinguished from a broken connection: by length, by chunks, or by HTTP/2 (RFC 9112
     /// section 6.3).
     pub is_framed: bool,
-    body: Incoming,
+    body: ReplyBody,
     between_bytes: Duration,
     /// No player has made the request: a slow body is given up.
     is_own: bool,
@@ -201,6 +211,9 @@ pub struct Reply {
     /// Trace span, which ends with the body.
     span: Span,
 }
+
+/// Body of a response, or none for refusals of signed requests.
+type ReplyBody = Either<Incoming, Empty<Bytes>>;
 
 impl Reply {
     /// Records the parent that sent it.
@@ -228,7 +241,7 @@ impl Reply {
     }
 
     /// The rest of the body.
-    pub(crate) const fn body(&self) -> &Incoming {
+    pub(crate) const fn body(&self) -> &impl Body {
         &self.body
     }
 
@@ -392,6 +405,9 @@ pub struct Client {
     requests: AtomicU64,
     bytes: AtomicU64,
     failures: Counts<OriginFailure>,
+    signatures_refused: Counts<SignatureRefusal>,
+    /// Time of the last log line for each reason.
+    refusals_logged: Mutex<[Option<Instant>; SignatureRefusal::ALL.len()]>,
 }
 
 /// Time limits.
@@ -467,6 +483,8 @@ impl Client {
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             failures: Default::default(),
+            signatures_refused: Default::default(),
+            refusals_logged: Mutex::default(),
         }
     }
 
@@ -623,9 +641,12 @@ impl Client {
         let is_own = request.extensions().get::<IsOwn>().is_some();
         let times = self.times();
         let limits = if is_own { times.own } else { times.players.of(&request.uri().to_string()) };
-        if let Some(signed) = self.signers().sign(request.method(), request.uri(), clock::wall()) {
+        let signed = self.signers().sign(request.method(), request.uri(), clock::wall());
+        let is_signed = signed.is_some();
+        if let Some(signed) = signed {
             *request.uri_mut() = signed.map_err(|()| OriginError::Unsigned)?;
         }
+        let authority = request.uri().authority().filter(|_| is_signed).cloned();
         let answer = self.respond(request, limits.connect);
         let response = match tokio::time::timeout(limits.first_byte, answer).await {
             Err(_) => return Err(OriginError::Timeout),
@@ -645,13 +666,29 @@ impl Client {
             }
             Ok(Ok(response)) => response,
         };
-        let (mut head, body) = response.into_parts();
+        let (mut head, mut body) = response.into_parts();
         if head.version <= Version::HTTP_11 && head.headers.contains_key(TRANSFER_ENCODING) {
             // It is not the length of this body (RFC 9112 section 6.3).
             head.headers.remove(CONTENT_LENGTH);
         }
         let is_framed = head.version > Version::HTTP_11
             || [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|it| head.headers.contains_key(it));
+        let mut is_framed = is_framed;
+        let body = if is_signed && matches!(head.status.as_u16(), 400 | 401 | 403) {
+            let document = begin_of(&mut body, limits.between_bytes).await;
+            if let Some(why) = SignatureRefusal::of(&document) {
+                self.note_refusal(why, authority.as_ref().map_or("", |it| it.as_str()));
+                return Err(OriginError::Signature(why));
+            }
+            for name in [CONTENT_TYPE, CONTENT_ENCODING, TRANSFER_ENCODING] {
+                head.headers.remove(name);
+            }
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            is_framed = true;
+            Either::Right(Empty::new())
+        } else {
+            Either::Left(body)
+        };
         Ok(Reply {
             status: head.status,
             is_framed,
@@ -665,6 +702,25 @@ impl Client {
             parent: None,
             span: Span::default(),
         })
+    }
+
+    /// Counts a refused signature, and logs its fix once a minute.
+    fn note_refusal(&self, why: SignatureRefusal, origin: &str) {
+        self.signatures_refused.add(why);
+        let now = clock::now();
+        let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = &mut logged[why as usize];
+        if last.is_none_or(|at| now.since(at) >= BETWEEN_LINES) {
+            *last = Some(now);
+            drop(logged);
+            let (reason, fix) = (why.as_str(), why.fix());
+            tracing::warn!(origin, reason, fix, "the signature of requests is refused: players get 502");
+        }
+    }
+
+    /// Refused signatures.
+    pub const fn signatures_refused(&self) -> &Counts<SignatureRefusal> {
+        &self.signatures_refused
     }
 
     /// The response to a request. A repeatable request that finds a kept connection closed is resent on a new connection:
@@ -728,13 +784,23 @@ impl Client {
         self.count(result)
     }
 
-    /// Status of the answer to a HEAD of `url`.
+    /// Status of the answer to a HEAD of `url`. Where requests are signed it is a GET, since the document of a refusal says
+    /// whether the signature is refused; S3 gets one for a name below a folder, which cannot be signed itself.
     ///
     /// # Errors
     /// [`OriginError`] if there is no answer.
     pub async fn probe(&self, url: &str) -> Result<u16, OriginError> {
-        let question = Question { method: Method::HEAD, ..Question::get(HeaderMap::new(), false) };
-        self.question(url, question).await.map(|reply| reply.status.as_u16())
+        let name = match self.signers().form_of(url) {
+            None => {
+                let question = Question { method: Method::HEAD, ..Question::get(HeaderMap::new(), false) };
+                return self.question(url, question).await.map(|reply| reply.status.as_u16());
+            }
+            Some(SigningForm::S3) if url.ends_with('/') => PROBED,
+            Some(_) => "",
+        };
+        let first = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
+        let reply = self.question(&format!("{url}{name}"), Question::get(first, false)).await?;
+        Ok(reply.status.as_u16())
     }
 
     /// Checks failed origins every `interval`, forever. Any answer to a HEAD of their root counts as healthy; only a
@@ -914,6 +980,23 @@ async fn connected(
     }
 }
 
+/// The first [`MAX_REFUSAL_BYTES`] of a body, or what came of them in time.
+async fn begin_of(body: &mut Incoming, limit: Duration) -> Vec<u8> {
+    let mut begin = Vec::new();
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let data = frame.into_data().unwrap_or_default();
+            begin.extend_from_slice(&data[..data.len().min(MAX_REFUSAL_BYTES - begin.len())]);
+            if begin.len() >= MAX_REFUSAL_BYTES {
+                break;
+            }
+        }
+    };
+    // A document that is late is of no known reason.
+    let _ = tokio::time::timeout(limit, read).await;
+    begin
+}
+
 /// An empty request body.
 pub const fn no_body() -> RequestBody {
     RequestBody::None
@@ -1009,6 +1092,49 @@ mod tests {
         assert_eq!(refused.to_string(), "no connection: Connection refused");
         let nowhere = client().get("http://nobody.invalid/", &[]).await.unwrap_err();
         assert!(nowhere.to_string().starts_with("no connection: the host has no address: "), "{nowhere}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_signature_is_the_fault_of_the_box_and_no_document_is_passed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "wJalrXUtnFEMI").unwrap();
+        let url = origin(|head| {
+            let code = match head.split(['/', '?']).nth(2) {
+                Some("skewed") => "RequestTimeTooSkewed",
+                Some("wrong") => "SignatureDoesNotMatch",
+                _ => "AccessDenied",
+            };
+            let body = format!("<Error><Code>{code}</Code><AWSAccessKeyId>AKIA1</AWSAccessKeyId></Error>");
+            let length = format!("Content-Length: {}", body.len());
+            response(&["403 Forbidden", "Content-Type: application/xml", &length], &body)
+        });
+        let text = format!(
+            "path = '/s3/'\nbase = '{url}b/'\n[sign]\nform = 's3'\naccess_key = 'AKIA1'\nsecret_file = '{}'",
+            secret.display()
+        );
+        let route: Route = toml::from_str(&text).unwrap();
+        let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+        let client = Client::new(Duration::from_secs(60), &OriginTimeouts::default(), &[route], &[], policy);
+        let ask = async |name: &str| {
+            client.ask(&format!("{url}b/{name}"), Question::get(HeaderMap::new(), false)).await
+        };
+        let refused = |why| OriginError::Signature(why);
+        assert_eq!(ask("skewed").await.unwrap_err(), refused(SignatureRefusal::Clock));
+        assert_eq!(ask("wrong").await.unwrap_err(), refused(SignatureRefusal::Secret));
+        let own = client.get(&format!("{url}b/wrong"), &[]).await.unwrap_err();
+        assert_eq!(own, refused(SignatureRefusal::Secret));
+        let count = |why| client.signatures_refused().get(why);
+        assert_eq!([SignatureRefusal::Clock, SignatureRefusal::Secret].map(count), [1, 2]);
+        assert_eq!(client.failures().get(OriginFailure::Signature), 3);
+        let mut denied = ask("denied").await.unwrap();
+        assert_eq!((denied.status.as_u16(), denied.is_framed), (403, true));
+        assert_eq!(caching::text(&denied.headers, CONTENT_LENGTH), Some("0"));
+        assert!(!denied.headers.contains_key(CONTENT_TYPE));
+        assert_eq!(denied.next().await, Ok(None), "the store's document stays here");
+        // Unsigned, the document is the origin's to players.
+        let mut other = client.ask(&format!("{url}c/denied"), Question::get(HeaderMap::new(), false)).await.unwrap();
+        assert!(other.next().await.unwrap().is_some());
     }
 
     #[tokio::test]

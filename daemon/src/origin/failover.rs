@@ -96,11 +96,16 @@ fn is_answer(result: &Result<Reply, OriginError>) -> bool {
     }
 }
 
-/// Whether a failed request has not reached its candidate: it has loaded nothing, and costs neither a try nor the retry budget.
+/// Whether a failed request has not reached its candidate, or was refused for its signature: it has loaded nothing, and costs
+/// neither a try nor the retry budget.
 const fn is_free(result: &Result<Reply, OriginError>) -> bool {
     matches!(
         result,
-        Err(OriginError::Connect(_) | OriginError::CircuitOpen | OriginError::Address(_) | OriginError::Unsigned)
+        Err(OriginError::Connect(_)
+            | OriginError::CircuitOpen
+            | OriginError::Address(_)
+            | OriginError::Unsigned
+            | OriginError::Signature(_))
     )
 }
 

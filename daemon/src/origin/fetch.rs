@@ -136,9 +136,9 @@ impl Filler {
             Ok(reply) => self.take(key, url, reply, ask),
             Err(OriginError::Status(status)) => FillResult::Refused(status),
             Err(err) => {
-                // The breaker logs its changes; for each object of a live channel this would be a line every second.
-                if err == OriginError::CircuitOpen {
-                    tracing::debug!(%key, %err, "the origin is not asked");
+                // The breaker logs its changes, the client refused signatures; for each object of a live channel this would be a line every second.
+                if matches!(err, OriginError::CircuitOpen | OriginError::Signature(_)) {
+                    tracing::debug!(%key, %err, "the origin is not asked, or refuses the signature");
                 } else {
                     tracing::info!(%key, %err, "a request to the origin failed");
                 }

@@ -48,7 +48,7 @@ pub(crate) use parents::is_own;
 pub use parents::{GroupReport, MemberReport, ParentGroup, mistakes as mistakes_of_parents};
 pub(crate) use ranges::parse_content_range;
 pub use resumed::{ResumedFetch, Unfinished};
-pub use signing::{Signing, SigningForm};
+pub use signing::{SignatureRefusal, Signing, SigningForm};
 pub use spans::SpanResult;
 pub use timeouts::{OriginTimeouts, RouteTimeouts};
 

@@ -10,6 +10,7 @@
 //! | `cloudfront` | a canned or a custom policy, signed by RSA or ECDSA: see `cloudfront.rs` |
 
 mod cloudfront;
+mod refusal;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -30,6 +31,9 @@ use serde::{Deserialize, Serialize};
 use super::options::{ByBase, Route};
 use super::parents::{ParentGroup, signed_bases};
 use crate::clock;
+
+pub(super) use refusal::MAX_REFUSAL_BYTES;
+pub use refusal::SignatureRefusal;
 
 /// Lifetime of a signature, in seconds.
 const SIGNED_FOR_S: u64 = 300;
@@ -228,6 +232,11 @@ impl Signers {
             Value::Text(secret) => bunny(&secret, uri, now_s + SIGNED_FOR_S),
         });
         Some(signed.and_then(|it| it.parse().ok()).ok_or(()))
+    }
+
+    /// Form of the signatures for `url`; `None`: its requests are not signed.
+    pub(super) fn form_of(&self, url: &str) -> Option<SigningForm> {
+        self.routes.of(url).map(|((signing, _), _)| signing.form)
     }
 
     fn secret(&self, form: SigningForm, file: &Path) -> Option<Value> {
