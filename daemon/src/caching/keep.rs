@@ -42,13 +42,18 @@ carousel::reasons! {
         NoManifest = "no_manifest",
         /// Its name is that of media, its type and its body are those of a page, and nothing is said about its freshness.
         NoMedia = "no_media",
+        /// A parent has held it since before a purge that may not have reached the parent yet.
+        Purged = "purged",
     }
 }
 
 impl NotKept {
     /// Whether the response is only for the player that has requested it; otherwise waiting requests may share it.
     pub const fn is_for_one(self) -> bool {
-        !matches!(self, Self::Status | Self::Useless | Self::Incomplete | Self::NoManifest | Self::NoMedia)
+        !matches!(
+            self,
+            Self::Status | Self::Useless | Self::Incomplete | Self::NoManifest | Self::NoMedia | Self::Purged
+        )
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION, RANGE, TRANSFER_ENCODING,
-    USER_AGENT,
+    ACCEPT_ENCODING, AGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST,
+    LOCATION, RANGE, TRANSFER_ENCODING, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Either, Empty};
@@ -224,6 +224,13 @@ impl Reply {
     /// Whether a parent sent it, so that the rest may be requested from others.
     pub(super) const fn is_of_parent(&self) -> bool {
         self.parent.is_some()
+    }
+
+    /// Latest time at which a parent may have received it, by its `Age` in whole seconds; `None`: no parent sent it, or it
+    /// has not been held.
+    pub(super) fn made_at(&self) -> Option<WallTime> {
+        let age_s: i64 = caching::text(&self.headers, AGE)?.trim().parse().ok()?;
+        self.is_of_parent().then(|| self.requested_at.plus_ms(age_s.saturating_add(1).saturating_mul(-1000)))
     }
 
     /// Records the end of the body for its parent.
@@ -662,7 +669,11 @@ impl Client {
                     return Err(OriginError::RequestBody);
                 }
                 let why = certificates::innermost_cause(&err);
-                return Err(if err.is_connect() { OriginError::Connect(why) } else { OriginError::NoAnswer(why) });
+                return Err(if err.is_connect() {
+                    OriginError::Connect(why)
+                } else {
+                    OriginError::NoAnswer(why)
+                });
             }
             Ok(Ok(response)) => response,
         };
@@ -1133,7 +1144,8 @@ mod tests {
         assert!(!denied.headers.contains_key(CONTENT_TYPE));
         assert_eq!(denied.next().await, Ok(None), "the store's document stays here");
         // Unsigned, the document is the origin's to players.
-        let mut other = client.ask(&format!("{url}c/denied"), Question::get(HeaderMap::new(), false)).await.unwrap();
+        let mut other =
+            client.ask(&format!("{url}c/denied"), Question::get(HeaderMap::new(), false)).await.unwrap();
         assert!(other.next().await.unwrap().is_some());
     }
 

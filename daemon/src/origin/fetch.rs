@@ -57,6 +57,8 @@ pub(super) struct Answer {
     pub(super) unusual: Vec<HeaderValue>,
     /// Time of the request: objects that were purged since are not stored.
     pub(super) requested_at: WallTime,
+    /// See [`Reply::made_at`].
+    pub(super) made_at: Option<WallTime>,
 }
 
 /// Use of a response.
@@ -190,6 +192,7 @@ impl Filler {
         }
         let answer = Answer {
             requested_at: clock::current(reply.requested_at),
+            made_at: reply.made_at().map(clock::current),
             is_framed: reply.is_framed,
             ..self.answer(key, url, status, &fields, keep, &ask)
         };
@@ -274,6 +277,12 @@ impl Filler {
         fields: &mut HeaderMap,
     ) -> Option<FillResult> {
         if reply.status == StatusCode::NOT_MODIFIED {
+            let made_at = reply.made_at().map(clock::current);
+            if made_at.is_some_and(|at| self.shared.store.is_purged_lately(held.meta(), at)) {
+                // What is held stays stale, and is asked about again.
+                self.count_not_kept(NotKept::Purged);
+                return Some(FillResult::Stored(Arc::clone(held)));
+            }
             policy::take_own(fields, ask);
             self.count_revalidated();
             return Some(FillResult::Stored(self.freshen(held, ask, fields, reply.requested_at)));
@@ -406,6 +415,7 @@ impl Filler {
             implicit_age_s,
             unusual,
             requested_at: clock::steady(),
+            made_at: None,
         }
     }
 
@@ -803,6 +813,9 @@ fn publish(
     };
     if store.is_purged(&meta, answer.requested_at) {
         return Ok(Err(None));
+    }
+    if answer.made_at.is_some_and(|at| store.is_purged_lately(&meta, at)) {
+        return Ok(Err(Some(NotKept::Purged)));
     }
     match shared.manifests.publish(store, &frozen, meta) {
         Ok(stored) => Ok(Ok(stored)),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::super::testing::{chunked, ended, filler, key, origin, response};
-use super::super::{PrefetchEnd, SpanResult};
+use super::super::{OriginTimeouts, PrefetchEnd, Route, SpanResult};
 use super::*;
 use crate::caching::from_pairs;
 use crate::delivery::Announced;
@@ -53,6 +53,64 @@ async fn a_body_of_another_length_than_its_head_says_is_not_kept() {
         assert_eq!(matches!(outcome, Outcome::Failed(FailReason::OriginCut)), !is_whole, "{said}");
         assert_eq!(tested.context.store.contains("h/a.m4s"), is_whole, "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_parent_has_held_since_before_a_purge_is_passed_on_and_not_kept() {
+    let tested = filler();
+    // Age and body of the shield, which is purged later than this cache.
+    let held = Arc::new(Mutex::new((Some(5), "old")));
+    let said = Arc::clone(&held);
+    let shield = origin(move |head| {
+        let (age, body) = *said.lock().unwrap();
+        let age = age.map_or_else(|| "X: y".to_owned(), |age: u32| format!("Age: {age}"));
+        let says = ["Cache-Control: max-age=600", "ETag: \"v\"", age.as_str()];
+        if head.contains("if-none-match") && body == "old" {
+            return response(&[&["304 Not Modified"], &says[..]].concat(), "");
+        }
+        response(&[&[OK, "Content-Length: 3"], &says[..]].concat(), body)
+    });
+    let base = "http://127.0.0.1:9/films/";
+    let group =
+        toml::from_str(&format!("name = 'shields'\n[[member]]\nurl = '{}'", shield.trim_end_matches('/')));
+    let route =
+        Route { path: "/f/".into(), base: base.into(), parents: Some("shields".into()), ..Route::default() };
+    let wait = std::time::Duration::from_secs(60);
+    tested.client.configure(wait, &OriginTimeouts::default(), &[route], &[group.unwrap()]);
+    let name = key(&format!("{base}a.m4s"));
+    let get = async |held: Option<Arc<StoredObject>>| {
+        tested
+            .filler
+            .fill(&name, format!("{base}a.m4s"), FillRequest { held, ..FillRequest::default() })
+            .await
+    };
+    let store = &tested.context.store;
+    let purge = |mode| {
+        store.purge(&[vec![Selection::Name(name.clone())]], mode);
+        // What is requested in the same millisecond counts as requested before.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    let not_kept = || tested.filler.not_kept()[NotKept::Purged as usize];
+    assert!(matches!(ended(&flight_of(get(None).await)).await, Outcome::Complete(_)), "no purge");
+    purge(PurgeMode::Hard);
+    for at in 1..4 {
+        assert!(matches!(ended(&flight_of(get(None).await)).await, Outcome::Passed(3)));
+        assert_eq!((store.contains(name.as_str()), not_kept()), (false, at));
+    }
+    // The shield is purged: it has it new, and a second later that can be told from its Age.
+    *held.lock().unwrap() = (None, "new");
+    let Outcome::Complete(new) = ended(&flight_of(get(None).await)).await else { panic!("not kept") };
+    purge(PurgeMode::Hard);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    *held.lock().unwrap() = (Some(0), "new");
+    assert!(matches!(ended(&flight_of(get(None).await)).await, Outcome::Complete(_)));
+    drop(new);
+    // A shield that has to be purged yet confirms what is stale here.
+    *held.lock().unwrap() = (Some(5), "old");
+    purge(PurgeMode::Soft);
+    let stale = store.chosen(&name, &HeaderMap::new()).unwrap();
+    let FillResult::Stored(same) = get(Some(Arc::clone(&stale))).await else { panic!("it is replaced") };
+    assert!(same.expires() <= Some(clock::steady()) && not_kept() == 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -205,6 +205,7 @@ impl Filler {
     ) {
         let (Some(spans), Some(length)) = (flight.spans(), flight.length) else { return };
         let mut watch = Watch::new(Audience::Players, flight.partial(), flight);
+        let made_at = reply.made_at().map(clock::current);
         let mut offset = span.start;
         for attempt in 1.. {
             offset = self.receive_part(&mut reply, flight, offset..span.end, &mut watch).await;
@@ -234,6 +235,7 @@ impl Filler {
                 implicit_age_s: None,
                 unusual: Vec::new(),
                 requested_at: sent.received_at,
+                made_at,
             };
             let outcome = self.publish(answer, length, Arc::clone(flight.partial())).await;
             self.shared.flights.end(flight, outcome);

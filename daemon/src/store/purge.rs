@@ -16,7 +16,8 @@
 //! Selection reads only names and surrogate keys of all objects: a few milliseconds for 100,000 objects, in steps between which
 //! the index is unlocked.
 //!
-//! Recent purges are remembered, so that an object that was requested before one and completes after it is not kept.
+//! Recent purges are remembered, so that an object that was requested before one and completes after it is not kept. Nor is one
+//! that a parent has held since before a purge of the last [`LATELY_MS`]: the purge may not have reached the parent yet.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -37,14 +38,16 @@ use crate::clock;
 
 carousel::limits! {
     /// Purges whose selection is remembered for what is still being fetched.
-    const MAX_RECENT: usize = 256, "purges" {
-        why: "Each takes some 100 bytes, and every complete object is compared with all of them.",
+    const MAX_RECENT: usize = 4096, "purges" {
+        why: "Each takes some 100 bytes; at 100 a second they reach back 40 s. A complete object is compared with those since its request.",
         full: "The oldest is forgotten, and nothing that was asked for before it is kept.",
         free: "With the next purge.",
         test: "what_was_asked_for_before_a_forgotten_purge_is_not_kept",
     }
 }
 
+/// Time within which a purge reaches all caches, in milliseconds.
+const LATELY_MS: i64 = 60_000;
 const FILE: &str = "purged";
 /// The list while it is being carried out.
 const DOING: &str = "purging";
@@ -223,6 +226,15 @@ impl Store {
         let recent = lock(&self.0.purges.recent);
         recent.forgotten.is_some_and(|at| asked_at <= at)
             || recent.purges.iter().any(|(at, selection)| asked_at <= *at && selection.selects_object(meta))
+    }
+
+    /// Whether an object that its parent has held since `made_at` was purged here since, so recently that the parent may still
+    /// have to be purged.
+    pub fn is_purged_lately(&self, meta: &ObjectMeta, made_at: WallTime) -> bool {
+        let recent = lock(&self.0.purges.recent);
+        let since = made_at.max(clock::steady().plus_ms(-LATELY_MS));
+        let later = recent.purges.iter().rev().take_while(|(at, _)| *at >= since);
+        later.into_iter().any(|(_, selection)| selection.selects_object(meta))
     }
 
     fn purge_hard(&self, selected: &[Arc<StoredObject>]) -> Purged {

@@ -242,6 +242,24 @@ fn what_was_asked_for_before_a_purge_is_not_kept_after_it() {
 }
 
 #[test]
+fn what_a_parent_has_held_since_before_a_purge_is_known_for_a_while() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let object = put_keyed(&store, "h/a", "k", later(-10_000)).unwrap();
+    let is_old = |made_at| store.is_purged_lately(object.meta(), made_at);
+    assert!(!is_old(later(-10_000)));
+    purge(&store, Selection::SurrogateKey(SurrogateHash::of("other")), PurgeMode::Hard);
+    assert!(!is_old(later(-10_000)));
+    purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard);
+    assert!(is_old(later(-10_000)) && !is_old(later(1000)));
+    // A parent that has still not been purged after a minute will not be.
+    for (at, _) in &mut lock(&store.0.purges.recent).purges {
+        *at = later(-LATELY_MS - 1000);
+    }
+    assert!(!is_old(later(-100_000)));
+}
+
+#[test]
 fn what_was_asked_for_before_a_forgotten_purge_is_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
