@@ -299,7 +299,7 @@ impl Daemon {
             Err(err) => tracing::error!(%err, "[trust] stays as it was"),
         }
         if let Err(why) = self.parts.server.access().configure(&config.access) {
-            tracing::error!(why, "[[access]] stays as it was");
+            tracing::error!(%why, "[[access]] stays as it was");
         }
         self.parts.commands.configure(config.commands.clone());
         let groups = config.commands.groups.clone();

@@ -9,6 +9,7 @@
 //! to their canonical form first: a reader of MaxMind's format finds nothing for `::ffff:a.b.c.d`. Files are read again when they
 //! change; if one cannot be read, its last content stays in force.
 
+mod error;
 mod options;
 mod token;
 
@@ -17,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use carousel::config::plain;
 use carousel::query;
 use carousel::reason::Counts;
 use ipnetwork::IpNetwork;
 use maxminddb::{Reader, path};
 
+pub use error::{AccessFileError, FileFault, KeysError};
 pub use options::AccessRule;
 
 use options::network;
@@ -60,14 +61,14 @@ carousel::reasons! {
 /// A file that is read again when it changes.
 struct Watched<T> {
     path: PathBuf,
-    read: fn(&Path) -> Result<T, String>,
+    read: fn(&Path) -> Result<T, FileFault>,
     seen: RwLock<(Option<SystemTime>, Arc<T>)>,
 }
 
 impl<T> Watched<T> {
-    fn open(path: &Path, read: fn(&Path) -> Result<T, String>) -> Result<Self, String> {
+    fn open(path: &Path, read: fn(&Path) -> Result<T, FileFault>) -> Result<Self, AccessFileError> {
         let at = modified(path);
-        let value = read(path).map_err(|why| format!("{}: {why}", path.display()))?;
+        let value = read(path).map_err(|kind| AccessFileError { path: path.to_path_buf(), kind })?;
         Ok(Self { path: path.to_path_buf(), read, seen: RwLock::new((at, Arc::new(value))) })
     }
 
@@ -91,7 +92,7 @@ impl<T> Watched<T> {
                 seen.1 = Arc::new(value);
                 tracing::info!(%file, "an access file has changed and was read again");
             }
-            Err(why) => tracing::error!(%file, why, "the content that was read before stays in force"),
+            Err(why) => tracing::error!(%file, %why, "the content that was read before stays in force"),
         }
     }
 }
@@ -106,13 +107,14 @@ fn modified(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|it| it.modified()).ok()
 }
 
-fn read_keys(path: &Path) -> Result<Keys, String> {
-    Keys::read(&std::fs::read_to_string(path).map_err(|err| plain(&err))?)
+fn read_keys(path: &Path) -> Result<Keys, FileFault> {
+    let text = std::fs::read_to_string(path).map_err(FileFault::Unreadable)?;
+    Keys::read(&text).map_err(FileFault::Keys)
 }
 
-fn read_database(path: &Path) -> Result<Reader<Vec<u8>>, String> {
-    let bytes = std::fs::read(path).map_err(|err| plain(&err))?;
-    Reader::from_source(bytes).map_err(|err| format!("this is no database in MaxMind's format: {err}"))
+fn read_database(path: &Path) -> Result<Reader<Vec<u8>>, FileFault> {
+    let bytes = std::fs::read(path).map_err(FileFault::Unreadable)?;
+    Reader::from_source(bytes).map_err(|err| FileFault::NotADatabase(err.to_string()))
 }
 
 #[derive(Debug)]
@@ -127,7 +129,7 @@ struct Rule {
 }
 
 impl Rule {
-    fn new(options: &AccessRule) -> Result<Self, String> {
+    fn new(options: &AccessRule) -> Result<Self, AccessFileError> {
         let networks = |list: &[String]| list.iter().filter_map(|it| network(it)).collect();
         let database = options.database.as_ref().map(|it| Watched::open(it, read_database)).transpose()?;
         let keys = options.token_keys_file.as_ref().map(|it| Watched::open(it, read_keys)).transpose()?;
@@ -187,8 +189,8 @@ impl Access {
     /// With these rules.
     ///
     /// # Errors
-    /// One line: which file cannot be used.
-    pub fn new(rules: &[AccessRule]) -> Result<Self, String> {
+    /// A file cannot be used.
+    pub fn new(rules: &[AccessRule]) -> Result<Self, AccessFileError> {
         let access = Self::default();
         access.configure(rules)?;
         Ok(access)
@@ -197,8 +199,8 @@ impl Access {
     /// Takes over other rules.
     ///
     /// # Errors
-    /// One line: which file cannot be used. Those before stay.
-    pub fn configure(&self, rules: &[AccessRule]) -> Result<(), String> {
+    /// A file cannot be used. Those before stay.
+    pub fn configure(&self, rules: &[AccessRule]) -> Result<(), AccessFileError> {
         let rules: Arc<[Rule]> = rules.iter().map(Rule::new).collect::<Result<_, _>>()?;
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         Ok(())
@@ -421,6 +423,7 @@ mod tests {
         assert!(
             Access::new(&[AccessRule { database: Some(file), ..AccessRule::default() }])
                 .unwrap_err()
+                .to_string()
                 .contains("MaxMind")
         );
     }
@@ -437,7 +440,7 @@ mod tests {
         let options =
             AccessRule { name: "r".to_owned(), token_keys_file: Some(file.clone()), ..AccessRule::default() };
         assert!(
-            Access::new(std::slice::from_ref(&options)).unwrap_err().contains("keys"),
+            Access::new(std::slice::from_ref(&options)).unwrap_err().to_string().contains("keys"),
             "a file that is not there"
         );
         write(&format!("k1 {}", "a".repeat(32)), 1000);

@@ -19,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 
 use super::AccessRefusal;
+use super::error::KeysError;
 use super::options::network;
 
 carousel::limits! {
@@ -49,25 +50,23 @@ impl Keys {
     /// Reads `ID SECRET` lines.
     ///
     /// # Errors
-    /// The line that is wrong, without what it says.
-    pub(super) fn read(text: &str) -> Result<Self, String> {
+    /// The line that is wrong, without its content.
+    pub(super) fn read(text: &str) -> Result<Self, KeysError> {
         let mut keys = Vec::new();
         for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let Some((id, secret)) = line.split_once(char::is_whitespace) else {
-                return Err(format!("line {number} is not ID SECRET"));
+                return Err(KeysError::NotAPair(number));
             };
             let secret = secret.trim();
             if secret.len() < MIN_SECRET_BYTES {
-                return Err(format!(
-                    "line {number}: a secret has at least {MIN_SECRET_BYTES} characters: openssl rand -hex 32"
-                ));
+                return Err(KeysError::ShortSecret { line: number, min: MIN_SECRET_BYTES });
             }
             keys.push((id.to_owned(), hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())));
         }
-        if keys.is_empty() { Err("there is no key in it".to_owned()) } else { Ok(Self(keys)) }
+        if keys.is_empty() { Err(KeysError::Empty) } else { Ok(Self(keys)) }
     }
 
     /// Checks whether a token is genuine, and valid for this path, address and time (seconds since 1970).
@@ -166,7 +165,7 @@ mod tests {
     #[test]
     fn keys_are_lines_and_wrong_ones_are_not_shown() {
         for (text, line) in [("", "no key"), ("k1", "line 1"), ("\nk1 short-secret", "line 2")] {
-            let why = Keys::read(text).unwrap_err();
+            let why = Keys::read(text).unwrap_err().to_string();
             assert!(why.contains(line) && !why.contains("short-secret"), "{why}");
         }
         assert!(!format!("{:?}", Keys::read(&format!("k1 {SECRET}")).unwrap()).contains(SECRET));
