@@ -1,9 +1,9 @@
 #!/bin/sh
 # hls.js, video.js's mux.js and pymp4 stop reading a segment at an mdat whose length has 64 bits: four chunks of a second are one second.
 #
-# ISO/IEC 14496-12 section 4.2: a box whose size is 1 has its length in the 64 bits behind its type; a writer may do so for any length, and some
-# do for each mdat, whose length they do not know when they begin it. A segment of CMAF has an mdat for each chunk. Four seconds of AAC in chunks
-# of one, an emsg before the last; the same with such lengths:
+# ISO/IEC 14496-12 section 4.2: a box whose size is 1 has its length in the 64 bits behind its type; a writer may do so for any length, and one
+# that reserves the place before it knows the length needs them. A segment of CMAF has an mdat for each chunk. Four seconds of AAC in chunks of one, an
+# emsg before the last; the same with such lengths:
 #                                         mdat of 32 bits      mdat of 64 bits
 #        hls.js 1.7.4                     0 to 4.02 s          0 to 1.00 s
 #        mux.js 7.1.0, boxes found        5 moof, 1 emsg       1 moof, no emsg
