@@ -78,7 +78,13 @@ pub fn have_npm_packages(folder: &Path, of: &str) -> bool {
     install
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"])
         .current_dir(folder);
-    let Ok(output) = install.output() else { return false };
+    let output = match install.output() {
+        Ok(output) => output,
+        Err(err) => {
+            eprintln!("SKIPPED: npm in {} cannot be started for {of}: {err}", folder.display());
+            return false;
+        }
+    };
     if !output.status.success() {
         eprintln!("SKIPPED: npm has no {of}: {}", String::from_utf8_lossy(&output.stderr));
     }
