@@ -326,15 +326,15 @@ async fn broadcast(mut channel: Channel, mut next_s: u64) -> Result<(), String> 
 fn produce(stage: &Stage) -> Result<(Channel, u64, Vec<Film>), String> {
     let failed = |err: io::Error| format!("{}: {err}", stage.folder.display());
     let origin = stage.at("origin");
-    let films = Vec::from(programmes::films());
+    let films = Vec::from(programmes::films().map_err(failed)?);
     for film in &films {
         let picture = |number: u64| film.pictures[number as usize].clone();
         package::film(&origin.join("vod").join(film.name), film.seconds, picture).map_err(failed)?;
-        stage.write(&format!("{}.png", film.name), poster::png(&film.poster).map_err(failed)?)?;
+        stage.write(&format!("{}.png", film.name), &film.poster)?;
     }
     let mut channel = Channel::new(&origin.join("live/clock")).map_err(failed)?;
     let begin_s = unix_s() - HEAD_START * SEGMENT_S;
-    stage.write("clock.png", poster::png(&programmes::dial()).map_err(failed)?)?;
+    stage.write("clock.png", poster::clock().map_err(failed)?)?;
     stage.write("guide.json", guide(begin_s))?;
     for number in 0..HEAD_START {
         let begin_s = begin_s + number * SEGMENT_S;

@@ -1,8 +1,10 @@
 //! Programmes of the demo: a channel with a clock, and two films.
 
+use std::io;
+
 use super::package::{PICTURES, RATE};
 use super::picture::{COLUMNS, Colour, Picture, ROWS};
-use super::{date, mixed};
+use super::{date, mixed, poster};
 
 const DIM: Colour = Colour(45, 58, 92);
 const GREEN: Colour = Colour(61, 214, 140);
@@ -19,12 +21,13 @@ pub(super) struct Film {
     pub(super) description: &'static str,
     pub(super) seconds: u64,
     pub(super) pictures: Vec<Picture>,
-    pub(super) poster: Picture,
+    /// Its poster, as PNG.
+    pub(super) poster: Vec<u8>,
 }
 
 /// The films.
-pub(super) fn films() -> [Film; 2] {
-    [comet(), life()]
+pub(super) fn films() -> io::Result<[Film; 2]> {
+    Ok([comet()?, life()?])
 }
 
 /// The channel's picture number `number` of the segment that begins at `begin_s` seconds of 1970: the time of day in UTC,
@@ -45,28 +48,6 @@ pub(super) fn clock(begin_s: u64, number: u64) -> Picture {
     picture
 }
 
-/// The channel's banner: a dial at the right, where the page writes nothing over it.
-pub(super) fn dial() -> Picture {
-    let mut picture = Picture::of(Colour::NIGHT);
-    let (centre_column, centre_row) = (58.0_f64, 22.0_f64);
-    let mut line = |turn: f64, from: f64, to: f64, colour: Colour| {
-        let (sine, cosine) = (turn * std::f64::consts::TAU).sin_cos();
-        let mut at = from;
-        while at <= to {
-            let (column, row) = (centre_column + sine * at, centre_row - cosine * at);
-            picture.set(column.round() as usize, row.round() as usize, colour);
-            at += 0.5;
-        }
-    };
-    for hour in 0..12 {
-        line(f64::from(hour) / 12.0, 17.0, if hour % 3 == 0 { 19.0 } else { 18.0 }, DIM);
-    }
-    line(10.0 / 12.0, 0.0, 9.0, Colour::WHITE);
-    line(10.0 / 60.0, 0.0, 14.0, Colour::WHITE);
-    line(37.0 / 60.0, 0.0, 15.0, AMBER);
-    picture
-}
-
 /// Draws the elapsed part of a film as a line at the bottom.
 fn progress(picture: &mut Picture, number: u64, count: u64) {
     picture.fill((0, ROWS - 1), (COLUMNS, 1), DIM);
@@ -80,7 +61,7 @@ const fn bounced(at: u64, most: u64) -> usize {
 }
 
 /// A comet with a tail of its last places among stars that twinkle.
-fn comet() -> Film {
+fn comet() -> io::Result<Film> {
     const SECONDS: u64 = 40;
     let count = SECONDS * u64::from(RATE);
     let place = |number: u64| (bounced(number, COLUMNS as u64 - 3), bounced(number * 2 / 3, ROWS as u64 - 4));
@@ -101,9 +82,6 @@ fn comet() -> Film {
         }
         picture
     };
-    // As much as a page shows of it that crops posters to 2:3.
-    let mut poster = draw(31);
-    poster.write(34, "COMET", Colour::WHITE);
     let pictures = (0..count)
         .map(|number| {
             let mut picture = draw(number);
@@ -114,18 +92,18 @@ fn comet() -> Film {
             picture
         })
         .collect();
-    Film {
+    Ok(Film {
         name: "comet",
         titles: [("en", "The Comet"), ("de", "Der Komet")],
         description: "A comet crosses the sky and finds its edges.",
         seconds: SECONDS,
         pictures,
-        poster,
-    }
+        poster: poster::comet()?,
+    })
 }
 
 /// Conway's Game of Life from an R-pentomino, on a torus.
-fn life() -> Film {
+fn life() -> io::Result<Film> {
     const SECONDS: u64 = 40;
     /// Pictures for which a generation is shown.
     const SHOWN: u64 = 4;
@@ -135,7 +113,7 @@ fn life() -> Film {
         alive[row * COLUMNS + column] = true;
     }
     let mut ages = vec![0_u64; COLUMNS * ROWS];
-    let (mut pictures, mut poster) = (Vec::new(), Picture::of(Colour::NIGHT));
+    let (mut pictures, mut generation) = (Vec::new(), Picture::of(Colour::NIGHT));
     for number in 0..count {
         if number.is_multiple_of(SHOWN) && number > 0 {
             let before = alive.clone();
@@ -162,9 +140,7 @@ fn life() -> Film {
             picture.set(at % COLUMNS, at / COLUMNS, colour);
         }
         if number == 9 * PICTURES {
-            poster = picture.clone();
-            poster.fill((20, 33), (40, 9), Colour::NIGHT);
-            poster.write(34, "LIFE", Colour::WHITE);
+            generation = picture.clone();
         }
         if number < 3 * u64::from(RATE) {
             picture.write(34, "LIFE", Colour::WHITE);
@@ -172,14 +148,14 @@ fn life() -> Film {
         progress(&mut picture, number, count);
         pictures.push(picture);
     }
-    Film {
+    Ok(Film {
         name: "life",
         titles: [("en", "Life"), ("de", "Leben")],
         description: "Five cells, three rules, and what comes of them: Conway's Game of Life.",
         seconds: SECONDS,
         pictures,
-        poster,
-    }
+        poster: poster::squares(&generation)?,
+    })
 }
 
 #[cfg(test)]
@@ -188,9 +164,8 @@ mod tests {
 
     #[test]
     fn films_have_a_picture_for_each_25th_of_a_second() {
-        for film in films() {
+        for film in films().unwrap() {
             assert_eq!(film.pictures.len() as u64, film.seconds * u64::from(RATE), "{}", film.name);
-            assert_ne!(film.poster, Picture::of(Colour::NIGHT), "{}", film.name);
         }
     }
 
