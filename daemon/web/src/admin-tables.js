@@ -216,19 +216,21 @@ function liveRow(it) {
  * @returns {Cells[]}
  */
 function routesOf(metrics) {
-  /** @type {Map<string, {requests: number, hits: number, bytes: number}>} */
+  /** @type {Map<string, {requests: number, own: number, hits: number, bytes: number}>} */
   const routes = new Map();
   for (const { name, labels, value } of metrics) {
     const route = labels.route;
     if (route === undefined) continue;
-    const it = routes.get(route) ?? { requests: 0, hits: 0, bytes: 0 };
+    const it = routes.get(route) ?? { requests: 0, own: 0, hits: 0, bytes: 0 };
     routes.set(route, it);
     if (name === "skycache_http_requests_total") {
       it.requests += value;
-      if (!/miss|none|error|refused/.test(labels.cache ?? labels.served ?? labels.result ?? "")) it.hits += value;
+      // The page and errors are the box's own: neither hits nor misses.
+      if (labels.served === "own") it.own += value;
+      else if (labels.served !== "miss") it.hits += value;
     } else if (name === "skycache_http_body_bytes_total") it.bytes += value;
   }
-  return [...routes].map(([route, it]) => [route, number(it.requests), it.requests > 0 ? percent(it.hits / it.requests) : "–", bytes(it.bytes)]);
+  return [...routes].map(([route, it]) => [route, number(it.requests), it.requests > it.own ? percent(it.hits / (it.requests - it.own)) : "–", bytes(it.bytes)]);
 }
 
 /** The objects of the cache: found by name, pinned, purged. */

@@ -173,7 +173,8 @@ function showStats() {
   const silent = state.receive.groups > 0 && silent_s() >= SILENT_S;
   const tuner = state.signal[0];
   const locked = state.signal.length === 0 || state.signal.some((it) => it.locked !== false);
-  stats.signal.set(
+  if (state.receive.groups === 0 && state.signal.length === 0) stats.signal.set("–", t("signal.unconfigured"), "");
+  else stats.signal.set(
     silent || !locked ? t("signal.none") : tuner?.snr_db !== null && tuner !== undefined ? `${number(tuner.snr_db ?? 0, 1)} dB` : t("signal.receiving"),
     tuner ? t("signal.tuners", { count: state.signal.length }) : t("signal.groups", { count: state.receive.groups }),
     silent || !locked ? "bad" : "good",

@@ -5,7 +5,7 @@
 
 import { showLogo, showPoster, showStill } from "./artwork.js";
 import { el, icon, refill, setText } from "./dom.js";
-import { duration, percent, pick, t, time, write } from "./i18n.js";
+import { duration, percent, pick, t, time, times, write } from "./i18n.js";
 import { ageOf, isLocked } from "./parental.js";
 import { end_ms, onAir, progress } from "./programme.js";
 
@@ -53,7 +53,7 @@ export function facts(title) {
  */
 export function span(programme, next) {
   const end = end_ms(programme, next);
-  return end === null ? time(programme.start_ms) : `${time(programme.start_ms)} – ${time(end)}`;
+  return end === null ? time(programme.start_ms) : times(programme.start_ms, end);
 }
 
 /** A card. */

@@ -5,7 +5,7 @@ import * as api from "./api.js";
 import { showLogo, showPoster, showStill } from "./artwork.js";
 import { channelOf, facts, isBroadcast, nameOf, span } from "./card.js";
 import { el, icon } from "./dom.js";
-import { day, duration, percent, pick, t, time, write } from "./i18n.js";
+import { day, duration, percent, pick, t, time, times, write } from "./i18n.js";
 import { outside } from "./outside.js";
 import { ageOf } from "./parental.js";
 import { now_ms, onAir, progress } from "./programme.js";
@@ -145,7 +145,7 @@ export function showProgramme(title, event, { playable, play, channel }) {
   const { element, body, meta, close } = frame(title, event);
   const now = now_ms();
   const running = event.start_ms <= now && now < event.end_ms;
-  const when = `${running ? "" : `${day(event.start_ms)} `}${time(event.start_ms)} – ${time(event.end_ms)}`;
+  const when = `${running ? "" : `${day(event.start_ms)} `}${times(event.start_ms, event.end_ms)}`;
   const age = Math.max(event.minimum_age ?? 0, title.minimum_age ?? 0);
   fillMeta(meta, [when, duration((event.end_ms - event.start_ms) / 1000), event.genres.slice(0, 2).join(", ")], age || null);
   if (running) body.append(bar((now - event.start_ms) / (event.end_ms - event.start_ms)));

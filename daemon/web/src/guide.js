@@ -6,7 +6,7 @@ import * as api from "./api.js";
 import { showLogo } from "./artwork.js";
 import { nameOf } from "./card.js";
 import { byId, el, icon, refill, setText } from "./dom.js";
-import { day, pick, t, time, write } from "./i18n.js";
+import { day, pick, t, time, times, write } from "./i18n.js";
 import { isLocked } from "./parental.js";
 import { now_ms } from "./programme.js";
 
@@ -320,7 +320,7 @@ export class Guide {
     const [start, end] = [Math.max(this.from, event.start_ms), Math.min(this.from + SPAN_MS, event.end_ms)];
     const [what, when] = [el("span", "what"), el("span", "when")];
     write(what, pick(event.title), 120);
-    if (known) setText(when, `${time(event.start_ms)} – ${time(event.end_ms)}`);
+    if (known) setText(when, times(event.start_ms, event.end_ms));
     const age = Math.max(event.minimum_age ?? 0, row.minimum_age ?? 0);
     const cell = el(
       "button",

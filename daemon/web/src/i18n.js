@@ -153,6 +153,19 @@ export const rate = (value) => scaled(value, "bit/s");
 export const time = (at_ms) => clock("time", { hour: "2-digit", minute: "2-digit" }).format(at_ms);
 
 /**
+ * Two times of a day, as a region writes them: "12:30 – 1:00 PM", "20:15–21:45".
+ * @param {number} from_ms
+ * @param {number} to_ms
+ * @returns {string}
+ */
+export function times(from_ms, to_ms) {
+  const same = new Date(from_ms).toDateString() === new Date(to_ms).toDateString();
+  // A range over midnight would be written with both dates.
+  if (!same) return `${time(from_ms)} – ${time(to_ms)}`;
+  return clock("time", { hour: "2-digit", minute: "2-digit" }).formatRange(from_ms, to_ms);
+}
+
+/**
  * @param {number} at_ms
  * @returns {string}
  */
@@ -160,11 +173,11 @@ export const seconds = (at_ms) =>
   clock("seconds", { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(at_ms);
 
 /**
- * A day of the week, and its date: "Sat 28".
+ * A day of the week, and its date: "Sat, Nov 28".
  * @param {number} at_ms
  * @returns {string}
  */
-export const day = (at_ms) => clock("day", { weekday: "short", day: "numeric" }).format(at_ms);
+export const day = (at_ms) => clock("day", { weekday: "short", day: "numeric", month: "short" }).format(at_ms);
 
 /**
  * Date and time, in short.
@@ -175,12 +188,17 @@ export const moment = (at_ms) =>
   clock("moment", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format(at_ms);
 
 /**
+ * A format of times and days. Hours of a clock of twelve are written without a zero before them: "1:30 PM", but "01:30".
  * @param {string} key
  * @param {Intl.DateTimeFormatOptions} options
  */
 function clock(key, options) {
   let it = clocks.get(key);
-  if (!it) clocks.set(key, (it = new Intl.DateTimeFormat(region, options)));
+  if (!it) {
+    it = new Intl.DateTimeFormat(region, options);
+    if (options.hour && it.resolvedOptions().hour12) it = new Intl.DateTimeFormat(region, { ...options, hour: "numeric" });
+    clocks.set(key, it);
+  }
   return it;
 }
 
