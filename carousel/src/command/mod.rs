@@ -142,10 +142,11 @@ pub fn is_word(text: &str) -> bool {
     (1..=WORD_BYTES).contains(&text.len()) && text.chars().all(is_plain) && !text.starts_with('-')
 }
 
-/// Whether a pattern of `ban` matches every key, all of which are longer than a few characters.
+/// Whether a pattern of `ban` matches any key, or as good as any: what it names beside `*` and `?` is punctuation, which every key
+/// has (`*.*`, `*/*`).
 pub fn is_everything(pattern: &str) -> bool {
     let bare = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
-    bare.chars().all(|c| matches!(c, '*' | '?' | '/')) && (bare.contains('*') || !bare.contains('?'))
+    !bare.contains(char::is_alphanumeric) && (bare.contains('*') || !bare.contains('?'))
 }
 
 /// The stream of the document in trust.
@@ -270,10 +271,12 @@ pub(super) mod tests {
         assert!(read(to_xml(&many).as_bytes()).is_err());
         assert_eq!(Action::of("reboot-to", "b; reboot"), None);
         assert_eq!(Action::of("reboot-to", "-x"), None);
-        for all in ["*", "**", "?*", "*?*", "*/*", "http://*", "", "//"] {
+        for all in
+            ["*", "**", "?*", "*?*", "*/*", "http://*", "", "//", "*.*", "*-*", "*.?*", "https://*.*/*"]
+        {
             assert!(is_everything(all), "{all}");
         }
-        for some in ["a*", "*a", "cdn.example.com/*", "???", "http://h/*"] {
+        for some in ["a*", "*a", "cdn.example.com/*", "???", "http://h/*", "*.m4s", "*é*"] {
             assert!(!is_everything(some), "{some}");
         }
         assert_eq!(Action::of("message", "a\u{1b}[31m"), None);

@@ -81,6 +81,21 @@ pub struct Listeners {
     guard: Guard,
 }
 
+/// Checks that no other daemon has this configuration's socket. Called before its ports are tried: a taken port says less.
+///
+/// # Errors
+/// One line with what to do.
+pub fn check_free(config: &Admin) -> Result<(), String> {
+    let path = &config.socket;
+    if std::os::unix::net::UnixStream::connect(path).is_err() {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: another skycached answers here; stop it, or give [admin] socket another path",
+        path.display()
+    ))
+}
+
 /// Opens the socket and the listeners.
 ///
 /// # Errors
@@ -102,12 +117,7 @@ pub fn listen(
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     // A socket without a listener is left over from a crash; one with a listener is another daemon's.
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(format!(
-            "{}: another skycached answers here; stop it, or give [admin] socket another path",
-            path.display()
-        ));
-    }
+    check_free(config)?;
     // Nothing else than a socket is removed: a mistaken path must not cost a file.
     if std::fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket()) {
         return Err(format!("{}: this is no socket; give [admin] socket another path", path.display()));
@@ -286,11 +296,15 @@ impl AdminServer {
         if let Some(part) = page::part(method, target.path()) {
             return part;
         }
-        let purge = PurgeRequest::of(head);
+        let mut purge = PurgeRequest::of(head);
         let fans_out = matches!(&purge, Some(Ok(it)) if it.fans_out());
         let costs = if fans_out { purge::FAN_OUT_COSTS } else { 1.0 };
         match self.guard.admit(peer, head, costs, clock::now()) {
             Ok(by) => {
+                let named = match &mut purge {
+                    Some(Ok(purge)) => Some((purge.named(), purge.shown())),
+                    _ => None,
+                };
                 let response = match purge {
                     Some(Ok(purge)) => {
                         let parts = Arc::clone(&self.parts);
@@ -303,7 +317,11 @@ impl AdminServer {
                 if is_command {
                     let status = response.status().as_u16();
                     let target = redacted(&target.to_string()).into_owned();
-                    tracing::info!(target: AUDIT, client = %peer, by, %method, %target, status, "command");
+                    if let Some((id, selects)) = named {
+                        tracing::info!(target: AUDIT, client = %peer, by, %method, %target, id, selects, status, "command");
+                    } else {
+                        tracing::info!(target: AUDIT, client = %peer, by, %method, %target, status, "command");
+                    }
                 }
                 response
             }

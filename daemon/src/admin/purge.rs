@@ -7,6 +7,9 @@
 //! | `POST /api/v1/ban?pattern=` | `purge?pattern=` |
 //! | `GET` or `POST /cache/purge?url=`, `/cache/ban?pattern=` | as `key` and `pattern`: the paths of a cache's sidecar in CDN control planes |
 //!
+//! Names, prefixes and patterns may also be a path of the players' port (`/vod/film/*`): the route says which objects are meant. The
+//! pattern of `/cache/ban` may be a regular expression as Varnish has them, if a pattern of `*` and `?` says the same.
+//!
 //! `soft=true` makes objects stale instead of removing them; so does the field `Fastly-Soft-Purge: 1`. `yes=true` allows a
 //! pattern or prefix that everything matches. `id=` names the purge in the answer and the audit log; without it one is generated.
 
@@ -22,6 +25,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::{document, parameters, refusal};
+use crate::access::redacted;
 use crate::caching::SurrogateHash;
 use crate::clock;
 use crate::status::Parts;
@@ -52,6 +56,9 @@ carousel::limits! {
 /// Cost, in requests, of a purge that searches the index.
 pub(super) const FAN_OUT_COSTS: f64 = 10.0;
 
+/// Bytes of what a purge selects in a line of the audit log.
+const SHOWN_BYTES: usize = 1024;
+
 /// One request to purge.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PurgeRequest {
@@ -70,6 +77,67 @@ enum PurgeSelector {
     Prefix(String),
     Pattern(String),
     SurrogateKey(String),
+}
+
+impl PurgeSelector {
+    fn text(&self) -> &str {
+        let (Self::Key(text) | Self::Prefix(text) | Self::Pattern(text) | Self::SurrogateKey(text)) = self;
+        text
+    }
+
+    /// Whether it names neither an object, nor a folder, nor a host, so that the index alone says whether all is selected.
+    fn could_be_all(&self) -> bool {
+        let literal = match self {
+            Self::Key(_) | Self::SurrogateKey(_) => return false,
+            Self::Prefix(prefix) => prefix,
+            Self::Pattern(pattern) => pattern.split(['*', '?']).next().unwrap_or_default(),
+        };
+        !without_scheme(literal).contains('/')
+    }
+}
+
+fn everything(what: &str) -> String {
+    format!("{what} matches everything in the cache; add --yes (by HTTP, yes=true) if that is what you want")
+}
+
+/// The pattern of `*` and `?` that says the same as a regular expression of `ban` in Varnish; other texts as they are.
+///
+/// # Errors
+/// There is none; one line says so.
+fn glob_of(text: String) -> Result<String, String> {
+    let is_expression =
+        text.starts_with('^') || text.ends_with('$') || text.contains(".*") || text.contains('\\');
+    if !is_expression {
+        return Ok(text);
+    }
+    let none = || {
+        format!(
+            "{text:?}: of regular expressions there are ^, $, . and .* here; or give a pattern with * and ?"
+        )
+    };
+    let begin = text.strip_prefix('^');
+    let rest = begin.unwrap_or(&text);
+    let end = rest.strip_suffix('$').filter(|it| !it.ends_with('\\'));
+    let mut glob = String::from(if begin.is_some() { "" } else { "*" });
+    let mut letters = end.unwrap_or(rest).chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '.' if letters.next_if_eq(&'*').is_some() => glob.push('*'),
+            '.' => glob.push('?'),
+            '\\' => match letters.next() {
+                Some(escaped) if !escaped.is_alphanumeric() && !matches!(escaped, '*' | '?') => {
+                    glob.push(escaped);
+                }
+                _ => return Err(none()),
+            },
+            '*' | '?' | '+' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$' => return Err(none()),
+            _ => glob.push(letter),
+        }
+    }
+    if end.is_none() && !glob.ends_with('*') {
+        glob.push('*');
+    }
+    Ok(glob)
 }
 
 impl PurgeRequest {
@@ -115,9 +183,15 @@ impl PurgeRequest {
         };
         let mut selectors = Vec::new();
         for (name, make) in names {
-            let Some(values) = parameters(uri, name) else {
+            let Some(mut values) = parameters(uri, name) else {
                 return Some(Err(format!("{name}: bad percent-encoding, or no UTF-8")));
             };
+            if is_sidecar && *name == "pattern" {
+                values = match values.into_iter().map(glob_of).collect() {
+                    Ok(values) => values,
+                    Err(why) => return Some(Err(why)),
+                };
+            }
             selectors.extend(values.into_iter().map(make));
         }
         if selectors.is_empty() {
@@ -163,7 +237,8 @@ impl PurgeRequest {
     /// A purge of all names that match a pattern.
     pub(super) fn of_pattern(pattern: &str, id: &str) -> Self {
         let selectors = vec![PurgeSelector::Pattern(pattern.to_owned())];
-        Self { selectors, mode: PurgeMode::Hard, is_sure: false, id: Some(id.to_owned()) }
+        // The headend has asked for `--yes` before it signed a pattern that everything matches.
+        Self { selectors, mode: PurgeMode::Hard, is_sure: true, id: Some(id.to_owned()) }
     }
 
     /// The purge of a message of the purge topic (`docs/kafka.md`).
@@ -235,8 +310,51 @@ impl PurgeRequest {
         self.selectors.iter().any(|it| !matches!(it, PurgeSelector::Key(_)))
     }
 
+    /// The id of its answer and of its line in the audit log: the request's own, or a new one.
+    pub(super) fn named(&mut self) -> String {
+        self.id.get_or_insert_with(fresh_id).clone()
+    }
+
+    /// What it selects, for the audit log: at most [`SHOWN_BYTES`] and an ellipsis.
+    pub(super) fn shown(&self) -> String {
+        let mut shown = String::new();
+        for it in &self.selectors {
+            let kind = match it {
+                PurgeSelector::Key(_) => "key",
+                PurgeSelector::Prefix(_) => "prefix",
+                PurgeSelector::Pattern(_) => "pattern",
+                PurgeSelector::SurrogateKey(_) => "surrogate_key",
+            };
+            let blank = if shown.is_empty() { "" } else { " " };
+            shown.push_str(&format!("{blank}{kind}={}", redacted(it.text())));
+            if shown.len() > SHOWN_BYTES {
+                let end = (0..=SHOWN_BYTES).rev().find(|at| shown.is_char_boundary(*at));
+                shown.truncate(end.unwrap_or_default());
+                shown.push('…');
+                break;
+            }
+        }
+        shown
+    }
+
+    /// Whether one of its prefixes and patterns selects everything that is held now, though nothing in the request says that
+    /// this is wanted. An operator can be asked; commands and messages hold for boxes that hold different things.
+    fn unexpected(&self, parts: &Parts) -> Option<String> {
+        if self.is_sure {
+            return None;
+        }
+        let is_all = |it: &&PurgeSelector| {
+            let readings = self.readings(it, parts).unwrap_or_default();
+            it.could_be_all() && readings.iter().any(|it| parts.store.selects_all(it))
+        };
+        self.selectors.iter().find(is_all).map(|it| everything(&format!("{:?}", it.text())))
+    }
+
     /// Executes it and answers. Waits for the disk.
     pub(super) fn run(&self, parts: &Parts) -> Response<Full<Bytes>> {
+        if let Some(why) = self.unexpected(parts) {
+            return refusal(&NotDone::Wrong(why));
+        }
         match self.carry_out(parts) {
             Ok(done) => document(StatusCode::OK, &done.document()),
             Err(not_done) => refusal(&not_done),
@@ -302,16 +420,25 @@ impl PurgeRequest {
     }
 
     /// Meanings of one parameter, the most likely first: a player's URL counts if the name as given means nothing.
-    fn readings(&self, selectors: &PurgeSelector, parts: &Parts) -> Result<Vec<Selection>, String> {
-        let everything = |what: &str| {
-            format!(
-                "{what} matches everything in the cache; add --yes (by HTTP, yes=true) if that is what you want"
-            )
+    fn readings(&self, wanted: &PurgeSelector, parts: &Parts) -> Result<Vec<Selection>, String> {
+        // A name without a scheme may be the path of a player's request, with or without its first slash.
+        let by_routes = |name: &str| {
+            let bare = without_scheme(name);
+            let mut keys = if bare.len() < name.len() || bare.starts_with('/') {
+                parts.server.keys_of(name)
+            } else {
+                parts.server.keys_of(&format!("/{bare}"))
+            };
+            keys.dedup();
+            keys
         };
         let keys = |name: &str| {
             super::check_scheme(name)?;
-            let key = ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()))?;
-            Ok::<_, String>(std::iter::once(key).chain(parts.server.keys_of(name)))
+            let key = ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()));
+            match (key, by_routes(name)) {
+                (Err(why), others) if others.is_empty() => Err(why),
+                (key, others) => Ok(key.into_iter().chain(others)),
+            }
         };
         Ok(match selectors {
             PurgeSelector::Key(name) => keys(name)?.map(Selection::Name).collect(),
@@ -330,8 +457,7 @@ impl PurgeRequest {
                     return Err(everything(&format!("{pattern:?}")));
                 }
                 let bare = without_scheme(pattern);
-                let is_url = bare.len() < pattern.len();
-                let others = if is_url { parts.server.keys_of(pattern) } else { Vec::new() };
+                let others = if pattern.starts_with('*') { Vec::new() } else { by_routes(pattern) };
                 let others = others.iter().map(|it| it.as_str().to_owned());
                 std::iter::once(bare.to_owned()).chain(others).map(Selection::Pattern).collect()
             }
@@ -523,6 +649,63 @@ mod tests {
         ] {
             let request = of("POST", &format!("/api/v1/purge?key=a&id={id}"), &[]).unwrap();
             assert_eq!(request.is_ok(), is_ok, "{id}");
+        }
+    }
+
+    #[test]
+    fn bans_of_sidecars_may_be_regular_expressions() {
+        for (given, meant) in [
+            ("h/*.m4s", "h/*.m4s"),
+            ("/vod/show/*", "/vod/show/*"),
+            ("^/show/.*", "/show/*"),
+            ("^/show/a\\.ts$", "/show/a.ts"),
+            ("^/show/", "/show/*"),
+            ("show/.*\\.m4s$", "*show/*.m4s"),
+            (".*", "**"),
+        ] {
+            assert_eq!(glob_of(given.to_owned()).as_deref(), Ok(meant), "{given}");
+        }
+        for wrong in ["^/(a|b)/", "^/a+$", "^/[0-9]*", "^a\\d", "\\", "^/a{2}", "a.*\\$"] {
+            let glob = glob_of(wrong.to_owned());
+            assert!(
+                glob.is_err() || wrong == "a.*\\$" && glob == Ok("*a*$*".to_owned()),
+                "{wrong}: {glob:?}"
+            );
+        }
+        let ban = |target: &str| of("GET", target, &[]).unwrap();
+        assert!(ban("/cache/ban?pattern=%5E/(a%7Cb)/").is_err());
+        assert_eq!(
+            Some(ban("/cache/ban?pattern=%5E/a/")),
+            request(&[PurgeSelector::Pattern("/a/*".into())], PurgeMode::Hard, false)
+        );
+    }
+
+    #[test]
+    fn audit_lines_name_what_is_selected_and_the_id() {
+        let mut purge = of("PURGE", "/h/a?token=x", &[("surrogate-key", "film news")]).unwrap().unwrap();
+        assert_eq!(purge.shown(), "surrogate_key=film surrogate_key=news");
+        let id = purge.named();
+        assert_eq!((purge.named(), purge.id), (id.clone(), Some(id)));
+        let long = format!("/api/v1/purge?id=i&pattern={}", "é".repeat(2000).replace('é', "%C3%A9"));
+        let mut long = of("POST", &long, &[]).unwrap().unwrap();
+        assert!(long.shown().len() < SHOWN_BYTES + 8 && long.shown().ends_with('…'));
+        assert_eq!(long.named(), "i");
+    }
+
+    #[test]
+    fn what_could_select_everything() {
+        for all in
+            [PurgeSelector::Pattern("*.m4s".into()), PurgeSelector::Prefix("cdn".into()), PurgeSelector::Pattern("cdn*/x".into())]
+        {
+            assert!(all.could_be_all(), "{all:?}");
+        }
+        for some in [
+            PurgeSelector::Pattern("https://h/*".into()),
+            PurgeSelector::Prefix("h/".into()),
+            PurgeSelector::Key("h".into()),
+            PurgeSelector::SurrogateKey("a".into()),
+        ] {
+            assert!(!some.could_be_all(), "{some:?}");
         }
     }
 

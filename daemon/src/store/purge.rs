@@ -193,6 +193,14 @@ impl Store {
         }
     }
 
+    /// Whether `selection` selects all objects, of which there are at least two.
+    pub fn selects_all(&self, selection: &Selection) -> bool {
+        let steps = (0..).step_by(LOOKED_AT);
+        let others = |from| self.index().select(from, LOOKED_AT, |meta| !selection.selects_object(meta));
+        let has_others = steps.map_while(others).any(|it| !it.is_empty());
+        !has_others && self.index().len() >= 2
+    }
+
     /// Purges since the start, by the kind of their selection.
     pub fn purges(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let done = self.0.purges.done.iter().map(|it| it.load(Ordering::Relaxed)).collect::<Vec<_>>();

@@ -73,6 +73,22 @@ fn each_selection_takes_what_it_means_and_nothing_else() {
 }
 
 #[test]
+fn what_selects_all_objects_is_recognised() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let pattern = |it: &str| Selection::Pattern(it.to_owned());
+    assert!(!store.selects_all(&pattern("*")), "nothing is held");
+    put(&store, "h/a.m4s", b"a").unwrap();
+    assert!(!store.selects_all(&pattern("*.m4s")), "one object");
+    // More than one step of the index.
+    (0..200).for_each(|at| drop(put(&store, &format!("h/{at}.m4s"), b"a").unwrap()));
+    assert!(store.selects_all(&pattern("*.m4s")));
+    assert!(store.selects_all(&Selection::Prefix("h".to_owned())));
+    put(&store, "h/a.mpd", b"a").unwrap();
+    assert!(!store.selects_all(&pattern("*.m4s")));
+}
+
+#[test]
 fn the_first_reading_counts_that_means_anything_and_each_name_for_itself() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
