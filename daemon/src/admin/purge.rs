@@ -440,7 +440,7 @@ impl PurgeRequest {
                 (key, others) => Ok(key.into_iter().chain(others)),
             }
         };
-        Ok(match selectors {
+        Ok(match wanted {
             PurgeSelector::Key(name) => keys(name)?.map(Selection::Name).collect(),
             PurgeSelector::Prefix(prefix) if without_scheme(prefix).is_empty() => {
                 if !self.is_sure {

@@ -36,6 +36,8 @@ const NEGATIVE_MEDIA_MS: u64 = 250;
 const YOUNG_MS: i64 = 2000;
 /// Bytes written at a time.
 const PIECE_BYTES: usize = 256 << 10;
+/// Least remaining freshness of what is written to disk because memory is full: less is not worth the writing.
+const LEAST_ON_DISK_MS: i64 = 60_000;
 
 /// Facts of a response that is to be stored or shared.
 pub(super) struct Answer {
@@ -452,7 +454,10 @@ impl Filler {
         let store = &self.shared.store;
         // A body that is not stored need not be written to flash.
         let is_live = self.shared.manifests.live_target_ms(key).is_some();
-        let is_short_lived = !keep || is_live || store.is_short(clock::steady(), Some(expires));
+        let now = clock::steady();
+        // What would evict from memory something that is asked for again within minutes goes to disk as any other object.
+        let overflows = || store.is_memory_full() && expires.unix_ms() - now.unix_ms() >= LEAST_ON_DISK_MS;
+        let is_short_lived = !keep || is_live || store.is_short(now, Some(expires)) && !overflows();
         Placement { class: store.class_of(key.as_str()), is_short_lived }
     }
 

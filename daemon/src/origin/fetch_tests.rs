@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use super::super::testing::{chunked, ended, filler, key, origin, response};
+use super::super::testing::{chunked, ended, filler, filler_of, key, origin, response};
 use super::super::{OriginTimeouts, PrefetchEnd, Route, SpanResult};
 use super::*;
 use crate::caching::from_pairs;
 use crate::delivery::Announced;
-use crate::store::{PurgeMode, Selection};
+use crate::store::{PurgeMode, Selection, Store, StoreConfig};
 
 const OK: &str = "200 OK";
 
@@ -357,4 +357,30 @@ fn a_live_manifest_is_stale_after_its_lifetime_less_the_age_it_came_with() {
         assert_eq!(live_expiry(came, fresh_ms, age_s).unix_ms(), expires);
     }
     assert_eq!(live_expiry(came, u64::MAX, 0).unix_ms(), i64::MAX);
+}
+
+#[tokio::test]
+async fn what_expires_in_minutes_goes_to_disk_while_memory_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        path: folder.path().join("cache"),
+        reserve_bytes: 0,
+        memory_bytes: 64 << 10,
+        ..StoreConfig::default()
+    };
+    let tested = filler_of(Store::open(&config).unwrap().0);
+    let is_short_lived = |fresh_ms: i64, keep: bool| {
+        let expires = clock::steady().plus_ms(fresh_ms);
+        tested.filler.placement(&key("h/b.m4s"), expires, keep).is_short_lived
+    };
+    assert!(is_short_lived(300_000, true) && !is_short_lived(3_600_000, true));
+    let body = vec![1; 60 << 10];
+    let placement = Placement { is_short_lived: true, ..Placement::default() };
+    let partial = Arc::new(tested.context.store.create(body.len() as u64, placement).unwrap());
+    partial.write_at(0, &body).unwrap();
+    assert!(!is_short_lived(300_000, true), "memory is full");
+    assert!(is_short_lived(LEAST_ON_DISK_MS / 2, true), "it is not worth a write");
+    assert!(is_short_lived(300_000, false), "it is not kept");
+    drop(partial);
+    assert!(is_short_lived(300_000, true), "there is room again");
 }

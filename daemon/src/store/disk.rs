@@ -91,7 +91,10 @@ impl Disk {
     }
 
     /// Less than the reserve is free.
-    pub(super) fn is_short(&self) {
+    pub(super) fn is_short(&self, reserve_bytes: u64) {
+        if reserve_bytes == 0 {
+            return self.set(DiskState::Full, "no space is free", "free some, or lower [store] quota_bytes");
+        }
         let fix = "free some space, or lower [store] reserve_bytes";
         self.set(DiskState::Full, "less than [store] reserve_bytes is free", fix);
     }

@@ -521,7 +521,7 @@ impl Store {
             if there < self.0.config.reserve_bytes.saturating_add(bytes) {
                 // A length that any sender can invent says nothing about the disk.
                 if matches!(claim, Claim::Named) || there < self.0.config.reserve_bytes {
-                    self.0.root.disk.is_short();
+                    self.0.root.disk.is_short(self.0.config.reserve_bytes);
                 }
                 return Err(StoreError::DiskFull);
             }
@@ -537,7 +537,7 @@ impl Store {
             && (!matches!(claim, Claim::Named) || !self.make_disk_room(bytes)?)
         {
             if matches!(claim, Claim::Named) {
-                self.0.root.disk.is_short();
+                self.0.root.disk.is_short(self.0.config.reserve_bytes);
             }
             return Err(StoreError::DiskFull);
         }
@@ -689,6 +689,13 @@ impl Store {
     /// Whether an object expires too soon to be written to flash.
     fn is_short_lived(&self, object: &StoredObject) -> bool {
         self.is_short(object.meta.received_at, object.meta.expires)
+    }
+
+    /// Whether memory has so little free room that a further object will soon evict another one.
+    pub fn is_memory_full(&self) -> bool {
+        let quota = self.quota(Tier::Memory);
+        let arriving = self.0.partial_bytes[Tier::Memory as usize].load(Ordering::Relaxed);
+        self.index().bytes(Tier::Memory).saturating_add(arriving) > quota - quota / 8
     }
 
     /// Whether an object that arrives at `now` and expires at `expires` belongs in memory.
