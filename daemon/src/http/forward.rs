@@ -1,5 +1,7 @@
 //! Requests that bypass the cache, and responses for one player alone.
 
+use std::borrow::Cow;
+
 use carousel::name::ObjectKey;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -13,7 +15,7 @@ use super::reply::plain;
 use super::serve::{ObjectLocation, ObjectRequest};
 use super::urls::UrlMap;
 use super::{HttpServer, head, target, urls};
-use crate::caching::{self, Directives};
+use crate::caching::{self, Directives, NotKept};
 use crate::catalog::Client;
 use crate::delivery::{FailReason, Outcome};
 use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
@@ -138,7 +140,7 @@ impl HttpServer {
         let Ok(mut rewriter) = Rewriter::new(coding, map) else {
             return not_rewritten(passed, is_surely.then_some(Rewriting::Coding));
         };
-        let Passed { mut headers, mut reply, .. } = passed;
+        let Passed { mut headers, mut reply, why: not_kept } = passed;
         let left = reply.body().size_hint().exact();
         // Buffer until the format is recognised.
         let (mut first, mut out) = (Vec::new(), Vec::new());
@@ -160,7 +162,7 @@ impl HttpServer {
                 // A body that cannot be decoded is passed on unchanged.
                 let status = reply.status;
                 let why = pushed.err().filter(|_| is_surely);
-                let headers = with_traces(headers, why);
+                let headers = with_traces(headers, why, not_kept);
                 let body = PlayerBody::passed_after(first, reply, left);
                 return (head::response(status, headers, body), why);
             }
@@ -171,20 +173,20 @@ impl HttpServer {
                     headers.remove(name);
                 }
                 let response =
-                    head::response(StatusCode::OK, with_traces(headers, None), PlayerBody::of(out));
+                    head::response(StatusCode::OK, with_traces(headers, None, not_kept), PlayerBody::of(out));
                 return (response, Some(Rewriting::Done));
             }
         }
         if rewriter.is_manifest() == Some(false) {
             let status = reply.status;
             let body = PlayerBody::passed_after(first, reply, left);
-            return (head::response(status, with_traces(headers, None), body), None);
+            return (head::response(status, with_traces(headers, None, not_kept), body), None);
         }
         for name in [header::CONTENT_LENGTH, header::ETAG, header::CONTENT_ENCODING, header::CONTENT_RANGE] {
             headers.remove(name);
         }
         let body = PlayerBody::passed_rewritten(reply, rewriter, out);
-        (head::response(StatusCode::OK, with_traces(headers, None), body), Some(Rewriting::Done))
+        (head::response(StatusCode::OK, with_traces(headers, None, not_kept), body), Some(Rewriting::Done))
     }
 
     /// Maps URLs in fields of a response to a request.
@@ -226,15 +228,20 @@ fn is_whole_range(fields: &HeaderMap) -> bool {
 }
 
 fn not_rewritten(passed: Passed, why: Option<Rewriting>) -> (Response<PlayerBody>, Option<Rewriting>) {
-    let Passed { headers, reply, .. } = passed;
+    let Passed { headers, reply, why: not_kept } = passed;
     let status = reply.status;
-    (head::response(status, with_traces(headers, why), PlayerBody::passed(reply)), why)
+    (head::response(status, with_traces(headers, why, not_kept), PlayerBody::passed(reply)), why)
 }
 
-/// Fields of a response that was not stored, with `Via` and `Cache-Status`.
-fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>) -> HeaderMap {
+/// Fields of a response that was not stored, with `Via` and `Cache-Status`. The detail says why it is not stored, unless it has to
+/// say how a manifest was rewritten (RFC 9211 2.8: one detail).
+fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>, not_kept: Option<NotKept>) -> HeaderMap {
     headers.append(header::VIA, HeaderValue::from_static(head::VIA));
-    let detail = rewriting.map_or("", Rewriting::detail);
+    let detail = rewriting.map(Rewriting::detail).filter(|it| !it.is_empty()).map(Cow::Borrowed);
+    let detail = detail.or_else(|| {
+        not_kept.map(|why| Cow::Owned(format!("; detail=not-kept-{}", why.as_str().replace('_', "-"))))
+    });
+    let detail = detail.unwrap_or_default();
     if let Ok(value) = HeaderValue::from_str(&format!("skycache; fwd=miss; stored=?0{detail}")) {
         headers.append("cache-status", value);
     }
@@ -244,7 +251,25 @@ fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>) -> HeaderMa
 
 /// Passes on a response that is not shared, as it arrives.
 fn handed_on(passed: Passed) -> Response<PlayerBody> {
-    let Passed { headers, reply, .. } = passed;
+    let Passed { headers, reply, why } = passed;
     let status = reply.status;
-    head::response(status, with_traces(headers, None), PlayerBody::passed(reply))
+    head::response(status, with_traces(headers, None, why), PlayerBody::passed(reply))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_says_why_it_is_not_kept_or_how_its_manifest_was_rewritten() {
+        let status = |rewriting, not_kept| {
+            let fields = with_traces(HeaderMap::new(), rewriting, not_kept);
+            fields["cache-status"].to_str().unwrap().to_owned()
+        };
+        assert_eq!(status(None, None), "skycache; fwd=miss; stored=?0");
+        let no_store = Some(NotKept::NoStore);
+        assert_eq!(status(None, no_store), "skycache; fwd=miss; stored=?0; detail=not-kept-no-store");
+        let both = status(Some(Rewriting::NoTransform), no_store);
+        assert_eq!(both, "skycache; fwd=miss; stored=?0; detail=not-rewritten-no-transform");
+    }
 }
