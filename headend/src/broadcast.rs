@@ -107,6 +107,8 @@ struct Held {
 const EMPTY_COMMANDS_S: u64 = 7 * 86_400;
 /// Divisor of the link's rate: maximum share of the catalogue's documents.
 const CATALOG_SHARE: u64 = 20;
+/// Time in which a receiver joins what the gateway configuration names, on a busy machine.
+const JOIN_MS: u64 = 1000;
 
 /// Sessions and objects of one source.
 #[derive(Debug)]
@@ -747,7 +749,8 @@ fn open_air(
     // Long enough for both steps: a repeat of the announcement channel, then of the gateway configuration. An object is
     // useless without its FDT, so the longer of both intervals counts.
     let two_steps_ms = carousel.announcement_interval_ms.max(carousel.fdt_interval_ms)
-        + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms);
+        + carousel.manifest_interval_ms.max(carousel.fdt_interval_ms)
+        + JOIN_MS;
     let mut air = Air::new(AirConfig {
         rate_bps: config.payload_rate_bps(),
         fdt_interval_ms: carousel.fdt_interval_ms,

@@ -227,7 +227,16 @@ fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
     });
     let about = format!("route to {destination}");
     Some(match tried {
-        Ok(own) => Finding::fine(about, format!("from {}", own.ip())),
+        Ok(own) if destination.ip().is_multicast() => Finding::fine(about, format!("from {}", own.ip())),
+        Ok(own) => {
+            let what = format!("from {}, to one host: {} is no multicast group", own.ip(), destination.ip());
+            Finding::new(
+                Severity::Warning,
+                about,
+                what,
+                "give a group, such as one of 239.0.0.0/8, if several boxes are to receive",
+            )
+        }
         Err(err) if matches!(err.kind(), ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) => {
             Finding::new(Severity::Error, about, "there is none", no_route(destination))
         }

@@ -23,7 +23,7 @@ use crate::clock::Clocks;
 use crate::config::{Config, Profile};
 use crate::inspect::{self, Extractor, Inspector, Source};
 use crate::package::{self, Inventory, Options, Problem};
-use crate::progress::bar;
+use crate::progress::{bar, say};
 use crate::{scan, signing, status};
 
 /// Runs a command.
@@ -188,7 +188,7 @@ fn report(broadcast: &mut Broadcast) {
 /// Prints what is wrong with the catalogue.
 fn print_problems(problems: &[Problem]) {
     for problem in problems {
-        eprintln!("catalogue: {problem}");
+        say(&format!("catalogue: {problem}"));
     }
 }
 

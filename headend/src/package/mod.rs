@@ -68,6 +68,11 @@ pub enum PackageError {
 impl fmt::Display for PackageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Io(path, err) if err.kind() == std::io::ErrorKind::PermissionDenied => write!(
+                f,
+                "{}: this user may not read it; give this user the right to read it and the folders above",
+                path.display()
+            ),
             Self::Io(path, err) => write!(
                 f,
                 "{}: {}; give a directory with packaged HLS or DASH, or a manifest",

@@ -22,6 +22,7 @@ carousel::limits! {
 }
 
 const PACKAGE_AGAIN: &str = "package it again; players get it from the origin meanwhile";
+const LET_READ: &str = "give this user the right to read it; if the disk fails, the kernel's log says so";
 const PUT_IT_THERE: &str = "put the file there, or package again";
 const PULL_IT: &str = "`headend pull` fetches it, or says why it does not come and what to do";
 
@@ -43,7 +44,8 @@ impl Reading<'_> {
         if let Some((reason, what)) = self.fault(local, expected, role) {
             // The end of writing causes an event.
             if reason != Reason::BeingWritten {
-                self.problem(place, format!("{} {what}", local.path), PACKAGE_AGAIN);
+                let fix = if reason == Reason::Unreadable { LET_READ } else { PACKAGE_AGAIN };
+                self.problem(place, format!("{} {what}", local.path), fix);
             }
             self.leave_out(reason, place, &local.path, 1);
             self.reported_files.extend(local.file.clone());
