@@ -10,6 +10,7 @@ use carousel::config::{self, Mistake, Program};
 use serde::{Deserialize, Serialize};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::access::AccessRule;
 use crate::admin::Admin;
@@ -238,7 +239,11 @@ impl Config {
         all.extend(mistakes_of_parents(&self.parents, &self.routes, &players));
         all.extend(self.http_mistakes());
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
-        if EnvFilter::builder().parse(&self.log.level).is_err() {
+        // A filter takes any word as the name of a module, and logs nothing else.
+        let is_level = |it: &str| it.parse::<LevelFilter>().is_ok();
+        let is_directive = |it: &str| it.contains(['=', '[']) || it.contains("::") || is_level(it);
+        let has_odd = self.log.level.split(',').map(str::trim).any(|it| !it.is_empty() && !is_directive(it));
+        if has_odd || EnvFilter::builder().parse(&self.log.level).is_err() {
             let fix =
                 "give error, warn, info, debug or trace, or directives such as info,skycache::repair=debug";
             wrong("log.level", format!("{:?} is no level", self.log.level), fix);

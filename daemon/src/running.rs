@@ -57,6 +57,7 @@ impl Listeners {
         listening: &mut Listening,
         certificates: &Arc<Certificates>,
     ) -> Result<Self, String> {
+        admin::check_free(&config.admin)?;
         let players = listening.open_all(&config.http.listen, "[http] listen")?;
         let tls = match &config.http.tls {
             Some(tls) => Some(http::SecureSockets {

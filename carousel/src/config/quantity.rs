@@ -191,6 +191,15 @@ pub(super) fn without_commas(number: &str) -> String {
     if is_of_thousands { number.replace(',', "") } else { number.replace(',', ".") }
 }
 
+/// The unit that a name differs from in case, or by a missing `/s`: `mbit/s`, `8 Gbit`.
+fn meant(name: &str, kind: Kind) -> Option<&'static str> {
+    let is_meant = |known: &str| {
+        let rest = known.strip_suffix("/s").unwrap_or(known);
+        !known.is_empty() && (known.eq_ignore_ascii_case(name) || rest.eq_ignore_ascii_case(name))
+    };
+    kind.units().iter().map(|(known, _)| *known).find(|known| is_meant(known))
+}
+
 /// Reads text as a number of a key's unit: an integer, or a decimal fraction where the unit is larger than what is given.
 ///
 /// # Errors
@@ -225,7 +234,10 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
                     let right = without_commas(&text[..whole.len() + end]);
                     format!("has a comma: write {right}{}", &all[end..])
                 }
-                None => format!("has no unit that is known here: \"{name}\""),
+                None => match meant(name, unit.kind) {
+                    Some(unit) => format!("has no unit \"{name}\": write {unit}"),
+                    None => format!("has no unit that is known here: \"{name}\""),
+                },
             });
         }
     };
@@ -463,6 +475,8 @@ mod tests {
         assert_eq!(read("wait_ms", "1,5 s").unwrap_err(), "has a comma: write 1.5 s");
         assert_eq!(read("wait_ms", "8,000 s").unwrap_err(), "has a comma: write 8000 s");
         assert_eq!(read("wait_ms", "8,000,000 ms").unwrap_err(), "has a comma: write 8000000 ms");
+        assert_eq!(read("rate_bps", "8 Mbit").unwrap_err(), "has no unit \"Mbit\": write Mbit/s");
+        assert_eq!(read("rate_bps", "8 mbit/s").unwrap_err(), "has no unit \"mbit/s\": write Mbit/s");
         assert_eq!(read("wait_ms", "4 parsecs").unwrap_err(), "has no unit that is known here: \"parsecs\"");
         for text in ["", "fast", "1.2.3 s", "-4 s", ".5 s"] {
             assert!(read("wait_ms", text).is_err(), "{text:?}");

@@ -268,9 +268,19 @@ fn tempfile_works(path: &Path) -> std::io::Result<()> {
 
 /// Bytes of the files below a folder: the cache is two levels deep.
 fn held_bytes(path: &Path) -> u64 {
-    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
-    let files = entries(path).flat_map(|entry| entries(&entry.path()).collect::<Vec<_>>());
-    files.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|it| it.len()).sum()
+    let mut bytes = 0;
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            // Of the entry itself: no link leads out of the folder.
+            match entry.metadata() {
+                Ok(it) if it.is_dir() => folders.push(entry.path()),
+                Ok(it) if it.is_file() => bytes += it.len(),
+                _ => {}
+            }
+        }
+    }
+    bytes
 }
 
 /// The ports of one key, which `try_open` opens and closes again.
@@ -374,6 +384,17 @@ fn descriptors(config: &Config) -> Finding {
 mod tests {
     use super::*;
     use crate::certificates::tests::make;
+
+    #[test]
+    fn bytes_of_all_depths_are_held_and_those_behind_links_are_not() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(folder.path().join("objects/a0")).unwrap();
+        fs::write(folder.path().join("objects/a0/1"), [0; 300]).unwrap();
+        fs::write(folder.path().join("index"), [0; 20]).unwrap();
+        fs::write(other.path().join("1"), [0; 4000]).unwrap();
+        std::os::unix::fs::symlink(other.path(), folder.path().join("objects/link")).unwrap();
+        assert_eq!(held_bytes(folder.path()), 320);
+    }
 
     #[test]
     fn the_files_of_both_listeners_with_tls_are_looked_at() {

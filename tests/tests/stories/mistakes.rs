@@ -299,6 +299,8 @@ fn m16_a_level_that_is_none() {
     let config = setup.daemon("log.level = 'a=b=c'");
     told(run("skycached", &["run"], &config), &["log.level", "error, warn, info, debug or trace"]);
     told(run("skycached", &["check"], &config), &["log.level", "error, warn, info, debug or trace"]);
+    let config = setup.daemon("log.level = 'loud'");
+    told(run("skycached", &["run"], &config), &["log.level", "error, warn, info, debug or trace"]);
 }
 
 #[test]
