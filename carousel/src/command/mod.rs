@@ -221,7 +221,7 @@ pub(super) mod tests {
     use super::*;
     use crate::time::{Instant, WallTime};
     use crate::trust::tests::{ROOT, sealer};
-    use crate::trust::{Edition, Judged, Kind, Mode, Policy, Trust, TrustDrop};
+    use crate::trust::{Allowance, Edition, Judged, Kind, Mode, Policy, Trust, TrustDrop};
 
     pub(crate) fn command(id: &str, action: &str, target: &str) -> Command {
         let action = Action::of(action, target).unwrap();
@@ -296,7 +296,7 @@ pub(super) mod tests {
                 bytes: bytes.as_bytes(),
                 tsi: None,
                 mode: Mode::Require,
-                is_known_session: false,
+                allowance: Allowance::Caller,
             };
             trust.judge(Instant::default(), Some(WallTime::from_unix_ms(date_s * 1000)), &judged).map(|_| ())
         };

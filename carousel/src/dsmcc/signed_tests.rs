@@ -9,7 +9,9 @@ use super::super::{Event, Profile, Shape, SignatureRequirement, delivery::Carous
 use super::*;
 use crate::time::{Instant, WallTime};
 use crate::trust::tests::{ROOT, sealer};
-use crate::trust::{Certificate, Edition, Judged, Kind, Mode, Policy, Sealer, SecretKey, Stream, Trust};
+use crate::trust::{
+    Allowance, Certificate, Edition, Judged, Kind, Mode, Policy, Sealer, SecretKey, Stream, Trust,
+};
 
 fn stream() -> Stream {
     Stream { service: "announcement".to_owned(), name: "carousel 1 pid 200".to_owned(), tsi: 0 }
@@ -47,7 +49,8 @@ impl Tested {
     }
 
     fn judge(&mut self, document: &[u8], mode: Mode) {
-        let judged = Judged { kind: Kind::Modules, bytes: document, tsi: None, mode, is_known_session: true };
+        let judged =
+            Judged { kind: Kind::Modules, bytes: document, tsi: None, mode, allowance: Allowance::Known };
         let wall = Some(WallTime::from_unix_ms(2_000_000));
         if let Ok(Some(by)) = self.trust.judge(Instant::default(), wall, &judged)
             && let Some(Ok(list)) = crate::trust::unsealed(document).map(SignedList::read)

@@ -298,7 +298,7 @@ mod tests {
     use super::*;
     use crate::time::{Instant, WallTime};
     use crate::trust::tests::{ROOT, sealer};
-    use crate::trust::{Edition, Judged, Kind, Mode, Policy, Trust, TrustDrop};
+    use crate::trust::{Allowance, Edition, Judged, Kind, Mode, Policy, Trust, TrustDrop};
 
     fn bundle() -> Offer {
         Offer {
@@ -435,7 +435,7 @@ mod tests {
                 bytes: bytes.as_bytes(),
                 tsi: None,
                 mode: Mode::Require,
-                is_known_session: false,
+                allowance: Allowance::Caller,
             };
             trust.judge(Instant::default(), Some(WallTime::from_unix_ms(2_000_000)), &judged).map(|_| ())
         };

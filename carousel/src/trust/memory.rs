@@ -110,7 +110,7 @@ impl State {
                 let digest = Digest::from_hex(fields.next()?)?;
                 if pages.len() < MAX_PAGES {
                     // Its signature is verified once more after a start.
-                    pages.insert(page, PageMemory { order, digest, key: None, heard: 0 });
+                    pages.insert(page, PageMemory { order, digest, key: None, verified: None, heard: 0 });
                 }
             }
             _ => return None,

@@ -17,8 +17,8 @@ mod verifier;
 pub use keys::{Certificate, KeyId, MAX_CERTIFIED_BYTES, MAX_REVOKED, PublicKey, RevocationList, SecretKey};
 pub use seal::{BLANK, Edition, Kind, NAMESPACE, Seal, Sealed, Sealer, Stream, open, unsealed};
 pub use verifier::{
-    Anchor, AnchorState, Judged, MAX_ROOTS, Mode, Policy, ServicePolicy, SignedBy, StreamState, Trust,
-    TrustDrop, TrustReport,
+    Allowance, Anchor, AnchorState, Judged, MAX_ROOTS, Mode, Policy, ServicePolicy, SignedBy, StreamState,
+    Trust, TrustDrop, TrustReport,
 };
 
 #[cfg(test)]

@@ -89,9 +89,9 @@ pub struct Seal {
     pub stream: Stream,
     /// The place in it.
     pub edition: Edition,
-    signature: [u8; 64],
+    pub(super) signature: [u8; 64],
     /// Fields that were signed, without context, kind and digest.
-    fields: Vec<u8>,
+    pub(super) fields: Vec<u8>,
 }
 
 /// A document and its seal, separated.
@@ -148,6 +148,13 @@ impl Sealed {
     /// Whether the seal's key has signed this document as one of this kind. Does not check its certificate.
     pub fn is_genuine(&self, kind: Kind) -> bool {
         self.seal.is_genuine(kind, &self.digest)
+    }
+
+    /// Digest of all that is signed, and of the signature.
+    pub(super) fn identity(&self, kind: Kind) -> Digest {
+        let mut bytes = signed(kind, &self.digest, &self.seal.fields);
+        bytes.extend_from_slice(&self.seal.signature);
+        Digest::of(&bytes)
     }
 }
 

@@ -82,7 +82,7 @@ limits! {
     /// Wrong signatures examined in a burst, over all sessions; 64 more each second.
     const MAX_WRONG_SIGNATURES: u32 = 256, "signatures" {
         why: "One takes up to a millisecond of a receive thread on the smallest boxes; honest senders send none.",
-        full: "Documents whose signature would have to be examined are refused as `budget`, except of sessions that have brought a genuine one.",
+        full: "Documents whose signature would have to be examined are refused as `budget`. Sessions that have brought a genuine one have as many of their own.",
         free: "64 places each second.",
         test: "wrong_signatures_exhaust_a_budget_that_refills",
     }
@@ -94,6 +94,51 @@ const WRONG_PER_S: u64 = 64;
 const CERTIFICATES: usize = 32;
 /// Difference of the clocks of sender and receiver up to which a document is not of the future.
 const CLOCK_TOLERANCE_S: u64 = 24 * 3600;
+
+/// Wrong signatures of one session after which it is one of strangers, whatever genuine documents it repeats.
+const WRONG_OF_KNOWN: u8 = 8;
+
+/// Which wrong signatures are counted against the examination of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowance {
+    /// Those of all sessions that have brought nothing genuine.
+    Strangers,
+    /// Those of all sessions that have.
+    Known,
+    /// None: the caller asks about a few documents a second at most.
+    Caller,
+}
+
+impl Allowance {
+    /// That of a session which has brought a genuine document, and this many wrong ones.
+    pub const fn of_session(is_signed: bool, wrong: u8) -> Self {
+        if is_signed && wrong < WRONG_OF_KNOWN { Self::Known } else { Self::Strangers }
+    }
+}
+
+/// Wrong signatures counted against one allowance.
+#[derive(Debug, Default)]
+struct Wrong {
+    count: u32,
+    refilled: Instant,
+}
+
+impl Wrong {
+    /// Whether one more signature that may be wrong can be examined.
+    fn may_examine(&mut self, now: Instant) -> bool {
+        let second_ns = Duration::from_secs(1).as_nanos() as u64;
+        let back = now.since(self.refilled).as_nanos() as u64 * WRONG_PER_S / second_ns;
+        if back > 0 {
+            self.refilled = now;
+            self.count = self.count.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX));
+        }
+        self.count < MAX_WRONG_SIGNATURES
+    }
+
+    fn add(&mut self) {
+        self.count = self.count.saturating_add(1).min(MAX_WRONG_SIGNATURES);
+    }
+}
 
 /// Demands on documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -169,8 +214,10 @@ pub(super) type Order = (u32, u64);
 pub(super) struct PageMemory {
     pub(super) order: Order,
     pub(super) digest: Digest,
-    /// The online key, for the fast path of repeats.
+    /// The online key, for status.
     pub(super) key: Option<KeyId>,
+    /// Identity of the document and its seal, signature included, which were verified: the same once more need not be.
+    pub(super) verified: Option<Digest>,
     pub(super) heard: u64,
 }
 
@@ -199,10 +246,14 @@ impl RootMemory {
         Self { key, enrolled: None, latest: (0, 0), revocations: None, streams: BTreeMap::new() }
     }
 
-    /// Adopts a revocation list, if it is its own and newer than the last one.
+    /// Whether a revocation list is its own and newer than the last one, if it is genuine.
+    fn would_take(&self, list: &RevocationList) -> bool {
+        list.root == self.key && self.revocations.as_ref().is_none_or(|known| list.number > known.number)
+    }
+
+    /// Adopts a revocation list, if it is its own, newer than the last one and genuine.
     pub(super) fn take_over(&mut self, list: &RevocationList) -> bool {
-        let is_newer = self.revocations.as_ref().is_none_or(|known| list.number > known.number);
-        let is_taken = is_newer && list.root == self.key && list.is_genuine();
+        let is_taken = self.would_take(list) && list.is_genuine();
         if is_taken {
             self.revocations = Some(list.clone());
         }
@@ -224,8 +275,8 @@ pub(super) struct State {
     untrusted: VecDeque<PublicKey>,
     accepted: u64,
     refused: [u64; TrustDrop::ALL.len()],
-    wrong: u32,
-    refilled: Instant,
+    /// Of strangers, and of known sessions.
+    wrong: [Wrong; 2],
     /// Counter of received documents, which orders them by age.
     heard: u64,
 }
@@ -309,8 +360,8 @@ pub struct Judged<'a> {
     pub tsi: Option<u64>,
     /// Demands on it.
     pub mode: Mode,
-    /// The session has brought a genuine document before.
-    pub is_known_session: bool,
+    /// What its examination counts against.
+    pub allowance: Allowance,
 }
 
 /// See the module head.
@@ -346,7 +397,7 @@ impl Trust {
         let lists = policy.revocations.clone();
         state.policy = policy;
         for list in lists {
-            self.revoke(&mut state, &list);
+            let _ = self.revoke(&mut state, &list);
         }
         drop(state);
         self.generation.fetch_add(1, Ordering::Relaxed);
@@ -442,8 +493,12 @@ impl Trust {
         let Seal { certificate, stream, edition, revocations, .. } = seal;
         let (root_id, key_id) = (certificate.root.id(), certificate.key.id());
         let is_enrolment = state.admit(&certificate.root, &stream.service)?;
-        if let Some(list) = revocations {
-            self.revoke(state, list);
+        if let Some(list) = revocations
+            && state.roots.get(&root_id).is_some_and(|root| root.would_take(list))
+            && state.may_examine(document.allowance, now)
+            && !self.revoke(state, list)
+        {
+            state.count_wrong(document.allowance);
         }
         let root = state.roots.get(&root_id);
         if root.is_some_and(|root| root.is_revoked(&key_id)) {
@@ -465,12 +520,14 @@ impl Trust {
         if memory.is_some_and(|it| order < it.floor) || (is_older && !is_repeat) {
             return Err(TrustDrop::Replayed);
         }
-        if !(is_repeat && page.is_some_and(|page| page.key == Some(key_id))) {
-            if !document.is_known_session && !state.may_examine(now) {
+        // The seal belongs to the identity: a stranger can put another one on a document that is known.
+        let identity = sealed.identity(document.kind);
+        if page.is_none_or(|page| page.verified != Some(identity)) {
+            if !state.may_examine(document.allowance, now) {
                 return Err(TrustDrop::Budget);
             }
             if !state.is_genuine(certificate) || !sealed.is_genuine(document.kind) {
-                state.wrong = state.wrong.saturating_add(1).min(MAX_WRONG_SIGNATURES);
+                state.count_wrong(document.allowance);
                 return Err(TrustDrop::BadSignature);
             }
         }
@@ -478,14 +535,14 @@ impl Trust {
             let root = RootMemory { enrolled: Some(false), ..RootMemory::new(certificate.root) };
             state.roots.insert(root_id, root);
             if let Some(list) = revocations {
-                self.revoke(state, list);
+                let _ = self.revoke(state, list);
             }
             self.urgent.fetch_add(1, Ordering::Relaxed);
         }
         if !is_repeat || is_enrolment {
             self.changes.fetch_add(1, Ordering::Relaxed);
         }
-        state.remember(sealed, root_id, key_id);
+        state.remember(sealed, root_id, key_id, identity);
         Ok(SignedBy {
             root: root_id,
             key: key_id,
@@ -496,14 +553,16 @@ impl Trust {
         })
     }
 
-    /// Adopts a revocation list of a trusted root.
-    fn revoke(&self, state: &mut State, list: &RevocationList) {
-        let Some(root) = state.roots.get_mut(&list.root.id()) else { return };
-        if root.take_over(list) {
+    /// Adopts a revocation list of a trusted root; false if it does not.
+    fn revoke(&self, state: &mut State, list: &RevocationList) -> bool {
+        let Some(root) = state.roots.get_mut(&list.root.id()) else { return false };
+        let is_taken = root.take_over(list);
+        if is_taken {
             for ordering in [&self.generation, &self.urgent, &self.changes] {
                 ordering.fetch_add(1, Ordering::Relaxed);
             }
         }
+        is_taken
     }
 
     /// Confirms an enrolled key for an operator. False if no key has this name.
@@ -602,15 +661,15 @@ impl State {
         Err(TrustDrop::UnknownKey)
     }
 
-    /// Whether the budget allows to verify one more signature that may be wrong.
-    fn may_examine(&mut self, now: Instant) -> bool {
-        let second_ns = Duration::from_secs(1).as_nanos() as u64;
-        let back = now.since(self.refilled).as_nanos() as u64 * WRONG_PER_S / second_ns;
-        if back > 0 {
-            self.refilled = now;
-            self.wrong = self.wrong.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX));
+    /// Whether an allowance admits one more signature that may be wrong.
+    fn may_examine(&mut self, allowance: Allowance, now: Instant) -> bool {
+        self.wrong.get_mut(allowance as usize).is_none_or(|it| it.may_examine(now))
+    }
+
+    fn count_wrong(&mut self, allowance: Allowance) {
+        if let Some(it) = self.wrong.get_mut(allowance as usize) {
+            it.add();
         }
-        self.wrong < MAX_WRONG_SIGNATURES
     }
 
     fn is_genuine(&mut self, certificate: &Certificate) -> bool {
@@ -630,7 +689,7 @@ impl State {
         is_genuine
     }
 
-    fn remember(&mut self, sealed: &Sealed, root_id: KeyId, key_id: KeyId) {
+    fn remember(&mut self, sealed: &Sealed, root_id: KeyId, key_id: KeyId, identity: Digest) {
         self.heard += 1;
         let heard = self.heard;
         let Seal { certificate, stream, edition, .. } = &sealed.seal;
@@ -653,7 +712,8 @@ impl State {
             oldest.and_then(|page| memory.pages.remove(&page));
         }
         let order = (certificate.epoch, edition.version);
-        let page = PageMemory { order, digest: sealed.digest, key: Some(key_id), heard };
+        let page =
+            PageMemory { order, digest: sealed.digest, key: Some(key_id), verified: Some(identity), heard };
         memory.pages.insert(edition.page, page);
     }
 

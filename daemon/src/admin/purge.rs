@@ -694,9 +694,11 @@ mod tests {
 
     #[test]
     fn what_could_select_everything() {
-        for all in
-            [PurgeSelector::Pattern("*.m4s".into()), PurgeSelector::Prefix("cdn".into()), PurgeSelector::Pattern("cdn*/x".into())]
-        {
+        for all in [
+            PurgeSelector::Pattern("*.m4s".into()),
+            PurgeSelector::Prefix("cdn".into()),
+            PurgeSelector::Pattern("cdn*/x".into()),
+        ] {
             assert!(all.could_be_all(), "{all:?}");
         }
         for some in [

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use carousel::command::{self, Action, Command, Executor, Outcome, Receiver};
 use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
-use carousel::trust::{AnchorState, Judged, KeyId, Kind, Mode, SignedBy, Trust, TrustDrop};
+use carousel::trust::{Allowance, AnchorState, Judged, KeyId, Kind, Mode, SignedBy, Trust, TrustDrop};
 
 use crate::sys;
 
@@ -22,6 +22,8 @@ pub use options::CommandOptions;
 
 /// Name of the file in the store's folder.
 const FILE: &str = "commands";
+/// Change of the date, beside the time that has passed, after which documents are judged again: what was not valid yet may be.
+const STEP_S: u64 = 60;
 
 carousel::limits! {
     /// Documents of commands that wait to be judged.
@@ -60,6 +62,8 @@ struct State {
     is_outdated: bool,
     /// As of which of an operator's decisions about keys they were judged.
     decisions: u64,
+    /// Seconds since 1970 at which the monotonic clock began, when the date was last set.
+    began_s: Option<i64>,
     executor: Executor,
     /// The date by the latest genuine document.
     date: u64,
@@ -146,7 +150,7 @@ impl Commands {
         wall: Option<WallTime>,
         mut report: impl FnMut(&Command, Outcome),
     ) {
-        let documents = self.state().take_documents(trust.changes().1);
+        let documents = self.state().take_documents(trust.changes().1, now, wall);
         let options = self.options();
         for bytes in documents {
             let judged = Judged {
@@ -154,11 +158,12 @@ impl Commands {
                 bytes: &bytes,
                 tsi: None,
                 mode: Mode::Require,
-                is_known_session: false,
+                allowance: Allowance::Caller,
             };
             // Refusals are counted with those of other documents.
             let by = trust.judge(now, wall, &judged);
-            if matches!(by, Ok(Some(_)) | Err(TrustDrop::UnknownKey)) {
+            let may_count_later = [TrustDrop::UnknownKey, TrustDrop::NotYetValid, TrustDrop::Expired];
+            if matches!(by, Ok(Some(_))) || by.as_ref().is_err_and(|why| may_count_later.contains(why)) {
                 let root = by.as_ref().ok().and_then(|by| Some(by.as_ref()?.root));
                 let mut state = self.state();
                 // A root's older document would be a replay.
@@ -230,9 +235,19 @@ fn put<T: PartialEq>(documents: &mut Vec<T>, document: T) {
 }
 
 impl State {
-    /// Documents that have come, behind what was judged before keys or groups changed.
-    fn take_documents(&mut self, decisions: u64) -> Vec<Vec<u8>> {
-        let has_changed = std::mem::take(&mut self.is_outdated) || self.decisions != decisions;
+    /// Documents that have come, behind what was judged before keys, groups or the date changed.
+    fn take_documents(&mut self, decisions: u64, now: Instant, wall: Option<WallTime>) -> Vec<Vec<u8>> {
+        // The time of 1970 at which the monotonic clock began: a step changes it.
+        let since_begin_s = i64::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(i64::MAX);
+        let began_s = wall.map(|it| it.unix_ms() / 1000 - since_begin_s);
+        let has_stepped = match (began_s, self.began_s) {
+            (Some(began_s), Some(before)) => began_s.abs_diff(before) > STEP_S,
+            (began_s, before) => began_s != before,
+        };
+        if has_stepped {
+            self.began_s = began_s;
+        }
+        let has_changed = std::mem::take(&mut self.is_outdated) || self.decisions != decisions || has_stepped;
         self.decisions = decisions;
         let again = self.judged.iter().filter(|(_, it)| has_changed && !self.documents.contains(it));
         let mut all: Vec<_> = again.map(|(_, it)| it.clone()).collect();
@@ -392,6 +407,48 @@ mod tests {
         commands.configure(CommandOptions::default());
         judge();
         assert_eq!(trust.report().refused[TrustDrop::Replayed as usize], 0);
+    }
+
+    /// A carousel's repeats are not handed in once more.
+    #[test]
+    fn what_a_wrong_clock_refuses_is_judged_again_when_the_date_is_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let commands = open(&folder);
+        let pinned = trust(Policy { keys: vec![root().public()], ..Policy::default() });
+        let judge = |at_s: u64, date_s: i64| {
+            let now = Instant::from_nanos(at_s * 1_000_000_000);
+            commands.judge(&pinned, now, Some(WallTime::from_unix_ms(date_s * 1000)), |_, _| ());
+        };
+        let due = || {
+            let now = Instant::from_nanos(60_000_000_000);
+            std::iter::from_fn(|| commands.next_due(now, None)).map(|(_, it, _)| it.id).collect::<Vec<_>>()
+        };
+        commands.offer(document(5, &[ban("1", &[])]));
+        judge(10, 10_000_000);
+        assert_eq!(due(), [""; 0]);
+        judge(20, 10_000_010);
+        assert_eq!(pinned.report().refused[TrustDrop::Expired as usize], 1, "the date has not been set");
+        judge(30, 2000);
+        assert_eq!(due(), ["1"]);
+    }
+
+    #[test]
+    fn strangers_cannot_use_up_the_examination_of_commands() {
+        let folder = tempfile::tempdir().unwrap();
+        let commands = open(&folder);
+        let pinned = trust(Policy { keys: vec![root().public()], ..Policy::default() });
+        let forged = String::from_utf8(document(5, &[ban("1", &[])])).unwrap().replace("h/*", "x/*");
+        let judged = Judged {
+            kind: Kind::Command,
+            bytes: forged.as_bytes(),
+            tsi: None,
+            mode: Mode::Require,
+            allowance: Allowance::Strangers,
+        };
+        while pinned.judge(Instant::default(), None, &judged) != Err(TrustDrop::Budget) {}
+        commands.offer(document(5, &[ban("1", &[])]));
+        commands.judge(&pinned, Instant::default(), None, |_, _| ());
+        assert_eq!(due(&commands), ["1"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use carousel::firmware::{Offer, SERVICE};
 use carousel::mabr::{Protocol, RepairParameters, SessionOrigin, SessionSpec};
 use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
-use carousel::trust::{Judged, Kind, Mode, Trust, TrustDrop};
+use carousel::trust::{Allowance, Judged, Kind, Mode, Trust, TrustDrop};
 use serde_json::{Value, json};
 
 use super::decide::{
@@ -285,7 +285,7 @@ impl Updates {
                 bytes: &bytes,
                 tsi: None,
                 mode: Mode::Require,
-                is_known_session: false,
+                allowance: Allowance::Caller,
             };
             // Refusals are also counted with those of other documents.
             let by = match trust.judge(now, wall, &judged) {

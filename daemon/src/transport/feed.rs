@@ -13,7 +13,7 @@ use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
 use carousel::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::time::WallTime;
-use carousel::trust::{Judged, Kind, Mode, SignedBy, Trust};
+use carousel::trust::{Allowance, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
 use carousel::ts::psi::{self, Oui};
 use carousel::ts::{PACKET_BYTES, Pid, Section};
 use serde_json::{Value, json};
@@ -70,6 +70,8 @@ struct Carousel {
     lists: ListAssembler,
     /// Signer of the list in force.
     signed_by: Option<Arc<SignedBy>>,
+    /// Lists with wrong signatures.
+    wrong_signatures: u8,
 }
 
 impl Carousel {
@@ -85,6 +87,7 @@ impl Carousel {
             looks: 0,
             lists: ListAssembler::default(),
             signed_by: None,
+            wrong_signatures: 0,
         }
     }
 
@@ -92,10 +95,14 @@ impl Carousel {
     #[cold]
     fn list(&mut self, section: &Section<'_>, trust: &Trust, mode: Mode) {
         let Some(document) = self.lists.push(section).filter(|_| mode != Mode::Off) else { return };
-        let is_known_session = self.signed_by.is_some();
-        let judged = Judged { kind: Kind::Modules, bytes: &document, tsi: None, mode, is_known_session };
+        let allowance = Allowance::of_session(self.signed_by.is_some(), self.wrong_signatures);
+        let judged = Judged { kind: Kind::Modules, bytes: &document, tsi: None, mode, allowance };
         // Refusals are counted with those of other documents.
-        let Ok(Some(by)) = trust.judge(clock::now(), clock::trusted_wall(), &judged) else { return };
+        let result = trust.judge(clock::now(), clock::trusted_wall(), &judged);
+        if result == Err(TrustDrop::BadSignature) {
+            self.wrong_signatures = self.wrong_signatures.saturating_add(1);
+        }
+        let Ok(Some(by)) = result else { return };
         let Some(Ok(list)) = carousel::trust::unsealed(&document).map(SignedList::read) else { return };
         if self.signed_by.as_ref() != Some(&by) {
             self.receiver.require(SignatureRequirement::Signed(Arc::new(list)));

@@ -114,7 +114,8 @@ pub fn recalled(options: &TrustOptions, folder: &Path) -> Result<Arc<Trust>, Str
 #[cfg(test)]
 mod tests {
     use carousel::trust::{
-        BLANK, Certificate, Edition, Judged, Kind, Mode, Policy, Sealer, SecretKey, Stream, TrustDrop,
+        Allowance, BLANK, Certificate, Edition, Judged, Kind, Mode, Policy, Sealer, SecretKey, Stream,
+        TrustDrop,
     };
 
     use super::*;
@@ -129,8 +130,13 @@ mod tests {
     }
 
     fn ask(trust: &Trust, bytes: &[u8]) -> Result<bool, TrustDrop> {
-        let judged =
-            Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, is_known_session: false };
+        let judged = Judged {
+            kind: Kind::Fdt,
+            bytes,
+            tsi: Some(7),
+            mode: Mode::Require,
+            allowance: Allowance::Strangers,
+        };
         trust.judge(carousel::time::Instant::default(), None, &judged).map(|it| it.is_some())
     }
 

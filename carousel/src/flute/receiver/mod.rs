@@ -223,6 +223,8 @@ pub struct Receiver<B> {
     closed: bool,
     /// A signed FDT Instance has been accepted.
     is_signed: bool,
+    /// FDT Instances with wrong signatures.
+    wrong_signatures: u8,
     last_heard: Instant,
     silent: bool,
     gaps: Gaps,
@@ -261,6 +263,7 @@ impl<B> Receiver<B> {
             events: VecDeque::new(),
             closed: false,
             is_signed: false,
+            wrong_signatures: 0,
             last_heard: Instant::from_nanos(0),
             silent: true,
             gaps: Gaps::default(),

@@ -9,7 +9,7 @@ use super::{DropReason, Receiver};
 use crate::fec::Oti;
 use crate::lct::{Toi, Tsi};
 use crate::time::{Instant, WallTime};
-use crate::trust::{Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+use crate::trust::{Allowance, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
 
 /// Trust required of the FDT Instances of a session.
 #[derive(Debug, Clone)]
@@ -41,9 +41,13 @@ impl<B> Receiver<B> {
             bytes: xml,
             tsi: Some(tsi),
             mode: *mode,
-            is_known_session: self.is_signed,
+            allowance: Allowance::of_session(self.is_signed, self.wrong_signatures),
         };
-        let signed_by = trust.judge(now, wall, &judged)?;
+        let result = trust.judge(now, wall, &judged);
+        if result == Err(TrustDrop::BadSignature) {
+            self.wrong_signatures = self.wrong_signatures.saturating_add(1);
+        }
+        let signed_by = result?;
         if signed_by.is_none() && self.is_signed {
             trust.count(TrustDrop::Unsigned);
             return Err(TrustDrop::Unsigned);

@@ -32,7 +32,7 @@ fn forged() -> Vec<u8> {
 }
 
 fn ask_at(trust: &Trust, bytes: &[u8], mode: Mode, wall: Option<WallTime>) -> Result<bool, TrustDrop> {
-    let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode, is_known_session: false };
+    let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode, allowance: Allowance::Strangers };
     trust.judge(Instant::from_nanos(0), wall, &judged).map(|by| by.is_some())
 }
 
@@ -86,6 +86,59 @@ fn older_versions_of_a_page_are_replays_and_repeats_are_not() {
     }
     let other = Stream { name: "other".to_owned(), ..stream() };
     assert_eq!(ask(&trust, &sign(&SEALER, &other, &edition(1, 0), "")), Ok(true));
+}
+
+/// `bytes` with its seal changed; the signature stays.
+fn resealed(bytes: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let value = text.split('"').nth(1).unwrap();
+    let mut seal = crate::digest::from_base64(value).unwrap();
+    change(&mut seal);
+    text.replace(value, &crate::digest::to_base64(&seal)).into_bytes()
+}
+
+/// Whoever repeats a genuine document with a seal of his own would otherwise say which versions count from now on.
+#[test]
+fn a_repeat_under_another_seal_is_examined_and_changes_nothing() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let genuine = document(7, 0);
+    assert_eq!(ask(&trust, &genuine), Ok(true));
+    let memory = trust.memory();
+    let sealed = open(&genuine).unwrap().unwrap();
+    let fields = sealed.seal.fields.len();
+    let mut refused = 0;
+    // Each byte that is signed, and each of the signature.
+    for at in 0..fields + sealed.seal.signature.len() {
+        let forged = resealed(&genuine, |seal| seal[at] ^= 1);
+        assert!(ask(&trust, &forged).is_err(), "byte {at}");
+        refused += 1;
+        if refused % 200 == 0 {
+            // The budget of wrong signatures refills.
+            trust.state().wrong = Default::default();
+        }
+    }
+    assert_eq!(trust.memory(), memory, "no floor, date or version was taken over");
+    assert_eq!(ask(&trust, &genuine), Ok(true));
+    assert_eq!(ask(&trust, &document(8, 0)), Ok(true), "the next version counts");
+}
+
+#[test]
+fn forged_revocation_lists_count_as_wrong_signatures() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let mut list = RevocationList::issue(&ROOT, 1, vec![]);
+    let genuine = list.clone();
+    list.number = 9;
+    for _ in 0..MAX_WRONG_SIGNATURES {
+        let mut state = trust.state();
+        let root = &state.roots[&ROOT.public().id()];
+        assert!(root.would_take(&list));
+        assert!(state.may_examine(Allowance::Strangers, Instant::default()));
+        assert!(!trust.revoke(&mut state, &list));
+        state.count_wrong(Allowance::Strangers);
+    }
+    let mut state = trust.state();
+    assert!(!state.may_examine(Allowance::Strangers, Instant::default()));
+    assert!(trust.revoke(&mut state, &genuine));
 }
 
 #[test]
@@ -279,18 +332,28 @@ fn untrusted_keys_are_shown_and_bounded() {
 fn wrong_signatures_exhaust_a_budget_that_refills() {
     let trust = Trust::new(pinned_policy(Mode::Require));
     let forged = forged();
-    let ask = |bytes: &[u8], at_s: u64, is_known_session| {
-        let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, is_known_session };
+    let ask = |bytes: &[u8], at_s: u64, allowance| {
+        let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, allowance };
         trust.judge(Instant::from_nanos(at_s * 1_000_000_000), wall(NOW), &judged).map(|_| ())
     };
     for _ in 0..MAX_WRONG_SIGNATURES {
-        assert_eq!(ask(&forged, 1, false), Err(TrustDrop::BadSignature));
+        assert_eq!(ask(&forged, 1, Allowance::Strangers), Err(TrustDrop::BadSignature));
     }
-    assert_eq!(ask(&forged, 1, false), Err(TrustDrop::Budget));
-    assert_eq!(ask(&document(1, 0), 1, false), Err(TrustDrop::Budget));
-    assert_eq!(ask(&document(1, 0), 1, true), Ok(()), "a session that has shown itself is heard");
-    assert_eq!(ask(&document(1, 0), 1, false), Ok(()), "a repeat needs no examination");
-    assert_eq!(ask(&document(2, 0), 2, false), Ok(()));
+    assert_eq!(ask(&forged, 1, Allowance::Strangers), Err(TrustDrop::Budget));
+    assert_eq!(ask(&document(1, 0), 1, Allowance::Strangers), Err(TrustDrop::Budget));
+    assert_eq!(ask(&document(1, 0), 1, Allowance::Known), Ok(()), "a session that has shown itself is heard");
+    let forged = String::from_utf8(document(1, 5)).unwrap().replace(">1<", ">9<").into_bytes();
+    for _ in 0..MAX_WRONG_SIGNATURES {
+        assert_eq!(ask(&forged, 1, Allowance::Known), Err(TrustDrop::BadSignature));
+    }
+    assert_eq!(
+        ask(&document(2, 1), 1, Allowance::Known),
+        Err(TrustDrop::Budget),
+        "known sessions have a budget too"
+    );
+    assert_eq!(ask(&document(2, 1), 1, Allowance::Caller), Ok(()), "the caller bounds these");
+    assert_eq!(ask(&document(1, 0), 1, Allowance::Strangers), Ok(()), "a repeat needs no examination");
+    assert_eq!(ask(&document(2, 0), 2, Allowance::Strangers), Ok(()));
 }
 
 #[test]
@@ -302,7 +365,12 @@ fn streams_and_pages_beyond_their_limits_make_room() {
         let stream = Stream { name: name.to_owned(), ..stream() };
         let seal = SEALER.seal(Kind::Fdt, &stream, &edition(1, page), &Digest([0; 32]));
         let sealed = Sealed { seal: Seal::read(&seal).unwrap(), digest: Digest([0; 32]) };
-        state.remember(&sealed, ROOT.public().id(), SEALER.certificate().key.id());
+        state.remember(
+            &sealed,
+            ROOT.public().id(),
+            SEALER.certificate().key.id(),
+            sealed.identity(Kind::Fdt),
+        );
     };
     for number in 0..=MAX_STREAMS {
         judge(&mut state, &number.to_string(), 0);
