@@ -19,7 +19,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Either, Empty};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
 use hyper_util::client::legacy::connect::{Connected, HttpInfo, capture_connection};
 use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -33,7 +33,7 @@ use super::addresses::{AddressPolicy, Connector, OriginRefusal, Refused};
 use super::breaker::{Breakers, RequestEnd};
 use super::icy;
 use super::loops::loop_id;
-use super::options::Route;
+use super::options::{ByBase, Route};
 use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
 use super::signing::{MAX_REFUSAL_BYTES, SignatureRefusal, Signers, SigningForm};
 use super::timeouts::{Limits, OriginTimeouts, Table};
@@ -57,11 +57,19 @@ carousel::limits! {
         test: "responses_with_too_many_fields_are_refused",
     }
 
+    /// Bytes of the head of a response of an origin.
+    const MAX_HEAD_BYTES: usize = 400 << 10, "bytes" {
+        why: "10,000 surrogate keys of 40 bytes; players get none of them.",
+        full: "The request fails as `no_answer`.",
+        free: "Holds for one response.",
+        test: "heads_that_are_too_long_are_refused",
+    }
+
     /// Connections remembered as having carried a response.
     const MAX_USED_CONNECTIONS: usize = 4096, "connections" {
         why: "A pool has tens; forgetting one costs the repetition of one request.",
         full: "The connection that was used longest ago is forgotten.",
-        free: "When the connection ends, or another one is used.",
+        free: "When others are used.",
         test: "connections_that_are_remembered_are_bounded",
     }
 }
@@ -70,6 +78,8 @@ carousel::limits! {
 const MIN_BYTES_PER_S: u64 = 4096;
 /// `User-Agent` of the box.
 pub(super) const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
+/// Interval of pings on HTTP/2 connections with requests, and the time for an answer.
+const PING: Duration = Duration::from_secs(5);
 /// Least time between two log lines of one reason.
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
 /// Name of an object that `skycached check` asks S3 for: none has it.
@@ -395,12 +405,49 @@ struct IsOwn;
 
 pub(super) type Pool = HyperClient<HttpsConnector<icy::Connector>, RequestBody>;
 
+/// Clients for one set of protocols.
+#[derive(Debug)]
+struct Pools {
+    kept: Pool,
+    /// As `kept`, without kept connections, for requests that found one closed.
+    unpooled: Pool,
+}
+
+impl Pools {
+    fn new(connector: &HttpsConnector<icy::Connector>) -> Self {
+        let build = |max_idle| {
+            HyperClient::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(max_idle)
+                .http1_max_headers(MAX_HEADERS)
+                .http1_max_buf_size(MAX_HEAD_BYTES)
+                .http2_max_header_list_size(MAX_HEAD_BYTES as u32)
+                // A connection whose peer is gone would take all requests of its origin with it.
+                .http2_keep_alive_interval(PING)
+                .http2_keep_alive_timeout(PING)
+                // Header lines that a proxy must correct (RFC 9112 section 5.1) and may join (section 5.2). Invalid lines stay
+                // an error: hyper would drop a Cache-Control or Transfer-Encoding with a control character, and its meaning
+                // with it.
+                .http1_allow_spaces_after_header_name_in_responses(true)
+                .http1_allow_obsolete_multiline_headers_in_responses(true)
+                .build(connector.clone())
+        };
+        Self { kept: build(MAX_IDLE), unpooled: build(0) }
+    }
+}
+
 /// The HTTP client.
 #[derive(Debug)]
 pub struct Client {
-    client: Pool,
-    /// As `pool`, without kept connections, for requests that found one closed.
-    unpooled: Pool,
+    /// HTTP/2 where an origin offers it by TLS.
+    any: Pools,
+    /// HTTP/1.1 for routes without HTTP/2, and for requests with a `Host` other than the URL's: `:authority` is that of the URL, by
+    /// which connections are kept.
+    http1: Pools,
+    /// Routes without HTTP/2.
+    without_http2: RwLock<Arc<ByBase<()>>>,
     /// Both addresses of connections that have carried a response.
     used: Mutex<LruCache<(SocketAddr, SocketAddr), ()>>,
     resent: AtomicU64,
@@ -449,37 +496,37 @@ impl Client {
         parents: &[ParentGroup],
         policy: Arc<AddressPolicy>,
     ) -> Self {
-        // Limits of routes end a request earlier; this one ends requests without waiting clients.
-        let connector = Connector { policy: Arc::clone(&policy), connect_timeout: MAX_CONNECT };
-        let builder = hyper_rustls::HttpsConnectorBuilder::new();
-        let builder = match builder.with_native_roots() {
-            Ok(builder) => builder,
+        let tls = match rustls::ClientConfig::builder().with_native_roots() {
+            Ok(tls) => tls,
             Err(err) => {
                 // A box without certificates still repairs over http.
                 tracing::warn!(%err, "no certificate authorities on this system: https origins will fail");
-                let nobody = rustls::ClientConfig::builder()
-                    .with_root_certificates(rustls::RootCertStore::empty())
-                    .with_no_client_auth();
-                hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(nobody)
+                rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty())
             }
         };
-        let connector = builder.https_or_http().enable_http1().wrap_connector(icy::Connector(connector));
-        let build = |max_idle| {
-            HyperClient::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(max_idle)
-                .http1_max_headers(MAX_HEADERS)
-                // Header lines that a proxy must correct (RFC 9112 section 5.1) and may join (section 5.2). Invalid lines stay
-                // an error: hyper would drop a Cache-Control or Transfer-Encoding with a control character, and its meaning
-                // with it.
-                .http1_allow_spaces_after_header_name_in_responses(true)
-                .http1_allow_obsolete_multiline_headers_in_responses(true)
-                .build(connector.clone())
-        };
+        Self::with_tls(tls.with_no_client_auth(), own, timeouts, routes, parents, policy)
+    }
+
+    /// As [`Self::new`], with these authorities.
+    fn with_tls(
+        tls: rustls::ClientConfig,
+        own: Duration,
+        timeouts: &OriginTimeouts,
+        routes: &[Route],
+        parents: &[ParentGroup],
+        policy: Arc<AddressPolicy>,
+    ) -> Self {
+        // Limits of routes end a request earlier; this one ends requests without waiting clients.
+        let connector = Connector { policy: Arc::clone(&policy), connect_timeout: MAX_CONNECT };
+        let connector = icy::Connector(connector);
+        let builder =
+            || hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+        let http1 = builder().enable_http1().wrap_connector(connector.clone());
+        let any = builder().enable_http1().enable_http2().wrap_connector(connector);
         Self {
-            client: build(MAX_IDLE),
-            unpooled: build(0),
+            any: Pools::new(&any),
+            http1: Pools::new(&http1),
+            without_http2: RwLock::new(without_http2(routes)),
             used: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_USED_CONNECTIONS).unwrap() })),
             resent: AtomicU64::new(0),
             times: RwLock::new(Times::new(own, timeouts, routes)),
@@ -505,6 +552,7 @@ impl Client {
     ) {
         let times = Times::new(own, timeouts, routes);
         *self.times.write().unwrap_or_else(PoisonError::into_inner) = times;
+        *self.without_http2.write().unwrap_or_else(PoisonError::into_inner) = without_http2(routes);
         let signers = Arc::new(Signers::new(routes, parents));
         *self.signers.write().unwrap_or_else(PoisonError::into_inner) = signers;
         let parents = Arc::new(Parents::new(parents, routes, &self.parents()));
@@ -530,7 +578,27 @@ impl Client {
     }
 
     pub(super) const fn pool(&self) -> &Pool {
-        &self.client
+        &self.any.kept
+    }
+
+    /// The clients for a request. A `Host` that the URL gives as well is removed: HTTP/1.1 gets it back.
+    fn pools(&self, request: &mut Request<RequestBody>) -> &Pools {
+        let uri = request.uri();
+        if uri.scheme_str() != Some("https") {
+            return &self.any;
+        }
+        if let Some(host) = request.headers().get(HOST) {
+            if uri.authority().is_none_or(|it| !host.as_bytes().eq_ignore_ascii_case(it.as_str().as_bytes()))
+            {
+                return &self.http1;
+            }
+            request.headers_mut().remove(HOST);
+        }
+        let without = self.without_http2.read().unwrap_or_else(PoisonError::into_inner);
+        if !without.is_empty() && without.of(&request.uri().to_string()).is_some() {
+            return &self.http1;
+        }
+        &self.any
     }
 
     /// Time limit of the box's own requests.
@@ -678,6 +746,9 @@ impl Client {
             Ok(Ok(response)) => response,
         };
         let (mut head, mut body) = response.into_parts();
+        if head.headers.len() > MAX_HEADERS || length_of(&head.headers) > MAX_HEAD_BYTES {
+            return Err(OriginError::NoAnswer("its head is too long".to_owned()));
+        }
         if head.version <= Version::HTTP_11 && head.headers.contains_key(TRANSFER_ENCODING) {
             // It is not the length of this body (RFC 9112 section 6.3).
             head.headers.remove(CONTENT_LENGTH);
@@ -738,11 +809,12 @@ impl Client {
     /// an origin may close an idle connection while a request is in transit (RFC 9112 section 9.3.1).
     async fn respond(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         connect: Duration,
     ) -> Result<http::Response<Incoming>, Unanswered> {
+        let pools = self.pools(&mut request);
         let again = repeatable(&request);
-        let result = connected(&self.client, request, connect).await;
+        let result = connected(&pools.kept, request, connect).await;
         let err = match result {
             Ok(response) => {
                 let ends = response.extensions().get::<HttpInfo>().map(ends);
@@ -753,7 +825,7 @@ impl Client {
                     // 408 concerns the idle connection that the origin closes, not this request (RFC 9110 section 15.5.9).
                     Some(again) if was_used && response.status() == StatusCode::REQUEST_TIMEOUT => {
                         self.resent.fetch_add(1, Ordering::Relaxed);
-                        connected(&self.unpooled, again, connect).await
+                        connected(&pools.unpooled, again, connect).await
                     }
                     _ => Ok(response),
                 };
@@ -762,12 +834,13 @@ impl Client {
             Err(err) => return Err(err),
         };
         let was_used = err.connect_info().and_then(ends_of).is_some_and(|ends| {
-            self.used.lock().unwrap_or_else(PoisonError::into_inner).pop(&ends).is_some()
+            // It stays there: an HTTP/2 connection that ends has other requests, too.
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).contains(&ends)
         });
         match again {
             Some(again) if was_used && is_closed(&err) => {
                 self.resent.fetch_add(1, Ordering::Relaxed);
-                connected(&self.unpooled, again, connect).await
+                connected(&pools.unpooled, again, connect).await
             }
             _ => Err(Unanswered::Failed(err)),
         }
@@ -823,7 +896,7 @@ impl Client {
                 let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(no_body()) else {
                     continue;
                 };
-                let answer = tokio::time::timeout(self.own_limit(), self.client.request(request)).await;
+                let answer = tokio::time::timeout(self.own_limit(), self.pool().request(request)).await;
                 let ended = match answer {
                     Err(_) => RequestEnd::Slow,
                     Ok(Err(_)) => RequestEnd::Unreachable,
@@ -923,6 +996,13 @@ fn is_closed(err: &HyperError) -> bool {
         {
             return true;
         }
+        if let Some(h2) = it.downcast_ref::<h2::Error>() {
+            // The server has not processed the request (RFC 9113 section 8.7), or its connection is gone.
+            let is_over = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            if is_over || h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
+                return true;
+            }
+        }
         if let Some(io) = it.downcast_ref::<io::Error>() {
             use std::io::ErrorKind;
             return matches!(
@@ -989,6 +1069,16 @@ async fn connected(
         response = client.request(request) => response.map_err(Unanswered::Failed),
         () = too_late => Err(Unanswered::NoConnection(limit)),
     }
+}
+
+/// Bytes of fields as HTTP/1.1 writes them.
+fn length_of(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
+}
+
+/// Bases of routes without HTTP/2.
+fn without_http2(routes: &[Route]) -> Arc<ByBase<()>> {
+    Arc::new(ByBase::new(routes, |it| (!it.http2).then_some(())))
 }
 
 /// The first [`MAX_REFUSAL_BYTES`] of a body, or what came of them in time.
@@ -1094,6 +1184,164 @@ mod tests {
         let refused = ask(MAX_HEADERS + 1).await.unwrap_err();
         assert!(matches!(refused, OriginError::NoAnswer(_)), "{refused:?}");
         assert!(ask(MAX_HEADERS).await.is_ok(), "the next one is read");
+    }
+
+    #[tokio::test]
+    async fn heads_that_are_too_long_are_refused() {
+        let url = origin(|head| {
+            let length: usize = head.split(['/', ' ']).nth(2).and_then(|it| it.parse().ok()).unwrap_or(0);
+            let keys = format!("Surrogate-Key: {}", "k".repeat(length));
+            response(&["200 OK", "Content-Length: 0", &keys], "")
+        });
+        let client = client();
+        assert!(client.get(&format!("{url}{}", MAX_HEAD_BYTES - 1000), &[]).await.is_ok());
+        for length in [MAX_HEAD_BYTES, 1 << 20] {
+            let refused = client.get(&format!("{url}{length}"), &[]).await.map(|reply| reply.status);
+            assert!(matches!(refused, Err(OriginError::NoAnswer(_))), "{length}");
+        }
+    }
+
+    /// An HTTPS origin for HTTP/2 and HTTP/1.1, and the authorities for it. Its answers say what was asked; a connection is ended
+    /// (GOAWAY) when `/last` was asked, and dropped by the first request for `/gone`. `None`: there is no OpenSSL here.
+    async fn https_origin() -> Option<(String, rustls::ClientConfig, Arc<AtomicU64>)> {
+        use hyper::service::service_fn;
+        use rustls::pki_types::PrivateKeyDer;
+        use rustls::pki_types::pem::PemObject as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let extensions =
+            ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+        if !certificates::tests::make(folder.path(), "cert.pem", "key.pem", &extensions) {
+            return None;
+        }
+        let chain = certificates::chain("test", &folder.path().join("cert.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(folder.path().join("key.pem")).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(chain[0].clone()).unwrap();
+        let trusting = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let mut tls =
+            rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&connections);
+        let was_gone = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, counted) = (acceptor.clone(), Arc::clone(&counted));
+                let was_gone = Arc::clone(&was_gone);
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    let last = Arc::new(tokio::sync::Notify::new());
+                    let gone = Arc::new(tokio::sync::Notify::new());
+                    let (ends, drops) = (Arc::clone(&last), Arc::clone(&gone));
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let (ends, drops, was_gone) =
+                            (Arc::clone(&ends), Arc::clone(&drops), Arc::clone(&was_gone));
+                        async move {
+                            if request.uri().path() == "/gone" && !was_gone.swap(true, Ordering::Relaxed) {
+                                drops.notify_one();
+                                std::future::pending::<()>().await;
+                            }
+                            if request.uri().path() == "/last" {
+                                ends.notify_one();
+                            }
+                            if request.uri().path() == "/slow" {
+                                tokio::time::sleep(Duration::from_millis(100)).await;
+                            }
+                            let field = |name| caching::text(request.headers(), name).unwrap_or("-");
+                            let says = format!(
+                                "{:?} {} {} {} {} {}",
+                                request.version(),
+                                request.uri().authority().map_or("-", |it| it.as_str()),
+                                field(HOST),
+                                request.headers().get_all(COOKIE).iter().count(),
+                                field(COOKIE),
+                                field(RANGE)
+                            );
+                            Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::new(
+                                Bytes::from(says),
+                            )))
+                        }
+                    });
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let stream = hyper_util::rt::TokioIo::new(stream);
+                    if !is_http2 {
+                        let builder = hyper::server::conn::http1::Builder::new();
+                        let _ = builder.serve_connection(stream, service).await;
+                        return;
+                    }
+                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let mut serving = std::pin::pin!(builder.serve_connection(stream, service));
+                    tokio::select! {
+                        _ = serving.as_mut() => return,
+                        () = gone.notified() => return,
+                        () = last.notified() => serving.as_mut().graceful_shutdown(),
+                    }
+                    let _ = serving.await;
+                });
+            }
+        });
+        Some((url, trusting, connections))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn origins_are_asked_over_http2_where_they_offer_it() {
+        let Some((url, tls, connections)) = https_origin().await else { return };
+        let route = |path: &str, http2| Route {
+            path: format!("/{path}/"),
+            base: format!("{url}{path}/"),
+            http2,
+            ..Route::default()
+        };
+        let routes = [route("one", false), route("two", true)];
+        let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+        let wait = Duration::from_secs(60);
+        let client = Arc::new(Client::with_tls(tls, wait, &OriginTimeouts::default(), &routes, &[], policy));
+        let get = async |path: &str, fields: &[(&'static str, &'static str)]| {
+            let headers = fields
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let mut all = HeaderMap::new();
+            headers.for_each(|(name, value)| _ = all.append(name, value));
+            let mut reply = client.ask(&format!("{url}{path}"), Question::get(all, false)).await.unwrap();
+            assert!(reply.is_framed);
+            String::from_utf8(reply.next().await.unwrap().unwrap().to_vec()).unwrap()
+        };
+        let authority = url.trim_start_matches("https://").trim_end_matches('/');
+        let cookies = [("cookie", "a=1"), ("cookie", "b=2"), ("range", "bytes=0-1")];
+        let says = get("two/a", &cookies).await;
+        assert_eq!(says, format!("HTTP/2.0 {authority} - 1 a=1; b=2 bytes=0-1"));
+        // A Host of its own needs HTTP/1.1; so does a route without HTTP/2.
+        let says = get("two/a", &[("host", "cdn.example.com")]).await;
+        assert_eq!(says, "HTTP/1.1 - cdn.example.com 0 - -");
+        assert_eq!(get("one/a", &[]).await, format!("HTTP/1.1 - {authority} 0 - -"));
+        assert_eq!(connections.load(Ordering::Relaxed), 2);
+        // Many requests, one connection.
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (client, url) = (Arc::clone(&client), url.clone());
+            all.spawn(async move {
+                let question = Question::get(HeaderMap::new(), false);
+                client.ask(&format!("{url}slow"), question).await.unwrap().status
+            });
+        }
+        assert!(all.join_all().await.iter().all(|it| *it == 200));
+        assert_eq!(connections.load(Ordering::Relaxed), 2);
+        // A connection that the origin ends costs no request.
+        for round in 0..5 {
+            assert!(get("last", &[]).await.starts_with("HTTP/2.0"), "{round}");
+            assert!(get("two/b", &[]).await.starts_with("HTTP/2.0"), "{round}");
+        }
+        assert!(connections.load(Ordering::Relaxed) > 2);
+        // Nor does one that is gone, since the request can be repeated.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(get("two/b", &[]).await.starts_with("HTTP/2.0"), "one that has carried a response");
+        assert!(get("gone", &[]).await.starts_with("HTTP/2.0"));
+        assert_eq!(client.resent(), 1);
     }
 
     #[tokio::test]

@@ -61,6 +61,9 @@ pub struct Route {
     /// Name of the `[[access]]` rule that says which players may have its objects. Empty: all may.
     #[serde(default)]
     pub access: Option<String>,
+    /// HTTP/2 towards its origin, where the origin offers it by TLS (ALPN). `false`: HTTP/1.1.
+    #[serde(default = "Route::default_http2")]
+    pub http2: bool,
     /// Signing of requests to its origin.
     #[serde(default)]
     pub sign: Option<Signing>,
@@ -88,6 +91,7 @@ impl Default for Route {
             parents: None,
             cdn_base: None,
             access: None,
+            http2: Self::default_http2(),
             sign: None,
             timeouts: RouteTimeouts::default(),
         }
@@ -99,6 +103,10 @@ impl Route {
     /// on the origin itself, which may trust the box's address.
     pub fn default_methods() -> Vec<String> {
         ["OPTIONS", "POST", "PUT", "PATCH", "DELETE"].map(str::to_owned).into()
+    }
+
+    const fn default_http2() -> bool {
+        true
     }
 
     /// Rule for query parameters that a cache key leaves out.
