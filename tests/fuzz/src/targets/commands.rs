@@ -9,7 +9,7 @@ use carousel::command::{
 use carousel::firmware;
 use carousel::time::{Instant, WallTime};
 use carousel::trust::{
-    Certificate, Edition, Judged, Kind, Mode, Policy, RevocationList, Sealer, SecretKey, Trust,
+    Allowance, Certificate, Edition, Judged, Kind, Mode, Policy, RevocationList, Sealer, SecretKey, Trust,
 };
 
 use crate::input::Input;
@@ -96,7 +96,7 @@ pub(super) fn commands(bytes: &[u8]) {
             bytes: &document,
             tsi: None,
             mode: Mode::Require,
-            is_known_session: false,
+            allowance: Allowance::Caller,
         };
         let Ok(Some(by)) = trust.judge(now, Some(wall), &judged) else { continue };
         let Ok(commands) = read(&document) else { continue };
