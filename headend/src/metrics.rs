@@ -4,6 +4,8 @@
 //! Values are those of `headend status`, at most a second old. One thread serves them: scrapers and the sending thread never
 //! block each other.
 
+mod process;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
@@ -47,8 +49,6 @@ carousel::limits! {
 
 /// Silence after which a connection is closed.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Ticks of processor time in a second, on every Linux (`USER_HZ`, proc(5)).
-const TICKS_PER_S: f64 = 100.0;
 /// Type of the exposition.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -70,8 +70,9 @@ pub fn listen(
 }
 
 fn registry(scrape: Scrape) -> Registry {
-    let mut registry = Registry::with_prefix("skycache_headend");
-    registry.register_collector(Box::new(scrape));
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(process::Process));
+    registry.sub_registry_with_prefix("skycache_headend").register_collector(Box::new(scrape));
     registry
 }
 
@@ -251,7 +252,7 @@ impl Collector for Scrape {
             }
             writer.events(&pulled.events().into_values().collect::<Vec<_>>())?;
         }
-        writer.process()
+        Ok(())
     }
 }
 
@@ -302,28 +303,6 @@ impl MetricWriter<'_> {
     fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let descriptor = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(descriptor)
-    }
-
-    /// Memory and processor time of the process, as Linux counts them.
-    fn process(&mut self) -> fmt::Result {
-        let read = |name: &str| std::fs::read_to_string(name).unwrap_or_default();
-        let status = read("/proc/self/status");
-        let resident = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-        let resident_kib = resident.and_then(|it| it.split_whitespace().next()?.parse::<f64>().ok());
-        if let Some(kib) = resident_kib {
-            self.gauge("resident_memory_bytes", "Bytes of memory in use", kib * 1024.0)?;
-        }
-        let stat = read("/proc/self/stat");
-        // Fields after the program's name, which may have spaces: the first is field 3 of proc(5).
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
-        let ticks = |number: usize| fields.get(number - 3).and_then(|it| it.parse::<f64>().ok());
-        if let (Some(user), Some(system)) = (ticks(14), ticks(15)) {
-            let help = "Seconds of processor time, user and system";
-            let descriptor = self.0.encode_descriptor("cpu_seconds", help, None, MetricType::Counter)?;
-            ConstCounter::new((user + system) / TICKS_PER_S).encode(descriptor)?;
-        }
-        Ok(())
     }
 }
 
@@ -381,7 +360,7 @@ mod tests {
         ] {
             assert!(body.lines().any(|it| it == line), "{line}: {body}");
         }
-        assert!(body.contains("skycache_headend_cpu_seconds_total "), "{body}");
+        assert!(body.contains("\nprocess_cpu_seconds_total "), "{body}");
         assert!(get(address, "/healthz").ends_with("ok\n"));
         assert!(get(address, "/other").starts_with("HTTP/1.0 404"));
         let taken = listen(address, State::default(), None, None).unwrap_err();
