@@ -159,10 +159,10 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let period = sd_notify::watchdog_enabled().map_or(Duration::from_secs(30), |it| it / 2);
         let mut pulse = tokio::time::interval(period);
-        loop {
+        let is_terminated = loop {
             tokio::select! {
-                _ = term.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = term.recv() => break true,
+                _ = interrupt.recv() => break false,
                 _ = hangup.recv() => reload(&mut daemon, path, &set_level),
                 _ = pulse.tick() => {
                     let usage = daemon.parts().store.usage();
@@ -179,9 +179,21 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
                     }
                 }
             }
+        };
+        notify(&[NotifyState::Stopping]);
+        let delay = daemon.drain();
+        if is_terminated && !delay.is_zero() {
+            tracing::info!(
+                seconds = delay.as_secs_f64(),
+                "draining: /readyz answers 503, and players are still accepted"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         }
         tracing::info!("stopping");
-        notify(&[NotifyState::Stopping]);
         daemon.stop().await;
         admin::forget(&socket);
         Ok(ExitCode::SUCCESS)

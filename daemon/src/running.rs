@@ -9,6 +9,7 @@ mod threads;
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use carousel::reason::Counts;
@@ -215,7 +216,8 @@ pub struct Daemon {
     client: Arc<Client>,
     threads: Threads,
     stop: watch::Sender<bool>,
-    servers: Vec<JoinHandle<()>>,
+    admin: JoinHandle<()>,
+    stop_admin: watch::Sender<bool>,
     workers: Workers,
     exporting: Option<traces::ExportTask>,
     config: Config,
@@ -267,6 +269,7 @@ impl Daemon {
             kafka: Arc::default(),
             traces: trace_stats,
             certificates,
+            draining: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
         start_tasks(&config, &parts, documents, repair_requests);
@@ -274,9 +277,10 @@ impl Daemon {
         vitals::essential_task("fills", Arc::clone(&filler).forget_idle());
         let context = UpdateContext { parts: Arc::clone(&parts), filler, origins: Arc::clone(&origins) };
         vitals::essential_task("firmware", admin::updates::run(context));
-        let servers =
-            vec![vitals::essential_task("admin", admin::run(operators, Arc::clone(&parts), stopped))];
-        let daemon = Self { parts, origins, client, threads, stop, servers, workers, exporting, config };
+        let (stop_admin, admin_stopped) = watch::channel(false);
+        let admin = vitals::essential_task("admin", admin::run(operators, Arc::clone(&parts), admin_stopped));
+        let daemon =
+            Self { parts, origins, client, threads, stop, admin, stop_admin, workers, exporting, config };
         Ok((daemon, report))
     }
 
@@ -324,8 +328,17 @@ impl Daemon {
         later
     }
 
-    /// Ends: no new connections, responses finish, threads stop, the store is left in order.
+    /// Makes `/readyz` answer 503, so that balancers send no new players; returns the time to wait for them before
+    /// [`Daemon::stop`].
+    pub fn drain(&self) -> Duration {
+        self.parts.draining.store(true, Ordering::Relaxed);
+        Duration::from_millis(self.config.http.shutdown_delay_ms)
+    }
+
+    /// Ends: no new connections, responses finish, threads stop, the store is left in order. The admin interface answers until
+    /// the last response has ended.
     pub async fn stop(self) {
+        self.parts.draining.store(true, Ordering::Relaxed);
         let _ = self.stop.send(true);
         // Open streams of the page's viewers would prevent a worker from ending.
         self.parts.server.live().close();
@@ -334,9 +347,8 @@ impl Daemon {
         if let Some(exporting) = self.exporting {
             exporting.end().await;
         }
-        for server in self.servers {
-            let _ = server.await;
-        }
+        let _ = self.stop_admin.send(true);
+        let _ = self.admin.await;
         self.parts.store.closing();
         let threads = self.threads;
         let _ = tokio::task::spawn_blocking(move || threads.stop()).await;

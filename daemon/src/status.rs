@@ -1,7 +1,7 @@
 //! JSON of `status`, `ls` and `replay`: one place for the names of members.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use carousel::flute::{DropReason, SessionKey};
@@ -69,6 +69,8 @@ pub struct Parts {
     pub traces: Arc<TraceStats>,
     /// Certificates of the listeners.
     pub certificates: Arc<Certificates>,
+    /// The daemon is about to end: it serves those that are there, and no balancer should send others.
+    pub draining: AtomicBool,
 }
 
 /// Counters by the name of their reason, those that are 0 left out.

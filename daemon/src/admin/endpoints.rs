@@ -45,7 +45,7 @@ pub const ENDPOINTS: [Endpoint; 17] = [
     ),
     read(
         "/readyz",
-        "200 while no wanted group fails and every thread makes progress, else 503 with what fails",
+        "200 while no wanted group fails, every thread makes progress and no stop has begun, else 503 with what fails",
         |server, _| state("ready\n", &server.failing()),
     ),
     read("/api/v1/status", "the state of everything, as JSON", |server, _| {

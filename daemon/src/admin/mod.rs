@@ -21,6 +21,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::request::Parts as Head;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -352,8 +353,11 @@ impl AdminServer {
         }
     }
 
-    /// Groups that cannot be joined, and threads that stand still.
+    /// Why no player should be sent here: the end of the program, groups that cannot be joined, threads that stand still.
     fn failing(&self) -> Vec<String> {
+        if self.parts.draining.load(Ordering::Relaxed) {
+            return vec!["draining".to_owned()];
+        }
         let groups = self.parts.groups.all().into_iter().filter_map(|it| it.error);
         let stalled = self.parts.vitals.standing_still(clock::now());
         groups.chain(stalled.into_iter().map(|name| format!("thread {name} is stalled"))).collect()

@@ -70,6 +70,9 @@ pub struct Http {
     pub negative_ttl_s: u32,
     /// Time that responses may take to end when the daemon stops.
     pub drain_ms: u64,
+    /// Time from SIGTERM until the listeners close, for load balancers to see that `/readyz` answers 503 with `draining`. New
+    /// players are served meanwhile; a second signal, and SIGINT, end it at once.
+    pub shutdown_delay_ms: u64,
 }
 
 impl Default for Http {
@@ -98,6 +101,7 @@ impl Default for Http {
             manifest_ttl_s: 60,
             negative_ttl_s: 5,
             drain_ms: 10_000,
+            shutdown_delay_ms: 0,
         }
     }
 }

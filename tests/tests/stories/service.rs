@@ -100,6 +100,62 @@ fn the_end_waits_for_what_is_being_sent_and_for_what_is_on_its_way() {
     assert!(story.daemon.as_mut().unwrap().wait(Duration::from_secs(15)).is_some_and(|it| it.success()));
 }
 
+/// Status and body that the admin interface answers with.
+fn ready(story: &Story) -> (u16, String) {
+    let text = story.admin_answers("/readyz");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn balancers_see_the_end_before_the_listeners_close() {
+    // A response that outlasts the delay.
+    let origin = Scripted::start(|_: &Asked| {
+        let mut steps = answer(200, &[("Cache-Control", "max-age=60"), ("Content-Length", "8000")], b"");
+        steps
+            .extend((0..80).flat_map(|_| [Step::Wait(Duration::from_millis(100)), Step::Send(vec![7; 100])]));
+        steps
+    });
+    let mut story = Story::new();
+    let address = origin.address();
+    story.daemon_extra = format!("[[route]]\npath = \"/o/\"\nbase = \"http://{address}/\"\n");
+    story.drop_in("[http]\nshutdown_delay_ms = 4000\n");
+    story.start_daemon();
+    assert_eq!(ready(&story), (200, "ready\n".to_owned()));
+    let http = story.http;
+    let slow = std::thread::spawn(move || get(http, "/o/slow", &[]).unwrap());
+    std::thread::sleep(Duration::from_millis(500));
+    story.daemon.as_ref().unwrap().signal("TERM");
+    let begin = Instant::now();
+    let draining = (503, "draining\n".to_owned());
+    story.until("/readyz is red", Duration::from_secs(3), |story| ready(story) == draining);
+    // A player that a balancer has sent in the meantime.
+    assert_eq!(get(http, "/", &[]).unwrap().status, 200);
+    assert!(begin.elapsed() < Duration::from_millis(3900), "{:?}", begin.elapsed());
+    while TcpStream::connect(http).is_ok() {
+        assert!(begin.elapsed() < Duration::from_secs(7));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(begin.elapsed() > Duration::from_millis(3900), "{:?}", begin.elapsed());
+    // Until the last response has ended, health and metrics are answered.
+    assert_eq!(ready(&story), draining);
+    let slow = slow.join().unwrap();
+    assert_eq!((slow.status, slow.body.len(), slow.whole), (200, 8000, true));
+    assert!(story.daemon.as_mut().unwrap().wait(Duration::from_secs(15)).is_some_and(|it| it.success()));
+}
+
+#[test]
+fn a_second_signal_ends_the_wait_for_balancers() {
+    let mut story = Story::new();
+    story.drop_in("[http]\nshutdown_delay_ms = 60_000\n");
+    story.start_daemon();
+    story.daemon.as_ref().unwrap().signal("TERM");
+    story.until("/readyz is red", Duration::from_secs(5), |story| ready(story).0 == 503);
+    story.daemon.as_ref().unwrap().signal("TERM");
+    let ended = story.daemon.as_mut().unwrap().wait(Duration::from_secs(15));
+    assert!(ended.is_some_and(|it| it.success()), "{ended:?}");
+}
+
 #[test]
 fn groups_are_joined_again_on_an_interface_that_was_away() {
     let folder = tempfile::tempdir().unwrap();
