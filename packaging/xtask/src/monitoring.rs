@@ -22,7 +22,10 @@ type Labels = BTreeMap<String, BTreeSet<String>>;
 /// A label and the values that a query compares it with.
 type Matcher = (String, Vec<String>);
 
-/// What the daemon's `/metrics` has, by the name in a query.
+/// Beginnings of the names of metrics.
+const PREFIXES: [&str; 2] = ["skycache_", "process_"];
+
+/// What `/metrics` of both programs has, by the name in a query.
 #[derive(Debug, Default)]
 struct Known(BTreeMap<String, Labels>);
 
@@ -30,7 +33,8 @@ impl Known {
     /// Reads the tables of `docs/reference/metrics.md`, and names of transport streams from the source that writes them.
     fn read(reference: &str, source: &str) -> Self {
         let mut known = Self::default();
-        for row in reference.lines().filter_map(|it| it.strip_prefix("| `skycache_")) {
+        let rows = reference.lines().filter_map(|it| it.strip_prefix("| `"));
+        for row in rows.filter(|it| PREFIXES.iter().any(|prefix| it.starts_with(prefix))) {
             let cells: Vec<&str> = row.split(" | ").collect();
             let (name, kind) = (cells[0].trim_end_matches('`'), cells[1]);
             let mut labels = Labels::new();
@@ -39,7 +43,7 @@ impl Known {
                 let values = values.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
                 labels.insert(name.trim().trim_matches('`').to_owned(), values.collect());
             }
-            known.add(&format!("skycache_{name}"), kind, &labels);
+            known.add(name, kind, &labels);
         }
         for name in source.split('"').filter(|it| it.starts_with("transport_") && is_word(it)) {
             for kind in ["counter", "gauge"] {
@@ -90,7 +94,7 @@ fn is_word(text: &str) -> bool {
 }
 
 /// The metrics that a file names, each with the values that its matchers compare labels with. A name is a word that begins with
-/// `skycache_`, or has it after a colon as recording rules do; values with variables or wildcards are left out.
+/// one of `PREFIXES`, or has `skycache_` after a colon as recording rules do; values with variables or wildcards are left out.
 fn selectors(text: &str) -> Vec<(String, Vec<Matcher>)> {
     let mut found = Vec::new();
     // Quotation marks inside JSON strings.
@@ -102,7 +106,7 @@ fn selectors(text: &str) -> Vec<(String, Vec<Matcher>)> {
         let end = rest.find(|it| !is_name(it)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
         rest = after;
-        let is_metric = word.starts_with("skycache_") || word.contains(":skycache_");
+        let is_metric = PREFIXES.iter().any(|it| word.starts_with(it)) || word.contains(":skycache_");
         // `name: word` of YAML ends in a colon; a path or a file's name continues with a dot or a dash.
         if !is_metric || word.ends_with(':') || after.starts_with(['.', '-', '/']) {
             continue;
@@ -242,6 +246,7 @@ fn misspelt_names_labels_and_rules_are_found() {
     assert_eq!(known.faults(fine, &recorded), Vec::<String>::new());
     assert_eq!(selectors(fine).len(), 6);
     for (text, fault) in [
+        ("rate(process_gone_total[5m])", "process_gone_total: not in docs/reference/metrics.md"),
         ("skycache_a", "skycache_a: not in docs/reference/metrics.md"),
         ("skycache_b_total", "skycache_b_total: not in docs/reference/metrics.md"),
         ("skycache_a_total{route=\"/\", reason=~\"x|z\"}", "skycache_a_total: reason is never z"),
