@@ -8,6 +8,8 @@ mod docs;
 #[cfg(test)]
 mod floors;
 mod fuzz;
+#[cfg(test)]
+mod helm;
 mod install;
 mod instructions;
 #[cfg(test)]
