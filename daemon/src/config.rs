@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn the_examples_load_with_what_they_have_commented_out_too() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-        for name in ["stb.toml", "edge.toml"] {
+        for name in ["stb.toml", "edge.toml", "shield.toml"] {
             let path = folder.join(name);
             Config::load(&path).unwrap_or_else(|why| panic!("{why}"));
             let text = config::uncommented(&std::fs::read_to_string(path).unwrap());

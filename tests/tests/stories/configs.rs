@@ -53,7 +53,8 @@ fn what_a_box_and_a_pop_write_and_open_is_what_their_unit_allows() {
     assert_eq!(writable.len(), 3, "{writable:?}");
     let handed = |text: &str| values(text, "ListenStream");
     let packaged = handed(&unit("sysroot/systemd/usr/lib/systemd/system/skycached.socket"));
-    for (name, sockets) in [("stb.toml", packaged), ("edge.toml", handed(&unit("configs/edge.socket.conf")))]
+    let of_edge = handed(&unit("configs/edge.socket.conf"));
+    for (name, sockets) in [("stb.toml", packaged), ("edge.toml", of_edge.clone()), ("shield.toml", of_edge)]
     {
         let text = effective(&workspace().join("configs").join(name));
         for path in quoted(&text)
@@ -137,13 +138,19 @@ fn boxes_and_pops_pass_their_check() {
     stb.push(("interface = \"\"", "interface = \"127.0.0.1\"".to_owned()));
     checked("skycached", &moved(dir.path(), "stb.toml", &stb));
     let mut edge = everywhere("\"");
-    edge.extend([
-        ("interface = \"eth1\"", "interface = \"127.0.0.1\"".to_owned()),
-        ("0.0.0.0:443", port()),
-        ("/var/log/skycache/", at("log/")),
-        ("/etc/skycache/cert.pem", at("cert.pem")),
-        ("/etc/skycache/key.pem", at("key.pem")),
-    ]);
+    let with_tls = || {
+        [
+            ("0.0.0.0:443", port()),
+            ("/var/log/skycache/", at("log/")),
+            ("/etc/skycache/cert.pem", at("cert.pem")),
+            ("/etc/skycache/key.pem", at("key.pem")),
+        ]
+    };
+    let mut shield = everywhere("\"");
+    shield.extend(with_tls());
+    checked("skycached", &moved(dir.path(), "shield.toml", &shield));
+    edge.extend(with_tls());
+    edge.push(("interface = \"eth1\"", "interface = \"127.0.0.1\"".to_owned()));
     checked("skycached", &moved(dir.path(), "edge.toml", &edge));
 }
 
@@ -207,6 +214,17 @@ fn started(command: &mut std::process::Command, probe: &str) -> String {
 
 #[test]
 fn a_pop_starts_with_its_configuration_in_the_sandbox_of_its_unit() {
+    starts("edge.toml", "until grep -q 0E1700E0 /proc/net/igmp; do sleep 0.1; done");
+}
+
+#[test]
+fn a_shield_starts_with_its_configuration_in_the_sandbox_of_its_unit() {
+    // Its routes are for edges; its page, by which they see its health, is for all.
+    starts("shield.toml", "! grep -q 0E1700E0 /proc/net/igmp");
+}
+
+/// Starts a configuration of `configs` as its head says, and asks it for what both have, and for `more`.
+fn starts(name: &str, more: &str) {
     let Some(mut command) = sandbox("systemd/usr/lib/systemd/system/skycached.service", "skycached") else {
         return;
     };
@@ -217,25 +235,22 @@ fn a_pop_starts_with_its_configuration_in_the_sandbox_of_its_unit() {
     assert!(
         openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().unwrap().status.success()
     );
-    // As the head of edge.toml says.
+    // As the head of the file says.
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     for socket in ["sysroot/systemd/usr/lib/systemd/system/skycached.socket", "configs/edge.socket.conf"] {
         command.arg("--socket").arg(root.join(socket));
     }
     let box_config = root.join("sysroot/box/etc/skycache/skycached.toml");
     file(&mut command, &box_config, "/etc/skycache/skycached.toml");
-    file(&mut command, &root.join("configs/edge.toml"), "/etc/skycache/conf.d/50-edge.toml");
+    file(&mut command, &root.join("configs").join(name), &format!("/etc/skycache/conf.d/50-{name}"));
     file(&mut command, &certificate, "/etc/skycache/cert.pem");
     file(&mut command, &key, "/etc/skycache/key.pem");
-    let said = started(
-        &mut command,
-        "until curl -sf -o /dev/null http://127.0.0.1/; do sleep 0.1; done\n\
+    let probe = "until curl -sf -o /dev/null http://127.0.0.1/; do sleep 0.1; done\n\
          curl -skf -o /dev/null https://127.0.0.1/\n\
          curl -sf http://127.0.0.1:8081/healthz\n\
          grep -q '^CapBnd:.0000000000000000$' /proc/$SERVICE/status\n\
-         grep -q '^NoNewPrivs:.1$' /proc/$SERVICE/status\n\
-         until grep -q 0E1700E0 /proc/net/igmp; do sleep 0.1; done",
-    );
+         grep -q '^NoNewPrivs:.1$' /proc/$SERVICE/status\n";
+    let said = started(&mut command, &format!("{probe}{more}"));
     assert!(said.contains("listening") && !said.contains("ERROR") && !said.contains("WARN"), "{said}");
 }
 

@@ -58,7 +58,7 @@ impl Package {
         let mut tree = sysroot(release, &["box", "systemd", "debian"])?;
         tree.add_file("usr/bin/skycached", 0o755, built.skycached.clone());
         manual::add(&mut tree, "skycached", manual::skycached(), &release.date())?;
-        for name in ["stb.toml", "edge.toml", "edge.socket.conf", "tuner.conf"] {
+        for name in ["stb.toml", "edge.toml", "shield.toml", "edge.socket.conf", "tuner.conf"] {
             let path = format!("usr/share/doc/skycache/examples/{name}");
             tree.add_file(&path, 0o644, release.read(&format!("configs/{name}"))?);
         }

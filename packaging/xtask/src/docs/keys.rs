@@ -386,4 +386,36 @@ mod tests {
             }
         }
     }
+
+    /// `TABLE KEY` of every row of the pages, and `TABLE` alone.
+    fn known() -> std::collections::BTreeSet<String> {
+        let mut all = std::collections::BTreeSet::new();
+        for (_, page) in pages().unwrap() {
+            let mut table = "";
+            for line in page.lines() {
+                if let Some(heading) = line.strip_prefix("## [") {
+                    table = heading.trim_matches(['[', ']']);
+                    all.insert(table.to_owned());
+                } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|it| it.split_once('`')) {
+                    all.insert(format!("{table} {key}"));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_migration_page_names_keys_that_there_are() {
+        let known = known();
+        let text = fs::read_to_string(workspace().join("docs/migration.md")).unwrap();
+        let rows = text.lines().filter(|it| it.starts_with("| "));
+        let written = rows.flat_map(|it| it.split('`').skip(1).step_by(2)).filter(|it| it.starts_with('['));
+        let keys: Vec<String> = written
+            .map(|it| it.trim_start_matches('[').replacen(']', " ", 1).replacen(']', "", 1))
+            .map(|it| it.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+            .collect();
+        assert!(keys.len() > 100, "{}", keys.len());
+        let wrong: Vec<&String> = keys.iter().filter(|it| !known.contains(*it)).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
 }

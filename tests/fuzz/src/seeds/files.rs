@@ -60,6 +60,7 @@ pub(crate) fn bucket_events() -> Vec<Vec<u8>> {
 pub(crate) fn configuration() -> Vec<Vec<u8>> {
     let paths = [
         "configs/edge.toml",
+        "configs/shield.toml",
         "configs/stb.toml",
         "configs/headend.toml",
         "configs/live.toml",
