@@ -95,14 +95,14 @@ const CERTIFICATES: usize = 32;
 /// Difference of the clocks of sender and receiver up to which a document is not of the future.
 const CLOCK_TOLERANCE_S: u64 = 24 * 3600;
 
-/// Wrong signatures of one session after which it is one of strangers, whatever genuine documents it repeats.
+/// Wrong signatures of one session after which it counts as untrusted, even if it repeats genuine documents.
 const WRONG_OF_KNOWN: u8 = 8;
 
 /// Which wrong signatures are counted against the examination of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
     /// Those of all sessions that have brought nothing genuine.
-    Strangers,
+    Untrusted,
     /// Those of all sessions that have.
     Known,
     /// None: the caller asks about a few documents a second at most.
@@ -112,7 +112,7 @@ pub enum Allowance {
 impl Allowance {
     /// That of a session which has brought a genuine document, and this many wrong ones.
     pub const fn of_session(is_signed: bool, wrong: u8) -> Self {
-        if is_signed && wrong < WRONG_OF_KNOWN { Self::Known } else { Self::Strangers }
+        if is_signed && wrong < WRONG_OF_KNOWN { Self::Known } else { Self::Untrusted }
     }
 }
 
@@ -275,7 +275,7 @@ pub(super) struct State {
     untrusted: VecDeque<PublicKey>,
     accepted: u64,
     refused: [u64; TrustDrop::ALL.len()],
-    /// Of strangers, and of known sessions.
+    /// Of untrusted sessions, and of known ones.
     wrong: [Wrong; 2],
     /// Counter of received documents, which orders them by age.
     heard: u64,
@@ -520,7 +520,7 @@ impl Trust {
         if memory.is_some_and(|it| order < it.floor) || (is_older && !is_repeat) {
             return Err(TrustDrop::Replayed);
         }
-        // The seal belongs to the identity: a stranger can put another one on a document that is known.
+        // The seal belongs to the identity: an untrusted sender can put another one on a known document.
         let identity = sealed.identity(document.kind);
         if page.is_none_or(|page| page.verified != Some(identity)) {
             if !state.may_examine(document.allowance, now) {

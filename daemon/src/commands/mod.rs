@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_cannot_use_up_the_examination_of_commands() {
+    fn untrusted_senders_cannot_use_up_the_examination_of_commands() {
         let folder = tempfile::tempdir().unwrap();
         let commands = open(&folder);
         let pinned = trust(Policy { keys: vec![root().public()], ..Policy::default() });
@@ -443,7 +443,7 @@ mod tests {
             bytes: forged.as_bytes(),
             tsi: None,
             mode: Mode::Require,
-            allowance: Allowance::Strangers,
+            allowance: Allowance::Untrusted,
         };
         while pinned.judge(Instant::default(), None, &judged) != Err(TrustDrop::Budget) {}
         commands.offer(document(5, &[ban("1", &[])]));

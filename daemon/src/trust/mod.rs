@@ -135,7 +135,7 @@ mod tests {
             bytes,
             tsi: Some(7),
             mode: Mode::Require,
-            allowance: Allowance::Strangers,
+            allowance: Allowance::Untrusted,
         };
         trust.judge(carousel::time::Instant::default(), None, &judged).map(|it| it.is_some())
     }

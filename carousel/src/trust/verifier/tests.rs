@@ -32,7 +32,7 @@ fn forged() -> Vec<u8> {
 }
 
 fn ask_at(trust: &Trust, bytes: &[u8], mode: Mode, wall: Option<WallTime>) -> Result<bool, TrustDrop> {
-    let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode, allowance: Allowance::Strangers };
+    let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode, allowance: Allowance::Untrusted };
     trust.judge(Instant::from_nanos(0), wall, &judged).map(|by| by.is_some())
 }
 
@@ -132,12 +132,12 @@ fn forged_revocation_lists_count_as_wrong_signatures() {
         let mut state = trust.state();
         let root = &state.roots[&ROOT.public().id()];
         assert!(root.would_take(&list));
-        assert!(state.may_examine(Allowance::Strangers, Instant::default()));
+        assert!(state.may_examine(Allowance::Untrusted, Instant::default()));
         assert!(!trust.revoke(&mut state, &list));
-        state.count_wrong(Allowance::Strangers);
+        state.count_wrong(Allowance::Untrusted);
     }
     let mut state = trust.state();
-    assert!(!state.may_examine(Allowance::Strangers, Instant::default()));
+    assert!(!state.may_examine(Allowance::Untrusted, Instant::default()));
     assert!(trust.revoke(&mut state, &genuine));
 }
 
@@ -337,10 +337,10 @@ fn wrong_signatures_exhaust_a_budget_that_refills() {
         trust.judge(Instant::from_nanos(at_s * 1_000_000_000), wall(NOW), &judged).map(|_| ())
     };
     for _ in 0..MAX_WRONG_SIGNATURES {
-        assert_eq!(ask(&forged, 1, Allowance::Strangers), Err(TrustDrop::BadSignature));
+        assert_eq!(ask(&forged, 1, Allowance::Untrusted), Err(TrustDrop::BadSignature));
     }
-    assert_eq!(ask(&forged, 1, Allowance::Strangers), Err(TrustDrop::Budget));
-    assert_eq!(ask(&document(1, 0), 1, Allowance::Strangers), Err(TrustDrop::Budget));
+    assert_eq!(ask(&forged, 1, Allowance::Untrusted), Err(TrustDrop::Budget));
+    assert_eq!(ask(&document(1, 0), 1, Allowance::Untrusted), Err(TrustDrop::Budget));
     assert_eq!(ask(&document(1, 0), 1, Allowance::Known), Ok(()), "a session that has shown itself is heard");
     let forged = String::from_utf8(document(1, 5)).unwrap().replace(">1<", ">9<").into_bytes();
     for _ in 0..MAX_WRONG_SIGNATURES {
@@ -352,8 +352,8 @@ fn wrong_signatures_exhaust_a_budget_that_refills() {
         "known sessions have a budget too"
     );
     assert_eq!(ask(&document(2, 1), 1, Allowance::Caller), Ok(()), "the caller bounds these");
-    assert_eq!(ask(&document(1, 0), 1, Allowance::Strangers), Ok(()), "a repeat needs no examination");
-    assert_eq!(ask(&document(2, 0), 2, Allowance::Strangers), Ok(()));
+    assert_eq!(ask(&document(1, 0), 1, Allowance::Untrusted), Ok(()), "a repeat needs no examination");
+    assert_eq!(ask(&document(2, 0), 2, Allowance::Untrusted), Ok(()));
 }
 
 #[test]
