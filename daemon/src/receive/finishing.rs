@@ -157,7 +157,8 @@ impl std::fmt::Debug for Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        *self.pool.bytes() -= self.bytes;
+        let mut taken = self.pool.bytes();
+        *taken = taken.saturating_sub(self.bytes);
     }
 }
 
@@ -176,10 +177,11 @@ impl FinishQueue {
     pub(super) fn claim(&self, work: &CacheWork) -> Option<Claim> {
         let bytes = memory_bytes(work);
         let mut taken = self.0.bytes();
-        if *taken > 0 && *taken + bytes > MAX_FINISHING_BYTES {
+        if *taken > 0 && taken.saturating_add(bytes) > MAX_FINISHING_BYTES {
             return None;
         }
-        *taken += bytes;
+        // Only a piece that runs alone exceeds the limit, so the sum cannot saturate, and a claim returns what it took.
+        *taken = taken.saturating_add(bytes);
         Some(Claim { pool: Arc::clone(&self.0), bytes })
     }
 
@@ -319,15 +321,20 @@ fn run(context: &ReceiveContext, job: Job, sink: &mut dyn FinishSink, buffer: &m
 fn memory_bytes(work: &CacheWork) -> u64 {
     let bytes = match work {
         Work::Verify(Verify { buf: ObjectSpace::Memory(bytes), .. }) => bytes.len() as u64,
-        Work::Verify(Verify { file, .. }) if file.encoding != Encoding::Identity => {
-            file.content_length.or_else(|| file.on_air_length()).unwrap_or(0)
-        }
+        Work::Verify(Verify { file, .. }) if file.encoding != Encoding::Identity => decoded_bytes(file),
         Work::Verify(_) => 0,
         Work::Decode(decode) => decode.job.memory_bytes(),
         Work::Restore(restore) => restore.job.memory_bytes(),
-        Work::Checkpoint(checkpoint) => checkpoint.words.len() as u64 * 8,
+        Work::Checkpoint(checkpoint) => (checkpoint.words.len() as u64).saturating_mul(8),
     };
-    bytes + WORK_BYTES
+    bytes.saturating_add(WORK_BYTES)
+}
+
+/// Memory for the decoded bytes of a content-encoded object, whatever its sender announces: a document is decoded in memory up
+/// to [`MAX_XML_BYTES`], any other object in small pieces into its file.
+fn decoded_bytes(file: &File) -> u64 {
+    let most = MAX_XML_BYTES as u64;
+    file.content_length.map_or(most, |length| length.min(most))
 }
 
 /// Executes one job and returns the result for its shard. `buffer` is scratch space for decoding.
@@ -362,7 +369,9 @@ fn decode(job: &carousel::flute::RecoveryJob, reader: &SymbolReader, buffer: &mu
     let decoded = job.run_in(buffer, |place, out| {
         let offset = match place {
             SymbolPlace::Offset(offset) => offset,
-            SymbolPlace::Slot(slot) => reader.length + u64::from(slot) * out.len() as u64,
+            SymbolPlace::Slot(slot) => {
+                reader.length.saturating_add(u64::from(slot).saturating_mul(out.len() as u64))
+            }
         };
         reader.partial.read_at(offset, out).is_ok()
     });

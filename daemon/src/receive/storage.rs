@@ -108,7 +108,7 @@ pub(super) struct FileSpace {
 impl FileSpace {
     /// Offset of slot number `slot`, for symbols of `symbol_length` bytes.
     pub(super) fn slot_offset(&self, slot: u32, symbol_length: u64) -> u64 {
-        self.received.length() + u64::from(slot) * symbol_length
+        self.received.length().saturating_add(u64::from(slot).saturating_mul(symbol_length))
     }
 
     /// A checkpoint to write, if the object is resumable and more has arrived. All received bytes must be in the file.
@@ -298,6 +298,15 @@ impl ObjectSpace {
             Self::File(FileSpace { guard, .. }) | Self::Live(LiveSpace { guard, .. }) => guard.end(reason),
             Self::Memory(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+impl ObjectSpace {
+    /// Space of an object that no player sees.
+    pub(super) fn without_flight(context: &ReceiveContext, partial: Partial) -> Self {
+        let guard = FlightGuard { flight: None, flights: Arc::clone(&context.flights) };
+        Self::Live(LiveSpace { guard, partial: Arc::new(partial), written: 0 })
     }
 }
 

@@ -247,7 +247,7 @@ impl Segment {
             (0xffff, 1) => true,
             // GPAC wraps around after 65,534; with another sender one chunk may be missing.
             (0xfffe, 1) => fragments.is_some() && self.bytes.boxes().map(|it| it.fragments) == fragments,
-            (last, next) => next == last + 1,
+            (last, next) => last.checked_add(1) == Some(next),
         }
     }
 }

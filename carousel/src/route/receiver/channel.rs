@@ -146,7 +146,8 @@ impl Channel {
 
     /// The name of a complete object that is the first chunk of a segment: GPAC names only the later ones.
     pub(super) fn first_chunk(&self, object: &Object) -> Option<Arc<File>> {
-        let next = self.flute_names.iter().rev().find(|file| file.toi.0 == object.toi.0 + 1)?;
+        let next_toi = object.toi.0.checked_add(1)?;
+        let next = self.flute_names.iter().rev().find(|file| file.toi.0 == next_toi)?;
         let name = ChunkName::split(&next.content_location)?;
         let content_location = format!("{}#0", name.object);
         (name.offset == object.bytes.end() && name.offset > 0)

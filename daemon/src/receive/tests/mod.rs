@@ -116,6 +116,32 @@ fn work_is_bounded_by_its_bytes_and_room_comes_back() {
     assert!(queue.claim(&work(0)).is_some());
 }
 
+/// An announced length is only a number: it neither overflows nor keeps other work waiting.
+#[test]
+fn work_of_an_encoded_object_counts_what_it_can_take_not_what_is_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = context(&folder);
+    let finishing = Finishing::with_workers(0, &context, &Kept::default(), &Default::default()).unwrap();
+    let queue = finishing.queue();
+    let encoded = |content_length| {
+        let file = File { encoding: Encoding::Gzip, content_length, ..File::default() };
+        let buf =
+            ObjectSpace::without_flight(&context, context.store.create(40, Placement::default()).unwrap());
+        Work::Verify(Verify { object: object(1), file: Arc::new(file), buf, repaired_symbols: 0 })
+    };
+    for announced in [Some(u64::MAX), Some(u64::MAX - 1), Some(1 << 40), None] {
+        let claim = queue.claim(&encoded(announced)).unwrap();
+        let beside = queue.claim(&verification(vec![0; 64 << 20], Digest::of(b"")));
+        assert!(beside.is_some(), "{announced:?}: other work goes on");
+        assert!(queue.claim(&encoded(announced)).is_some(), "{announced:?}");
+        drop((claim, beside));
+    }
+    let small: Vec<_> = (0..200).map(|_| queue.claim(&encoded(Some(1000))).unwrap()).collect();
+    assert!(queue.claim(&verification(vec![0; 64 << 20], Digest::of(b""))).is_some());
+    drop(small);
+    assert_eq!(format!("{queue:?}"), "FinishQueue(0 bytes)");
+}
+
 /// The file is read twice: another program may have written to it in between.
 #[test]
 fn an_encoded_object_that_was_another_when_it_was_examined_is_refused() {
