@@ -21,7 +21,7 @@ use crate::clock;
 use crate::firmware::{
     Audience, Bundle, BundleProgress, HoldReason, InstallError, Installer as _, Program, Step, Updates,
 };
-use crate::origin::{Filler, Origins, Question, RequestBody, ResumedFetch};
+use crate::origin::{Asker, Filler, Origins, Question, RequestBody, ResumedFetch};
 use crate::status::Parts;
 use crate::store::{EvictReason, Store, StoredObject, free_bytes};
 use crate::traces::Trace;
@@ -450,6 +450,7 @@ async fn post(parts: &Parts, url: &str, report: &Value) -> Result<(), String> {
         on_interim: None,
         follows_redirects: false,
         trace: Trace::default(),
+        asker: Asker::Own,
     };
     let reply = parts.client.ask(url, question).await.map_err(|err| err.to_string())?;
     if reply.status.is_success() { Ok(()) } else { Err(format!("status {}", reply.status.as_u16())) }

@@ -18,7 +18,7 @@ use super::{HttpServer, head, target, urls};
 use crate::caching::{self, Directives, NotKept};
 use crate::catalog::Client;
 use crate::delivery::{FailReason, Outcome};
-use crate::origin::{Passed, Question, Redirects, RequestBody, no_body};
+use crate::origin::{Asker, Passed, Question, Redirects, RequestBody, no_body};
 use crate::store::{EvictReason, variants_of};
 
 impl ObjectRequest<'_> {
@@ -31,6 +31,7 @@ impl ObjectRequest<'_> {
             on_interim: self.on_interim.clone(),
             follows_redirects: false,
             trace: self.trace.clone(),
+            asker: Asker::Player(self.peer),
         }
     }
 }

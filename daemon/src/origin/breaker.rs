@@ -10,15 +10,25 @@
 //! An origin that has failed is probed every few seconds ([`Breakers::failing`]), so that the circuit opens before
 //! players have waited for five timeouts, and is half open as soon as the origin answers again. Healthy origins are not
 //! probed: probes by a million boxes every five seconds would be their heaviest load.
+//!
+//! A player chooses the fields and addresses that it requests, and can make an origin fail by them. So failures after the
+//! request was sent count up to [`FAILURES_OF_ONE`] for each player: alone it opens no circuit. The box's own requests and
+//! probes, and failures to connect whoever asks, count without that limit.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use carousel::time::Instant;
 
+use crate::clients;
+
 /// Failures in a row that open the circuit.
 const FAILURES: usize = 5;
+
+/// Failures of requests of one player that count: two probes have to fail as well, or the requests of another player.
+const FAILURES_OF_ONE: usize = 3;
 
 /// Time for which it stays open.
 const OPEN: Duration = Duration::from_secs(60);
@@ -38,8 +48,10 @@ carousel::limits! {
 pub(super) enum RequestEnd {
     /// The origin answered normally; a refusal counts as such.
     Well,
-    /// No connection, or one that broke.
+    /// No connection.
     Unreachable,
+    /// The connection broke after the request was sent, or had no usable response.
+    Broken,
     /// A server error.
     ServerError,
     /// It took too long, or the client left: possibly normal for the resource.
@@ -58,10 +70,39 @@ impl RequestEnd {
     }
 }
 
+/// On whose behalf a request is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// The box itself: no player has chosen the fields.
+    Own,
+    /// A player.
+    Player(IpAddr),
+    /// Players that share a fetch; its fields are those of one of them.
+    Shared,
+}
+
+impl Asker {
+    /// The player of this address; `None`: the box itself.
+    pub(super) fn of(client: Option<IpAddr>) -> Self {
+        client.map_or(Self::Own, Self::Player)
+    }
+
+    /// Players of one network of IPv6 are one player.
+    fn network(self) -> Self {
+        match self {
+            Self::Player(address) => Self::Player(clients::network_of(address)),
+            it => it,
+        }
+    }
+}
+
 /// State of one origin.
 #[derive(Debug, Clone, Default)]
 struct Circuit {
     failures: usize,
+    /// Players with their failures that count, up to [`FAILURES_OF_ONE`] each. Each has one at least, so that there are at most
+    /// [`FAILURES`].
+    askers: Vec<(Asker, usize)>,
     /// Resources that have failed with a status: each counts once, since one broken resource does not make the origin
     /// broken.
     broken: Vec<String>,
@@ -71,6 +112,25 @@ struct Circuit {
     is_probed: bool,
     /// Its URL scheme is https.
     is_tls: bool,
+}
+
+impl Circuit {
+    /// Whether a failure counts.
+    fn counts(&mut self, asker: Asker, ended: RequestEnd) -> bool {
+        if asker == Asker::Own || ended == RequestEnd::Unreachable {
+            return true;
+        }
+        let asker = asker.network();
+        let Some((_, count)) = self.askers.iter_mut().find(|(it, _)| *it == asker) else {
+            if self.askers.len() < FAILURES {
+                self.askers.push((asker, 1));
+            }
+            return true;
+        };
+        let is_within = *count < FAILURES_OF_ONE;
+        *count += usize::from(is_within);
+        is_within
+    }
 }
 
 /// The circuits of all origins, by authority.
@@ -91,7 +151,7 @@ impl Breakers {
     }
 
     /// Records the end of a request.
-    pub(super) fn note(&self, url: &str, ended: RequestEnd, now: Instant) {
+    pub(super) fn note(&self, url: &str, asker: Asker, ended: RequestEnd, now: Instant) {
         let authority = authority_of(url);
         let mut circuits = self.circuits();
         match ended {
@@ -108,7 +168,7 @@ impl Breakers {
                 }
                 return;
             }
-            RequestEnd::Unreachable | RequestEnd::ServerError => {}
+            RequestEnd::Unreachable | RequestEnd::Broken | RequestEnd::ServerError => {}
         }
         if circuits.len() >= MAX_ORIGINS && !circuits.contains_key(authority) {
             let least = circuits.iter().min_by_key(|(_, it)| it.failures).map(|(name, _)| name.clone());
@@ -128,9 +188,12 @@ impl Breakers {
                 return;
             }
         }
-        circuit.failures += 1;
         circuit.is_tls = url.starts_with("https:");
         circuit.is_probed = false;
+        if !circuit.counts(asker, ended) {
+            return;
+        }
+        circuit.failures = circuit.failures.saturating_add(1);
         if circuit.failures >= FAILURES {
             if circuit.until.is_none() {
                 tracing::warn!(
@@ -152,7 +215,7 @@ impl Breakers {
     /// decides.
     pub(super) fn looked(&self, url: &str, ended: RequestEnd, now: Instant) {
         if ended != RequestEnd::Well {
-            return self.note(url, ended, now);
+            return self.note(url, Asker::Own, ended, now);
         }
         if let Some(circuit) = self.circuits().get_mut(authority_of(url)) {
             circuit.until = circuit.until.map(|until| until.min(now));
@@ -191,8 +254,8 @@ mod tests {
     fn troubled_origins_are_looked_at_and_asked_again_as_soon_as_they_answer() {
         let breakers = Breakers::default();
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
-        breakers.note("https://cdn:8443/film/1.m4s", RequestEnd::Unreachable, at(1));
-        breakers.note("http://well/film/1.m4s", RequestEnd::Well, at(1));
+        breakers.note("https://cdn:8443/film/1.m4s", Asker::Own, RequestEnd::Unreachable, at(1));
+        breakers.note("http://well/film/1.m4s", Asker::Own, RequestEnd::Well, at(1));
         assert_eq!(breakers.failing(), ["https://cdn:8443/"]);
         for look in 0..4 {
             breakers.looked("https://cdn:8443/", RequestEnd::Unreachable, at(5 + 5 * look));
@@ -205,7 +268,7 @@ mod tests {
         assert!(
             breakers.admits("https://cdn:8443/x", at(25)) && !breakers.admits("https://cdn:8443/x", at(25))
         );
-        breakers.note("https://cdn:8443/x", RequestEnd::Well, at(26));
+        breakers.note("https://cdn:8443/x", Asker::Own, RequestEnd::Well, at(26));
         assert!(breakers.failing().is_empty());
     }
 
@@ -215,17 +278,17 @@ mod tests {
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
         for second in 0..5 {
             assert!(breakers.admits("cdn", at(second)), "{second}");
-            breakers.note("cdn", RequestEnd::Unreachable, at(second));
+            breakers.note("cdn", Asker::Own, RequestEnd::Unreachable, at(second));
         }
         assert!(!breakers.admits("cdn", at(5)) && !breakers.admits("cdn", at(63)));
         assert_eq!(breakers.open(at(5)), ["cdn"]);
         assert!(breakers.admits("other", at(5)));
         assert!(breakers.admits("cdn", at(65)), "half open");
         assert!(!breakers.admits("cdn", at(65)), "for one");
-        breakers.note("cdn", RequestEnd::Unreachable, at(66));
+        breakers.note("cdn", Asker::Own, RequestEnd::Unreachable, at(66));
         assert!(!breakers.admits("cdn", at(100)));
         assert!(breakers.admits("cdn", at(127)));
-        breakers.note("cdn", RequestEnd::Well, at(127));
+        breakers.note("cdn", Asker::Own, RequestEnd::Well, at(127));
         assert!(breakers.admits("cdn", at(128)) && breakers.open(at(128)).is_empty());
     }
 
@@ -234,13 +297,13 @@ mod tests {
         let breakers = Breakers::default();
         let now = Instant::from_nanos(1);
         for _ in 0..4 {
-            breakers.note("a", RequestEnd::Unreachable, now);
+            breakers.note("a", Asker::Own, RequestEnd::Unreachable, now);
         }
-        breakers.note("a", RequestEnd::Well, now);
-        breakers.note("a", RequestEnd::Unreachable, now);
+        breakers.note("a", Asker::Own, RequestEnd::Well, now);
+        breakers.note("a", Asker::Own, RequestEnd::Unreachable, now);
         assert!(breakers.admits("a", now));
         for number in 0..1000 {
-            breakers.note(&number.to_string(), RequestEnd::Unreachable, now);
+            breakers.note(&number.to_string(), Asker::Own, RequestEnd::Unreachable, now);
         }
         assert!(breakers.circuits().len() <= MAX_ORIGINS);
     }
@@ -250,13 +313,64 @@ mod tests {
         let breakers = Breakers::default();
         let now = Instant::from_nanos(1);
         for _ in 0..100 {
-            breakers.note("http://o/live.m3u8?_HLS_msn=1", RequestEnd::Slow, now);
-            breakers.note("http://o/broken.ts", RequestEnd::ServerError, now);
+            breakers.note("http://o/live.m3u8?_HLS_msn=1", Asker::Own, RequestEnd::Slow, now);
+            breakers.note("http://o/broken.ts", Asker::Own, RequestEnd::ServerError, now);
         }
         assert!(breakers.admits("http://o/x", now));
         for number in 0..4 {
-            breakers.note(&format!("http://o/{number}.ts"), RequestEnd::ServerError, now);
+            breakers.note(&format!("http://o/{number}.ts"), Asker::Own, RequestEnd::ServerError, now);
         }
         assert!(!breakers.admits("http://o/x", now), "five resources fail");
+    }
+
+    const ALL_ENDS: [RequestEnd; 2] = [RequestEnd::ServerError, RequestEnd::Broken];
+
+    /// A player whose fields are too long for an origin, or that knows what it fails at.
+    #[test]
+    fn one_player_alone_opens_no_circuit_by_what_it_requests() {
+        let now = Instant::from_nanos(1);
+        for ended in ALL_ENDS {
+            let breakers = Breakers::default();
+            // Addresses of one network of IPv6 are one player.
+            for number in 0..100 {
+                let one = Asker::Player(format!("2001:db8::{number:x}").parse().unwrap());
+                breakers.note(&format!("http://o/{number}.ts"), one, ended, now);
+            }
+            assert!(breakers.admits("http://o/x", now), "{ended:?}");
+            // The origin fails at a plain request too.
+            breakers.looked("http://o/", RequestEnd::Unreachable, now);
+            assert!(breakers.admits("http://o/x", now), "{ended:?}: once is not enough");
+            breakers.looked("http://o/", RequestEnd::Unreachable, now);
+            assert!(!breakers.admits("http://o/x", now), "{ended:?}");
+            // Half open: it decides nothing for others.
+            breakers.looked("http://o/", RequestEnd::Well, now);
+            assert!(breakers.admits("http://o/1.ts", now));
+            breakers.note("http://o/1.ts", Asker::Player("2001:db8::1".parse().unwrap()), ended, now);
+            assert!(breakers.admits("http://o/x", now), "{ended:?}: the next request decides");
+        }
+    }
+
+    #[test]
+    fn an_origin_that_fails_for_several_players_or_takes_no_connection_is_open_for_all() {
+        let now = Instant::from_nanos(1);
+        let player = |number: usize| Asker::Player(std::net::Ipv4Addr::new(10, 0, 0, number as u8).into());
+        for ended in ALL_ENDS {
+            let breakers = Breakers::default();
+            for number in 0..FAILURES {
+                assert!(breakers.admits("http://o/x", now));
+                breakers.note(&format!("http://o/{number}.ts"), player(number % 2), ended, now);
+            }
+            assert!(!breakers.admits("http://o/x", now), "{ended:?} of two players");
+            let breakers = Breakers::default();
+            for number in 0..FAILURES {
+                breakers.note(&format!("http://o/{number}.ts"), Asker::Own, ended, now);
+            }
+            assert!(!breakers.admits("http://o/x", now), "{ended:?} of the box itself");
+        }
+        let breakers = Breakers::default();
+        for _ in 0..FAILURES {
+            breakers.note("http://o/x", player(1), RequestEnd::Unreachable, now);
+        }
+        assert!(!breakers.admits("http://o/x", now), "the only player of a box");
     }
 }

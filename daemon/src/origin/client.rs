@@ -30,6 +30,7 @@ use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
 
 use super::addresses::{AddressPolicy, Connector, OriginRefusal, Refused};
+pub use super::breaker::Asker;
 use super::breaker::{Breakers, RequestEnd};
 use super::icy;
 use super::loops::loop_id;
@@ -389,13 +390,15 @@ pub struct Question {
     pub follows_redirects: bool,
     /// Parent of the trace spans of its requests.
     pub trace: Trace,
+    /// On whose behalf it is asked.
+    pub asker: Asker,
 }
 
 impl Question {
-    /// A GET with these fields; interim responses are dropped.
+    /// A GET with these fields of a player; interim responses are dropped.
     pub fn get(headers: HeaderMap, follows_redirects: bool) -> Self {
-        let (method, body, trace) = (Method::GET, no_body(), Trace::default());
-        Self { method, headers, body, on_interim: None, follows_redirects, trace }
+        let (method, body, trace, asker) = (Method::GET, no_body(), Trace::default(), Asker::Shared);
+        Self { method, headers, body, on_interim: None, follows_redirects, trace, asker }
     }
 }
 
@@ -622,7 +625,7 @@ impl Client {
     }
 
     pub(super) async fn get_at(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
-        self.admitted(url, self.get_following(url, ranges)).await
+        self.admitted(url, Asker::Own, self.get_following(url, ranges)).await
     }
 
     /// Makes a player's request and returns any answer of the origin: redirects and refusals are answers.
@@ -638,13 +641,14 @@ impl Client {
     }
 
     pub(super) async fn question(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
-        self.admitted(url, self.ask_once(url, question)).await
+        self.admitted(url, question.asker, self.ask_once(url, question)).await
     }
 
     /// Makes a request if its origin's circuit permits it, and records its end.
     async fn admitted(
         &self,
         url: &str,
+        asker: Asker,
         request: impl Future<Output = Result<Reply, OriginError>>,
     ) -> Result<Reply, OriginError> {
         if !self.breakers.admits(url, clock::now()) {
@@ -652,7 +656,7 @@ impl Client {
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         // A cancelled request counts as a failure, so that a half-open circuit does not wait for it forever.
-        let pending = Pending { breakers: &self.breakers, url, ended: RequestEnd::Slow };
+        let pending = Pending { breakers: &self.breakers, url, asker, ended: RequestEnd::Slow };
         let result = request.await;
         pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));
         self.count(result)
@@ -863,7 +867,7 @@ impl Client {
     /// Those of `result`.
     pub(super) fn note_body<T>(&self, url: &str, result: Result<T, OriginError>) -> Result<T, OriginError> {
         if matches!(result, Err(OriginError::Cut)) {
-            self.breakers.note(url, RequestEnd::Unreachable, clock::now());
+            self.breakers.note(url, Asker::Own, RequestEnd::Broken, clock::now());
         }
         self.count(result)
     }
@@ -876,14 +880,17 @@ impl Client {
     pub async fn probe(&self, url: &str) -> Result<u16, OriginError> {
         let name = match self.signers().form_of(url) {
             None => {
-                let question = Question { method: Method::HEAD, ..Question::get(HeaderMap::new(), false) };
+                let get = Question::get(HeaderMap::new(), false);
+                let question = Question { method: Method::HEAD, asker: Asker::Own, ..get };
                 return self.question(url, question).await.map(|reply| reply.status.as_u16());
             }
             Some(SigningForm::S3) if url.ends_with('/') => PROBED,
             Some(_) => "",
         };
         let first = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
-        let reply = self.question(&format!("{url}{name}"), Question::get(first, false)).await?;
+        let reply = self
+            .question(&format!("{url}{name}"), Question { asker: Asker::Own, ..Question::get(first, false) })
+            .await?;
         Ok(reply.status.as_u16())
     }
 
@@ -1032,6 +1039,7 @@ fn ends_of(connection: &Connected) -> Option<(SocketAddr, SocketAddr)> {
 struct Pending<'a> {
     breakers: &'a Breakers,
     url: &'a str,
+    asker: Asker,
     ended: RequestEnd,
 }
 
@@ -1039,7 +1047,8 @@ impl Pending<'_> {
     fn ended(mut self, result: Result<u16, &OriginError>) {
         self.ended = match result {
             Ok(status) | Err(&OriginError::Status(status)) => RequestEnd::of_status(status),
-            Err(OriginError::Connect(_) | OriginError::NoAnswer(_)) => RequestEnd::Unreachable,
+            Err(OriginError::Connect(_)) => RequestEnd::Unreachable,
+            Err(OriginError::NoAnswer(_)) => RequestEnd::Broken,
             // A slow resource says nothing about others.
             Err(_) => RequestEnd::Slow,
         };
@@ -1048,7 +1057,7 @@ impl Pending<'_> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.breakers.note(self.url, self.ended, clock::now());
+        self.breakers.note(self.url, self.asker, self.ended, clock::now());
     }
 }
 

@@ -35,6 +35,7 @@ impl Question {
             on_interim: self.on_interim.clone(),
             follows_redirects: self.follows_redirects,
             trace: self.trace.clone(),
+            asker: self.asker,
         }
     }
 }

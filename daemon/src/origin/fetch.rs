@@ -10,7 +10,7 @@ use carousel::time::WallTime;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::client::{OriginError, Question, Reply, no_body};
+use super::client::{Asker, OriginError, Question, Reply, no_body};
 use super::fill::{FillContext, FillRequest, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{MediaKind, may_be_media, media_kind, unlike_its_name};
 use super::options::SurrogateFields;
@@ -266,7 +266,8 @@ impl Filler {
         let on_interim = ask.on_interim.clone();
         let follows_redirects = ask.follows_redirects;
         let (method, body, trace) = (Method::GET, no_body(), ask.trace.clone());
-        let question = Question { method, headers, body, on_interim, follows_redirects, trace };
+        let asker = Asker::of(ask.client);
+        let question = Question { method, headers, body, on_interim, follows_redirects, trace, asker };
         self.client.ask(url, question).await
     }
 

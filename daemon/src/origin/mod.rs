@@ -35,7 +35,9 @@ use carousel::name::ObjectKey;
 
 pub(crate) use addresses::is_of_this_machine;
 pub use addresses::{AddressPolicy, OriginRefusal};
-pub use client::{Client, OnInterim, OriginError, OriginFailure, Question, Reply, RequestBody, no_body};
+pub use client::{
+    Asker, Client, OnInterim, OriginError, OriginFailure, Question, Reply, RequestBody, no_body,
+};
 pub use fill::{
     FillContext, FillRequest, FillResult, Filler, MAX_FILLS, NoPlace, OwnFields, Passed, PrefetchEnd,
 };

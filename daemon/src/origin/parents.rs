@@ -610,7 +610,7 @@ pub(crate) fn is_own(url: &str, listeners: &[SocketAddr]) -> bool {
 mod tests {
     use std::net::UdpSocket;
 
-    use super::super::breaker::RequestEnd;
+    use super::super::breaker::{Asker, RequestEnd};
     use super::*;
 
     const NOW: Instant = Instant::from_nanos(0);
@@ -767,7 +767,7 @@ mod tests {
         // An open circuit leaves it out as well, before the second look.
         let breakers = Breakers::default();
         for number in 0..5 {
-            breakers.note(&format!("http://s1:80/vod/{number}"), RequestEnd::Unreachable, NOW);
+            breakers.note(&format!("http://s1:80/vod/{number}"), Asker::Own, RequestEnd::Unreachable, NOW);
         }
         let plan = |name: &str| {
             parents.plan(&format!("https://origin.example/films/{name}"), &breakers, NOW).unwrap().candidates

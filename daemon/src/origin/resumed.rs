@@ -20,7 +20,7 @@ use carousel::time::Instant;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use super::client::{OriginError, Question, Reply};
+use super::client::{Asker, OriginError, Question, Reply};
 use super::fill::Filler;
 use super::spans::Part;
 use crate::caching::{self, Validators};
@@ -220,7 +220,7 @@ impl ResumedFetch {
                 headers.insert(header::IF_RANGE, version);
             }
         }
-        let question = Question::get(headers, true);
+        let question = Question { asker: Asker::Own, ..Question::get(headers, true) };
         let reply = filler.client.ask(&self.url, question).await.map_err(Unfinished::Origin)?;
         match reply.status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(reply),
