@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use carousel::limits::cut;
+use carousel::time::Instant;
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -149,6 +150,36 @@ impl Lines {
     }
 }
 
+/// Lines of one kind in a second that are written one by one.
+const MAX_LINES_PER_SECOND: u64 = 20;
+
+/// Limit of the lines of one kind that others cause: packets from the air, messages of a topic.
+#[derive(Debug, Default)]
+pub struct LineLimit {
+    second: AtomicU64,
+    lines: AtomicU64,
+}
+
+impl LineLimit {
+    /// None written so far.
+    pub const fn new() -> Self {
+        Self { second: AtomicU64::new(0), lines: AtomicU64::new(0) }
+    }
+
+    /// Whether one more line may be written now. `left_out` is called with the number of lines that were not written in an
+    /// earlier second.
+    pub fn admits(&self, now: Instant, left_out: impl FnOnce(u64)) -> bool {
+        let second = now.as_nanos() / 1_000_000_000;
+        if self.second.swap(second, Relaxed) != second {
+            let before = self.lines.swap(0, Relaxed);
+            if before > MAX_LINES_PER_SECOND {
+                left_out(before - MAX_LINES_PER_SECOND);
+            }
+        }
+        self.lines.fetch_add(1, Relaxed) < MAX_LINES_PER_SECOND
+    }
+}
+
 static LINES: Lines = Lines::new();
 
 /// The lines of the process.
@@ -203,6 +234,23 @@ mod tests {
         assert_eq!(later.iter().map(|it| it.number).collect::<Vec<_>>(), [newest - 1, newest]);
         assert_eq!(lines.since(newest, Level::TRACE, 1).0.len(), 0);
         assert_eq!(lines.since(0, Level::TRACE, 1).0[0].number, newest, "the newest, not the oldest");
+    }
+
+    #[test]
+    fn lines_of_one_kind_are_limited_in_each_second_and_the_others_counted() {
+        let limit = LineLimit::new();
+        let mut left_out = Vec::new();
+        let mut written = 0;
+        for ms in (1000..3000).map(|at| at / 2 * 2) {
+            let now = Instant::from_nanos(ms * 1_000_000);
+            written += u64::from(limit.admits(now, |count| left_out.push(count)));
+        }
+        assert_eq!((written, &left_out[..]), (2 * MAX_LINES_PER_SECOND, &[1000 - MAX_LINES_PER_SECOND][..]));
+        // The next line reports what was left out, however much later it comes.
+        let later = Instant::from_nanos(100_000_000_000);
+        assert!(limit.admits(later, |count| left_out.push(count)));
+        assert_eq!(left_out[1..], [1000 - MAX_LINES_PER_SECOND]);
+        assert!(limit.admits(later + std::time::Duration::from_secs(1), |_| panic!("nothing was left out")));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Purges of the fleet: messages of the purge topic, executed as an operator's are, with a line of the audit log and a result
 //! for each.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,13 +13,12 @@ use crate::clock;
 use crate::kafka::{
     self, Fetched, Follower, Kafka, KafkaError, KafkaStats, PurgeOutcome, Results, TopicOffsets,
 };
+use crate::logs::LineLimit;
 use crate::status::Parts;
 use crate::vitals;
 
 /// Interval at which new partitions are requested.
 const LOOK: Duration = Duration::from_secs(60);
-/// Messages of a purge topic that are logged one by one in a second. The others are counted in one line; metrics count all.
-const MAX_LINES: u64 = 20;
 
 /// Follows the purge topic, until the runtime ends.
 pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>) {
@@ -39,8 +37,7 @@ pub async fn run(parts: Arc<Parts>, options: Arc<Kafka>, stats: Arc<KafkaStats>)
         purging: Mutex::new(()),
         results,
         stats,
-        lines: AtomicU64::new(0),
-        second: AtomicU64::new(0),
+        lines: LineLimit::new(),
     });
     let mut known = Vec::new();
     let mut readers = JoinSet::new();
@@ -69,9 +66,8 @@ struct Consumer {
     purging: Mutex<()>,
     results: Option<Results>,
     stats: Arc<KafkaStats>,
-    /// Lines of the log in this second.
-    lines: AtomicU64,
-    second: AtomicU64,
+    /// Limit of the messages that are logged one by one.
+    lines: LineLimit,
 }
 
 async fn follow(consumer: Arc<Consumer>, mut follower: Follower) {
@@ -192,15 +188,10 @@ impl Consumer {
         }
     }
 
-    /// Whether one more message is logged in this second.
+    /// Whether one more message is logged in this second. The others are counted in one line; metrics count all.
     fn may_log(&self) -> bool {
-        let second = clock::now().as_nanos() / 1_000_000_000;
-        if self.second.swap(second, Relaxed) != second {
-            let before = self.lines.swap(0, Relaxed);
-            if before > MAX_LINES {
-                tracing::warn!(target: AUDIT, client = "kafka", count = before - MAX_LINES, "messages of the purge topic that are not listed");
-            }
-        }
-        self.lines.fetch_add(1, Relaxed) < MAX_LINES
+        self.lines.admits(clock::now(), |count| {
+            tracing::warn!(target: AUDIT, client = "kafka", count, "messages of the purge topic that are not listed");
+        })
     }
 }

@@ -217,7 +217,10 @@ impl<S: ObjectStore> Delivery<S> {
                 }
             }
             route::Event::SessionClosed => {
-                self.changes.push_back(Change::SessionOver(session_of(at, SIGNALLING_TSI), true));
+                let has_brought = |it: &mut route::Receiver| it.stats().stored > 0 || it.stats().repair > 0;
+                if self.live.routes.with(&at, has_brought) == Some(true) {
+                    self.changes.push_back(Change::SessionOver(session_of(at, SIGNALLING_TSI), true));
+                }
             }
             // Sessions at other addresses must be configured; packages are split into documents by now.
             route::Event::Elsewhere(_) | route::Event::Package { .. } => {}

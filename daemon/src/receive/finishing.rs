@@ -23,6 +23,7 @@ use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_outranked, is_s
 use super::{Command, ReceiveContext};
 use crate::clock;
 use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Restore, Verify, Work};
+use crate::logs::LineLimit;
 use crate::signalling::Document;
 use crate::store::{CameBy, Class, Frozen, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
 use crate::trust::signer_text;
@@ -443,10 +444,13 @@ fn finish_object(
     }
 }
 
-fn rejected(object: ObjectRef, file: &File, why: &FinishError) -> RejectReason {
+pub(super) fn rejected(object: ObjectRef, file: &File, why: &FinishError) -> RejectReason {
+    static LIMIT: LineLimit = LineLimit::new();
     let ObjectRef { session, toi } = object;
     let uri = file.content_location.escape_debug();
-    tracing::warn!(session = %session.destination, tsi = session.tsi.0, %toi, %uri, %why, "object rejected");
+    if LIMIT.admits(clock::now(), |count| tracing::warn!(count, "further objects rejected")) {
+        tracing::warn!(session = %session.destination, tsi = session.tsi.0, %toi, %uri, %why, "object rejected");
+    }
     match why {
         FinishError::Verify(_) => RejectReason::Verify,
         FinishError::Store(_) => RejectReason::Store,

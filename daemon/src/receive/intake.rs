@@ -15,6 +15,7 @@ use crate::delivery::{
     Announced, Change, Delivery, Described, FailReason, GoneReason, ObjectRef, Options, RepairRequest,
     RuleBook, SessionFilter, Totals,
 };
+use crate::logs::LineLimit;
 
 /// Queue of repair requests.
 pub(super) type RepairQueue = tokio::sync::mpsc::Sender<RepairRequest>;
@@ -249,7 +250,12 @@ impl Intake {
                 }
             }
             Change::Unusable(_, file) => {
-                tracing::warn!(name = %file.content_location.escape_debug(), "an object whose name cannot be used is left out");
+                static LIMIT: LineLimit = LineLimit::new();
+                if LIMIT.admits(clock::now(), |count| {
+                    tracing::warn!(count, "further objects whose names cannot be used are left out");
+                }) {
+                    tracing::warn!(name = %file.content_location.escape_debug(), "an object whose name cannot be used is left out");
+                }
             }
             Change::Held(_) => {}
             Change::Gone(object, reason, file, buf) => {
@@ -263,6 +269,12 @@ impl Intake {
                 tracing::debug!(session = %object.session.destination, toi = %object.toi, outcome = outcome.as_str(), "repair");
             }
             Change::SessionOver(session, is_closed) => {
+                static LIMIT: LineLimit = LineLimit::new();
+                if !LIMIT.admits(clock::now(), |count| {
+                    tracing::info!(count, "further sessions were closed or are silent");
+                }) {
+                    return;
+                }
                 let how = if is_closed { "the sender closed the session" } else { "the session is silent" };
                 tracing::info!(session = %session.destination, tsi = session.tsi.0, "{how}");
             }

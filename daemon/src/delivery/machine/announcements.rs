@@ -84,8 +84,11 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// Handles a session that was closed or has fallen silent: objects that were described and never sent are repaired.
     pub(super) fn session_over(&mut self, now: Instant, session: SessionKey, is_closed: bool) {
-        self.changes.push_back(Change::SessionOver(session, is_closed));
         let receiver = self.sessions.get_mut(&session);
+        // A session of control packets alone, which anybody can send, was none.
+        if receiver.as_ref().is_some_and(|it| it.stats().stored > 0 || it.stats().fdt > 0) {
+            self.changes.push_back(Change::SessionOver(session, is_closed));
+        }
         let unseen: Vec<Toi> = receiver.into_iter().flat_map(|it| it.unseen().map(|file| file.toi)).collect();
         for toi in unseen {
             let object = ObjectRef { session, toi };

@@ -136,7 +136,7 @@ pub enum Change<B> {
     Gone(ObjectRef, GoneReason, Option<Arc<File>>, Option<B>),
     /// A repair ended.
     Repaired(ObjectRef, RepairOutcome),
-    /// A session is over: closed by its sender (`true`), or silent.
+    /// A session that has brought something is over: closed by its sender (`true`), or silent.
     SessionOver(SessionKey, bool),
 }
 

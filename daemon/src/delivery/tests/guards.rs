@@ -59,6 +59,27 @@ fn ranges(request: &RepairRequest) -> Vec<Range<u64>> {
     ranges.concat()
 }
 
+/// Anybody on the link can send packets that close sessions which never were: their ends are no news.
+#[test]
+fn only_the_end_of_a_session_that_has_brought_something_is_reported() {
+    // LCT with the A flag and a TSI of 32 bits, without a TOI.
+    let close = |tsi: u8| [0x10, 0x82, 3, 0, 0, 0, 0, 0, 0, 0, 0, tsi];
+    let mut world = world(Origin::None);
+    let over = |world: &mut World| {
+        let changes = std::iter::from_fn(|| world.delivery.poll_change());
+        changes.filter(|it| matches!(it, Change::SessionOver(..))).count()
+    };
+    for tsi in 50..150 {
+        world.take(&close(tsi));
+    }
+    assert_eq!(over(&mut world), 0);
+    world.begin("http://h/a", 1000, &[0]);
+    let tsi = world.sender.tsi().0 as u8;
+    world.take(&close(tsi));
+    world.take(&close(tsi));
+    assert_eq!(over(&mut world), 1);
+}
+
 #[test]
 fn what_is_not_of_a_wanted_session_is_counted_and_opens_none() {
     let mut world = world(Origin::None);

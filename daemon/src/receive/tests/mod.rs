@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carousel::digest::Digest;
-use carousel::flute::{Encoding, Examined, File, SendFile, Sender, SenderProfile, SessionKey};
+use carousel::flute::{Encoding, Examined, File, SendFile, Sender, SenderProfile, SessionKey, VerifyError};
 use carousel::lct::{Toi, Tsi};
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
-use super::finishing::{Answer, CacheWork, FinishError, decoded, finish, publish};
+use super::finishing::{Answer, CacheWork, FinishError, decoded, finish, publish, rejected};
 use super::storage::ObjectSpace;
 use super::*;
 use crate::delivery::{ObjectRef, Options, RejectReason, Verify, Work};
@@ -140,6 +140,19 @@ fn work_of_an_encoded_object_counts_what_it_can_take_not_what_is_announced() {
     assert!(queue.claim(&verification(vec![0; 64 << 20], Digest::of(b""))).is_some());
     drop(small);
     assert_eq!(format!("{queue:?}"), "FinishQueue(0 bytes)");
+}
+
+#[test]
+fn a_flood_of_objects_that_are_rejected_does_not_fill_the_log() {
+    let (error, file) = (FinishError::Verify(VerifyError::DigestMismatch), File::default());
+    let lines = crate::logs::logged(|| {
+        for number in 0..500 {
+            assert_eq!(rejected(object(number), &file, &error), RejectReason::Verify);
+        }
+    });
+    // In up to three seconds.
+    let warnings = lines.counts().find(|(level, _)| *level == "warn").unwrap().1;
+    assert!((1..=63).contains(&warnings), "{warnings}");
 }
 
 /// The file is read twice: another program may have written to it in between.
