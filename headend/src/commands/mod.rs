@@ -196,14 +196,30 @@ fn print_problems(problems: &[Problem]) {
 /// program was started to ignore, as by nohup, stays ignored.
 fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
     let stop = Arc::new(AtomicBool::new(false));
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let hangup = (!crate::sys::is_ignored(SIGHUP)).then_some(SIGHUP);
-    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
+    for signal in stopping_signals() {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|err| format!("cannot handle signals: {err}"))?;
     }
     Ok(stop)
+}
+
+/// A flag while which the signals of [`stop_on_signals`] end the program at once, with success: until something is on the air there
+/// is nothing to close, and hashing a film takes minutes.
+fn end_on_signals() -> Result<Arc<AtomicBool>, String> {
+    let is_opening = Arc::new(AtomicBool::new(true));
+    for signal in stopping_signals() {
+        signal_hook::flag::register_conditional_shutdown(signal, 0, Arc::clone(&is_opening))
+            .map_err(|err| format!("cannot handle signals: {err}"))?;
+    }
+    Ok(is_opening)
+}
+
+/// SIGINT, SIGTERM, and SIGHUP unless it is ignored.
+fn stopping_signals() -> impl Iterator<Item = i32> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let hangup = (!crate::sys::is_ignored(SIGHUP)).then_some(SIGHUP);
+    [SIGINT, SIGTERM].into_iter().chain(hangup)
 }
 
 /// Sets a flag when standard input ends. Its content is ignored.
@@ -235,6 +251,25 @@ fn print(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In a program of its own, which the signal ends.
+    #[test]
+    fn a_signal_while_sources_are_read_ends_the_program_in_order() {
+        const CHILD: &str = "HEADEND_TEST_SIGNAL";
+        if let Ok(what) = std::env::var(CHILD) {
+            let stop = stop_on_signals().unwrap();
+            let is_opening = end_on_signals().unwrap();
+            is_opening.store(what == "opening", Ordering::Relaxed);
+            signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+            std::process::exit(if stop.load(Ordering::Relaxed) { 7 } else { 8 });
+        }
+        for (what, status) in [("opening", 0), ("sending", 7)] {
+            let name = "commands::tests::a_signal_while_sources_are_read_ends_the_program_in_order";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = child.args(["--exact", name]).env(CHILD, what).output().unwrap();
+            assert_eq!(output.status.code(), Some(status), "{what}");
+        }
+    }
 
     /// Without a handler SIGHUP would end the tests.
     #[test]

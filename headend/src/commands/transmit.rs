@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use super::{Identity, open, print_problems};
+use super::{Identity, end_on_signals, open, print_problems};
 use crate::broadcast::{Broadcast, Followed};
 use crate::check;
 use crate::claim::Claims;
@@ -73,7 +73,12 @@ pub(super) fn send(
     } else {
         pull::start(&config)?
     };
+    let is_opening = end_on_signals()?;
+    if stop.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let mut broadcast = open(config, once, Identity::Fresh, &*clocks)?;
+    is_opening.store(false, Ordering::Relaxed);
     let config = broadcast.config().clone();
     let mut line = Line::open(&config, once, true, clocks.wall())?;
     line.forward(&config)?;

@@ -196,6 +196,8 @@ carousel::reasons! {
         QuerySelects = "query_selects",
         /// The name is no URI.
         BadName = "bad_name",
+        /// It is longer than receivers take.
+        TooLong = "too_long",
         /// The file cannot be read.
         Unreadable = "unreadable",
     }

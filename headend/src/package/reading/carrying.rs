@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use carousel::limits::MAX_OBJECT_BYTES;
 use carousel::query::name_of_range;
 
 use super::super::check::{Expected, check};
@@ -216,6 +217,18 @@ impl Reading<'_> {
             _ if has_room => self.inventory.left_out.push(left_out),
             Some(last) if last.reason == reason => last.count += count,
             _ => self.inventory.left_out.push(left_out),
+        }
+    }
+
+    /// Leaves out objects that no receiver takes, before they are hashed.
+    pub(super) fn leave_out_too_long(&mut self) {
+        let all = self.inventory.objects.iter().filter(|(_, it)| it.length > MAX_OBJECT_BYTES);
+        let too_long: Vec<(String, u64)> = all.map(|(path, it)| (path.clone(), it.length)).collect();
+        for (path, length) in too_long {
+            self.inventory.objects.remove(&path);
+            let what = format!("{length} bytes, more than the {MAX_OBJECT_BYTES} that a receiver takes");
+            self.problem(&path, what, "split it, or remove it from the source");
+            self.leave_out(Reason::TooLong, &path, &path, 1);
         }
     }
 

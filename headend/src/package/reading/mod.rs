@@ -132,6 +132,7 @@ impl<'a> Reading<'a> {
         self.settle_queries();
         self.settle_absolute();
         self.rest(only.is_some());
+        self.leave_out_too_long();
         self.inventory
     }
 

@@ -445,6 +445,31 @@ fn long_manifests_and_deep_folders_are_left_out() {
     assert_eq!(read_dir(&dir).presentations.len(), 3, "it is short again");
 }
 
+/// A sparse file takes no room, and would take hours to hash.
+#[test]
+fn a_file_that_is_longer_than_receivers_take_is_left_out_by_its_length() {
+    let list = media(&["1.m4s", "2.m4s"]);
+    let dir = folder(&[("l.m3u8", &list), ("init.mp4", "i"), ("1.m4s", "1"), ("2.m4s", "2")]);
+    let lengths = |length: u64| {
+        let long = std::fs::File::options().write(true).open(dir.path().join("2.m4s")).unwrap();
+        long.set_len(length).unwrap();
+        read_dir(&dir)
+    };
+    let inventory = lengths(carousel::limits::MAX_OBJECT_BYTES + 1);
+    assert_eq!(paths(&inventory), ["1.m4s", "init.mp4", "l.m3u8"]);
+    assert_eq!(reasons(&inventory), [("too_long", "2.m4s")]);
+    let problem = inventory.problems.iter().find(|it| it.place == "2.m4s").expect("it is named");
+    assert!(problem.what.contains("17179869185 bytes"), "{problem}");
+    assert!(LeftOutReason::TooLong.is_fault());
+    let inventory = lengths(carousel::limits::MAX_OBJECT_BYTES);
+    assert_eq!(paths(&inventory).len(), 4);
+    // Without a manifest too.
+    let options = Options { include_unreferenced: true, ..Options::default() };
+    let dir = folder(&[("film.mp4", "x"), ("short.mp4", "x")]);
+    std::fs::File::options().write(true).open(dir.path().join("film.mp4")).unwrap().set_len(1 << 41).unwrap();
+    assert_eq!(paths(&read(dir.path(), &options).unwrap()), ["short.mp4"]);
+}
+
 #[test]
 fn problems_are_listed_up_to_a_bound() {
     let many: Vec<String> = (0..10_100).map(|number| format!("{number}.m4s")).collect();
