@@ -13,6 +13,8 @@ carousel::reasons! {
         Page = "page",
         /// Its client sends more than it may.
         Rate = "rate",
+        /// Its body is in chunks: where a request ends must not be in doubt.
+        BadRequest = "bad_request",
         /// Too many connections are open.
         Places = "places",
     }

@@ -245,6 +245,11 @@ impl Guard {
         now: Instant,
     ) -> Result<&'static str, Refused> {
         self.take(peer, costs, now)?;
+        // The HTTP library removes a Content-Length beside it (RFC 9112 section 6.3); no request here has a body.
+        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            let line = "requests here have no body in chunks: leave Transfer-Encoding out";
+            return Err(Refused::new(AdminRefusal::BadRequest, StatusCode::BAD_REQUEST, line));
+        }
         let Peer::Tcp { on_loopback, certificate, .. } = peer else { return Ok("socket") };
         if is_of_a_page(head) && !is_of_our_page(head) {
             let line =
@@ -313,20 +318,32 @@ impl Guard {
 
 /// Whether a script or form of a web page has sent a request. `none` is an address that a person has typed.
 fn is_of_a_page(head: &Parts) -> bool {
-    let site = head.headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
-    head.headers.contains_key(header::ORIGIN) || site.is_some_and(|it| it != b"none")
+    let mut sites = head.headers.get_all("sec-fetch-site").iter();
+    head.headers.contains_key(header::ORIGIN) || sites.any(|it| it.as_bytes() != b"none")
 }
 
 /// Whether the request comes from the operator's page of this listener. That page needs a credential as every client does,
 /// and [`Guard::is_named`] refuses names that others have pointed at this host.
 fn is_of_our_page(head: &Parts) -> bool {
-    let field = |name: &str| head.headers.get(name).and_then(|it| it.to_str().ok());
-    let is_here = field("origin").is_none_or(|origin| {
-        let host = origin.split_once("://").map(|(_, host)| host);
-        host.is_some() && host == field("host")
-    });
+    // A field that cannot be read, or comes several times, says nothing about this page.
+    let field = |name: &str| {
+        let mut values = head.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
+            (Some(_), Some(_)) => Err(()),
+        }
+    };
+    let is_here = match field("origin") {
+        Ok(None) => true,
+        Ok(Some(origin)) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_some() && field("host") == Ok(host)
+        }
+        Err(()) => false,
+    };
     // Browsers leave Sec-Fetch-Site out where the address is no secure one.
-    is_here && field("sec-fetch-site").is_none_or(|site| site == "same-origin")
+    is_here && matches!(field("sec-fetch-site"), Ok(None | Some("same-origin")))
 }
 
 #[cfg(test)]
@@ -436,6 +453,23 @@ mod tests {
             let asked = head("GET", "/metrics", &fields);
             assert_eq!(why(&guard, &peer, &asked), Err(AdminRefusal::Page), "{fields:?}");
         }
+        // Fields that cannot be read, or come several times, are not of this page, in either order.
+        let own = ("origin", "http://127.0.0.1:8081");
+        for fields in [
+            vec![("origin", "http://evil.ex\u{e4}mple")],
+            vec![own, ("origin", "https://evil.example")],
+            vec![("origin", "https://evil.example"), own],
+            vec![own, own],
+            vec![own, ("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")],
+            vec![("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+        ] {
+            let fields = [&[("host", "127.0.0.1:8081"), token][..], &fields].concat();
+            assert_eq!(
+                why(&guard, &peer, &head("GET", "/metrics", &fields)),
+                Err(AdminRefusal::Page),
+                "{fields:?}"
+            );
+        }
         for host in ["evil.example", "evil.example:8081", "127.0.0.1.evil.example", "localhost.evil"] {
             let asked = head("GET", "/metrics", &[("host", host)]);
             assert_eq!(why(&guard, &peer, &asked), Err(AdminRefusal::Host), "{host}");
@@ -456,6 +490,22 @@ mod tests {
         assert_eq!(why(&guard, &peer, &purge(&rebound)), Err(AdminRefusal::Host));
         let typed = head("GET", "/metrics", &[("host", "[::1]:8081"), ("sec-fetch-site", "none")]);
         assert_eq!(why(&guard, &peer, &typed), Ok("loopback"));
+    }
+
+    #[test]
+    fn a_body_in_chunks_is_refused_whoever_sends_it() {
+        let (guard, _folder) = with_token("0123456789abcdef0123");
+        let token = ("authorization", "Bearer 0123456789abcdef0123");
+        let asked = |fields: &[(&str, &str)]| head("POST", "/api/v1/purge?key=a", fields);
+        for peer in [tcp("127.0.0.1", true), Peer::Unix { uid: Some(0), pid: None }] {
+            assert!(why(&guard, &peer, &asked(&[token, ("content-length", "3")])).is_ok());
+            for fields in [
+                vec![token, ("transfer-encoding", "chunked")],
+                vec![token, ("content-length", "3"), ("transfer-encoding", "chunked")],
+            ] {
+                assert_eq!(why(&guard, &peer, &asked(&fields)), Err(AdminRefusal::BadRequest), "{fields:?}");
+            }
+        }
     }
 
     #[test]

@@ -345,6 +345,9 @@ impl AdminServer {
                 if refused.status == StatusCode::UNAUTHORIZED {
                     fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 }
+                if refused.why == AdminRefusal::BadRequest {
+                    fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 if let Some(seconds) = refused.retry_after_s {
                     fields.insert(header::RETRY_AFTER, seconds.into());
                 }

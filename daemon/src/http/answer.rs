@@ -131,8 +131,8 @@ impl Worker {
         if !request.body().is_end_stream() {
             link.has_had_body.set(true);
         }
-        let has_two_lengths = link.has_two_lengths(request.headers());
-        if request.method() == Method::GET && !has_two_lengths {
+        let bad_framing = bad_framing(link, request.headers());
+        if request.method() == Method::GET && bad_framing.is_none() {
             let generation = self.server.origins.generation();
             let mut hot = self.hot.borrow_mut();
             let hit = hot.under(generation).get(request.uri(), request.headers(), clock::now());
@@ -157,9 +157,8 @@ impl Worker {
                 exchange.span = tracer.begin(&head.headers, exchange.link.peer, began);
             }
             let route = worker.route(&head);
-            if has_two_lengths {
+            if let Some(line) = bad_framing {
                 worker.stats.refuse(Refusal::BadRequest);
-                let line = "Transfer-Encoding and Content-Length in one request";
                 let mut response = plain(StatusCode::BAD_REQUEST, line);
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 return worker.finish(response, head, exchange, route, Served::Own, began);
@@ -656,6 +655,17 @@ fn without_origin(head: &Parts) -> Response<PlayerBody> {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, line);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
     response
+}
+
+/// Why the end of a request is in doubt (RFC 9112 sections 6.1 and 6.3): another program on the way may see it elsewhere.
+fn bad_framing(link: &Link, fields: &http::HeaderMap) -> Option<&'static str> {
+    if link.has_two_lengths(fields) {
+        return Some("Transfer-Encoding and Content-Length in one request");
+    }
+    let codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let codings = codings.flat_map(|it| it.as_bytes().split(|byte| *byte == b','));
+    let chunked = codings.filter(|it| it.trim_ascii().eq_ignore_ascii_case(b"chunked")).count();
+    (chunked > 1).then_some("Transfer-Encoding has chunked more than once")
 }
 
 /// Refusal of a request regardless of its target: invalid framing (RFC 9112 sections 3.2 and 6.3), methods that a cache does

@@ -100,9 +100,15 @@ async fn a_request_with_two_lengths_is_refused_and_ends_its_connection() {
     let get = || Request::get("/h/a").header("host", "box");
     ask(&worker, &link, get()).await;
     let two = get().header("transfer-encoding", "chunked").header("content-length", "5");
-    let (response, _) = ask(&worker, &link, two).await;
-    assert_eq!((response.status().as_u16(), field(&response, "connection")), (400, "close"));
-    assert_eq!(worker.stats.refusals[Refusal::BadRequest as usize].load(Relaxed), 1);
+    let twice = get().header("transfer-encoding", "chunked, Chunked");
+    let in_two_lines = get().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked");
+    for (number, request) in (1..).zip([two, twice, in_two_lines]) {
+        let (response, _) = ask(&worker, &link, request).await;
+        assert_eq!((response.status().as_u16(), field(&response, "connection")), (400, "close"));
+        assert_eq!(worker.stats.refusals[Refusal::BadRequest as usize].load(Relaxed), number);
+    }
+    let once = get().header("transfer-encoding", "chunked");
+    assert_eq!(ask(&worker, &link, once).await.0.status().as_u16(), 200);
 }
 
 #[tokio::test]
