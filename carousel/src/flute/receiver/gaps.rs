@@ -4,7 +4,8 @@
 //! separately in each (TOI, SBN). A missing symbol counts as lost when [`WINDOW`] later ones have arrived, when the sender
 //! starts the block again, or when the object ends; until then it may only be late. A new pass of a block with fewer symbols is
 //! recognised by three packets in ascending order of symbols received before. The result is a lower bound: the ends of a block
-//! are not known here, so losses at its ends leave no gap; joining in the middle of an object does not count as loss.
+//! are not known here, so losses at its ends leave no gap; joining in the middle of an object does not count as loss. Symbol
+//! numbers are the sender's word: no more than [`MAX_LOST_PER_PACKET`] symbols count as lost for each packet received.
 
 use std::collections::HashMap;
 
@@ -17,6 +18,9 @@ const WINDOW: u32 = u64::BITS;
 /// Packets in ascending order, all with symbols received before, that indicate a new pass of a block shorter than [`WINDOW`]:
 /// fewer may be copies made by the network.
 const NEW_PASS: u32 = 3;
+/// Symbols that count as lost for each packet received since the session began. A link with a higher ratio of losses brings no
+/// object, and a few packets with forged numbers would count as the loss of all between them.
+const MAX_LOST_PER_PACKET: u64 = 16;
 
 limits! {
     /// Source blocks of a session whose symbols are followed to count losses.
@@ -215,6 +219,8 @@ pub(super) struct Gaps {
     in_sequence: u32,
     others: HashMap<(Toi, u32), Track>,
     packets: u64,
+    /// Symbols counted as lost.
+    lost: u64,
 }
 
 impl Gaps {
@@ -257,7 +263,15 @@ impl Gaps {
         {
             self.sequence = Sequence::after(toi, coding, u32::from_be_bytes(*word));
         }
-        lost
+        self.counted(lost)
+    }
+
+    /// The part of newly lost symbols that counts.
+    fn counted(&mut self, lost: u64) -> u64 {
+        let most = self.packets.saturating_mul(MAX_LOST_PER_PACKET).saturating_sub(self.lost);
+        let counted = lost.min(most);
+        self.lost += counted;
+        counted
     }
 
     /// Applies the packets in sequence to the track of the current block.
@@ -317,7 +331,7 @@ impl Gaps {
                 *of != toi
             });
         }
-        lost
+        self.counted(lost)
     }
 
     /// Approximate memory of the tracks.
@@ -334,7 +348,7 @@ impl Gaps {
             lost += track.end();
         }
         self.others = HashMap::new();
-        lost
+        self.counted(lost)
     }
 }
 
@@ -484,6 +498,15 @@ mod tests {
         assert_eq!(lost(order.into_iter().map(|esi| (1, 0, esi, 1))), 0);
         let passes = (0..5).flat_map(|_| (0..200).map(|esi| (1, 0, esi, 1)));
         assert_eq!(lost(passes), 0, "a carousel begins again");
+    }
+
+    #[test]
+    fn a_few_packets_with_high_symbol_numbers_are_not_the_loss_of_all_between_them() {
+        let forged = |count: u32| (0..count).map(|at| (1, at / 2, if at % 2 == 0 { 0 } else { 65_000 }, 1));
+        assert_eq!(lost(forged(8)), 8 * MAX_LOST_PER_PACKET);
+        // An outage of ten times the reception before it counts.
+        let around = (0..1000).chain(11_000..12_000).map(|esi| (1, 0, esi, 1));
+        assert_eq!(lost(around), 10_000);
     }
 
     #[test]
