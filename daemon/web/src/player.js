@@ -34,6 +34,20 @@ const NOTE_MS = 5000;
 export const playable = (title, players) => title.play.filter((it) => engineFor(it, players) !== null);
 
 /** The player view. One is made for each time somebody plays; zapping stays within it. */
+/**
+ * Whether the box answers that it has not got a manifest, or cannot get it now.
+ * @param {string} url
+ * @returns {Promise<boolean>}
+ */
+async function isMissing(url) {
+  try {
+    const { status } = await fetch(url, { method: "HEAD", cache: "no-store" });
+    return status === 404 || status === 410 || status >= 500;
+  } catch {
+    return false;
+  }
+}
+
 export class Player {
   /**
    * @param {boolean} players whether this build has the in-page players
@@ -192,12 +206,15 @@ export class Player {
   }
 
   /**
-   * Nothing is left to try here.
+   * Nothing is left to try here. Where the box itself has no manifest, other players would not have it either.
    * @param {string[]} failures
    */
-  giveUp(failures) {
-    const { title } = this;
+  async giveUp(failures) {
+    const { title, attempt } = this;
     if (!title) return;
+    const instances = playable(title, this.players);
+    const isAway = instances.length > 0 && (await Promise.all(instances.map((it) => isMissing(it.url)))).every(Boolean);
+    if (attempt !== this.attempt || this.title !== title) return;
     this.spinner.hidden = true;
     this.controls.element.hidden = true;
     const again = el("button", "button", { type: "button" }, t("player.again"));
@@ -210,9 +227,9 @@ export class Player {
       return line;
     });
     refill(this.panel,
-      el("h3", "", { role: "alert" }, t("player.cannot")),
+      el("h3", "", { role: "alert" }, t(!isAway ? "player.cannot" : isBroadcast(title) ? "player.offAir" : "player.away")),
       el("ul", "reasons", {}, ...(reasons.length ? reasons : [el("li", "", {}, t("player.nothing"))])),
-      outside(title),
+      ...(isAway ? [] : [outside(title)]),
       el("p", "actions", {}, again, close),
     );
     this.panel.hidden = false;
