@@ -18,7 +18,7 @@ pub use keys::{Certificate, KeyId, MAX_CERTIFIED_BYTES, MAX_REVOKED, PublicKey, 
 pub use seal::{BLANK, Edition, Kind, NAMESPACE, Seal, Sealed, Sealer, Stream, open, unsealed};
 pub use verifier::{
     Allowance, Anchor, AnchorState, Judged, MAX_ROOTS, Mode, Policy, ServicePolicy, SignedBy, StreamState,
-    Trust, TrustDrop, TrustReport,
+    Trust, TrustDrop, TrustReport, WrongSignatures,
 };
 
 #[cfg(test)]

@@ -116,6 +116,30 @@ impl Allowance {
     }
 }
 
+/// Wrong signatures of one session in the last ten minutes: anybody can send some in the name of another sender.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WrongSignatures {
+    count: u8,
+    since: Instant,
+}
+
+impl WrongSignatures {
+    const PERIOD: Duration = Duration::from_secs(600);
+
+    /// Their number.
+    pub fn at(&self, now: Instant) -> u8 {
+        if now.since(self.since) < Self::PERIOD { self.count } else { 0 }
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, now: Instant) {
+        self.count = self.at(now).saturating_add(1);
+        if self.count == 1 {
+            self.since = now;
+        }
+    }
+}
+
 /// Wrong signatures counted against one allowance.
 #[derive(Debug, Default)]
 struct Wrong {
@@ -493,13 +517,6 @@ impl Trust {
         let Seal { certificate, stream, edition, revocations, .. } = seal;
         let (root_id, key_id) = (certificate.root.id(), certificate.key.id());
         let is_enrolment = state.admit(&certificate.root, &stream.service)?;
-        if let Some(list) = revocations
-            && state.roots.get(&root_id).is_some_and(|root| root.would_take(list))
-            && state.may_examine(document.allowance, now)
-            && !self.revoke(state, list)
-        {
-            state.count_wrong(document.allowance);
-        }
         let root = state.roots.get(&root_id);
         if root.is_some_and(|root| root.is_revoked(&key_id)) {
             return Err(TrustDrop::Revoked);
@@ -529,6 +546,13 @@ impl Trust {
             if !state.is_genuine(certificate) || !sealed.is_genuine(document.kind) {
                 state.count_wrong(document.allowance);
                 return Err(TrustDrop::BadSignature);
+            }
+        }
+        // Only now: a list of its root comes in what is genuine otherwise, so a forged one costs no examination.
+        if let Some(list) = revocations {
+            let _ = self.revoke(state, list);
+            if state.roots.get(&root_id).is_some_and(|root| root.is_revoked(&key_id)) {
+                return Err(TrustDrop::Revoked);
             }
         }
         if is_enrolment {

@@ -167,7 +167,7 @@ impl Commands {
                 let root = by.as_ref().ok().and_then(|by| Some(by.as_ref()?.root));
                 let mut state = self.state();
                 // A root's older document would be a replay.
-                state.judged.retain(|(of, _)| root.is_none() || *of != root);
+                state.judged.retain(|(of, it)| *it != bytes && (root.is_none() || *of != root));
                 put(&mut state.judged, (root, bytes.clone()));
             }
             let Ok(Some(by)) = by else { continue };

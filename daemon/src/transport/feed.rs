@@ -13,7 +13,7 @@ use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
 use carousel::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::time::WallTime;
-use carousel::trust::{Allowance, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+use carousel::trust::{Allowance, Judged, Kind, Mode, SignedBy, Trust, TrustDrop, WrongSignatures};
 use carousel::ts::psi::{self, Oui};
 use carousel::ts::{PACKET_BYTES, Pid, Section};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ struct Carousel {
     /// Signer of the list in force.
     signed_by: Option<Arc<SignedBy>>,
     /// Lists with wrong signatures.
-    wrong_signatures: u8,
+    wrong_signatures: WrongSignatures,
 }
 
 impl Carousel {
@@ -87,7 +87,7 @@ impl Carousel {
             looks: 0,
             lists: ListAssembler::default(),
             signed_by: None,
-            wrong_signatures: 0,
+            wrong_signatures: WrongSignatures::default(),
         }
     }
 
@@ -95,12 +95,13 @@ impl Carousel {
     #[cold]
     fn list(&mut self, section: &Section<'_>, trust: &Trust, mode: Mode) {
         let Some(document) = self.lists.push(section).filter(|_| mode != Mode::Off) else { return };
-        let allowance = Allowance::of_session(self.signed_by.is_some(), self.wrong_signatures);
+        let now = clock::now();
+        let allowance = Allowance::of_session(self.signed_by.is_some(), self.wrong_signatures.at(now));
         let judged = Judged { kind: Kind::Modules, bytes: &document, tsi: None, mode, allowance };
         // Refusals are counted with those of other documents.
-        let result = trust.judge(clock::now(), clock::trusted_wall(), &judged);
+        let result = trust.judge(now, clock::trusted_wall(), &judged);
         if result == Err(TrustDrop::BadSignature) {
-            self.wrong_signatures = self.wrong_signatures.saturating_add(1);
+            self.wrong_signatures.add(now);
         }
         let Ok(Some(by)) = result else { return };
         let Some(Ok(list)) = carousel::trust::unsealed(&document).map(SignedList::read) else { return };

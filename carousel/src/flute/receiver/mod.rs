@@ -42,6 +42,7 @@ use crate::limits::{
     UNDATED_EXPIRY,
 };
 use crate::time::{Instant, WallTime};
+use crate::trust::WrongSignatures;
 
 use describing::EmptyObject;
 use done::{Done, DoneTable};
@@ -224,7 +225,7 @@ pub struct Receiver<B> {
     /// A signed FDT Instance has been accepted.
     is_signed: bool,
     /// FDT Instances with wrong signatures.
-    wrong_signatures: u8,
+    wrong_signatures: WrongSignatures,
     last_heard: Instant,
     silent: bool,
     gaps: Gaps,
@@ -263,7 +264,7 @@ impl<B> Receiver<B> {
             events: VecDeque::new(),
             closed: false,
             is_signed: false,
-            wrong_signatures: 0,
+            wrong_signatures: WrongSignatures::default(),
             last_heard: Instant::from_nanos(0),
             silent: true,
             gaps: Gaps::default(),

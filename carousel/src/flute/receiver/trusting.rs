@@ -41,11 +41,11 @@ impl<B> Receiver<B> {
             bytes: xml,
             tsi: Some(tsi),
             mode: *mode,
-            allowance: Allowance::of_session(self.is_signed, self.wrong_signatures),
+            allowance: Allowance::of_session(self.is_signed, self.wrong_signatures.at(now)),
         };
         let result = trust.judge(now, wall, &judged);
         if result == Err(TrustDrop::BadSignature) {
-            self.wrong_signatures = self.wrong_signatures.saturating_add(1);
+            self.wrong_signatures.add(now);
         }
         let signed_by = result?;
         if signed_by.is_none() && self.is_signed {

@@ -123,22 +123,20 @@ fn a_repeat_under_another_seal_is_examined_and_changes_nothing() {
 }
 
 #[test]
-fn forged_revocation_lists_count_as_wrong_signatures() {
+fn revocation_lists_come_in_genuine_documents_alone() {
     let trust = Trust::new(pinned_policy(Mode::Require));
-    let mut list = RevocationList::issue(&ROOT, 1, vec![]);
-    let genuine = list.clone();
-    list.number = 9;
-    for _ in 0..MAX_WRONG_SIGNATURES {
-        let mut state = trust.state();
-        let root = &state.roots[&ROOT.public().id()];
-        assert!(root.would_take(&list));
-        assert!(state.may_examine(Allowance::Untrusted, Instant::default()));
-        assert!(!trust.revoke(&mut state, &list));
-        state.count_wrong(Allowance::Untrusted);
-    }
-    let mut state = trust.state();
-    assert!(!state.may_examine(Allowance::Untrusted, Instant::default()));
-    assert!(trust.revoke(&mut state, &genuine));
+    let list = RevocationList::issue(&ROOT, 1, vec![]);
+    let online = SecretKey::from_seed(&[2; 32]);
+    let certificate = SEALER.certificate().clone();
+    assert_eq!(certificate.key, online.public());
+    let sealer = Sealer::new(online, certificate, Some(list.clone()), 0).unwrap();
+    let genuine = sign(&sealer, &stream(), &edition(3, 0), "");
+    let forged = String::from_utf8(genuine.clone()).unwrap().replace("></", ">x</").into_bytes();
+    assert_eq!(ask(&trust, &forged), Err(TrustDrop::BadSignature));
+    let number = |trust: &Trust| trust.report().anchors[0].revocation_number;
+    assert_eq!(number(&trust), None);
+    assert_eq!(ask(&trust, &genuine), Ok(true));
+    assert_eq!(number(&trust), Some(list.number));
 }
 
 #[test]
