@@ -237,7 +237,7 @@ impl Reply {
         self.parent.is_some()
     }
 
-    /// Latest time at which a parent may have received it, by its `Age` in whole seconds; `None`: no parent sent it, or it
+    /// Earliest time at which a parent may have received it, by its `Age` in whole seconds; `None`: no parent sent it, or it
     /// has not been held.
     pub(super) fn made_at(&self) -> Option<WallTime> {
         let age_s: i64 = caching::text(&self.headers, AGE)?.trim().parse().ok()?;
@@ -408,6 +408,11 @@ struct IsOwn;
 
 pub(super) type Pool = HyperClient<HttpsConnector<icy::Connector>, RequestBody>;
 
+/// Flow-control window of a body over HTTP/2: what may be under way to a player who reads slowly.
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
+/// That of a connection: as large as HTTP/2 has them (RFC 9113 section 6.9.1).
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
+
 /// Clients for one set of protocols.
 #[derive(Debug)]
 struct Pools {
@@ -427,6 +432,9 @@ impl Pools {
                 .http1_max_headers(MAX_HEADERS)
                 .http1_max_buf_size(MAX_HEAD_BYTES)
                 .http2_max_header_list_size(MAX_HEAD_BYTES as u32)
+                // One connection has the bodies of all players: those who read slowly fill windows of their own alone.
+                .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 // A connection whose peer is gone would take all requests of its origin with it.
                 .http2_keep_alive_interval(PING)
                 .http2_keep_alive_timeout(PING)
@@ -450,7 +458,7 @@ pub struct Client {
     /// which connections are kept.
     http1: Pools,
     /// Routes without HTTP/2.
-    without_http2: RwLock<Arc<ByBase<()>>>,
+    http2: RwLock<Arc<ByBase<bool>>>,
     /// Both addresses of connections that have carried a response.
     used: Mutex<LruCache<(SocketAddr, SocketAddr), ()>>,
     resent: AtomicU64,
@@ -529,7 +537,7 @@ impl Client {
         Self {
             any: Pools::new(&any),
             http1: Pools::new(&http1),
-            without_http2: RwLock::new(without_http2(routes)),
+            http2: RwLock::new(http2_by_base(routes)),
             used: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_USED_CONNECTIONS).unwrap() })),
             resent: AtomicU64::new(0),
             times: RwLock::new(Times::new(own, timeouts, routes)),
@@ -555,7 +563,7 @@ impl Client {
     ) {
         let times = Times::new(own, timeouts, routes);
         *self.times.write().unwrap_or_else(PoisonError::into_inner) = times;
-        *self.without_http2.write().unwrap_or_else(PoisonError::into_inner) = without_http2(routes);
+        *self.http2.write().unwrap_or_else(PoisonError::into_inner) = http2_by_base(routes);
         let signers = Arc::new(Signers::new(routes, parents));
         *self.signers.write().unwrap_or_else(PoisonError::into_inner) = signers;
         let parents = Arc::new(Parents::new(parents, routes, &self.parents()));
@@ -597,11 +605,12 @@ impl Client {
             }
             request.headers_mut().remove(HOST);
         }
-        let without = self.without_http2.read().unwrap_or_else(PoisonError::into_inner);
-        if !without.is_empty() && without.of(&request.uri().to_string()).is_some() {
-            return &self.http1;
+        let by_route = self.http2.read().unwrap_or_else(PoisonError::into_inner);
+        if by_route.of(&request.uri().to_string()).is_some_and(|(is_wanted, _)| *is_wanted) {
+            &self.any
+        } else {
+            &self.http1
         }
-        &self.any
     }
 
     /// Time limit of the box's own requests.
@@ -1085,9 +1094,10 @@ fn length_of(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
-/// Bases of routes without HTTP/2.
-fn without_http2(routes: &[Route]) -> Arc<ByBase<()>> {
-    Arc::new(ByBase::new(routes, |it| (!it.http2).then_some(())))
+/// Whether the origin of a route is asked over HTTP/2, by its base. Where no route asks for it there are no bases.
+fn http2_by_base(routes: &[Route]) -> Arc<ByBase<bool>> {
+    let has_any = routes.iter().any(|it| it.http2);
+    Arc::new(ByBase::new(routes, |it| has_any.then_some(it.http2)))
 }
 
 /// The first [`MAX_REFUSAL_BYTES`] of a body, or what came of them in time.
@@ -1301,12 +1311,12 @@ mod tests {
     async fn origins_are_asked_over_http2_where_they_offer_it() {
         let Some((url, tls, connections)) = https_origin().await else { return };
         let route = |path: &str, http2| Route {
-            path: format!("/{path}/"),
-            base: format!("{url}{path}/"),
+            path: format!("/{path}"),
+            base: format!("{url}{path}"),
             http2,
             ..Route::default()
         };
-        let routes = [route("one", false), route("two", true)];
+        let routes = [route("", true), route("one/", false), route("two/", true)];
         let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
         let wait = Duration::from_secs(60);
         let client = Arc::new(Client::with_tls(tls, wait, &OriginTimeouts::default(), &routes, &[], policy));

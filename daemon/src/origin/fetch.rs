@@ -457,7 +457,11 @@ impl Filler {
         let is_live = self.shared.manifests.live_target_ms(key).is_some();
         let now = clock::steady();
         // What would evict from memory something that is asked for again within minutes goes to disk as any other object.
-        let overflows = || store.is_memory_full() && expires.unix_ms() - now.unix_ms() >= LEAST_ON_DISK_MS;
+        let overflows = || {
+            store.is_memory_full()
+                && store.takes_on_disk()
+                && expires.unix_ms() - now.unix_ms() >= LEAST_ON_DISK_MS
+        };
         let is_short_lived = !keep || is_live || store.is_short(now, Some(expires)) && !overflows();
         Placement { class: store.class_of(key.as_str()), is_short_lived }
     }

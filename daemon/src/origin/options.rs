@@ -61,8 +61,8 @@ pub struct Route {
     /// Name of the `[[access]]` rule that says which players may have its objects. Empty: all may.
     #[serde(default)]
     pub access: Option<String>,
-    /// HTTP/2 towards its origin, where the origin offers it by TLS (ALPN). `false`: HTTP/1.1.
-    #[serde(default = "Route::default_http2")]
+    /// HTTP/2 towards its origin, where the origin offers it by TLS (ALPN): one connection for all requests. `false`: HTTP/1.1.
+    #[serde(default)]
     pub http2: bool,
     /// Signing of requests to its origin.
     #[serde(default)]
@@ -91,7 +91,7 @@ impl Default for Route {
             parents: None,
             cdn_base: None,
             access: None,
-            http2: Self::default_http2(),
+            http2: false,
             sign: None,
             timeouts: RouteTimeouts::default(),
         }
@@ -103,10 +103,6 @@ impl Route {
     /// on the origin itself, which may trust the box's address.
     pub fn default_methods() -> Vec<String> {
         ["OPTIONS", "POST", "PUT", "PATCH", "DELETE"].map(str::to_owned).into()
-    }
-
-    const fn default_http2() -> bool {
-        true
     }
 
     /// Rule for query parameters that a cache key leaves out.
