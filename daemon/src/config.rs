@@ -242,8 +242,8 @@ impl Config {
         // A filter takes any word as the name of a module, and logs nothing else.
         let is_level = |it: &str| it.parse::<LevelFilter>().is_ok();
         let is_directive = |it: &str| it.contains(['=', '[']) || it.contains("::") || is_level(it);
-        let has_odd = self.log.level.split(',').map(str::trim).any(|it| !it.is_empty() && !is_directive(it));
-        if has_odd || EnvFilter::builder().parse(&self.log.level).is_err() {
+        let says_none = !self.log.level.split(',').map(str::trim).any(is_directive);
+        if says_none || EnvFilter::builder().parse(&self.log.level).is_err() {
             let fix =
                 "give error, warn, info, debug or trace, or directives such as info,skycache::repair=debug";
             wrong("log.level", format!("{:?} is no level", self.log.level), fix);

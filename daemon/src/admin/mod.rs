@@ -309,7 +309,9 @@ impl AdminServer {
                 let response = match purge {
                     Some(Ok(purge)) => {
                         let parts = Arc::clone(&self.parts);
-                        let done = tokio::task::spawn_blocking(move || purge.run(&parts)).await;
+                        // A control plane bans the same at all of its caches, whatever each holds.
+                        let asks = !purge::is_sidecar(head);
+                        let done = tokio::task::spawn_blocking(move || purge.run(&parts, asks)).await;
                         done.unwrap_or_else(|err| error(StatusCode::INTERNAL_SERVER_ERROR, &err.to_string()))
                     }
                     Some(Err(line)) => error(StatusCode::BAD_REQUEST, &line),

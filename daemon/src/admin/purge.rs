@@ -350,9 +350,9 @@ impl PurgeRequest {
         self.selectors.iter().find(is_all).map(|it| everything(&format!("{:?}", it.text())))
     }
 
-    /// Executes it and answers. Waits for the disk.
-    pub(super) fn run(&self, parts: &Parts) -> Response<Full<Bytes>> {
-        if let Some(why) = self.unexpected(parts) {
+    /// Executes it and answers; `asks` if somebody may be there who can confirm it. Waits for the disk.
+    pub(super) fn run(&self, parts: &Parts, asks: bool) -> Response<Full<Bytes>> {
+        if let Some(why) = self.unexpected(parts).filter(|_| asks) {
             return refusal(&NotDone::Wrong(why));
         }
         match self.carry_out(parts) {
@@ -457,8 +457,12 @@ impl PurgeRequest {
                     return Err(everything(&format!("{pattern:?}")));
                 }
                 let bare = without_scheme(pattern);
-                let others = if pattern.starts_with('*') { Vec::new() } else { by_routes(pattern) };
-                let others = others.iter().map(|it| it.as_str().to_owned());
+                // The folder before the first wildcard goes through routes; in the rest a `?` is one character, not a query.
+                let begin = pattern.find("://").map_or(0, |at| at + 3);
+                let literal = pattern[begin..].find(['*', '?']).map_or(pattern.len(), |at| begin + at);
+                let folder = pattern[begin..literal].rfind('/').map_or(0, |at| begin + at + 1);
+                let others = if folder == 0 { Vec::new() } else { by_routes(&pattern[..folder]) };
+                let others = others.iter().map(|it| format!("{}{}", it.as_str(), &pattern[folder..]));
                 std::iter::once(bare.to_owned()).chain(others).map(Selection::Pattern).collect()
             }
             PurgeSelector::SurrogateKey(key) if key.trim().is_empty() => {

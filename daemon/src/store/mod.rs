@@ -691,6 +691,12 @@ impl Store {
         self.is_short(object.meta.received_at, object.meta.expires)
     }
 
+    /// Whether the disk works, and some of today's write budget is left.
+    pub fn takes_on_disk(&self) -> bool {
+        const SOME_BYTES: u64 = 16 << 20;
+        self.0.root.disk.is_usable() && self.0.root.ledger.allows(SOME_BYTES)
+    }
+
     /// Whether memory has so little free room that a further object will soon evict another one.
     pub fn is_memory_full(&self) -> bool {
         let quota = self.quota(Tier::Memory);
