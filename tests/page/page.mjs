@@ -233,7 +233,7 @@ async function person() {
   const room = await open({ ...TELEVISION, colorScheme: "dark", locale: "en-GB" });
   await room.waitForSelector(".hero:not([hidden])");
   check("the programme stands first, and its channel and time after it", (await room.textContent(".hero-title")) === "The matinee");
-  check(`a channel says when: ${await room.textContent("#row-now .line")}`, /^\d\d:\d\d – \d\d:\d\d · 1 The film$/.test(await room.textContent("#row-now .line")));
+  check(`a channel says when: ${await room.textContent("#row-now .line")}`, /^\d\d:\d\d\s?–\s?\d\d:\d\d · 1 The film$/.test(await room.textContent("#row-now .line")));
   const share = await room.evaluate(() => document.querySelector("#row-now .bar-fill").style.transform);
   check(`a programme has progress: ${share}`, /scaleX\(0\.\d+\)/.test(share) && !/scaleX\(0\.0*\)/.test(share));
   check("a film shows its poster", (await room.locator("#row-films .art.pictured img").count()) >= 1);
