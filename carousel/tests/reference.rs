@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Constants that are no limits of ours, though named so: fields of formats, thresholds between two ways, lengths to which a text
 /// is cut, and steps of our own. The document of each says which.
-const NO_LIMITS: [&str; 89] = [
+const NO_LIMITS: [&str; 88] = [
     "carousel::config MAX_MISTAKES",
     "carousel::dsmcc::message MAX_BLOCK_BYTES",
     "carousel::dsmcc::message MAX_MESSAGE_BYTES",
@@ -48,7 +48,6 @@ const NO_LIMITS: [&str; 89] = [
     "carousel::ts::section MAX_SECTION_BYTES",
     "daemon::admin MAX_LOGGED_PATH",
     "daemon::admin::client MAX_WAIT_S",
-    "daemon::admin::fleet MAX_LINES",
     "daemon::caching::directives MAX_SECONDS",
     "daemon::caching::keep MAX_AGE_S",
     "daemon::caching::keep MAX_APPARENT_MS",

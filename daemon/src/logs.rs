@@ -151,7 +151,7 @@ impl Lines {
 }
 
 /// Lines of one kind in a second that are written one by one.
-const MAX_LINES_PER_SECOND: u64 = 20;
+const LINES_PER_SECOND: u64 = 20;
 
 /// Limit of the lines of one kind that others cause: packets from the air, messages of a topic.
 #[derive(Debug, Default)]
@@ -172,11 +172,11 @@ impl LineLimit {
         let second = now.as_nanos() / 1_000_000_000;
         if self.second.swap(second, Relaxed) != second {
             let before = self.lines.swap(0, Relaxed);
-            if before > MAX_LINES_PER_SECOND {
-                left_out(before - MAX_LINES_PER_SECOND);
+            if before > LINES_PER_SECOND {
+                left_out(before - LINES_PER_SECOND);
             }
         }
-        self.lines.fetch_add(1, Relaxed) < MAX_LINES_PER_SECOND
+        self.lines.fetch_add(1, Relaxed) < LINES_PER_SECOND
     }
 }
 
@@ -245,11 +245,11 @@ mod tests {
             let now = Instant::from_nanos(ms * 1_000_000);
             written += u64::from(limit.admits(now, |count| left_out.push(count)));
         }
-        assert_eq!((written, &left_out[..]), (2 * MAX_LINES_PER_SECOND, &[1000 - MAX_LINES_PER_SECOND][..]));
+        assert_eq!((written, &left_out[..]), (2 * LINES_PER_SECOND, &[1000 - LINES_PER_SECOND][..]));
         // The next line reports what was left out, however much later it comes.
         let later = Instant::from_nanos(100_000_000_000);
         assert!(limit.admits(later, |count| left_out.push(count)));
-        assert_eq!(left_out[1..], [1000 - MAX_LINES_PER_SECOND]);
+        assert_eq!(left_out[1..], [1000 - LINES_PER_SECOND]);
         assert!(limit.admits(later + std::time::Duration::from_secs(1), |_| panic!("nothing was left out")));
     }
 

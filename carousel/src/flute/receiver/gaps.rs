@@ -5,7 +5,7 @@
 //! starts the block again, or when the object ends; until then it may only be late. A new pass of a block with fewer symbols is
 //! recognised by three packets in ascending order of symbols received before. The result is a lower bound: the ends of a block
 //! are not known here, so losses at its ends leave no gap; joining in the middle of an object does not count as loss. Symbol
-//! numbers are the sender's word: no more than [`MAX_LOST_PER_PACKET`] symbols count as lost for each packet received.
+//! numbers are the sender's word: no more than [`LOST_PER_PACKET`] symbols count as lost for each packet received.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ const WINDOW: u32 = u64::BITS;
 const NEW_PASS: u32 = 3;
 /// Symbols that count as lost for each packet received since the session began. A link with a higher ratio of losses brings no
 /// object, and a few packets with forged numbers would count as the loss of all between them.
-const MAX_LOST_PER_PACKET: u64 = 16;
+const LOST_PER_PACKET: u64 = 16;
 
 limits! {
     /// Source blocks of a session whose symbols are followed to count losses.
@@ -268,7 +268,7 @@ impl Gaps {
 
     /// The part of newly lost symbols that counts.
     fn counted(&mut self, lost: u64) -> u64 {
-        let most = self.packets.saturating_mul(MAX_LOST_PER_PACKET).saturating_sub(self.lost);
+        let most = self.packets.saturating_mul(LOST_PER_PACKET).saturating_sub(self.lost);
         let counted = lost.min(most);
         self.lost += counted;
         counted
@@ -503,7 +503,7 @@ mod tests {
     #[test]
     fn a_few_packets_with_high_symbol_numbers_are_not_the_loss_of_all_between_them() {
         let forged = |count: u32| (0..count).map(|at| (1, at / 2, if at % 2 == 0 { 0 } else { 65_000 }, 1));
-        assert_eq!(lost(forged(8)), 8 * MAX_LOST_PER_PACKET);
+        assert_eq!(lost(forged(8)), 8 * LOST_PER_PACKET);
         // An outage of ten times the reception before it counts.
         let around = (0..1000).chain(11_000..12_000).map(|esi| (1, 0, esi, 1));
         assert_eq!(lost(around), 10_000);
