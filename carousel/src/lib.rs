@@ -31,6 +31,7 @@
 //! | [`trust`] | signatures: keys, certificates, what counts | RFC 8032 |
 //! | [`command`] | commands to receivers | |
 //! | [`firmware`] | firmware updates that receivers are offered | |
+//! | [`process`] | figures of a Linux process out of the texts of `/proc` | proc(5) |
 //! | [`mod@limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
 //! | `config` | configuration files with every mistake located (feature `config`) | |
 //!
@@ -73,7 +74,7 @@
 //! A module imports modules of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: bytes, eviction, growing, limits, reason, repair, time
+//! floor 0: bytes, eviction, growing, limits, process, reason, repair, time
 //! floor 1: budget, digest, ip, lct, manifest, name, xml
 //! floor 2: alc, capture, config, fec, query, trust, ts
 //! floor 3: command, dsmcc, dvbi, firmware, flute, gse, mabr, mpe, nip, route
@@ -108,6 +109,7 @@ pub mod mpe;
 pub mod multiplex;
 pub mod name;
 pub mod nip;
+pub mod process;
 pub mod query;
 pub mod reason;
 pub mod repair;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 
 use carousel::flute::SessionKey;
+use carousel::process::ProcessTexts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -17,9 +18,6 @@ use crate::delivery::SessionStats;
 use crate::repair::RepairStats;
 use crate::store::FlashWear;
 use crate::vitals::ThreadState;
-
-/// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every architecture that we build for.
-const TICKS_PER_S: f64 = 100.0;
 
 impl MetricWriter<'_> {
     fn measure(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
@@ -117,42 +115,24 @@ impl MetricWriter<'_> {
 #[derive(Debug)]
 pub(super) struct Process;
 
-/// Fields of `/proc/self/stat` after the program's name, the first one being the state (field 3 of proc(5)).
-fn stat_fields(text: &str) -> Option<Vec<&str>> {
-    Some(text.rsplit_once(')')?.1.split_whitespace().collect())
-}
-
-/// The number in the line of a file of `/proc` that begins so.
-fn number_of(text: &str, line: &str) -> Option<f64> {
-    text.lines().find_map(|it| it.strip_prefix(line))?.split_whitespace().next()?.parse().ok()
-}
-
 impl Collector for Process {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut writer = MetricWriter(encoder);
         let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
-        let stat = read("/proc/self/stat");
-        let field = |number: usize| -> Option<f64> { stat_fields(&stat)?.get(number - 3)?.parse().ok() };
-        if let (Some(user), Some(system)) = (field(14), field(15)) {
+        let (stat, status) = (read("/proc/self/stat"), read("/proc/self/status"));
+        let (limits, system) = (read("/proc/self/limits"), read("/proc/stat"));
+        let texts = ProcessTexts { stat: &stat, status: &status, limits: &limits, system: &system };
+        if let Some(cpu_s) = texts.cpu_s() {
             let help = "Seconds of processor time, user and system";
             let descriptor =
                 writer.0.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
-            ConstCounter::new((user + system) / TICKS_PER_S).encode(descriptor)?;
+            ConstCounter::new(cpu_s).encode(descriptor)?;
         }
-        if let (Some(boot_s), Some(started)) = (number_of(&read("/proc/stat"), "btime "), field(22)) {
-            let help = "Seconds from 1970 to the start of the process";
-            writer.measure("process_start_time_seconds", help, boot_s + started / TICKS_PER_S)?;
+        texts.figures().try_for_each(|it| writer.measure(it.name, it.help, it.value))?;
+        match fs::read_dir("/proc/self/fd") {
+            Ok(open) => writer.gauge("process_open_fds", "Open files and sockets", open.count() as u64),
+            Err(_) => Ok(()),
         }
-        if let Some(kib) = number_of(&read("/proc/self/status"), "VmRSS:") {
-            writer.measure("process_resident_memory_bytes", "Bytes of memory in use", kib * 1024.0)?;
-        }
-        if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            writer.gauge("process_open_fds", "Open files and sockets", open.count() as u64)?;
-        }
-        if let Some(most) = number_of(&read("/proc/self/limits"), "Max open files") {
-            writer.measure("process_max_fds", "Most files and sockets that may be open", most)?;
-        }
-        Ok(())
     }
 }
 
@@ -161,14 +141,6 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
-
-    #[test]
-    fn a_name_with_blanks_and_brackets_moves_no_field() {
-        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 1400 1500 0";
-        let fields = stat_fields(stat).unwrap();
-        assert_eq!((fields[0], fields[14 - 3], fields[15 - 3]), ("S", "1400", "1500"));
-        assert_eq!(number_of("a 1\nVmRSS:\t  12 kB\n", "VmRSS:"), Some(12.0));
-    }
 
     #[test]
     fn the_process_is_described_without_a_prefix() {
