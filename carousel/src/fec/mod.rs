@@ -25,6 +25,7 @@ pub use sequence::{Sequence, Step};
 pub use symbols::SymbolMap;
 
 use crate::bytes::{Reader, WireError};
+use crate::time::Instant;
 
 /// Atomics of the modules that `tests/interleavings.rs` builds once more with loom's.
 mod sync {
@@ -39,6 +40,18 @@ pub struct BlockId {
     pub serial: u64,
     /// Source block number.
     pub sbn: u32,
+}
+
+/// Serial numbers of the objects of one receiver.
+#[derive(Debug, Default)]
+pub(crate) struct Serials(u64);
+
+impl Serials {
+    /// The next one: later than those of an earlier receiver of the session, whose results may still come.
+    pub(crate) fn next(&mut self, now: Instant) -> u64 {
+        self.0 = (self.0 + 1).max(now.as_nanos());
+        self.0
+    }
 }
 
 /// FEC Encoding ID (RFC 5052 section 6.1; registry "Reliable Multicast Transport").

@@ -34,7 +34,7 @@ use super::fdt::File;
 use super::table::FdtTable;
 use crate::alc::Packet;
 use crate::budget::{Brought, Worth};
-use crate::fec::{BlockId, Partition, SymbolMap};
+use crate::fec::{BlockId, Partition, Serials, SymbolMap};
 use crate::lct::Toi;
 use crate::limits;
 use crate::limits::{
@@ -212,8 +212,7 @@ pub struct Receiver<B> {
     index: HashMap<Toi, usize>,
     /// Index into `in_flight` of the object of the last packet: the next packet nearly always belongs to the same.
     current: usize,
-    /// Number of the object opened last.
-    last_serial: u64,
+    serials: Serials,
     unnamed: usize,
     done: DoneTable,
     early: VecDeque<(Toi, Instant, Vec<u8>)>,
@@ -255,7 +254,7 @@ impl<B> Receiver<B> {
             in_flight: Vec::new(),
             index: HashMap::new(),
             current: 0,
-            last_serial: 0,
+            serials: Serials::default(),
             unnamed: 0,
             done: DoneTable::default(),
             early: VecDeque::new(),
@@ -418,11 +417,9 @@ impl<B> Receiver<B> {
         self.unnamed += usize::from(file.is_none());
         let fixed_bytes = IN_FLIGHT_BYTES + received.held_bytes() + storage.memory_bytes(&buf);
         self.in_flight_bytes += fixed_bytes;
-        // Later than those of an earlier receiver of the session, whose results may still come.
-        self.last_serial = (self.last_serial + 1).max(now.as_nanos());
         self.in_flight.push(InFlight {
             toi,
-            serial: self.last_serial,
+            serial: self.serials.next(now),
             file,
             oti,
             partition,

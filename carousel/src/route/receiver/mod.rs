@@ -33,7 +33,7 @@ use super::{Codepoint, Format, RouteSession, SIGNALLING_TSI, unchunk};
 use crate::alc::Packet;
 use crate::budget::{Brought, Worth};
 use crate::bytes::Reader;
-use crate::fec::BlockId;
+use crate::fec::{BlockId, Serials};
 use crate::flute::File;
 use crate::growing::{BytesDrop, End};
 use crate::lct::Toi;
@@ -235,8 +235,7 @@ pub struct Receiver {
     stats: RouteStats,
     last_heard: Instant,
     is_closed: bool,
-    /// Number of the object opened last.
-    last_serial: u64,
+    serials: Serials,
     /// Bytes that have come of open objects.
     open_bytes: u64,
     /// Memory of open objects, of the channels' tables, and of `documents`.
@@ -261,7 +260,7 @@ impl Receiver {
             stats: RouteStats::default(),
             last_heard: Instant::from_nanos(0),
             is_closed: false,
-            last_serial: 0,
+            serials: Serials::default(),
             open_bytes: 0,
             objects_bytes: 0,
             channels_bytes: 0,
@@ -385,9 +384,7 @@ impl Receiver {
         }) {
             return Err(RouteDrop::Repeat);
         }
-        // Later than those of an earlier receiver of the session, whose results may still come.
-        self.last_serial = (self.last_serial + 1).max(now.as_nanos());
-        let mut object = Object::new(toi, self.last_serial, codepoint, done.is_some(), now);
+        let mut object = Object::new(toi, self.serials.next(now), codepoint, done.is_some(), now);
         if codepoint.format == Format::File {
             object.file = channel.describe(toi, codepoint);
         }
