@@ -109,13 +109,6 @@ pub enum Allowance {
     Caller,
 }
 
-impl Allowance {
-    /// That of a session which has brought a genuine document, and this many wrong ones.
-    pub const fn of_session(is_signed: bool, wrong: u8) -> Self {
-        if is_signed && wrong < WRONG_OF_KNOWN { Self::Known } else { Self::Untrusted }
-    }
-}
-
 /// Wrong signatures of one session in the last ten minutes: anybody can send some in the name of another sender.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WrongSignatures {
@@ -126,17 +119,24 @@ pub struct WrongSignatures {
 impl WrongSignatures {
     const PERIOD: Duration = Duration::from_secs(600);
 
-    /// Their number.
-    pub fn at(&self, now: Instant) -> u8 {
-        if now.since(self.since) < Self::PERIOD { self.count } else { 0 }
+    /// The allowance of their session, which has brought a genuine document if it is signed.
+    pub fn allowance(&self, is_signed: bool, now: Instant) -> Allowance {
+        if is_signed && self.at(now) < WRONG_OF_KNOWN { Allowance::Known } else { Allowance::Untrusted }
     }
 
-    /// Adds one.
-    pub fn add(&mut self, now: Instant) {
+    /// Counts the result of a document of their session.
+    pub fn note<T>(&mut self, now: Instant, result: &Result<T, TrustDrop>) {
+        if !matches!(result, Err(TrustDrop::BadSignature)) {
+            return;
+        }
         self.count = self.at(now).saturating_add(1);
         if self.count == 1 {
             self.since = now;
         }
+    }
+
+    fn at(&self, now: Instant) -> u8 {
+        if now.since(self.since) < Self::PERIOD { self.count } else { 0 }
     }
 }
 
@@ -270,14 +270,10 @@ impl RootMemory {
         Self { key, enrolled: None, latest: (0, 0), revocations: None, streams: BTreeMap::new() }
     }
 
-    /// Whether a revocation list is its own and newer than the last one, if it is genuine.
-    fn would_take(&self, list: &RevocationList) -> bool {
-        list.root == self.key && self.revocations.as_ref().is_none_or(|known| list.number > known.number)
-    }
-
-    /// Adopts a revocation list, if it is its own, newer than the last one and genuine.
+    /// Adopts a revocation list, if it is its own and newer than the last one.
     pub(super) fn take_over(&mut self, list: &RevocationList) -> bool {
-        let is_taken = self.would_take(list) && list.is_genuine();
+        let is_newer = self.revocations.as_ref().is_none_or(|known| list.number > known.number);
+        let is_taken = is_newer && list.root == self.key && list.is_genuine();
         if is_taken {
             self.revocations = Some(list.clone());
         }
@@ -421,7 +417,7 @@ impl Trust {
         let lists = policy.revocations.clone();
         state.policy = policy;
         for list in lists {
-            let _ = self.revoke(&mut state, &list);
+            self.revoke(&mut state, &list);
         }
         drop(state);
         self.generation.fetch_add(1, Ordering::Relaxed);
@@ -548,20 +544,18 @@ impl Trust {
                 return Err(TrustDrop::BadSignature);
             }
         }
-        // Only now: a list of its root comes in what is genuine otherwise, so a forged one costs no examination.
-        if let Some(list) = revocations {
-            let _ = self.revoke(state, list);
-            if state.roots.get(&root_id).is_some_and(|root| root.is_revoked(&key_id)) {
-                return Err(TrustDrop::Revoked);
-            }
-        }
         if is_enrolment {
             let root = RootMemory { enrolled: Some(false), ..RootMemory::new(certificate.root) };
             state.roots.insert(root_id, root);
-            if let Some(list) = revocations {
-                let _ = self.revoke(state, list);
-            }
             self.urgent.fetch_add(1, Ordering::Relaxed);
+        }
+        // Only now: a list of its root comes in what is genuine otherwise, so a forged one costs no examination.
+        if let Some(list) = revocations {
+            self.revoke(state, list);
+            let is_revoked = state.roots.get(&root_id).is_some_and(|root| root.is_revoked(&key_id));
+            if is_revoked && !is_enrolment {
+                return Err(TrustDrop::Revoked);
+            }
         }
         if !is_repeat || is_enrolment {
             self.changes.fetch_add(1, Ordering::Relaxed);
@@ -577,16 +571,14 @@ impl Trust {
         })
     }
 
-    /// Adopts a revocation list of a trusted root; false if it does not.
-    fn revoke(&self, state: &mut State, list: &RevocationList) -> bool {
-        let Some(root) = state.roots.get_mut(&list.root.id()) else { return false };
-        let is_taken = root.take_over(list);
-        if is_taken {
+    /// Adopts a revocation list of a trusted root.
+    fn revoke(&self, state: &mut State, list: &RevocationList) {
+        let Some(root) = state.roots.get_mut(&list.root.id()) else { return };
+        if root.take_over(list) {
             for ordering in [&self.generation, &self.urgent, &self.changes] {
                 ordering.fetch_add(1, Ordering::Relaxed);
             }
         }
-        is_taken
     }
 
     /// Confirms an enrolled key for an operator. False if no key has this name.

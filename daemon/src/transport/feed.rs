@@ -13,7 +13,7 @@ use carousel::ip::FragmentAssembler;
 use carousel::limits::MAX_CAROUSELS;
 use carousel::multiplex::{Component, Delivery, Multiplex, Tables};
 use carousel::time::WallTime;
-use carousel::trust::{Allowance, Judged, Kind, Mode, SignedBy, Trust, TrustDrop, WrongSignatures};
+use carousel::trust::{Judged, Kind, Mode, SignedBy, Trust, WrongSignatures};
 use carousel::ts::psi::{self, Oui};
 use carousel::ts::{PACKET_BYTES, Pid, Section};
 use serde_json::{Value, json};
@@ -96,13 +96,11 @@ impl Carousel {
     fn list(&mut self, section: &Section<'_>, trust: &Trust, mode: Mode) {
         let Some(document) = self.lists.push(section).filter(|_| mode != Mode::Off) else { return };
         let now = clock::now();
-        let allowance = Allowance::of_session(self.signed_by.is_some(), self.wrong_signatures.at(now));
+        let allowance = self.wrong_signatures.allowance(self.signed_by.is_some(), now);
         let judged = Judged { kind: Kind::Modules, bytes: &document, tsi: None, mode, allowance };
         // Refusals are counted with those of other documents.
         let result = trust.judge(now, clock::trusted_wall(), &judged);
-        if result == Err(TrustDrop::BadSignature) {
-            self.wrong_signatures.add(now);
-        }
+        self.wrong_signatures.note(now, &result);
         let Ok(Some(by)) = result else { return };
         let Some(Ok(list)) = carousel::trust::unsealed(&document).map(SignedList::read) else { return };
         if self.signed_by.as_ref() != Some(&by) {

@@ -9,7 +9,7 @@ use super::{DropReason, Receiver};
 use crate::fec::Oti;
 use crate::lct::{Toi, Tsi};
 use crate::time::{Instant, WallTime};
-use crate::trust::{Allowance, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+use crate::trust::{Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
 
 /// Trust required of the FDT Instances of a session.
 #[derive(Debug, Clone)]
@@ -41,12 +41,10 @@ impl<B> Receiver<B> {
             bytes: xml,
             tsi: Some(tsi),
             mode: *mode,
-            allowance: Allowance::of_session(self.is_signed, self.wrong_signatures.at(now)),
+            allowance: self.wrong_signatures.allowance(self.is_signed, now),
         };
         let result = trust.judge(now, wall, &judged);
-        if result == Err(TrustDrop::BadSignature) {
-            self.wrong_signatures.add(now);
-        }
+        self.wrong_signatures.note(now, &result);
         let signed_by = result?;
         if signed_by.is_none() && self.is_signed {
             trust.count(TrustDrop::Unsigned);
