@@ -38,6 +38,8 @@ const YOUNG_MS: i64 = 2000;
 const PIECE_BYTES: usize = 256 << 10;
 /// Least remaining freshness of what is written to disk because memory is full: less is not worth the writing.
 const LEAST_ON_DISK_MS: i64 = 60_000;
+/// What is left of today's write budget at least then: a body need not have a length.
+const LEAST_BUDGET_BYTES: u64 = 16 << 20;
 
 /// Facts of a response that is to be stored or shared.
 pub(super) struct Answer {
@@ -194,7 +196,7 @@ impl Filler {
         }
         let answer = Answer {
             requested_at: clock::current(reply.requested_at),
-            made_at: reply.made_at().map(clock::current),
+            made_at: reply.made_at(),
             is_framed: reply.is_framed,
             ..self.answer(key, url, status, &fields, keep, &ask)
         };
@@ -280,7 +282,7 @@ impl Filler {
         fields: &mut HeaderMap,
     ) -> Option<FillResult> {
         if reply.status == StatusCode::NOT_MODIFIED {
-            let made_at = reply.made_at().map(clock::current);
+            let made_at = reply.made_at();
             if made_at.is_some_and(|at| self.shared.store.is_purged_lately(held.meta(), at)) {
                 // What is held stays stale, and is asked about again.
                 self.count_not_kept(NotKept::Purged);
@@ -459,7 +461,7 @@ impl Filler {
         // What would evict from memory something that is asked for again within minutes goes to disk as any other object.
         let overflows = || {
             store.is_memory_full()
-                && store.takes_on_disk()
+                && store.takes_on_disk(LEAST_BUDGET_BYTES)
                 && expires.unix_ms() - now.unix_ms() >= LEAST_ON_DISK_MS
         };
         let is_short_lived = !keep || is_live || store.is_short(now, Some(expires)) && !overflows();

@@ -398,11 +398,8 @@ impl Store {
 
     /// The tiers that an object may be placed on, preferred first.
     fn tiers(&self, bytes: u64, placement: Placement) -> impl Iterator<Item = Tier> {
-        let root = &self.0.root;
-        let has_disk = root.disk.is_usable();
-        let is_affordable = root.ledger.allows(bytes);
         let prefers_memory = placement.is_short_lived || placement.class == Class::Low;
-        let flash = (has_disk && is_affordable).then_some(Tier::Flash);
+        let flash = self.takes_on_disk(bytes).then_some(Tier::Flash);
         let [first, second] =
             if prefers_memory { [Some(Tier::Memory), flash] } else { [flash, Some(Tier::Memory)] };
         first.into_iter().chain(second)
@@ -691,10 +688,9 @@ impl Store {
         self.is_short(object.meta.received_at, object.meta.expires)
     }
 
-    /// Whether the disk works, and some of today's write budget is left.
-    pub fn takes_on_disk(&self) -> bool {
-        const SOME_BYTES: u64 = 16 << 20;
-        self.0.root.disk.is_usable() && self.0.root.ledger.allows(SOME_BYTES)
+    /// Whether the disk works, and today's write budget has these bytes.
+    pub fn takes_on_disk(&self, bytes: u64) -> bool {
+        self.0.root.disk.is_usable() && self.0.root.ledger.allows(bytes)
     }
 
     /// Whether memory has so little free room that a further object will soon evict another one.
