@@ -173,7 +173,7 @@ impl Client {
             }
         };
         let mut one = pin!(ask(first, Turn::First));
-        let mut result = match tokio::time::timeout(plan.group.patience(), one.as_mut()).await {
+        let result = match tokio::time::timeout(plan.group.patience(), one.as_mut()).await {
             Ok(result) => result,
             Err(_) if !plan.group.spend() => one.await,
             Err(_) => {
@@ -202,13 +202,7 @@ impl Client {
                 return self.in_turn_after(plan, Tried { next: 2, tries, begun }, ask, result).await;
             }
         };
-        first.note(&mut result);
-        if is_answer(&result) {
-            took(first);
-            return result;
-        }
-        let tries = usize::from(!is_free(&result));
-        self.in_turn_after(plan, Tried { next: 1, tries, begun }, ask, result).await
+        self.after_first(plan, first, begun, ask, result).await
     }
 
     /// Requests from candidates one after the other, until one answers.
@@ -219,7 +213,19 @@ impl Client {
     ) -> Result<Reply, OriginError> {
         let Some(first) = plan.candidates.first() else { return Err(OriginError::BadUrl) };
         let begun = clock::now();
-        let mut result = ask(first, Turn::First).await;
+        let result = ask(first, Turn::First).await;
+        self.after_first(plan, first, begun, ask, result).await
+    }
+
+    /// The answer of the first candidate, which was asked alone since `begun`, or of one of the next.
+    async fn after_first<F: Future<Output = Result<Reply, OriginError>>>(
+        &self,
+        plan: &Plan,
+        first: &Candidate,
+        begun: Instant,
+        ask: impl Fn(&Candidate, Turn) -> F,
+        mut result: Result<Reply, OriginError>,
+    ) -> Result<Reply, OriginError> {
         first.note(&mut result);
         if is_answer(&result) {
             plan.group.took(clock::now().since(begun));

@@ -170,6 +170,11 @@ impl<'de> Deserialize<'de> for Cost {
 }
 
 impl ParentMember {
+    /// Its URL without a slash at the end: paths follow.
+    fn base(&self) -> &str {
+        self.url.trim_end_matches('/')
+    }
+
     const fn default_weight() -> u32 {
         1
     }
@@ -184,7 +189,7 @@ pub(super) fn signed_bases<'a>(
     groups: &'a [ParentGroup],
 ) -> impl Iterator<Item = (String, &'a Signing)> + use<'a> {
     let members = groups.iter().flat_map(|it| &it.members);
-    members.filter_map(|it| Some((format!("{}/", it.url.trim_end_matches('/')), it.sign.as_ref()?)))
+    members.filter_map(|it| Some((format!("{}/", it.base()), it.sign.as_ref()?)))
 }
 
 /// State of a member, preserved across reloads.
@@ -392,12 +397,13 @@ impl Parents {
         let group = self.groups.get(name.as_deref()?).filter(|it| it.options.enabled)?;
         let is_asked = |it: &Member| it.state.is_asked(now) && !breakers.is_open(&it.options.url, now);
         let has_origin = group.options.origin_last;
-        let is_any_asked = group.members.iter().any(is_asked);
-        let mut candidates: Vec<Candidate> = order(&group.members, url)
+        let (asked, others): (Vec<&Member>, Vec<&Member>) =
+            order(&group.members, url).into_iter().partition(|it| is_asked(it));
+        let chosen = if asked.is_empty() && !has_origin { others } else { asked };
+        let mut candidates: Vec<Candidate> = chosen
             .into_iter()
-            .filter(|it| is_asked(it) || !(has_origin || is_any_asked))
             .map(|it| Candidate {
-                url: format!("{}{path}{rest}", it.options.url.trim_end_matches('/')),
+                url: format!("{}{path}{rest}", it.options.base()),
                 member: Some(Arc::clone(&it.state)),
             })
             .collect();
@@ -412,8 +418,7 @@ impl Parents {
     pub(super) fn health(&self) -> Vec<(String, Arc<MemberState>)> {
         let all = self.groups.values().filter(|group| group.options.enabled).flat_map(|group| {
             group.members.iter().map(|member| {
-                let url = member.options.url.trim_end_matches('/');
-                (format!("{url}{}", group.options.health_path), Arc::clone(&member.state))
+                (format!("{}{}", member.options.base(), group.options.health_path), Arc::clone(&member.state))
             })
         });
         all.collect()
@@ -552,7 +557,7 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
                 wrong(key("weight"), member.weight.to_string(), &format!("give 1 to {MAX_WEIGHT}"));
             }
             if let Some(signing) = &member.sign {
-                let url = member.url.trim_end_matches('/');
+                let url = member.base();
                 let used = routes.iter().filter(|it| it.parents.as_ref() == Some(&group.name));
                 let bases: Vec<String> = used.map(|it| format!("{url}{}", it.path)).collect();
                 signing.mistakes(&bases, |name, what, fix| wrong(key(name), what.to_owned(), fix));
