@@ -36,7 +36,7 @@ use super::icy;
 use super::loops::loop_id;
 use super::options::{ByBase, Route};
 use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
-use super::signing::{MAX_REFUSAL_BYTES, SignatureRefusal, Signers, SigningForm};
+use super::signing::{MAX_REFUSAL_BYTES, SignatureRefusal, Signers};
 use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::traces::{Span, Trace};
 use crate::{caching, certificates, clock};
@@ -83,8 +83,6 @@ pub(super) const AGENT: &str = concat!("skycached/", env!("CARGO_PKG_VERSION"));
 const PING: Duration = Duration::from_secs(5);
 /// Least time between two log lines of one reason.
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
-/// Name of an object that `skycached check` asks S3 for: none has it.
-const PROBED: &str = "skycached-check";
 /// Longest time to connect, regardless of routes: ends attempts without waiting requests.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
 /// Idle connections that hyper's pool keeps for each origin, for 30 s: the usual number of concurrent requests of a box.
@@ -241,7 +239,8 @@ impl Reply {
     /// has not been held.
     pub(super) fn made_at(&self) -> Option<WallTime> {
         let age_s: i64 = caching::text(&self.headers, AGE)?.trim().parse().ok()?;
-        self.is_of_parent().then(|| self.requested_at.plus_ms(age_s.saturating_add(1).saturating_mul(-1000)))
+        let requested_at = clock::current(self.requested_at);
+        self.is_of_parent().then(|| requested_at.plus_ms(age_s.saturating_add(1).saturating_mul(-1000)))
     }
 
     /// Records the end of the body for its parent.
@@ -887,19 +886,14 @@ impl Client {
     /// # Errors
     /// [`OriginError`] if there is no answer.
     pub async fn probe(&self, url: &str) -> Result<u16, OriginError> {
-        let name = match self.signers().form_of(url) {
-            None => {
-                let get = Question::get(HeaderMap::new(), false);
-                let question = Question { method: Method::HEAD, asker: Asker::Own, ..get };
-                return self.question(url, question).await.map(|reply| reply.status.as_u16());
+        let own = |fields| Question { asker: Asker::Own, ..Question::get(fields, false) };
+        let reply = match self.signers().probe_url(url) {
+            None => self.question(url, Question { method: Method::HEAD, ..own(HeaderMap::new()) }).await?,
+            Some(url) => {
+                let first = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
+                self.question(&url, own(first)).await?
             }
-            Some(SigningForm::S3) if url.ends_with('/') => PROBED,
-            Some(_) => "",
         };
-        let first = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
-        let reply = self
-            .question(&format!("{url}{name}"), Question { asker: Asker::Own, ..Question::get(first, false) })
-            .await?;
         Ok(reply.status.as_u16())
     }
 

@@ -205,7 +205,7 @@ impl Filler {
     ) {
         let (Some(spans), Some(length)) = (flight.spans(), flight.length) else { return };
         let mut watch = Watch::new(Audience::Players, flight.partial(), flight);
-        let made_at = reply.made_at().map(clock::current);
+        let made_at = reply.made_at();
         let mut offset = span.start;
         for attempt in 1.. {
             offset = self.receive_part(&mut reply, flight, offset..span.end, &mut watch).await;

@@ -165,6 +165,14 @@ struct Recent {
     forgotten: Option<WallTime>,
 }
 
+impl Recent {
+    /// Whether one of the purges since then selects an object. Their times ascend: they are taken under the lock.
+    fn select_since(&self, meta: &ObjectMeta, since: WallTime) -> bool {
+        let later = self.purges.iter().rev().take_while(|(at, _)| *at >= since);
+        later.into_iter().any(|(_, selection)| selection.selects_object(meta))
+    }
+}
+
 /// A panic in between leaves a list that is consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -232,17 +240,14 @@ impl Store {
     /// Whether an object that is now complete was purged since it was requested at `asked_at`.
     pub fn is_purged(&self, meta: &ObjectMeta, asked_at: WallTime) -> bool {
         let recent = lock(&self.0.purges.recent);
-        recent.forgotten.is_some_and(|at| asked_at <= at)
-            || recent.purges.iter().any(|(at, selection)| asked_at <= *at && selection.selects_object(meta))
+        recent.forgotten.is_some_and(|at| asked_at <= at) || recent.select_since(meta, asked_at)
     }
 
     /// Whether an object that its parent has held since `made_at` was purged here since, so recently that the parent may still
     /// have to be purged.
     pub fn is_purged_lately(&self, meta: &ObjectMeta, made_at: WallTime) -> bool {
         let recent = lock(&self.0.purges.recent);
-        let since = made_at.max(clock::steady().plus_ms(-LATELY_MS));
-        let later = recent.purges.iter().rev().take_while(|(at, _)| *at >= since);
-        later.into_iter().any(|(_, selection)| selection.selects_object(meta))
+        recent.select_since(meta, made_at.max(clock::steady().plus_ms(-LATELY_MS)))
     }
 
     fn purge_hard(&self, selected: &[Arc<StoredObject>]) -> Purged {

@@ -194,6 +194,9 @@ struct Secret {
     value: Option<Value>,
 }
 
+/// Name of an object that `skycached check` asks S3 for: none has it.
+const PROBED: &str = "skycached-check";
+
 /// The routes and parents whose requests are signed.
 pub(super) struct Signers {
     routes: ByBase<(Signing, cloudfront::Kept)>,
@@ -234,9 +237,14 @@ impl Signers {
         Some(signed.and_then(|it| it.parse().ok()).ok_or(()))
     }
 
-    /// Form of the signatures for `url`; `None`: its requests are not signed.
-    pub(super) fn form_of(&self, url: &str) -> Option<SigningForm> {
-        self.routes.of(url).map(|((signing, _), _)| signing.form)
+    /// The URL whose answer shows whether the signatures for `url`, a base as configured, are right; `None`: its requests are
+    /// not signed. It is that of an object of S3 where `url` is a folder, which cannot be signed itself.
+    pub(super) fn probe_url(&self, url: &str) -> Option<String> {
+        // As requests have it: with a path.
+        let url = url.parse::<Uri>().ok()?.to_string();
+        let ((signing, _), _) = self.routes.of(&url)?;
+        let is_folder = signing.form == SigningForm::S3 && url.ends_with('/');
+        Some(if is_folder { format!("{url}{PROBED}") } else { url })
     }
 
     fn secret(&self, form: SigningForm, file: &Path) -> Option<Value> {
@@ -321,6 +329,19 @@ mod tests {
         };
         let base = "https://examplebucket.s3.amazonaws.com/".to_owned();
         Signers::new(&[Route { base, sign: Some(sign), ..Route::default() }], &[])
+    }
+
+    #[test]
+    fn a_probe_goes_to_a_url_that_is_signed_however_its_base_is_written() {
+        let secret = Path::new("none");
+        let base = "https://examplebucket.s3.amazonaws.com";
+        let probed = |form, url: &str| signers(form, secret).probe_url(url);
+        let object = Some(format!("{base}/skycached-check"));
+        assert_eq!(probed(SigningForm::S3, base), object);
+        assert_eq!(probed(SigningForm::S3, &format!("{base}/")), object);
+        assert_eq!(probed(SigningForm::S3, &format!("{base}/a.mpd")), Some(format!("{base}/a.mpd")));
+        assert_eq!(probed(SigningForm::Bunny, base), Some(format!("{base}/")));
+        assert_eq!(probed(SigningForm::S3, "https://cdn.example.com/"), None);
     }
 
     #[test]
