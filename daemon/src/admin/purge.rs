@@ -337,25 +337,15 @@ impl PurgeRequest {
         shown
     }
 
-    /// Whether one of its prefixes and patterns selects everything that is held now, though nothing in the request says that
-    /// this is wanted. An operator can be asked; commands and messages hold for boxes that hold different things.
-    fn unexpected(&self, parts: &Parts) -> Option<String> {
-        if self.is_sure {
-            return None;
-        }
-        let is_all = |it: &&PurgeSelector| {
-            let readings = self.readings(it, parts).unwrap_or_default();
-            it.could_be_all() && readings.iter().any(|it| parts.store.selects_all(it))
-        };
-        self.selectors.iter().find(is_all).map(|it| everything(&format!("{:?}", it.text())))
-    }
-
     /// Executes it and answers; `asks` if somebody may be there who can confirm it. Waits for the disk.
     pub(super) fn run(&self, parts: &Parts, asks: bool) -> Response<Full<Bytes>> {
-        if let Some(why) = self.unexpected(parts).filter(|_| asks) {
-            return refusal(&NotDone::Wrong(why));
-        }
-        match self.carry_out(parts) {
+        let done = self.selections(parts).and_then(|selections| {
+            if asks {
+                self.check_expected(parts, &selections)?;
+            }
+            self.execute(parts, &selections)
+        });
+        match done {
             Ok(done) => document(StatusCode::OK, &done.document()),
             Err(not_done) => refusal(&not_done),
         }
@@ -366,10 +356,33 @@ impl PurgeRequest {
     /// # Errors
     /// It is refused, or there is nothing of the one name that it is about.
     pub(super) fn carry_out(&self, parts: &Parts) -> Result<PurgeResult, NotDone> {
+        self.execute(parts, &self.selections(parts)?)
+    }
+
+    /// Meanings of each parameter.
+    fn selections(&self, parts: &Parts) -> Result<Vec<Vec<Selection>>, NotDone> {
+        self.selectors
+            .iter()
+            .map(|it| self.readings(it, parts))
+            .collect::<Result<_, _>>()
+            .map_err(NotDone::Wrong)
+    }
+
+    /// Checks that none of its prefixes and patterns selects everything that is held now, unless the request says that this is
+    /// wanted. An operator can be asked; commands and messages hold for boxes that hold different things.
+    fn check_expected(&self, parts: &Parts, selections: &[Vec<Selection>]) -> Result<(), NotDone> {
+        let is_all = |(selector, readings): &(&PurgeSelector, &Vec<Selection>)| {
+            selector.could_be_all() && readings.iter().any(|it| parts.store.selects_all(it))
+        };
+        let mut all = std::iter::zip(&self.selectors, selections).filter(|_| !self.is_sure);
+        match all.find(is_all) {
+            Some((selector, _)) => Err(NotDone::Wrong(everything(&format!("{:?}", selector.text())))),
+            None => Ok(()),
+        }
+    }
+
+    fn execute(&self, parts: &Parts, selections: &[Vec<Selection>]) -> Result<PurgeResult, NotDone> {
         let begun = clock::now();
-        let selections: Result<Vec<_>, _> =
-            self.selectors.iter().map(|it| self.readings(it, parts)).collect();
-        let selections = selections.map_err(NotDone::Wrong)?;
         // Responses that have begun continue; no request joins them.
         for flight in parts.flights.list() {
             let Some(sent) = &flight.sent else { continue };
@@ -396,7 +409,7 @@ impl PurgeRequest {
                 _ => None,
             })
             .collect();
-        let all = parts.store.purge(&selections, self.mode);
+        let all = parts.store.purge(selections, self.mode);
         if all.objects == 0 && missing.len() > 1 && missing.len() == self.selectors.len() {
             let missing = missing.join(", ");
             let what = format!(
