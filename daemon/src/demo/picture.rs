@@ -23,6 +23,7 @@ pub(super) struct Colour(pub(super) u8, pub(super) u8, pub(super) u8);
 impl Colour {
     pub(super) const NIGHT: Self = Self(11, 16, 32);
     pub(super) const WHITE: Self = Self(240, 244, 250);
+    pub(super) const AMBER: Self = Self(255, 176, 56);
 
     /// Y′, Cb and Cr of Rec. ITU-R BT.709 in the range of television. Chroma is even, since its differences are coded in twos.
     fn samples(self) -> [i32; 3] {

@@ -20,7 +20,6 @@ const SQUARE: f32 = (WIDTH / COLUMNS) as f32;
 
 const TOP: Colour = Colour(24, 34, 72);
 const BOTTOM: Colour = Colour(7, 9, 20);
-const AMBER: Colour = Colour(255, 176, 56);
 const FAINT: Colour = Colour(120, 142, 200);
 
 type Point = (f32, f32);
@@ -153,8 +152,8 @@ pub(super) fn clock() -> std::io::Result<Vec<u8>> {
     }
     canvas.line(centre, at(10.15 / 12.0, 118.0), 7.0, Colour::WHITE, 1.0);
     canvas.line(centre, at(9.0 / 60.0, 178.0), 4.5, Colour::WHITE, 1.0);
-    canvas.line(at(7.0 / 60.0, 36.0), at(37.0 / 60.0, 196.0), 2.0, AMBER, 1.0);
-    canvas.disc(centre, 10.0, AMBER, 1.0);
+    canvas.line(at(7.0 / 60.0, 36.0), at(37.0 / 60.0, 196.0), 2.0, Colour::AMBER, 1.0);
+    canvas.disc(centre, 10.0, Colour::AMBER, 1.0);
     canvas.disc(centre, 4.0, BOTTOM, 1.0);
     canvas.png()
 }
@@ -165,11 +164,11 @@ pub(super) fn comet() -> std::io::Result<Vec<u8>> {
     let head = (WIDTH as f32 * 0.56, HEIGHT as f32 * 0.34);
     let mut canvas = Canvas::sky(head);
     canvas.stars(220);
-    canvas.glow(head, 300.0, AMBER, 0.35);
+    canvas.glow(head, 300.0, Colour::AMBER, 0.35);
     for step in (0..STEPS).rev() {
         let part = f32::from(step) / f32::from(STEPS);
         let at = (head.0 - part * 330.0, head.1 + part * 250.0 + part * part * 40.0);
-        canvas.disc(at, 26.0 * (1.0 - part).powf(0.8), AMBER, 0.05 + 0.25 * (1.0 - part).powi(2));
+        canvas.disc(at, 26.0 * (1.0 - part).powf(0.8), Colour::AMBER, 0.05 + 0.25 * (1.0 - part).powi(2));
     }
     canvas.glow(head, 70.0, Colour(255, 236, 200), 0.9);
     canvas.disc(head, 25.0, Colour(255, 244, 224), 1.0);

@@ -8,7 +8,6 @@ use super::{date, mixed, poster};
 
 const DIM: Colour = Colour(45, 58, 92);
 const GREEN: Colour = Colour(61, 214, 140);
-const AMBER: Colour = Colour(255, 176, 56);
 const BLUE: Colour = Colour(92, 158, 255);
 
 /// A film.
@@ -44,14 +43,14 @@ pub(super) fn clock(begin_s: u64, number: u64) -> Picture {
     picture.fill((10, 41), (60, 2), DIM);
     picture.fill((10, 41), (passed, 2), GREEN);
     let within = number % u64::from(RATE);
-    picture.set((within * COLUMNS as u64 / u64::from(RATE)) as usize, 44, AMBER);
+    picture.set((within * COLUMNS as u64 / u64::from(RATE)) as usize, 44, Colour::AMBER);
     picture
 }
 
 /// Draws the elapsed part of a film as a line at the bottom.
 fn progress(picture: &mut Picture, number: u64, count: u64) {
     picture.fill((0, ROWS - 1), (COLUMNS, 1), DIM);
-    picture.fill((0, ROWS - 1), ((number * COLUMNS as u64 / count) as usize, 1), AMBER);
+    picture.fill((0, ROWS - 1), ((number * COLUMNS as u64 / count) as usize, 1), Colour::AMBER);
 }
 
 /// Back and forth between 0 and `most`.

@@ -68,17 +68,14 @@ pub enum PackageError {
 impl fmt::Display for PackageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, err) if err.kind() == std::io::ErrorKind::PermissionDenied => write!(
-                f,
-                "{}: this user may not read it; give this user the right to read it and the folders above",
-                path.display()
-            ),
-            Self::Io(path, err) => write!(
-                f,
-                "{}: {}; give a directory with packaged HLS or DASH, or a manifest",
-                path.display(),
-                carousel::config::plain(err)
-            ),
+            Self::Io(path, err) => {
+                let fix = if err.kind() == std::io::ErrorKind::PermissionDenied {
+                    "give this user the right to read it and the folders above"
+                } else {
+                    "give a directory with packaged HLS or DASH, or a manifest"
+                };
+                write!(f, "{}: {}; {fix}", path.display(), carousel::config::plain(err))
+            }
             Self::NoManifest(path) => write!(
                 f,
                 "{}: it is no manifest of HLS (.m3u8) or DASH (.mpd); give the folder or manifest that a packager has made of it, \
