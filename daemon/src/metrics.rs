@@ -28,7 +28,7 @@ use crate::origin::{GroupReport, MemberReport, PrefetchEnd};
 use crate::qoe::{Qoe, QoeStats};
 use crate::services::Membership;
 use crate::status::{Parts, queue_full, untrusted};
-use crate::store::{DiskState, EvictReason};
+use crate::store::{DiskState, EvictReason, PageCacheReason};
 use crate::traces::TraceStats;
 use crate::transport::{Signal, StreamState};
 use carousel::flute::DropReason;
@@ -639,6 +639,20 @@ impl Scrape {
         writer.gauge("store_disk_fine", "1 while the disk takes objects", is_fine)?;
         let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
         writer.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
+        writer.gauge(
+            "store_staging_bytes",
+            "Memory taken by bodies that arrive for the disk, and by published ones until others need it",
+            usage.staging_bytes,
+        )?;
+        writer.counter(
+            "store_direct_objects",
+            "Objects that were assembled in memory and written past the page cache",
+            usage.direct,
+        )?;
+        let page_cache = PageCacheReason::ALL.iter().map(|it| it.as_str()).zip(usage.page_cache);
+        let name =
+            ("store_page_cache_objects", "Arriving objects that went through the page cache", "reason");
+        writer.family(name, page_cache)?;
         writer.family(("store_purges", "Purges, by what they named", "kind"), store.purges())?;
 
         let (failed, refused) = flights.failures();

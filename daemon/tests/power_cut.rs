@@ -32,8 +32,9 @@ fn config(folder: &Path) -> StoreConfig {
         path: folder.to_path_buf(),
         quota_bytes: 4 << 20,
         reserve_bytes: 0,
-        memory_bytes: 200_000,
-        resume_bytes: 200_000,
+        // An eighth of it holds the longest body that is assembled in memory.
+        memory_bytes: 4 << 20,
+        resume_bytes: 400_000,
         ..StoreConfig::default()
     }
 }

@@ -232,11 +232,25 @@ impl Ours {
         Self::with_workers(stream.objects(), cores, &Gate::default(), folder)
     }
 
+    /// With this `[store] direct_io`.
+    pub(crate) fn with_direct_io(objects: usize, direct_io: bool, folder: &Path) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with(objects, cores, &Gate::default(), direct_io, folder)
+    }
+
     /// With `workers` finishers, behind `gate`.
     pub(crate) fn with_workers(objects: usize, workers: usize, gate: &Gate, folder: &Path) -> Self {
+        Self::with(objects, workers, gate, StoreConfig::default().direct_io, folder)
+    }
+
+    fn with(objects: usize, workers: usize, gate: &Gate, direct_io: bool, folder: &Path) -> Self {
         let folder = TempDir::new_in(folder).expect("folder");
-        let config =
-            StoreConfig { path: folder.path().to_path_buf(), reserve_bytes: 0, ..StoreConfig::default() };
+        let config = StoreConfig {
+            path: folder.path().to_path_buf(),
+            reserve_bytes: 0,
+            direct_io,
+            ..StoreConfig::default()
+        };
         let (store, _) = Store::open(&config).expect("store");
         let context = ReceiveContext::new(store);
         let finishing =
@@ -248,6 +262,16 @@ impl Ours {
         let at = ("127.0.0.1:7".parse().expect("source"), "239.1.1.1:5000".parse().expect("group"));
         let filter = SessionFilter::all();
         Self { intake, filter, context, at, answers, objects, _folder: folder, _finishing: finishing }
+    }
+
+    /// The cache.
+    pub(crate) fn store(&self) -> &Store {
+        &self.context.store
+    }
+
+    /// Objects in the cache.
+    pub(crate) fn finished(&self) -> usize {
+        self.context.stats.objects().0 as usize
     }
 
     fn take_answers(&mut self) {

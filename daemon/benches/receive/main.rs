@@ -14,6 +14,7 @@ mod finishing;
 mod meter;
 mod packets;
 mod sockets;
+mod staging;
 
 use std::path::Path;
 
@@ -24,7 +25,7 @@ use packets::Stream;
 /// Datagrams of a batch: what 32 messages of 8 datagrams each bring, a modest load.
 const BATCH: usize = 256;
 /// Parts that are measured; all where the command line names none.
-const PARTS: [&str; 4] = ["memory", "repair", "sockets", "finishing"];
+const PARTS: [&str; 5] = ["memory", "repair", "sockets", "finishing", "staging"];
 /// Source symbols that are lost where repair symbols are measured, per cent.
 const LOSS_PERCENT: usize = 10;
 /// Rounds; the first is thrown away.
@@ -58,6 +59,9 @@ fn main() {
     }
     if wanted("sockets") {
         sockets::from_loopback(&stream, rounds, folder.path());
+    }
+    if wanted("staging") {
+        staging::beside_the_page_cache(&stream, rounds, folder.path());
     }
     if wanted("finishing") {
         finishing::scaling(if quick { 2 } else { 12 }, rounds, folder.path());

@@ -22,10 +22,18 @@ impl Stream {
         Self::with_loss(objects, object_bytes, 0)
     }
 
+    /// The same objects of another session.
+    pub(crate) fn other(&self) -> Self {
+        Self::of_session(12, self.objects, self.object_bytes, 0)
+    }
+
     /// The same, of whose source symbols `percent` are lost; RaptorQ symbols for them come behind, one more than is lost.
     pub(crate) fn with_loss(objects: usize, object_bytes: usize, percent: usize) -> Self {
+        Self::of_session(if percent == 0 { 10 } else { 11 }, objects, object_bytes, percent)
+    }
+
+    fn of_session(tsi: u64, objects: usize, object_bytes: usize, percent: usize) -> Self {
         let profile = SenderProfile { symbol_length: SYMBOL_BYTES as u16, ..SenderProfile::default() };
-        let tsi = if percent == 0 { 10 } else { 11 };
         let mut sender = Sender::new(Tsi(tsi), profile, 1, 1);
         let raptorq =
             Protection { id: EncodingId::RAPTORQ, overhead: 0.2, block_bytes: 64 << 20, ..Protection::NONE };
@@ -89,7 +97,7 @@ impl Stream {
     }
 
     /// Every packet in order.
-    pub(crate) fn each(&self, mut take: impl FnMut(&[u8])) {
+    pub(crate) fn each<'a>(&'a self, mut take: impl FnMut(&'a [u8])) {
         let mut start = 0;
         for &end in &self.ends {
             take(&self.bytes[start..end]);

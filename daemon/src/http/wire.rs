@@ -121,6 +121,10 @@ impl Outbox {
 
     /// Registers bytes of a mapping that are about to be written, to be sent from the file.
     pub(super) fn expect(&self, bytes: &[u8], view: &View) {
+        // Memory that is not the file's: it is copied.
+        if view.offset_of(bytes.as_ptr() as usize).is_none() {
+            return;
+        }
         let slice = FileSlice { address: bytes.as_ptr() as usize, length: bytes.len(), view: view.clone() };
         self.slices.borrow_mut().push_back(slice);
     }
@@ -372,6 +376,26 @@ impl Write for Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::testing::{carried, open, publish_arrived};
+
+    #[test]
+    fn bytes_of_a_body_that_was_assembled_in_memory_are_not_sent_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let body = vec![7; 200_000];
+        let (frozen, meta) = carried(&store, "http://h/a", &body);
+        let in_file = store.publish(&frozen, meta).unwrap();
+        let in_memory = publish_arrived(&store, "http://h/b", &body);
+        assert_eq!(store.usage().staging_bytes, 256 << 10);
+        for (object, slices) in [(in_file, 1), (in_memory, 0)] {
+            let outbox = Outbox::default();
+            let view = object.view().unwrap();
+            let bytes = view.bytes(100..200_000).unwrap();
+            outbox.expect(&bytes, &view);
+            assert_eq!(outbox.slices.borrow().len(), slices);
+            assert_eq!(outbox.slice_of(&bytes).is_some(), slices > 0);
+        }
+    }
 
     #[test]
     fn a_length_beside_chunks_is_seen_wherever_it_stands_and_however_it_comes() {

@@ -1,8 +1,8 @@
 //! Finishing of objects, off the receive threads: digests, inflating, FEC decoding, publishing.
 //!
-//! A pool of workers, one for each core up to [`MAX_WORKERS`]. Its queue is bounded by the memory of the work, not by the
-//! number of jobs; a result counts until its shard has taken it. Objects of one name are finished in sequence, so that an
-//! older version is never published over a newer one.
+//! A pool of workers, one for each core, two to [`MAX_WORKERS`]. At most one of them waits for the disk to take a body past the
+//! page cache. The queue is bounded by the memory of the work, not by the number of jobs; a result counts until its shard has taken
+//! it. Objects of one name are finished in sequence, so that an older version is never published over a newer one.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -214,7 +214,7 @@ impl std::fmt::Debug for Finishing {
 }
 
 impl Finishing {
-    /// Starts a worker for each core.
+    /// Starts a worker for each core, and two at least: one may wait for the disk.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -224,7 +224,7 @@ impl Finishing {
         vitals: &Vitals,
     ) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::with_workers(cores.min(MAX_WORKERS), context, sink, vitals)
+        Self::with_workers(cores.clamp(2, MAX_WORKERS), context, sink, vitals)
     }
 
     /// Starts a number of workers.

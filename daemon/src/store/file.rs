@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use carousel::digest::Digest;
@@ -94,6 +95,34 @@ pub(super) fn anonymous(folder: &Path) -> io::Result<File> {
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)
         }
         result => result,
+    }
+}
+
+/// An unnamed file on the disk that is created when it is first needed.
+#[derive(Debug)]
+pub(super) struct LateFile {
+    folder: PathBuf,
+    file: OnceLock<File>,
+}
+
+impl LateFile {
+    pub(super) const fn new(folder: PathBuf) -> Self {
+        Self { folder, file: OnceLock::new() }
+    }
+
+    /// A file that exists.
+    pub(super) fn of(file: File) -> Self {
+        Self { folder: PathBuf::new(), file: OnceLock::from(file) }
+    }
+
+    /// Creates it if necessary.
+    pub(super) fn get(&self) -> io::Result<&File> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let new = anonymous(&self.folder)?;
+        // Another thread may have been faster: the file of the one that was is everybody's.
+        Ok(self.file.get_or_init(|| new))
     }
 }
 

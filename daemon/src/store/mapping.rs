@@ -12,22 +12,29 @@ use bytes::Bytes;
 
 use super::format::HEADER_BYTES;
 use super::sigbus::Guard;
+use super::staging::Buffer;
 
 /// The body of an object file, mapped for reading, and perhaps a copy of bytes before it.
 ///
-/// Invariant: nothing that [`Mapping::map`] covers is written to while it exists, and all references into it are to what it covers.
+/// Invariant: nothing that [`Memory::File`] covers is written to while it exists, and all references into it are to what it covers.
 /// It covers the body, of which `Partial::write_before` refuses every write from `Partial::freeze` on, and which no other code writes
-/// to. It does not cover the header page, which is written at publication and by soft purges: bytes of that page are in a private copy
-/// ([`Mapping::with_head`]). Changes by other programs are detected by [`Mapping::is_backed`], and where that comes too late by
-/// [`super::sigbus`].
+/// to: one that was assembled in memory is written to its file before that is mapped. It does not cover the header page, which is
+/// written at publication and by soft purges: bytes of that page are in a private copy ([`Mapping::with_head`]). Changes by other
+/// programs are detected by [`Mapping::is_backed`], and where that comes too late by [`super::sigbus`].
 #[derive(Debug)]
 pub(super) struct Mapping {
-    // Before the map: the guard must go first.
-    guard: Guard,
-    /// From `head` bytes before the body to its end.
-    map: memmap2::Mmap,
+    memory: Memory,
     head: usize,
     file: OwnedFd,
+}
+
+/// What the bytes are read from.
+#[derive(Debug)]
+enum Memory {
+    /// The file, from `head` bytes before the body to its end. The guard must go first.
+    File { guard: Guard, map: memmap2::Mmap },
+    /// Memory in which the body was assembled, and its length.
+    Staged(Arc<Buffer>, usize),
 }
 
 impl Mapping {
@@ -37,7 +44,29 @@ impl Mapping {
         let mut options = memmap2::MmapOptions::new();
         // SAFETY: by the type's invariant the body is not written to while the map exists; the header page is outside of it.
         let map = unsafe { options.offset(HEADER_BYTES as u64).len(length).map(file)? };
-        Ok(Self { guard: Guard::new(&map), map, head: 0, file: file.try_clone()?.into() })
+        let memory = Memory::File { guard: Guard::new(&map), map };
+        Ok(Self { memory, head: 0, file: file.try_clone()?.into() })
+    }
+
+    /// The first `length` bytes of a body that was assembled in memory and goes, or went, to this file.
+    pub(super) fn of_staged(file: &File, buffer: Arc<Buffer>, length: usize) -> io::Result<Self> {
+        if length > buffer.as_slice().len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Self { memory: Memory::Staged(buffer, length), head: 0, file: file.try_clone()?.into() })
+    }
+
+    /// Another mapping of the body, whose file is written.
+    pub(super) fn again(&self, file: &File, length: usize) -> io::Result<Self> {
+        match &self.memory {
+            Memory::Staged(buffer, length) => Self::of_staged(file, Arc::clone(buffer), *length),
+            Memory::File { .. } => Self::of_body(file, length),
+        }
+    }
+
+    /// Whether the bytes are in memory of ours, and not those of the file.
+    pub(super) const fn is_staged(&self) -> bool {
+        matches!(self.memory, Memory::Staged(..))
     }
 
     /// As [`Mapping::of_body`], behind a copy of the `head` bytes before the body. The page that they are in is one of our own from then
@@ -59,7 +88,8 @@ impl Mapping {
         if guard.is_poisoned() {
             return Err(io::Error::other("a page that was just read cannot be read"));
         }
-        Ok(Self { guard, map: map.make_read_only()?, head, file: file.try_clone()?.into() })
+        let memory = Memory::File { guard, map: map.make_read_only()? };
+        Ok(Self { memory, head, file: file.try_clone()?.into() })
     }
 
     /// The file.
@@ -71,7 +101,7 @@ impl Mapping {
     pub(super) fn is_resident(&self, range: Range<usize>) -> bool {
         let body = self.as_slice();
         let end = range.end.min(body.len());
-        if end <= range.start {
+        if end <= range.start || self.is_staged() {
             return true;
         }
         let page = page_bytes();
@@ -87,16 +117,22 @@ impl Mapping {
 
     /// The body.
     pub(super) fn as_slice(&self) -> &[u8] {
-        &self.map[self.head..]
+        &self.with_copied_head()[self.head..]
     }
 
     /// The body, and the bytes that were copied from before it.
     pub(super) fn with_copied_head(&self) -> &[u8] {
-        &self.map
+        match &self.memory {
+            Memory::File { map, .. } => &map[..],
+            Memory::Staged(buffer, length) => &buffer.as_slice()[..*length],
+        }
     }
 
-    /// Offset in the file of a byte of the body, by its address.
+    /// Offset in the file of a byte of the body, by its address. `None` if reading the file would not be reading these bytes.
     pub(super) fn offset_in_file(&self, address: usize) -> Option<u64> {
+        if self.is_staged() {
+            return None;
+        }
         let body = self.as_slice();
         let offset = address.checked_sub(body.as_ptr().addr())?;
         (offset < body.len()).then_some((offset + HEADER_BYTES) as u64)
@@ -121,7 +157,8 @@ impl Mapping {
         // SAFETY: the descriptor is open, the struct is writable and outlives the call.
         let result = unsafe { libc::fstat(self.file.as_raw_fd(), &raw mut stat) };
         let end = self.as_slice().len() as u64 + HEADER_BYTES as u64;
-        result == 0 && !self.guard.is_poisoned() && u64::try_from(stat.st_size).is_ok_and(|size| size >= end)
+        let is_poisoned = matches!(&self.memory, Memory::File { guard, .. } if guard.is_poisoned());
+        result == 0 && !is_poisoned && u64::try_from(stat.st_size).is_ok_and(|size| size >= end)
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `object.rs` | a published object, on either tier |
 //! | `partial.rs`, `resume.rs` | an object being written; its state across a power cut |
 //! | `arriving.rs`, `returning.rs` | reservations that grow with the received bytes; objects evicted for room, to be received again |
+//! | `staging.rs`, `direct.rs` | memory in which arriving bodies are assembled; writes past the page cache |
 //! | `growing.rs` | bodies of unknown length |
 //! | `index.rs` | lookup by key; eviction order is [`carousel::eviction`]'s |
 //! | `recover.rs`, `snapshot.rs` | rebuilding the index at start |
@@ -21,6 +22,7 @@
 
 mod arriving;
 mod audit;
+mod direct;
 mod disk;
 mod error;
 mod file;
@@ -39,6 +41,7 @@ mod resume;
 mod returning;
 mod sigbus;
 mod snapshot;
+mod staging;
 mod variants;
 
 use std::fs::File;
@@ -64,6 +67,7 @@ pub use options::{ClassRule, Placement, StoreConfig};
 pub use partial::{BODY_AT, Frozen, Partial, Reader};
 pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;
+pub use staging::PageCacheReason;
 pub use variants::variants_of;
 
 use crate::clock;
@@ -71,6 +75,7 @@ use arriving::{Arriving, Share, Shares};
 use disk::Disk;
 use ledger::Ledger;
 use object::Root;
+use staging::Staging;
 
 use format::HEADER_BYTES;
 use index::Index;
@@ -126,6 +131,12 @@ pub struct Usage {
     pub unverified: u64,
     /// Evictions since the start, in the order of [`EvictReason::ALL`].
     pub evicted: [u64; EvictReason::ALL.len()],
+    /// Memory taken by arriving bodies, and by published ones until others need it.
+    pub staging_bytes: u64,
+    /// Bodies written past the page cache since the start.
+    pub direct: u64,
+    /// Arriving bodies that went through it, in the order of [`PageCacheReason::ALL`].
+    pub page_cache: [u64; PageCacheReason::ALL.len()],
 }
 
 struct Inner {
@@ -177,7 +188,8 @@ impl Store {
             file::lock_folder(folder).map_err(failed)?.ok_or_else(|| StoreError::Locked(folder.clone()))?;
         let ledger = Ledger::open(folder, config.write_budget_bytes_per_day, config.flash_endurance_bytes);
         let written_before = ledger.wear().total_bytes;
-        let root = Arc::new(Root::new(folder.clone(), Disk::new(folder.clone()), ledger));
+        let staging = Staging::new(if config.direct_io { config.memory_bytes } else { 0 });
+        let root = Arc::new(Root::new(folder.clone(), Disk::new(folder.clone()), ledger, staging));
         let (index, report) = recover::recover(&root, config).map_err(failed)?;
         let (promotions, to_promote) = sync_channel(PROMOTIONS);
         let inner = Inner {
@@ -642,6 +654,8 @@ impl Store {
         let header = format::encode(&meta).ok_or(StoreError::MetaTooLarge)?;
         let root = &self.0.root;
         let path = file::object_path(&root.folder, meta.key.as_str());
+        // May wait for the disk: before the lock.
+        let has_header = frozen.write_out(&header).inspect_err(|err| root.disk.failed(err))?;
         let names = self.names();
         // Its replacement may exist already.
         if self.is_purged(&meta, meta.received_at) {
@@ -651,7 +665,7 @@ impl Store {
         if let Some(held) = held.filter(|_| !may_replace(&meta)) {
             return Ok(held);
         }
-        let mapping = frozen.publish(&header, &path).inspect_err(|err| root.disk.failed(err))?;
+        let mapping = frozen.publish(&header, has_header, &path).inspect_err(|err| root.disk.failed(err))?;
         let object = StoredObject::published(meta, frozen.tier(), root, mapping);
         before(&object);
         let old = self.index().insert(Arc::clone(&object));
@@ -798,6 +812,9 @@ impl Store {
             promoted: inner.promoted.load(Ordering::Relaxed),
             unverified: inner.unverified.load(Ordering::Relaxed),
             evicted: index.evicted(),
+            staging_bytes: inner.root.staging.taken_bytes(),
+            direct: inner.root.staging.direct.load(Ordering::Relaxed),
+            page_cache: PageCacheReason::ALL.map(|why| inner.root.staging.page_cache.get(why)),
         }
     }
 
@@ -837,6 +854,8 @@ pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
 
 #[cfg(test)]
 mod guard_tests;
+#[cfg(test)]
+mod staging_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::file;
 use super::format::{HEADER_BYTES, ObjectMeta};
 use super::ledger::Ledger;
 use super::mapping::Mapping;
+use super::staging::Staging;
 use crate::caching::Staleness;
 use crate::clock;
 
@@ -64,6 +65,7 @@ pub(super) struct Root {
     pub(super) folder: PathBuf,
     pub(super) disk: Disk,
     pub(super) ledger: Ledger,
+    pub(super) staging: Staging,
     /// Set before a stop: partials are kept, to be resumed at the next start.
     pub(super) is_closing: AtomicBool,
     mapped: Mutex<Mapped>,
@@ -83,10 +85,10 @@ struct Mapped {
 const LEAST_SWEPT: usize = 64;
 
 impl Root {
-    pub(super) const fn new(folder: PathBuf, disk: Disk, ledger: Ledger) -> Self {
+    pub(super) fn new(folder: PathBuf, disk: Disk, ledger: Ledger, staging: Staging) -> Self {
         let mapped = Mutex::new(Mapped { objects: VecDeque::new(), sweep_at: LEAST_SWEPT });
         let open_names = Mutex::new(BTreeSet::new());
-        Self { folder, disk, ledger, is_closing: AtomicBool::new(false), mapped, open_names }
+        Self { folder, disk, ledger, staging, is_closing: AtomicBool::new(false), mapped, open_names }
     }
 
     /// Takes the file of a resumable partial for its owner. False: another partial has it.
@@ -224,8 +226,11 @@ impl StoredObject {
 
     /// An object that was just published.
     pub(super) fn published(meta: ObjectMeta, tier: Tier, root: &Arc<Root>, mapping: Mapping) -> Arc<Self> {
+        let is_staged = mapping.is_staged();
         let object = Arc::new(Self::new(meta, tier, root, Some(Arc::new(mapping)), true));
-        if tier == Tier::Flash {
+        if is_staged {
+            root.staging.keep(&object);
+        } else if tier == Tier::Flash {
             root.mapped(&object);
         }
         object
@@ -267,7 +272,19 @@ impl StoredObject {
             offered_ms: AtomicI64::new(self.offered_ms.load(Ordering::Relaxed)),
             ..fresh
         };
-        Arc::new(fresh)
+        let fresh = Arc::new(fresh);
+        if lock(&fresh.mapping).as_ref().is_some_and(|it| it.is_staged()) {
+            fresh.root.staging.keep(&fresh);
+        }
+        fresh
+    }
+
+    /// Gives up the memory in which its body was assembled; from here on it is read from its file.
+    pub(super) fn leave_staging(&self) {
+        let mut mapping = lock(&self.mapping);
+        if mapping.as_ref().is_some_and(|it| it.is_staged()) {
+            *mapping = None;
+        }
     }
 
     /// Records whether the object is a live manifest.

@@ -19,6 +19,9 @@ pub struct StoreConfig {
     pub reserve_bytes: u64,
     /// Maximum bytes of objects in memory: live, candidates for promotion, and everything while the disk fails.
     pub memory_bytes: u64,
+    /// Arriving objects of 128 KiB to 8 MiB are assembled in memory (32 MiB, or half of `memory_bytes`) and written past the page cache:
+    /// half the processor time. False: through the page cache, where memory is plentiful and most objects are soon asked for.
+    pub direct_io: bool,
     /// Objects that expire within this time of their arrival stay in memory and are never written to flash.
     pub short_lived_s: u64,
     /// Maximum bytes written to the disk in a day (UTC); beyond that, objects go to memory. 0: unlimited.
@@ -69,6 +72,7 @@ impl Default for StoreConfig {
             quota_bytes: 10_000_000_000,
             reserve_bytes: 256 << 20,
             memory_bytes: 64 << 20,
+            direct_io: true,
             short_lived_s: 600,
             write_budget_bytes_per_day: 0,
             flash_endurance_bytes: 0,

@@ -15,10 +15,12 @@ use carousel::fec::{ReadLimit, SymbolMap};
 use event_listener::{Event, EventListener};
 
 use super::arriving::Arriving;
+use super::file::LateFile;
 use super::format::HEADER_BYTES;
 use super::growing::{Grown, Growth};
 use super::mapping::Mapping;
 use super::object::{Root, Tier};
+use super::staging::{Body, PageCacheReason};
 use super::{file, resume};
 
 /// Offset of the body in its file.
@@ -51,7 +53,9 @@ impl std::fmt::Debug for Room {
 /// The file of a partial object. Reads go through the descriptor and see everything written.
 #[derive(Debug)]
 pub struct Partial {
-    file: File,
+    file: Arc<LateFile>,
+    /// Its body, if it is assembled in memory.
+    body: Option<Arc<Body>>,
     tier: Tier,
     root: Arc<Root>,
     /// Its path while incomplete, if it survives a restart.
@@ -113,17 +117,25 @@ impl Partial {
         }
     }
 
-    /// Creates an unnamed file on either tier, whose blocks are allocated when they are written.
+    /// Creates an unnamed file on either tier, whose blocks are allocated when they are written. On flash the body is assembled in
+    /// memory if [`staging`](super::staging) takes it, and the file is created when that is complete.
     pub(super) fn arriving(
         root: &Arc<Root>,
         tier: Tier,
         length: u64,
         arriving: Arriving,
     ) -> io::Result<Self> {
-        let file = Self::unnamed(root, tier)?;
-        file.set_len(length + HEADER_BYTES as u64)?;
-        let mut partial = Self::new(file, tier, root, None, None);
+        let body = if tier == Tier::Flash { Body::arriving(root, length) } else { None };
+        let mut partial = match &body {
+            Some(body) => Self::in_file(Arc::clone(body.file()), tier, root, None, None),
+            None => {
+                let file = Self::unnamed(root, tier)?;
+                file.set_len(length + HEADER_BYTES as u64)?;
+                Self::new(file, tier, root, None, None)
+            }
+        };
         partial.arriving = Some(arriving);
+        partial.body = body;
         Ok(partial)
     }
 
@@ -155,12 +167,13 @@ impl Partial {
 
     /// Makes room for a body of unknown length that has `written` bytes and is about to have `end`.
     pub fn grow(&self, written: u64, end: u64) -> Grown {
-        self.growth.as_ref().map_or(Grown::Kept, |growth| growth.grow(&self.file, written, end))
+        let Some(growth) = &self.growth else { return Grown::Kept };
+        self.file.get().map_or(Grown::Passing, |file| growth.grow(file, written, end))
     }
 
     /// The file that the bytes are in now.
-    fn file(&self) -> &File {
-        self.growth.as_ref().and_then(Growth::moved).unwrap_or(&self.file)
+    fn file(&self) -> io::Result<&File> {
+        self.growth.as_ref().and_then(Growth::moved).map_or_else(|| self.file.get(), Ok)
     }
 
     /// Registers a reader at `offset`, until the value is dropped.
@@ -210,14 +223,27 @@ impl Partial {
 
     /// Whether bytes are missing because its room was taken for others or a write failed. It cannot be read from then on.
     pub fn is_lost(&self) -> bool {
-        self.is_torn.load(Ordering::Acquire) || self.arriving.as_ref().is_some_and(Arriving::is_lost)
+        self.is_torn.load(Ordering::Acquire)
+            || self.body.as_ref().is_some_and(|body| body.is_torn())
+            || self.arriving.as_ref().is_some_and(Arriving::is_lost)
     }
 
     fn new(file: File, tier: Tier, root: &Arc<Root>, name: Option<PathBuf>, room: Option<Room>) -> Self {
+        Self::in_file(Arc::new(LateFile::of(file)), tier, root, name, room)
+    }
+
+    fn in_file(
+        file: Arc<LateFile>,
+        tier: Tier,
+        root: &Arc<Root>,
+        name: Option<PathBuf>,
+        room: Option<Room>,
+    ) -> Self {
         let root = Arc::clone(root);
         let (read_limit, is_published) = (ReadLimit::default(), AtomicBool::new(false));
         Self {
             file,
+            body: None,
             tier,
             root,
             name,
@@ -249,7 +275,7 @@ impl Partial {
     /// # Errors
     /// Those of the disk.
     pub fn checkpoint(&self, map: &SymbolMap, words: &[u64]) -> io::Result<()> {
-        self.name.as_ref().map_or(Ok(()), |name| resume::checkpoint(name, &self.file, map, words))
+        self.name.as_ref().map_or(Ok(()), |name| resume::checkpoint(name, self.file.get()?, map, words))
     }
 
     /// Fills `out` from `offset` of the body.
@@ -263,10 +289,15 @@ impl Partial {
     }
 
     fn read_anyway(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = self.body.as_ref().map_or(0, |body| body.read(offset, out));
+        let (offset, out) = (offset + there as u64, &mut out[there..]);
+        if out.is_empty() {
+            return Ok(());
+        }
         let passing_from = self.growth.as_ref().map_or(u64::MAX, Growth::passing_from);
         let kept = usize::try_from(passing_from.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
         let (before, behind) = out.split_at_mut(kept);
-        self.file().read_exact_at(before, offset + HEADER_BYTES as u64)?;
+        self.file()?.read_exact_at(before, offset + HEADER_BYTES as u64)?;
         match &self.growth {
             Some(growth) if !behind.is_empty() => growth.read_passing(offset + kept as u64, behind),
             _ => Ok(()),
@@ -295,7 +326,14 @@ impl Partial {
         if let Some(arriving) = &self.arriving {
             arriving.take(bytes.len() as u64)?;
         }
-        let result = self.file().write_all_at(bytes, offset + body as u64);
+        if let Some(body) = &self.body {
+            if before > 0 {
+                body.spill(PageCacheReason::Across);
+            } else if body.write(offset, bytes) {
+                return Ok(());
+            }
+        }
+        let result = self.file().and_then(|file| file.write_all_at(bytes, offset + body as u64));
         if result.is_err() {
             self.is_torn.store(true, Ordering::Release);
         }
@@ -327,7 +365,10 @@ impl Partial {
     /// # Errors
     /// Those of the disk.
     pub fn length(&self) -> io::Result<u64> {
-        Ok(self.file().metadata()?.len().saturating_sub(HEADER_BYTES as u64))
+        if let Some(body) = &self.body {
+            return Ok(body.length());
+        }
+        Ok(self.file()?.metadata()?.len().saturating_sub(HEADER_BYTES as u64))
     }
 
     /// Ends writing: the body has `length` bytes. The caller has dropped its writer; writes are refused from here on.
@@ -335,7 +376,12 @@ impl Partial {
     /// # Errors
     /// If the file cannot be mapped, is lost, or is being written to.
     pub fn freeze(self: Arc<Self>, length: u64) -> io::Result<Frozen> {
-        self.freeze_with(length, Mapping::of_body)
+        self.freeze_with(length, |partial, length| {
+            match partial.body.as_ref().and_then(|body| body.complete()) {
+                Some(buffer) => Mapping::of_staged(partial.file()?, buffer, length),
+                None => Mapping::of_body(partial.file()?, length),
+            }
+        })
     }
 
     /// As [`Partial::freeze`], with a copy of the `before` bytes that [`Partial::write_before`] has put before the body.
@@ -343,13 +389,18 @@ impl Partial {
     /// # Errors
     /// As for [`Partial::freeze`].
     pub fn freeze_before(self: Arc<Self>, before: usize, length: u64) -> io::Result<Frozen> {
-        self.freeze_with(length, |file, length| Mapping::with_head(file, before, length))
+        self.freeze_with(length, |partial, length| {
+            if let Some(body) = &partial.body {
+                body.spill(PageCacheReason::Across);
+            }
+            Mapping::with_head(partial.file()?, before, length)
+        })
     }
 
     fn freeze_with(
         self: Arc<Self>,
         length: u64,
-        map: impl FnOnce(&File, usize) -> io::Result<Mapping>,
+        map: impl FnOnce(&Self, usize) -> io::Result<Mapping>,
     ) -> io::Result<Frozen> {
         if self.writes.fetch_or(FROZEN, Ordering::AcqRel) & !FROZEN != 0 {
             return Err(io::ErrorKind::ResourceBusy.into());
@@ -359,7 +410,7 @@ impl Partial {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let mapping = map(self.file(), length)?;
+        let mapping = map(&self, length)?;
         Ok(Frozen { partial: self, mapping })
     }
 }
@@ -415,20 +466,28 @@ impl Frozen {
         self.partial.tier()
     }
 
-    /// Writes the header and links the file; in memory there is neither.
-    pub(super) fn publish(&self, header: &[u8], path: &Path) -> io::Result<Mapping> {
-        let file = self.partial.file();
+    /// Writes header and body to the file, if the body is in memory that it was assembled in. May wait for the disk. False: neither was
+    /// written.
+    pub(super) fn write_out(&self, header: &[u8]) -> io::Result<bool> {
+        self.partial.body.as_ref().map_or(Ok(false), |body| body.write_out(header))
+    }
+
+    /// Writes the header, unless [`Frozen::write_out`] has, and links the file; in memory there is neither.
+    pub(super) fn publish(&self, header: &[u8], has_header: bool, path: &Path) -> io::Result<Mapping> {
+        let file = self.partial.file()?;
         let length = self.mapping.as_slice().len();
         if self.partial.tier() == Tier::Memory {
             return Mapping::of_body(file, length);
         }
-        file.write_all_at(header, 0)?;
+        if !has_header {
+            file.write_all_at(header, 0)?;
+        }
         // A growing file may have been preallocated in larger steps; repair symbols may lie behind the body.
         let end = (length + HEADER_BYTES) as u64;
         if file.metadata()?.len() != end {
             file.set_len(end)?;
         }
-        let mapping = Mapping::of_body(file, length)?;
+        let mapping = self.mapping.again(file, length)?;
         match &self.partial.name {
             Some(name) => {
                 file::rename(name, path)?;

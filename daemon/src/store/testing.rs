@@ -5,7 +5,9 @@ use std::sync::Arc;
 use carousel::digest::Digest;
 use carousel::name::ObjectKey;
 
-use super::{CameBy, Class, Frozen, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
+use super::{
+    Arrival, CameBy, Class, Frozen, ObjectMeta, ObjectUri, Placement, Store, StoreConfig, StoredObject,
+};
 use crate::clock;
 
 /// Opens the cache in a folder, regardless of free disk space.
@@ -20,12 +22,24 @@ pub(crate) fn carried(store: &Store, name: &str, body: &[u8]) -> (Frozen, Object
     let length = body.len() as u64;
     let partial = Arc::new(store.create(length, Placement::default()).unwrap());
     partial.write_at(0, body).unwrap();
+    (partial.freeze(length).unwrap(), meta(name, body))
+}
+
+/// Publishes an object that has arrived symbol by symbol.
+pub(crate) fn publish_arrived(store: &Store, name: &str, body: &[u8]) -> Arc<StoredObject> {
+    let length = body.len() as u64;
+    let partial = Arc::new(store.create_arriving(length, Arrival::default()).unwrap());
+    partial.write_at(0, body).unwrap();
+    store.publish(&partial.freeze(length).unwrap(), meta(name, body)).unwrap()
+}
+
+fn meta(name: &str, body: &[u8]) -> ObjectMeta {
     let key = ObjectKey::from_name(name, None).unwrap();
-    let meta = ObjectMeta {
+    ObjectMeta {
         uri: ObjectUri::new("http://elsewhere/", &key),
         key,
         content_type: None,
-        length,
+        length: body.len() as u64,
         digest: Digest::of(body),
         version: 0,
         received_at: clock::steady(),
@@ -35,6 +49,5 @@ pub(crate) fn carried(store: &Store, name: &str, body: &[u8]) -> (Frozen, Object
         response: None,
         ignored_query: Default::default(),
         signed_by: None,
-    };
-    (partial.freeze(length).unwrap(), meta)
+    }
 }

@@ -98,8 +98,20 @@ fn an_object_is_announced_in_flight_and_held() {
 
 #[test]
 fn blocks_whose_repair_symbols_come_in_one_batch_with_the_rest_are_decoded() {
+    let usage = decoded_in_one_batch(40_000);
+    assert_eq!((usage.staging_bytes, usage.direct), (0, 0));
+}
+
+/// Its source symbols are in memory, its repair symbols in the file.
+#[test]
+fn blocks_of_a_body_that_is_assembled_in_memory_are_decoded() {
+    let usage = decoded_in_one_batch(200_000);
+    assert_eq!((usage.staging_bytes, usage.page_cache.iter().sum::<u64>() + usage.direct), (256 << 10, 1));
+}
+
+fn decoded_in_one_batch(length: u32) -> crate::store::Usage {
     const SYMBOL_BYTES: u16 = 200;
-    let body: Vec<u8> = (0..40_000_u32).map(|at| (at * 31 + (at >> 8)) as u8).collect();
+    let body: Vec<u8> = (0..length).map(|at| (at * 31 + (at >> 8)) as u8).collect();
     let profile = SenderProfile {
         symbol_length: SYMBOL_BYTES,
         fdt_lifetime_s: 20 * 365 * 86_400,
@@ -146,7 +158,8 @@ fn blocks_whose_repair_symbols_come_in_one_batch_with_the_rest_are_decoded() {
     // The batch has not ended: what decoding reads was written when it was handed out.
     tested.finish();
     let stored = tested.context.store.get("h/a").unwrap();
-    assert_eq!((stored.bytes(0..40_000).unwrap(), tested.rejected), (body.into(), 0));
+    assert!(stored.bytes(0..length.into()).unwrap() == body && tested.rejected == 0);
+    tested.context.store.usage()
 }
 
 #[test]
