@@ -273,8 +273,11 @@ impl StoredObject {
             ..fresh
         };
         let fresh = Arc::new(fresh);
-        if lock(&fresh.mapping).as_ref().is_some_and(|it| it.is_staged()) {
-            fresh.root.staging.keep(&fresh);
+        let is_staged = lock(&fresh.mapping).as_ref().map(|it| it.is_staged());
+        match is_staged {
+            Some(true) => fresh.root.staging.keep(&fresh),
+            Some(false) if fresh.tier == Tier::Flash => fresh.root.mapped(&fresh),
+            Some(false) | None => {}
         }
         fresh
     }
