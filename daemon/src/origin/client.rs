@@ -628,12 +628,17 @@ impl Client {
     pub async fn get(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
         match self.parents().plan(url, &self.breakers, clock::now()) {
             Some(plan) => self.get_by(&plan, ranges).await,
-            None => self.get_at(url, ranges).await,
+            None => self.get_at(url, ranges, Circuit::Heeded).await,
         }
     }
 
-    pub(super) async fn get_at(&self, url: &str, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
-        self.admitted(url, Asker::Own, self.get_following(url, ranges)).await
+    pub(super) async fn get_at(
+        &self,
+        url: &str,
+        ranges: &[Range<u64>],
+        circuit: Circuit,
+    ) -> Result<Reply, OriginError> {
+        self.admitted(url, Asker::Own, circuit, self.get_following(url, ranges)).await
     }
 
     /// Makes a player's request and returns any answer of the origin: redirects and refusals are answers.
@@ -644,12 +649,17 @@ impl Client {
         let is_safe = matches!(question.method, Method::GET | Method::HEAD) && question.body.is_end_stream();
         match self.parents().plan(url, &self.breakers, clock::now()).filter(|_| is_safe) {
             Some(plan) => self.ask_by(&plan, url, &question).await,
-            None => self.question(url, question).await,
+            None => self.question(url, question, Circuit::Heeded).await,
         }
     }
 
-    pub(super) async fn question(&self, url: &str, question: Question) -> Result<Reply, OriginError> {
-        self.admitted(url, question.asker, self.ask_once(url, question)).await
+    pub(super) async fn question(
+        &self,
+        url: &str,
+        question: Question,
+        circuit: Circuit,
+    ) -> Result<Reply, OriginError> {
+        self.admitted(url, question.asker, circuit, self.ask_once(url, question)).await
     }
 
     /// Makes a request if its origin's circuit permits it, and records its end.
@@ -657,9 +667,10 @@ impl Client {
         &self,
         url: &str,
         asker: Asker,
+        circuit: Circuit,
         request: impl Future<Output = Result<Reply, OriginError>>,
     ) -> Result<Reply, OriginError> {
-        if !self.breakers.admits(url, clock::now()) {
+        if circuit == Circuit::Heeded && !self.breakers.admits(url, clock::now()) {
             return self.count(Err(OriginError::CircuitOpen));
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -858,6 +869,11 @@ impl Client {
         }
     }
 
+    /// The circuits of all origins and parents.
+    pub(super) const fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
     /// Requests that found a kept connection closed and were resent.
     pub fn resent(&self) -> u64 {
         self.resent.load(Ordering::Relaxed)
@@ -888,10 +904,17 @@ impl Client {
     pub async fn probe(&self, url: &str) -> Result<u16, OriginError> {
         let own = |fields| Question { asker: Asker::Own, ..Question::get(fields, false) };
         let reply = match self.signers().probe_url(url) {
-            None => self.question(url, Question { method: Method::HEAD, ..own(HeaderMap::new()) }).await?,
+            None => {
+                self.question(
+                    url,
+                    Question { method: Method::HEAD, ..own(HeaderMap::new()) },
+                    Circuit::Heeded,
+                )
+                .await?
+            }
             Some(url) => {
                 let first = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
-                self.question(&url, own(first)).await?
+                self.question(&url, own(first), Circuit::Heeded).await?
             }
         };
         Ok(reply.status.as_u16())
@@ -1036,6 +1059,14 @@ fn ends_of(connection: &Connected) -> Option<(SocketAddr, SocketAddr)> {
     let mut extras = http::Extensions::new();
     connection.get_extras(&mut extras);
     extras.get::<HttpInfo>().map(ends)
+}
+
+/// Whether an open circuit refuses a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Circuit {
+    Heeded,
+    /// It is the last that can be done for a player.
+    Ignored,
 }
 
 /// A permitted request; records its end for the breaker when dropped.

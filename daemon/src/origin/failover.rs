@@ -11,7 +11,7 @@ use http::header::{HOST, USER_AGENT};
 use carousel::time::Instant;
 
 use super::breaker::RequestEnd;
-use super::client::{AGENT, Client, OriginError, Pool, Question, Reply, no_body};
+use super::client::{AGENT, Circuit, Client, OriginError, Pool, Question, Reply, no_body};
 use super::parents::{Candidate, MAX_TRIES, Plan};
 use crate::clock;
 
@@ -22,6 +22,14 @@ carousel::limits! {
         full: "The last of the candidates is asked: the origin of the route, or the dearest parent.",
         free: "Holds for one request.",
         test: "parents_that_cannot_be_connected_to_are_bounded_by_time",
+    }
+
+    /// Parents that are asked after the origin has failed.
+    const MAX_LAST: usize = 2, "parents" {
+        why: "The one that should hold the object, and the one that has had its share meanwhile.",
+        full: "The request fails as the origin did.",
+        free: "Holds for one request.",
+        test: "parents_that_were_left_out_are_asked_when_the_origin_fails",
     }
 }
 
@@ -49,9 +57,16 @@ enum Turn {
     Hedge,
     /// A candidate before it has failed.
     Failover,
+    /// All candidates have failed, the origin too: another may still hold the object, whether or not its circuit is open.
+    Last,
 }
 
 impl Turn {
+    /// Whether an open circuit counts.
+    const fn circuit(self) -> Circuit {
+        if matches!(self, Self::Last) { Circuit::Ignored } else { Circuit::Heeded }
+    }
+
     /// Value for traces.
     const fn at(self, candidate: &Candidate) -> &'static str {
         match (self, candidate.member.is_some()) {
@@ -60,6 +75,7 @@ impl Turn {
             (Self::Hedge, _) => "hedge at a parent",
             (Self::Failover, true) => "failover to a parent",
             (Self::Failover, false) => "failover to the origin",
+            (Self::Last, _) => "a parent after the origin",
         }
     }
 }
@@ -121,9 +137,9 @@ impl Client {
     /// As [`Client::get`], through parents.
     pub(super) async fn get_by(&self, plan: &Plan, ranges: &[Range<u64>]) -> Result<Reply, OriginError> {
         plan.group.earn();
-        let get = |candidate: &Candidate, _: Turn| {
+        let get = |candidate: &Candidate, turn: Turn| {
             let (url, limit) = (candidate.url.clone(), candidate.member.as_ref().map(|_| plan.timeout));
-            async move { self.in_time(limit, self.get_at(&url, ranges)).await }
+            async move { self.in_time(limit, self.get_at(&url, ranges, turn.circuit())).await }
         };
         self.in_turn(plan, get).await
     }
@@ -147,7 +163,7 @@ impl Client {
                 again.headers.remove(HOST);
             }
             let url = candidate.url.clone();
-            async move { self.in_time(limit, self.question(&url, again)).await }
+            async move { self.in_time(limit, self.question(&url, again, turn.circuit())).await }
         };
         match &plan.candidates[..] {
             [first, second, ..] if plan.hedge && second.member.is_some() && !is_blocking => {
@@ -236,7 +252,9 @@ impl Client {
     }
 
     /// As [`Self::in_turn`], from the candidate after those that were tried, the last of which gave `result`. With an exhausted
-    /// retry budget, failures go to the origin at once; where it is not asked, to every member.
+    /// retry budget, failures go to the origin at once; where it is not asked, to every member. When the origin has failed too,
+    /// members that were not asked, or left out for their circuit, may still hold the object: an origin that is away makes
+    /// parents answer 5xx for what they do not hold, which says nothing about what they do.
     async fn in_turn_after<F: Future<Output = Result<Reply, OriginError>>>(
         &self,
         plan: &Plan,
@@ -246,12 +264,14 @@ impl Client {
     ) -> Result<Reply, OriginError> {
         let end = plan.candidates.len();
         let has_origin = plan.candidates.last().is_some_and(|it| it.member.is_none());
+        let is_over = || clock::now().since(tried.begun) >= plan.timeout * MAX_TIMEOUTS;
+        let mut skipped = Vec::new();
         for (at, candidate) in plan.candidates.iter().enumerate().skip(tried.next) {
             if at + 1 < end {
-                let is_over = clock::now().since(tried.begun) >= plan.timeout * MAX_TIMEOUTS;
                 // A request that has reached no parent yet is no retry.
                 let is_paid = || is_free(&result) || plan.group.spend();
-                if is_over || has_origin && (tried.tries >= MAX_TRIES || !is_paid()) {
+                if is_over() || has_origin && (tried.tries >= MAX_TRIES || !is_paid()) {
+                    skipped.push(candidate);
                     continue;
                 }
             }
@@ -259,9 +279,23 @@ impl Client {
             result = ask(candidate, Turn::Failover).await;
             candidate.note(&mut result);
             if is_answer(&result) {
-                break;
+                return result;
             }
             tried.tries += usize::from(!is_free(&result));
+        }
+        if !has_origin {
+            return result;
+        }
+        for candidate in plan.left_out.iter().chain(skipped).take(MAX_LAST) {
+            if is_over() {
+                break;
+            }
+            plan.group.failed_over.fetch_add(1, Ordering::Relaxed);
+            let mut last = ask(candidate, Turn::Last).await;
+            candidate.note(&mut last);
+            if is_answer(&last) {
+                return last;
+            }
         }
         result
     }
@@ -286,16 +320,23 @@ impl Client {
             let (client, limit) = (self.pool().clone(), self.own_limit());
             looks.spawn(async move {
                 let is_well = is_well(&client, &url, limit).await;
-                if member.looked(is_well) {
-                    if is_well {
-                        tracing::info!(url, "the parent answers again");
-                    } else {
-                        tracing::warn!(url, "the parent does not answer: others are asked");
-                    }
-                }
+                (url, member, is_well)
             });
         }
-        while looks.join_next().await.is_some() {}
+        while let Some(looked) = looks.join_next().await {
+            let Ok((url, member, is_well)) = looked else { continue };
+            if is_well {
+                // Its circuit permits the next request, too.
+                self.breakers().looked(&url, RequestEnd::Well, clock::now());
+            }
+            if member.looked(is_well) {
+                if is_well {
+                    tracing::info!(url, "the parent answers again");
+                } else {
+                    tracing::warn!(url, "the parent does not answer: others are asked");
+                }
+            }
+        }
     }
 }
 
@@ -375,7 +416,7 @@ mod tests {
             let failures: Vec<_> = report[0].members.iter().map(|it| it.failures).collect();
             assert_eq!(failures, [5, 5, 5, 0], "with the circuit open they are not asked");
         }
-        // Those that were reached cost tries, and all but the first the budget; the origin (here: none) is the last resort.
+        // Those that were reached cost tries, and all but the first the budget.
         let failing = [503, 503, 503].map(cache);
         let count = || failing.each_ref().map(|(_, count)| count.swap(0, Ordering::Relaxed));
         let mut members = failing.each_ref().map(|(url, _)| url.clone()).to_vec();
@@ -385,15 +426,46 @@ mod tests {
             while is_spent && plan(&client).group.spend() {}
             client
         };
-        assert!(status(&client_of("", false), "a.m4s").await.is_err());
-        assert_eq!(count(), [1, 1, 0]);
+        // The origin is asked after them, and fails: two more are asked.
+        assert_eq!(status(&client_of("", false), "a.m4s").await, Ok(200));
+        assert_eq!(count(), [1, 1, 1]);
         assert!(status(&client_of("", true), "a.m4s").await.is_err());
-        assert_eq!(count(), [1, 0, 0]);
+        assert_eq!(count(), [1, 1, 1]);
         for is_spent in [false, true] {
             let alone = client_of("origin_last = false", is_spent);
             assert_eq!(status(&alone, "a.m4s").await, Ok(200), "the one that lives is asked");
             assert_eq!(count(), [1, 1, 1]);
         }
+    }
+
+    #[tokio::test]
+    async fn parents_that_were_left_out_are_asked_when_the_origin_fails() {
+        // A parent whose own origin is away: it fails for what it does not hold.
+        let url = origin(|head| {
+            let status =
+                if head.contains("/vod/held") || head.starts_with("head / ") { "200 X" } else { "503 X" };
+            response(&[status, "Content-Length: 0"], "")
+        });
+        let (other, asked) = cache(502);
+        let members = [url.trim_end_matches('/').to_owned(), other];
+        let client = client(&members, "");
+        while plan(&client).group.spend() {}
+        // The box's own requests: those of one player alone open no circuit.
+        let fail = async |number: usize| client.get(&format!("{URL}{number}.m4s"), &[]).await.is_err();
+        for number in 0..10 {
+            assert!(fail(number).await);
+        }
+        let is_open = || client.breakers().is_open(&members[0], clock::now());
+        assert!(is_open(), "its circuit is open");
+        asked.store(0, Ordering::Relaxed);
+        assert_eq!(status(&client, "held.m4s").await, Ok(200), "and what it holds is served");
+        assert!(!is_open());
+        for number in 10..20 {
+            assert!(fail(number).await);
+        }
+        assert!(is_open());
+        client.check_parents().await;
+        assert!(!is_open(), "a look at its health permits the next request");
     }
 
     #[tokio::test]

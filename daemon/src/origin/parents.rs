@@ -343,6 +343,8 @@ pub(super) struct Candidate {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) candidates: Vec<Candidate>,
+    /// Members that seem well, and whose circuit is open: they are asked when everything else has failed.
+    pub(super) left_out: Vec<Candidate>,
     pub(super) group: Arc<GroupState>,
     pub(super) hedge: bool,
     /// Time for which a member may be silent.
@@ -399,19 +401,22 @@ impl Parents {
         let has_origin = group.options.origin_last;
         let (asked, others): (Vec<&Member>, Vec<&Member>) =
             order(&group.members, url).into_iter().partition(|it| is_asked(it));
-        let chosen = if asked.is_empty() && !has_origin { others } else { asked };
-        let mut candidates: Vec<Candidate> = chosen
-            .into_iter()
-            .map(|it| Candidate {
-                url: format!("{}{path}{rest}", it.options.base()),
-                member: Some(Arc::clone(&it.state)),
-            })
-            .collect();
+        let candidate = |it: &Member| Candidate {
+            url: format!("{}{path}{rest}", it.options.base()),
+            member: Some(Arc::clone(&it.state)),
+        };
+        let (chosen, others) = match asked.is_empty() && !has_origin {
+            true => (others, Vec::new()),
+            false => (asked, others),
+        };
+        let mut candidates: Vec<Candidate> = chosen.into_iter().map(candidate).collect();
+        let left_out = others.into_iter().filter(|it| it.state.is_asked(now)).map(candidate).collect();
         if has_origin {
             candidates.push(Candidate { url: url.to_owned(), member: None });
         }
         let timeout = Duration::from_millis(group.options.timeout_ms);
-        Some(Plan { candidates, group: Arc::clone(&group.state), hedge: group.options.hedge, timeout })
+        let (group, hedge) = (Arc::clone(&group.state), group.options.hedge);
+        Some(Plan { candidates, left_out, group, hedge, timeout })
     }
 
     /// URLs whose responses show the health of members, with the state of each.
