@@ -268,11 +268,15 @@ fn what_a_parent_has_held_since_before_a_purge_is_known_for_a_while() {
     assert!(!is_old(later(-10_000)));
     purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard);
     assert!(is_old(later(-10_000)) && !is_old(later(1000)));
-    // A parent that has still not been purged after a minute will not be.
-    for (at, _) in &mut lock(&store.0.purges.recent).purges {
-        *at = later(-LATELY_MS - 1000);
-    }
-    assert!(!is_old(later(-100_000)));
+    // A parent was away for an hour, and hands out what it held before; after two hours no purge is expected.
+    let purged = |before_ms: i64| {
+        let mut recent = lock(&store.0.purges.recent);
+        recent.purges.iter_mut().for_each(|(at, _)| *at = later(-before_ms));
+    };
+    purged(3_600_000);
+    assert!(is_old(later(-3_700_000)) && !is_old(later(-3_500_000)));
+    purged(2 * 3_600_000 + 1000);
+    assert!(!is_old(later(-3 * 3_600_000)));
 }
 
 #[test]
