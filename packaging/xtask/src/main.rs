@@ -5,6 +5,7 @@ mod clocks;
 mod demo;
 mod dist;
 mod docs;
+mod fleet;
 #[cfg(test)]
 mod floors;
 mod fuzz;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+use crate::fleet::{self, FleetArguments};
 use crate::install::{apt, install, python_program};
 use crate::{cargo, run, target_dir, workspace};
 
@@ -28,13 +29,16 @@ pub(crate) enum Place {
     Bundle,
     /// The admin interface of a live daemon against docs/openapi.json, by schemathesis and a validator; needs no package
     Api,
+    /// Three edges, two shields, an origin and a broker of Kafka in network namespaces: purges, losses of nodes, players that
+    /// compare every byte; needs no package
+    Fleet,
     /// The whole build a second time, elsewhere, byte for byte
     Repeat,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Everything but the disk image, bundles and the second build, if nothing is named
+    /// Everything but the disk image, bundles, the admin interface, the fleet and the second build, if nothing is named
     places: Vec<Place>,
     /// Debian architectures
     #[arg(long, value_delimiter = ',', default_values = ["amd64", "arm64", "armhf"])]
@@ -42,6 +46,8 @@ pub(crate) struct Arguments {
     /// What `dist` has made
     #[arg(long, value_name = "DIR", default_value = "target/dist/packages")]
     packages: PathBuf,
+    #[command(flatten)]
+    fleet: FleetArguments,
 }
 
 /// Programs that the scripts need, and the Debian packages that have them.
@@ -74,6 +80,13 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
         println!("== {:?}", Place::Api);
         api(&workspace)?;
         if arguments.places.len() == 1 {
+            return Ok(());
+        }
+    }
+    if arguments.places.contains(&Place::Fleet) {
+        println!("== {:?}", Place::Fleet);
+        fleet::try_out(&workspace, &arguments.fleet)?;
+        if arguments.places.iter().all(|it| matches!(it, Place::Api | Place::Fleet)) {
             return Ok(());
         }
     }
@@ -128,7 +141,7 @@ pub(crate) fn run_scripts(arguments: &Arguments) -> Result<(), String> {
                 run(command.arg(skycached).arg(&work))?;
             }
             // Before the others.
-            Place::Api => {}
+            Place::Api | Place::Fleet => {}
             Place::Repeat => {
                 run(Command::new(workspace.join("packaging/tryout/repeat.sh")).arg(&packages).arg(&work))?;
             }
