@@ -80,6 +80,11 @@ pub struct Brought {
 }
 
 impl Brought {
+    /// Whether a signed one was among them.
+    pub const fn is_signed(&self) -> bool {
+        self.signed_bytes > 0
+    }
+
     /// Adds a verified object.
     pub const fn add(&mut self, bytes: u64, is_signed: bool) {
         self.bytes = self.bytes.saturating_add(bytes);

@@ -65,6 +65,15 @@ limits! {
         test: "an_instance_beyond_the_limit_is_dropped_and_the_next_is_read",
     }
 
+    /// One FDT Instance after content decoding, up to which any ratio is taken; a longer one is at most [`MAX_INFLATE_RATIO`] times
+    /// as long as what was transported.
+    pub const MAX_FDT_INFLATED_BYTES: u64 = 64 << 10, "bytes" {
+        why: "FDT Instances shrink to a tenth; a packet of 1,400 bytes could bring 1 MiB.",
+        full: "The instance is dropped as `fdt_encoding`.",
+        free: "Holds for one instance.",
+        test: "an_fdt_instance_of_one_packet_is_inflated_to_a_part_of_the_limit",
+    }
+
     /// FDT Instances of one session under reassembly at a time.
     pub const MAX_FDT_INSTANCES_OPEN: usize = 4, "instances" {
         why: "Senders interleave two at most; each costs up to 1 MiB.",
@@ -325,10 +334,10 @@ limits! {
 
     /// One module after zlib.
     pub const MAX_INFLATED_MODULE_BYTES: u32 = 64 << 20, "bytes" {
-        why: "Objects beyond this are not worth compressing, and a hostile one must not fill the memory.",
+        why: "Objects beyond this are not worth compressing. Beyond MAX_INFLATED_BYTES, MAX_INFLATE_RATIO counts too.",
         full: "The module is dropped as `inflate`.",
         free: "Holds for one module.",
-        test: "what_lies_is_counted_and_bounded",
+        test: "a_module_is_inflated_in_pieces_into_storage_that_its_ratio_allows",
     }
 
     /// Memory of all directory entries of one carousel.

@@ -60,28 +60,10 @@ impl ModuleStorage for InMemory {
     }
 }
 
-/// Bytes of a complete module.
-#[derive(Debug)]
-pub enum Content<W> {
-    /// As received.
-    Plain(W),
-    /// After zlib.
-    Inflated(Vec<u8>),
-}
-
-impl<W: AsRef<[u8]>> AsRef<[u8]> for Content<W> {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Plain(whole) => whole.as_ref(),
-            Self::Inflated(bytes) => bytes,
-        }
-    }
-}
-
 /// A run of bytes of a file.
 #[derive(Debug)]
 pub struct Piece<W> {
-    pub(super) content: Arc<Content<W>>,
+    pub(super) content: Arc<W>,
     pub(super) range: Range<usize>,
 }
 
@@ -93,7 +75,7 @@ impl<W> Clone for Piece<W> {
 
 impl<W: AsRef<[u8]>> Piece<W> {
     /// The module of the bytes, and their range in it.
-    pub fn place(&self) -> (&Content<W>, Range<usize>) {
+    pub fn place(&self) -> (&W, Range<usize>) {
         (&self.content, self.range.clone())
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::biop::{self, Body};
-use super::delivery::{CarouselDrop, CarouselFile, Content, Event, ModuleStorage, Piece};
+use super::delivery::{CarouselDrop, CarouselFile, Event, ModuleStorage, Piece};
 use super::describe::Description;
 use super::message::ModuleInfo;
 use super::names::{Named, bytes_of};
@@ -31,7 +31,7 @@ impl<S: ModuleStorage> Receiver<S> {
             self.drop(CarouselDrop::NoRoom);
             return;
         };
-        let content = match unpack::<S>(&info, whole) {
+        let content = match unpack(&info, whole, storage) {
             Ok(content) => Arc::new(content),
             Err(why) => {
                 self.drop(why);
@@ -53,13 +53,7 @@ impl<S: ModuleStorage> Receiver<S> {
     }
 
     /// Processes a module of an object carousel: directories, which name files, and files, which need names.
-    fn take_biop(
-        &mut self,
-        key: ModuleKey,
-        info: &ModuleInfo,
-        content: Arc<Content<S::Module>>,
-        storage: &mut S,
-    ) {
+    fn take_biop(&mut self, key: ModuleKey, info: &ModuleInfo, content: Arc<S::Module>, storage: &mut S) {
         let (mut files, mut directories) = (HashMap::new(), Vec::new());
         let mut bytes = 0;
         let may_name = match &self.requirement {
@@ -104,7 +98,7 @@ impl<S: ModuleStorage> Receiver<S> {
     pub(super) fn hold(
         &mut self,
         key: ModuleKey,
-        content: Arc<Content<S::Module>>,
+        content: Arc<S::Module>,
         files: HashMap<Arc<[u8]>, HeldFile>,
     ) {
         let bytes = (*content).as_ref().len() as u64;
@@ -303,7 +297,7 @@ impl<S: ModuleStorage> Receiver<S> {
     }
 
     /// Processes a module of a data carousel: a file, or a link of a chain that is one.
-    fn take_module(&mut self, key: ModuleKey, info: &ModuleInfo, content: Arc<Content<S::Module>>) {
+    fn take_module(&mut self, key: ModuleKey, info: &ModuleInfo, content: Arc<S::Module>) {
         let linked = info.link().is_some();
         self.hold(key, content, HashMap::new());
         let chain = if linked { self.chain_of(key) } else { Some(vec![key]) };

@@ -9,9 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::biop::{Ior, ObjectLocation};
-use super::delivery::{
-    CarouselDrop, CarouselFile, Content, Event, ModuleState, ModuleStorage, Piece, SoleFile,
-};
+use super::delivery::{CarouselDrop, CarouselFile, Event, ModuleState, ModuleStorage, Piece, SoleFile};
 use super::message::{Block, DownloadInfo, Gateway, Message, ModuleInfo, TransactionId};
 use super::names::{Named, Names, ObjectId};
 use super::signed::SignedList;
@@ -32,7 +30,7 @@ pub(super) enum State<S: ModuleStorage> {
     },
     /// Complete, but some of its files have no name yet, or it is a link of a chain.
     Held {
-        content: Arc<Content<S::Module>>,
+        content: Arc<S::Module>,
         files: HashMap<Arc<[u8]>, HeldFile>,
     },
     Done,

@@ -460,7 +460,7 @@ fn modules_held_beyond_the_limit_are_received_again() {
     let mut receiver = MemoryReceiver::default();
     // Two links of chains whose other links never come.
     let bytes = (MAX_MODULES_HELD_BYTES / 2 + 1) as usize;
-    let content = || Arc::new(Content::Plain(vec![0_u8; bytes]));
+    let content = || Arc::new(vec![0_u8; bytes]);
     let modules = (1..3).map(|id| plain(id, 100, "f")).collect();
     send_info(&mut receiver, 7, 1, modules);
     for id in 1..3 {
@@ -561,7 +561,7 @@ fn a_block_of_an_empty_module_is_empty() {
 #[test]
 fn objects_whose_other_parts_never_come_are_bounded() {
     let mut receiver = MemoryReceiver::default();
-    let content = Arc::new(Content::Plain(vec![7_u8; 10]));
+    let content = Arc::new(vec![7_u8; 10]);
     let mut part = |object: usize, index: u16| {
         let path = Arc::from(format!("{object}/{index}"));
         let description = Description {

@@ -9,7 +9,9 @@ use md5::{Digest as _, Md5};
 
 use super::fdt::{Encoding, File};
 use crate::digest::{Digest, md5};
-use crate::limits::{MAX_FDT_BYTES, MAX_INFLATE_RATIO, MAX_INFLATED_BYTES, MAX_OBJECT_BYTES};
+use crate::limits::{
+    MAX_FDT_BYTES, MAX_FDT_INFLATED_BYTES, MAX_INFLATE_RATIO, MAX_INFLATED_BYTES, MAX_OBJECT_BYTES,
+};
 use crate::reasons;
 
 reasons! {
@@ -187,18 +189,28 @@ pub fn decode(
     Ok(decoded.map(|_| out))
 }
 
-/// Decodes an FDT Instance by EXT_CENC (0 none, 1 zlib, 2 deflate, 3 gzip).
-pub(super) fn inflate_fdt(algorithm: u8, bytes: Vec<u8>) -> Option<Vec<u8>> {
+/// Content encoding algorithm of EXT_CENC for none.
+pub(super) const PLAIN_FDT: u8 = 0;
+
+/// Decodes an FDT Instance by EXT_CENC (0 none, 1 zlib, 2 deflate, 3 gzip). `goes_on` is asked about what has come out, after
+/// each piece. Nothing if that says no, or what comes out is too long, in itself or for its transported bytes.
+pub(super) fn inflate_fdt(
+    algorithm: u8,
+    bytes: Vec<u8>,
+    goes_on: &mut dyn FnMut(&[u8]) -> bool,
+) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut keep = |piece: &[u8]| {
         out.extend_from_slice(piece);
-        true
+        goes_on(&out)
     };
+    let by_ratio = (bytes.len() as u64).saturating_mul(MAX_INFLATE_RATIO).max(MAX_FDT_INFLATED_BYTES);
+    let (most, piece) = (MAX_FDT_BYTES.min(by_ratio), FDT_PIECE_BYTES);
     let inflated = match algorithm {
-        0 => return Some(bytes),
-        1 => inflate(ZlibDecoder::new(&bytes[..]), MAX_FDT_BYTES, &mut keep),
-        2 => inflate(DeflateDecoder::new(&bytes[..]), MAX_FDT_BYTES, &mut keep),
-        3 => inflate(MultiGzDecoder::new(&bytes[..]), MAX_FDT_BYTES, &mut keep),
+        PLAIN_FDT => return Some(bytes),
+        1 => inflate_by(piece, ZlibDecoder::new(&bytes[..]), most, &mut keep),
+        2 => inflate_by(piece, DeflateDecoder::new(&bytes[..]), most, &mut keep),
+        3 => inflate_by(piece, MultiGzDecoder::new(&bytes[..]), most, &mut keep),
         _ => return None,
     };
     inflated.ok().map(|_| out)
@@ -206,13 +218,20 @@ pub(super) fn inflate_fdt(algorithm: u8, bytes: Vec<u8>) -> Option<Vec<u8>> {
 
 /// Bytes inflated at a time.
 const PIECE_BYTES: usize = 16 << 10;
+/// Bytes of an FDT Instance inflated at a time: its seal mostly stands in the first.
+const FDT_PIECE_BYTES: usize = 2 << 10;
 
-fn inflate(
+fn inflate(decoder: impl Read, most: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<u64, VerifyError> {
+    inflate_by(PIECE_BYTES, decoder, most, each)
+}
+
+fn inflate_by(
+    piece: usize,
     mut decoder: impl Read,
     most: u64,
     each: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<u64, VerifyError> {
-    let (mut piece, mut length) = (vec![0; PIECE_BYTES], 0);
+    let (mut piece, mut length) = (vec![0; piece], 0);
     loop {
         let count = match decoder.read(&mut piece) {
             Ok(0) => return Ok(length),
@@ -299,7 +318,7 @@ mod tests {
         let nested = File { encoding: Encoding::Gzip, ..File::default() };
         assert!(verify(&nested, &bomb).is_ok(), "short enough at any ratio");
         assert_eq!(decode(&Encoding::Gzip, &bomb, Some(100)), Err(VerifyError::TooLarge));
-        assert_eq!(inflate_fdt(3, gzip(&vec![b' '; 2 << 20])), None);
+        assert_eq!(inflate_fdt(3, gzip(&vec![b' '; 2 << 20]), &mut |_| true), None);
     }
 
     #[test]
@@ -390,7 +409,13 @@ mod tests {
 
     #[test]
     fn instances_of_every_encoding_are_bounded() {
-        let long = vec![b' '; MAX_FDT_BYTES as usize + 1];
+        // A ratio of about 100 at most.
+        let long = b"<File TOI='1'/>".repeat(MAX_FDT_BYTES as usize / 12);
+        let long: Vec<u8> = long
+            .iter()
+            .enumerate()
+            .map(|(at, it)| if at % 64 == 0 { (at >> 6) as u8 } else { *it })
+            .collect();
         for length in [MAX_FDT_BYTES as usize, MAX_FDT_BYTES as usize + 1] {
             let text = &long[..length];
             let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
@@ -400,11 +425,33 @@ mod tests {
             for (algorithm, bytes) in
                 [(1, zlib.finish().unwrap()), (2, raw.finish().unwrap()), (3, gzip(text))]
             {
-                let inflated = inflate_fdt(algorithm, bytes).map(|it| it.len());
+                let inflated = inflate_fdt(algorithm, bytes, &mut |_| true).map(|it| it.len());
                 assert_eq!(inflated, (length <= MAX_FDT_BYTES as usize).then_some(length), "{algorithm}");
             }
         }
-        assert_eq!(inflate_fdt(0, b"x".to_vec()).as_deref(), Some(&b"x"[..]));
-        assert_eq!(inflate_fdt(4, b"x".to_vec()), None);
+        assert_eq!(inflate_fdt(0, b"x".to_vec(), &mut |_| true).as_deref(), Some(&b"x"[..]));
+        assert_eq!(inflate_fdt(4, b"x".to_vec(), &mut |_| true), None);
+    }
+
+    #[test]
+    fn an_fdt_instance_of_one_packet_is_inflated_to_a_part_of_the_limit() {
+        for (length, is_inflated) in
+            [(MAX_FDT_INFLATED_BYTES, true), (MAX_FDT_INFLATED_BYTES + 1, false), (MAX_FDT_BYTES, false)]
+        {
+            let bomb = gzip(&vec![b' '; length as usize]);
+            assert!((bomb.len() as u64) < 1_200, "one packet");
+            let (mut pieces, mut seen) = (0, 0);
+            let inflated = inflate_fdt(3, bomb.clone(), &mut |start| {
+                (pieces, seen) = (pieces + 1, start.len());
+                true
+            });
+            assert_eq!(inflated.is_some(), is_inflated, "{length}");
+            assert!(seen as u64 <= 128 * bomb.len() as u64 + MAX_FDT_INFLATED_BYTES);
+            let stopped = inflate_fdt(3, bomb, &mut |start| {
+                seen = start.len();
+                false
+            });
+            assert_eq!((stopped, seen <= FDT_PIECE_BYTES), (None, true), "no more than the first piece");
+        }
     }
 }

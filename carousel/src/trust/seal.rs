@@ -38,6 +38,9 @@ const NAME_BYTES: usize = 255;
 /// Longest seal: a certificate with all its names and a full revocation list.
 const SEAL_TEXT_BYTES: usize = 8 << 10;
 
+/// First bytes of an XML document in which its seal begins.
+const HEAD_BYTES: usize = 8 << 10;
+
 /// Kind of a sealed document; a seal of one kind is not valid for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -109,6 +112,36 @@ fn split(document: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
     reader.take(MAGIC.len(), "magic")?;
     let length = reader.u16("length of the seal")?;
     Ok((reader.take(usize::from(length), "seal")?, reader.rest()))
+}
+
+/// What the first bytes of an XML document say about its seal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Head {
+    /// More bytes are needed.
+    Open,
+    /// Its root element, or what is read of it, has no seal.
+    Unsigned,
+    /// What stands there is no seal.
+    Malformed,
+    /// The seal.
+    Sealed(Box<Seal>),
+}
+
+/// Looks for the seal in the first bytes of an XML document, of which more may follow. The seal is an attribute of the root
+/// element, so that the bytes behind that are not needed.
+pub(super) fn head(start: &[u8]) -> Head {
+    let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|it| it == what);
+    let Some(at) = find(start, ATTRIBUTE.as_bytes()) else {
+        let root = find(start, b"<FDT-Instance").unwrap_or(start.len());
+        let has_ended = start[root..].contains(&b'>');
+        return if has_ended || start.len() >= HEAD_BYTES { Head::Unsigned } else { Head::Open };
+    };
+    let value = &start[at + ATTRIBUTE.len()..];
+    let Some(end) = value.iter().position(|it| *it == b'"') else {
+        return if value.len() > 2 * SEAL_TEXT_BYTES { Head::Malformed } else { Head::Open };
+    };
+    let seal = std::str::from_utf8(&value[..end]).ok().and_then(from_base64);
+    seal.and_then(|seal| Seal::read(&seal).ok()).map_or(Head::Malformed, |seal| Head::Sealed(Box::new(seal)))
 }
 
 /// A document that is not XML, without its seal; `None` if it has none.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::keys::{Certificate, KeyId, PublicKey, RevocationList};
-use super::seal::{Kind, Seal, Sealed, open};
+use super::seal::{Head, Kind, Seal, Sealed, head, open};
 use crate::digest::Digest;
 use crate::limits;
 use crate::reasons;
@@ -86,8 +86,18 @@ limits! {
         free: "64 places each second.",
         test: "wrong_signatures_exhaust_a_budget_that_refills",
     }
+
+    /// Inflated bytes of encoded documents that were refused, in a burst, over all sessions; 4 MiB more each second.
+    const MAX_REFUSED_INFLATED_BYTES: u64 = 8 << 20, "bytes" {
+        why: "Eight of the longest FDT Instances; inflating 1 MiB takes some 3 ms of a receive thread. What an honest sender signs is accepted and counts nothing.",
+        full: "Encoded documents are refused as `budget` behind their first bytes, which show the seal. Sessions that have brought a genuine one have as much of their own.",
+        free: "4 MiB each second.",
+        test: "bombs_under_a_genuine_seal_exhaust_a_budget_that_refills",
+    }
 }
 
+/// Inflated bytes of refused documents that are admitted each second in the long run.
+const REFUSED_BYTES_PER_S: u64 = 4 << 20;
 /// Wrong signatures that are examined each second in the long run.
 const WRONG_PER_S: u64 = 64;
 /// Certificates known to be genuine.
@@ -161,6 +171,30 @@ impl Wrong {
 
     fn add(&mut self) {
         self.count = self.count.saturating_add(1).min(MAX_WRONG_SIGNATURES);
+    }
+}
+
+/// Inflated bytes of refused documents counted against one allowance.
+#[derive(Debug, Default)]
+struct RefusedInflation {
+    bytes: u64,
+    refilled: Instant,
+}
+
+impl RefusedInflation {
+    /// Whether one more document that may be refused can be inflated.
+    fn may_inflate(&mut self, now: Instant) -> bool {
+        let back = now.since(self.refilled).as_millis() as u64 * REFUSED_BYTES_PER_S / 1000;
+        if back > 0 {
+            self.refilled = now;
+            self.bytes = self.bytes.saturating_sub(back);
+        }
+        self.bytes < MAX_REFUSED_INFLATED_BYTES
+    }
+
+    fn add(&mut self, bytes: u64) {
+        // One document may go beyond the limit.
+        self.bytes = self.bytes.saturating_add(bytes).min(2 * MAX_REFUSED_INFLATED_BYTES);
     }
 }
 
@@ -297,6 +331,8 @@ pub(super) struct State {
     refused: [u64; TrustDrop::ALL.len()],
     /// Of untrusted sessions, and of known ones.
     wrong: [Wrong; 2],
+    /// Likewise.
+    refused_inflation: [RefusedInflation; 2],
     /// Counter of received documents, which orders them by age.
     heard: u64,
 }
@@ -478,6 +514,43 @@ impl Trust {
         judged.map(|it| it.map(Arc::new))
     }
 
+    /// Looks at the first bytes of an encoded document before the rest is inflated: `None` as long as more of them are needed.
+    /// For documents that count only if they are signed. The checks are those of [`Trust::judge`] that need no more than the
+    /// seal, and whether the document may be inflated.
+    ///
+    /// # Errors
+    /// Why the document is not accepted; counted.
+    pub fn preview(
+        &self,
+        now: Instant,
+        wall: Option<WallTime>,
+        document: &Judged<'_>,
+    ) -> Option<Result<(), TrustDrop>> {
+        let result = match head(document.bytes) {
+            Head::Open => return None,
+            Head::Unsigned => Err(TrustDrop::Unsigned),
+            Head::Malformed => Err(TrustDrop::Malformed),
+            Head::Sealed(seal) => {
+                let mut state = self.state();
+                state.judge_seal(wall, document.tsi, &seal).and_then(|_| {
+                    let may = state.may_inflate(document.allowance, now);
+                    may.then_some(()).ok_or(TrustDrop::Budget)
+                })
+            }
+        };
+        if let Err(reason) = result {
+            self.count(reason);
+        }
+        Some(result)
+    }
+
+    /// Counts the inflated bytes of a document that was refused.
+    pub fn count_inflated(&self, allowance: Allowance, bytes: u64) {
+        if let Some(it) = self.state().refused_inflation.get_mut(allowance as usize) {
+            it.add(bytes);
+        }
+    }
+
     fn judge_in(
         &self,
         state: &mut State,
@@ -512,25 +585,14 @@ impl Trust {
         let Sealed { seal, digest } = sealed;
         let Seal { certificate, stream, edition, revocations, .. } = seal;
         let (root_id, key_id) = (certificate.root.id(), certificate.key.id());
-        let is_enrolment = state.admit(&certificate.root, &stream.service)?;
+        let is_enrolment = state.judge_seal(wall, document.tsi, seal)?;
         let root = state.roots.get(&root_id);
-        if root.is_some_and(|root| root.is_revoked(&key_id)) {
-            return Err(TrustDrop::Revoked);
-        }
-        if !certificate.covers(&stream.service) {
-            return Err(TrustDrop::WrongService);
-        }
-        if document.tsi.is_some_and(|tsi| tsi != stream.tsi) {
-            return Err(TrustDrop::WrongSession);
-        }
-        let latest = root.map_or((0, 0), |root| root.latest);
-        in_time(seal, wall, latest)?;
         let order = (certificate.epoch, edition.version);
         let memory = root.and_then(|root| root.streams.get(&stream.name));
         let page = memory.and_then(|it| it.pages.get(&edition.page));
         let is_repeat = page.is_some_and(|page| page.order == order && page.digest == *digest);
         let is_older = page.is_some_and(|page| order <= page.order);
-        if memory.is_some_and(|it| order < it.floor) || (is_older && !is_repeat) {
+        if is_older && !is_repeat {
             return Err(TrustDrop::Replayed);
         }
         // The seal belongs to the identity: an untrusted sender can put another one on a known document.
@@ -675,6 +737,40 @@ impl State {
             self.untrusted.pop_front();
         }
         Err(TrustDrop::UnknownKey)
+    }
+
+    /// The checks that need no more than the seal; true if its root key would be enrolled.
+    fn judge_seal(
+        &mut self,
+        wall: Option<WallTime>,
+        tsi: Option<u64>,
+        seal: &Seal,
+    ) -> Result<bool, TrustDrop> {
+        let Seal { certificate, stream, edition, .. } = seal;
+        let is_enrolment = self.admit(&certificate.root, &stream.service)?;
+        let root = self.roots.get(&certificate.root.id());
+        if root.is_some_and(|root| root.is_revoked(&certificate.key.id())) {
+            return Err(TrustDrop::Revoked);
+        }
+        if !certificate.covers(&stream.service) {
+            return Err(TrustDrop::WrongService);
+        }
+        if tsi.is_some_and(|tsi| tsi != stream.tsi) {
+            return Err(TrustDrop::WrongSession);
+        }
+        in_time(seal, wall, root.map_or((0, 0), |root| root.latest))?;
+        let order = (certificate.epoch, edition.version);
+        let memory = root.and_then(|root| root.streams.get(&stream.name));
+        let page = memory.and_then(|it| it.pages.get(&edition.page));
+        if memory.is_some_and(|it| order < it.floor) || page.is_some_and(|page| order < page.order) {
+            return Err(TrustDrop::Replayed);
+        }
+        Ok(is_enrolment)
+    }
+
+    /// Whether an allowance admits one more encoded document that may be refused.
+    fn may_inflate(&mut self, allowance: Allowance, now: Instant) -> bool {
+        self.refused_inflation.get_mut(allowance as usize).is_none_or(|it| it.may_inflate(now))
     }
 
     /// Whether an allowance admits one more signature that may be wrong.

@@ -285,6 +285,9 @@ impl<S: ObjectStore> Delivery<S> {
             self.reject_chunk(object);
             return;
         };
+        if let Some(receiver) = self.sessions.get_mut(&object.session).filter(|_| file.signed_by.is_some()) {
+            receiver.brought(bytes.len() as u64, true);
+        }
         self.join(now, object.session, file, &bytes);
     }
 

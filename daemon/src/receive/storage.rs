@@ -407,7 +407,7 @@ impl Storage for SessionStorage<'_> {
             Some((key, file)) => {
                 let arrival = Arrival {
                     placement: placement(self.context, Some(key), file),
-                    is_signed: file.signed_by.is_some(),
+                    is_signed: request.is_proven && file.signed_by.is_some(),
                     returns: store.returns(key.as_str(), file.object_digest()),
                 };
                 match identity(key, file, request) {
@@ -418,7 +418,7 @@ impl Storage for SessionStorage<'_> {
             None => match protected_chunk {
                 Some(chunk) => {
                     let placement = live_placement(self.context, None, chunk);
-                    let is_signed = chunk.signed_by.is_some();
+                    let is_signed = request.is_proven && chunk.signed_by.is_some();
                     store.create_arriving(request.length, Arrival { placement, is_signed, returns: false })
                 }
                 None => store.create_unnamed(request.length),

@@ -33,7 +33,7 @@ const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
 pub struct Arrival {
     /// Tier that it is meant for.
     pub placement: Placement,
-    /// A trusted key has signed its description.
+    /// A trusted key has signed its description, and its session has brought objects that were right.
     pub is_signed: bool,
     /// It was evicted for room before: it takes free room only and evicts nothing.
     pub returns: bool,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carousel::Digest;
-use carousel::dsmcc::delivery::{CarouselFile, Content, Event};
+use carousel::dsmcc::delivery::{CarouselFile, Event};
 use carousel::dsmcc::signed::{ListAssembler, SignedList, TABLE_SIGNED};
 use carousel::dsmcc::{Description, Receiver, SignatureRequirement};
 use carousel::gse::Deframer;
@@ -549,7 +549,7 @@ pub(super) fn fate(store: &Store, key: &str, description: &Description) -> (Opti
 fn in_place(file: &CarouselFile<CompleteModule>) -> Option<&Frozen> {
     let [piece] = file.pieces.as_slice() else { return None };
     match piece.place() {
-        (Content::Plain(CompleteModule::File(file)), range) => file.take(&range),
+        (CompleteModule::File(file), range) => file.take(&range),
         _ => None,
     }
 }

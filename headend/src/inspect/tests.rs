@@ -162,8 +162,9 @@ fn memory_for_objects_is_bounded_and_given_back() {
     let mut memory = Memory::default();
     let partition = carousel::fec::Partition::new(&carousel::fec::Oti::no_code(8, 4, 2)).unwrap();
     let received = Arc::new(carousel::fec::SymbolMap::new(&partition));
-    let mut open =
-        |length| memory.open(&OpenRequest { toi: Toi(1), length, file: None, received: &received });
+    let mut open = |length| {
+        memory.open(&OpenRequest { toi: Toi(1), length, file: None, is_proven: false, received: &received })
+    };
     let held = open(1000).unwrap();
     assert_eq!(open(MAX_OPEN_BYTES - 999).unwrap_err(), Refusal::NoRoom);
     assert_eq!(open(1 << 40).unwrap_err(), Refusal::NoRoom);

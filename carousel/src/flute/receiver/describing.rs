@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::super::fdt::{FdtInstance, File};
 use super::super::table::Described;
-use super::super::verify::inflate_fdt;
 use super::done::Done;
 use super::gaps::Coding;
 use super::in_flight::InFlight;
@@ -70,14 +69,17 @@ impl<B> Receiver<B> {
             Ok(None) => return Verdict::Fdt,
             Err(reason) => return Verdict::Dropped(reason),
         };
-        let Some(xml) = inflate_fdt(assembled.encoding, assembled.bytes) else {
-            return Verdict::Dropped(DropReason::FdtEncoding);
-        };
-        let Ok(signed_by) = self.judge(now, wall, packet.lct.tsi, &xml) else {
-            // It may be accepted later, with another date or key.
-            self.assembler.forget(assembled.instance_id);
-            return Verdict::Dropped(DropReason::FdtUntrusted);
-        };
+        let (xml, signed_by) =
+            match self.open_fdt(now, wall, packet.lct.tsi, (assembled.encoding, assembled.bytes)) {
+                Ok(opened) => opened,
+                Err(reason) => {
+                    if reason == DropReason::FdtUntrusted {
+                        // It may be accepted later, with another date or key.
+                        self.assembler.forget(assembled.instance_id);
+                    }
+                    return Verdict::Dropped(reason);
+                }
+            };
         let Ok((mut instance, unusable)) = FdtInstance::parse(&xml) else {
             return Verdict::Dropped(DropReason::FdtUnreadable);
         };
@@ -201,7 +203,13 @@ impl<B> Receiver<B> {
     fn empty_object<S: Storage<Buf = B>>(&mut self, now: Instant, file: &Arc<File>, storage: &mut S) {
         let Ok(partition) = Partition::new(&Oti::no_code(0, 1, 1)) else { return };
         let received = Arc::new(SymbolMap::new(&partition));
-        let request = OpenRequest { toi: file.toi, length: 0, file: Some(file), received: &received };
+        let request = OpenRequest {
+            toi: file.toi,
+            length: 0,
+            file: Some(file),
+            is_proven: self.is_proven(),
+            received: &received,
+        };
         match storage.open(&request) {
             Ok(buf) => {
                 self.done.insert(file.toi, Done::new(0, None, DropReason::Repeat, None, now));

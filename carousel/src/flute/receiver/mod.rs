@@ -401,12 +401,20 @@ impl<B> Receiver<B> {
         if file.is_none() && self.unnamed >= MAX_UNNAMED {
             return Err(DropReason::TooManyObjects);
         }
+        if !self.may_open_another(file.as_ref()) {
+            return Err(DropReason::Unproven);
+        }
         if self.in_flight.len() >= MAX_OBJECTS_IN_FLIGHT {
             self.displace();
         }
         let received = Arc::new(SymbolMap::new(&partition));
-        let request =
-            OpenRequest { toi, length: oti.transfer_length, file: file.as_ref(), received: &received };
+        let request = OpenRequest {
+            toi,
+            length: oti.transfer_length,
+            file: file.as_ref(),
+            is_proven: self.is_proven(),
+            received: &received,
+        };
         let buf = storage.open(&request).map_err(|refusal| {
             self.events.push_back(Event::Refused { toi, refusal });
             self.refused(now, toi, oti.transfer_length, Some(Coding::of(&oti)), refusal)

@@ -15,6 +15,9 @@ pub struct OpenRequest<'a> {
     pub length: u64,
     /// Its description by the FDT; `None` if the object is opened by EXT_FTI before it has a name.
     pub file: Option<&'a Arc<File>>,
+    /// The session has brought objects whose signed digests were right. Until then its sender may be one that repeats the signed
+    /// descriptions of another, with bytes of its own.
+    pub is_proven: bool,
     /// Received symbols; the receiver writes it, other threads may read it.
     pub received: &'a Arc<SymbolMap>,
 }

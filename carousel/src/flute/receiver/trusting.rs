@@ -3,13 +3,25 @@
 use std::sync::Arc;
 
 use super::super::fdt::{FdtInstance, File};
+use super::super::verify::{PLAIN_FDT, inflate_fdt};
 use super::done::Done;
 use super::gaps::Coding;
 use super::{DropReason, Receiver};
 use crate::fec::Oti;
 use crate::lct::{Toi, Tsi};
+use crate::limits;
 use crate::time::{Instant, WallTime};
 use crate::trust::{Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+
+limits! {
+    /// Objects in flight of a session with signed descriptions that has brought no object whose digest was right.
+    const MAX_UNPROVEN_OBJECTS: usize = 16, "objects" {
+        why: "Anybody can repeat signed descriptions from an address of their own, with other bytes. Carousels interleave a handful.",
+        full: "Packets of further objects are dropped as `unproven`.",
+        free: "When an object in flight ends; for the session's life with the first whose digest is right.",
+        test: "a_session_that_repeats_descriptions_of_another_opens_few_objects_until_one_is_right",
+    }
+}
 
 /// Trust required of the FDT Instances of a session.
 #[derive(Debug, Clone)]
@@ -24,6 +36,41 @@ impl<B> Receiver<B> {
     /// Packets of objects without a description are kept early, so that nothing is opened without a signature.
     pub(super) fn needs_description(&self) -> bool {
         self.config.trust.as_ref().is_some_and(|it| it.mode == Mode::Require)
+    }
+
+    /// Decodes an FDT Instance and asks whether it is accepted. Where unsigned ones do not count, one that its first bytes show to
+    /// be none of the session's is not inflated further.
+    pub(super) fn open_fdt(
+        &mut self,
+        now: Instant,
+        wall: Option<WallTime>,
+        tsi: Option<Tsi>,
+        (encoding, bytes): (u8, Vec<u8>),
+    ) -> Result<(Vec<u8>, Option<Arc<SignedBy>>), DropReason> {
+        let allowance = self.wrong_signatures.allowance(self.is_signed, now);
+        let (mut preview, mut inflated) = (None, 0);
+        let trust = self.config.trust.as_ref().filter(|_| encoding != PLAIN_FDT);
+        let only_signed = trust.filter(|it| it.mode == Mode::Require || self.is_signed);
+        let xml = inflate_fdt(encoding, bytes, &mut |start| {
+            inflated = start.len() as u64;
+            if let Some(SessionTrust { trust, mode }) = only_signed.filter(|_| preview.is_none()) {
+                let tsi = Some(tsi.map_or(0, |tsi| tsi.0));
+                let judged = Judged { kind: Kind::Fdt, bytes: start, tsi, mode: *mode, allowance };
+                preview = trust.preview(now, wall, &judged);
+            }
+            !matches!(preview, Some(Err(_)))
+        });
+        let opened = match xml {
+            Some(xml) => {
+                self.judge(now, wall, tsi, &xml).map(|by| (xml, by)).map_err(|_| DropReason::FdtUntrusted)
+            }
+            None if matches!(preview, Some(Err(_))) => return Err(DropReason::FdtUntrusted),
+            None => Err(DropReason::FdtEncoding),
+        };
+        if let (Err(_), Some(Ok(())), Some(it)) = (&opened, preview, &self.config.trust) {
+            it.trust.count_inflated(allowance, inflated);
+        }
+        opened
     }
 
     /// Whether an FDT Instance is accepted, and its signer.
@@ -82,6 +129,17 @@ impl<B> Receiver<B> {
         let done = Done::new(oti.transfer_length, Some(until), DropReason::Outdated, coding, now);
         self.done.insert(toi, done);
         DropReason::Outdated
+    }
+
+    /// Whether an object whose signed digest was right has come.
+    pub(super) const fn is_proven(&self) -> bool {
+        self.brought.is_signed()
+    }
+
+    /// Whether one more object may be opened: anybody can repeat signed descriptions from an address of their own.
+    pub(super) fn may_open_another(&self, file: Option<&Arc<File>>) -> bool {
+        let is_signed = file.is_some_and(|file| file.signed_by.is_some());
+        !is_signed || self.is_proven() || self.in_flight.len() < MAX_UNPROVEN_OBJECTS
     }
 
     /// Whether a signed FDT Instance has been accepted.

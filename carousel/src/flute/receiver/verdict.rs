@@ -60,6 +60,8 @@ reasons! {
         NotWanted = "not_wanted",
         /// A newer signed FDT Instance has replaced the one that describes the object.
         Outdated = "outdated",
+        /// The session has brought nothing yet whose signed digest was right, and has enough in flight to do so.
+        Unproven = "unproven",
         /// Events are not polled.
         EventsFull = "events_full",
         /// The FDT Instance is not XML that can be used.

@@ -174,3 +174,125 @@ fn what_was_recorded_while_it_was_new_is_not_received_when_it_is_old() {
     assert_eq!(recorded.storage.opened.len(), opened, "nothing is opened for it");
     assert!(recorded.drops(DropReason::Outdated) >= data.len() as u64);
 }
+
+/// The packet of an FDT Instance that is one symbol of gzip.
+fn gzip_packet(instance_id: u32, xml: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(xml).unwrap();
+    let bytes = gzip.finish().unwrap();
+    let length = u16::try_from(bytes.len()).unwrap();
+    let mut out = Vec::new();
+    let mut writer = crate::bytes::Writer::new(&mut out);
+    // As in the assembler's tests, with EXT_CENC.
+    writer.u8(0x10).u8(0xa0).u8(4 + 1 + 1 + 4).u8(0).u32(0).u32(7).u32(0);
+    writer.u32(192 << 24 | 2 << 20 | instance_id).u32(193 << 24 | 3 << 16);
+    writer.u8(64).u8(4).u16(0).u32(u32::from(length)).u16(0).u16(length).u32(1);
+    writer.u16(0).u16(0).bytes(&bytes);
+    out
+}
+
+/// Half a megabyte of XML that shrinks to a thirtieth, behind what `head` says.
+fn bomb(head: &str, number: u32) -> Vec<u8> {
+    let files =
+        (0..8_000).map(|at| format!("<File Content-Location=\"http://h/{number}/{at}\" TOI=\"{at}\"/>"));
+    format!("{head}>{}</FDT-Instance>", files.collect::<String>()).into_bytes()
+}
+
+/// The text of a genuine instance, up to the end of its root element.
+fn genuine_head() -> String {
+    let mut bench = Bench::new();
+    bench.feed_all(&with_object(signed(SenderProfile::default(), 1), "http://h/0", b"x").0);
+    let xml = bench.events().into_iter().find_map(|event| match event {
+        Event::Fdt { xml, .. } => Some(String::from_utf8(xml).unwrap()),
+        _ => None,
+    });
+    let xml = xml.unwrap();
+    let root = xml.find("<FDT-Instance").unwrap();
+    xml[..root + xml[root..].find('>').unwrap()].to_owned()
+}
+
+#[test]
+fn encoded_instances_without_a_seal_that_counts_are_not_inflated() {
+    let (mut bench, trust) = bench(Mode::Require);
+    let head = genuine_head();
+    let cases = [
+        ("<FDT-Instance Expires=\"1\"".to_owned(), TrustDrop::Unsigned),
+        (" ".repeat(9_000), TrustDrop::Unsigned),
+        ("<FDT-Instance sky:Signature=\"AAAA\"".to_owned(), TrustDrop::Malformed),
+        (format!("<FDT-Instance sky:Signature=\"{}", "A".repeat(17_000)), TrustDrop::Malformed),
+        (head.replace("sky:Signature=\"A", "sky:Signature=\"B"), TrustDrop::Malformed),
+    ];
+    for (number, (head, reason)) in (1..).zip(cases) {
+        let before = trust.report().refused[reason as usize];
+        // What follows the head is no gzip: it would be `fdt_encoding` if anything looked at it.
+        let mut packet = gzip_packet(number, &bomb(&head, number));
+        let end = packet.len();
+        packet[end - 8..].fill(0);
+        assert_eq!(bench.feed(&packet), Verdict::Dropped(DropReason::FdtUntrusted), "{number}");
+        assert_eq!(trust.report().refused[reason as usize], before + 1, "{number}");
+    }
+    assert_eq!(bench.receiver.table().len(), 0);
+}
+
+#[test]
+fn bombs_under_a_genuine_seal_exhaust_a_budget_that_refills() {
+    let gzip = SenderProfile { fdt_gzip: true, ..SenderProfile::default() };
+    let (mut attacker, trust) = bench(Mode::Require);
+    let (mut honest, mut late) =
+        (with_trust(Arc::clone(&trust), Mode::Require), with_trust(Arc::clone(&trust), Mode::Require));
+    let mut sender = signed(gzip, 1);
+    sender.add(SendFile::of("http://h/1", b"x")).unwrap();
+    honest.feed_all(&fdt_packets(&mut sender));
+    assert_eq!(honest.drops(DropReason::FdtUntrusted), 0);
+    let head = genuine_head();
+    let budget = |trust: &Trust| trust.report().refused[TrustDrop::Budget as usize];
+    let mut bombs = 0;
+    while budget(&trust) == 0 {
+        bombs += 1;
+        assert!(bombs < 40, "half a megabyte each");
+        attacker.feed(&gzip_packet(bombs, &bomb(&head, bombs)));
+    }
+    assert!(bombs > 8);
+    // A session that has brought nothing yet has to wait; one that has is heard.
+    sender.add(SendFile::of("http://h/2", b"y")).unwrap();
+    let next = fdt_packets(&mut sender);
+    late.now = attacker.now;
+    late.feed_all(&next);
+    assert_eq!((late.drops(DropReason::FdtUntrusted), late.receiver.table().len()), (1, 0));
+    honest.now = attacker.now;
+    honest.feed_all(&next);
+    assert_eq!((honest.drops(DropReason::FdtUntrusted), honest.receiver.table().len()), (0, 2));
+    late.now = late.now + Duration::from_secs(2);
+    late.feed_all(&next);
+    assert_eq!(late.receiver.table().len(), 2, "the budget refills");
+}
+
+#[test]
+fn a_session_that_repeats_descriptions_of_another_opens_few_objects_until_one_is_right() {
+    let (mut bench, _) = bench(Mode::Require);
+    let mut sender = signed(SenderProfile::default(), 1);
+    let body = body(1, 5000);
+    let tois: Vec<Toi> = (0..30)
+        .map(|number| sender.add(SendFile::of(format!("http://h/{number}"), &body)).unwrap())
+        .collect();
+    bench.feed_all(&fdt_packets(&mut sender));
+    let first = |toi: &Toi| object_packets(&sender, *toi, &body).swap_remove(0);
+    for toi in &tois {
+        bench.feed(&first(toi));
+    }
+    assert_eq!((bench.storage.opened.len(), bench.drops(DropReason::Unproven)), (16, 14));
+    // A wrong one makes room for one more.
+    let rest = object_packets(&sender, tois[0], &body);
+    bench.feed_all(&rest[1..]);
+    bench.receiver.reject(tois[0]);
+    bench.feed(&first(&tois[20]));
+    bench.feed(&first(&tois[21]));
+    assert_eq!((bench.storage.opened.len(), bench.drops(DropReason::Unproven)), (17, 15));
+    // Signed descriptions of which an object was right are the sender's own.
+    bench.receiver.brought(5000, true);
+    for toi in &tois {
+        bench.feed(&first(toi));
+    }
+    assert_eq!((bench.storage.opened.len(), bench.drops(DropReason::Unproven)), (31, 15));
+}
