@@ -74,24 +74,45 @@ const PASSED: [&str; 50] = [
     "x-requested-with",
 ];
 
-/// Fields that change the method, URL or client that an origin reads from a request: never passed on.
-const NEVER_PASSED: [&str; 16] = [
+/// Fields that change the method, URL, scheme or client that an origin reads from a request: never passed on,
+/// unless the route names them.
+const NEVER_PASSED: [&str; 36] = [
     "cf-connecting-ip",
     "client-ip",
     "fastly-client-ip",
+    "front-end-https",
     "proxy",
     "true-client-ip",
+    "x-arr-ssl",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-forwarded",
+    "x-forwarded-path",
+    "x-forwarded-prefix",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
     "x-host",
+    "x-http-destinationurl",
+    "x-http-host-override",
     "x-http-method",
     "x-http-method-override",
+    "x-invoke-path",
+    "x-invoke-status",
     "x-method-override",
+    "x-middleware-subrequest",
     "x-original-host",
+    "x-original-scheme",
+    "x-original-uri",
     "x-original-url",
     "x-originating-ip",
+    "x-override-url",
+    "x-proxyuser-ip",
+    "x-requested-host",
     "x-rewrite-url",
+    "x-scheme",
+    "x-url-scheme",
 ];
 
 /// Removes the fields of a request that are not passed to an origin. `is_shared`: other clients may get the response.

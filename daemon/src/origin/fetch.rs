@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 
 use super::client::{Asker, OriginError, Question, Reply, no_body};
 use super::fill::{FillContext, FillRequest, FillResult, Filler, Passed, PrefetchEnd};
-use super::kind::{MediaKind, may_be_media, media_kind, unlike_its_name};
+use super::kind::{self, MediaKind, may_be_media, media_kind, unlike_its_name};
 use super::options::SurrogateFields;
 use super::phase::{self, Observation, Phases};
 use super::policy;
@@ -77,10 +77,6 @@ enum Use {
 
 /// Maximum sources asked for the rest of a body that a parent has cut: more than a player waits for.
 const MAX_OTHERS: usize = 3;
-
-/// Bytes at the beginning of a body that are searched for values of its request. Pages, scripts and manifests, which may
-/// repeat them, are shorter; the search takes a millisecond.
-const MAX_COMPARED_BYTES: usize = 4 << 20;
 
 /// End-to-end fields, with `Date` added if it is missing (RFC 9110 section 6.6.1).
 pub(super) fn dated(fields: &HeaderMap) -> HeaderMap {
@@ -335,7 +331,8 @@ impl Filler {
         let flight = if !Validators::of(&sent.reply.headers).are_strong() {
             self.fetch_whole(key, part.length);
             None
-        } else if !ask.unusual.is_empty() && !is_media(key, &sent.headers) {
+        } else if !ask.unusual.is_empty() && kind::may_repeat(key, StatusCode::PARTIAL_CONTENT, &sent.headers)
+        {
             // The object combines ranges of several requests, so repeated values of a single one cannot be detected.
             None
         } else {
@@ -404,7 +401,7 @@ impl Filler {
         let place = self.place_of(key, &sent.response.selecting);
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);
         // Media do not repeat request fields; any other body is checked when it is complete.
-        let unusual = if is_media(key, fields) { Vec::new() } else { ask.unusual.clone() };
+        let unusual = if kind::may_repeat(key, status, fields) { ask.unusual.clone() } else { Vec::new() };
         sent.may_repeat = !unusual.is_empty();
         sent.is_shared &= !sent.may_repeat;
         Answer {
@@ -686,10 +683,6 @@ impl Filler {
     }
 }
 
-fn is_media(key: &ObjectKey, fields: &HeaderMap) -> bool {
-    media_kind(key, caching::text(fields, header::CONTENT_TYPE)) == MediaKind::Segment
-}
-
 /// The stored and shared form of a response.
 pub(super) fn sent(
     status: StatusCode,
@@ -780,11 +773,11 @@ fn publish(
         return Ok(Err(None));
     }
     let body = frozen.as_slice();
-    if policy::repeats(&body[..body.len().min(MAX_COMPARED_BYTES)], &answer.unusual) {
-        return Ok(Err(Some(NotKept::Repeats)));
-    }
     let fields = answer.sent.response.fields();
     let coding = caching::text(&fields, header::CONTENT_ENCODING);
+    if policy::body_repeats(body, coding, &answer.unusual) {
+        return Ok(Err(Some(NotKept::Repeats)));
+    }
     let may_be_manifest = answer.implicit_age_s.is_some() && body.len() <= MAX_MANIFEST_BYTES;
     let text = if may_be_manifest { manifests::plain(body, coding) } else { None };
     let manifest = text.and_then(|text| Manifest::read(&text));

@@ -2,8 +2,10 @@
 
 use carousel::manifest::MAX_MANIFEST_BYTES;
 use carousel::name::ObjectKey;
+use http::StatusCode;
+use http::header::{self, HeaderMap};
 
-use crate::caching::NotKept;
+use crate::caching::{self, NotKept};
 use crate::coding;
 
 /// Kinds of objects.
@@ -43,6 +45,18 @@ pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKi
     } else {
         MediaKind::Other
     }
+}
+
+/// Whether a response may repeat fields of its request: whatever is no media, by its name and its type. A name alone does not make a
+/// page or an error media: a client chooses it.
+pub(super) fn may_repeat(key: &ObjectKey, status: StatusCode, fields: &HeaderMap) -> bool {
+    let content_type = caching::text(fields, header::CONTENT_TYPE);
+    let essence =
+        content_type.and_then(|it| it.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
+    let is_text = essence.starts_with("text/")
+        || ["html", "xml", "json", "javascript", "ecmascript"].iter().any(|it| essence.ends_with(it));
+    let is_object = matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
+    is_text || !is_object || media_kind(key, content_type) != MediaKind::Segment
 }
 
 /// Whether a name can be that of media, of a manifest or of what a live manifest names beside segments (keys, pictures, captions): also
@@ -122,6 +136,8 @@ fn is_cut(body: &[u8]) -> bool {
 mod tests {
     use carousel::manifest::Manifest;
 
+    use http::HeaderValue;
+
     use super::*;
     use crate::manifests;
 
@@ -141,6 +157,24 @@ mod tests {
         );
         assert_eq!(of("h/a.m3u8", Some("text/html")), MediaKind::Manifest, "as do those of manifests");
         assert_eq!(of("h/a", Some("audio/x-mpegurl")), MediaKind::Manifest);
+        let repeats = |name: &str, status: u16, content_type: Option<&'static str>| {
+            let fields = content_type.map(|it| (header::CONTENT_TYPE, HeaderValue::from_static(it)));
+            let status = StatusCode::from_u16(status).unwrap();
+            may_repeat(&ObjectKey::from_name(name, None).unwrap(), status, &fields.into_iter().collect())
+        };
+        assert!(!repeats("h/a.ts", 200, None) && !repeats("h/a.ts", 206, Some("application/octet-stream")));
+        assert!(!repeats("h/a", 200, Some("video/MP2T")) && !repeats("h/a.m4s", 200, Some("audio/mp4")));
+        for (name, status, content_type) in [
+            ("h/a.ts", 404, None),
+            ("h/a.ts", 200, Some("text/html; charset=utf-8")),
+            ("h/a.m4s", 200, Some("Application/XHTML+XML")),
+            ("h/a.mp4", 200, Some("application/json")),
+            ("h/a.vtt", 200, Some("text/vtt")),
+            ("h/a", 200, None),
+            ("h/a.m3u8", 200, None),
+        ] {
+            assert!(repeats(name, status, content_type), "{name} {status} {content_type:?}");
+        }
         assert_eq!(of("h/radio.pls", Some("audio/x-scpls")), MediaKind::Other);
         assert_eq!(of("h/radio.asx", Some("video/x-ms-asf")), MediaKind::Other);
         let may = |name: &str| may_be_media(&ObjectKey::from_name(name, None).unwrap());

@@ -11,7 +11,13 @@ use memchr::memmem;
 use super::fill::FillRequest;
 use super::options::{SetCookie, VaryUserAgent};
 use crate::caching::{self, Directives, Keep, NotKept};
+use crate::coding::Decoder;
 
+/// Bytes at the beginning of a body, decoded, that are searched for values of its request. Pages, scripts and manifests, which may
+/// repeat them, are shorter; the search takes some milliseconds.
+const MAX_COMPARED_BYTES: usize = 4 << 20;
+/// Bytes decoded at a time: deflate expands up to a thousand times.
+const CODED_PIECE_BYTES: usize = 1024;
 /// Length from which a request field's value does not occur in a response by chance.
 const LEAST_REPEATED_BYTES: usize = 6;
 
@@ -51,11 +57,80 @@ pub(super) fn take_own(fields: &mut HeaderMap, ask: &FillRequest) {
     }
 }
 
-/// Whether the response contains one of these values of its request.
+/// Whether the response contains one of these values of its request, in capitals or not, escaped or not.
 pub(super) fn repeats(response: &[u8], unusual: &[HeaderValue]) -> bool {
     // Short values such as numbers and flags occur everywhere.
-    let mut values = unusual.iter().map(HeaderValue::as_bytes).filter(|it| it.len() >= LEAST_REPEATED_BYTES);
-    values.any(|value| memmem::find(response, value).is_some())
+    let values = unusual.iter().map(|it| folded(it.as_bytes())).filter(|it| it.len() >= LEAST_REPEATED_BYTES);
+    let values: Vec<Vec<u8>> = values.collect();
+    if values.is_empty() {
+        return false;
+    }
+    let response = folded(response);
+    values.iter().any(|value| memmem::find(&response, value).is_some())
+}
+
+/// Whether the beginning of a body contains one of these values; true if its coding hides that.
+pub(super) fn body_repeats(body: &[u8], coding: Option<&str>, unusual: &[HeaderValue]) -> bool {
+    if unusual.is_empty() {
+        return false;
+    }
+    let Some(mut decoder) = Decoder::of(coding) else { return true };
+    if matches!(decoder, Decoder::Identity) {
+        return repeats(&body[..body.len().min(MAX_COMPARED_BYTES)], unusual);
+    }
+    let mut plain = Vec::new();
+    for piece in body.chunks(CODED_PIECE_BYTES) {
+        if decoder.push(piece, &mut plain).is_err() {
+            return true;
+        }
+        if plain.len() >= MAX_COMPARED_BYTES {
+            return repeats(&plain[..MAX_COMPARED_BYTES], unusual);
+        }
+    }
+    decoder.finish(&mut plain).is_err() || repeats(&plain, unusual)
+}
+
+/// In small letters, with the escapes undone that pages, scripts and URLs write: `%2F`, `\/`, `&#x2f;`, `&amp;`.
+fn folded(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, behind)) = rest.split_first() {
+        let (byte, length) = match first {
+            b'%' => hex(behind.get(..2)).map_or((first, 1), |byte| (byte, 3)),
+            b'\\' => match behind {
+                [b'u', b'0', b'0', digits @ ..] => hex(digits.get(..2)).map_or((first, 1), |byte| (byte, 6)),
+                [next @ (b'/' | b'"' | b'\'' | b'\\'), ..] => (*next, 2),
+                _ => (first, 1),
+            },
+            b'&' => entity(behind).unwrap_or((first, 1)),
+            _ => (first, 1),
+        };
+        out.push(byte.to_ascii_lowercase());
+        rest = &rest[length..];
+    }
+    out
+}
+
+fn hex(digits: Option<&[u8]>) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits?).ok()?, 16).ok()
+}
+
+/// The character of an HTML entity, and its length with the ampersand.
+fn entity(behind: &[u8]) -> Option<(u8, usize)> {
+    let end = behind.iter().take(8).position(|it| *it == b';')?;
+    let name = std::str::from_utf8(&behind[..end]).ok()?;
+    let byte = match name {
+        "amp" => b'&',
+        "lt" => b'<',
+        "gt" => b'>',
+        "quot" => b'"',
+        "apos" => b'\'',
+        _ => match name.strip_prefix('#')?.split_at_checked(1)? {
+            ("x" | "X", digits) => u8::from_str_radix(digits, 16).ok()?,
+            _ => name[1..].parse().ok()?,
+        },
+    };
+    Some((byte, end + 2))
 }
 
 /// Whether the origin gives explicit freshness, or requires revalidation each time.
@@ -193,5 +268,39 @@ mod tests {
         assert!(repeats(b"<script src=//evil.example>", &ask("evil.example").unusual));
         assert!(!repeats(b"<script src=//good.example>", &ask("evil.example").unusual));
         assert!(!repeats(b"", &ask("evil.example").unusual));
+    }
+
+    #[test]
+    fn a_value_is_found_in_every_spelling_and_coding() {
+        let unusual = |value: &str| vec![value.parse::<HeaderValue>().unwrap()];
+        let value = unusual("Evil.example/\"><x>&y");
+        for page in [
+            "<a href=//Evil.example/\"><x>&y>",
+            "<a href=//EVIL.EXAMPLE/\"><X>&Y>",
+            "<a href=//evil.example/&quot;&gt;&lt;x&gt;&amp;y>",
+            "<a href=//evil&#46;example&#x2F;&#34;&#x3e;&lt;x&gt;&amp;y>",
+            "location='https:\\/\\/evil.example\\/\\\"\\u003e\\u003Cx>\\u0026y'",
+            "/login?next=https%3A%2F%2Fevil.example%2F%22%3E%3Cx%3e%26y",
+        ] {
+            assert!(repeats(page.as_bytes(), &value), "{page}");
+            assert!(!repeats(page.as_bytes(), &unusual("good.example/\"><x>&y")), "{page}");
+        }
+        assert!(
+            repeats(b"a/%zz&#999;&nosuch;\\q", &unusual("A/%zz&#999;&nosuch;\\Q")),
+            "what is no escape stays"
+        );
+        let gzip = |page: &[u8]| {
+            use std::io::Write as _;
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            out.write_all(page).unwrap();
+            out.finish().unwrap()
+        };
+        let value = unusual("evil.example");
+        let page = [vec![b' '; 100_000], b"//evil.example/".to_vec()].concat();
+        assert!(body_repeats(&gzip(&page), Some("gzip"), &value));
+        assert!(!body_repeats(&gzip(b"the same for all"), Some("gzip"), &value));
+        assert!(!body_repeats(&gzip(&vec![0; MAX_COMPARED_BYTES * 3]), Some("gzip"), &value), "a bomb");
+        assert!(body_repeats(b"no gzip", Some("gzip"), &value) && body_repeats(b"?", Some("dcb"), &value));
+        assert!(!body_repeats(b"no gzip", Some("gzip"), &[]), "nothing to look for");
     }
 }

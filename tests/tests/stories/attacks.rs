@@ -14,6 +14,12 @@ use skycache_tests::client::{raw, request};
 use skycache_tests::programs::have;
 use skycache_tests::{Asked, Scripted, Step, Story, answer, free_tcp_port, get, media};
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
 /// What comes to bytes that are sent as they are.
 fn said_to(server: SocketAddr, text: &str) -> String {
     String::from_utf8_lossy(&raw(server, text.as_bytes())).into_owned()
@@ -314,6 +320,15 @@ fn what_an_origin_repeats_of_a_players_field_is_for_that_player_alone() {
                 steps.extend(answer(200, &fields, format!("<script src=//{host}/x>").as_bytes()));
                 steps
             }
+            "/none.m4s" => answer(404, &fields, format!("<a href=//{host}/x>").as_bytes()),
+            "/escaped" => {
+                let host = host.to_ascii_uppercase().replace('.', "%2e");
+                answer(200, &fields, format!("<a href=/login?next={host}>").as_bytes())
+            }
+            "/packed" => {
+                let page = gzip(format!("<script src=//{host}/x>").as_bytes());
+                answer(200, &[fields[0], fields[1], ("Content-Encoding", "gzip")], &page)
+            }
             _ => answer(200, &fields, format!("<script src=//{host}/x>").as_bytes()),
         }
     });
@@ -333,6 +348,25 @@ fn what_an_origin_repeats_of_a_players_field_is_for_that_player_alone() {
     assert_eq!(get(story.http, "/o/field", &evil).unwrap().header("x-seen"), "evil.example");
     assert_eq!(get(story.http, "/o/field", &[]).unwrap().header("x-seen"), "good.example");
     assert_eq!(story.metric("origin_not_kept_total{reason=\"repeats\"}"), 2);
+    // Neither a name of media, nor another spelling, nor a coding hides it.
+    for path in ["/o/page.m4s", "/o/none.m4s", "/o/escaped", "/o/packed"] {
+        let of = |fields: &[(&str, &str)]| get(story.http, path, fields).unwrap().body;
+        let (theirs, ours) = (of(&evil), of(&[]));
+        assert_ne!(theirs, ours, "{path}");
+        assert_eq!(of(&evil), ours, "{path} is held as all others get it");
+    }
+    // What changes the origin's reading of a request does not get there.
+    for name in [
+        "X-Forwarded-Host",
+        "X-Original-URL",
+        "X-HTTP-Method-Override",
+        "X-Forwarded-Scheme",
+        "X-Rewrite-URL",
+    ] {
+        get(story.http, &format!("/o/{name}"), &[(name, "evil.example")]).unwrap();
+        let asked = origin.asked(&format!("/{name}")).pop().unwrap();
+        assert_ne!(asked.field(&name.to_ascii_lowercase()), "evil.example", "{name}");
+    }
     // Nor does one that comes while the origin is silent about the other's request.
     let http = story.http;
     let first = std::thread::spawn(move || get(http, "/o/slow", &[("X-Link", "evil.example")]).unwrap().body);
