@@ -5,6 +5,7 @@
 //!            └───── repair ─ players ─ admin                (tokio)
 //! ```
 
+mod heap;
 mod threads;
 
 use std::net::TcpListener;
@@ -275,6 +276,7 @@ impl Daemon {
         start_tasks(&config, &parts, documents, repair_requests);
         let workers = Workers::start(&parts.server, &players, tls, &stopped)?;
         vitals::essential_task("fills", Arc::clone(&filler).forget_idle());
+        vitals::essential_task("heap", heap::keep_small(receive.budget));
         let context = UpdateContext { parts: Arc::clone(&parts), filler, origins: Arc::clone(&origins) };
         vitals::essential_task("firmware", admin::updates::run(context));
         let (stop_admin, admin_stopped) = watch::channel(false);

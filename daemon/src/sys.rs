@@ -18,6 +18,18 @@ pub fn raise_open_files() {
     }
 }
 
+/// Gives free pages of the heap back to the system. The C library of GNU keeps those below its last allocation in each arena, and there is an
+/// arena for each thread: after a flood of untrusted sessions it kept 150 of 170 MB.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn trim_heap() {
+    // SAFETY: takes the allocator's own locks, and releases only pages that hold no allocation.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators give back what is free as it becomes so.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn trim_heap() {}
+
 /// Asks a child to end as a service manager does, if it has not ended.
 #[cfg(feature = "demo")]
 pub(crate) fn terminate(child: &mut std::process::Child) {

@@ -145,7 +145,7 @@ impl Memory {
 
 /// A session of either protocol.
 #[derive(Debug, Clone, Copy)]
-enum AnySession {
+pub(super) enum AnySession {
     Flute(SessionKey),
     Route(RouteKey),
 }
@@ -175,13 +175,15 @@ impl<S: ObjectStore> Delivery<S> {
 
     /// Reports the memory of the sessions. Returns the bytes to be freed so that `spare_bytes` remain free.
     fn count_memory(&mut self, spare_bytes: usize) -> usize {
-        let of_flute: usize = self.sessions.iter().map(|(_, it)| it.held_bytes()).sum();
+        let objects = &self.objects;
+        let of_flute: usize =
+            self.sessions.iter().map(|(key, it)| it.held_bytes() + objects.held_bytes(key)).sum();
         let live_bytes = self.live.held_bytes();
         (self.memory.live_bytes, self.memory.grown_bytes) = (live_bytes, 0);
         self.memory.holding.set(of_flute + live_bytes, spare_bytes)
     }
 
-    fn claims(&self) -> Vec<Claim<AnySession>> {
+    pub(super) fn claims(&self) -> Vec<Claim<AnySession>> {
         let heard_flute = self.sessions.iter().map(|(_, it)| it.last_heard());
         let heard_route = self.live.routes.iter().map(|(_, it)| it.last_heard());
         let newest = heard_flute.chain(heard_route).max().unwrap_or_default();
@@ -190,7 +192,7 @@ impl<S: ObjectStore> Delivery<S> {
             key: AnySession::Flute(*key),
             worth: it.worth(newest),
             last_heard: it.last_heard(),
-            held_bytes: it.held_bytes() + joined(key),
+            held_bytes: it.held_bytes() + self.objects.held_bytes(key) + joined(key),
         });
         let route = self.live.routes.iter().map(|(at, it)| {
             let joined = self.joined_of(*at).map(|(_, joiner)| HeldBytes::held_bytes(joiner));

@@ -88,6 +88,12 @@ impl Objects {
         Some(removed)
     }
 
+    /// Memory of the objects of a session: places of the table, of which up to seven eighths are taken.
+    pub(super) fn held_bytes(&self, session: &SessionKey) -> usize {
+        let places = self.sessions.get(session).map_or(0, HashMap::capacity) * 8 / 7;
+        places * (size_of::<(Toi, Object)>() + 1)
+    }
+
     /// The objects that satisfy `requested`.
     pub(super) fn filter(&self, requested: impl Fn(&ObjectRef, &Object) -> bool) -> Vec<ObjectRef> {
         let all = self.sessions.iter().flat_map(|(&session, objects)| {

@@ -12,6 +12,16 @@ use crate::delivery::object::{Object, State};
 use crate::delivery::reasons::{GoneReason, RejectReason};
 use crate::delivery::storage::ObjectStore;
 
+carousel::limits! {
+    /// Changes that wait to be polled before the timers of further sessions are processed.
+    const MAX_EXPIRED_CHANGES: usize = 4096, "changes" {
+        why: "A change of an object that has expired takes some 300 bytes; sessions of 100,000 objects may expire together.",
+        full: "The timers of further sessions are due again at once, when the changes have been polled.",
+        free: "When changes are polled.",
+        test: "sessions_that_expire_together_are_processed_one_after_the_other",
+    }
+}
+
 /// Interval at which timeouts of sessions are checked.
 const TICK: Duration = Duration::from_millis(500);
 /// A verification without a result after this time counts as lost, and the object is received again.
@@ -54,6 +64,10 @@ impl<S: ObjectStore> Delivery<S> {
                 receiver.handle_timeout(now, wall);
             }
             self.events(now, key);
+            if self.changes.len() >= MAX_EXPIRED_CHANGES {
+                self.next_tick = now;
+                break;
+            }
         }
         self.live_timeout(now);
         self.distrust(now);

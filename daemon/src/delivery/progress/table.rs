@@ -25,8 +25,8 @@ carousel::limits! {
     }
 
     /// Announced names that are remembered.
-    const MAX_ANNOUNCED: usize = 262_144, "names" {
-        why: "A large catalogue has 100,000 objects; some 200 bytes each.",
+    const MAX_ANNOUNCED: usize = 131_072, "names" {
+        why: "A large catalogue has 100,000 objects; some 500 bytes each.",
         full: "The oldest makes room: a player that asks for it is answered by the origin at once.",
         free: "When its object is held, gone, or no longer described.",
         test: "announcements_come_and_go_and_the_oldest_makes_room",

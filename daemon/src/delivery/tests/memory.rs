@@ -266,3 +266,61 @@ fn documents_that_wait_for_a_worker_are_bounded_in_memory() {
     assert_eq!(world.documents.iter().filter(|it| it.len() >= DOCUMENT_BYTES).count(), 6 + 2);
     assert_eq!(rejected(&world), 4 + 1);
 }
+
+/// The FDT packets of a session that describes so many objects until `lifetime_s` have passed.
+fn described(world: &World, count: usize, lifetime_s: u32) -> Vec<Vec<u8>> {
+    let profile = SenderProfile { fdt_lifetime_s: lifetime_s, ..SenderProfile::default() };
+    let mut sender = Sender::new(Tsi(7), profile, 1, 1);
+    for number in 0..count {
+        sender.add(SendFile::of(format!("http://h/{number}"), b"x")).unwrap();
+    }
+    sender.refresh_fdt(world.wall()).unwrap();
+    let mut packets = Vec::new();
+    for page in 0..sender.fdt_pages() {
+        for packet in 0..sender.fdt_packets(page) {
+            packets.push(Vec::new());
+            assert!(sender.write_fdt(page, packet, packets.last_mut().unwrap()));
+        }
+    }
+    packets
+}
+
+#[test]
+fn objects_of_descriptions_count_in_the_memory_of_their_session() {
+    let mut world = world();
+    let packets = described(&world, 3_000, 3600);
+    packets.iter().for_each(|packet| world.arrive_from(untrusted(1), packet));
+    let of_receivers = world.held_bytes();
+    let counted = world.delivery.memory.held_bytes();
+    // The state of an object has some hundred bytes.
+    assert!(counted > of_receivers + 3_000 * 100, "{counted} with {of_receivers} of descriptions");
+    let claim = world.delivery.claims().pop().unwrap();
+    assert_eq!(claim.held_bytes, counted);
+}
+
+#[test]
+fn sessions_that_expire_together_are_processed_one_after_the_other() {
+    const SESSIONS: u16 = 12;
+    const OBJECTS: usize = 2_000;
+    let mut world = world();
+    let packets = described(&world, OBJECTS, 60);
+    for session in 0..SESSIONS {
+        packets.iter().for_each(|packet| world.arrive_from(untrusted(session), packet));
+    }
+    let all = u64::from(SESSIONS) * OBJECTS as u64;
+    assert_eq!(world.delivery.totals().objects.entered, all);
+    // Past the end of the descriptions, and of the time for which they are kept.
+    world.now = world.now + Duration::from_secs(600);
+    let (mut most, mut rounds) = (0, 0);
+    while world.delivery.poll_timeout() <= world.now {
+        let wall = world.wall();
+        world.delivery.handle_timeout(world.now, Some(wall));
+        most = most.max(world.delivery.changes.len());
+        while world.delivery.poll_change().is_some() {}
+        rounds += 1;
+        assert!(rounds < 100, "it ends");
+    }
+    let gone: u64 = world.delivery.totals().objects.gone.iter().sum();
+    assert_eq!(gone, all);
+    assert!(rounds > 2 && most < 3 * 4096, "{most} changes at a time, in {rounds} rounds");
+}
