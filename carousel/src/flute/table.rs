@@ -38,7 +38,7 @@ pub struct FdtTable {
 }
 
 /// Memory of an entry in addition to its text: itself, and the shared description.
-const ENTRY_BYTES: usize = 450;
+const ENTRY_BYTES: usize = 550;
 
 /// Interval at which entries are checked while the date is unknown.
 const UNDATED_SCAN: Duration = Duration::from_secs(60);

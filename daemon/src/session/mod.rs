@@ -10,7 +10,7 @@ mod joining;
 mod options;
 mod rates;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -221,6 +221,7 @@ impl SessionQueue {
             atsc: ServiceDirectory::default(),
             described: Arc::default(),
             unsigned_lls: Counts::default(),
+            unsigned_routes: BTreeSet::new(),
             is_signed: false,
             updates_generation: 0,
             shards,
@@ -279,6 +280,8 @@ struct Control {
     described: Arc<Described>,
     /// ATSC tables dropped because signatures are required.
     unsigned_lls: Counts<ServiceDrop>,
+    /// Groups of ROUTE sessions that are not joined for their lack of signatures.
+    unsigned_routes: BTreeSet<SocketAddr>,
     /// A signed configuration has been received.
     is_signed: bool,
     /// Generation of the firmware sessions applied last.
@@ -505,7 +508,15 @@ impl Control {
                 || it.origin == SessionOrigin::Firmware
                 || self.joining.is_joined(&it.service)
         };
-        let mut wanted = wanted(all.iter().filter(|it| is_joined(it)), interface, mode);
+        let is_signable = |it: &&SessionSpec| may_be_signed(it, mode(it));
+        let unsigned: BTreeSet<SocketAddr> =
+            all.iter().filter(|it| !is_signable(it)).map(|it| it.address).collect();
+        for address in unsigned.difference(&self.unsigned_routes) {
+            tracing::warn!(group = %address, "not joined: [trust] requires signatures, and ROUTE has none");
+        }
+        let joined_specs = all.iter().filter(|it| is_joined(it)).filter(is_signable);
+        let mut wanted = wanted(joined_specs, interface, mode);
+        self.unsigned_routes = unsigned;
         wanted.extend(lls);
         let multicast = self.options.receive.multicast;
         let joined = |group: &GroupSpec| multicast && wanted.iter().any(|it| it.0 == *group);
@@ -672,6 +683,12 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// Whether a session can bring anything that counts: ROUTE has no signatures. Packets of it that come nevertheless, in groups of other
+/// sessions, are counted as `unsigned_protocol`.
+fn may_be_signed(spec: &SessionSpec, mode: Mode) -> bool {
+    spec.protocol != Protocol::Route || mode != Mode::Require
 }
 
 /// Groups sessions by their shared socket. All channels of a ROUTE session are received: signalling and repair symbols

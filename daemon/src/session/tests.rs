@@ -40,6 +40,18 @@ fn sessions_of_one_group_share_a_socket() {
     assert_eq!(groups[1].0.to_string(), "239.0.0.1:6001 on eth0");
 }
 
+#[test]
+fn sessions_of_route_are_not_joined_where_signatures_are_required() {
+    let sessions =
+        [spec("239.0.0.1:6000", Some(1), Protocol::Flute), spec("239.0.0.2:6000", Some(10), Protocol::Route)];
+    for (mode, groups) in [(Mode::Require, 1), (Mode::Prefer, 2), (Mode::Off, 2)] {
+        let joined = sessions.iter().filter(|it| may_be_signed(it, mode));
+        let joined = wanted(joined, "eth0", |_| mode);
+        assert_eq!(joined.len(), groups, "{mode:?}");
+        assert!(joined.iter().all(|it| mode != Mode::Require || !it.1.has_route));
+    }
+}
+
 fn document(name: &str, bytes: &[u8]) -> Document {
     let destination = "239.0.0.1:6000".parse().unwrap();
     let session = SessionKey { source: "10.0.0.1".parse().unwrap(), destination, tsi: Tsi(1) };

@@ -249,14 +249,25 @@ fn a_box_without_a_date_receives_and_keeps_old_recordings_out() {
 #[test]
 fn route_is_refused_where_signatures_are_required() {
     let (sender, mut packet) = (carousel::route::Sender::new(100), Vec::new());
-    sender.write_source((10, Toi(1)), 8, 0, Some(4), b"live", &mut packet).unwrap();
     for (mode, is_refused) in [(Mode::Require, true), (Mode::Prefer, false), (Mode::Off, false)] {
         let (mut world, _) = world(4, mode);
         world.filter.has_route = true;
+        packet.clear();
+        sender.write_source((10, Toi(1)), 8, 0, Some(4), b"live", &mut packet).unwrap();
         world.arrive(&packet);
         let totals = world.delivery.totals();
         let counted = (totals.losses.unsigned_protocol, totals.route.packets);
         assert_eq!(counted, (u64::from(is_refused), u64::from(!is_refused)), "{mode:?}");
         assert!(world.delivery.store.held.is_empty());
+        // All of the object, and more, reserve, begin and hold nothing.
+        for toi in 2..40 {
+            packet.clear();
+            sender.write_source((10, Toi(toi)), 8, 0, Some(4), b"live", &mut packet).unwrap();
+            world.arrive(&packet);
+        }
+        let (live_bytes, room) =
+            (world.delivery.live.held_bytes(), world.delivery.store.room.0.load(Ordering::Relaxed));
+        assert_eq!((live_bytes == 0, room), (is_refused, 0), "{mode:?}");
+        assert_eq!(world.delivery.totals().losses.unsigned_protocol, 39 * u64::from(is_refused));
     }
 }
