@@ -15,9 +15,10 @@ use crate::{cargo, workspace};
 type Bench = (&'static str, &'static str, &'static [&'static str]);
 
 /// Hot paths with a record.
-const RECORDED: [Bench; 3] = [
+const RECORDED: [Bench; 4] = [
     ("skycache-carousel", "flute", &["carousel", "repeats"]),
     ("skycache-carousel", "ts", &["build", "demux", "receive"]),
+    ("skycache-carousel", "trust", &["judge", "repeat", "signed", "unsigned"]),
     ("skycache-carousel", "fec", &["decode", "encode"]),
 ];
 
@@ -129,8 +130,8 @@ fn records() -> Result<BTreeMap<String, Counts>, String> {
 }
 
 fn page(all: &BTreeMap<String, Counts>) -> String {
-    let mut page = "# Instructions a packet of hot paths, by target; of `fec`, a source symbol. Compared by `cargo xtask bench\n\
-        # instructions`, written by `cargo xtask bench instructions --write`.\n"
+    let mut page = "# Instructions a packet of hot paths, by target; of `fec`, a source symbol; of `trust judge` and\n\
+        # `repeat`, a document. Compared by `cargo xtask bench instructions`, written by `cargo xtask bench instructions --write`.\n"
         .to_owned();
     for (target, counts) in all {
         let _ = writeln!(page, "\n[{target}]");

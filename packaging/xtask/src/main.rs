@@ -104,6 +104,8 @@ enum Bench {
     },
     /// What a packet of a FLUTE session costs without socket and store, beside a bare loop.
     Flute,
+    /// What signatures cost a receiver: a live session with and without, a signed document; and in instructions, where valgrind is.
+    Trust,
     /// What decoding and encoding a source block cost, beside the bare `raptorq` crate.
     Fec,
     /// Instructions a packet of hot paths, by callgrind, compared with those recorded: more than 5 % above is an error.
@@ -180,6 +182,9 @@ fn main() -> ExitCode {
         Door::Bench { what: Bench::Instructions { write } } => instructions::compare(write),
         Door::Bench { what: Bench::Ts } => run(&mut bench("skycache-carousel", "ts"))
             .and_then(|()| instructions::count("skycache-carousel", "ts", &["build", "demux", "receive"])),
+        Door::Bench { what: Bench::Trust } => run(&mut bench("skycache-carousel", "trust")).and_then(|()| {
+            instructions::count("skycache-carousel", "trust", &["judge", "repeat", "signed", "unsigned"])
+        }),
         Door::Bench { what: Bench::Store { parts } } => run(bench("skycache", "store").arg("--").args(parts)),
         Door::Bench { what: Bench::Evict } => run(&mut bench("skycache", "evict")),
         Door::Bench { what: Bench::Http { options } } => {
