@@ -124,12 +124,12 @@ pub(crate) fn md5_from_text(text: &str) -> Option<[u8; 16]> {
 }
 
 /// Bytes to the base64 of an XML attribute.
-pub(crate) fn to_base64(bytes: &[u8]) -> String {
+pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
 /// Base64 of an XML attribute to bytes.
-pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text.trim()).ok()
 }
 

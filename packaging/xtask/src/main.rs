@@ -52,6 +52,8 @@ enum Door {
     },
     /// Packages for every box: cross-built programs, .deb, .ipk, .apk, an OCI image; fetches its toolchains.
     Dist(dist::Arguments),
+    /// Indexes of packages for apt and opkg, signed with the keys of a repository's operator.
+    Repository(dist::repository::Arguments),
     /// Tries the packages where they are for: clean Debian roots, systemd, 64 MB of memory, their own tools. Needs root.
     Tryout(tryout::Arguments),
     /// Takes the power away from the store, by kill and by cutting off its block device.
@@ -141,6 +143,7 @@ fn main() -> ExitCode {
         Door::Demo { options } => Err(demo::run(Path::new(cargo().get_program()), &workspace(), &options)),
         Door::Test => test::run(),
         Door::Dist(arguments) => dist::run(&arguments),
+        Door::Repository(arguments) => dist::repository::run_with(&arguments),
         Door::Tryout(arguments) => tryout::run_scripts(&arguments),
         Door::Sim { what: Sim::Table } => sim(&[], "tests/sim-table.md"),
         Door::Sim { what: Sim::Rollout } => sim(&["rollout"], "tests/sim-rollout.md"),

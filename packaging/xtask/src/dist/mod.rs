@@ -17,6 +17,7 @@ mod manual;
 mod oci;
 mod package;
 mod provenance;
+pub(crate) mod repository;
 mod sbom;
 mod target;
 mod toolchain;

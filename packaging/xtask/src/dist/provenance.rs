@@ -1,8 +1,8 @@
 //! Provenance of packages: an in-toto statement (v1) with SLSA provenance (v1) about everything that a run has written.
 //!
 //! It names the commit, the locked packages of cargo and npm, and the toolchains. It says nothing of the machine and the time,
-//! so that another build of the commit can be compared with it byte for byte. It is not signed here: sign the file as the
-//! repository's index is signed.
+//! so that another build of the commit can be compared with it byte for byte. `cargo xtask repository` signs it, as it signs
+//! the repository's indexes.
 
 use carousel::digest::Digest;
 use serde_json::{Value, json};
