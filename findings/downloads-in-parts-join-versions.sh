@@ -10,7 +10,7 @@
 # Every 206 came with an ETag and a Last-Modified of its own version, and a Content-Range that fits both. One would expect tools that are made
 # for several connections, mirrors and resumption to compare what each response says. Seen with those of Debian 12.
 #
-# A file that is replaced under its name, such as an image of firmware, "latest.mp4" or a recording that is finalised, arrives as one that never was, and only a
+# A file that is replaced under its name (an image of firmware, "latest.mp4") arrives as one that never was, and only a
 # digest tells. What may be fetched in parts needs a name of its own for each version; a server cannot help clients that send no validator.
 set -eu
 dir=$(mktemp -d)
