@@ -126,12 +126,21 @@ enum Bench {
     },
     /// What each order of leaving the cache is worth on the reference workload.
     Evict,
+    /// Hits of the reference workload through skycached, with and without prefill by a carousel, beside Varnish and Traffic Server,
+    /// which are installed if they may be. Takes minutes.
+    Hitratio {
+        /// Requests of each trace; the first third fills the cache
+        #[arg(long, default_value_t = 45_000)]
+        requests: u32,
+    },
     /// Players' requests beside nginx, which is installed if it may be: manifests, segments, ranges, a trace of 1.4 GB.
     Http {
         /// Passed on: `--seconds S`, `--rounds N`, `--connections A,B`, `--disk`, `--only NAME`, `--beside PROGRAM`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// What an event of a player costs on its way to a row, and what becomes of rows while the broker is away.
+    Qoe,
     /// What planning and one decision of the schedule cost, for 10 to 100,000 objects.
     Plan,
     /// What a Gbit costs `headend send` at three rates, beside bare loops, and how evenly packets leave.
@@ -190,10 +199,12 @@ fn main() -> ExitCode {
         }),
         Door::Bench { what: Bench::Store { parts } } => run(bench("skycache", "store").arg("--").args(parts)),
         Door::Bench { what: Bench::Evict } => run(&mut bench("skycache", "evict")),
+        Door::Bench { what: Bench::Hitratio { requests } } => hit_ratio(requests),
         Door::Bench { what: Bench::Http { options } } => {
             install::install(&test::NEEDED);
             run(bench("skycache", "http").arg("--").args(options))
         }
+        Door::Bench { what: Bench::Qoe } => run(&mut bench("skycache", "qoe")),
         Door::Bench { what: Bench::Plan } => run(&mut bench("skycache-headend", "plan")),
         Door::Bench { what: Bench::Send } => run(&mut bench("skycache-headend", "send")),
         Door::Bench { what: Bench::Receive { parts } } if !parts.is_empty() => {
@@ -215,6 +226,26 @@ fn bench(package: &str, name: &str) -> Command {
     let mut command = cargo();
     command.args(["bench", "--quiet", "-p", package, "--bench", name]);
     command
+}
+
+/// Caches of others that `bench hitratio` runs beside ours, and the Debian packages that have them.
+const CACHES: [(&str, &str); 3] =
+    [("varnishd", "varnish"), ("traffic_server", "trafficserver"), ("setpriv", "util-linux")];
+
+fn hit_ratio(requests: u32) -> Result<(), String> {
+    install::install(&CACHES);
+    run(cargo().args(["build", "--quiet", "--release", "-p", "skycache", "-p", "skycache-headend"]))?;
+    let folder = tempfile::tempdir().map_err(|err| format!("a temporary folder: {err}"))?;
+    // Traffic Server runs as a user of its own, and has its files there.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open)
+        .map_err(|err| format!("{}: {err}", folder.path().display()))?;
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(workspace().join("daemon/benches/hitratio.py"));
+    for name in ["skycached", "headend"] {
+        command.arg(format!("--{name}")).arg(target_dir().join("release").join(name));
+    }
+    run(command.arg("--folder").arg(folder.path()).arg("--requests").arg(requests.to_string()))
 }
 
 /// Runs a simulation in release, and writes what it prints.
