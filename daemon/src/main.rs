@@ -185,7 +185,7 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
         if is_terminated && !delay.is_zero() {
             tracing::info!(
                 seconds = delay.as_secs_f64(),
-                "draining: /readyz answers 503, and players are still accepted"
+                "draining: /readyz and /-/health answer 503, and players are still accepted"
             );
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

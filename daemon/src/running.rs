@@ -10,7 +10,6 @@ mod threads;
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use carousel::reason::Counts;
@@ -270,7 +269,6 @@ impl Daemon {
             kafka: Arc::default(),
             traces: trace_stats,
             certificates,
-            draining: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
         start_tasks(&config, &parts, documents, repair_requests);
@@ -330,17 +328,17 @@ impl Daemon {
         later
     }
 
-    /// Makes `/readyz` answer 503, so that balancers send no new players; returns the time to wait for them before
+    /// Makes `/readyz` and `/-/health` answer 503, so that balancers and edges send no new requests; returns the time to wait for them before
     /// [`Daemon::stop`].
     pub fn drain(&self) -> Duration {
-        self.parts.draining.store(true, Ordering::Relaxed);
+        self.parts.server.drain();
         Duration::from_millis(self.config.http.shutdown_delay_ms)
     }
 
     /// Ends: no new connections, responses finish, threads stop, the store is left in order. The admin interface answers until
     /// the last response has ended.
     pub async fn stop(self) {
-        self.parts.draining.store(true, Ordering::Relaxed);
+        self.parts.server.drain();
         let _ = self.stop.send(true);
         // Open streams of the page's viewers would prevent a worker from ending.
         self.parts.server.live().close();

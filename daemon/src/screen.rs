@@ -134,6 +134,12 @@ pub fn status(status: &Value) -> String {
     }
     for service in array(status, "services") {
         out.row("service", &service_line(service));
+    if status["draining"] == true {
+        out.row(
+            "draining",
+            "about to end: health checks fail, and players are served until the listeners close",
+        );
+    }
     }
     for service in array(status, "live") {
         live_row(&mut out, service);
@@ -713,7 +719,7 @@ mod tests {
     fn what_is_wrong_has_rows_of_its_own() {
         let pop = json!({ "receive": { "datagrams": 0, "groups": [] } });
         let quiet = status(&pop);
-        for row in ["silent", "overload", "firmware"] {
+        for row in ["silent", "overload", "firmware", "draining"] {
             assert!(!quiet.contains(row), "{quiet}");
         }
         let with = |name: &str, member: Value| {
@@ -737,6 +743,9 @@ mod tests {
     }
 
     #[test]
+        assert!(with("draining", json!(true)).starts_with("draining about to end"));
+        let one = with("store", json!({ "objects": 1, "unverified": 1 }));
+        assert!(one.contains("cache 1 object, ") && !one.contains("1 objects"), "{one}");
     fn no_line_of_the_status_is_wider_than_a_terminal() {
         let many: serde_json::Map<String, Value> =
             (0..20).map(|at| (format!("some_reason_{at}"), json!(1_000_000 + at))).collect();

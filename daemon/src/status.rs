@@ -1,7 +1,7 @@
 //! JSON of `status`, `ls` and `replay`: one place for the names of members.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use carousel::flute::{DropReason, SessionKey};
@@ -69,8 +69,6 @@ pub struct Parts {
     pub traces: Arc<TraceStats>,
     /// Certificates of the listeners.
     pub certificates: Arc<Certificates>,
-    /// The daemon is about to end: it serves those that are there, and no balancer should send others.
-    pub draining: AtomicBool,
 }
 
 /// Counters by the name of their reason, those that are 0 left out.
@@ -283,7 +281,7 @@ pub fn status_json(parts: &Parts) -> Value {
     let left_out = counts(LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out));
     json!({
         "schema": 1, "threads": threads_json(vitals),
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": env!("CARGO_PKG_VERSION"), "draining": server.is_draining(),
         "store": {
             "path": store.path().display().to_string(), "objects": usage.objects, "bytes": usage.bytes,
             "partial_bytes": usage.partial_bytes, "quota_bytes": usage.quota_bytes, "written_bytes": usage.written_bytes,

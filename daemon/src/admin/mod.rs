@@ -21,7 +21,6 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::request::Parts as Head;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -360,7 +359,7 @@ impl AdminServer {
 
     /// Why no player should be sent here: the end of the program, groups that cannot be joined, threads that stand still.
     fn failing(&self) -> Vec<String> {
-        if self.parts.draining.load(Ordering::Relaxed) {
+        if self.parts.server.is_draining() {
             return vec!["draining".to_owned()];
         }
         let groups = self.parts.groups.all().into_iter().filter_map(|it| it.error);

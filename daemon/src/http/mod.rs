@@ -85,7 +85,7 @@ mod wire;
 mod workers;
 
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -202,6 +202,8 @@ pub struct HttpServer {
     sent_to_cdn: Counts<SentToCdn>,
     /// Concurrent requests beyond the first of their connection.
     streams: AtomicU64,
+    /// The daemon is about to end: it serves those that are there, and no balancer or edge should send others.
+    draining: AtomicBool,
     /// QUIC handshakes in progress.
     #[cfg(feature = "http3")]
     handshakes: AtomicU64,
@@ -244,10 +246,21 @@ impl HttpServer {
             rendezvous: RendezvousStats::default(),
             sent_to_cdn: Counts::default(),
             streams: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
             #[cfg(feature = "http3")]
             handshakes: AtomicU64::new(0),
             alternative: OnceLock::new(),
         })
+    }
+
+    /// Makes health checks fail; everything else is served as before.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the daemon is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// The counters of all workers.
@@ -287,7 +300,7 @@ impl HttpServer {
     /// Whether few places for connections are left for this client. Streams beyond the first of a connection count as
     /// well.
     fn is_crowded(&self, peer: IpAddr) -> bool {
-        let streams = self.streams.load(std::sync::atomic::Ordering::Relaxed);
+        let streams = self.streams.load(Ordering::Relaxed);
         self.places.is_crowded(peer, usize::try_from(streams).unwrap_or(usize::MAX))
     }
 
@@ -298,12 +311,12 @@ impl HttpServer {
 
     /// Fields of requests that were not passed to origins.
     pub fn unpassed_fields(&self) -> u64 {
-        self.unpassed_fields.load(std::sync::atomic::Ordering::Relaxed)
+        self.unpassed_fields.load(Ordering::Relaxed)
     }
 
     /// Requests for live segments that the link has lost.
     pub fn lost_segments(&self) -> u64 {
-        self.lost_segments.load(std::sync::atomic::Ordering::Relaxed)
+        self.lost_segments.load(Ordering::Relaxed)
     }
 
     /// Measurements of players, if they are configured.

@@ -70,7 +70,8 @@ pub struct Http {
     pub negative_ttl_s: u32,
     /// Time that responses may take to end when the daemon stops.
     pub drain_ms: u64,
-    /// Time from SIGTERM until the listeners close, for load balancers to see that `/readyz` answers 503 with `draining`. New
+    /// Time from SIGTERM until the listeners close, for load balancers and edges to see that `/readyz`, and `/-/health`
+    /// on the players' port, answer 503 with `draining`. New
     /// players are served meanwhile; a second signal, and SIGINT, end it at once.
     pub shutdown_delay_ms: u64,
 }

@@ -13,6 +13,7 @@
 //! | `/-/live` | server-sent events: activity of the box |
 //! | `/-/time` | its date and time, for players of live streams (UTCTiming: `http-xsdate`, `http-iso`, and `http-head` by its
 //! `Date`); 503 while the date is not known |
+//! | `/-/health` | for parents' health checks and balancers: 200, and 503 with `draining` from the signal to stop on |
 //! | `/-/rendezvous/…`, `/-/steering/…` | `rendezvous.rs`, as for `/-/mabr/…`, below which are objects |
 //! | `/dvb-i/…` | `catalog/answer.rs` |
 
@@ -40,6 +41,8 @@ use crate::page::assets::{self, Asset};
 
 /// Path of the time for players.
 pub(super) const TIME_PATH: &str = "/-/time";
+/// Path of health checks.
+const HEALTH_PATH: &str = "/-/health";
 
 carousel::limits! {
     /// Titles of one answer.
@@ -82,9 +85,11 @@ pub(super) fn is_own(path: &str) -> bool {
         || path == "/dvb-i"
 }
 
-/// Whether such a path shows data of the household: all except those that televisions and players of other sites request.
+/// Whether such a path shows data of the household: all except those that televisions, players of other sites
+/// and balancers request.
 pub(super) fn is_private(path: &str) -> bool {
-    !path.starts_with("/dvb-i") && path != TIME_PATH && !rendezvous::is_for_players(path)
+    let is_for_all = path == TIME_PATH || path == HEALTH_PATH;
+    !path.starts_with("/dvb-i") && !is_for_all && !rendezvous::is_for_players(path)
 }
 
 /// A document, or the reason for its absence.
@@ -139,6 +144,7 @@ impl HttpServer {
                 Some("time") => time(clock::date()),
                 Some("titles.json") => self.listing(Self::titles, query, head, now).await,
                 Some("guide.json") => self.listing(Self::guide, query, head, now).await,
+                Some("health") => health(self.is_draining()),
                 Some("programmes.json") => self.listing(Self::programmes, query, head, now).await,
                 Some("schedule.json") => self.listing(Self::schedule, query, head, now).await,
                 Some("play.m3u") => self.playlist(&Pairs::of(query), &client, now),
@@ -342,6 +348,14 @@ fn time(now: Option<WallTime>) -> Response<PlayerBody> {
 
 fn without_body(response: Response<PlayerBody>) -> Response<PlayerBody> {
     response.map(|body| {
+/// Whether new requests should be sent here.
+fn health(is_draining: bool) -> Response<PlayerBody> {
+    match is_draining {
+        true => plain(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false => plain(StatusCode::OK, "ready"),
+    }
+}
+
         drop(body);
         PlayerBody::empty()
     })
@@ -419,6 +433,17 @@ mod tests {
 
     #[test]
     fn answers_are_no_longer_than_their_limits() {
+    #[test]
+    fn without_a_page_its_paths_are_those_of_objects() {
+        for path in ["/", "/index.html"] {
+            assert!(is_own(path, true) && !is_own(path, false), "{path}");
+        }
+        for path in ["/-/health", "/-/main.js", "/dvb-i/x"] {
+            assert!(is_own(path, true) && is_own(path, false), "{path}");
+        }
+        assert!(!is_own("/vod/a", true));
+    }
+
         let pairs = Pairs::of(Some("offset=5&limit=100000&from_ms=1000&to_ms=999999999999"));
         for most in [MAX_TITLES, MAX_CHANNELS] {
             assert_eq!(part_of(&pairs, most).unwrap(), (5, most));

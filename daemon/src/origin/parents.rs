@@ -82,7 +82,8 @@ pub struct ParentGroup {
     /// Ask the origin of the route when no member answers. `false`: it is never asked, and every member is.
     #[serde(default = "yes")]
     pub origin_last: bool,
-    /// Path of each member whose response shows its health: any answer below 500 is good.
+    /// Path of each member whose response shows its health: any answer below 500 is good. A Skycache answers its default with
+    /// 503 while it drains.
     #[serde(default = "ParentGroup::default_health_path")]
     pub health_path: String,
     /// The caches.
@@ -96,7 +97,7 @@ impl ParentGroup {
     }
 
     fn default_health_path() -> String {
-        "/".to_owned()
+        "/-/health".to_owned()
     }
 }
 

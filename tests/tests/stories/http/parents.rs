@@ -152,3 +152,40 @@ fn what_a_parent_cuts_comes_from_others_and_it_is_left_out() {
     assert_eq!(get(alone.http, "/o/a.m4s", &[]).unwrap().body, whole);
     assert_eq!(origin.asked("/a.m4s")[0].field("if-range"), "\"v\"");
 }
+
+#[test]
+fn a_shield_that_drains_is_left_out_before_its_listeners_close() {
+    let origin = named("origin", |_: &Asked| None);
+    let mut shield = Story::new();
+    shield.daemon_extra =
+        format!("[[route]]\npath = \"/o/\"\nbase = \"http://{}/shield/\"\n", origin.address());
+    shield.drop_in("[http]\nshutdown_delay_ms = 30_000\n");
+    shield.start_daemon();
+    let mut edge = Story::new();
+    edge.daemon_extra = format!(
+        "[[route]]\npath = \"/o/\"\nbase = \"http://{}/\"\nparents = \"shields\"\n[[parent]]\nname = \"shields\"\n\
+         [[parent.member]]\nurl = \"http://{}\"\n",
+        origin.address(),
+        shield.http
+    );
+    edge.drop_in("[repair]\nhealth_check_interval_ms = 200\n");
+    edge.start_daemon();
+    assert_eq!(body(&edge, "/o/a.m4s"), "origin /shield/a.m4s");
+    // Balancers ask under any name.
+    let health = |story: &Story| {
+        let answer = get(story.http, "/-/health", &[("Host", "shield-1.example.com")]).unwrap();
+        (answer.status, String::from_utf8(answer.body).unwrap())
+    };
+    assert_eq!(health(&shield), (200, "ready\n".to_owned()));
+    assert_eq!(shield.status().unwrap()["draining"], false);
+    shield.daemon.as_ref().unwrap().signal("TERM");
+    edge.until("the edge leaves the shield out", Duration::from_secs(10), |edge| {
+        edge.status().unwrap()["origin"]["parents"][0]["members"][0]["up"] == false
+    });
+    assert_eq!(body(&edge, "/o/b.m4s"), "origin /b.m4s", "the shield is not asked");
+    // Everything else is served: what edges without health checks send, and the page.
+    assert_eq!(health(&shield), (503, "draining\n".to_owned()));
+    assert_eq!(shield.status().unwrap()["draining"], true);
+    assert_eq!(body(&shield, "/o/c.m4s"), "origin /shield/c.m4s");
+    assert_eq!(get(shield.http, "/", &[]).unwrap().status, 200);
+}
