@@ -32,7 +32,8 @@ use crate::object::{AirObject, Body, LiveTiming, Repeat};
 use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem, Role, Rung};
 use crate::plan::Class;
-use crate::prepare::{Prepared, Update, is_signalling, prepare, protection, read_source};
+use crate::prepare::{Prepared, Update, is_signalling, prepare_showing, protection, read_source};
+use crate::progress::Preparation;
 use crate::spool;
 use crate::sys::open_source_file;
 use firmware::Bundles;
@@ -150,7 +151,7 @@ impl Followed {
 }
 
 impl Broadcast {
-    /// Reads every source and adds its objects. `progress` is called with the bytes hashed so far and in all.
+    /// Reads every source and adds its objects. `progress` shows how far that is.
     ///
     /// # Errors
     /// A source with nothing to carry, or a file that cannot be read.
@@ -160,7 +161,7 @@ impl Broadcast {
         is_followed: bool,
         first_toi: u32,
         wall: WallTime,
-        mut progress: impl FnMut(u64, u64),
+        progress: &Preparation,
     ) -> Result<Self, String> {
         let (air, announcement, configuration) = open_air(&config, once, is_followed, first_toi);
         let mut broadcast = Self {
@@ -191,6 +192,8 @@ impl Broadcast {
         }
         let total: u64 =
             inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
+        let files = inventories.iter().map(|it| it.objects.len()).sum::<usize>();
+        progress.begin(files as u64, total);
         let mut hashed = 0;
         for (index, inventory) in inventories.into_iter().enumerate() {
             broadcast.open_source(index, inventory);
@@ -212,9 +215,11 @@ impl Broadcast {
             let changes = package::changes(&Inventory::default(), &broadcast.sources[index].inventory);
             let is_live = is_followed && broadcast.config.sources[index].reserved_bps.is_some();
             for object in first_order(changes.added, &broadcast.sources[index].inventory, is_live) {
-                broadcast.add(index, &object)?;
+                if let Some(prepared) = prepare_showing(&broadcast.config, index, &object, progress) {
+                    broadcast.put(index, prepared)?;
+                }
                 hashed += object.length;
-                progress(hashed, total);
+                progress.complete(hashed);
             }
         }
         broadcast.is_begun = true;
@@ -442,14 +447,6 @@ impl Broadcast {
         }
         // Live sources forget removed segments.
         self.sources[index].by_path.retain(|path, _| inventory.objects.contains_key(path));
-    }
-
-    /// Hashes a file and adds it; nothing happens if it vanished meanwhile.
-    fn add(&mut self, index: usize, object: &ObjectSource) -> Result<(), String> {
-        match prepare(&self.config, index, object) {
-            Some(prepared) => self.put(index, prepared),
-            None => Ok(()),
-        }
     }
 
     /// Replaces an object's predecessor; holds a live source's manifest while earlier segments are pending.

@@ -17,6 +17,7 @@ use crate::config::{Config, Source};
 use crate::object::{Body, Piece, RepairSymbols};
 use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, ObjectSource, Options, Reader, Role};
+use crate::progress::Preparation;
 use crate::releases::Release;
 use crate::sys::read_source_file;
 use crate::watch::Watch;
@@ -156,7 +157,7 @@ pub(crate) fn prepare_bundle(config: &Config, release: &Release) -> Bundle {
 
 fn try_prepare_bundle(config: &Config, release: &Release) -> Option<PreparedBundle> {
     let (body, file) = Body::file(&release.path).ok()?;
-    let (body, digest, md5) = hash(body, file.take(u64::MAX))?;
+    let (body, digest, md5) = hash(body, file.take(u64::MAX), &Preparation::default())?;
     if digest != release.offer.sha256 || body.length() != release.offer.length {
         return None;
     }
@@ -209,7 +210,7 @@ pub(crate) fn prepare_piece(
 
 /// The digest of an object's current file. `None` if it vanished.
 pub(crate) fn digest_of(object: &ObjectSource) -> Option<Digest> {
-    load(object).map(|(_, digest, _)| digest)
+    load(object, &Preparation::default()).map(|(_, digest, _)| digest)
 }
 
 pub(crate) const fn is_signalling(object: &ObjectSource) -> bool {
@@ -218,6 +219,16 @@ pub(crate) const fn is_signalling(object: &ObjectSource) -> bool {
 
 /// Hashes an object of source `index` and computes its repair symbols: seconds for a film. `None` if it vanished.
 pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> Option<Prepared> {
+    prepare_showing(config, index, object, &Preparation::default())
+}
+
+/// As [`prepare`]; `progress` is told the bytes as they are read.
+pub(crate) fn prepare_showing(
+    config: &Config,
+    index: usize,
+    object: &ObjectSource,
+    progress: &Preparation,
+) -> Option<Prepared> {
     let (body, digest, md5) = match &object.bytes {
         // The parsed bytes, which match its segments even if the file has changed.
         Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),
@@ -237,7 +248,7 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
             let (digest, md5) = (Digest::of(&bytes), carousel::digest::md5(&bytes));
             (Body::Memory(bytes.into()), digest, md5)
         }
-        None => load(object)?,
+        None => load(object, progress)?,
     };
     let protection = protection(config, index, is_signalling(object));
     let profile = config.carousel.sender_profile();
@@ -271,17 +282,22 @@ pub(crate) fn is_in_memory(object: &ObjectSource) -> bool {
 }
 
 /// Opens and hashes a file. `None` if it cannot be read.
-fn load(object: &ObjectSource) -> Option<(Body, Digest, [u8; 16])> {
+fn load(object: &ObjectSource, progress: &Preparation) -> Option<(Body, Digest, [u8; 16])> {
     let (body, mut file) = match &object.range {
         Some(range) => Body::range(&object.file, range).ok()?,
         None => Body::file(&object.file).ok()?,
     };
     file.seek(SeekFrom::Start(object.range.as_ref().map_or(0, |range| range.start))).ok()?;
-    hash(body, file.take(if object.range.is_some() { object.length } else { u64::MAX }))
+    let limit = if object.range.is_some() { object.length } else { u64::MAX };
+    hash(body, file.take(limit), progress)
 }
 
 /// Hashes a body's file. `None` if its length has changed.
-fn hash(body: Body, mut file: impl std::io::Read) -> Option<(Body, Digest, [u8; 16])> {
+fn hash(
+    body: Body,
+    mut file: impl std::io::Read,
+    progress: &Preparation,
+) -> Option<(Body, Digest, [u8; 16])> {
     let mut hasher = carousel::digest::ObjectHasher::default();
     let mut buffer = vec![0; 256 << 10];
     let mut length = 0;
@@ -291,6 +307,7 @@ fn hash(body: Body, mut file: impl std::io::Read) -> Option<(Body, Digest, [u8; 
             break;
         }
         length += count as u64;
+        progress.read(count as u64);
         hasher.update(&buffer[..count]);
     }
     let (digest, md5) = hasher.finish();

@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use crate::condition::Condition;
 use crate::config::Config;
 use crate::lease::{LeaseStatus, LeaseView};
 use crate::line::LineStats;
+use crate::progress::{Preparation, preparation_text};
 use crate::pull::{EventStats, PullStats};
 use crate::signing;
 use crate::units::{counted, human_bps, human_bytes, human_seconds};
@@ -30,14 +31,23 @@ const DOCUMENT_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct State {
     document: Arc<Mutex<Value>>,
-    lease: Option<LeaseStatus>,
+    /// Until something is on the air.
+    preparation: Option<Arc<Preparation>>,
+    lease: Arc<OnceLock<LeaseStatus>>,
     pulled: Option<Arc<PullStats>>,
 }
 
 impl State {
-    /// State of a transmission with a lease, or without, and with sources that are pulled, or without.
-    pub fn of(lease: Option<LeaseStatus>, pulled: Option<Arc<PullStats>>) -> Self {
-        Self { document: Arc::default(), lease, pulled }
+    /// State of a transmission that is prepared, with sources that are pulled, or without.
+    pub fn of(config: &Config, preparation: Arc<Preparation>, pulled: Option<Arc<PullStats>>) -> Self {
+        let state = Self { preparation: Some(preparation), pulled, ..Self::default() };
+        state.update(config, 0, &[], &LineStats::default(), Duration::ZERO);
+        state
+    }
+
+    /// Adds the lease of the transmission.
+    pub fn with_lease(&self, lease: LeaseStatus) {
+        let _ = self.lease.set(lease);
     }
 
     /// Takes over the counters.
@@ -85,13 +95,18 @@ impl State {
     pub(crate) fn signed_sample() -> Self {
         let source = json!({ "name": "", "class": "medium", "condition": "available" });
         let document = json!({ "signing": { "until_s": 0 }, "sources": [source] });
-        Self { document: Arc::new(Mutex::new(document)), lease: Some(LeaseStatus::sample()), pulled: None }
+        Self {
+            document: Arc::new(Mutex::new(document)),
+            lease: Arc::new(LeaseStatus::sample().into()),
+            ..Self::default()
+        }
     }
 
-    /// The document as of the last update; the lease and events as of now.
+    /// The document as of the last update; preparation, lease and events as of now.
     pub fn document(&self) -> Value {
         let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        document["lease"] = self.lease.as_ref().map_or(Value::Null, |lease| lease_to_json(&lease.view()));
+        document["preparing"] = self.preparation.as_ref().map_or(Value::Null, |it| it.to_json());
+        document["lease"] = self.lease.get().map_or(Value::Null, |lease| lease_to_json(&lease.view()));
         let events = self.pulled.as_ref().map(|it| it.events()).unwrap_or_default();
         document["events"] = events.iter().map(|(source, it)| events_to_json(source, it)).collect();
         document
@@ -230,6 +245,15 @@ pub fn ask(config: &Path) -> Result<Value, String> {
 pub fn to_table(status: &Value) -> String {
     let number = |name: &str| status[name].as_u64().or_else(|| status[name].as_f64().map(|it| it as u64));
     let number = |name: &str| number(name).unwrap_or(0);
+    if status["preparing"].is_object() {
+        let count = |name: &str| status["preparing"][name].as_u64().unwrap_or(0);
+        let counts = ["files", "all_files", "bytes", "all_bytes"].map(count);
+        return format!(
+            "not on the air yet: {}\n{}\n",
+            status["configuration"].as_str().unwrap_or_default(),
+            preparation_text(counts)
+        );
+    }
     let is_standby = status["lease"]["role"] == "standby";
     let mut out = format!(
         "{} {}, for {}\nlink       {} of {} ({} reserved for live)\nsent       {} objects of {}, repeats included; {} in {} packets\n",
@@ -322,6 +346,24 @@ mod tests {
         let table = to_table(&json!({ "lease": lease_to_json(&view) }));
         assert!(table.starts_with("on the air ") && table.contains("b is active, generation 7"), "{table}");
         assert!(State::default().document()["lease"].is_null());
+    }
+
+    #[test]
+    fn what_is_being_prepared_is_told_until_it_is_on_the_air() {
+        let text = "link.rate_bps = 8_000_000\n[[source]]\npath = '/v'\nbase = 'http://h/v/'\n";
+        let config = Config::parse(text, Path::new("/")).unwrap();
+        let preparation = Arc::<Preparation>::default();
+        let state = State::of(&config, Arc::clone(&preparation), None);
+        preparation.begin(4, 8_000_000_000);
+        preparation.complete(1_000_000_000);
+        let table = to_table(&state.document());
+        assert!(table.starts_with("not on the air yet"), "{table}");
+        assert!(table.contains("preparing: 1 of 4 files, 1.0 GB of 8.0 GB"), "{table}");
+        let status = state.document();
+        assert_eq!((&status["objects"], &status["rate_bps"]), (&json!(0), &json!(8_000_000)));
+        preparation.end();
+        assert!(state.document()["preparing"].is_null());
+        assert!(to_table(&state.document()).starts_with("on the air"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::VirtualClocks;
 use crate::follow::Ended;
 use crate::line::Line;
-use crate::prepare::{PreparedPiece, prepare_piece};
+use crate::prepare::{PreparedPiece, prepare, prepare_piece};
 use crate::transmit::{End, Observer, Transmission, Updates};
 
 const WALL: WallTime = WallTime::from_unix_ms(1_795_219_200_000);
@@ -24,7 +24,7 @@ pub(crate) fn config(folders: &[&Path], extra: &str) -> Config {
 }
 
 pub(crate) fn open(config: Config, once: bool, is_followed: bool) -> Result<Broadcast, String> {
-    Broadcast::open(config, once, is_followed, 1, WALL, |_, _| ())
+    Broadcast::open(config, once, is_followed, 1, WALL, &Preparation::default())
 }
 
 /// A media playlist with the given segments of 100 kB.
@@ -628,9 +628,9 @@ fn every_source_that_cannot_be_read_is_named() {
     };
     let sources = source("gone") + &source("there") + &source("away");
     let config = Config::parse(&format!("link.rate_bps = 1_000_000\n{sources}"), folder.path()).unwrap();
-    let why = Broadcast::open(config.clone(), true, false, 1, WALL, |_, _| {}).unwrap_err();
+    let why = Broadcast::open(config.clone(), true, false, 1, WALL, &Preparation::default()).unwrap_err();
     assert!(why.contains("/gone: ") && why.contains("/away: ") && !why.contains("/there: "), "{why}");
-    let followed = Broadcast::open(config, false, true, 1, WALL, |_, _| {});
+    let followed = Broadcast::open(config, false, true, 1, WALL, &Preparation::default());
     assert!(followed.is_ok(), "their folders may come later");
 }
 
@@ -684,7 +684,7 @@ fn two_sources_with_different_files_of_one_name_are_refused_and_disjoint_ones_ar
         });
         let text = format!("link.rate_bps = 8_000_000\n{}", tables.collect::<String>());
         let config = Config::parse(&text, Path::new("/")).unwrap();
-        Broadcast::open(config, false, true, 1, WALL, |_, _| {}).err()
+        Broadcast::open(config, false, true, 1, WALL, &Preparation::default()).err()
     };
     let (one, other, apart) = (at("one", "a.ts"), at("other", "a.ts"), at("apart", "b.ts"));
     let why = refusal(&[(&one, "v/"), (&other, "v/")]).unwrap();

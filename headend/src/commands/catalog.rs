@@ -19,7 +19,7 @@ pub(super) fn catalog(
     let clocks = SystemClocks::new();
     config.catalog.edition = edition.unwrap_or(config.catalog.edition);
     config.dvb_i.get_or_insert_default();
-    let broadcast = open(config, false, Identity::Stable, &clocks)?;
+    let broadcast = open(config, false, Identity::Stable, &clocks, &super::Preparation::default())?;
     let catalog = broadcast.catalog();
     let announced = broadcast.announcements(clocks.wall());
     let mut written = Vec::new();

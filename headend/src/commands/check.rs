@@ -109,25 +109,27 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let planned = if there.sources.is_empty() && !waiting.is_empty() {
         Ok(plan::plan(&[], rate_bps, &plan::Taken::default()))
     } else {
-        open_unreported(there, false, Identity::Stable, &clocks).and_then(|mut broadcast| {
-            of_sources.extend(findings_of(&mut broadcast));
-            without_media.extend(broadcast.named_inventories().filter_map(|(source, inventory)| {
-                let (what, fix) = inventory.without_media()?;
-                Some(Finding::new(Severity::Warning, format!("source {source}"), what, fix))
-            }));
-            let line = Line::open(&config, false, true, clocks.wall())?;
-            destinations = line.destinations(broadcast.destinations());
-            if !config.sessions.announce {
-                destinations.retain(|it| *it != config.sessions.announcement);
-            }
-            let (objects, taken) = match &config.multiplex {
-                Some(multiplex) if multiplex.is_carousel() => {
-                    Rotation::new(&config, multiplex, false).planned(&broadcast.air)
+        open_unreported(there, false, Identity::Stable, &clocks, &super::Preparation::default()).and_then(
+            |mut broadcast| {
+                of_sources.extend(findings_of(&mut broadcast));
+                without_media.extend(broadcast.named_inventories().filter_map(|(source, inventory)| {
+                    let (what, fix) = inventory.without_media()?;
+                    Some(Finding::new(Severity::Warning, format!("source {source}"), what, fix))
+                }));
+                let line = Line::open(&config, false, true, clocks.wall())?;
+                destinations = line.destinations(broadcast.destinations());
+                if !config.sessions.announce {
+                    destinations.retain(|it| *it != config.sessions.announcement);
                 }
-                _ => broadcast.air.planned(clocks.wall()),
-            };
-            Ok(plan::plan(&objects, rate_bps, &taken))
-        })
+                let (objects, taken) = match &config.multiplex {
+                    Some(multiplex) if multiplex.is_carousel() => {
+                        Rotation::new(&config, multiplex, false).planned(&broadcast.air)
+                    }
+                    _ => broadcast.air.planned(clocks.wall()),
+                };
+                Ok(plan::plan(&objects, rate_bps, &taken))
+            },
+        )
     };
     let planned = planned.as_ref().map_err(String::as_str);
     let mut found = examine(&config, &destinations, planned, clocks.wall()).0;
@@ -192,8 +194,14 @@ mod tests {
                 folder.path().display()
             );
             let config = Config::parse(&text, Path::new("/")).unwrap();
-            let mut broadcast =
-                open_unreported(config, false, Identity::Stable, &SystemClocks::new()).unwrap();
+            let mut broadcast = open_unreported(
+                config,
+                false,
+                Identity::Stable,
+                &SystemClocks::new(),
+                &super::super::Preparation::default(),
+            )
+            .unwrap();
             findings_of(&mut broadcast)
         };
         let is_about = |it: &Finding| it.about == "source one" && !it.fix.is_empty();

@@ -23,7 +23,7 @@ use crate::clock::Clocks;
 use crate::config::{Config, Profile};
 use crate::inspect::{self, Extractor, Inspector, Source};
 use crate::package::{self, Inventory, Options, Problem};
-use crate::progress::{bar, say};
+use crate::progress::{Preparation, say};
 use crate::{scan, signing, status};
 
 /// Runs a command.
@@ -126,9 +126,15 @@ fn is_followed(once: bool, identity: Identity) -> bool {
     !once && identity == Identity::Fresh
 }
 
-/// Reads the sources, with a bar on a terminal, and prints what is wrong with them.
-fn open(config: Config, once: bool, identity: Identity, clocks: &dyn Clocks) -> Result<Broadcast, String> {
-    let mut broadcast = open_unreported(config, once, identity, clocks)?;
+/// Reads the sources, shows how far that is, and prints what is wrong with them.
+fn open(
+    config: Config,
+    once: bool,
+    identity: Identity,
+    clocks: &dyn Clocks,
+    progress: &Preparation,
+) -> Result<Broadcast, String> {
+    let mut broadcast = open_unreported(config, once, identity, clocks, progress)?;
     report(&mut broadcast);
     let is_followed = is_followed(once, identity);
     for (source, (_, inventory)) in broadcast.config().sources.iter().zip(broadcast.named_inventories()) {
@@ -141,12 +147,13 @@ fn open(config: Config, once: bool, identity: Identity, clocks: &dyn Clocks) -> 
     Ok(broadcast)
 }
 
-/// Reads the sources, with a bar on a terminal.
+/// Reads the sources, and shows how far that is.
 fn open_unreported(
     mut config: Config,
     once: bool,
     identity: Identity,
     clocks: &dyn Clocks,
+    progress: &Preparation,
 ) -> Result<Broadcast, String> {
     let wall = clocks.wall();
     config.sealer = signing::sealer(&config, wall)?;
@@ -154,14 +161,7 @@ fn open_unreported(
         Identity::Stable => 1,
         Identity::Fresh => first_toi(&config, wall),
     };
-    let bar = bar("reading {bar:30} {bytes}/{total_bytes} {eta}", 0);
-    let broadcast =
-        Broadcast::open(config, once, is_followed(once, identity), first_toi, wall, |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        });
-    bar.finish_and_clear();
-    broadcast
+    progress.show(|| Broadcast::open(config, once, is_followed(once, identity), first_toi, wall, progress))
 }
 
 /// Prints what is wrong with the sources and the catalogue.

@@ -31,7 +31,8 @@ pub(super) fn plan(arguments: &cli::Plan) -> Result<(), String> {
     let planned = if config.sources.is_empty() {
         None
     } else {
-        let mut broadcast = open(config.clone(), false, Identity::Stable, &clocks)?;
+        let mut broadcast =
+            open(config.clone(), false, Identity::Stable, &clocks, &super::Preparation::default())?;
         Some(match &config.multiplex {
             Some(multiplex) if multiplex.is_carousel() => {
                 Rotation::new(&config, multiplex, false).planned(&broadcast.air)

@@ -24,7 +24,7 @@ use crate::line::{Line, LineStats};
 use crate::metrics;
 use crate::options::{Carry, Source};
 use crate::package::Problem;
-use crate::progress::{bar, is_terminal, say};
+use crate::progress::{Preparation, bar, is_terminal, say};
 use crate::pull::{self, PullStats};
 use crate::signing::{self, Versions};
 use crate::sink::{FileSink, PcapSink, Sink, UdpSink};
@@ -77,7 +77,19 @@ pub(super) fn send(
     if stop.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let mut broadcast = open(config, once, Identity::Fresh, &*clocks)?;
+    let progress = Arc::<Preparation>::default();
+    let state = State::of(&config, Arc::clone(&progress), pulled.clone());
+    if let Some(file) = config.file.clone().filter(|_| !once) {
+        match status::listen(&file, state.clone()) {
+            Ok(()) => {}
+            Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => eprintln!(
+                "headend: another `headend send` has {} on the air, and answers `headend status`",
+                file.display()
+            ),
+            Err(err) => eprintln!("headend: `headend status` will not work: {err}"),
+        }
+    }
+    let mut broadcast = open(config, once, Identity::Fresh, &*clocks, &progress)?;
     is_opening.store(false, Ordering::Relaxed);
     let config = broadcast.config().clone();
     let mut line = Line::open(&config, once, true, clocks.wall())?;
@@ -97,7 +109,10 @@ pub(super) fn send(
     if let Some(status) = lease.as_ref().map(Lease::status) {
         sink.only_while(move || status.may_send());
     }
-    let state = State::of(lease.as_ref().map(Lease::status), pulled.clone());
+    if let Some(lease) = &lease {
+        state.with_lease(lease.status());
+    }
+    progress.end();
     state.update(&config, objects, &conditions_at_start(&broadcast), &LineStats::default(), Duration::ZERO);
     if let Some(metrics) = config.metrics.as_ref().filter(|_| !once) {
         let uploads = ingest.as_ref().map(|it| Arc::clone(it.stats()));
@@ -123,16 +138,6 @@ pub(super) fn send(
     console.versions = versions.take();
     console.ingest = ingest;
     console.pulled = pulled;
-    if let Some(file) = config.file.clone().filter(|_| !once) {
-        match status::listen(&file, state.clone()) {
-            Ok(()) => {}
-            Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => eprintln!(
-                "headend: another `headend send` has {} on the air, and answers `headend status`",
-                file.display()
-            ),
-            Err(err) => eprintln!("headend: `headend status` will not work: {err}"),
-        }
-    }
     let conditions = conditions_at_start(&broadcast);
     console.state = (!once).then_some(StateWriter { state, config, conditions, updated: Duration::ZERO });
     let mut transmission = Transmission::new(broadcast, line, End::Stopped { once }).with_lease(lease);
@@ -163,7 +168,7 @@ pub(super) fn build(config: Config, out: &Path, seconds: u64) -> Result<(), Stri
     };
     super::pull::before(&config)?;
     let system = SystemClocks::new();
-    let broadcast = open(config, false, Identity::Stable, &system)?;
+    let broadcast = open(config, false, Identity::Stable, &system, &Preparation::default())?;
     let mut versions = Versions::open(broadcast.config(), system.wall())?;
     let sink = RefCell::new(match is_pcap {
         true => Sink::Pcap(PcapSink::create(out).map_err(failed)?),
