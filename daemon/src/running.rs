@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use self::threads::Threads;
 use crate::access::Access;
 use crate::admin::{self, updates::UpdateContext};
-use crate::certificates::Certificates;
+use crate::certificates::{self, Certificates};
 use crate::clock;
 use crate::commands::Commands;
 use crate::config::Config;
@@ -86,8 +86,12 @@ fn boot_id() -> String {
 }
 
 /// The client of origins and parents.
-pub(crate) fn origin_client(config: &Config) -> Client {
-    Client::new(
+///
+/// # Errors
+/// One line with the fix: `[http] origin_ca` is unusable.
+pub(crate) fn origin_client(config: &Config) -> Result<Client, String> {
+    Ok(Client::with_tls(
+        certificates::client_for_origins(config.http.origin_ca.as_deref())?,
         Duration::from_millis(config.http.origin_timeout_ms),
         &config.http.origin_timeouts,
         &config.routes,
@@ -98,7 +102,12 @@ pub(crate) fn origin_client(config: &Config) -> Client {
             &config.http.allow_origins,
             config.listeners().map(|(_, address)| address).collect(),
         ),
-    )
+    ))
+}
+
+/// What is wrong with the secrets that sign requests to origins and parents: key, file and fix.
+fn unusable_secrets(config: &Config) -> impl Iterator<Item = String> + '_ {
+    config.signed().filter_map(|(key, sign)| Some(format!("{key}: {}", sign.check().err()?)))
 }
 
 /// State that threads, tasks and listeners share.
@@ -128,7 +137,7 @@ impl Shared {
         let own = firmware::Paths::default().own();
         let updates = Updates::open(config.firmware.clone(), groups, own, store.path(), boot_id())?;
         let receive = ReceiveContext { trust, ..ReceiveContext::new(store) };
-        let client = Arc::new(origin_client(config));
+        let client = Arc::new(origin_client(config)?);
         let filler = Filler::new(
             Arc::clone(&client),
             FillContext {
@@ -236,6 +245,15 @@ impl Daemon {
             return Err(traces::MISSING.to_owned());
         }
         // Steps that can fail come first, so that a second daemon on the same cache or port changes nothing.
+        for route in config.routes.iter().filter(|it| it.has_http2_without_tls()) {
+            tracing::warn!(
+                route = route.path,
+                "[[route]] http2 has no effect: its base is http://, and HTTP/2 is agreed on by TLS"
+            );
+        }
+        if let Some(why) = unusable_secrets(&config).next() {
+            return Err(why);
+        }
         let access = Arc::new(Access::new(&config.access).map_err(|why| format!("[[access]] {why}"))?);
         let certificates = Arc::<Certificates>::default();
         let Listeners { players, tls, operators } = Listeners::open(&config, &mut listening, &certificates)?;

@@ -8,7 +8,7 @@ mod named;
 pub use failures::{FailureKind, failure_of, innermost_cause, plain};
 use files::read_chain;
 pub use files::{CertificateFiles, chain, check, read};
-pub use named::{client_trusting, client_trusting_system};
+pub use named::{client_for_origins, client_trusting, client_trusting_system};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};

@@ -4,9 +4,11 @@
 //! --cacert`). The library considers it an authority's and refuses it as a server's. So a server's certificate that is in the
 //! file, byte for byte, is verified here, by its names and dates. The library verifies all others.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use carousel::Digest;
 use hyper_rustls::ConfigBuilderExt as _;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,7 +21,8 @@ use super::{Certificate, failures, read_chain};
 
 #[derive(Debug)]
 struct Named {
-    certificates: Vec<CertificateDer<'static>>,
+    /// Digests of the certificates.
+    certificates: HashSet<Digest>,
     authorities: Arc<WebPkiServerVerifier>,
 }
 
@@ -53,13 +56,48 @@ pub fn client_trusting(path: &Path) -> Result<ClientConfig, String> {
     for certificate in &certificates {
         roots.add(certificate.clone()).map_err(|err| failed(failures::plain(&err)))?;
     }
+    trusting(roots, &certificates).map_err(failed)
+}
+
+/// TLS for origins, which trusts the system's certificates, and those of a PEM file if there is one. A system without any is
+/// logged, and the origins that need one fail.
+///
+/// # Errors
+/// One line with the fix: the file is unusable.
+pub fn client_for_origins(more: Option<&Path>) -> Result<ClientConfig, String> {
+    let mut certificates = rustls_native_certs::load_native_certs().certs;
+    let mut roots = RootCertStore::empty();
+    // Systems have some that are no authorities to the library.
+    roots.add_parsable_certificates(certificates.iter().cloned());
+    if let Some(path) = more {
+        let failed = |why: String| format!("[http] origin_ca {}: {why}", path.display());
+        let named = read_chain(path).map_err(failed)?;
+        for certificate in &named {
+            roots.add(certificate.clone()).map_err(|err| failed(failures::plain(&err)))?;
+        }
+        certificates.extend(named);
+    }
+    if roots.is_empty() {
+        // A box without certificates still repairs over http.
+        tracing::warn!(
+            "this system has no certificates of authorities, so https origins fail; install ca-certificates, or give \
+             [http] origin_ca"
+        );
+        return client_trusting_system(false, "");
+    }
+    trusting(roots, &certificates)
+}
+
+/// TLS that trusts authorities, and servers' certificates themselves.
+fn trusting(roots: RootCertStore, certificates: &[CertificateDer<'_>]) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
-        .map_err(|err| failed(err.to_string()))?;
+        .map_err(|err| err.to_string())?;
+    let certificates = certificates.iter().map(|it| Digest::of(it)).collect();
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|err| failed(err.to_string()))?
+        .map_err(|err| failures::plain(&err))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Named { certificates, authorities }));
     Ok(config.with_no_client_auth())
@@ -91,7 +129,7 @@ impl ServerCertVerifier for Named {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.certificates.iter().any(|it| it == own) {
+        if self.certificates.contains(&Digest::of(own)) {
             return Self::verify_named(own, name, now).map(|()| ServerCertVerified::assertion());
         }
         self.authorities.verify_server_cert(own, intermediates, name, ocsp, now)

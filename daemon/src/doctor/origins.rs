@@ -18,10 +18,18 @@ const MOST_ASKED: usize = 64;
 /// Requests the base of each route and the URL of each origin and parent, at the same time. Any answer below 500 is good: a
 /// folder may be forbidden where its files are not. Only a refused signature is not.
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
+    let without_tls = config.routes.iter().filter(|it| it.has_http2_without_tls()).map(|route| {
+        let (what, fix) = (
+            "HTTP/2 is agreed on by TLS, so HTTP/1.1 is used",
+            "give base with https://, or leave http2 out",
+        );
+        Finding::new(Severity::Warning, format!("[[route]] http2 of {}", route.path), what, fix)
+    });
+    let found: Vec<_> = without_tls.collect();
     let asked = asked(config);
     // A box that only receives asks none of them.
     if asked.is_empty() || !config.http.read_through {
-        return Vec::new();
+        return found;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -36,7 +44,10 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         }
     };
     runtime.block_on(async {
-        let client = std::sync::Arc::new(origin_client(config));
+        let client = match origin_client(config) {
+            Ok(client) => std::sync::Arc::new(client),
+            Err(why) => return found.into_iter().chain([unusable_ca(&why)]).collect(),
+        };
         let mut probes = JoinSet::new();
         for (at, (about, url)) in asked.into_iter().enumerate() {
             let client = std::sync::Arc::clone(&client);
@@ -45,10 +56,17 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
                 (at, finding(format!("{about} {url}"), answer.unwrap_or(Err(OriginError::Timeout))))
             });
         }
-        let mut found = probes.join_all().await;
-        found.sort_by_key(|(at, _)| *at);
-        found.into_iter().map(|(_, finding)| finding).collect()
+        let mut answers = probes.join_all().await;
+        answers.sort_by_key(|(at, _)| *at);
+        found.into_iter().chain(answers.into_iter().map(|(_, finding)| finding)).collect()
     })
+}
+
+/// `[http] origin_ca` is unusable.
+fn unusable_ca(why: &str) -> Finding {
+    let (about, what) = why.split_once(": ").unwrap_or(("[http] origin_ca", why));
+    let (what, fix) = what.split_once("; ").unwrap_or((what, "give a PEM file with certificates"));
+    Finding::new(Severity::Error, about, what, fix)
 }
 
 /// Key and URL of each, each URL once.
@@ -81,7 +99,11 @@ fn finding(about: String, answer: Result<u16, OriginError>) -> Finding {
         ),
         Err(OriginError::Connect(why)) if why.ends_with("not trusted here") => (
             format!("no connection: {why}"),
-            "add its authority to the system's certificates, or name its file in the environment variable SSL_CERT_FILE of the unit",
+            "put the certificate of its authority, or its own if it is self-signed, into a PEM file, and name that in [http] origin_ca",
+        ),
+        Err(OriginError::Connect(why)) if why.starts_with("the certificate is for ") => (
+            format!("no connection: {why}"),
+            "give the origin a certificate with that name (subjectAltName), or name it in the URL as its certificate does",
         ),
         Err(OriginError::Connect(why)) => (format!("no connection: {why}"), "start it, or correct the URL"),
         Err(OriginError::NoAnswer(why)) => (format!("no answer: {why}"), "read the log of the origin"),
@@ -185,6 +207,38 @@ mod tests {
         assert_eq!(of("skewed").severity, Severity::Warning);
         assert_eq!(of("skewed").fix, "set the clock of the box by NTP");
         assert!(of("key").fix.contains("access_key"), "{}", of("key").fix);
+    }
+
+    #[test]
+    fn http2_of_an_origin_without_tls_is_found() {
+        let route = |scheme: &str| {
+            format!(
+                "http.read_through = false\n[[route]]\npath = '/a/'\nbase = '{scheme}://h/'\nhttp2 = true\n"
+            )
+        };
+        let all = examine(&Config::parse(&route("http")).unwrap());
+        assert_eq!(
+            (all.len(), all[0].severity, all[0].about.as_str()),
+            (1, Severity::Warning, "[[route]] http2 of /a/")
+        );
+        assert!(examine(&Config::parse(&route("https")).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn certificates_that_are_not_trusted_have_a_fix_that_ends_the_fault() {
+        let trust = "the certificate is signed by itself, or is an authority's, and is not trusted here";
+        let names = "the certificate is for box.lan, not for other.lan";
+        for (why, fix) in [(trust, "[http] origin_ca"), (names, "subjectAltName")] {
+            let found = finding("x".to_owned(), Err(OriginError::Connect(why.to_owned())));
+            assert!(found.fix.contains(fix), "{why}: {}", found.fix);
+        }
+        let text = "http.origin_ca = '/nowhere/ca.pem'\n[[route]]\npath = '/a/'\nbase = 'https://h/'\n";
+        let all = examine(&Config::parse(text).unwrap());
+        assert_eq!((all.len(), all[0].severity), (1, Severity::Error), "{all:?}");
+        assert!(
+            all[0].about.starts_with("[http] origin_ca /nowhere/ca.pem") && !all[0].fix.is_empty(),
+            "{all:?}"
+        );
     }
 
     #[test]

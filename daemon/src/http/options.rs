@@ -47,6 +47,10 @@ pub struct Http {
     pub origin_timeout_ms: u64,
     /// Threads that serve players; 0: one for each core.
     pub workers: usize,
+    /// Certificates that origins and parents may have beside those of the system's authorities: a PEM file with authorities, and with
+    /// self-signed certificates of servers, as `openssl req -x509` makes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin_ca: Option<PathBuf>,
     /// HTTPS, with HTTP/2 and HTTP/3.
     pub tls: Option<Tls>,
     /// One line for each response.
@@ -94,6 +98,7 @@ impl Default for Http {
             workers: 0,
             tls: None,
             access_log: None,
+            origin_ca: None,
             rendezvous: None,
             steering: None,
             slow_request_ms: 0,

@@ -19,7 +19,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Either, Empty};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::{Connected, HttpInfo, capture_connection};
 use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -498,7 +498,8 @@ enum Unanswered {
 
 impl Client {
     /// Creates a client with the time limit `own` for each step of the box's own requests, and the limits of routes for
-    /// requests of players. It connects only to addresses that `policy` admits.
+    /// requests of players. It connects only to addresses that `policy` admits, and trusts the system's authorities.
+    #[cfg(test)]
     pub fn new(
         own: Duration,
         timeouts: &OriginTimeouts,
@@ -506,19 +507,13 @@ impl Client {
         parents: &[ParentGroup],
         policy: Arc<AddressPolicy>,
     ) -> Self {
-        let tls = match rustls::ClientConfig::builder().with_native_roots() {
-            Ok(tls) => tls,
-            Err(err) => {
-                // A box without certificates still repairs over http.
-                tracing::warn!(%err, "no certificate authorities on this system: https origins will fail");
-                rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty())
-            }
-        };
-        Self::with_tls(tls.with_no_client_auth(), own, timeouts, routes, parents, policy)
+        let tls = certificates::client_for_origins(None).unwrap();
+        Self::with_tls(tls, own, timeouts, routes, parents, policy)
     }
 
-    /// As [`Self::new`], with these authorities.
-    fn with_tls(
+    /// Creates a client with these authorities, the time limit `own` for each step of the box's own requests, and the limits of
+    /// routes for requests of players. It connects only to addresses that `policy` admits.
+    pub fn with_tls(
         tls: rustls::ClientConfig,
         own: Duration,
         timeouts: &OriginTimeouts,
@@ -1253,16 +1248,14 @@ mod tests {
         use rustls::pki_types::pem::PemObject as _;
 
         let folder = tempfile::tempdir().unwrap();
-        let extensions =
-            ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+        // Self-signed, and an authority: as `openssl req -x509` makes it.
+        let extensions = ["-addext", "subjectAltName=IP:127.0.0.1"];
         if !certificates::tests::make(folder.path(), "cert.pem", "key.pem", &extensions) {
             return None;
         }
         let chain = certificates::chain("test", &folder.path().join("cert.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_file(folder.path().join("key.pem")).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(chain[0].clone()).unwrap();
-        let trusting = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let trusting = certificates::client_for_origins(Some(&folder.path().join("cert.pem"))).unwrap();
         let mut tls =
             rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

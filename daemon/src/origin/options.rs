@@ -99,6 +99,11 @@ impl Default for Route {
 }
 
 impl Route {
+    /// Whether HTTP/2 is wanted of an origin that is asked without TLS, which agrees on it.
+    pub fn has_http2_without_tls(&self) -> bool {
+        self.http2 && self.base.starts_with("http://")
+    }
+
     /// Methods of RFC 9110 and 5789 that players' licences, logs and applications use. PURGE, BAN and those of WebDAV operate
     /// on the origin itself, which may trust the box's address.
     pub fn default_methods() -> Vec<String> {
