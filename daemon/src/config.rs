@@ -18,7 +18,7 @@ use crate::commands::CommandOptions;
 use crate::firmware::FirmwareOptions;
 use crate::http::Http;
 use crate::kafka::Kafka;
-use crate::origin::{Origin, ParentGroup, Route, by_longest_path, mistakes_of_parents};
+use crate::origin::{Origin, ParentGroup, Route, Signing, by_longest_path, mistakes_of_parents};
 use crate::repair::Repair;
 use crate::session::{Receive, ServiceOptions, Session, SessionOptions};
 use crate::store::StoreConfig;
@@ -95,6 +95,15 @@ impl Default for Log {
 }
 
 impl Config {
+    /// The signing of each route and parent that has one, and the key of its secret.
+    pub(crate) fn signed(&self) -> impl Iterator<Item = (String, &Signing)> {
+        let routes = self.routes.iter();
+        let routes = routes.map(|it| (format!("[route.sign] secret_file of {}", it.path), &it.sign));
+        let members = self.parents.iter().flat_map(|it| &it.members);
+        let parents = members.map(|it| (format!("[parent.member.sign] secret_file of {}", it.url), &it.sign));
+        routes.chain(parents).filter_map(|(key, sign)| Some((key, sign.as_ref()?)))
+    }
+
     /// Reads and checks a file, and those in `conf.d` beside it, in the order of their names: each counts over those before
     /// it, and adds to their `[[session]]`s, `[[service]]`s, `[[route]]`s, `[[parent]]`s, `[[access]]`s, `[[origin]]`s and `[[store.class]]`es.
     ///

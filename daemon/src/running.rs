@@ -331,6 +331,9 @@ impl Daemon {
         if let Err(err) = self.threads.transport.set(&config.transport_streams) {
             tracing::error!(%err, "a transport stream's thread cannot be started");
         }
+        for why in unusable_secrets(&config) {
+            tracing::error!("{why}");
+        }
         let (old, new) = (&self.config, &config);
         let later = [
             ("[store]", old.store != new.store),

@@ -42,17 +42,12 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
         found.push(crate::as_owner_of(&config.store.path, || collector(options)));
     }
     found.extend(crate::as_owner_of(&config.store.path, || {
-        let routes =
-            config.routes.iter().map(|it| (format!("[route.sign] secret_file of {}", it.path), &it.sign));
-        let members = config.parents.iter().flat_map(|it| &it.members);
-        let parents = members.map(|it| (format!("[parent.member.sign] secret_file of {}", it.url), &it.sign));
-        let found = |(about, sign): (String, &Option<crate::origin::Signing>)| {
-            let it = sign.as_ref()?;
-            let why = it.check().err()?;
+        let found = |(about, sign): (String, &crate::origin::Signing)| {
+            let why = sign.check().err()?;
             let (what, fix) = why.split_once("; ").unwrap_or((&why, ""));
             Some(Finding::new(Severity::Error, about, what, fix))
         };
-        routes.chain(parents).filter_map(found).collect::<Vec<_>>()
+        config.signed().filter_map(found).collect::<Vec<_>>()
     }));
     found.extend(config.http.access_log.iter().map(|log| access_log(&log.path)));
     found.extend(tcp(&config.admin.listen, "[admin] listen"));

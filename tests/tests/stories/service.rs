@@ -214,3 +214,20 @@ fn groups_are_joined_again_on_an_interface_that_was_away() {
     assert!(said.contains("joined again"), "{said} {}\n{log}", String::from_utf8_lossy(&output.stderr));
     assert!(log.contains("the interface is gone"), "{log}");
 }
+
+#[test]
+fn a_secret_that_is_missing_ends_the_start_with_its_key_its_file_and_the_fix() {
+    let mut story = Story::new();
+    story.daemon_extra =
+        "[[route]]\npath = \"/o/\"\nbase = \"http://127.0.0.1:9/b/\"\n[route.sign]\nform = \"s3\"\n\
+                          access_key = \"AKIA1\"\nsecret_file = \"/nowhere/secret\"\n"
+            .to_owned();
+    let started = program("skycached").arg("run").arg("-c").arg(story.daemon_config()).output().unwrap();
+    let said = String::from_utf8_lossy(&started.stderr);
+    assert_eq!(started.status.code(), Some(1), "{said}");
+    for part in
+        ["[route.sign] secret_file of /o/: /nowhere/secret cannot be read", "name the file with the secret"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
