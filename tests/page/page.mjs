@@ -595,6 +595,16 @@ async function operator() {
   check("purging asks first", (await row.locator(".danger").textContent()) === "Really?");
   await row.locator(".danger").click();
   await page.waitForFunction((key) => /^Purged: /.test(document.getElementById("toast").textContent) && document.getElementById("toast").textContent.includes(key), key);
+  // The list and the purge read the field alike: a part of a name is one to both.
+  const name = (await page.locator("[data-table=objects] tbody tr .key").first().textContent()).split("/").pop();
+  await page.fill("[data-table=objects] input", name);
+  const listed = await page.locator("[data-table=objects] tbody tr").count();
+  await page.locator("[data-table=objects] .field .danger").click();
+  await page.waitForFunction(() => /^Purge \d/.test(document.querySelector("[data-table=objects] .field .danger").textContent));
+  const asked = await page.locator("[data-table=objects] .field .danger").textContent();
+  check(`the purge is of what is listed: ${asked}`, asked === `Purge ${listed} object${listed === 1 ? "" : "s"} of *${name}*?`);
+  await page.locator("[data-table=objects] .field .danger").click();
+  await page.waitForFunction((listed) => document.getElementById("toast").textContent.startsWith(`${listed} object`), listed);
   await audit(page, "operator-objects");
   await certificatesAndLog(page);
   await page.context().close();

@@ -127,19 +127,22 @@ impl Token {
         let failed = |err: std::io::Error| {
             let why = carousel::config::plain(&err);
             format!(
-                "the token of [admin], {}: {why}; `openssl rand -hex 32` makes one, and skycached must be able to read it",
+                "the token of [admin], {}: {why}; write one there with `openssl rand -hex 32`, for skycached to read",
                 path.display()
             )
         };
         let about = std::fs::metadata(path).map_err(failed)?;
         if !about.is_file() || about.len() > MAX_TOKEN_BYTES {
-            return Err(format!("the token of [admin], {}: give a file with one line", path.display()));
+            return Err(format!(
+                "the token of [admin], {}: it is no file of one line; give one, as `openssl rand -hex 32` prints",
+                path.display()
+            ));
         }
         let text = std::fs::read_to_string(path).map_err(failed)?;
         let token = text.trim();
         if token.len() < MIN_TOKEN_BYTES || token.contains(char::is_whitespace) {
             return Err(format!(
-                "the token of [admin], {}: give one word of at least {MIN_TOKEN_BYTES} characters, such as `openssl rand -hex 32` prints",
+                "the token of [admin], {}: it has no word of at least {MIN_TOKEN_BYTES} characters; give one, as `openssl rand -hex 32` prints",
                 path.display()
             ));
         }

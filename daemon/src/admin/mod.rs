@@ -302,7 +302,7 @@ impl AdminServer {
         match self.guard.admit(peer, head, costs, clock::now()) {
             Ok(by) => {
                 let named = match &mut purge {
-                    Some(Ok(purge)) => Some((purge.named(), purge.shown())),
+                    Some(Ok(purge)) => Some((purge.named(), purge.shown(), purge.is_soft())),
                     _ => None,
                 };
                 let response = match purge {
@@ -319,8 +319,10 @@ impl AdminServer {
                 if is_command {
                     let status = response.status().as_u16();
                     let target = redacted(&target.to_string()).into_owned();
-                    if let Some((id, selects)) = named {
-                        tracing::info!(target: AUDIT, client = %peer, by, %method, %target, id, selects, status, "command");
+                    if let Some((id, selects, soft)) = named {
+                        let objects =
+                            response.extensions().get().map_or(0, |purge::PurgedObjects(count)| *count);
+                        tracing::info!(target: AUDIT, client = %peer, by, %method, %target, id, selects, soft, objects, status, "command");
                     } else {
                         tracing::info!(target: AUDIT, client = %peer, by, %method, %target, status, "command");
                     }

@@ -100,19 +100,22 @@ fn everything(what: &str) -> String {
     format!("{what} matches everything in the cache; add --yes (by HTTP, yes=true) if that is what you want")
 }
 
-/// The pattern of `*` and `?` that says the same as a regular expression of `ban` in Varnish; other texts as they are.
+/// The pattern of `*` and `?` that says the same as a regular expression of `ban` in Varnish; other texts as they are. One that
+/// has none is refused: taken literally it would match nothing, and the ban would seem done.
 ///
 /// # Errors
 /// There is none; one line says so.
 fn glob_of(text: String) -> Result<String, String> {
+    // No URL has one of these unencoded.
     let is_expression =
-        text.starts_with('^') || text.ends_with('$') || text.contains(".*") || text.contains('\\');
+        text.ends_with('$') || text.contains(".*") || text.contains(['^', '\\', '|', '[', ']', '{', '}']);
     if !is_expression {
         return Ok(text);
     }
     let none = || {
         format!(
-            "{text:?}: of regular expressions there are ^, $, . and .* here; or give a pattern with * and ?"
+            "{text:?}: of regular expressions there are ^, $, . and .* here; send one ban for each alternative, or give a pattern \
+             with * and ?"
         )
     };
     let begin = text.strip_prefix('^');
@@ -315,6 +318,11 @@ impl PurgeRequest {
         self.id.get_or_insert_with(fresh_id).clone()
     }
 
+    /// Whether objects become stale instead of being removed.
+    pub(super) fn is_soft(&self) -> bool {
+        self.mode == PurgeMode::Soft
+    }
+
     /// What it selects, for the audit log: at most [`SHOWN_BYTES`] and an ellipsis.
     pub(super) fn shown(&self) -> String {
         let mut shown = String::new();
@@ -346,7 +354,11 @@ impl PurgeRequest {
             self.execute(parts, &selections)
         });
         match done {
-            Ok(done) => document(StatusCode::OK, &done.document()),
+            Ok(done) => {
+                let mut response = document(StatusCode::OK, &done.document());
+                response.extensions_mut().insert(PurgedObjects(done.all.objects as u64));
+                response
+            }
             Err(not_done) => refusal(&not_done),
         }
     }
@@ -534,6 +546,10 @@ fn is_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && !id.contains(char::is_control)
 }
 
+/// Number of objects that were purged, beside the response, for the audit log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PurgedObjects(pub(super) u64);
+
 /// Result of a purge.
 #[derive(Debug)]
 pub(super) struct PurgeResult {
@@ -679,10 +695,22 @@ mod tests {
             ("^/show/", "/show/*"),
             ("show/.*\\.m4s$", "*show/*.m4s"),
             (".*", "**"),
+            ("/film+(1)/*", "/film+(1)/*"),
         ] {
             assert_eq!(glob_of(given.to_owned()).as_deref(), Ok(meant), "{given}");
         }
-        for wrong in ["^/(a|b)/", "^/a+$", "^/[0-9]*", "^a\\d", "\\", "^/a{2}", "a.*\\$"] {
+        for wrong in [
+            "^/(a|b)/",
+            "(a|b)",
+            "/show/[ab].ts",
+            "a{2}",
+            "^/a+$",
+            "^/[0-9]*",
+            "^a\\d",
+            "\\",
+            "^/a{2}",
+            "a.*\\$",
+        ] {
             let glob = glob_of(wrong.to_owned());
             assert!(
                 glob.is_err() || wrong == "a.*\\$" && glob == Ok("*a*$*".to_owned()),

@@ -71,8 +71,8 @@ fn admin_token(config: &Admin) -> Option<Finding> {
     let key = if credential.is_some() { "[admin] token_credential" } else { "[admin] token_file" };
     match (admin::check_token(config), credential) {
         (Err(what), _) => {
-            let fix =
-                "put one word of at least 16 characters into the file, such as `openssl rand -hex 32` gives";
+            let what = what.strip_prefix("the token of [admin], ").unwrap_or(&what);
+            let (what, fix) = what.split_once("; ").unwrap_or((what, "name its file in [admin] token_file"));
             Some(Finding::new(Severity::Error, key, what, fix))
         }
         (Ok(None), Some(name)) => {

@@ -17,7 +17,7 @@ use super::serve::{ObjectRequest, Outcome};
 use super::shown::Shown;
 use super::tail::Tail;
 use super::urls::UrlMap;
-use crate::caching;
+use crate::caching::{self, NotKept};
 use crate::clock;
 use crate::delivery::{FailReason, Flight, Outcome as Ended};
 use crate::origin::{OriginError, Question, SpanResult};
@@ -54,7 +54,7 @@ impl HttpServer {
         if self.is_broken_off(&flight, request) {
             return Err(Missing::NotInTime);
         }
-        let how = if flight.carried().is_some() { "hit; detail=in-flight" } else { "fwd=miss" };
+        let how = how_of(&flight);
         let head = Head::of_flight(&flight).stamped(how);
         if let Some(range) = self.range_of_growing(&flight, &head, request) {
             let fields = head.respond_growing(&range, headers);
@@ -356,6 +356,19 @@ async fn rewritten(
     let (status, fields, send) = shown.head.respond(&request.head.method, &request.head.headers);
     let body = shown.body.map_or_else(PlayerBody::empty, |it| send.of_bytes(&it));
     Ok(Outcome::Passed(head::response(status, fields, body), shown.rewriting))
+}
+
+/// The text for `Cache-Status` of an object in flight.
+fn how_of(flight: &Flight) -> &'static str {
+    if flight.carried().is_some() {
+        return "hit; detail=in-flight";
+    }
+    match flight.sent.as_ref().and_then(|it| it.not_kept) {
+        Some(NotKept::Useless) => "fwd=miss; stored=?0; detail=not-kept-useless",
+        Some(NotKept::Status) => "fwd=miss; stored=?0; detail=not-kept-status",
+        // What its body decides is not known yet.
+        _ => "fwd=miss",
+    }
 }
 
 /// Response after this end of a flight; `None`: serve the bytes that have arrived.

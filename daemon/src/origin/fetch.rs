@@ -171,6 +171,7 @@ impl Filler {
             fields.remove(header::CONTENT_RANGE);
         }
         let judged = self.judge(key, &ask, &reply, status, &fields);
+        let mut not_kept = None;
         let keep = match policy::shareable(judged, &mut fields, &ask) {
             Ok(keep) => Some(keep),
             Err(_) if ask.prefetch => return FillResult::Declined(PrefetchEnd::NotKept),
@@ -179,6 +180,7 @@ impl Filler {
                 if why.is_for_one() {
                     return pass(reply, fields, Some(why));
                 }
+                not_kept = Some(why);
                 None
             }
         };
@@ -187,16 +189,17 @@ impl Filler {
                 (Some(keep), Some(part)) => {
                     self.take_part(key, url, Passed { headers: fields, reply, why: None }, part, keep, ask)
                 }
-                _ => pass(reply, fields, None),
+                _ => pass(reply, fields, not_kept),
             };
         }
-        let answer = Answer {
+        let mut answer = Answer {
             requested_at: clock::current(reply.requested_at),
             made_at: reply.made_at(),
             is_framed: reply.is_framed,
             ..self.answer(key, url, status, &fields, keep, &ask)
         };
-        self.begin(answer, Passed { headers: fields, reply, why: None }, ask)
+        answer.sent.not_kept = not_kept;
+        self.begin(answer, Passed { headers: fields, reply, why: not_kept }, ask)
     }
 
     /// The use of a response, as far as it depends on the purpose of the request.
@@ -721,7 +724,14 @@ pub(super) fn sent(
     let is_shared = is_kept && keep.expires > clock::steady();
     (
         is_kept,
-        Sent { response, received_at: clock::steady(), expires: keep.expires, is_shared, may_repeat: false },
+        Sent {
+            response,
+            received_at: clock::steady(),
+            expires: keep.expires,
+            is_shared,
+            may_repeat: false,
+            not_kept: None,
+        },
     )
 }
 

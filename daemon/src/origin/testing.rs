@@ -118,6 +118,7 @@ pub(crate) fn sent(is_shared: bool) -> Sent {
         expires: now.plus_ms(60_000),
         is_shared,
         may_repeat: false,
+        not_kept: None,
     }
 }
 

@@ -128,11 +128,12 @@ export async function logs(since, most) {
  * A command on objects.
  * @param {"purge" | "pin" | "unpin" | "ban"} action
  * @param {string} name a key, or a pattern
+ * @param {boolean} [everything] whether the pattern may match everything
  * @returns {Promise<Json>}
  */
-export async function command(action, name) {
+export async function command(action, name, everything = false) {
   const query = `${action === "ban" ? "pattern" : "key"}=${encodeURIComponent(name)}`;
-  return (await ask(`/api/v1/${action}?${query}`, "POST")).json();
+  return (await ask(`/api/v1/${action}?${query}${everything ? "&yes=true" : ""}`, "POST")).json();
 }
 
 /**

@@ -168,6 +168,8 @@ export class Tables {
     reasons(t("where.flights"), status.flights?.failed);
     reasons(t("where.repair"), status.repair?.outcomes);
     reasons(t("where.origin"), origin.failures);
+    reasons(t("where.notKept"), origin.not_kept);
+    reasons(t("where.noPlace"), origin.no_place);
     reasons(t("where.evicted"), status.store?.evicted);
     this.failures.show(failures);
     this.certificates.show(
@@ -233,6 +235,22 @@ function routesOf(metrics) {
   return [...routes].map(([route, it]) => [route, number(it.requests), it.requests > it.own ? percent(it.hits / (it.requests - it.own)) : "–", bytes(it.bytes)]);
 }
 
+/**
+ * The pattern of what is typed, by which the list shows and the box purges: one without * is a part of a name.
+ * @param {string} typed
+ */
+const patternOf = (typed) => {
+  const name = typed.trim().replace(/^[a-z][a-z0-9+.-]*:\/\//i, "");
+  return name.includes("*") || isPath(name) ? name : name ? `*${name}*` : "*";
+};
+
+/** Whether a pattern is a path of the players' port, which the routes of the box translate. @param {string} pattern */
+const isPath = (pattern) => pattern.startsWith("/");
+
+/** The expression that matches as the box does: * is any text, ? one character. @param {string} pattern */
+const expressionOf = (pattern) =>
+  new RegExp(`^${pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*/g, ".*").replace(/\?/g, ".")}$`, "s");
+
 /** The objects of the cache: found by name, pinned, purged. */
 export class Objects {
   /** @param {HTMLElement} into @param {{say(text: string): void, failed(error: unknown): void}} on */
@@ -262,7 +280,10 @@ export class Objects {
     this.element.dataset.table = "objects";
     into.append(this.element);
     this.load.addEventListener("click", () => this.fetch());
-    this.field.addEventListener("input", () => this.draw());
+    this.field.addEventListener("input", () => {
+      this.calm();
+      this.draw();
+    });
     this.field.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !this.all.length) this.fetch();
     });
@@ -300,11 +321,11 @@ export class Objects {
   }
 
   matching() {
-    const wanted = this.field.value.trim().toLowerCase();
+    const wanted = expressionOf(patternOf(this.field.value));
     const { sort } = this;
     const value = (/** @type {Json} */ it) => it[sort] ?? "";
     return this.all
-      .filter((it) => text(it.key).toLowerCase().includes(wanted))
+      .filter((it) => wanted.test(text(it.key)))
       .sort((a, b) => (typeof value(a) === "number" ? value(b) - value(a) : text(value(a)).localeCompare(text(value(b)))));
   }
 
@@ -365,27 +386,35 @@ export class Objects {
     }
   }
 
-  /** Purges everything that the pattern in the field matches. */
+  /** Takes back the question whether to purge a pattern. */
+  calm() {
+    this.ban.dataset.sure = "";
+    setText(this.ban, t("objects.ban"));
+  }
+
+  /** Purges everything that the list shows. */
   async purgeAll() {
-    const pattern = this.field.value.trim();
-    if (!pattern) {
+    if (!this.field.value.trim()) {
       this.on.say(t("objects.pattern"));
       this.field.focus();
       return;
     }
+    const pattern = patternOf(this.field.value);
     if (this.ban.dataset.sure !== pattern) {
+      // The question says how many there are now.
+      await this.fetch();
+      const found = this.matching().length;
+      // Paths of players are the box's to translate.
+      const words = isPath(pattern) ? "objects.sureAll" : found > 0 && found === this.all.length ? "objects.sureEverything" : "objects.sureMany";
       this.ban.dataset.sure = pattern;
-      setText(this.ban, t("objects.sureAll", { pattern: pattern.slice(0, 60) }));
-      window.setTimeout(() => {
-        this.ban.dataset.sure = "";
-        setText(this.ban, t("objects.ban"));
-      }, 5000);
+      this.ban.dataset.everything = String(words === "objects.sureEverything");
+      setText(this.ban, t(words, { pattern: pattern.slice(0, 60), count: found }));
+      window.setTimeout(() => this.calm(), 5000);
       return;
     }
-    this.ban.dataset.sure = "";
-    setText(this.ban, t("objects.ban"));
+    this.calm();
     try {
-      const done = await admin.command("ban", pattern);
+      const done = await admin.command("ban", pattern, this.ban.dataset.everything === "true");
       this.on.say(t("objects.purged", { count: count(done.purged) }));
       await this.fetch();
     } catch (error) {

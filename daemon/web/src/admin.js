@@ -240,7 +240,8 @@ function askToken({ said, status, reason }) {
   setText(hint, t(hint.dataset.t));
   byId("token-entry").hidden = hasNone;
   const isRefused = status === 403 && !hasNone;
-  setText(byId("token-said"), admin.token() ? `${t("token.wrong")} ${said}` : isRefused ? said : "");
+  const isWrong = admin.token() && reason === "credential";
+  setText(byId("token-said"), isWrong ? t("token.wrong") : admin.token() || isRefused ? said : "");
   admin.forget();
   if (!hasNone) byId("token-field").focus();
 }

@@ -24,6 +24,7 @@ use http::HeaderMap;
 pub use spans::Spans;
 pub use table::{Announced, Flights};
 
+use crate::caching::NotKept;
 use crate::store::{Partial, ResponseMeta, StoredObject};
 
 /// Time allowed for reordered packets after the packets of an object have stopped.
@@ -104,6 +105,8 @@ pub struct Sent {
     pub is_shared: bool,
     /// Its fields may repeat values that only the requesting client has sent.
     pub may_repeat: bool,
+    /// Why it is not kept, as far as its head says.
+    pub not_kept: Option<NotKept>,
 }
 
 /// One object in flight.

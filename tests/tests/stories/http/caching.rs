@@ -370,3 +370,36 @@ fn what_is_fetched_ahead_is_listed_carries_the_cookie_and_leaves_no_refusal() {
     }
     assert_eq!(origin.asked("/film-1.mp4").len(), 1);
 }
+
+#[test]
+fn what_is_not_kept_says_why_and_a_purge_what_it_did() {
+    let origin = Scripted::start(|asked: &Asked| match asked.path.as_str() {
+        "/useless" => answer(200, &[("Cache-Control", "max-age=0")], b"x"),
+        "/fails" => answer(500, &[], b"x"),
+        _ => answer(200, &[("Cache-Control", "max-age=60")], b"x"),
+    });
+    let mut story = before(&origin, "");
+    for (name, said) in [
+        ("useless", "skycache; fwd=miss; stored=?0; detail=not-kept-useless"),
+        ("fails", "skycache; fwd=miss; stored=?0; detail=not-kept-status"),
+        ("kept", "skycache; fwd=miss"),
+    ] {
+        let response = get(story.http, &format!("/o/{name}"), &[]).unwrap();
+        assert_eq!(response.header("cache-status"), said, "{name}");
+    }
+    story.until("it is kept", Duration::from_secs(5), |story| !story.list().is_empty());
+    let admin = story.dir().join("admin.sock");
+    let purge = |target: &str| {
+        let mut stream = std::os::unix::net::UnixStream::connect(&admin).unwrap();
+        write!(stream, "POST {target} HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        status_line(said.as_bytes())
+    };
+    assert!(purge("/cache/ban?pattern=(a%7Cb)").contains(" 400 "), "an expression that no pattern says");
+    assert!(purge("/api/v1/purge?prefix=127.0.0.1&soft=true&yes=true&id=p1").contains(" 200 "));
+    let log = std::fs::read_to_string(story.dir().join("skycached.log")).unwrap();
+    let line = log.lines().find(|it| it.contains("skycache::audit") && it.contains("p1"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("soft=true") && line.contains("objects=1"), "{line}");
+}
