@@ -397,7 +397,7 @@ impl Worker {
         let host = target::authority(&head.uri, &head.headers);
         let is_to_box = is_origin_form && !host.is_some_and(target::is_nip_host);
         let path = head.uri.path();
-        if is_to_box && is_read && own::is_own(path) {
+        if is_to_box && is_read && own::is_own(path, server.config.page) {
             if !link.is_tls && own::is_private(path) && !server.names.hold(host) {
                 self.stats.refuse(Refusal::Host);
                 let line = "that Host is no name of this box: [http] names can add it";

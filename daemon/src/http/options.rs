@@ -22,6 +22,8 @@ pub struct Http {
     /// Names by which the page may be asked for without TLS, beside addresses, names without a dot, the machine's own, and those
     /// below `local`, `lan`, `home`, `home.arpa` and `internal`: `box.example.com`, `*.example.com`.
     pub names: Vec<String>,
+    /// The page for viewers at `/`. `false`: a PoP or a shield has none, and `/` is a name like others, which a route may have.
+    pub page: bool,
     /// Connections at a time; more are closed at once. One address gets at most three quarters of them, and always leaves
     /// places for others.
     pub max_connections: usize,
@@ -45,12 +47,12 @@ pub struct Http {
     pub origin_timeouts: OriginTimeouts,
     /// Time that origins may take with requests of the box itself (repair): to connect, to begin, and between bytes.
     pub origin_timeout_ms: u64,
-    /// Threads that serve players; 0: one for each core.
-    pub workers: usize,
     /// Certificates that origins and parents may have beside those of the system's authorities: a PEM file with authorities, and with
     /// self-signed certificates of servers, as `openssl req -x509` makes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin_ca: Option<PathBuf>,
+    /// Threads that serve players; 0: one for each core.
+    pub workers: usize,
     /// HTTPS, with HTTP/2 and HTTP/3.
     pub tls: Option<Tls>,
     /// One line for each response.
@@ -86,6 +88,7 @@ impl Default for Http {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             name: "Skycache".to_owned(),
             names: Vec::new(),
+            page: true,
             max_connections: 20_000,
             max_fills: MAX_FILLS,
             wait_ms: 10_000,
@@ -95,10 +98,10 @@ impl Default for Http {
             allow_origins: Vec::new(),
             origin_timeouts: OriginTimeouts::default(),
             origin_timeout_ms: 5000,
+            origin_ca: None,
             workers: 0,
             tls: None,
             access_log: None,
-            origin_ca: None,
             rendezvous: None,
             steering: None,
             slow_request_ms: 0,

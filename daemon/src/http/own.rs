@@ -77,9 +77,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 /// Whether a request is for one of our own paths.
-pub(super) fn is_own(path: &str) -> bool {
-    path == "/"
-        || path == "/index.html"
+pub(super) fn is_own(path: &str, has_page: bool) -> bool {
+    (has_page && matches!(path, "/" | "/index.html"))
         || path.starts_with("/-/")
         || path.starts_with("/dvb-i/")
         || path == "/dvb-i"
@@ -139,12 +138,15 @@ impl HttpServer {
         } else {
             let now = clock::wall();
             match path.strip_prefix("/-/") {
+                Some(_) if !self.config.page && is_private(path) => {
+                    plain(StatusCode::NOT_FOUND, "this box has no page: [http] page")
+                }
                 None => self.page(head, now),
                 Some("live") => self.live_events(peer),
                 Some("time") => time(clock::date()),
+                Some("health") => health(self.is_draining()),
                 Some("titles.json") => self.listing(Self::titles, query, head, now).await,
                 Some("guide.json") => self.listing(Self::guide, query, head, now).await,
-                Some("health") => health(self.is_draining()),
                 Some("programmes.json") => self.listing(Self::programmes, query, head, now).await,
                 Some("schedule.json") => self.listing(Self::schedule, query, head, now).await,
                 Some("play.m3u") => self.playlist(&Pairs::of(query), &client, now),
@@ -346,8 +348,6 @@ fn time(now: Option<WallTime>) -> Response<PlayerBody> {
     response
 }
 
-fn without_body(response: Response<PlayerBody>) -> Response<PlayerBody> {
-    response.map(|body| {
 /// Whether new requests should be sent here.
 fn health(is_draining: bool) -> Response<PlayerBody> {
     match is_draining {
@@ -356,6 +356,8 @@ fn health(is_draining: bool) -> Response<PlayerBody> {
     }
 }
 
+fn without_body(response: Response<PlayerBody>) -> Response<PlayerBody> {
+    response.map(|body| {
         drop(body);
         PlayerBody::empty()
     })
@@ -432,8 +434,6 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_no_longer_than_their_limits() {
-    #[test]
     fn without_a_page_its_paths_are_those_of_objects() {
         for path in ["/", "/index.html"] {
             assert!(is_own(path, true) && !is_own(path, false), "{path}");
@@ -444,6 +444,8 @@ mod tests {
         assert!(!is_own("/vod/a", true));
     }
 
+    #[test]
+    fn answers_are_no_longer_than_their_limits() {
         let pairs = Pairs::of(Some("offset=5&limit=100000&from_ms=1000&to_ms=999999999999"));
         for most in [MAX_TITLES, MAX_CHANNELS] {
             assert_eq!(part_of(&pairs, most).unwrap(), (5, most));

@@ -220,7 +220,7 @@ fn a_pop_starts_with_its_configuration_in_the_sandbox_of_its_unit() {
 
 #[test]
 fn a_shield_starts_with_its_configuration_in_the_sandbox_of_its_unit() {
-    // Its routes are for edges; its page, by which they see its health, is for all.
+    // Its routes are for edges; what they see its health by is for all.
     let said = starts("shield.toml", "! grep -q 0E1700E0 /proc/net/igmp");
     assert!(said.is_none_or(|it| it.contains("draining") && !it.contains("listening")));
 }
@@ -246,8 +246,9 @@ fn starts(name: &str, more: &str) -> Option<String> {
     file(&mut command, &root.join("configs").join(name), &format!("/etc/skycache/conf.d/50-{name}"));
     file(&mut command, &certificate, "/etc/skycache/cert.pem");
     file(&mut command, &key, "/etc/skycache/key.pem");
-    let probe = "until curl -sf -o /dev/null http://127.0.0.1/; do sleep 0.1; done\n\
-         curl -skf -o /dev/null https://127.0.0.1/\n\
+    let probe = "until curl -sf -o /dev/null http://127.0.0.1/-/health; do sleep 0.1; done\n\
+         curl -skf -o /dev/null https://127.0.0.1/-/health\n\
+         ! curl -sf -o /dev/null http://127.0.0.1/\n\
          curl -sf http://127.0.0.1:8081/healthz\n\
          grep -q '^CapBnd:.0000000000000000$' /proc/$SERVICE/status\n\
          grep -q '^NoNewPrivs:.1$' /proc/$SERVICE/status\n";
