@@ -21,11 +21,13 @@ pub enum Condition {
     Away(String),
     /// It is live, and no new segment has come for some target durations. The text has the time and the fix.
     Stalled(String),
+    /// It was live, and its manifests say that the presentation is over: receivers take it for a film. The text has the fix.
+    Ended(String),
 }
 
 impl Condition {
     /// Names of all conditions.
-    pub const NAMES: [&'static str; 3] = ["available", "away", "stalled"];
+    pub const NAMES: [&'static str; 4] = ["available", "away", "stalled", "ended"];
 
     /// Condition of a source as it was first read.
     pub fn at_start(inventory: &Inventory) -> Self {
@@ -42,6 +44,7 @@ impl Condition {
             Self::Available => "available",
             Self::Away(_) => "away",
             Self::Stalled(_) => "stalled",
+            Self::Ended(_) => "ended",
         }
     }
 
@@ -49,7 +52,7 @@ impl Condition {
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Available => None,
-            Self::Away(why) | Self::Stalled(why) => Some(why),
+            Self::Away(why) | Self::Stalled(why) | Self::Ended(why) => Some(why),
         }
     }
 
@@ -57,14 +60,14 @@ impl Condition {
     pub(crate) fn to_line(&self, before: &Self, source: &Source, objects: usize) -> String {
         let name = &source.name;
         match self {
-            Self::Available if matches!(before, Self::Stalled(_)) => {
+            Self::Available if matches!(before, Self::Stalled(_) | Self::Ended(_)) => {
                 format!("live source {name}: new segments come again")
             }
             Self::Available => format!("source {name} is available: {}", counted(objects, "object")),
             Self::Away(why) => format!(
                 "source {name} is away: {why}. Its media leave the air as their turns come; they are sent again when it is back"
             ),
-            Self::Stalled(why) => format!("live source {name}: {why}"),
+            Self::Stalled(why) | Self::Ended(why) => format!("live source {name}: {why}"),
         }
     }
 }
@@ -73,6 +76,10 @@ impl Condition {
 pub(crate) fn first_line(why: &str) -> String {
     why.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
 }
+
+/// What the end of a live presentation means.
+pub(crate) const ENDED: &str = "its packager has ended it (EXT-X-ENDLIST, or an MPD of type static): players take it for a film now, and \
+                                nothing new comes; start the packager again, or remove the source";
 
 /// Arrival of a live source's segments.
 #[derive(Debug, Default)]
@@ -129,7 +136,12 @@ mod tests {
         assert_eq!(line(&away, &Condition::Available), "source film is available: 3 objects");
         assert_eq!(line(&Condition::Available, &stalled), "live source film: no new segment");
         assert_eq!(line(&stalled, &Condition::Available), "live source film: new segments come again");
-        let all = [Condition::Available, away, stalled];
+        let ended = Condition::Ended(ENDED.to_owned());
+        assert!(
+            line(&Condition::Available, &ended).starts_with("live source film: its packager has ended it")
+        );
+        assert_eq!(line(&ended, &Condition::Available), "live source film: new segments come again");
+        let all = [Condition::Available, away, stalled, ended];
         assert_eq!(all.each_ref().map(Condition::as_str), Condition::NAMES);
     }
 }

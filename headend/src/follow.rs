@@ -23,7 +23,7 @@ use carousel::command::Command;
 use crate::broadcast::first_order;
 use crate::catalog::Catalog;
 use crate::clock::Clocks;
-use crate::condition::{Arrivals, Condition, first_line};
+use crate::condition::{Arrivals, Condition, ENDED, first_line};
 use crate::config::{Config, Source};
 use crate::object::Body;
 use crate::package::{self, Inventory, LeftOutReason, ObjectSource, Options, PackageError, Reader, Role};
@@ -137,6 +137,8 @@ struct Followed {
     /// Why it cannot be read, if it cannot.
     away: Option<String>,
     arrivals: Arrivals,
+    /// Whether it has been live since the start.
+    was_live: bool,
     /// As last reported.
     condition: Condition,
 }
@@ -150,6 +152,7 @@ impl Followed {
         Self {
             source: source.clone(),
             condition: Condition::at_start(&known),
+            was_live: known.is_live(),
             known,
             reading,
             is_unsettled: true,
@@ -216,7 +219,13 @@ impl Followed {
     /// The current condition, if it differs from the last reported one.
     fn changed_condition(&mut self, now_ns: u64) -> Option<Condition> {
         let stalled = self.arrivals.stalled(&self.source, &self.known, now_ns);
+        self.was_live |= self.known.is_live();
+        let is_ended = self.source.reserved_bps.is_some()
+            && self.was_live
+            && !self.known.is_live()
+            && self.known.without_media().is_none();
         let now = match (self.away.clone(), stalled) {
+            (None, None) if is_ended => Condition::Ended(ENDED.to_owned()),
             (Some(why), _) => Condition::Away(why),
             (None, Some(why)) => Condition::Stalled(why),
             (None, None) => Condition::Available,

@@ -184,7 +184,7 @@ impl Collector for Scrape {
             ConstGauge::new(reserved).encode(family.encode_family(&labels)?)?;
         }
         let help = "1 for the condition that a source is in: available, away (its folder is missing or has nothing to carry), stalled \
-                    (live, without new segments)";
+                    (live, without new segments), ended (it was live, and its packager has ended it)";
         let mut family = writer.0.encode_descriptor("source_condition", help, None, MetricType::Gauge)?;
         for source in status["sources"].as_array().into_iter().flatten() {
             let text = |name: &str| source[name].as_str().unwrap_or_default();

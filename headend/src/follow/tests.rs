@@ -351,4 +351,5 @@ fn a_live_source_without_new_segments_is_reported_once_and_so_is_its_return() {
     fs::write(folder.path().join("live.m3u8"), list).unwrap();
     let ended: Vec<String> = (0..3).flat_map(|_| look(&mut following, 60)).collect();
     assert!(!ended.contains(&"stalled".to_owned()), "{ended:?}");
+    assert_eq!(ended.iter().filter(|it| *it == "ended").count(), 1, "{ended:?}");
 }
