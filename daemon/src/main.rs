@@ -169,7 +169,11 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
                     let stand = daemon.parts().vitals.standing_still(skycache::clock::now());
                     if stand.is_empty() {
                         let status =
-                            format!("serving {} objects, {} MB", usage.objects, usage.bytes / 1_000_000);
+                            format!(
+                                "serving {}, {} MB",
+                                screen::counted(usage.objects as u64, "object"),
+                                usage.bytes / 1_000_000
+                            );
                         notify(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
                     } else {
                         // Without a word from us the watchdog ends this.

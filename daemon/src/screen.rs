@@ -22,6 +22,16 @@ fn size(value: &Value) -> String {
 }
 
 /// `1,800` of a number; `0` of anything else.
+/// `1 object`, `2,000 objects`.
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// As [`counted`], of a member.
+fn counted_of(value: &Value, thing: &str) -> String {
+    counted(value.as_u64().unwrap_or(0), thing)
+}
+
 fn count(value: &Value) -> String {
     grouped(value.as_u64().unwrap_or(0))
 }
@@ -81,7 +91,7 @@ fn flash(store: &Value) -> String {
         let _ = write!(text, "; THE DISK IS {}", self::text(store, "disk").to_uppercase());
     }
     if store["unverified"].as_u64() > Some(0) {
-        let _ = write!(text, "; {} objects not verified yet", count(&store["unverified"]));
+        let _ = write!(text, "; {} not verified yet", counted_of(&store["unverified"], "object"));
     }
     text
 }
@@ -124,6 +134,12 @@ pub fn trust(trust: &Value) -> String {
 pub fn status(status: &Value) -> String {
     let receive = &status["receive"];
     let mut out = Rows::default();
+    if status["draining"] == true {
+        out.row(
+            "draining",
+            "about to end: health checks fail, and players are served until the listeners close",
+        );
+    }
     held_and_received(&mut out, status);
     fetched_and_served(&mut out, status);
     for group in array(receive, "groups") {
@@ -134,12 +150,6 @@ pub fn status(status: &Value) -> String {
     }
     for service in array(status, "services") {
         out.row("service", &service_line(service));
-    if status["draining"] == true {
-        out.row(
-            "draining",
-            "about to end: health checks fail, and players are served until the listeners close",
-        );
-    }
     }
     for service in array(status, "live") {
         live_row(&mut out, service);
@@ -185,8 +195,8 @@ fn held_and_received(out: &mut Rows, status: &Value) {
     out.row(
         "cache",
         &format!(
-            "{} objects, {} of {} in {}; evicted: {}",
-            count(&store["objects"]),
+            "{}, {} of {} in {}; evicted: {}",
+            counted_of(&store["objects"], "object"),
             size(&store["bytes"]),
             size(&store["quota_bytes"]),
             text(store, "path"),
@@ -198,12 +208,12 @@ fn held_and_received(out: &mut Rows, status: &Value) {
     out.row(
         "received",
         &format!(
-            "{} objects, {} of them repaired; {} datagrams, {}; lost {} packets, dropped by the kernel {}",
-            count(&receive["objects"]),
+            "{}, {} of them repaired; {}, {}; lost {}, dropped by the kernel {}",
+            counted_of(&receive["objects"], "object"),
             count(&receive["objects_repaired"]),
-            count(&receive["datagrams"]),
+            counted_of(&receive["datagrams"], "datagram"),
             size(&receive["bytes"]),
-            count(&receive["lost"]),
+            counted_of(&receive["lost"], "packet"),
             count(&receive["kernel_drops"])
         ),
     );
@@ -226,17 +236,17 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
     out.row(
         "repair",
         &format!(
-            "{} in {} requests; {}",
+            "{} in {}; {}",
             size(&repair["bytes"]),
-            count(&repair["requests"]),
+            counted_of(&repair["requests"], "request"),
             listed(&repair["outcomes"])
         ),
     );
     out.row(
         "origin",
         &format!(
-            "{} requests, {}; failures: {}; not kept: {}",
-            count(&origin["requests"]),
+            "{}, {}; failures: {}; not kept: {}",
+            counted_of(&origin["requests"], "request"),
             size(&origin["bytes"]),
             listed(&origin["failures"]),
             listed(&origin["not_kept"])
@@ -251,8 +261,8 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
     out.row(
         "players",
         &format!(
-            "{} connections; responses: {}; hits {}",
-            count(&http["connections"]),
+            "{}; responses: {}; hits {}",
+            counted_of(&http["connections"], "connection"),
             listed(&http["responses"]),
             count(&http["hits"])
         ),
@@ -733,6 +743,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("origin http://o:1/ FAILS AND IS NOT ASKED"), "{text}");
+        assert!(with("draining", json!(true)).starts_with("draining about to end"));
+        let one = with("store", json!({ "objects": 1, "unverified": 1 }));
+        assert!(one.contains("cache 1 object, ") && !one.contains("1 objects"), "{one}");
         let text = with("http", json!({ "sent_to_cdn": { "origin_fails": 7 } }));
         assert!(text.contains("fetches refused: none; players sent to the CDN: origin fails 7"), "{text}");
         let update = json!({ "version": "1.5", "phase": "received", "received_bytes": 10, "length": 10, "held": "window" });
@@ -743,9 +756,6 @@ mod tests {
     }
 
     #[test]
-        assert!(with("draining", json!(true)).starts_with("draining about to end"));
-        let one = with("store", json!({ "objects": 1, "unverified": 1 }));
-        assert!(one.contains("cache 1 object, ") && !one.contains("1 objects"), "{one}");
     fn no_line_of_the_status_is_wider_than_a_terminal() {
         let many: serde_json::Map<String, Value> =
             (0..20).map(|at| (format!("some_reason_{at}"), json!(1_000_000 + at))).collect();

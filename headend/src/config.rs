@@ -153,6 +153,7 @@ impl Config {
         all.extend(self.catalog.mistakes(&services.collect::<Vec<_>>()));
         all.extend(self.output.mistakes());
         all.extend(self.sessions.mistakes());
+        all.extend(self.mistakes_of_media_groups());
         if self.sources.is_empty() && self.forecasts.is_empty() {
             all.push(Mistake::of_value("source", "nothing to send", "add a [[source]] with path and base"));
         }
@@ -168,6 +169,19 @@ impl Config {
     }
 
     /// Mistakes: settings that exclude `[lease]`, since another headend could not take over with them.
+    /// Media on the announcement channel, which every receiver joins.
+    fn mistakes_of_media_groups(&self) -> Option<Mistake> {
+        let announcement = self.sessions.announcement;
+        let is_same = |at: &usize| self.media_address(*at) == announcement;
+        let at = (0..self.sources.len()).find(is_same).filter(|_| self.sessions.announce)?;
+        let what = format!(
+            "{announcement} is the announcement channel, which every receiver joins: all of them would get the media of \
+             source {}",
+            self.sources[at].name
+        );
+        Some(Mistake::of_value("sessions.media", &what, "give the media a group of their own"))
+    }
+
     fn mistakes_of_lease(&self) -> Vec<Mistake> {
         if self.lease.is_none() {
             return Vec::new();
@@ -318,6 +332,24 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn media_on_the_announcement_channel_are_refused() {
+        let source =
+            |name: &str| format!("[[source]]\nname = '{name}'\npath = '{name}'\nbase = 'http://h/{name}/'\n");
+        let sources = source("one") + &source("two");
+        let parse = |media: &str, more: &str| {
+            let text = format!("link.rate_bps = 8_000_000\n[sessions]\nmedia = '{media}'\n{more}{sources}");
+            Config::parse(&text, Path::new("/")).err().unwrap_or_default()
+        };
+        for (media, name) in [("224.0.23.14:3937", "one"), ("224.0.23.13:3937", "two")] {
+            let mistakes = parse(media, "");
+            assert_eq!((mistakes.len(), mistakes[0].key.as_str()), (1, "sessions.media"), "{mistakes:?}");
+            assert!(mistakes[0].what.ends_with(&format!("source {name}")), "{mistakes:?}");
+        }
+        assert!(parse("224.0.23.14:3938", "").is_empty(), "another port");
+        assert!(parse("224.0.23.14:3937", "announce = false\n").is_empty(), "nothing is announced");
+    }
 
     #[test]
     fn a_missing_link_is_called_by_its_name_with_an_example() {

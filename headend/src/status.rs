@@ -256,22 +256,22 @@ pub fn to_table(status: &Value) -> String {
     }
     let is_standby = status["lease"]["role"] == "standby";
     let mut out = format!(
-        "{} {}, for {}\nlink       {} of {} ({} reserved for live)\nsent       {} objects of {}, repeats included; {} in {} packets\n",
+        "{} {}, for {}\nlink       {} of {} ({} reserved for live)\nsent       {} of {}, repeats included; {} in {}\n",
         if is_standby { "on standby" } else { "on the air" },
         status["configuration"].as_str().unwrap_or_default(),
         human_seconds(number("uptime_s") as f64),
         human_bps(number("sent_bps") as f64),
         human_bps(number("rate_bps") as f64),
         human_bps(number("reserved_bps") as f64),
-        number("sent"),
+        counted(number("sent") as usize, "object"),
         number("objects"),
         human_bytes(number("bytes")),
-        number("packets"),
+        counted(number("packets") as usize, "packet"),
     );
     if number("broken_off") > 0 {
         out.push_str(&format!(
-            "broken off {} objects, which changed while they were sent\n",
-            number("broken_off")
+            "broken off {}, changed while sent\n",
+            counted(number("broken_off") as usize, "object")
         ));
     }
     for (why, count) in status["live_dropped"].as_object().into_iter().flatten() {

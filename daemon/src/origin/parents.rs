@@ -160,7 +160,10 @@ impl<'de> Deserialize<'de> for Cost {
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Cost, E> {
                 if !(0.0..=Cost::MOST).contains(&number) {
-                    return Err(E::invalid_value(de::Unexpected::Float(number), &self));
+                    return Err(E::invalid_value(
+                        de::Unexpected::Other(&format!("the number {number}")),
+                        &self,
+                    ));
                 }
                 Ok(Cost((number * Cost::MILLIONTHS as f64).round() as u64))
             }
@@ -856,6 +859,7 @@ mod tests {
             let text = text.replace("cost = 0.01", &format!("cost = {wrong}"));
             let err = toml::from_str::<ParentGroup>(&text).unwrap_err().to_string();
             assert!(err.contains("a number from 0 to 1000000000, such as 1 or 0.085"), "{wrong}: {err}");
+            assert!(wrong != "-1" || err.contains("invalid value: the number -1, expected"), "{err}");
         }
         let bases: Vec<_> = signed_bases(std::slice::from_ref(&group)).map(|it| it.0).collect();
         assert_eq!(bases, ["https://d1.cloudfront.net/", "https://x.b-cdn.net/"]);

@@ -39,7 +39,7 @@ export const isBroadcast = (title) => title.type === "linear" || title.type === 
  */
 export function facts(title) {
   return [
-    title.type === "linear" || title.type === "ondemand" ? "" : t(`type.${title.type}`),
+    ["linear", "ondemand", "file"].includes(title.type) ? "" : t(`type.${title.type}`),
     title.duration_s ? duration(title.duration_s) : "",
     title.picture ?? "",
     title.genres.slice(0, 2).join(", "),
