@@ -51,6 +51,7 @@ use crate::access::redacted;
 use crate::admin_refusals::AdminRefusal;
 use crate::certificates::Certificates;
 use crate::clock;
+use crate::http::takes_gzip;
 use crate::listen::Listening;
 use crate::metrics;
 use crate::status::Parts;
@@ -293,7 +294,7 @@ impl AdminServer {
     async fn respond(&self, peer: &Peer, head: &Head) -> Response<Full<Bytes>> {
         let is_command = !matches!(head.method, Method::GET | Method::HEAD) || purge::is_sidecar(head);
         let (method, target) = (&head.method, &head.uri);
-        if let Some(part) = page::part(method, target.path()) {
+        if let Some(part) = page::part(method, target.path(), takes_gzip(&head.headers)) {
             return part;
         }
         let mut purge = PurgeRequest::of(head);

@@ -118,6 +118,7 @@ pub use options::{AccessLog, Http, LogFormat, Rendezvous, Steering, Tls};
 pub use overload::SentToCdn;
 pub use reload::ReloadEnd;
 pub use rendezvous::{RendezvousStats, ReturnReason};
+pub(crate) use shown::takes_gzip;
 pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
 pub use tail::TailEnd;
 pub use tls::Acceptor;

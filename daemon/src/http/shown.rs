@@ -225,7 +225,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Option<Bytes> {
 }
 
 /// Whether a client accepts gzip: listed, or by `*`, with a quality above 0 (RFC 9110 section 12.5.3).
-pub(super) fn takes_gzip(request: &HeaderMap) -> bool {
+pub(crate) fn takes_gzip(request: &HeaderMap) -> bool {
     accepts_gzip(request.get_all(header::ACCEPT_ENCODING).iter().map(|line| line.to_str().unwrap_or("")))
 }
 
