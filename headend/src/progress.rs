@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -87,16 +87,14 @@ impl Preparation {
             let shown =
                 std::thread::Builder::new().name("progress".to_owned()).spawn_scoped(scope, move || {
                     let bar = bar("preparing {bar:30} {bytes}/{total_bytes} {eta} {msg}", 0);
-                    let (tick, mut said) =
-                        (if is_terminal { BAR_INTERVAL } else { interval }, Instant::now());
+                    let tick = if is_terminal { BAR_INTERVAL } else { interval };
                     while end.recv_timeout(tick) == Err(mpsc::RecvTimeoutError::Timeout) {
                         let [files, all_files, bytes, all_bytes] = self.counts();
                         bar.set_length(all_bytes);
                         bar.set_position(bytes);
                         bar.set_message(format!("{files} of {}", counted(all_files as usize, "file")));
-                        if !is_terminal && said.elapsed() >= interval {
+                        if !is_terminal {
                             say(&self.to_text());
-                            said = Instant::now();
                         }
                     }
                     bar.finish_and_clear();
