@@ -171,7 +171,7 @@ fn serve(path: &Path) -> Result<ExitCode, String> {
                         let status =
                             format!(
                                 "serving {}, {} MB",
-                                screen::counted(usage.objects as u64, "object"),
+                                screen::counted(usage.objects, "object"),
                                 usage.bytes / 1_000_000
                             );
                         notify(&[NotifyState::Watchdog, NotifyState::Status(&status)]);

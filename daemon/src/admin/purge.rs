@@ -356,7 +356,7 @@ impl PurgeRequest {
         match done {
             Ok(done) => {
                 let mut response = document(StatusCode::OK, &done.document());
-                response.extensions_mut().insert(PurgedObjects(done.all.objects as u64));
+                response.extensions_mut().insert(PurgedObjects(done.all.objects));
                 response
             }
             Err(not_done) => refusal(&not_done),
