@@ -442,8 +442,11 @@ mod tests {
     async fn parents_that_were_left_out_are_asked_when_the_origin_fails() {
         // A parent whose own origin is away: it fails for what it does not hold.
         let url = origin(|head| {
-            let status =
-                if head.contains("/vod/held") || head.starts_with("head / ") { "200 X" } else { "503 X" };
+            let status = if head.contains("/vod/held") || head.starts_with("head /-/health ") {
+                "200 X"
+            } else {
+                "503 X"
+            };
             response(&[status, "Content-Length: 0"], "")
         });
         let (other, asked) = cache(502);
