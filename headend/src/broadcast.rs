@@ -32,7 +32,7 @@ use crate::object::{AirObject, Body, LiveTiming, Repeat};
 use crate::options::TransportProtocol;
 use crate::package::{self, Inventory, Kind, ObjectSource, Presentation, Problem, Role, Rung};
 use crate::plan::Class;
-use crate::prepare::{Prepared, Update, is_signalling, prepare_showing, protection, read_source};
+use crate::prepare::{Prepared, Update, is_signalling, prepare_each, protection, read_source};
 use crate::progress::Preparation;
 use crate::spool;
 use crate::sys::open_source_file;
@@ -194,7 +194,6 @@ impl Broadcast {
             inventories.iter().flat_map(|it| it.objects.values()).map(|object| object.length).sum();
         let files = inventories.iter().map(|it| it.objects.len()).sum::<usize>();
         progress.begin(files as u64, total);
-        let mut hashed = 0;
         for (index, inventory) in inventories.into_iter().enumerate() {
             broadcast.open_source(index, inventory);
         }
@@ -211,16 +210,15 @@ impl Broadcast {
             let (commands, _) = spool::read(&folder, wall.unix_seconds());
             broadcast.command(&commands, wall)?;
         }
+        let config = broadcast.config.clone();
         for index in 0..broadcast.sources.len() {
             let changes = package::changes(&Inventory::default(), &broadcast.sources[index].inventory);
             let is_live = is_followed && broadcast.config.sources[index].reserved_bps.is_some();
-            for object in first_order(changes.added, &broadcast.sources[index].inventory, is_live) {
-                if let Some(prepared) = prepare_showing(&broadcast.config, index, &object, progress) {
-                    broadcast.put(index, prepared)?;
-                }
-                hashed += object.length;
-                progress.complete(hashed);
-            }
+            let objects = first_order(changes.added, &broadcast.sources[index].inventory, is_live);
+            prepare_each(&config, index, &objects, progress, |prepared| {
+                // `None`: its file vanished meanwhile.
+                prepared.map_or(Ok(()), |prepared| broadcast.put(index, prepared))
+            })?;
         }
         broadcast.is_begun = true;
         Ok(broadcast)

@@ -3,6 +3,8 @@
 //! Takes seconds for a film: at the start before transmission, afterwards in the thread of [`crate::follow`], which passes
 //! the results on as [`Update`]s.
 
+mod parallel;
+
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::progress::Preparation;
 use crate::releases::Release;
 use crate::sys::read_source_file;
 use crate::watch::Watch;
+pub(crate) use parallel::prepare_each;
 
 /// Assumed length of a burst of losses in live media, in packets: twice the mean burst of a DVB-S2 frame error after MPE or GSE.
 const LIVE_BURST_PACKETS: u32 = 16;
@@ -222,13 +225,16 @@ pub(crate) fn prepare(config: &Config, index: usize, object: &ObjectSource) -> O
     prepare_showing(config, index, object, &Preparation::default())
 }
 
-/// As [`prepare`]; `progress` is told the bytes as they are read.
+/// As [`prepare`]; counts the bytes in `progress` as they are read.
 pub(crate) fn prepare_showing(
     config: &Config,
     index: usize,
     object: &ObjectSource,
     progress: &Preparation,
 ) -> Option<Prepared> {
+    if object.bytes.is_some() || is_in_memory(object) {
+        progress.read(object.length);
+    }
     let (body, digest, md5) = match &object.bytes {
         // The parsed bytes, which match its segments even if the file has changed.
         Some(bytes) => (Body::Memory(Arc::clone(bytes)), Digest::of(bytes), carousel::digest::md5(bytes)),

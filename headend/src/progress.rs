@@ -15,8 +15,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval at which a bar moves.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Progress of preparation: the files of the sources, and their bytes, that have been read and hashed. Shared by the thread that
-/// reads, and those that show it.
+/// Progress of preparation: the files of the sources, and their bytes, that have been read and hashed. Shared by the threads
+/// that read, and those that show it.
 #[derive(Debug, Default)]
 pub struct Preparation {
     files: AtomicU64,
@@ -33,15 +33,14 @@ impl Preparation {
         self.all_files.store(files, Ordering::Relaxed);
     }
 
-    /// Counts bytes that were read, which precede the end of their file.
+    /// Counts bytes that were read.
     pub fn read(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Sets the bytes of the files that are complete, and counts one more.
-    pub fn complete(&self, bytes: u64) {
+    /// Counts a file that is complete.
+    pub fn complete(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Ends it.
@@ -156,7 +155,8 @@ mod tests {
         let result = preparation.show_by(
             || {
                 preparation.begin(3, 9_000_000_000);
-                preparation.complete(2_000_000_000);
+                preparation.read(2_000_000_000);
+                preparation.complete();
                 // Within a file, too.
                 preparation.read(500_000_000);
                 while lines.lock().unwrap().is_empty() {

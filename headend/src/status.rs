@@ -355,7 +355,8 @@ mod tests {
         let preparation = Arc::<Preparation>::default();
         let state = State::of(&config, Arc::clone(&preparation), None);
         preparation.begin(4, 8_000_000_000);
-        preparation.complete(1_000_000_000);
+        preparation.read(1_000_000_000);
+        preparation.complete();
         let table = to_table(&state.document());
         assert!(table.starts_with("not on the air yet"), "{table}");
         assert!(table.contains("preparing: 1 of 4 files, 1.0 GB of 8.0 GB"), "{table}");
