@@ -640,9 +640,9 @@ impl Scrape {
         let evicted = EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted);
         writer.family(("store_evicted_objects", "Objects that left the cache", "reason"), evicted)?;
         writer.gauge(
-            "store_staging_bytes",
+            "store_arena_bytes",
             "Memory taken by bodies that arrive for the disk, and by published ones until others need it",
-            usage.staging_bytes,
+            usage.arena_bytes,
         )?;
         writer.counter(
             "store_direct_objects",

@@ -9,12 +9,12 @@
 //! `--instructions carousel|repeats|repair|nothing` does one of them a few times, for callgrind; `cargo xtask bench receive` runs
 //! that too where valgrind is installed. `strace -c` of `--instructions repair` counts the system calls of the receive thread.
 
+mod arena;
 mod contenders;
 mod finishing;
 mod meter;
 mod packets;
 mod sockets;
-mod staging;
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ use packets::Stream;
 /// Datagrams of a batch: what 32 messages of 8 datagrams each bring, a modest load.
 const BATCH: usize = 256;
 /// Parts that are measured; all where the command line names none.
-const PARTS: [&str; 5] = ["memory", "repair", "sockets", "finishing", "staging"];
+const PARTS: [&str; 5] = ["memory", "repair", "sockets", "finishing", "arena"];
 /// Source symbols that are lost where repair symbols are measured, per cent.
 const LOSS_PERCENT: usize = 10;
 /// Rounds; the first is thrown away.
@@ -60,8 +60,8 @@ fn main() {
     if wanted("sockets") {
         sockets::from_loopback(&stream, rounds, folder.path());
     }
-    if wanted("staging") {
-        staging::beside_the_page_cache(&stream, rounds, folder.path());
+    if wanted("arena") {
+        arena::beside_the_page_cache(&stream, rounds, folder.path());
     }
     if wanted("finishing") {
         finishing::scaling(if quick { 2 } else { 12 }, rounds, folder.path());

@@ -30,7 +30,7 @@ carousel::reasons! {
         Connections = "connections",
         /// As many fetches from origins, or blocking reloads, wait as may, of all or of this client.
         Fetches = "fetches",
-        /// The disk takes nothing: what is fetched could be kept in memory only.
+        /// The disk cannot be written: what is fetched could be kept in memory only.
         Disk = "disk",
         /// The groups of its service are not joined, for want of room.
         NoRoom = "no_room",

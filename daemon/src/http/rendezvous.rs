@@ -55,7 +55,7 @@ carousel::reasons! {
         NotOnAir = "not_on_air",
         /// The groups of its service are not joined, for want of room.
         NoRoom = "no_room",
-        /// The box has few places for connections left, too many fetches wait, or its disk takes nothing.
+        /// The box has few places for connections left, too many fetches wait, or its disk cannot be written.
         Overload = "overload",
         /// The object was asked for here, and the box could not serve it.
         Failed = "failed",

@@ -386,7 +386,7 @@ mod tests {
         let (frozen, meta) = carried(&store, "http://h/a", &body);
         let in_file = store.publish(&frozen, meta).unwrap();
         let in_memory = publish_arrived(&store, "http://h/b", &body);
-        assert_eq!(store.usage().staging_bytes, 256 << 10);
+        assert_eq!(store.usage().arena_bytes, 256 << 10);
         for (object, slices) in [(in_file, 1), (in_memory, 0)] {
             let outbox = Outbox::default();
             let view = object.view().unwrap();

@@ -679,6 +679,8 @@ impl Filler {
         if !is_kept {
             // It may no longer be stored, but this request may use it.
             let fresh = held.with_meta(meta);
+            // Mapped while its file has its name.
+            let _ = fresh.view();
             self.shared.store.remove(fresh.meta().key.as_str(), EvictReason::Purged);
             return fresh;
         }

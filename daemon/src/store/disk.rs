@@ -104,7 +104,7 @@ impl Disk {
         if self.state.swap(state as u8, Ordering::Relaxed) != state as u8 {
             tracing::warn!(
                 folder = %self.folder.display(), why, fix,
-                "the disk takes nothing: what comes is kept in memory until it does"
+                "the disk cannot be written: new objects are kept in memory until it can"
             );
         }
     }

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -81,28 +82,64 @@ pub(super) fn sync_all(folder: &Path) -> io::Result<()> {
     done(unsafe { libc::syncfs(folder.as_raw_fd()) })
 }
 
-/// Creates an unnamed file, freed with its last descriptor unless it is linked.
-pub(super) fn anonymous(folder: &Path) -> io::Result<File> {
+/// A file that has no name until it is linked, and is gone with this value if it is not.
+#[derive(Debug)]
+pub(super) struct UnnamedFile {
+    file: File,
+    /// Its name where the file system has no unnamed files.
+    name: Option<PathBuf>,
+}
+
+impl From<File> for UnnamedFile {
+    fn from(file: File) -> Self {
+        Self { file, name: None }
+    }
+}
+
+impl Deref for UnnamedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for UnnamedFile {
+    fn drop(&mut self) {
+        // A linked one has the other name alone. Numbers are not used again.
+        if let Some(name) = &self.name {
+            remove(name);
+        }
+    }
+}
+
+/// Creates an unnamed file.
+pub(super) fn anonymous(folder: &Path) -> io::Result<UnnamedFile> {
     let open = |flags, path: &Path| {
         OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(path)
     };
     match open(libc::O_TMPFILE, &folder.join(OBJECTS)) {
         Err(err) if matches!(err.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT)) => {
-            // File systems without O_TMPFILE (some overlays, NFS): use a name that recovery removes.
-            static NEXT: AtomicU64 = AtomicU64::new(0);
-            let name = format!("{}-{}{LINKING}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-            let path = folder.join(OBJECTS).join(name);
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)
+            named(folder)
         }
-        result => result,
+        result => result.map(Into::into),
     }
+}
+
+/// As [`anonymous`], on file systems without O_TMPFILE (some overlays, NFS): with a name that is removed, after a crash by recovery.
+fn named(folder: &Path) -> io::Result<UnnamedFile> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("{}-{}{LINKING}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = folder.join(OBJECTS).join(name);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&name)?;
+    Ok(UnnamedFile { file, name: Some(name) })
 }
 
 /// An unnamed file on the disk that is created when it is first needed.
 #[derive(Debug)]
 pub(super) struct LateFile {
     folder: PathBuf,
-    file: OnceLock<File>,
+    file: OnceLock<UnnamedFile>,
 }
 
 impl LateFile {
@@ -111,12 +148,16 @@ impl LateFile {
     }
 
     /// A file that exists.
-    pub(super) fn of(file: File) -> Self {
+    pub(super) fn of(file: UnnamedFile) -> Self {
         Self { folder: PathBuf::new(), file: OnceLock::from(file) }
     }
 
+    pub(super) fn exists(&self) -> bool {
+        self.file.get().is_some()
+    }
+
     /// Creates it if necessary.
-    pub(super) fn get(&self) -> io::Result<&File> {
+    pub(super) fn get(&self) -> io::Result<&UnnamedFile> {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
@@ -148,8 +189,11 @@ pub(super) fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Links an unnamed file under a name, atomically replacing an existing file.
-pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
+pub(super) fn link(file: &UnnamedFile, path: &Path) -> io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    if let Some(name) = &file.name {
+        return rename(name, path);
+    }
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -203,4 +247,35 @@ pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
     // The fields' widths differ between targets.
     #[allow(clippy::unnecessary_cast)]
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn files_that_need_a_name_from_the_start_have_one_name_once_linked_and_none_if_not() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(OBJECTS)).unwrap();
+        let path = object_path(folder.path(), "h/a");
+        for body in [b"first", b"other"] {
+            let file = named(folder.path()).unwrap();
+            file.deref().write_all(body).unwrap();
+            assert_eq!(count_below(&folder.path().join(OBJECTS)), if body == b"first" { 1 } else { 2 });
+            link(&file, &path).unwrap();
+            drop(file);
+            assert_eq!(count_below(&folder.path().join(OBJECTS)), 1);
+            assert_eq!(fs::read(&path).unwrap(), body);
+        }
+        drop(named(folder.path()).unwrap());
+        assert_eq!(count_below(&folder.path().join(OBJECTS)), 1, "what is given up");
+        let late = LateFile::of(named(folder.path()).unwrap());
+        assert!(late.get().is_ok());
+        drop(late);
+        assert_eq!(count_below(&folder.path().join(OBJECTS)), 1);
+        remove(&path);
+        assert_eq!(count_below(&folder.path().join(OBJECTS)), 0, "the bytes are free");
+    }
 }

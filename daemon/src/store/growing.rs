@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::file::UnnamedFile;
 use super::format::HEADER_BYTES;
 use super::object::Tier;
 use super::partial::Room;
@@ -53,7 +54,7 @@ pub(super) struct Growth {
     keep: bool,
     rooms: Mutex<Rooms>,
     /// Its file on the disk, once it has outgrown memory.
-    moved: OnceLock<File>,
+    moved: OnceLock<UnnamedFile>,
     ring: File,
     /// Offset from which on it is passed through; `u64::MAX`: it is not.
     passing_from: AtomicU64,
@@ -76,7 +77,7 @@ impl Growth {
     }
 
     /// The file on the disk, if the body has moved there.
-    pub(super) fn moved(&self) -> Option<&File> {
+    pub(super) fn moved(&self) -> Option<&UnnamedFile> {
         self.moved.get()
     }
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::arena::Buffer;
 use super::format::HEADER_BYTES;
 use super::sigbus::Guard;
-use super::staging::Buffer;
 
 /// The body of an object file, mapped for reading, and perhaps a copy of bytes before it.
 ///
@@ -34,7 +34,7 @@ enum Memory {
     /// The file, from `head` bytes before the body to its end. The guard must go first.
     File { guard: Guard, map: memmap2::Mmap },
     /// Memory in which the body was assembled, and its length.
-    Staged(Arc<Buffer>, usize),
+    Arena(Arc<Buffer>, usize),
 }
 
 impl Mapping {
@@ -49,24 +49,30 @@ impl Mapping {
     }
 
     /// The first `length` bytes of a body that was assembled in memory and goes, or went, to this file.
-    pub(super) fn of_staged(file: &File, buffer: Arc<Buffer>, length: usize) -> io::Result<Self> {
+    pub(super) fn of_buffer(file: &File, buffer: Arc<Buffer>, length: usize) -> io::Result<Self> {
         if length > buffer.as_slice().len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Self { memory: Memory::Staged(buffer, length), head: 0, file: file.try_clone()?.into() })
+        Ok(Self { memory: Memory::Arena(buffer, length), head: 0, file: file.try_clone()?.into() })
     }
 
-    /// Another mapping of the body, whose file is written.
-    pub(super) fn again(&self, file: &File, length: usize) -> io::Result<Self> {
+    /// The mapping of a body after its file was written: the same memory, or the file.
+    pub(super) fn of_written(&self, file: &File, length: usize) -> io::Result<Self> {
         match &self.memory {
-            Memory::Staged(buffer, length) => Self::of_staged(file, Arc::clone(buffer), *length),
+            Memory::Arena(buffer, length) => Self::of_buffer(file, Arc::clone(buffer), *length),
             Memory::File { .. } => Self::of_body(file, length),
         }
     }
 
+    /// The mapping of the same bytes of the file, once they are there.
+    pub(super) fn of_file(&self) -> io::Result<Self> {
+        let file = File::from(self.file.try_clone()?);
+        Self::of_body(&file, self.as_slice().len())
+    }
+
     /// Whether the bytes are in memory of ours, and not those of the file.
-    pub(super) const fn is_staged(&self) -> bool {
-        matches!(self.memory, Memory::Staged(..))
+    pub(super) const fn is_in_arena(&self) -> bool {
+        matches!(self.memory, Memory::Arena(..))
     }
 
     /// As [`Mapping::of_body`], behind a copy of the `head` bytes before the body. The page that they are in is one of our own from then
@@ -101,7 +107,7 @@ impl Mapping {
     pub(super) fn is_resident(&self, range: Range<usize>) -> bool {
         let body = self.as_slice();
         let end = range.end.min(body.len());
-        if end <= range.start || self.is_staged() {
+        if end <= range.start || self.is_in_arena() {
             return true;
         }
         let page = page_bytes();
@@ -124,13 +130,13 @@ impl Mapping {
     pub(super) fn with_copied_head(&self) -> &[u8] {
         match &self.memory {
             Memory::File { map, .. } => &map[..],
-            Memory::Staged(buffer, length) => &buffer.as_slice()[..*length],
+            Memory::Arena(buffer, length) => &buffer.as_slice()[..*length],
         }
     }
 
     /// Offset in the file of a byte of the body, by its address. `None` if reading the file would not be reading these bytes.
     pub(super) fn offset_in_file(&self, address: usize) -> Option<u64> {
-        if self.is_staged() {
+        if self.is_in_arena() {
             return None;
         }
         let body = self.as_slice();

@@ -10,7 +10,7 @@
 //! | `object.rs` | a published object, on either tier |
 //! | `partial.rs`, `resume.rs` | an object being written; its state across a power cut |
 //! | `arriving.rs`, `returning.rs` | reservations that grow with the received bytes; objects evicted for room, to be received again |
-//! | `staging.rs`, `direct.rs` | memory in which arriving bodies are assembled; writes past the page cache |
+//! | `arena.rs`, `direct.rs` | memory in which arriving bodies are assembled; writes past the page cache |
 //! | `growing.rs` | bodies of unknown length |
 //! | `index.rs` | lookup by key; eviction order is [`carousel::eviction`]'s |
 //! | `recover.rs`, `snapshot.rs` | rebuilding the index at start |
@@ -20,6 +20,7 @@
 //! | `variants.rs` | several objects of one name (`Vary`); metadata updates by a 304 |
 //! | `keeper.rs` | background thread: promotion, verification |
 
+mod arena;
 mod arriving;
 mod audit;
 mod direct;
@@ -41,7 +42,6 @@ mod resume;
 mod returning;
 mod sigbus;
 mod snapshot;
-mod staging;
 mod variants;
 
 use std::fs::File;
@@ -54,6 +54,7 @@ use carousel::digest::Digest;
 use carousel::fec::SymbolMap;
 use carousel::time::WallTime;
 
+pub use arena::PageCacheReason;
 pub use arriving::Arrival;
 pub use audit::Audit;
 pub use disk::DiskState;
@@ -67,15 +68,14 @@ pub use options::{ClassRule, Placement, StoreConfig};
 pub use partial::{BODY_AT, Frozen, Partial, Reader};
 pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;
-pub use staging::PageCacheReason;
 pub use variants::variants_of;
 
 use crate::clock;
+use arena::Arena;
 use arriving::{Arriving, Share, Shares};
 use disk::Disk;
 use ledger::Ledger;
 use object::Root;
-use staging::Staging;
 
 use format::HEADER_BYTES;
 use index::Index;
@@ -132,7 +132,7 @@ pub struct Usage {
     /// Evictions since the start, in the order of [`EvictReason::ALL`].
     pub evicted: [u64; EvictReason::ALL.len()],
     /// Memory taken by arriving bodies, and by published ones until others need it.
-    pub staging_bytes: u64,
+    pub arena_bytes: u64,
     /// Bodies written past the page cache since the start.
     pub direct: u64,
     /// Arriving bodies that went through it, in the order of [`PageCacheReason::ALL`].
@@ -188,8 +188,8 @@ impl Store {
             file::lock_folder(folder).map_err(failed)?.ok_or_else(|| StoreError::Locked(folder.clone()))?;
         let ledger = Ledger::open(folder, config.write_budget_bytes_per_day, config.flash_endurance_bytes);
         let written_before = ledger.wear().total_bytes;
-        let staging = Staging::new(if config.direct_io { config.memory_bytes } else { 0 });
-        let root = Arc::new(Root::new(folder.clone(), Disk::new(folder.clone()), ledger, staging));
+        let arena = Arena::new(if config.direct_io { config.memory_bytes } else { 0 });
+        let root = Arc::new(Root::new(folder.clone(), Disk::new(folder.clone()), ledger, arena));
         let (index, report) = recover::recover(&root, config).map_err(failed)?;
         let (promotions, to_promote) = sync_channel(PROMOTIONS);
         let inner = Inner {
@@ -425,9 +425,9 @@ impl Store {
         let begun = on(tier);
         if tier == Tier::Flash {
             match &begun {
-                Ok(_) => self.0.root.disk.worked(),
+                Ok(partial) if partial.has_file() => self.0.root.disk.worked(),
                 Err(StoreError::Io(err)) => self.0.root.disk.failed(err),
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
         begun
@@ -812,9 +812,9 @@ impl Store {
             promoted: inner.promoted.load(Ordering::Relaxed),
             unverified: inner.unverified.load(Ordering::Relaxed),
             evicted: index.evicted(),
-            staging_bytes: inner.root.staging.taken_bytes(),
-            direct: inner.root.staging.direct.load(Ordering::Relaxed),
-            page_cache: PageCacheReason::ALL.map(|why| inner.root.staging.page_cache.get(why)),
+            arena_bytes: inner.root.arena.taken_bytes(),
+            direct: inner.root.arena.direct.load(Ordering::Relaxed),
+            page_cache: PageCacheReason::ALL.map(|why| inner.root.arena.page_cache.get(why)),
         }
     }
 
@@ -853,9 +853,9 @@ pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
 }
 
 #[cfg(test)]
-mod guard_tests;
+mod arena_tests;
 #[cfg(test)]
-mod staging_tests;
+mod guard_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -15,12 +15,12 @@ use bytes::Bytes;
 use carousel::digest::StreamDigest;
 use carousel::time::{Instant, WallTime};
 
+use super::arena::Arena;
 use super::disk::Disk;
 use super::file;
-use super::format::{HEADER_BYTES, ObjectMeta};
+use super::format::{self, HEADER_BYTES, ObjectMeta};
 use super::ledger::Ledger;
 use super::mapping::Mapping;
-use super::staging::Staging;
 use crate::caching::Staleness;
 use crate::clock;
 
@@ -65,7 +65,7 @@ pub(super) struct Root {
     pub(super) folder: PathBuf,
     pub(super) disk: Disk,
     pub(super) ledger: Ledger,
-    pub(super) staging: Staging,
+    pub(super) arena: Arena,
     /// Set before a stop: partials are kept, to be resumed at the next start.
     pub(super) is_closing: AtomicBool,
     mapped: Mutex<Mapped>,
@@ -85,10 +85,10 @@ struct Mapped {
 const LEAST_SWEPT: usize = 64;
 
 impl Root {
-    pub(super) fn new(folder: PathBuf, disk: Disk, ledger: Ledger, staging: Staging) -> Self {
+    pub(super) fn new(folder: PathBuf, disk: Disk, ledger: Ledger, arena: Arena) -> Self {
         let mapped = Mutex::new(Mapped { objects: VecDeque::new(), sweep_at: LEAST_SWEPT });
         let open_names = Mutex::new(BTreeSet::new());
-        Self { folder, disk, ledger, staging, is_closing: AtomicBool::new(false), mapped, open_names }
+        Self { folder, disk, ledger, arena, is_closing: AtomicBool::new(false), mapped, open_names }
     }
 
     /// Takes the file of a resumable partial for its owner. False: another partial has it.
@@ -226,10 +226,10 @@ impl StoredObject {
 
     /// An object that was just published.
     pub(super) fn published(meta: ObjectMeta, tier: Tier, root: &Arc<Root>, mapping: Mapping) -> Arc<Self> {
-        let is_staged = mapping.is_staged();
+        let is_in_arena = mapping.is_in_arena();
         let object = Arc::new(Self::new(meta, tier, root, Some(Arc::new(mapping)), true));
-        if is_staged {
-            root.staging.keep(&object);
+        if is_in_arena {
+            root.arena.keep(&object);
         } else if tier == Tier::Flash {
             root.mapped(&object);
         }
@@ -273,20 +273,26 @@ impl StoredObject {
             ..fresh
         };
         let fresh = Arc::new(fresh);
-        let is_staged = lock(&fresh.mapping).as_ref().map(|it| it.is_staged());
-        match is_staged {
-            Some(true) => fresh.root.staging.keep(&fresh),
+        let is_in_arena = lock(&fresh.mapping).as_ref().map(|it| it.is_in_arena());
+        match is_in_arena {
+            Some(true) => fresh.root.arena.keep(&fresh),
             Some(false) if fresh.tier == Tier::Flash => fresh.root.mapped(&fresh),
             Some(false) | None => {}
         }
         fresh
     }
 
-    /// Gives up the memory in which its body was assembled; from here on it is read from its file.
-    pub(super) fn leave_staging(&self) {
-        let mut mapping = lock(&self.mapping);
-        if mapping.as_ref().is_some_and(|it| it.is_staged()) {
-            *mapping = None;
+    /// Gives up the memory in which its body was assembled; from here on it is read from its file, which may have lost its name.
+    pub(super) fn leave_arena(self: &Arc<Self>) {
+        let assembled = lock(&self.mapping).clone().filter(|it| it.is_in_arena());
+        let Some(assembled) = assembled else { return };
+        let mapped = assembled.of_file().ok().map(Arc::new);
+        let is_mapped = mapped.is_some();
+        // Its pages are not in the page cache.
+        self.warm_ns.store(0, Ordering::Relaxed);
+        *lock(&self.mapping) = mapped;
+        if is_mapped {
+            self.root.mapped(self);
         }
     }
 
@@ -421,7 +427,11 @@ impl StoredObject {
         }
         let file = File::open(self.path()).ok()?;
         let length = usize::try_from(self.meta.length).ok()?;
-        let mapping = Arc::new(Mapping::of_body(&file, length).ok()?);
+        // Another object may have taken its name.
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact_at(&mut header, 0).ok()?;
+        let is_same = format::decode(&header).is_ok_and(|it| it.digest == self.meta.digest);
+        let mapping = Arc::new(is_same.then(|| Mapping::of_body(&file, length).ok())??);
         *lock(&self.mapping) = Some(Arc::clone(&mapping));
         self.root.mapped(self);
         Some(mapping)

@@ -20,7 +20,7 @@ pub struct StoreConfig {
     /// Maximum bytes of objects in memory: live, candidates for promotion, and everything while the disk fails.
     pub memory_bytes: u64,
     /// Arriving objects of 128 KiB to 8 MiB are assembled in memory (32 MiB, or half of `memory_bytes`) and written past the page cache:
-    /// half the processor time. False: through the page cache, where memory is plentiful and most objects are soon asked for.
+    /// half the processor time of a receive thread. False: through the page cache, where memory is plentiful and most objects are soon asked for.
     pub direct_io: bool,
     /// Objects that expire within this time of their arrival stay in memory and are never written to flash.
     pub short_lived_s: u64,

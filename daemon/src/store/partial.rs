@@ -3,7 +3,6 @@
 //! Bodies are written in runs through the descriptor, not through a mapping: see `DESIGN.md`.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -14,13 +13,14 @@ use carousel::digest::Digest;
 use carousel::fec::{ReadLimit, SymbolMap};
 use event_listener::{Event, EventListener};
 
+use super::arena::{Body, PageCacheReason};
 use super::arriving::Arriving;
-use super::file::LateFile;
+use super::disk::DiskState;
+use super::file::{LateFile, UnnamedFile};
 use super::format::HEADER_BYTES;
 use super::growing::{Grown, Growth};
 use super::mapping::Mapping;
 use super::object::{Root, Tier};
-use super::staging::{Body, PageCacheReason};
 use super::{file, resume};
 
 /// Offset of the body in its file.
@@ -110,24 +110,26 @@ impl Drop for Reader {
 }
 
 impl Partial {
-    fn unnamed(root: &Arc<Root>, tier: Tier) -> io::Result<File> {
+    fn unnamed(root: &Arc<Root>, tier: Tier) -> io::Result<UnnamedFile> {
         match tier {
-            Tier::Memory => file::in_memory(),
+            Tier::Memory => file::in_memory().map(Into::into),
             Tier::Flash => file::anonymous(&root.folder),
         }
     }
 
     /// Creates an unnamed file on either tier, whose blocks are allocated when they are written. On flash the body is assembled in
-    /// memory if [`staging`](super::staging) takes it, and the file is created when that is complete.
+    /// memory if [`arena`](super::arena) takes it, and the file is created when that is complete.
     pub(super) fn arriving(
         root: &Arc<Root>,
         tier: Tier,
         length: u64,
         arriving: Arriving,
     ) -> io::Result<Self> {
-        let body = if tier == Tier::Flash { Body::arriving(root, length) } else { None };
+        // A disk that has failed is tried by creating a file at once.
+        let is_for_disk = tier == Tier::Flash && root.disk.state() == DiskState::Fine;
+        let body = if is_for_disk { Body::arriving(root, length) } else { None };
         let mut partial = match &body {
-            Some(body) => Self::in_file(Arc::clone(body.file()), tier, root, None, None),
+            Some(body) => Self::with_file(Arc::clone(body.file()), tier, root, None, None),
             None => {
                 let file = Self::unnamed(root, tier)?;
                 file.set_len(length + HEADER_BYTES as u64)?;
@@ -155,7 +157,7 @@ impl Partial {
     pub(super) fn growing(root: &Arc<Root>, growth: Growth) -> io::Result<Self> {
         let file = file::in_memory()?;
         file.set_len(HEADER_BYTES as u64)?;
-        let mut partial = Self::new(file, Tier::Memory, root, None, None);
+        let mut partial = Self::new(file.into(), Tier::Memory, root, None, None);
         partial.growth = Some(growth);
         Ok(partial)
     }
@@ -172,7 +174,7 @@ impl Partial {
     }
 
     /// The file that the bytes are in now.
-    fn file(&self) -> io::Result<&File> {
+    fn file(&self) -> io::Result<&UnnamedFile> {
         self.growth.as_ref().and_then(Growth::moved).map_or_else(|| self.file.get(), Ok)
     }
 
@@ -216,7 +218,7 @@ impl Partial {
         arriving: Arriving,
     ) -> io::Result<Self> {
         let file = resume::open(&name, length, map)?;
-        let mut partial = Self::new(file, Tier::Flash, root, Some(name), None);
+        let mut partial = Self::new(file.into(), Tier::Flash, root, Some(name), None);
         partial.arriving = Some(arriving);
         Ok(partial)
     }
@@ -228,11 +230,17 @@ impl Partial {
             || self.arriving.as_ref().is_some_and(Arriving::is_lost)
     }
 
-    fn new(file: File, tier: Tier, root: &Arc<Root>, name: Option<PathBuf>, room: Option<Room>) -> Self {
-        Self::in_file(Arc::new(LateFile::of(file)), tier, root, name, room)
+    fn new(
+        file: UnnamedFile,
+        tier: Tier,
+        root: &Arc<Root>,
+        name: Option<PathBuf>,
+        room: Option<Room>,
+    ) -> Self {
+        Self::with_file(Arc::new(LateFile::of(file)), tier, root, name, room)
     }
 
-    fn in_file(
+    fn with_file(
         file: Arc<LateFile>,
         tier: Tier,
         root: &Arc<Root>,
@@ -263,6 +271,11 @@ impl Partial {
     pub fn tier(&self) -> Tier {
         let has_moved = self.growth.as_ref().is_some_and(|growth| growth.moved().is_some());
         if has_moved { Tier::Flash } else { self.tier }
+    }
+
+    /// Whether its file exists: if not, the disk was not used yet.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.exists()
     }
 
     /// Whether [`Partial::checkpoint`] does anything.
@@ -377,9 +390,12 @@ impl Partial {
     /// If the file cannot be mapped, is lost, or is being written to.
     pub fn freeze(self: Arc<Self>, length: u64) -> io::Result<Frozen> {
         self.freeze_with(length, |partial, length| {
-            match partial.body.as_ref().and_then(|body| body.complete()) {
-                Some(buffer) => Mapping::of_staged(partial.file()?, buffer, length),
-                None => Mapping::of_body(partial.file()?, length),
+            let buffer = partial.body.as_ref().and_then(|body| body.complete());
+            // The file of a body in memory is created here: the first that the disk knows of it.
+            let file = partial.file().inspect_err(|err| partial.root.disk.failed(err))?;
+            match buffer {
+                Some(buffer) => Mapping::of_buffer(file, buffer, length),
+                None => Mapping::of_body(file, length),
             }
         })
     }
@@ -411,6 +427,10 @@ impl Partial {
         }
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let mapping = map(&self, length)?;
+        // Another thread may have failed meanwhile to move the body to its file.
+        if self.is_lost() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         Ok(Frozen { partial: self, mapping })
     }
 }
@@ -487,7 +507,7 @@ impl Frozen {
         if file.metadata()?.len() != end {
             file.set_len(end)?;
         }
-        let mapping = self.mapping.again(file, length)?;
+        let mapping = self.mapping.of_written(file, length)?;
         match &self.partial.name {
             Some(name) => {
                 file::rename(name, path)?;
@@ -498,5 +518,26 @@ impl Frozen {
             None => file::link(file, path)?,
         }
         Ok(mapping)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Arrival;
+    use super::super::testing::open;
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_lost_while_it_is_frozen_is_not_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let partial = Arc::new(store.create_arriving(1000, Arrival::default()).unwrap());
+        partial.write_at(0, &[7; 1000]).unwrap();
+        // As a thread does that fails to move the body to its file.
+        let frozen = partial.freeze_with(1000, |partial, length| {
+            partial.is_torn.store(true, Ordering::Release);
+            Mapping::of_body(partial.file()?, length)
+        });
+        assert_eq!(frozen.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

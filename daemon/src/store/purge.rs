@@ -308,7 +308,7 @@ impl Store {
         pending.extend(work);
         drop(pending);
         if let Err(err) = &written {
-            tracing::warn!(%err, "the disk takes no note of a purge");
+            tracing::warn!(%err, "a purge could not be recorded on the disk: its objects may come back at the next start");
             self.finish_purges();
         }
         written.is_ok()

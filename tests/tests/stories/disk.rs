@@ -68,7 +68,7 @@ fn a_full_disk_leaves_memory_and_is_used_again_when_there_is_room() {
     println!("on a disk of 300 kB: {compared}");
     assert!(compared.wrong.is_empty() && compared.exact > 15, "{compared}");
     let log = story.daemon.as_ref().unwrap().log();
-    assert!(log.matches("the disk takes nothing").count() <= 2, "said once for each time: {log}");
+    assert!(log.matches("the disk cannot be written").count() <= 2, "said once for each time: {log}");
     let status = story.status().unwrap();
     assert!(status["store"]["bytes"].as_u64() < Some(300 << 10), "{:#}", status["store"]);
 

@@ -99,14 +99,14 @@ fn an_object_is_announced_in_flight_and_held() {
 #[test]
 fn blocks_whose_repair_symbols_come_in_one_batch_with_the_rest_are_decoded() {
     let usage = decoded_in_one_batch(40_000);
-    assert_eq!((usage.staging_bytes, usage.direct), (0, 0));
+    assert_eq!((usage.arena_bytes, usage.direct), (0, 0));
 }
 
 /// Its source symbols are in memory, its repair symbols in the file.
 #[test]
 fn blocks_of_a_body_that_is_assembled_in_memory_are_decoded() {
     let usage = decoded_in_one_batch(200_000);
-    assert_eq!((usage.staging_bytes, usage.page_cache.iter().sum::<u64>() + usage.direct), (256 << 10, 1));
+    assert_eq!((usage.arena_bytes, usage.page_cache.iter().sum::<u64>() + usage.direct), (256 << 10, 1));
 }
 
 fn decoded_in_one_batch(length: u32) -> crate::store::Usage {

@@ -1,4 +1,5 @@
-//! Staging: memory in which bodies arrive that go to the disk past the page cache, as a whole, once they are verified.
+//! Memory in which bodies from the air are assembled. A verified body is written to its file with one O_DIRECT call, past the page
+//! cache.
 //!
 //! ```text
 //! Unclaimed ── first byte ──▶ Arriving ── all are there ──▶ Complete ── verified, written ──▶ InFile
@@ -13,7 +14,7 @@
 //! memory until another needs the place: a hit soon after arrival does not wait for the disk.
 //!
 //! Bodies for which this is impossible go through the page cache, for a [`PageCacheReason`] that is counted.
-#![allow(unsafe_code)] // parts of one region of memory; the invariant is on `Arena`
+#![allow(unsafe_code)] // parts of one region of memory; the invariant is on `Region`
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -34,7 +35,7 @@ use crate::clock;
 
 carousel::limits! {
     /// Memory in which bodies are assembled.
-    pub const MAX_STAGING_BYTES: u64 = 32 << 20, "bytes" {
+    pub const MAX_ARENA_BYTES: u64 = 32 << 20, "bytes" {
         why: "Eight segments of 4 MiB at once. Half of `[store] memory_bytes` where that is less; beside it, not part of it.",
         full: "A published body gives its place up, then one that is silent for two seconds; else the new one goes through the page cache.",
         free: "When the body has been written and another needs the place.",
@@ -42,13 +43,15 @@ carousel::limits! {
     }
 }
 /// Divisor of `memory_bytes`.
-const STAGING_SHARE: u64 = 2;
+const ARENA_SHARE: u64 = 2;
 /// Divisor of the arena: longest body that is assembled in it.
 const LONGEST_SHARE: usize = 4;
 /// Shortest body that is. Shorter ones wait longer for the disk than their pages cost, and the page cache writes many of them at once.
 const MIN_BYTES: u64 = 128 << 10;
 /// The arena is given out in multiples of these.
 const GRANULE_BYTES: usize = 64 << 10;
+/// Bodies that are moved to their files for one claim, since the thread that receives waits for that.
+const SPILLS_PER_CLAIM: usize = 2;
 /// Silence after which a body makes room for another.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
@@ -77,7 +80,7 @@ carousel::reasons! {
 /// The memory. Invariant: a granule belongs to at most one [`Buffer`], from the claim that marks it as taken to the drop that unmarks
 /// it, and only that buffer gives out references to its bytes.
 #[derive(Debug)]
-struct Arena {
+struct Region {
     start: *mut u8,
     taken: Mutex<Vec<bool>>,
     /// Owner of the memory; never dereferenced.
@@ -85,11 +88,11 @@ struct Arena {
 }
 
 // SAFETY: `start` is only used by buffers, each of which has its own part of the memory by the type's invariant.
-unsafe impl Send for Arena {}
+unsafe impl Send for Region {}
 // SAFETY: as above.
-unsafe impl Sync for Arena {}
+unsafe impl Sync for Region {}
 
-impl Arena {
+impl Region {
     fn new(bytes: usize) -> Option<Arc<Self>> {
         let granules = bytes / GRANULE_BYTES;
         let mut map = (granules > 0).then(|| memmap2::MmapMut::map_anon(granules * GRANULE_BYTES).ok())??;
@@ -111,14 +114,14 @@ impl Arena {
             free == count
         })? + 1;
         taken[end - count..end].fill(true);
-        Some(Buffer { arena: Arc::clone(self), first: end - count, length })
+        Some(Buffer { region: Arc::clone(self), first: end - count, length })
     }
 }
 
 /// A part of the arena, aligned to a page.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    arena: Arc<Arena>,
+    region: Arc<Region>,
     first: usize,
     length: usize,
 }
@@ -126,27 +129,27 @@ pub(super) struct Buffer {
 impl Buffer {
     pub(super) fn as_slice(&self) -> &[u8] {
         // SAFETY: the granules are in the arena, are this buffer's alone, and outlive the borrow; zeros from the kernel at first.
-        unsafe { std::slice::from_raw_parts(self.arena.start.add(self.first * GRANULE_BYTES), self.length) }
+        unsafe { std::slice::from_raw_parts(self.region.start.add(self.first * GRANULE_BYTES), self.length) }
     }
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as above, and the buffer is borrowed exclusively.
         unsafe {
-            std::slice::from_raw_parts_mut(self.arena.start.add(self.first * GRANULE_BYTES), self.length)
+            std::slice::from_raw_parts_mut(self.region.start.add(self.first * GRANULE_BYTES), self.length)
         }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        lock(&self.arena.taken)[self.first..][..self.length.div_ceil(GRANULE_BYTES)].fill(false);
+        lock(&self.region.taken)[self.first..][..self.length.div_ceil(GRANULE_BYTES)].fill(false);
     }
 }
 
 /// The memory for bodies of one store.
 #[derive(Debug, Default)]
-pub(super) struct Staging {
-    arena: Option<Arc<Arena>>,
+pub(super) struct Arena {
+    region: Option<Arc<Region>>,
     /// Bodies that are in it, oldest first.
     bodies: Mutex<VecDeque<Weak<Body>>>,
     /// Published objects that are in it, oldest first.
@@ -159,20 +162,20 @@ pub(super) struct Staging {
     pub(super) page_cache: Counts<PageCacheReason>,
 }
 
-impl Staging {
+impl Arena {
     /// Memory beside the `memory_bytes` of a store. Its pages are taken when they are first used.
     pub(super) fn new(memory_bytes: u64) -> Self {
-        let bytes = (memory_bytes / STAGING_SHARE).min(MAX_STAGING_BYTES);
-        Self { arena: Arena::new(usize::try_from(bytes).unwrap_or(0)), ..Self::default() }
+        let bytes = (memory_bytes / ARENA_SHARE).min(MAX_ARENA_BYTES);
+        Self { region: Region::new(usize::try_from(bytes).unwrap_or(0)), ..Self::default() }
     }
 
     /// Whether a body of `length` bytes that is about to arrive is to be assembled here.
     fn takes(&self, length: u64) -> bool {
-        let Some(arena) = &self.arena else { return false };
+        let Some(region) = &self.region else { return false };
         let refused = match length {
             _ if self.is_refused.load(Ordering::Relaxed) => PageCacheReason::Refused,
             _ if length < MIN_BYTES => PageCacheReason::Short,
-            _ if length > (arena.bytes() / LONGEST_SHARE) as u64 => PageCacheReason::Long,
+            _ if length > (region.bytes() / LONGEST_SHARE) as u64 => PageCacheReason::Long,
             _ => return true,
         };
         self.page_cache.add(refused);
@@ -181,9 +184,10 @@ impl Staging {
 
     /// Memory for a body; others that need theirs less give it up.
     fn claim(&self, length: usize) -> Option<Buffer> {
-        let arena = self.arena.as_ref()?;
+        let region = self.region.as_ref()?;
+        let mut spills = 0;
         loop {
-            let claimed = arena.claim(length);
+            let claimed = region.claim(length);
             if claimed.is_some() {
                 return claimed;
             }
@@ -191,24 +195,43 @@ impl Staging {
             match kept {
                 Some(object) => {
                     if let Some(object) = object.upgrade() {
-                        object.leave_staging();
+                        object.leave_arena();
                     }
                 }
-                None => self.take_silent(clock::now())?.spill(PageCacheReason::Silent),
+                None if spills < SPILLS_PER_CLAIM => {
+                    self.take_silent(clock::now())?.spill(PageCacheReason::Silent);
+                    spills += 1;
+                }
+                None => return None,
             }
         }
     }
 
-    /// The oldest body that has been silent for long. Bodies in the list are claimed: with their state locked, nobody waits for it.
+    /// Adds a body that is in the memory now. Those that are gone leave the list: it has at most an entry for each granule, and for
+    /// each body in its file that still arrives.
+    fn list(&self, body: &Arc<Body>) {
+        let mut bodies = lock(&self.bodies);
+        bodies.retain(|it| it.strong_count() > 0);
+        bodies.push_back(Arc::downgrade(body));
+    }
+
+    /// The oldest body that has been silent for long. One whose state is locked is being written, read or spilled.
     pub(super) fn take_silent(&self, now: Instant) -> Option<Arc<Body>> {
         let mut bodies = lock(&self.bodies);
         bodies.retain(|it| it.strong_count() > 0);
         let is_silent = |it: &Arc<Body>| {
             let at = Instant::from_nanos(it.written_at.load(Ordering::Relaxed));
-            now.since(at) >= SILENCE && matches!(*lock(&it.state), State::Arriving(_))
+            let is_arriving = || it.state.try_lock().is_ok_and(|state| matches!(*state, State::Arriving(_)));
+            now.since(at) >= SILENCE && is_arriving()
         };
         let at = bodies.iter().position(|it| it.upgrade().is_some_and(|it| is_silent(&it)))?;
         bodies.remove(at)?.upgrade()
+    }
+
+    /// Bodies in the list, with those that are gone.
+    #[cfg(test)]
+    pub(super) fn listed(&self) -> usize {
+        lock(&self.bodies).len()
     }
 
     /// Remembers a published object whose body is still here.
@@ -220,8 +243,9 @@ impl Staging {
 
     /// Bytes of the memory that are taken.
     pub(super) fn taken_bytes(&self) -> u64 {
-        let taken = |arena: &Arc<Arena>| lock(&arena.taken).iter().filter(|it| **it).count() * GRANULE_BYTES;
-        self.arena.as_ref().map_or(0, taken) as u64
+        let taken =
+            |region: &Arc<Region>| lock(&region.taken).iter().filter(|it| **it).count() * GRANULE_BYTES;
+        self.region.as_ref().map_or(0, taken) as u64
     }
 
     /// Writes header and body to an empty file past the page cache, or says why that was not done.
@@ -269,15 +293,15 @@ pub(super) struct Body {
 impl Body {
     /// A body of `length` bytes that is about to arrive, if it is to be assembled in memory.
     pub(super) fn arriving(root: &Arc<Root>, length: u64) -> Option<Arc<Self>> {
-        Self::in_file(root, length, || LateFile::new(root.folder.clone()))
+        Self::with_file(root, length, || LateFile::new(root.folder.clone()))
     }
 
-    pub(super) fn in_file(
+    pub(super) fn with_file(
         root: &Arc<Root>,
         length: u64,
         file: impl FnOnce() -> LateFile,
     ) -> Option<Arc<Self>> {
-        root.staging.takes(length).then_some(())?;
+        root.arena.takes(length).then_some(())?;
         Some(Arc::new(Self {
             length: usize::try_from(length).ok()?,
             file: Arc::new(file()),
@@ -309,14 +333,14 @@ impl Body {
         }
         let mut state = lock(&self.state);
         if matches!(*state, State::Unclaimed) {
-            let staging = &self.root.staging;
-            *state = match staging.claim(self.length) {
+            let arena = &self.root.arena;
+            *state = match arena.claim(self.length) {
                 Some(buffer) => {
-                    lock(&staging.bodies).push_back(Arc::downgrade(self));
+                    arena.list(self);
                     State::Arriving(buffer)
                 }
                 None => {
-                    staging.page_cache.add(PageCacheReason::NoPlace);
+                    arena.page_cache.add(PageCacheReason::NoPlace);
                     State::InFile
                 }
             };
@@ -363,7 +387,7 @@ impl Body {
             State::Unclaimed => {}
             State::Complete(_) | State::InFile => return,
         }
-        self.root.staging.page_cache.add(reason);
+        self.root.arena.page_cache.add(reason);
         *state = State::InFile;
     }
 
@@ -396,11 +420,11 @@ impl Body {
         if file.metadata()?.len() > 0 {
             file.set_len(0)?;
         }
-        let staging = &self.root.staging;
-        match staging.write(file, header, buffer.as_slice()) {
-            Ok(()) => _ = staging.direct.fetch_add(1, Ordering::Relaxed),
+        let arena = &self.root.arena;
+        match arena.write(file, header, buffer.as_slice()) {
+            Ok(()) => _ = arena.direct.fetch_add(1, Ordering::Relaxed),
             Err(reason) => {
-                staging.page_cache.add(reason);
+                arena.page_cache.add(reason);
                 file.write_all_at(header, 0)?;
                 file.write_all_at(buffer.as_slice(), HEADER_BYTES as u64)?;
             }
