@@ -629,8 +629,9 @@ impl HttpServer {
         }
     }
 
-    /// Revalidates a stale object with the origin, before it is used or in the background. For a live manifest that may be used
-    /// stale, an origin that hangs is waited for during one target duration: players keep a buffer of a few of them.
+    /// Revalidates a stale object with the origin, before it is used or in the background. An origin that hangs is waited for during
+    /// [`STALE_WAIT`] if the object may be used stale, for a live manifest during one target duration: players keep a buffer of a few of
+    /// them.
     async fn revalidate(
         self: &Arc<Self>,
         request: &ObjectRequest<'_>,
@@ -661,17 +662,17 @@ impl HttpServer {
         if RequestDirectives::of(&request.head.headers).only_if_cached {
             return Err(Missing::OnlyIfCached);
         }
-        let filled = match object.live().filter(|_| staleness.if_error) {
-            Some(live) => {
-                // The fetch goes on without the request; its result is for the players' next ones.
-                let filling = self.runtime.spawn(filling);
-                match tokio::time::timeout(Duration::from_millis(live.target_ms), filling).await {
-                    Ok(Ok(filled)) => filled,
-                    Ok(Err(_)) => FillResult::Busy,
-                    Err(_) => return Ok(ObjectLocation::Stored(object, "hit; detail=stale-while-waiting")),
-                }
+        let wait = object.live().map_or(STALE_WAIT, |live| Duration::from_millis(live.target_ms));
+        let filled = if staleness.if_error {
+            // The fetch goes on without the request; its result is for the players' next ones.
+            let filling = self.runtime.spawn(filling);
+            match tokio::time::timeout(wait, filling).await {
+                Ok(Ok(filled)) => filled,
+                Ok(Err(_)) => FillResult::Busy,
+                Err(_) => return Ok(ObjectLocation::Stored(object, "hit; detail=stale-while-waiting")),
             }
-            None => filling.await,
+        } else {
+            filling.await
         };
         if matches!(filled, FillResult::Stale) {
             return Ok(ObjectLocation::Stored(object, "hit; detail=stale-if-error"));
@@ -710,6 +711,8 @@ impl HttpServer {
     }
 }
 
+/// Time for which a hanging origin is waited for before a stale object is used: players give a request up after 8 to 20 s.
+const STALE_WAIT: Duration = Duration::from_secs(5);
 /// Target durations after which a live manifest of the carousel counts as outdated.
 const LEFT_BEHIND_TARGETS: u64 = 2;
 

@@ -190,6 +190,42 @@ fn a_live_playlist_is_served_stale_after_a_target_duration_while_its_origin_hang
 }
 
 #[test]
+fn a_stale_object_is_served_after_five_seconds_while_its_origin_hangs() {
+    let origin = Scripted::start(move |asked: &Asked| {
+        let (max_age, body) = match (asked.path.as_str(), asked.time) {
+            ("/must.ts", 1) => ("max-age=1, must-revalidate", "old"),
+            (_, 1) => ("max-age=1", "old"),
+            _ => ("max-age=60", "new"),
+        };
+        let pause = if asked.time == 2 { 7000 } else { 0 };
+        let sent =
+            answer(200, &[("Content-Type", "video/mp2t"), ("Cache-Control", max_age)], body.as_bytes());
+        [vec![Step::Wait(Duration::from_millis(pause))], sent].concat()
+    });
+    let story = before(&origin, "");
+    let http = story.http;
+    let body = move |path: &str| {
+        let response = get(http, path, &[]).unwrap();
+        assert_eq!(response.status, 200, "{path}");
+        (String::from_utf8(response.body.clone()).unwrap(), response.header("cache-status").to_owned())
+    };
+    for path in ["/o/1.ts", "/o/must.ts"] {
+        assert_eq!(body(path).0, "old");
+    }
+    sleep(Duration::from_millis(1200));
+    let must = std::thread::spawn(move || body("/o/must.ts").0);
+    let (stale, status) = body("/o/1.ts");
+    assert!(stale == "old" && status.contains("stale-while-waiting"), "{stale}: {status}");
+    assert_eq!(must.join().unwrap(), "new", "must-revalidate: it waits");
+    sleep(Duration::from_millis(500));
+    assert_eq!(
+        (body("/o/1.ts").0.as_str(), origin.asked("/1.ts").len()),
+        ("new", 2),
+        "what came late is in the cache"
+    );
+}
+
+#[test]
 fn two_hundred_players_of_a_cold_segment_are_one_request() {
     let body: Vec<u8> = (0..300_000_u32).map(|it| (it % 251) as u8).collect();
     let sent = body.clone();
