@@ -6,9 +6,16 @@
 use std::fmt;
 
 use base64::Engine as _;
+use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
+
+const PADDED_OR_NOT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A SHA-256 value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,13 +47,16 @@ impl Digest {
         format!("sha-256=:{}:", STANDARD.encode(self.0))
     }
 
-    /// Finds `sha-256` among the members of a `Content-Digest` or `Repr-Digest` value; skips others.
+    /// Finds `sha-256` among the members of a `Content-Digest` or `Repr-Digest` value; skips others, and parameters. The last of several
+    /// counts, and padding may be missing (RFC 9651 sections 4.2.2 and 4.2.7).
     pub fn from_field(text: &str) -> Option<Self> {
-        let member = text.split(',').find_map(|member| {
+        let member = text.split(',').rev().find_map(|member| {
             let (name, value) = member.trim().split_once('=')?;
             name.eq_ignore_ascii_case("sha-256").then_some(value)
         })?;
-        let bytes = STANDARD.decode(member.strip_prefix(':')?.strip_suffix(':')?).ok()?;
+        let (value, behind) = member.strip_prefix(':')?.split_once(':')?;
+        let bytes =
+            (behind.is_empty() || behind.starts_with(';')).then(|| PADDED_OR_NOT.decode(value).ok())??;
         Some(Self(bytes.try_into().ok()?))
     }
 }
@@ -170,7 +180,15 @@ mod tests {
         assert_eq!(Digest::from_hex(&abc.to_hex()), Some(abc));
         assert_eq!(abc.to_field(), "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:");
         assert_eq!(Digest::from_field(&format!("md5=:AA==:, {}", abc.to_field())), Some(abc));
-        for bad in ["", "sha-256=", "sha-256=:AA==:", "sha-512=:AA==:", "sha-256=ungWv48Bz"] {
+        let value = abc.to_field();
+        let bare = value.replace("=:,", ":").replace("=:", ":").replacen("sha-256:", "sha-256=:", 1);
+        assert!(bare.ends_with(':') && !bare.ends_with("=:"), "{bare}");
+        for good in [bare, format!("{value};a=1"), format!("{}, {value}", Digest::of(b"x").to_field())] {
+            assert_eq!(Digest::from_field(&good), Some(abc), "{good}");
+        }
+        for bad in
+            ["", "sha-256=", "sha-256=:AA==:", "sha-512=:AA==:", "sha-256=ungWv48Bz", &format!("{value}x")]
+        {
             assert_eq!(Digest::from_field(bad), None);
         }
         assert_eq!(Digest::from_hex(&"é".repeat(32)), None);

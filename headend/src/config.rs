@@ -168,7 +168,6 @@ impl Config {
         all
     }
 
-    /// Mistakes: settings that exclude `[lease]`, since another headend could not take over with them.
     /// Media on the announcement channel, which every receiver joins.
     fn mistakes_of_media_groups(&self) -> Option<Mistake> {
         let announcement = self.sessions.announcement;
@@ -182,6 +181,7 @@ impl Config {
         Some(Mistake::of_value("sessions.media", &what, "give the media a group of their own"))
     }
 
+    /// Mistakes: settings that exclude `[lease]`, since another headend could not take over with them.
     fn mistakes_of_lease(&self) -> Vec<Mistake> {
         if self.lease.is_none() {
             return Vec::new();

@@ -16,6 +16,10 @@ pub trait ModuleStorage {
     /// Opens storage for a module of `bytes`; `None`: no room now, called again at the next block. `alone`: it seems to
     /// hold only one file.
     fn open(&mut self, bytes: u32, alone: Option<SoleFile<'_>>) -> Option<Self::Buf>;
+    /// Opens storage for what a module of which all bytes are here is inflated to. `None`: no room.
+    fn open_inflated(&mut self, bytes: u32) -> Option<Self::Buf> {
+        self.open(bytes, None)
+    }
     /// Writes bytes; offset and length are within the requested size.
     fn write(&mut self, buf: &mut Self::Buf, offset: u32, bytes: &[u8]);
     /// Closes a complete module. `None` if its bytes cannot be read back: it is received again.

@@ -34,7 +34,7 @@ fn inflate<S: ModuleStorage>(
     if original_size > MAX_INFLATED_MODULE_BYTES || u64::from(original_size) > by_ratio {
         return Err(CarouselDrop::Inflate);
     }
-    let mut buf = storage.open(original_size, None).ok_or(CarouselDrop::NoRoom)?;
+    let mut buf = storage.open_inflated(original_size).ok_or(CarouselDrop::NoRoom)?;
     let mut decoder = flate2::Decompress::new(true);
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -462,7 +462,7 @@ pub fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\n' | '\r' | '\t' => {
-                let _ = write!(out, "&#{};", u32::from(c));
+                let _ = write!(out, "&#x{:X};", u32::from(c));
             }
             c if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
             c => out.push(c),

@@ -111,6 +111,10 @@ fn hints(head: &Parts, key: &ObjectKey) -> Vec<Next> {
     let names = if objects.is_empty() && !ranges.is_empty() { vec![String::new()] } else { objects };
     let next = names.into_iter().take(MAX_HINTS).enumerate().filter_map(|(at, name)| {
         let name = decoded(&name);
+        // What the CMCD plugin of video.js sends of a live channel.
+        if name == "undefined" {
+            return None;
+        }
         // The specification defines it relative to the request, so never another host.
         if name.contains("://") || name.starts_with("//") {
             return None;
@@ -186,6 +190,7 @@ mod tests {
             "",
             "bl=3",
             "nor=2.m4s",
+            "nor=\"undefined\"",
             "nor=\"http:%2F%2Fother%2F2.m4s\"",
             "nor=\"%2F%2Fother%2F2\"",
             "nor=\"1.m4s\"",

@@ -504,6 +504,16 @@ fn an_audit_names_what_is_wrong_by_its_invariant() {
 }
 
 #[test]
+fn a_header_has_the_digest_of_its_body_and_no_other() {
+    let mut of_body = meta("h/a", b"body");
+    let other = Digest::of(b"other");
+    of_body.content_type = Some(format!("\"sha256\":\"{}\"", other.to_hex()));
+    let page = format::encode(&of_body).unwrap();
+    assert!(format::has_digest(&page, Digest::of(b"body")) && !format::has_digest(&page, other));
+    assert!(!format::has_digest(&page[1..], Digest::of(b"body")));
+}
+
+#[test]
 fn mappings_are_bounded_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&config(&folder, 100 << 20)).unwrap();

@@ -41,6 +41,17 @@ impl Modules {
         Self { store, base, is_signed: false, in_memory: Arc::default() }
     }
 
+    /// `None` beyond [`MAX_MEMORY_BYTES`].
+    fn open_in_memory(&self, bytes: u32) -> Option<Buffer> {
+        let length = bytes as usize;
+        let in_memory = Arc::clone(&self.in_memory);
+        if in_memory.fetch_add(length, Ordering::Relaxed) + length > MAX_MEMORY_BYTES {
+            in_memory.fetch_sub(length, Ordering::Relaxed);
+            return None;
+        }
+        Some(Buffer::Memory(BoundedBytes { bytes: vec![0; length], in_memory }))
+    }
+
     /// Name of a file for players.
     pub(super) fn name_of(&self, path: &str, description: &Description) -> String {
         let base = self.base.as_deref().unwrap_or_default();
@@ -130,14 +141,10 @@ impl ModuleStorage for Modules {
     type Module = CompleteModule;
 
     fn open(&mut self, bytes: u32, alone: Option<SoleFile<'_>>) -> Option<Buffer> {
-        let length = bytes as usize;
-        let relaxed = Ordering::Relaxed;
-        if bytes <= MAX_MEMORY_MODULE_BYTES {
-            if self.in_memory.fetch_add(length, relaxed) + length <= MAX_MEMORY_BYTES {
-                let in_memory = Arc::clone(&self.in_memory);
-                return Some(Buffer::Memory(BoundedBytes { bytes: vec![0; length], in_memory }));
-            }
-            self.in_memory.fetch_sub(length, relaxed);
+        if bytes <= MAX_MEMORY_MODULE_BYTES
+            && let Some(buffer) = self.open_in_memory(bytes)
+        {
+            return Some(buffer);
         }
         // A described file is written to its final place; the BIOP bytes before it use the header's page meanwhile.
         if let Some(alone) =
@@ -155,6 +162,19 @@ impl ModuleStorage for Modules {
         }
         let partial = self.store.create_unnamed(u64::from(bytes)).ok()?;
         Some(Buffer::File { partial: Arc::new(partial), before: 0, bytes: u64::from(bytes) })
+    }
+
+    /// Memory first: it is needed for as long as inflating takes, and a cache at its quota has no free room.
+    fn open_inflated(&mut self, bytes: u32) -> Option<Buffer> {
+        if let Some(buffer) = self.open_in_memory(bytes) {
+            return Some(buffer);
+        }
+        let arrival = Arrival { is_signed: true, ..Arrival::default() };
+        let partial = match self.is_signed {
+            true => self.store.create_arriving(u64::from(bytes), arrival),
+            false => self.store.create_unnamed(u64::from(bytes)),
+        };
+        Some(Buffer::File { partial: Arc::new(partial.ok()?), before: 0, bytes: u64::from(bytes) })
     }
 
     fn write(&mut self, buf: &mut Buffer, offset: u32, bytes: &[u8]) {
@@ -192,6 +212,8 @@ impl ModuleStorage for Modules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreConfig;
+    use crate::store::testing::carried;
 
     #[test]
     fn names_of_people_become_paths_of_urls() {
@@ -210,5 +232,34 @@ mod tests {
         assert!(matches!(open(), Buffer::File { .. }));
         all.pop();
         assert!(matches!(open(), Buffer::Memory(_)));
+    }
+
+    #[test]
+    fn a_long_module_is_received_by_a_cache_at_its_quota() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig {
+            path: folder.path().join("cache"),
+            reserve_bytes: 0,
+            quota_bytes: 48 << 20,
+            memory_bytes: 1 << 20,
+            ..StoreConfig::default()
+        };
+        let store = Store::open(&config).unwrap().0;
+        for number in 0..48 {
+            let (frozen, meta) = carried(&store, &format!("h/{number}"), &vec![number; 1 << 20]);
+            store.publish(&frozen, meta).unwrap();
+        }
+        let mut modules = Modules::new(store, None);
+        let piece = vec![7; 1 << 20];
+        let inflated = |modules: &mut Modules, pieces: u32| {
+            let mut buffer = modules.open_inflated(pieces << 20)?;
+            (0..pieces).for_each(|at| modules.write(&mut buffer, at << 20, &piece));
+            modules.close(buffer)
+        };
+        let is_right = |module: CompleteModule| module.as_ref().iter().all(|it| *it == 7);
+        assert!(inflated(&mut modules, 2).is_some_and(is_right));
+        assert!(inflated(&mut modules, 17).is_none(), "what nobody has signed evicts nothing");
+        modules.is_signed = true;
+        assert!(inflated(&mut modules, 17).is_some_and(is_right));
     }
 }

@@ -401,7 +401,7 @@ impl<B> Receiver<B> {
         if file.is_none() && self.unnamed >= MAX_UNNAMED {
             return Err(DropReason::TooManyObjects);
         }
-        if !self.may_open_another(file.as_ref()) {
+        if !self.may_open_another(file.as_ref()) && !self.displace_stalled() {
             return Err(DropReason::Unproven);
         }
         if self.in_flight.len() >= MAX_OBJECTS_IN_FLIGHT {
@@ -453,6 +453,17 @@ impl<B> Receiver<B> {
         if let Some((index, _)) = oldest {
             self.abandon(index, AbandonReason::Displaced);
         }
+    }
+
+    /// Gives up the stalled object that is least recently received. False: there is none.
+    #[cold]
+    fn displace_stalled(&mut self) -> bool {
+        let stalled = self.in_flight.iter().enumerate().filter(|(_, object)| object.is_stalled());
+        let oldest = stalled.min_by_key(|(_, object)| object.last_packet).map(|(index, _)| index);
+        if let Some(index) = oldest {
+            self.abandon(index, AbandonReason::Displaced);
+        }
+        oldest.is_some()
     }
 
     /// Gives up objects in flight whose storage `is_lost`; they are received again after [`ReceiverConfig::refused_retry`].

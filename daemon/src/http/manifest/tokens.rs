@@ -350,8 +350,8 @@ fn unescaped(text: &str) -> Option<String> {
 }
 
 fn escaped(text: &str) -> String {
-    // For values in single quotes too.
-    carousel::xml::escape(text).replace('\'', "&#39;")
+    // For values in single quotes too. RxPlayer 4.4 reads no decimal references.
+    carousel::xml::escape(text).replace('\'', "&apos;")
 }
 
 /// A string, or the text between two strings.

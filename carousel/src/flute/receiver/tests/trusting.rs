@@ -289,10 +289,17 @@ fn a_session_that_repeats_descriptions_of_another_opens_few_objects_until_one_is
     bench.feed(&first(&tois[20]));
     bench.feed(&first(&tois[21]));
     assert_eq!((bench.storage.opened.len(), bench.drops(DropReason::Unproven)), (17, 15));
+    // Objects that stall, since more was lost than can be restored, keep nothing out that comes later.
+    bench.now = bench.now + Duration::from_secs(60);
+    bench.receiver.handle_timeout(bench.now, Some(WALL.plus_ms(60_000)));
+    for toi in &tois[22..] {
+        bench.feed(&first(toi));
+    }
+    assert_eq!((bench.storage.opened.len(), bench.drops(DropReason::Unproven)), (25, 15));
     // Signed descriptions of which an object was right are the sender's own.
     bench.receiver.brought(5000, true);
     for toi in &tois {
         bench.feed(&first(toi));
     }
-    assert_eq!((bench.storage.opened.len(), bench.drops(DropReason::Unproven)), (31, 15));
+    assert_eq!((bench.storage.opened.len(), bench.drops(DropReason::Unproven)), (39, 15));
 }
