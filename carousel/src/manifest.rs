@@ -479,7 +479,8 @@ fn hls(text: &str) -> Manifest {
         return Manifest { kind: ManifestKind::HlsMultivariant, ..plain(DEFAULT_TARGET_MS) };
     }
     Manifest {
-        is_live: !is_ended,
+        // An end without a segment is what proxies send of a live channel that they cannot reach.
+        is_live: !is_ended || segments == 0,
         part_target_ms: part_target_ms.map(|it| it.min(MAX_TARGET_MS)),
         first_sequence: Some(sequence),
         last_sequence: segments.checked_sub(1).map(|last| sequence.saturating_add(last)),

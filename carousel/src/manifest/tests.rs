@@ -22,6 +22,11 @@ fn live_playlists_are_fresh_for_half_of_the_time_after_which_they_change() {
     for vod in [&format!("{live}#EXT-X-ENDLIST\n"), &format!("{live}#EXT-X-PLAYLIST-TYPE:VOD\n")] {
         assert_eq!(fresh_ms(vod), None);
     }
+    assert_eq!(
+        fresh_ms("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-ENDLIST\n"),
+        Some(3000),
+        "no film has no segment"
+    );
     assert_eq!(fresh_ms(&format!("{live}#EXT-X-PLAYLIST-TYPE:EVENT\n")), Some(3000));
     assert_eq!(fresh_ms(&format!("{live}#EXT-X-PART-INF:PART-TARGET=0.5\n")), Some(250));
     assert_eq!(fresh_ms("\u{feff}#EXTM3U\r\n#EXTINF:4.0,\r\nx.ts\r\n"), Some(2000));

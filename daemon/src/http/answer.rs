@@ -567,8 +567,8 @@ impl Worker {
         // The URL of the steering manifest has the name by which this player knows the box.
         let is_momentary = is_of_moment || (is_steered && rewriting.is_some());
         self.stats.manifest(rewriting);
-        if known.is_manifest() && !object.is_read() {
-            // A manifest of an earlier run: read it now, so that its segments can be prefetched.
+        if known.is_manifest() && object.begin_reading() {
+            // A manifest of an earlier run: read it once, so that its segments can be prefetched.
             let (server, object) = (Arc::clone(&self.server), Arc::clone(object));
             self.server.runtime.spawn_blocking(move || server.shared.manifests.learn(&object));
         }

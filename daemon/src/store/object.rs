@@ -210,6 +210,8 @@ pub struct StoredObject {
     warm_ns: AtomicU64,
     /// State of a live manifest.
     live: OnceLock<Option<LiveFacts>>,
+    /// Somebody examines it for being a manifest.
+    is_being_read: AtomicBool,
     /// It belongs to a live service, and is never promoted to the disk.
     is_live: AtomicBool,
     /// It has replaced other bytes under its key.
@@ -253,6 +255,7 @@ impl StoredObject {
             has_left: AtomicBool::new(false),
             warm_ns: AtomicU64::new(0),
             live: OnceLock::new(),
+            is_being_read: AtomicBool::new(false),
             is_live: AtomicBool::new(false),
             has_changed: AtomicBool::new(false),
             offered_ms: AtomicI64::new(0),
@@ -337,6 +340,11 @@ impl StoredObject {
     /// Whether it has been examined for being a manifest.
     pub fn is_read(&self) -> bool {
         self.live.get().is_some()
+    }
+
+    /// Whether the caller is the one to examine it for being a manifest: true once, if it has not been.
+    pub fn begin_reading(&self) -> bool {
+        !self.is_read() && !self.is_being_read.swap(true, Ordering::Relaxed)
     }
 
     /// Update interval, if it is a live manifest.

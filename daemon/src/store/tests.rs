@@ -514,6 +514,17 @@ fn a_header_has_the_digest_of_its_body_and_no_other() {
 }
 
 #[test]
+fn one_request_of_many_reads_a_manifest_of_an_earlier_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(&folder);
+    let object = put(&store, "h/a.m3u8", b"#EXTM3U").unwrap();
+    assert_eq!([object.begin_reading(), object.begin_reading()], [true, false]);
+    let fresh = object.with_meta(object.meta().clone());
+    fresh.set_live(None);
+    assert!(!fresh.begin_reading(), "it has been read");
+}
+
+#[test]
 fn mappings_are_bounded_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&config(&folder, 100 << 20)).unwrap();
