@@ -1356,7 +1356,9 @@ mod tests {
         let says = get("two/a", &[("host", "cdn.example.com")]).await;
         assert_eq!(says, "HTTP/1.1 - cdn.example.com 0 - -");
         assert_eq!(get("one/a", &[]).await, format!("HTTP/1.1 - {authority} 0 - -"));
-        assert_eq!(connections.load(Ordering::Relaxed), 2);
+        // The connection of HTTP/1.1 may not have been idle again yet.
+        let before = connections.load(Ordering::Relaxed);
+        assert!((2..=3).contains(&before), "{before}");
         // Many requests, one connection.
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..20 {
@@ -1367,13 +1369,13 @@ mod tests {
             });
         }
         assert!(all.join_all().await.iter().all(|it| *it == 200));
-        assert_eq!(connections.load(Ordering::Relaxed), 2);
+        assert_eq!(connections.load(Ordering::Relaxed), before);
         // A connection that the origin ends costs no request.
         for round in 0..5 {
             assert!(get("last", &[]).await.starts_with("HTTP/2.0"), "{round}");
             assert!(get("two/b", &[]).await.starts_with("HTTP/2.0"), "{round}");
         }
-        assert!(connections.load(Ordering::Relaxed) > 2);
+        assert!(connections.load(Ordering::Relaxed) > before);
         // Nor does one that is gone, since the request can be repeated.
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(get("two/b", &[]).await.starts_with("HTTP/2.0"), "one that has carried a response");
