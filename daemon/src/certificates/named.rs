@@ -2,7 +2,8 @@
 //!
 //! `openssl req -x509` makes self-signed certificates, and OpenSSL's own clients accept such a one as its own authority (`curl
 //! --cacert`). The library considers it an authority's and refuses it as a server's. So a server's certificate that is in the
-//! file, byte for byte, is verified here, by its names and dates. The library verifies all others.
+//! file, byte for byte, is verified here, by its names and dates. The library verifies all others, by those of the file alone that are
+//! authorities' ([`is_authority`]): it takes each certificate that it is told to trust as one of an authority for all names.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,9 +14,14 @@ use hyper_rustls::ConfigBuilderExt as _;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use x509_cert::der::Decode as _;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use super::{Certificate, failures, read_chain};
 
@@ -23,7 +29,9 @@ use super::{Certificate, failures, read_chain};
 struct Named {
     /// Digests of the certificates.
     certificates: HashSet<Digest>,
-    authorities: Arc<WebPkiServerVerifier>,
+    /// None if all are servers'.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// TLS that trusts the system's authorities; without any if `is_tls` is false. `fix`: remedy for a system without
@@ -51,12 +59,32 @@ pub fn client_trusting_system(is_tls: bool, fix: &str) -> Result<ClientConfig, S
 /// One line with the fix.
 pub fn client_trusting(path: &Path) -> Result<ClientConfig, String> {
     let failed = |why: String| format!("{}: {why}", path.display());
-    let certificates = read_chain(path).map_err(failed)?;
     let mut roots = RootCertStore::empty();
-    for certificate in &certificates {
-        roots.add(certificate.clone()).map_err(|err| failed(failures::plain(&err)))?;
-    }
+    let certificates = read_trusted(path, &mut roots).map_err(failed)?;
     trusting(roots, &certificates).map_err(failed)
+}
+
+/// Reads the certificates of a file, and adds those of authorities to the roots.
+fn read_trusted(path: &Path, roots: &mut RootCertStore) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = read_chain(path)?;
+    for certificate in &certificates {
+        if is_authority(certificate)? {
+            roots.add(certificate.clone()).map_err(|err| failures::plain(&err))?;
+        }
+    }
+    Ok(certificates)
+}
+
+/// Whether a certificate may sign others (RFC 5280 sections 4.2.1.3, 4.2.1.9). One of version 1 cannot say so, and may not.
+fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
+    let read = x509_cert::Certificate::from_der(certificate);
+    let read = read.map_err(|err| format!("no certificate of RFC 5280: {err}"))?;
+    let read = read.tbs_certificate();
+    let failed =
+        |err| format!("the certificate of {} has an extension that cannot be read: {err}", read.subject());
+    let constraints = read.get_extension::<BasicConstraints>().map_err(failed)?;
+    let usage = read.get_extension::<KeyUsage>().map_err(failed)?;
+    Ok(constraints.is_some_and(|(_, it)| it.ca) && usage.is_none_or(|(_, it)| it.key_cert_sign()))
 }
 
 /// TLS for origins, which trusts the system's certificates, and those of a PEM file if there is one. A system without any is
@@ -71,13 +99,9 @@ pub fn client_for_origins(more: Option<&Path>) -> Result<ClientConfig, String> {
     roots.add_parsable_certificates(certificates.iter().cloned());
     if let Some(path) = more {
         let failed = |why: String| format!("[http] origin_ca {}: {why}", path.display());
-        let named = read_chain(path).map_err(failed)?;
-        for certificate in &named {
-            roots.add(certificate.clone()).map_err(|err| failed(failures::plain(&err)))?;
-        }
-        certificates.extend(named);
+        certificates.extend(read_trusted(path, &mut roots).map_err(failed)?);
     }
-    if roots.is_empty() {
+    if roots.is_empty() && more.is_none() {
         // A box without certificates still repairs over http.
         tracing::warn!(
             "this system has no certificates of authorities, so https origins fail; install ca-certificates, or give \
@@ -91,19 +115,33 @@ pub fn client_for_origins(more: Option<&Path>) -> Result<ClientConfig, String> {
 /// TLS that trusts authorities, and servers' certificates themselves.
 fn trusting(roots: RootCertStore, certificates: &[CertificateDer<'_>]) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|err| err.to_string())?;
-    let certificates = certificates.iter().map(|it| Digest::of(it)).collect();
+    let named = Named::of(roots, certificates, &provider)?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|err| failures::plain(&err))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Named { certificates, authorities }));
+        .with_custom_certificate_verifier(Arc::new(named));
     Ok(config.with_no_client_auth())
 }
 
 impl Named {
+    fn of(
+        roots: RootCertStore,
+        certificates: &[CertificateDer<'_>],
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let verifier = |roots| {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()
+        };
+        // The library refuses to verify by no authority.
+        let authorities = (!roots.is_empty()).then(|| verifier(roots)).transpose();
+        Ok(Self {
+            certificates: certificates.iter().map(|it| Digest::of(it)).collect(),
+            authorities: authorities.map_err(|err| err.to_string())?,
+            algorithms: provider.signature_verification_algorithms,
+        })
+    }
+
     /// Verifies a certificate that the file has.
     fn verify_named(own: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
         verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
@@ -132,7 +170,10 @@ impl ServerCertVerifier for Named {
         if self.certificates.contains(&Digest::of(own)) {
             return Self::verify_named(own, name, now).map(|()| ServerCertVerified::assertion());
         }
-        self.authorities.verify_server_cert(own, intermediates, name, ocsp, now)
+        let Some(authorities) = &self.authorities else {
+            return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        };
+        authorities.verify_server_cert(own, intermediates, name, ocsp, now)
     }
 
     fn verify_tls12_signature(
@@ -141,7 +182,7 @@ impl ServerCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -150,11 +191,11 @@ impl ServerCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -185,5 +226,53 @@ mod tests {
         );
         assert_eq!(verify("box.lan", last + 1000).unwrap_err(), "the certificate has ended");
         assert!(verify("box.lan", first - 1000).unwrap_err().contains("not valid yet"));
+    }
+
+    #[test]
+    fn a_servers_certificate_in_the_file_is_no_authority_for_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let server =
+            |constraints: &'static str| ["-addext", "subjectAltName=DNS:box.lan", "-addext", constraints];
+        let signed = ["-CA", "box.pem", "-CAkey", "box.key", "-addext", "subjectAltName=DNS:other.lan"];
+        let leaf = [&signed[..], &["-addext", "basicConstraints=critical,CA:FALSE"]].concat();
+        // OpenSSL takes the last extension of a kind in place of the one of its configuration.
+        for (constraints, usage, is_authority) in [
+            ("basicConstraints=critical,CA:FALSE", "keyUsage=digitalSignature", false),
+            ("basicConstraints=critical,CA:FALSE", "keyUsage=keyCertSign", false),
+            ("basicConstraints=critical,CA:TRUE", "keyUsage=digitalSignature", false),
+            ("basicConstraints=critical,CA:TRUE", "keyUsage=keyCertSign,digitalSignature", true),
+            ("basicConstraints=critical,CA:TRUE", "nsComment=any", true),
+        ] {
+            let made = make(
+                folder.path(),
+                "box.pem",
+                "box.key",
+                &[&server(constraints)[..], &["-addext", usage]].concat(),
+            );
+            if !made || !make(folder.path(), "other.pem", "other.key", &leaf) {
+                return;
+            }
+            let mut roots = RootCertStore::empty();
+            let certificates = read_trusted(&path("box.pem"), &mut roots).unwrap();
+            assert_eq!(roots.is_empty(), !is_authority, "{constraints} {usage}");
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let named = Named::of(roots, &certificates, &provider).unwrap();
+            let verify = |file: &str, name: &'static str| {
+                let own = read_chain(&path(file)).unwrap().remove(0);
+                let name = ServerName::try_from(name).unwrap();
+                named.verify_server_cert(&own, &certificates, &name, &[], UnixTime::now()).map(|_| ())
+            };
+            assert_eq!(verify("box.pem", "box.lan"), Ok(()), "{constraints} {usage}");
+            assert!(verify("box.pem", "other.lan").is_err());
+            let other = verify("other.pem", "other.lan");
+            let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+            assert_eq!(other, if is_authority { Ok(()) } else { Err(unknown) }, "{constraints} {usage}");
+            // Such a file is usable without any authority, beside the system's too.
+            assert!(
+                client_trusting(&path("box.pem")).is_ok()
+                    && client_for_origins(Some(&path("box.pem"))).is_ok()
+            );
+        }
     }
 }

@@ -48,7 +48,8 @@ pub struct Http {
     /// Time that origins may take with requests of the box itself (repair): to connect, to begin, and between bytes.
     pub origin_timeout_ms: u64,
     /// Certificates that origins and parents may have beside those of the system's authorities: a PEM file with authorities, and with
-    /// self-signed certificates of servers, as `openssl req -x509` makes them.
+    /// certificates of servers themselves. One that says `CA:TRUE`, as `openssl req -x509` makes them, is an authority for all origins,
+    /// whatever their names; one without (`-addext basicConstraints=critical,CA:FALSE`) counts for its own names alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin_ca: Option<PathBuf>,
     /// Threads that serve players; 0: one for each core.
