@@ -20,7 +20,7 @@ pub(super) use recognise::{Format, begins, format_of_type, is_named, may_be};
 use tokens::Tokens;
 
 use super::urls::UrlMap;
-use crate::coding::{self, Decoder};
+use crate::coding::{self, Decoder, MAX_STEP_BYTES};
 
 carousel::limits! {
     /// One token of a manifest: a line, an element, a string.
@@ -112,7 +112,8 @@ impl Rewriter {
     /// # Errors
     /// If it cannot be decoded; `out` is valid up to there.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rewriting> {
-        self.decoder.push(bytes, &mut self.pending).map_err(|_| Rewriting::Coding)?;
+        let most = self.pending.len() + MAX_STEP_BYTES;
+        self.decoder.push(bytes, &mut self.pending, most).map_err(|_| Rewriting::Coding)?;
         if matches!(self.state, State::Sniffing) && is_decisive(&self.pending) {
             self.decide();
         }
@@ -124,7 +125,8 @@ impl Rewriter {
     /// # Errors
     /// As [`Rewriter::push`].
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Rewriting> {
-        self.decoder.finish(&mut self.pending).map_err(|_| Rewriting::Coding)?;
+        let most = self.pending.len() + MAX_STEP_BYTES;
+        self.decoder.finish(&mut self.pending, most).map_err(|_| Rewriting::Coding)?;
         if matches!(self.state, State::Sniffing) {
             self.decide();
         }

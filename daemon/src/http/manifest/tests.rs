@@ -374,6 +374,15 @@ fn documents_that_are_converted_as_a_whole_are_bounded() {
 }
 
 #[test]
+fn what_one_piece_of_a_document_becomes_is_bounded() {
+    let bomb = coding::bombs::brotli(4);
+    let (mut rewriter, mut out) = (Rewriter::new(Some("br"), map()).unwrap(), Vec::new());
+    assert_eq!(rewriter.push(&bomb, &mut out).unwrap_err(), Rewriting::Coding);
+    assert_eq!(rewriter.pending.len(), MAX_STEP_BYTES);
+    assert_eq!(rewritten(Some("br"), map(), &bomb).unwrap_err(), Rewriting::Coding);
+}
+
+#[test]
 fn a_token_is_held_back_up_to_its_limit() {
     let mut rewriter = Rewriter::new(None, map()).unwrap();
     let mut out = Vec::new();
