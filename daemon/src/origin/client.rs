@@ -1356,9 +1356,8 @@ mod tests {
         let says = get("two/a", &[("host", "cdn.example.com")]).await;
         assert_eq!(says, "HTTP/1.1 - cdn.example.com 0 - -");
         assert_eq!(get("one/a", &[]).await, format!("HTTP/1.1 - {authority} 0 - -"));
-        // The connection of HTTP/1.1 may not have been idle again yet.
-        let before = connections.load(Ordering::Relaxed);
-        assert!((2..=3).contains(&before), "{before}");
+        // The connection of HTTP/1.1 may not have been idle again yet: a second is begun, and comes later if it was idle by then.
+        assert!((2..=3).contains(&connections.load(Ordering::Relaxed)));
         // Many requests, one connection.
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..20 {
@@ -1369,7 +1368,8 @@ mod tests {
             });
         }
         assert!(all.join_all().await.iter().all(|it| *it == 200));
-        assert_eq!(connections.load(Ordering::Relaxed), before);
+        let before = connections.load(Ordering::Relaxed);
+        assert!((2..=3).contains(&before), "{before}");
         // A connection that the origin ends costs no request.
         for round in 0..5 {
             assert!(get("last", &[]).await.starts_with("HTTP/2.0"), "{round}");
