@@ -47,6 +47,11 @@ macro_rules! limits {
     )+ };
 }
 
+/// Bytes that `transported` bytes may become: [`MAX_INFLATE_RATIO`] times as many, or `at_any_ratio`.
+pub(crate) fn most_inflated(transported: usize, at_any_ratio: u64) -> u64 {
+    (transported as u64).saturating_mul(MAX_INFLATE_RATIO).max(at_any_ratio)
+}
+
 /// The beginning of a text: at most `most_bytes`, cut between characters.
 pub fn cut(text: &str, most_bytes: usize) -> &str {
     let mut end = text.len().min(most_bytes);

@@ -2,7 +2,7 @@
 
 use super::delivery::{CarouselDrop, ModuleStorage};
 use super::message::ModuleInfo;
-use crate::limits::{MAX_INFLATE_RATIO, MAX_INFLATED_BYTES, MAX_INFLATED_MODULE_BYTES};
+use crate::limits::{MAX_INFLATED_BYTES, MAX_INFLATED_MODULE_BYTES, most_inflated};
 use crate::ts::section::crc32;
 
 /// Bytes inflated at a time.
@@ -30,8 +30,8 @@ fn inflate<S: ModuleStorage>(
     original_size: u32,
     storage: &mut S,
 ) -> Result<S::Module, CarouselDrop> {
-    let by_ratio = (bytes.len() as u64).saturating_mul(MAX_INFLATE_RATIO).max(MAX_INFLATED_BYTES);
-    if original_size > MAX_INFLATED_MODULE_BYTES || u64::from(original_size) > by_ratio {
+    let most = most_inflated(bytes.len(), MAX_INFLATED_BYTES).min(MAX_INFLATED_MODULE_BYTES.into());
+    if u64::from(original_size) > most {
         return Err(CarouselDrop::Inflate);
     }
     let mut buf = storage.open_inflated(original_size).ok_or(CarouselDrop::NoRoom)?;
@@ -70,6 +70,7 @@ mod tests {
     use super::super::delivery::{InMemory, SoleFile};
     use super::super::describe::Description;
     use super::*;
+    use crate::limits::MAX_INFLATE_RATIO;
 
     fn zeros(length: u32) -> Vec<u8> {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());

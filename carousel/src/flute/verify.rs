@@ -10,7 +10,7 @@ use md5::{Digest as _, Md5};
 use super::fdt::{Encoding, File};
 use crate::digest::{Digest, md5};
 use crate::limits::{
-    MAX_FDT_BYTES, MAX_FDT_INFLATED_BYTES, MAX_INFLATE_RATIO, MAX_INFLATED_BYTES, MAX_OBJECT_BYTES,
+    MAX_FDT_BYTES, MAX_FDT_INFLATED_BYTES, MAX_INFLATED_BYTES, MAX_OBJECT_BYTES, most_inflated,
 };
 use crate::reasons;
 
@@ -134,7 +134,7 @@ fn decoded_length(encoding: &Encoding, transported: &[u8], content_length: Optio
 /// Decodes a content encoding in pieces; `each` is called with each piece and returns whether to continue. Returns the
 /// length; `None` for identity, for which `each` is not called.
 ///
-/// At most `content_length` bytes come out, and [`MAX_INFLATE_RATIO`] times the input where that is more than
+/// At most `content_length` bytes come out, and [`MAX_INFLATE_RATIO`](crate::limits::MAX_INFLATE_RATIO) times the input where that is more than
 /// [`MAX_INFLATED_BYTES`].
 ///
 /// # Errors
@@ -155,8 +155,7 @@ fn decode_up_to(
     most: u64,
     each: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<Option<u64>, VerifyError> {
-    let by_ratio = (bytes.len() as u64).saturating_mul(MAX_INFLATE_RATIO).max(MAX_INFLATED_BYTES);
-    let most = content_length.unwrap_or(most).min(most).min(by_ratio);
+    let most = content_length.unwrap_or(most).min(most).min(most_inflated(bytes.len(), MAX_INFLATED_BYTES));
     let decoded = match encoding {
         Encoding::Identity => return Ok(None),
         Encoding::Gzip => inflate(MultiGzDecoder::new(bytes), most, each),
@@ -204,8 +203,8 @@ pub(super) fn inflate_fdt(
         out.extend_from_slice(piece);
         goes_on(&out)
     };
-    let by_ratio = (bytes.len() as u64).saturating_mul(MAX_INFLATE_RATIO).max(MAX_FDT_INFLATED_BYTES);
-    let (most, piece) = (MAX_FDT_BYTES.min(by_ratio), FDT_PIECE_BYTES);
+    let most = MAX_FDT_BYTES.min(most_inflated(bytes.len(), MAX_FDT_INFLATED_BYTES));
+    let piece = FDT_PIECE_BYTES;
     let inflated = match algorithm {
         PLAIN_FDT => return Some(bytes),
         1 => inflate_by(piece, ZlibDecoder::new(&bytes[..]), most, &mut keep),
@@ -252,6 +251,7 @@ fn inflate_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_INFLATE_RATIO;
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
     use std::io::Write as _;

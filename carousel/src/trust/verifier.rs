@@ -150,51 +150,28 @@ impl WrongSignatures {
     }
 }
 
-/// Wrong signatures counted against one allowance.
+/// What is used of one allowance, which comes back with time.
 #[derive(Debug, Default)]
-struct Wrong {
-    count: u32,
+struct Used {
+    amount: u64,
     refilled: Instant,
 }
 
-impl Wrong {
-    /// Whether one more signature that may be wrong can be examined.
-    fn may_examine(&mut self, now: Instant) -> bool {
-        let second_ns = Duration::from_secs(1).as_nanos() as u64;
-        let back = now.since(self.refilled).as_nanos() as u64 * WRONG_PER_S / second_ns;
+impl Used {
+    /// Whether less than `most` is used, of which `per_s` comes back each second.
+    fn is_below(&mut self, now: Instant, most: u64, per_s: u64) -> bool {
+        let second_ns = Duration::from_secs(1).as_nanos();
+        let back = now.since(self.refilled).as_nanos() * u128::from(per_s) / second_ns;
         if back > 0 {
             self.refilled = now;
-            self.count = self.count.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX));
+            self.amount = self.amount.saturating_sub(u64::try_from(back).unwrap_or(u64::MAX));
         }
-        self.count < MAX_WRONG_SIGNATURES
+        self.amount < most
     }
 
-    fn add(&mut self) {
-        self.count = self.count.saturating_add(1).min(MAX_WRONG_SIGNATURES);
-    }
-}
-
-/// Inflated bytes of refused documents counted against one allowance.
-#[derive(Debug, Default)]
-struct RefusedInflation {
-    bytes: u64,
-    refilled: Instant,
-}
-
-impl RefusedInflation {
-    /// Whether one more document that may be refused can be inflated.
-    fn may_inflate(&mut self, now: Instant) -> bool {
-        let back = now.since(self.refilled).as_millis() as u64 * REFUSED_BYTES_PER_S / 1000;
-        if back > 0 {
-            self.refilled = now;
-            self.bytes = self.bytes.saturating_sub(back);
-        }
-        self.bytes < MAX_REFUSED_INFLATED_BYTES
-    }
-
-    fn add(&mut self, bytes: u64) {
-        // One document may go beyond the limit.
-        self.bytes = self.bytes.saturating_add(bytes).min(2 * MAX_REFUSED_INFLATED_BYTES);
+    /// Adds what was used, up to `most` together.
+    fn add(&mut self, amount: u64, most: u64) {
+        self.amount = self.amount.saturating_add(amount).min(most);
     }
 }
 
@@ -330,9 +307,9 @@ pub(super) struct State {
     accepted: u64,
     refused: [u64; TrustDrop::ALL.len()],
     /// Of untrusted sessions, and of known ones.
-    wrong: [Wrong; 2],
+    wrong: [Used; 2],
     /// Likewise.
-    refused_inflation: [RefusedInflation; 2],
+    refused_inflation: [Used; 2],
     /// Counter of received documents, which orders them by age.
     heard: u64,
 }
@@ -547,7 +524,8 @@ impl Trust {
     /// Counts the inflated bytes of a document that was refused.
     pub fn count_inflated(&self, allowance: Allowance, bytes: u64) {
         if let Some(it) = self.state().refused_inflation.get_mut(allowance as usize) {
-            it.add(bytes);
+            // One document may go beyond the limit.
+            it.add(bytes, 2 * MAX_REFUSED_INFLATED_BYTES);
         }
     }
 
@@ -770,17 +748,19 @@ impl State {
 
     /// Whether an allowance admits one more encoded document that may be refused.
     fn may_inflate(&mut self, allowance: Allowance, now: Instant) -> bool {
-        self.refused_inflation.get_mut(allowance as usize).is_none_or(|it| it.may_inflate(now))
+        let used = self.refused_inflation.get_mut(allowance as usize);
+        used.is_none_or(|it| it.is_below(now, MAX_REFUSED_INFLATED_BYTES, REFUSED_BYTES_PER_S))
     }
 
     /// Whether an allowance admits one more signature that may be wrong.
     fn may_examine(&mut self, allowance: Allowance, now: Instant) -> bool {
-        self.wrong.get_mut(allowance as usize).is_none_or(|it| it.may_examine(now))
+        let used = self.wrong.get_mut(allowance as usize);
+        used.is_none_or(|it| it.is_below(now, MAX_WRONG_SIGNATURES.into(), WRONG_PER_S))
     }
 
     fn count_wrong(&mut self, allowance: Allowance) {
         if let Some(it) = self.wrong.get_mut(allowance as usize) {
-            it.add();
+            it.add(1, MAX_WRONG_SIGNATURES.into());
         }
     }
 

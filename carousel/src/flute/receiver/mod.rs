@@ -401,11 +401,11 @@ impl<B> Receiver<B> {
         if file.is_none() && self.unnamed >= MAX_UNNAMED {
             return Err(DropReason::TooManyObjects);
         }
-        if !self.may_open_another(file.as_ref()) && !self.displace_stalled() {
+        if !self.may_open_another(file.as_ref()) && !self.displace(InFlight::is_stalled) {
             return Err(DropReason::Unproven);
         }
         if self.in_flight.len() >= MAX_OBJECTS_IN_FLIGHT {
-            self.displace();
+            self.displace(|_| true);
         }
         let received = Arc::new(SymbolMap::new(&partition));
         let request = OpenRequest {
@@ -446,20 +446,11 @@ impl<B> Receiver<B> {
         Ok(true)
     }
 
-    /// Gives up the least recently received object, to make room for another.
+    /// Gives up the least recently received object that `may_go`, to make room for another. False: there is none.
     #[cold]
-    fn displace(&mut self) {
-        let oldest = self.in_flight.iter().enumerate().min_by_key(|(_, object)| object.last_packet);
-        if let Some((index, _)) = oldest {
-            self.abandon(index, AbandonReason::Displaced);
-        }
-    }
-
-    /// Gives up the stalled object that is least recently received. False: there is none.
-    #[cold]
-    fn displace_stalled(&mut self) -> bool {
-        let stalled = self.in_flight.iter().enumerate().filter(|(_, object)| object.is_stalled());
-        let oldest = stalled.min_by_key(|(_, object)| object.last_packet).map(|(index, _)| index);
+    fn displace(&mut self, may_go: impl Fn(&InFlight<B>) -> bool) -> bool {
+        let candidates = self.in_flight.iter().enumerate().filter(|(_, object)| may_go(object));
+        let oldest = candidates.min_by_key(|(_, object)| object.last_packet).map(|(index, _)| index);
         if let Some(index) = oldest {
             self.abandon(index, AbandonReason::Displaced);
         }

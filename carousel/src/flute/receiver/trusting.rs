@@ -17,7 +17,7 @@ limits! {
     /// Objects in flight of a session with signed descriptions that has brought no object whose digest was right.
     const MAX_UNPROVEN_OBJECTS: usize = 16, "objects" {
         why: "Anybody can repeat signed descriptions from an address of their own, with other bytes. Carousels interleave a handful.",
-        full: "Packets of further objects are dropped as `unproven`.",
+        full: "A stalled object makes room for a further one, whose packets are dropped as `unproven` if there is none.",
         free: "When an object in flight ends; for the session's life with the first whose digest is right.",
         test: "a_session_that_repeats_descriptions_of_another_opens_few_objects_until_one_is_right",
     }
