@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use carousel::name::ObjectKey;
@@ -23,6 +23,7 @@ use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::lock;
 use super::options::{SetCookie, SurrogateFields, VaryUserAgent};
 use super::phase::Phases;
 use super::{Client, FillOptions, OnInterim, OriginError, Question, Reply};
@@ -351,10 +352,6 @@ pub struct Filler {
     pub(super) phases: Arc<Mutex<Phases>>,
     /// Prefetches whose response has not begun.
     pub(super) prefetching: AtomicUsize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Result of a lookup in the slots.

@@ -29,7 +29,7 @@ mod timeouts;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use carousel::name::ObjectKey;
 
@@ -212,6 +212,11 @@ pub fn route_of<'a>(routes: &'a [Route], key: &'a ObjectKey) -> Option<(&'a Rout
 /// The remainder of `key` below a base URL.
 pub fn rest_below<'a>(base: &str, key: &'a ObjectKey) -> Option<&'a str> {
     key.as_str().strip_prefix(ObjectKey::from_name(base, None).ok()?.as_str())
+}
+
+/// A panic in between leaves a consistent value: each change under the lock is one assignment, insertion or removal.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

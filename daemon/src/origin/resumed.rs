@@ -10,7 +10,7 @@
 //! Bytes of two versions are never combined: `If-Range` names the version, and without a validator the digest decides at the
 //! end. A checkpoint never claims bytes that are not on the disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carousel::digest::Digest;
@@ -22,6 +22,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::client::{Asker, OriginError, Question, Reply};
 use super::fill::Filler;
+use super::lock;
 use super::spans::Part;
 use crate::caching::{self, Validators};
 use crate::clock;
@@ -318,11 +319,6 @@ impl ResumedFetch {
         });
         published.await.unwrap_or(Err(Unfinished::Store))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is one assignment.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The `If-Range` value of a response, if it has a validator.

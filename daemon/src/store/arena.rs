@@ -21,15 +21,16 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 use carousel::reason::Counts;
 use carousel::time::Instant;
 
+use super::arriving::SILENCE;
 use super::direct;
 use super::file::LateFile;
 use super::format::HEADER_BYTES;
+use super::lock;
 use super::object::{Root, StoredObject};
 use crate::clock;
 
@@ -52,8 +53,6 @@ const MIN_BYTES: u64 = 128 << 10;
 const GRANULE_BYTES: usize = 64 << 10;
 /// Bodies that are moved to their files for one claim, since the thread that receives waits for that.
 const SPILLS_PER_CLAIM: usize = 2;
-/// Silence after which a body makes room for another.
-pub(super) const SILENCE: Duration = Duration::from_secs(2);
 
 carousel::reasons! {
     /// Why an arriving body for the disk went through the page cache.
@@ -433,9 +432,4 @@ impl Body {
         *lock(&self.state) = State::InFile;
         Ok(true)
     }
-}
-
-/// A panic in between leaves a consistent list or state.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -145,7 +145,7 @@ fn a_silent_body_makes_room_and_goes_on_in_its_file() {
     partial.write_at(half as u64, &body[half..]).unwrap();
     let arena = &store.root().arena;
     assert!(arena.take_silent(clock::now()).is_none(), "it was written to just now");
-    let silent = arena.take_silent(clock::now() + arena::SILENCE).expect("it has been silent");
+    let silent = arena.take_silent(clock::now() + arriving::SILENCE).expect("it has been silent");
     silent.spill(PageCacheReason::Silent);
     assert_eq!((store.usage().arena_bytes, through(&store, PageCacheReason::Silent)), (0, 1));
     assert!(read(&partial, half, half) == body[half..]);
@@ -364,7 +364,7 @@ fn threads_that_share_the_memory_read_their_own_bytes() {
                         partial.write_at(range.start as u64, &body[range.clone()]).unwrap();
                         if random(6) == 0
                             && let Some(silent) =
-                                store.root().arena.take_silent(clock::now() + arena::SILENCE)
+                                store.root().arena.take_silent(clock::now() + arriving::SILENCE)
                         {
                             silent.spill(PageCacheReason::Silent);
                         }

@@ -25,8 +25,8 @@ const STEP_BYTES: u64 = 4 << 20;
 const PAGE_BYTES: u64 = 4096;
 /// Objects up to this length reserve all of it when they are opened.
 const SMALL_BYTES: u64 = 16 << 10;
-/// Silence after which an object makes room for others of its rank.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
+/// Silence after which an object makes room for others: its reservation for those of its rank, its memory for any.
+pub(super) const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// An object that is about to arrive.
 #[derive(Debug, Clone, Copy, Default)]

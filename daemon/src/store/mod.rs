@@ -852,6 +852,11 @@ pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
     file::free_bytes(folder)
 }
 
+/// A panic in between leaves a consistent value: each change under the lock is one assignment, insertion or removal.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod arena_tests;
 #[cfg(test)]

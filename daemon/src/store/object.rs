@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::disk::Disk;
 use super::file;
 use super::format::{self, HEADER_BYTES, ObjectMeta};
 use super::ledger::Ledger;
+use super::lock;
 use super::mapping::Mapping;
 use crate::caching::Staleness;
 use crate::clock;
@@ -117,11 +118,6 @@ impl Root {
             }
         }
     }
-}
-
-/// A panic in between leaves a consistent list or option.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The mapped bytes of an object, and their file.

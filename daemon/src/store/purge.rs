@@ -25,12 +25,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use carousel::digest::to_hex;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
+use super::lock;
 use super::variants::variants_of;
 use super::{EvictReason, ObjectMeta, Store, StoredObject, Tier, file, format};
 use crate::caching::{SurrogateHash, SurrogateKeys};
@@ -172,11 +173,6 @@ impl Recent {
         let later = self.purges.iter().rev().take_while(|(at, _)| *at >= since);
         later.into_iter().any(|(_, selection)| selection.selects_object(meta))
     }
-}
-
-/// A panic in between leaves a list that is consistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
