@@ -89,6 +89,12 @@ pub(super) enum Buffer {
     },
 }
 
+impl Buffer {
+    fn in_file(partial: Partial, before: usize, bytes: u32) -> Self {
+        Self::File { partial: Arc::new(partial), before, bytes: u64::from(bytes) }
+    }
+}
+
 /// A complete module.
 #[derive(Debug)]
 pub(super) enum CompleteModule {
@@ -158,10 +164,9 @@ impl ModuleStorage for Modules {
             let returns = self.store.returns(key.as_str(), digest);
             let arrival = Arrival { placement, is_signed: self.is_signed, returns };
             let partial = self.store.create_arriving(u64::from(alone.length), arrival).ok()?;
-            return Some(Buffer::File { partial: Arc::new(partial), before, bytes: u64::from(alone.length) });
+            return Some(Buffer::in_file(partial, before, alone.length));
         }
-        let partial = self.store.create_unnamed(u64::from(bytes)).ok()?;
-        Some(Buffer::File { partial: Arc::new(partial), before: 0, bytes: u64::from(bytes) })
+        self.store.create_unnamed(u64::from(bytes)).ok().map(|it| Buffer::in_file(it, 0, bytes))
     }
 
     /// Memory first: it is needed for as long as inflating takes, and a cache at its quota has no free room.
@@ -174,7 +179,7 @@ impl ModuleStorage for Modules {
             true => self.store.create_arriving(u64::from(bytes), arrival),
             false => self.store.create_unnamed(u64::from(bytes)),
         };
-        Some(Buffer::File { partial: Arc::new(partial.ok()?), before: 0, bytes: u64::from(bytes) })
+        partial.ok().map(|it| Buffer::in_file(it, 0, bytes))
     }
 
     fn write(&mut self, buf: &mut Buffer, offset: u32, bytes: &[u8]) {
