@@ -119,7 +119,7 @@ impl HttpServer {
     }
 
     /// URL of an object at the CDN of the route by which it was requested, or whose base its own URL is below.
-    fn cdn_url(&self, request: &ObjectRequest<'_>) -> Option<String> {
+    pub(super) fn cdn_url(&self, request: &ObjectRequest<'_>) -> Option<String> {
         if request.head.headers.contains_key(header::VIA) {
             return None;
         }

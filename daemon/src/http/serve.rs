@@ -27,7 +27,8 @@ use crate::clock;
 use crate::delivery::Flight;
 use crate::manifests;
 use crate::origin::{
-    FillRequest, FillResult, OnInterim, Origins, OwnFields, Passed, Redirects, Route, SurrogateFields,
+    FillRequest, FillResult, OnInterim, OriginError, Origins, OwnFields, Passed, Redirects, Route,
+    SurrogateFields,
 };
 use crate::services::Demand;
 use crate::signalling::Document;
@@ -223,7 +224,13 @@ fn ends(span: &mut Span, filled: &FillResult) {
 impl HttpServer {
     /// Answers a GET or HEAD for an object.
     pub(super) async fn object(self: &Arc<Self>, request: &ObjectRequest<'_>) -> Outcome {
-        let outcome = self.find_or_wait(request).await;
+        let mut outcome = self.find_or_wait(request).await;
+        for _ in 0..RECOVERY_ATTEMPTS {
+            if !self.has_recovered(&outcome, request).await {
+                break;
+            }
+            outcome = self.find_or_wait(request).await;
+        }
         // A range object that the carousel did not deliver completely can be requested from an origin as a range of the
         // file.
         if let Err(Missing::NotInTime | Missing::Broken | Missing::Unknown) = &outcome
@@ -241,6 +248,18 @@ impl HttpServer {
             Ok(outcome) => self.as_sent(outcome, request.key),
             Err(missing) => self.without(request, &missing),
         }
+    }
+
+    /// Whether the request failed for an open circuit that permits requests again, after a moment, and nobody else could answer.
+    async fn has_recovered(&self, outcome: &Result<Outcome, Missing>, request: &ObjectRequest<'_>) -> bool {
+        if let Err(Missing::Origin(OriginError::CircuitOpen)) = outcome
+            && request.elsewhere.is_none()
+            && self.cdn_url(request).is_none()
+            && let Some(url) = request.url(&self.origins)
+        {
+            return self.filler.wait_for_recovery(&url).await;
+        }
+        false
     }
 
     /// Whether the link has lost a DASH segment: later ones are here, and no source is left.
@@ -713,6 +732,8 @@ impl HttpServer {
 
 /// Time for which a hanging origin is waited for before a stale object is used: players give a request up after 8 to 20 s.
 const STALE_WAIT: Duration = Duration::from_secs(5);
+/// Attempts of a request whose origin recovers: of all that wait, one is permitted and decides for the others.
+const RECOVERY_ATTEMPTS: usize = 3;
 /// Target durations after which a live manifest of the carousel counts as outdated.
 const LEFT_BEHIND_TARGETS: u64 = 2;
 

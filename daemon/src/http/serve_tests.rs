@@ -1,6 +1,6 @@
 //! Lookups: what may be answered from the cache, what is asked of an origin, and with which fields.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use carousel::query::IgnoredQuery;
 
@@ -34,6 +34,40 @@ fn announce(server: &HttpServer, name: &str, ignored_query: IgnoredQuery) {
     let announced =
         Announced { digest: None, length: Some(5), content_type: None, version: 1, ignored_query };
     server.shared.flights.announce(key(name), object(), announced);
+}
+
+/// Where nothing else can be served, a player whose origin has just returned gets the object instead of a 503.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_wait_a_moment_for_an_origin_that_returns() {
+    let is_back = Arc::new(AtomicBool::new(false));
+    let back = Arc::clone(&is_back);
+    let url = origin(move |_| {
+        let status = if back.load(Ordering::Relaxed) { "200 OK" } else { "503 No" };
+        response(&[status, "Content-Length: 0"], "")
+    });
+    let tested = server(impatient(), &[], Some(url));
+    let (server, client) = (&tested.server, Arc::clone(&tested.tested.client));
+    for number in 0..5 {
+        assert!(
+            client.get(&server.origins.url_for(&key(&format!("h/{number}"))).unwrap(), &[]).await.is_err()
+        );
+    }
+    let watch = tokio::spawn(async move { client.watch_health(Duration::from_secs(3600)).await });
+    assert_eq!(status(server, "h/a.m4s", &[]).await, 503, "it is away");
+    is_back.store(true, Ordering::Relaxed);
+    let here = tokio::task::LocalSet::new();
+    let ask = |number: usize| {
+        let server = Arc::clone(server);
+        here.spawn_local(async move { status(&server, &format!("h/{number}.m4s"), &[]).await })
+    };
+    let all: Vec<_> = (0..20).map(ask).collect();
+    let found = here.run_until(async {
+        for one in all {
+            assert_eq!(one.await.unwrap(), 200);
+        }
+    });
+    found.await;
+    watch.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

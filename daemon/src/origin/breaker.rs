@@ -150,6 +150,13 @@ impl Breakers {
         }
     }
 
+    /// Whether [`Self::admits`] would permit a request.
+    pub(super) fn would_admit(&self, url: &str, now: Instant) -> bool {
+        let circuits = self.circuits();
+        let Some(circuit) = circuits.get(authority_of(url)) else { return true };
+        circuit.until.is_none_or(|until| now >= until && !circuit.is_probed)
+    }
+
     /// Records the end of a request.
     pub(super) fn note(&self, url: &str, asker: Asker, ended: RequestEnd, now: Instant) {
         let authority = authority_of(url);

@@ -36,6 +36,7 @@ use super::icy;
 use super::loops::loop_id;
 use super::options::{ByBase, Route};
 use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
+use super::recovery::Recovery;
 use super::signing::{MAX_REFUSAL_BYTES, SignatureRefusal, Signers};
 use super::timeouts::{Limits, OriginTimeouts, Table};
 use crate::traces::{Span, Trace};
@@ -465,6 +466,7 @@ pub struct Client {
     parents: RwLock<Arc<Parents>>,
     signers: RwLock<Arc<Signers>>,
     breakers: Breakers,
+    recovery: Recovery,
     policy: Arc<AddressPolicy>,
     requests: AtomicU64,
     bytes: AtomicU64,
@@ -538,6 +540,7 @@ impl Client {
             parents: RwLock::new(Arc::new(Parents::new(parents, routes, &Parents::default()))),
             signers: RwLock::new(Arc::new(Signers::new(routes, parents))),
             breakers: Breakers::default(),
+            recovery: Recovery::default(),
             policy,
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -869,6 +872,11 @@ impl Client {
         &self.breakers
     }
 
+    /// Requests that wait for open circuits.
+    pub(super) const fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
     /// Requests that found a kept connection closed and were resent.
     pub fn resent(&self) -> u64 {
         self.resent.load(Ordering::Relaxed)
@@ -913,28 +921,6 @@ impl Client {
             }
         };
         Ok(reply.status.as_u16())
-    }
-
-    /// Checks failed origins every `interval`, forever. Any answer to a HEAD of their root counts as healthy; only a
-    /// request for an object can show more.
-    pub async fn watch_health(&self, interval: Duration) {
-        loop {
-            tokio::time::sleep(interval).await;
-            for url in self.breakers.failing() {
-                let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(no_body()) else {
-                    continue;
-                };
-                let answer = tokio::time::timeout(self.own_limit(), self.pool().request(request)).await;
-                let ended = match answer {
-                    Err(_) => RequestEnd::Slow,
-                    Ok(Err(_)) => RequestEnd::Unreachable,
-                    Ok(Ok(response)) => RequestEnd::of_status(response.status().as_u16()),
-                };
-                self.breakers.looked(&url, ended, clock::now());
-                tracing::debug!(url, ?ended, "health of an origin that failed");
-            }
-            self.check_parents().await;
-        }
     }
 
     /// Number of requests, and bytes of received bodies.

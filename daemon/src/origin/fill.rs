@@ -587,6 +587,11 @@ impl Filler {
         self.client.is_left_alone(url)
     }
 
+    /// Waits a moment for an origin whose circuit is open. False if it still is.
+    pub async fn wait_for_recovery(&self, url: &str) -> bool {
+        self.client.wait_for_recovery(url).await
+    }
+
     /// Records an object whose ranges cannot be combined: the next request fetches it completely, if it is not too long.
     pub(super) fn fetch_whole(&self, key: &ObjectKey, length: u64) {
         if length <= MAX_WHOLE_BYTES {

@@ -20,6 +20,7 @@ mod parents;
 mod phase;
 mod policy;
 mod ranges;
+mod recovery;
 mod resumed;
 mod signing;
 mod spans;
