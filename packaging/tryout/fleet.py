@@ -1,7 +1,7 @@
 """Three edges, two shields, an origin and a broker of Kafka, each in a network namespace of its own, with players that compare every
 byte: purges, losses of nodes, and a soak under seeded faults. `cargo xtask tryout fleet` runs it.
 
-    fleet.py run --skycached FILE --folder DIR [--seed N] [--seconds S] [--purges N] [--soak S] [--json FILE]
+    fleet.py run --skycached FILE --folder DIR [--seed N] [--seconds S] [--purges N] [--soak S [--fault KIND:NODE,...]] [--json FILE]
     fleet.py origin FOLDER     the origin: versions of objects are in FOLDER/versions, its requests in FOLDER/requests
 
 It needs root, and runs within `unshare --net --mount --pid --fork --kill-child --mount-proc`: namespaces and processes end with it.
@@ -493,6 +493,7 @@ class Fleet:
                     return None
                 self.requests += 1
                 self.errors.append(f"{begin:.1f} {name} {path}: {why} after {took:.1f} s; {self.state()}")
+                print(f"error: {self.errors[-1]}", flush=True)
                 return None
             self.requests += 1
             self.slowest = max(self.slowest, took)
@@ -865,6 +866,8 @@ class Fleet:
         while next_at < until - 30:
             await asyncio.sleep(max(0, next_at - time.monotonic()))
             kind, name = self.rng.choice(["kill", "kill", "link", "stop"]), self.rng.choice(NODES)
+            if self.options.fault:
+                kind, name = self.rng.choice(self.options.fault.split(",")).split(":")
             seconds = self.rng.uniform(2, 18)
             print(f"{time.monotonic() - begin:6.0f} s  {kind} {name} for {seconds:.0f} s; {self.requests} requests, "
                   f"{len(self.errors)} errors", flush=True)
@@ -911,7 +914,7 @@ class Fleet:
         self.overall()
 
     def print(self):
-        for what, lines in (("error", self.errors), ("wrong", self.wrong), ("late", self.late)):
+        for what, lines in (("wrong", self.wrong), ("late", self.late)):
             for line in lines[:15]:
                 print(f"{what}: {line}")
         print(f"\n{'figure':<84} {'measured':>20} {'bound':>10}")
@@ -930,6 +933,7 @@ def main():
     for name in ("skycached", "folder"):
         run.add_argument(f"--{name}", required=True)
     run.add_argument("--json")
+    run.add_argument("--fault", help="of a soak: KIND:NODE, or several with commas; kinds are kill, link, stop")
     for name, default in (("seed", 1), ("seconds", 75), ("purges", 1000), ("soak", 0)):
         run.add_argument(f"--{name}", type=int, default=default)
     verbs.add_parser("origin").add_argument("folder")

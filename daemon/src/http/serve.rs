@@ -730,8 +730,9 @@ impl HttpServer {
     }
 }
 
-/// Time for which a hanging origin is waited for before a stale object is used: players give a request up after 8 to 20 s.
-const STALE_WAIT: Duration = Duration::from_secs(5);
+/// Time for which a hanging origin is waited for before a stale object is used: players give a request up after 8 to 20 s, and caches
+/// whose parent this is after `timeout_ms`, 5 s.
+const STALE_WAIT: Duration = Duration::from_secs(3);
 /// Attempts of a request whose origin recovers: of all that wait, one is permitted and decides for the others.
 const RECOVERY_ATTEMPTS: usize = 3;
 /// Target durations after which a live manifest of the carousel counts as outdated.

@@ -1,6 +1,6 @@
 //! Recovery of origins that have failed: health checks, and requests that wait for an open circuit.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,6 +19,11 @@ use crate::clock;
 const MOST_WAIT: Duration = Duration::from_millis(1500);
 /// Interval of health checks of a failed origin while requests wait for it.
 const SHORT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Time after which a second check of an origin is begun beside one that has not ended.
+const HANGING_AFTER: Duration = Duration::from_secs(1);
+/// Time limit of a check: at most five of one origin are in progress.
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Requests that wait for the circuits of their origins.
 #[derive(Debug, Default)]
@@ -47,7 +52,8 @@ impl Client {
     async fn watch_origins(&self, interval: Duration) {
         self.recovery().is_watched.store(true, Ordering::Relaxed);
         let mut checks: JoinSet<(String, RequestEnd)> = JoinSet::new();
-        let mut in_progress = HashSet::new();
+        // Begin of the newest check of each origin that has not ended.
+        let mut in_progress: HashMap<String, Instant> = HashMap::new();
         let mut checked_at = Instant::now();
         let mut next_at = checked_at + interval;
         loop {
@@ -73,12 +79,13 @@ impl Client {
             checked_at = Instant::now();
             next_at = checked_at + interval;
             for url in self.breakers().failing() {
-                // In parallel: one that hangs does not delay the check of another.
-                let request = Request::head(&url).header(USER_AGENT, AGENT).body(no_body());
-                if let Ok(request) = request
-                    && in_progress.insert(url.clone())
-                {
-                    let (pool, limit) = (self.pool().clone(), self.own_limit());
+                // One that hangs, as connections do that were begun while the link was down, delays no other for long.
+                if in_progress.get(&url).is_some_and(|begun| begun.elapsed() < HANGING_AFTER) {
+                    continue;
+                }
+                if let Ok(request) = Request::head(&url).header(USER_AGENT, AGENT).body(no_body()) {
+                    in_progress.insert(url.clone(), checked_at);
+                    let (pool, limit) = (self.pool().clone(), self.own_limit().min(CHECK_LIMIT));
                     checks.spawn(async move {
                         let ended = match timeout(limit, pool.request(request)).await {
                             Err(_) => RequestEnd::Slow,

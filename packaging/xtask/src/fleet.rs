@@ -24,6 +24,9 @@ pub(crate) struct FleetArguments {
     /// Instead: players at 80 % of what they reach, for these seconds, with a fault every 30 s
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     soak: u32,
+    /// Faults of the soak instead of all: `link:origin`, or several with commas; kinds are kill, link and stop
+    #[arg(long, value_name = "KIND:NODE", requires = "soak")]
+    fault: Option<String>,
     /// File for the figures, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -75,6 +78,9 @@ pub(crate) fn try_out(workspace: &Path, arguments: &FleetArguments) -> Result<()
     ];
     for (name, number) in numbers {
         command.args([name, &number.to_string()]);
+    }
+    if let Some(faults) = &arguments.fault {
+        command.arg("--fault").arg(faults);
     }
     if let Some(file) = &arguments.json {
         command.arg("--json").arg(file);
