@@ -12,9 +12,9 @@
 # One would expect the next clock to be taken, as an element that is not known is passed over elsewhere, and a second URL to be one for when the first
 # does not answer. Seen with those packages of npm.
 #
-# An author who adds a clock for better receivers in front takes the channel from video.js (http-streaming 3.17.5), which does not catch the error. A list
-# of two servers makes a request with "%20https:" in its path, a 404, and a player that goes by its own clock. A live MPD for all should have one UTCTiming,
-# http-iso or http-xsdate, with one URL.
+# An author who adds a clock for better receivers in front takes the channel from video.js (http-streaming 3.17.5), which does not catch the error. A
+# list of two servers makes a request with "%20https:" in its path, a 404, and a player that goes by its own clock. A live MPD for all should have one
+# UTCTiming, http-iso or http-xsdate, with one URL; who puts a clock of its own in the place of one URL should drop the others.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The crate hls_m3u8 writes each tag that it does not know behind the last segment: EXT-X-GAP marks no segment, or the next one, and a break loses its begin.
+# The crate hls_m3u8 writes tags that it does not know behind the last segment: EXT-X-GAP marks no segment, or the next one, and a break has no begin.
 #
 # RFC 8216bis section 4.4.4.7: EXT-X-GAP says that the segment after it is missing. RFC 8216 section 4.1: tags that are not known are ignored. Read and
 # written again by the crate:
