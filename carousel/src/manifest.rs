@@ -6,6 +6,7 @@
 
 mod delay;
 mod timeline;
+mod title;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use crate::time::{WallTime, duration_from_xml};
 
 pub use delay::delayed;
 pub use timeline::shortened;
+pub use title::{map_of_playlist, title_of_init_segment, title_of_manifest};
 
 limits! {
     /// One manifest that is read.

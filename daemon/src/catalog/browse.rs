@@ -96,6 +96,8 @@ mod tests {
 
     #[test]
     fn answers_have_a_bounded_number_of_programmes() {
+        use std::collections::{BTreeMap, BTreeSet};
+
         use carousel::dvbi::guide::{Event, Programme};
         use carousel::dvbi::list::{Service, ServiceKind};
         use carousel::dvbi::{ServiceList, Text};
@@ -123,7 +125,7 @@ mod tests {
         guide.schedules.insert("one".into(), (0..=MAX_EVENTS).map(event).collect());
         let key = ObjectKey::from_name("h/list.xml", None).unwrap();
         let lists = vec![super::super::List { key, list }];
-        let titles = super::super::titles::titles(&lists, &guide, &std::collections::BTreeSet::new());
+        let titles = super::super::titles::titles(&lists, &guide, &BTreeSet::new(), &BTreeMap::new());
         let snapshot = Snapshot { titles, guide, ..Snapshot::default() };
         let span = (minute(0), minute(MAX_EVENTS + 1));
         let channels = snapshot.guide_json(0, 10, span, |_| false);

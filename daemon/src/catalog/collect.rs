@@ -13,6 +13,7 @@ use carousel::name::ObjectKey;
 use carousel::nip;
 
 use super::client::key_of;
+use super::named::NamedManifests;
 use super::titles::MAX_FILES;
 use super::{LeftOut, List, MAX_GUIDE_FILES, MAX_LISTS, MAX_MESSAGES, Snapshot, titles};
 use crate::signalling::Documents;
@@ -22,10 +23,11 @@ use crate::store::{Store, StoredObject};
 #[derive(Debug, Default)]
 pub(super) struct SnapshotInputs {
     changes: Option<u64>,
-    /// Keys and digests of lists, guide files, entry points; keys of manifests.
+    /// Keys and digests of lists, guide files, entry points; keys of manifests, and digests of their titles.
     parts: BTreeMap<String, Digest>,
     /// Content of guide files, so that one that has not changed is not read again.
     guides: BTreeMap<String, (Digest, Arc<Guide>)>,
+    named: NamedManifests,
 }
 
 /// Parts that are left out, and the messages about them.
@@ -48,7 +50,7 @@ impl Messages {
 struct Candidates {
     lists: BTreeMap<String, Arc<StoredObject>>,
     documents: BTreeMap<String, Arc<StoredObject>>,
-    manifests: BTreeSet<String>,
+    manifests: BTreeMap<String, Arc<StoredObject>>,
 }
 
 /// The snapshot of what there is now; `None` if nothing has changed.
@@ -81,7 +83,9 @@ pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut SnapshotI
     let mut parts: BTreeMap<String, Digest> =
         lists.iter().map(|(key, object)| (key.clone(), object.meta().digest)).collect();
     parts.extend(points_digest.map(|digest| (String::new(), digest)));
-    parts.extend(candidates.manifests.iter().map(|key| (key.clone(), Digest::of(b""))));
+    let names = seen.named.titles(store, &candidates.manifests);
+    let name = |key: &String| names.get(key).map_or("", String::as_str);
+    parts.extend(candidates.manifests.keys().map(|key| (key.clone(), Digest::of(name(key).as_bytes()))));
     let known: Vec<List> =
         lists.iter().filter_map(|(key, object)| read_list(key, object, &mut messages)).collect();
     let folders: BTreeSet<String> = known
@@ -106,7 +110,8 @@ pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut SnapshotI
         folders.iter().filter(|folder| files.iter().any(|(key, _)| key.starts_with(folder.as_str())));
     let guide_folders = guide_folders.cloned().collect();
     seen.parts = parts;
-    let titles = titles::titles(&known, &guide, &candidates.manifests);
+    let manifests = candidates.manifests.into_keys().collect();
+    let titles = titles::titles(&known, &guide, &manifests, &names);
     let Messages { texts: messages, counts: left_out } = messages;
     Some(Snapshot { version: 0, lists: known, points, guide, guide_folders, titles, messages, left_out })
 }
@@ -128,7 +133,7 @@ fn keys_of(points: &EntryPoints) -> Vec<String> {
 impl Candidates {
     fn of(store: &Store) -> Self {
         let mut candidates =
-            Self { lists: BTreeMap::new(), documents: BTreeMap::new(), manifests: BTreeSet::new() };
+            Self { lists: BTreeMap::new(), documents: BTreeMap::new(), manifests: BTreeMap::new() };
         for object in store.list() {
             let meta = object.meta();
             let key = meta.key.as_str();
@@ -142,7 +147,7 @@ impl Candidates {
             } else if essence.ends_with("xml") && !essence.ends_with("dash+xml") || key.ends_with(".xml") {
                 candidates.documents.insert(key.to_owned(), object);
             } else if is_manifest(key) && candidates.manifests.len() < 4 * MAX_FILES {
-                candidates.manifests.insert(key.to_owned());
+                candidates.manifests.insert(key.to_owned(), object);
             }
         }
         candidates

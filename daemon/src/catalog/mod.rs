@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `collect.rs` | from the store to a [`Snapshot`] |
 //! | `titles.rs` | what there is to watch, for the page |
+//! | `named.rs` | titles of films that no service list names |
 //! | `browse.rs` | the page's guide and search |
 //! | `held.rs` | how much of a title is in the cache |
 //! | `answer.rs` | the queries of TS 103 770: registry, lists, schedules, programmes, box sets |
@@ -27,6 +28,7 @@ mod browse;
 mod client;
 mod collect;
 mod held;
+mod named;
 mod player;
 pub(crate) mod query;
 #[cfg(test)]

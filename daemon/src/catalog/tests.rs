@@ -106,3 +106,50 @@ fn more_than_there_is_room_for_is_left_out_and_counted() {
     catalog.refresh(&store, &documents);
     assert_eq!((catalog.current().version, catalog.left_out()[0]), (now.version, 3));
 }
+
+#[test]
+fn films_have_the_titles_of_their_metadata() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, documents) = (store(&folder), Documents::default());
+    let catalog = Catalog::default();
+    let put_text = |key: &str, text: &str| put(&store, key, "text/plain", text.as_bytes(), text.len());
+    let mpd = |title: &str| {
+        format!("<MPD type=\"static\"><ProgramInformation><Title>{title}</Title></ProgramInformation></MPD>")
+    };
+    let playlist = |init: &str| {
+        format!(
+            "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI=\"{init}\"\n#EXTINF:4,\n1.m4s\n#EXT-X-ENDLIST\n"
+        )
+    };
+    put_text("h/dash/manifest.mpd", &mpd("Das Boot"));
+    put_text("h/dash/master.m3u8", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv/index.m3u8\n");
+    put_text("h/hls/master.m3u8", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv/index.m3u8\n");
+    put_text("h/hls/v/index.m3u8", &playlist("../init.mp4"));
+    put_text("h/long/a.m3u8", &playlist("init.mp4"));
+    put_text("h/none/a.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n1.ts\n");
+    let names = || {
+        catalog.refresh(&store, &documents);
+        let now = catalog.current();
+        now.titles.iter().map(|it| it.name("en").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["Das Boot", "hls", "long", "none"]);
+    // Initialization segments come behind manifests.
+    let init = |text: &str| {
+        let mut inner = [&[0, 0, 0, 1, 0, 0, 0, 0][..], text.as_bytes()].concat();
+        for kind in [b"data", b"\xa9nam", b"ilst", b"meta", b"udta", b"moov"] {
+            let mut content = if kind == b"meta" { vec![0; 4] } else { Vec::new() };
+            content.append(&mut inner);
+            let size = u32::try_from(8 + content.len()).unwrap();
+            inner = [&size.to_be_bytes()[..], kind, &content].concat();
+        }
+        inner
+    };
+    let title = init("Metropolis");
+    put(&store, "h/hls/init.mp4", "video/mp4", &title, title.len());
+    put(&store, "h/long/init.mp4", "video/mp4", &title, (1 << 20) + 1);
+    put_text("h/dash/manifest.mpd", &mpd("Das Boot (director&apos;s cut)"));
+    assert_eq!(names(), ["Das Boot (director's cut)", "Metropolis", "long", "none"]);
+    let version = catalog.current().version;
+    put_text("h/dash/1.m4s", "another");
+    assert_eq!((names().len(), catalog.current().version), (4, version), "nothing to show has changed");
+}

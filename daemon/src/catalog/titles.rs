@@ -79,8 +79,13 @@ impl Way {
     }
 }
 
-/// All titles: services by channel number, then by name, then files.
-pub(super) fn titles(lists: &[List], guide: &Guide, manifests: &BTreeSet<String>) -> Vec<Title> {
+/// All titles: services by channel number, then by name, then files. `names`: titles of manifests in their own metadata.
+pub(super) fn titles(
+    lists: &[List],
+    guide: &Guide,
+    manifests: &BTreeSet<String>,
+    names: &BTreeMap<String, String>,
+) -> Vec<Title> {
     let mut titles: Vec<Title> = Vec::new();
     let mut known: HashSet<&str> = HashSet::new();
     let mut named: HashSet<String> = HashSet::new();
@@ -104,12 +109,16 @@ pub(super) fn titles(lists: &[List], guide: &Guide, manifests: &BTreeSet<String>
         let order = |it: &Title| (it.number.is_none(), it.number);
         order(a).cmp(&order(b)).then_with(|| a.sought.cmp(&b.sought))
     });
-    titles.extend(files(manifests, &named));
+    titles.extend(files(manifests, &named, names));
     titles
 }
 
 /// Manifests that no service names: those of one folder are one title, those of folders inside are its parts.
-fn files(manifests: &BTreeSet<String>, named: &HashSet<String>) -> Vec<Title> {
+fn files(
+    manifests: &BTreeSet<String>,
+    named: &HashSet<String>,
+    names: &BTreeMap<String, String>,
+) -> Vec<Title> {
     let folder = |key: &str| key.rfind('/').map_or(String::new(), |at| key[..=at].to_owned());
     let services: HashSet<String> = named.iter().map(|key| folder(key)).collect();
     let folders: BTreeSet<String> = manifests.iter().map(|key| folder(key)).collect();
@@ -130,7 +139,7 @@ fn files(manifests: &BTreeSet<String>, named: &HashSet<String>) -> Vec<Title> {
             found.entry(of).or_default().push(key);
         }
     }
-    found.into_iter().take(MAX_FILES).filter_map(|(of, keys)| Title::of_files(&of, &keys)).collect()
+    found.into_iter().take(MAX_FILES).filter_map(|(of, keys)| Title::of_files(&of, &keys, names)).collect()
 }
 
 impl Title {
@@ -180,10 +189,8 @@ impl Title {
         }
     }
 
-    fn of_files(folder: &str, keys: &[&String]) -> Option<Self> {
-        let path = folder.trim_end_matches('/');
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
+    /// Named by the metadata of what is played, else of a part in a folder inside, else by the folder.
+    fn of_files(folder: &str, keys: &[&String], names: &BTreeMap<String, String>) -> Option<Self> {
         let is = |key: &&&String, ending: &str| {
             key.split('?').next().unwrap_or_default().to_ascii_lowercase().ends_with(ending)
         };
@@ -202,6 +209,16 @@ impl Title {
         let dash = likeliest(".mpd").and_then(|key| way(key, DASH_TYPE));
         let hls = likeliest(".m3u8").and_then(|key| way(key, HLS_TYPE));
         let ways: Vec<Way> = dash.into_iter().chain(hls).collect();
+        let own = || ways.iter().find_map(|way| names.get(way.key.as_str()));
+        let of_part = || {
+            let (key, name) = names.range(folder.to_owned()..).next()?;
+            key.starts_with(folder).then_some(name)
+        };
+        let name = own().or_else(of_part).cloned().unwrap_or_else(|| {
+            let path = folder.trim_end_matches('/');
+            let last = path.rsplit('/').next().unwrap_or(path);
+            percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned()
+        });
         (!ways.is_empty()).then(|| Self {
             id: format!("file:{folder}"),
             number: None,
@@ -449,7 +466,7 @@ mod tests {
     fn files_of(manifests: &[&str], named: &[&str]) -> Vec<(String, Vec<String>)> {
         let manifests = manifests.iter().map(|it| (*it).to_owned()).collect();
         let named = named.iter().map(|it| (*it).to_owned()).collect();
-        let titles = files(&manifests, &named).into_iter();
+        let titles = files(&manifests, &named, &BTreeMap::new()).into_iter();
         titles.map(|it| (it.id.clone(), it.ways.iter().map(|way| way.key.to_string()).collect())).collect()
     }
 

@@ -79,6 +79,13 @@ pub fn plain<'a>(bytes: &'a [u8], coding: Option<&str>) -> Option<Cow<'a, [u8]>>
     coding::plain(bytes, coding, MAX_MANIFEST_BYTES, may_begin_so)
 }
 
+/// The decoded text of a manifest in the cache; `None` where [`plain`] has none, or the object cannot be read.
+pub fn text_of(object: &Arc<StoredObject>) -> Option<Vec<u8>> {
+    let meta = object.meta();
+    let bytes = (meta.length <= MAX_MANIFEST_BYTES as u64).then(|| object.bytes(0..meta.length)).flatten()?;
+    plain(&bytes, coding_of(meta)).map(Cow::into_owned)
+}
+
 /// The content coding of an object from an origin; objects from a carousel are stored decoded.
 pub(super) fn coding_of(meta: &ObjectMeta) -> Option<&str> {
     let fields = &meta.response.as_ref()?.headers;

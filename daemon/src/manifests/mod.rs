@@ -26,7 +26,7 @@ use carousel::time::{Instant, WallTime};
 use event_listener::{Event, EventListener};
 use lru::LruCache;
 
-pub use self::content::{is_playable, plain, successors};
+pub use self::content::{is_playable, plain, successors, text_of};
 pub use self::versions::LateManifest;
 
 use self::air::MAX_ARRIVALS;
