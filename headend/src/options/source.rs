@@ -61,6 +61,9 @@ pub struct Source {
     /// Of `pull`: file with the value of `Authorization` that the manifest's host is sent, such as `Bearer TOKEN`.
     #[serde(default)]
     pub pull_authorization_file: Option<PathBuf>,
+    /// Of `pull`: PEM file with certificates of authorities, which count beside the system's. Read at the start.
+    #[serde(default)]
+    pub pull_ca: Option<PathBuf>,
     /// Of `pull`: bytes of all files.
     #[serde(default = "Source::default_pull_bytes")]
     pub pull_bytes: u64,
@@ -143,7 +146,8 @@ impl Source {
         if self.path.is_relative() {
             self.path = folder.join(&self.path);
         }
-        if let Some(file) = self.pull_authorization_file.as_mut().filter(|file| file.is_relative()) {
+        let files = [&mut self.pull_authorization_file, &mut self.pull_ca];
+        for file in files.into_iter().flatten().filter(|file| file.is_relative()) {
             *file = folder.join(&*file);
         }
         if let Some(s3) = &mut self.s3 {
@@ -199,6 +203,9 @@ impl Source {
             None if self.pull_authorization_file.is_some() => {
                 let what = "nothing is pulled".to_owned();
                 wrong("pull_authorization_file", what, "give pull, or leave it out");
+            }
+            None if self.pull_ca.is_some() => {
+                wrong("pull_ca", "nothing is pulled".to_owned(), "give pull, or leave it out");
             }
             None if self.s3.is_some() => {
                 let fix = "give pull = \"s3://bucket/prefix/\", or leave it out";

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use carousel::config::without_numbers;
@@ -20,6 +21,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::authorities;
 use super::s3::listing::bare;
 use super::stats::{Failed, PullFailure, without_secrets};
 
@@ -157,21 +159,12 @@ impl Body {
 /// A pool of connections.
 pub(super) type Http = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// A client with the system's authorities.
-pub(super) fn http() -> Http {
+/// A pool of connections with this TLS.
+pub(super) fn http(tls: rustls::ClientConfig) -> Http {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_connect_timeout(Some(SILENCE));
-    let builder = hyper_rustls::HttpsConnectorBuilder::new();
-    // Without system certificates https fails, which requests report; http works.
-    let builder = match builder.with_native_roots() {
-        Ok(builder) => builder,
-        Err(_) => hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(
-            rustls::ClientConfig::builder()
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth(),
-        ),
-    };
+    let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls);
     HyperClient::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(SILENCE)
@@ -187,12 +180,14 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(url: &str, authorization: Option<String>) -> Self {
+    /// `ca`: authorities that count beside the system's.
+    pub(super) fn new(url: &str, authorization: Option<String>, ca: Option<&Path>) -> Result<Self, Failed> {
         let authorization = authorization.and_then(|it| HeaderValue::from_str(&it).ok()).map(|mut value| {
             value.set_sensitive(true);
             value
         });
-        Self { client: http(), own: url.to_owned(), authorization }
+        let tls = authorities::tls(ca).map_err(|why| Failed::new(PullFailure::Io, why))?;
+        Ok(Self { client: http(tls), own: url.to_owned(), authorization })
     }
 
     /// Requests `url`: conditionally if a version is `known`; from an offset, if the version is unchanged.
@@ -393,8 +388,8 @@ fn tls_failure(err: &rustls::Error) -> String {
                 "the certificate of the origin is for another host: give the host that it names".to_owned()
             }
             Certificate::UnknownIssuer => {
-                "the certificate of the origin is of an authority that this machine does not trust: add that to the \
-                 certificates of the system"
+                "the certificate of the origin is of an authority that this machine does not trust: name its PEM \
+                 file in `pull_ca`, or add it to the certificates of the system"
                     .to_owned()
             }
             Certificate::Revoked => "the certificate of the origin is revoked: renew it".to_owned(),

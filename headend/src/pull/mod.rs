@@ -16,6 +16,7 @@
 //! `include_unreferenced` all files. Files that manifests name are fetched as above, even if the list lacks them. Files that two
 //! lists in succession lack are removed. Between lists, [`events`] of the store name keys to request.
 
+mod authorities;
 mod client;
 mod events;
 mod files;
@@ -486,7 +487,10 @@ fn judge(page: &Page, source: &Source, prefix: &str, shown: &str) -> Probed {
 
 fn bucket(source: &Source, location: S3Location, environment: Environment) -> Result<Bucket, Failed> {
     let bucket = Bucket::new(location, &source.s3.clone().unwrap_or_default(), environment);
-    bucket.map_err(|why| Failed::new(PullFailure::Listing, why))
+    let bucket = bucket.map_err(|why| Failed::new(PullFailure::Listing, why))?;
+    let Some(ca) = &source.pull_ca else { return Ok(bucket) };
+    let tls = authorities::tls(Some(ca)).map_err(|why| Failed::new(PullFailure::Io, why))?;
+    Ok(bucket.by(client::http(tls)))
 }
 
 /// A client of the web server of a source.
@@ -498,7 +502,7 @@ fn web_client(source: &Source, url: &str) -> Result<Client, Failed> {
             Failed::new(PullFailure::Io, what)
         })
     });
-    Ok(Client::new(url, authorization.transpose()?))
+    Client::new(url, authorization.transpose()?, source.pull_ca.as_deref())
 }
 
 /// The folder of a URL, with its slash.

@@ -690,6 +690,7 @@ fn mistakes_are_told_with_what_to_write() {
     assert!(wrong("pull = 'https://h/a.mpd'\n[source.s3]\nregion = 'x'").contains("pull is no bucket"));
     assert!(wrong("pull = 'https://h/folder/'").contains("is no URL of a manifest"));
     assert!(wrong("pull_authorization_file = 'x'").contains("nothing is pulled"));
+    assert!(wrong("pull_ca = 'x'").contains("nothing is pulled"));
     assert!(wrong("pull = 'https://h/a.mpd'\npull_bytes = 0").contains("must be greater than 0"));
 }
 

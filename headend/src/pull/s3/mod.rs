@@ -38,6 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Url;
 
+use super::authorities;
 use super::client::{AGENT, Answer, Body, Http, SILENCE, Validator, http, innermost_cause, silent};
 use super::stats::{Failed, PullFailure};
 use crate::clock::SystemClocks;
@@ -139,7 +140,7 @@ impl Bucket {
         let in_path = options.path_style.unwrap_or_else(|| given.is_some() || location.bucket.contains('.'));
         let base = base_url(given.as_deref(), &region, &location.bucket, in_path)?;
         Ok(Self {
-            http: http(),
+            http: http(authorities::tls(None)?),
             location,
             base,
             region,
@@ -149,6 +150,11 @@ impl Bucket {
             first_wait: FIRST_WAIT,
             sendings: SENDINGS,
         })
+    }
+
+    /// The same by another pool of connections.
+    pub(super) fn by(self, http: Http) -> Self {
+        Self { http, ..self }
     }
 
     /// The same without retries.

@@ -1,0 +1,132 @@
+//! TLS towards origins: the system's authorities, and those of a file.
+
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{Error as PemError, PemObject as _};
+use rustls::{ClientConfig, RootCertStore};
+use x509_cert::der::Decode as _;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+
+/// TLS that trusts the system's authorities, and those of a PEM file if there is one. Without any, https fails, which requests
+/// report; http works.
+///
+/// # Errors
+/// What is wrong with the file, with the fix.
+pub(super) fn tls(more: Option<&Path>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    // Systems have some that are no authorities to the library.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = more {
+        add(path, &mut roots).map_err(|why| format!("pull_ca {}: {why}", path.display()))?;
+    }
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Adds the certificates of a file. The library takes each for that of an authority for all names, so one of a server is refused.
+fn add(path: &Path, roots: &mut RootCertStore) -> Result<(), String> {
+    const FIX: &str = "it must be a PEM file with certificates of authorities";
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = match read {
+        Ok(all) if all.is_empty() => return Err(format!("it has no certificate; {FIX}")),
+        Ok(all) => all,
+        Err(PemError::Io(err)) => return Err(format!("{}; {FIX}", carousel::config::plain(&err))),
+        Err(err) => return Err(format!("{err}; {FIX}")),
+    };
+    for certificate in certificates {
+        if !is_authority(&certificate).map_err(|why| format!("{why}; {FIX}"))? {
+            return Err(format!("it has a certificate that may not sign others; {FIX}"));
+        }
+        roots.add(certificate).map_err(|err| format!("{err}; {FIX}"))?;
+    }
+    Ok(())
+}
+
+/// Whether a certificate may sign others (RFC 5280 sections 4.2.1.3, 4.2.1.9).
+fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
+    let read = x509_cert::Certificate::from_der(certificate)
+        .map_err(|err| format!("it has no certificate of RFC 5280: {err}"))?;
+    let read = read.tbs_certificate();
+    let unreadable = |err| format!("its certificate has an extension that cannot be read: {err}");
+    let constraints = read.get_extension::<BasicConstraints>().map_err(unreadable)?;
+    let usage = read.get_extension::<KeyUsage>().map_err(unreadable)?;
+    Ok(constraints.is_some_and(|(_, it)| it.ca) && usage.is_none_or(|(_, it)| it.key_cert_sign()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::process::Command;
+    use std::sync::Arc;
+
+    use super::super::client::Client;
+    use super::super::stats::PullFailure;
+    use super::*;
+
+    fn openssl(folder: &Path, arguments: &str) -> bool {
+        let mut command = Command::new("openssl");
+        command.current_dir(folder).args(arguments.split(' '));
+        command.output().is_ok_and(|it| it.status.success())
+    }
+
+    /// An authority, `ca.pem`, and what it has signed for loopback, `own.pem` and `own.key`.
+    fn certificates(folder: &Path) -> bool {
+        std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        openssl(folder, &format!("req -x509 {key} -days 30 -subj /CN=authority -keyout ca.key -out ca.pem"))
+            && openssl(folder, &format!("req {key} -subj /CN=own -keyout own.key -out own.csr"))
+            && openssl(
+                folder,
+                "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile names -out own.pem",
+            )
+    }
+
+    /// A server of TLS that answers every request with an empty body.
+    fn server(folder: &Path) -> String {
+        let chain: Vec<_> =
+            CertificateDer::pem_file_iter(folder.join("own.pem")).unwrap().map(Result::unwrap).collect();
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_file(folder.join("own.key")).unwrap();
+        let config =
+            rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/a.m3u8", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = rustls::StreamOwned::new(session, stream);
+                if stream.read(&mut [0; 4096]).is_ok() {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                }
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn an_origin_with_a_private_authority_is_asked_if_the_source_names_that() {
+        let folder = tempfile::tempdir().unwrap();
+        if !certificates(folder.path()) {
+            println!("SKIPPED: openssl is not here");
+            return;
+        }
+        let url = server(folder.path());
+        let ca = folder.path().join("ca.pem");
+        let client = |ca: Option<&Path>| Client::new(&url, None, ca);
+        let refused = client(None).unwrap().get(&url, None, None).await.err().unwrap();
+        assert_eq!(refused.why, PullFailure::Connect);
+        assert!(refused.detail.contains("pull_ca"), "{}", refused.detail);
+        assert!(client(Some(&ca)).unwrap().get(&url, None, None).await.is_ok());
+        // A certificate of a server would be trusted for all names.
+        for (name, said) in [
+            ("own.pem", "may not sign others"),
+            ("own.key", "no certificate"),
+            ("none.pem", "there is no such file"),
+        ] {
+            let why = client(Some(&folder.path().join(name))).err().unwrap();
+            assert_eq!(why.why, PullFailure::Io);
+            assert!(why.detail.contains(said) && why.detail.contains("pull_ca"), "{}", why.detail);
+        }
+    }
+}
