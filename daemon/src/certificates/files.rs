@@ -9,8 +9,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::{Certificate, Certificates};
-use crate::vitals;
+use carousel::time::WallTime;
+
+use super::{Certificate, Certificates, WARNING_DAYS};
+use crate::{clock, vitals};
 
 /// Interval at which the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(10);
@@ -62,7 +64,7 @@ impl CertificateFiles {
         match read(self.table, &self.files[0], &self.files[1]) {
             Ok(key) => {
                 self.put(key);
-                *known = FileState { changed_at: now, failure: None };
+                *known = FileState { changed_at: now, failure: None, warning: known.warning.take() };
                 tracing::info!(table = self.table, "a new certificate is in force");
             }
             Err(err) if known.failure.as_ref() != Some(&err) => {
@@ -70,6 +72,18 @@ impl CertificateFiles {
                 known.failure = Some(err);
             }
             Err(_) => {}
+        }
+    }
+
+    /// Logs that players refuse the chain, or soon will, once for each reason.
+    fn warn(&self, known: &mut FileState, now: Option<WallTime>) {
+        let key = Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner));
+        let what = now.zip(Certificate::read(&key.cert).ok()).and_then(|(now, it)| warning(&it, now));
+        if known.warning != what {
+            if let Some(what) = &what {
+                tracing::warn!(table = self.table, file = %self.files[0].display(), "{what}");
+            }
+            known.warning = what;
         }
     }
 
@@ -85,6 +99,26 @@ struct FileState {
     changed_at: [Option<SystemTime>; 2],
     /// Reason why newer files cannot be read: it is logged once, not at every check.
     failure: Option<String>,
+    /// What was logged of the validity of those in force.
+    warning: Option<String>,
+}
+
+/// What is wrong with the validity of a chain, with the fix.
+fn warning(it: &Certificate, now: WallTime) -> Option<String> {
+    let fix = "renew it: the files are read again when they change";
+    let end = it.not_after.to_xml();
+    if it.days_left(now) < 0 {
+        Some(format!("the certificate, or one of its chain, ended at {end}, and players refuse it; {fix}"))
+    } else if it.not_before > now {
+        let begin = it.not_before.to_xml();
+        Some(format!(
+            "the certificate begins only at {begin}; compare the clocks of this machine and of its authority"
+        ))
+    } else if it.days_left(now) < WARNING_DAYS {
+        Some(format!("the certificate, or one of its chain, ends at {end}; {fix}"))
+    } else {
+        None
+    }
 }
 
 impl ResolvesServerCert for CertificateFiles {
@@ -94,8 +128,9 @@ impl ResolvesServerCert for CertificateFiles {
 }
 
 async fn watch(all: Arc<CertificateFiles>) {
-    let mut known = FileState { changed_at: all.changed_at(), failure: None };
+    let mut known = FileState { changed_at: all.changed_at(), failure: None, warning: None };
     loop {
+        all.warn(&mut known, clock::trusted_wall());
         tokio::time::sleep(LOOK).await;
         all.reload(&mut known);
     }
@@ -197,7 +232,7 @@ mod tests {
         let of = |name: &str| chain("admin.tls", &path(name)).unwrap();
         let in_force = || all.key.read().unwrap().cert.clone();
         let (old, new) = (of("cert.pem"), of("new.pem"));
-        let mut known = FileState { changed_at: all.changed_at(), failure: None };
+        let mut known = FileState { changed_at: all.changed_at(), failure: None, warning: None };
         all.reload(&mut known);
         assert_eq!(in_force(), old);
         // The certificate first: the key is that of the one before.
@@ -211,6 +246,21 @@ mod tests {
         std::fs::rename(path("new-key.pem"), path("key.pem")).unwrap();
         all.reload(&mut known);
         assert_eq!((in_force(), known.failure.is_none()), (new, true));
+        // What was said of its end is said once.
+        let days = |days: i64| Some(WallTime::from_unix_ms(clock::wall().unix_ms() + days * 86_400_000));
+        for (now, said) in [
+            (None, None),
+            (days(0), None),
+            (days(4000), Some("ended at")),
+            (days(-4000), Some("begins only at")),
+        ] {
+            all.warn(&mut known, now);
+            assert!(
+                known.warning.as_deref().map(|it| said.is_some_and(|said| it.contains(said)))
+                    == said.map(|_| true),
+                "{known:?}"
+            );
+        }
         let [it] = &shown.to_json(None)[..] else { panic!() };
         assert_eq!((&it["listener"], &it["error"]), (&"admin.tls".into(), &serde_json::Value::Null));
     }
