@@ -11,7 +11,7 @@ use crate::origin::{OriginError, OriginRefusal, Route};
 use crate::running::origin_client;
 
 /// Time for all of them together.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(6);
 /// Origins that are asked; the configuration may name more.
 const MOST_ASKED: usize = 64;
 
@@ -43,7 +43,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
             )];
         }
     };
-    runtime.block_on(async {
+    let found = runtime.block_on(async {
         let client = match origin_client(config) {
             Ok(client) => std::sync::Arc::new(client),
             Err(why) => return found.into_iter().chain([unusable_ca(&why)]).collect(),
@@ -59,7 +59,10 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         let mut answers = probes.join_all().await;
         answers.sort_by_key(|(at, _)| *at);
         found.into_iter().chain(answers.into_iter().map(|(_, finding)| finding)).collect()
-    })
+    });
+    // A name server that is silent holds a thread for longer than its answer is waited for.
+    runtime.shutdown_background();
+    found
 }
 
 /// `[http] origin_ca` is unusable.
@@ -104,6 +107,10 @@ fn finding(about: String, answer: Result<u16, OriginError>) -> Finding {
         Err(OriginError::Connect(why)) if why.starts_with("the certificate is for ") => (
             format!("no connection: {why}"),
             "give the origin a certificate with that name (subjectAltName), or name it in the URL as its certificate does",
+        ),
+        Err(OriginError::Connect(why)) if why.starts_with("the host has no address") => (
+            format!("no connection: {why}"),
+            "correct the host in the URL, or the name servers of this machine (/etc/resolv.conf)",
         ),
         Err(OriginError::Connect(why)) => (format!("no connection: {why}"), "start it, or correct the URL"),
         Err(OriginError::NoAnswer(why)) => (format!("no answer: {why}"), "read the log of the origin"),

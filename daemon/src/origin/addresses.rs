@@ -13,12 +13,13 @@
 //!
 //! A connection to a listener of this process is a loop and is always refused.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -296,6 +297,8 @@ fn kind_v6(ip: Ipv6Addr) -> Option<OriginRefusal> {
 pub struct AddressPolicy {
     rules: RwLock<Arc<Rules>>,
     refused: Counts<OriginRefusal>,
+    /// Hosts that name servers are being asked for, with the number of requests that wait.
+    lookups: Mutex<HashMap<String, usize>>,
 }
 
 impl AddressPolicy {
@@ -348,7 +351,10 @@ impl AddressPolicy {
         }
         let mut fit: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
-            Err(_) => tokio::net::lookup_host((host.as_str(), port)).await?.collect(),
+            Err(_) => {
+                let _lookup = Lookup::begin(self, &host);
+                tokio::net::lookup_host((host.as_str(), port)).await?.collect()
+            }
         };
         let mut refusal = None;
         fit.retain(|address| match rules.refusal(is_named, *address) {
@@ -364,6 +370,15 @@ impl AddressPolicy {
         }
     }
 
+    fn lookups(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether name servers are being asked for the host of a URL.
+    pub(super) fn is_looked_up(&self, uri: &Uri) -> bool {
+        host_and_port(uri).is_some_and(|(host, _)| self.lookups().contains_key(&host))
+    }
+
     fn refuse(&self, why: OriginRefusal, host: &str, port: u16) -> BoxError {
         // Log the first refusal for each reason; count the rest.
         if self.refused.add(why) == 0 {
@@ -372,6 +387,31 @@ impl AddressPolicy {
             tracing::debug!(host, port, reason = why.as_str(), "an origin is not asked");
         }
         Box::new(Refused(why))
+    }
+}
+
+/// A lookup of a host, until it is dropped.
+struct Lookup<'a> {
+    policy: &'a AddressPolicy,
+    host: &'a str,
+}
+
+impl<'a> Lookup<'a> {
+    fn begin(policy: &'a AddressPolicy, host: &'a str) -> Self {
+        *policy.lookups().entry(host.to_owned()).or_default() += 1;
+        Self { policy, host }
+    }
+}
+
+impl Drop for Lookup<'_> {
+    fn drop(&mut self) {
+        let mut all = self.policy.lookups();
+        if let Some(count) = all.get_mut(self.host) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(self.host);
+            }
+        }
     }
 }
 
@@ -461,6 +501,17 @@ mod tests {
             Ok(_) => Ok(()),
             Err(err) => Err(err.downcast_ref::<Refused>().unwrap_or_else(|| panic!("{url}: {err}")).0),
         }
+    }
+
+    #[test]
+    fn hosts_are_known_while_they_are_looked_up() {
+        let policy = AddressPolicy::default();
+        let uri: Uri = "http://slow.test:8080/a".parse().unwrap();
+        let (one, two) = (Lookup::begin(&policy, "slow.test"), Lookup::begin(&policy, "slow.test"));
+        drop(one);
+        assert!(policy.is_looked_up(&uri) && !policy.is_looked_up(&"http://other.test/".parse().unwrap()));
+        drop(two);
+        assert!(!policy.is_looked_up(&uri) && policy.lookups().is_empty());
     }
 
     #[tokio::test]

@@ -495,6 +495,8 @@ impl Times {
 enum Unanswered {
     /// No connection within this time.
     NoConnection(Duration),
+    /// Name servers have not answered within this time.
+    NoAddress(Duration),
     Failed(HyperError),
 }
 
@@ -746,6 +748,13 @@ impl Client {
         let answer = self.respond(request, limits.connect);
         let response = match tokio::time::timeout(limits.first_byte, answer).await {
             Err(_) => return Err(OriginError::Timeout),
+            Ok(Err(Unanswered::NoAddress(limit))) => {
+                let what = format!(
+                    "the host has no address: name servers did not answer in {} ms",
+                    limit.as_millis()
+                );
+                return Err(OriginError::Connect(what));
+            }
             Ok(Err(Unanswered::NoConnection(limit))) => {
                 return Err(OriginError::Connect(format!("none in {} ms", limit.as_millis())));
             }
@@ -835,7 +844,7 @@ impl Client {
     ) -> Result<http::Response<Incoming>, Unanswered> {
         let pools = self.pools(&mut request);
         let again = repeatable(&request);
-        let result = connected(&pools.kept, request, connect).await;
+        let result = connected(&pools.kept, request, connect, &self.policy).await;
         let err = match result {
             Ok(response) => {
                 let ends = response.extensions().get::<HttpInfo>().map(ends);
@@ -846,7 +855,7 @@ impl Client {
                     // 408 concerns the idle connection that the origin closes, not this request (RFC 9110 section 15.5.9).
                     Some(again) if was_used && response.status() == StatusCode::REQUEST_TIMEOUT => {
                         self.resent.fetch_add(1, Ordering::Relaxed);
-                        connected(&pools.unpooled, again, connect).await
+                        connected(&pools.unpooled, again, connect, &self.policy).await
                     }
                     _ => Ok(response),
                 };
@@ -861,7 +870,7 @@ impl Client {
         match again {
             Some(again) if was_used && is_closed(&err) => {
                 self.resent.fetch_add(1, Ordering::Relaxed);
-                connected(&pools.unpooled, again, connect).await
+                connected(&pools.unpooled, again, connect, &self.policy).await
             }
             _ => Err(Unanswered::Failed(err)),
         }
@@ -1081,17 +1090,21 @@ async fn connected(
     client: &Pool,
     mut request: Request<RequestBody>,
     limit: Duration,
+    policy: &AddressPolicy,
 ) -> Result<http::Response<Incoming>, Unanswered> {
     let mut connection = capture_connection(&mut request);
+    let uri = request.uri().clone();
     let too_late = async {
         if tokio::time::timeout(limit, connection.wait_for_connection_metadata()).await.is_ok() {
             std::future::pending::<()>().await;
         }
+        // The lookup ends with the request below.
+        if policy.is_looked_up(&uri) { Unanswered::NoAddress(limit) } else { Unanswered::NoConnection(limit) }
     };
     tokio::select! {
         biased;
         response = client.request(request) => response.map_err(Unanswered::Failed),
-        () = too_late => Err(Unanswered::NoConnection(limit)),
+        err = too_late => Err(err),
     }
 }
 
