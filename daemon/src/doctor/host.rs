@@ -28,7 +28,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
     if let Some(tls) = &config.admin.tls {
         found.push(certificate("admin.tls", &tls.certificate, &tls.key));
         let authorities = tls.client_ca.as_ref().map(|it| certificates::chain("admin.tls", it));
-        found.extend(authorities.and_then(Result::err).map(unusable));
+        found.extend(authorities.and_then(Result::err).map(|why| unusable(&why)));
     }
     found.extend(admin_token(&config.admin));
     if config.kafka.is_some() && !kafka::HAS_KAFKA {
@@ -83,8 +83,11 @@ fn admin_token(config: &Admin) -> Option<Finding> {
     }
 }
 
-fn unusable(why: String) -> Finding {
-    Finding::new(Severity::Error, "certificate", why, "renew it, or name the right files")
+/// A finding from the message of a certificate that is unusable: subject, what is wrong, fix.
+fn unusable(why: &str) -> Finding {
+    let (about, what) = why.split_once(": ").unwrap_or(("certificate", why));
+    let (what, fix) = what.split_once("; ").unwrap_or((what, "make it again, or name the right files"));
+    Finding::new(Severity::Error, about, what, fix)
 }
 
 /// Whether the collector takes traces.
@@ -108,7 +111,7 @@ fn collector(options: &Traces) -> Finding {
 fn certificate(table: &str, file: &Path, key: &Path) -> Finding {
     let it = match certificates::check(table, file, key) {
         Ok(it) => it,
-        Err(why) => return unusable(why),
+        Err(why) => return unusable(&why),
     };
     let about = format!("certificate {}", file.display());
     let until = format!("until {}", it.not_after.to_xml());
@@ -187,10 +190,17 @@ fn folder_to_be(config: &Config, about: String) -> Vec<Finding> {
         Err(err) => vec![Finding::new(
             Severity::Error,
             about,
-            format!("is not there and cannot be made: {}: {err}", nearest.display()),
+            format!(
+                "is not there and cannot be made: {}: {}",
+                nearest.display(),
+                carousel::config::plain(&err)
+            ),
             match err.raw_os_error() {
                 Some(libc::EROFS) => {
                     "remount it for writing, or give [store] path a folder that can be written"
+                }
+                Some(libc::EACCES | libc::EPERM) => {
+                    "give the user of skycached the right to write there, or [store] path a folder that it may write"
                 }
                 _ => "give [store] path a folder that skycached may write, on a file system with O_TMPFILE",
             },
@@ -381,6 +391,17 @@ mod tests {
     use crate::certificates::tests::make;
 
     #[test]
+    fn faults_of_certificates_have_their_own_fixes() {
+        let it = unusable("[http.tls] certificate c.pem: there is no such file; give a PEM file");
+        assert_eq!(
+            (it.about.as_str(), it.what.as_str(), it.fix.as_str()),
+            ("[http.tls] certificate c.pem", "there is no such file", "give a PEM file")
+        );
+        let it = unusable("[http.tls] certificate c.pem and key k.pem do not belong together; give the key");
+        assert_eq!((it.about.as_str(), it.fix.as_str()), ("certificate", "give the key"));
+    }
+
+    #[test]
     fn bytes_of_all_depths_are_held_and_those_behind_links_are_not() {
         let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir_all(folder.path().join("objects/a0")).unwrap();
@@ -407,7 +428,7 @@ mod tests {
             );
             let config = Config::parse(&text).unwrap();
             let all = examine(&config, false, false);
-            let all = all.iter().filter(|it| it.about.starts_with("certificate"));
+            let all = all.iter().filter(|it| it.about.contains("certificate"));
             all.map(|it| it.to_string().replace(&format!("{at}/"), "")).collect()
         };
         let right = found("b.key", "a.pem");
