@@ -36,7 +36,7 @@ pub fn examine(
     found.extend(token(config));
     found.extend(signing(config, wall));
     found.extend(firmware(config, wall));
-    found.extend(destinations.iter().filter_map(|destination| route(config, *destination)));
+    found.extend(once_each(destinations.iter().filter_map(|destination| route(config, *destination))));
     found.push(match planned {
         Ok(plan) => the_plan(config, plan),
         Err(why) => Finding::of_message(Severity::Error, "sources", why),
@@ -247,6 +247,25 @@ fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
     })
 }
 
+/// Errors of several destinations that have one cause and one fix are one finding.
+fn once_each(found: impl Iterator<Item = Finding>) -> Vec<Finding> {
+    let mut all: Vec<Finding> = Vec::new();
+    for it in found {
+        let is_same = |of: &&mut Finding| {
+            (of.severity, it.severity, &of.what, &of.fix)
+                == (Severity::Error, Severity::Error, &it.what, &it.fix)
+        };
+        match all.iter_mut().find(is_same) {
+            Some(first) => {
+                first.about.push_str(", ");
+                first.about.push_str(it.about.trim_start_matches("route to "));
+            }
+            None => all.push(it),
+        }
+    }
+    all
+}
+
 /// Compares the link's rate with the plan.
 fn the_plan(config: &Config, plan: &Plan) -> Finding {
     if let Some(refusal) = plan.refusal() {
@@ -285,6 +304,29 @@ mod tests {
     use crate::plan::{Class, Planned, Taken, plan};
 
     const NOW: WallTime = WallTime::from_unix_ms(CLOCK_FROM_MS);
+
+    #[test]
+    fn destinations_with_one_fault_are_one_finding() {
+        let of =
+            |to: &str, severity, what: &str| Finding::new(severity, format!("route to {to}"), what, "fix");
+        let found = [
+            of("224.0.0.9:1", Severity::Error, "none"),
+            of("10.0.0.1:1", Severity::Warning, "none"),
+            of("224.0.0.9:2", Severity::Error, "none"),
+            of("10.0.0.2:1", Severity::Warning, "none"),
+            of("224.0.0.9:3", Severity::Error, "another"),
+        ];
+        let abouts: Vec<String> = once_each(found.into_iter()).into_iter().map(|it| it.about).collect();
+        assert_eq!(
+            abouts,
+            [
+                "route to 224.0.0.9:1, 224.0.0.9:2",
+                "route to 10.0.0.1:1",
+                "route to 10.0.0.2:1",
+                "route to 224.0.0.9:3"
+            ]
+        );
+    }
 
     fn findings(output: &str, rate_bps: u64) -> Vec<Finding> {
         let text = format!(
