@@ -385,6 +385,40 @@ fn ticks(most: f64) -> Vec<f64> {
     (0..=(most / step).ceil() as usize).map(|at| at as f64 * step).collect()
 }
 
+/// About four steps up to `most` seconds, round in the unit in which they are shown.
+fn time_ticks(most: f64) -> Vec<f64> {
+    const MINUTE: f64 = 60.0;
+    const HOUR: f64 = 3600.0;
+    const DAY: f64 = 86_400.0;
+    if most <= MINUTE || !most.is_finite() {
+        return ticks(most);
+    }
+    let steps = [10.0, 15.0, 30.0].into_iter();
+    let steps = steps.chain([1.0, 2.0, 5.0, 10.0, 15.0, 30.0].map(|it| it * MINUTE));
+    let mut steps = steps.chain([1.0, 2.0, 3.0, 6.0, 12.0].map(|it| it * HOUR));
+    let rough = most / 4.0;
+    let Some(step) = steps.find(|it| *it >= rough) else {
+        return ticks(most / DAY).into_iter().map(|it| it * DAY).collect();
+    };
+    (0..=(most / step).ceil() as usize).map(|at| at as f64 * step).collect()
+}
+
+/// A tick of a time axis, without digits that say nothing.
+fn tick_label(seconds: f64) -> String {
+    let is_whole = |unit: f64| (seconds / unit - (seconds / unit).round()).abs() < 1e-9;
+    match seconds {
+        _ if seconds < 120.0 && is_whole(1.0) && (seconds < 60.0 || !is_whole(60.0)) => {
+            format!("{seconds:.0} s")
+        }
+        _ if (60.0..3600.0).contains(&seconds) && is_whole(60.0) => format!("{:.0} min", seconds / 60.0),
+        _ if (3600.0..86_400.0).contains(&seconds) && is_whole(3600.0) => {
+            format!("{:.0} h", seconds / 3600.0)
+        }
+        _ if seconds >= 86_400.0 && is_whole(86_400.0) => format!("{:.0} d", seconds / 86_400.0),
+        _ => human_seconds(seconds),
+    }
+}
+
 /// Curve of load over time, with `most` as the top of the scale.
 fn curve(out: &mut String, title: &str, outcome: &Outcome, duration_s: u64, most: f64) {
     let load = &outcome.origin_load_bps;
@@ -419,7 +453,7 @@ fn curve(out: &mut String, title: &str, outcome: &Outcome, duration_s: u64, most
             left + width * f64::from(part) / 4.0,
             ["start", "middle", "middle", "middle", "end"][part as usize],
         );
-        let at = human_seconds(duration_s as f64 * f64::from(part) / 4.0);
+        let at = tick_label(duration_s as f64 * f64::from(part) / 4.0);
         let _ =
             write!(out, "<text x=\"{x:.1}\" y=\"{}\" text-anchor={anchor}>{at}</text>", CHART_HEIGHT + 18.0);
     }
@@ -447,7 +481,7 @@ fn chart(out: &mut String, title: &str, bars: &[Bar]) {
         return;
     }
     let most = bars.iter().map(|bar| bar.value).filter(|it| it.is_finite()).fold(0.0, f64::max);
-    let scale = ticks(most);
+    let scale = time_ticks(most);
     let top = scale.last().copied().unwrap_or(1.0).max(f64::MIN_POSITIVE);
     let (width, height) = (WIDTH - LABEL_WIDTH - 120.0, bars.len() as f64 * ROW_HEIGHT);
     let _ = write!(
@@ -462,7 +496,7 @@ fn chart(out: &mut String, title: &str, bars: &[Bar]) {
             out,
             "<line class=grid x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{height}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=middle>{}</text>",
             height + 18.0,
-            human_seconds(*value)
+            tick_label(*value)
         );
     }
     for (row, bar) in bars.iter().enumerate() {
@@ -556,5 +590,12 @@ mod tests {
         assert_eq!(ticks(7.0), [0.0, 2.0, 4.0, 6.0, 8.0]);
         assert_eq!(ticks(0.0), [0.0]);
         assert!(ticks(f64::INFINITY).len() == 1);
+        let labels = |most| time_ticks(most).into_iter().map(tick_label).collect::<Vec<_>>();
+        assert_eq!(labels(11.06), ["0 s", "5 s", "10 s", "15 s"]);
+        assert_eq!(labels(0.7), ["0 s", "0.20 s", "0.40 s", "0.60 s", "0.80 s"]);
+        assert_eq!(labels(200.0), ["0 s", "1 min", "2 min", "3 min", "4 min"]);
+        assert_eq!(labels(16_440.0), ["0 s", "2 h", "4 h", "6 h"]);
+        assert_eq!(labels(400_000.0), ["0 s", "2 d", "4 d", "6 d"]);
+        assert_eq!(tick_label(90.0), "90 s");
     }
 }
