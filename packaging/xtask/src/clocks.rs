@@ -24,7 +24,7 @@ enum Why {
     Debt,
 }
 
-const ASKING: [(&str, Why); 20] = [
+const ASKING: [(&str, Why); 21] = [
     ("daemon/src/clock.rs", Why::Clock),
     ("daemon/src/http/access.rs", Why::Debt),
     ("daemon/src/http/answer.rs", Why::Measurement),
@@ -34,6 +34,7 @@ const ASKING: [(&str, Why); 20] = [
     ("daemon/src/http/serve.rs", Why::Timer),
     ("daemon/src/http/streams.rs", Why::Timer),
     ("daemon/src/http/tail.rs", Why::Timer),
+    ("daemon/src/origin/recovery.rs", Why::Timer),
     ("daemon/src/origin/watch.rs", Why::Timer),
     ("daemon/src/traces/live.rs", Why::Measurement),
     ("daemon/src/waiting.rs", Why::Timer),
