@@ -27,7 +27,7 @@ pub use counters::{LossCounters, ObjectCounters, Totals};
 pub use filter::SessionFilter;
 pub use live::Described;
 pub use machine::{
-    Change, Decode, Decoded, Delivery, MAX_WORK, Options, Restore, SessionStats, Verify, Work,
+    Change, Decode, Decoded, Delivery, MAX_WORK, Options, Restore, SessionStats, VerificationId, Verify, Work,
 };
 pub use object::State;
 pub use progress::{Announced, CarouselSource, FailReason, Flight, Flights, ObjectRef, Outcome, Sent, Spans};

@@ -8,6 +8,7 @@ use carousel::lct::Toi;
 use carousel::time::Instant;
 
 use super::ObjectRef;
+use super::machine::VerificationId;
 use super::repair::Task;
 
 carousel::reasons! {
@@ -34,6 +35,8 @@ pub(super) struct Object {
     pub(super) state: State,
     pub(super) since: Instant,
     pub(super) repair: Option<Task>,
+    /// The verification whose result is awaited in [`State::Verifying`].
+    pub(super) verification: VerificationId,
 }
 
 /// The objects of all sessions. Empty tables are dropped, and others shrink.
@@ -59,7 +62,7 @@ impl Objects {
     }
 
     pub(super) fn insert(&mut self, now: Instant, object: ObjectRef, file: Option<Arc<File>>, state: State) {
-        let new = Object { file, state, since: now, repair: None };
+        let new = Object { file, state, since: now, repair: None, verification: VerificationId::default() };
         let old = self.sessions.entry(object.session).or_default().insert(object.toi, new);
         debug_assert!(old.is_none(), "an object enters once");
         self.counts[state as usize] += 1;

@@ -8,7 +8,9 @@ use carousel::fec::BlockId;
 
 use super::AirDatagrams;
 use super::finishing::Claim;
-use crate::delivery::{Decoded, Described, ObjectRef, RejectReason, RepairError, SessionFilter};
+use crate::delivery::{
+    Decoded, Described, ObjectRef, RejectReason, RepairError, SessionFilter, VerificationId,
+};
 use crate::source::{GroupSpec, ReceiveSocket};
 
 /// A command to a shard.
@@ -35,7 +37,7 @@ pub enum Command {
     /// Result of a repair request.
     RepairDone(ObjectRef, Result<(), RepairError>),
     /// Result of verifying and publishing an object.
-    Verified(ObjectRef, Result<(), RejectReason>),
+    Verified(ObjectRef, VerificationId, Result<(), RejectReason>),
     /// Result of decoding a source block of a FLUTE object.
     Decoded(ObjectRef, BlockId, Decoded, Option<Claim>),
     /// Result of decoding a source block of a ROUTE object.

@@ -22,7 +22,9 @@ use carousel::time::WallTime;
 use super::storage::{CacheStorage, ObjectSpace, SymbolReader, is_outranked, is_signalling};
 use super::{Command, ReceiveContext};
 use crate::clock;
-use crate::delivery::{Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Restore, Verify, Work};
+use crate::delivery::{
+    Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Restore, VerificationId, Verify, Work,
+};
 use crate::logs::LineLimit;
 use crate::signalling::Document;
 use crate::store::{CameBy, Class, Frozen, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
@@ -88,7 +90,7 @@ impl std::fmt::Display for FinishError {
 #[derive(Debug)]
 pub(super) enum Answer {
     /// An object was verified.
-    Verified(ObjectRef, Result<(), RejectReason>),
+    Verified(ObjectRef, VerificationId, Result<(), RejectReason>),
     /// A source block of a FLUTE object was decoded.
     Decoded(ObjectRef, BlockId, Decoded),
     /// A source block of a ROUTE object was decoded.
@@ -110,7 +112,7 @@ impl Job {
     /// Command to its shard if the job fails.
     const fn given_up(&self) -> Option<Command> {
         match &self.work {
-            Work::Verify(it) => Some(Command::Verified(it.object, Err(RejectReason::Verify))),
+            Work::Verify(it) => Some(Command::Verified(it.object, it.id, Err(RejectReason::Verify))),
             Work::Decode(it) => Some(Command::Decoded(it.object, it.job.block, None, None)),
             Work::Restore(it) => Some(Command::Restored(it.object, it.job.block, None, None)),
             Work::Checkpoint(_) => None,
@@ -304,9 +306,9 @@ fn next_job(pool: &Pool) -> Option<Job> {
 fn run(context: &ReceiveContext, job: Job, sink: &mut dyn FinishSink, buffer: &mut Vec<u8>) {
     let Job { work, claim, reply, .. } = job;
     match finish(context, work, sink, buffer) {
-        Some(Answer::Verified(object, result)) => {
+        Some(Answer::Verified(object, id, result)) => {
             drop(claim);
-            reply(Command::Verified(object, result));
+            reply(Command::Verified(object, id, result));
         }
         Some(Answer::Decoded(object, block, decoded)) => {
             reply(Command::Decoded(object, block, decoded, Some(claim)));
@@ -347,8 +349,8 @@ pub(super) fn finish(
 ) -> Option<Answer> {
     match work {
         Work::Verify(whole) => {
-            let object = whole.object;
-            Some(Answer::Verified(object, finish_object(context, whole, sink)))
+            let (object, id) = (whole.object, whole.id);
+            Some(Answer::Verified(object, id, finish_object(context, whole, sink)))
         }
         Work::Decode(Decode { object, job, reader }) => {
             Some(Answer::Decoded(object, job.block, decode(&job, &reader, buffer)))
@@ -387,7 +389,7 @@ fn finish_object(
     whole: Verify<ObjectSpace>,
     sink: &mut dyn FinishSink,
 ) -> Result<(), RejectReason> {
-    let Verify { object, file, buf, repaired_symbols } = whole;
+    let Verify { object, file, buf, repaired_symbols, .. } = whole;
     let (partial, flight) = match buf {
         ObjectSpace::Memory(bytes) => match verify_up_to(&file, &bytes, MAX_XML_BYTES as u64) {
             Ok(content) => {

@@ -150,7 +150,7 @@ impl Intake {
                 self.delivery.handle_repair(now, object, offset, &bytes);
             }
             Command::RepairDone(object, result) => self.delivery.handle_repair_done(now, object, result),
-            Command::Verified(object, result) => self.delivery.handle_verified(now, object, result),
+            Command::Verified(object, id, result) => self.delivery.handle_verified(now, object, id, result),
             Command::Decoded(object, block, decoded, claim) => {
                 self.delivery.handle_decoded(now, object, block, &decoded);
                 drop(claim);
@@ -190,9 +190,9 @@ impl Intake {
         let mut rejected = 0;
         while let Some(work) = self.delivery.poll_work(|_| true) {
             let answer = match finish(&self.context, work, sink, &mut Vec::new()) {
-                Some(Answer::Verified(object, result)) => {
+                Some(Answer::Verified(object, id, result)) => {
                     rejected += u64::from(result.is_err());
-                    Command::Verified(object, result)
+                    Command::Verified(object, id, result)
                 }
                 Some(Answer::Decoded(object, block, decoded)) => {
                     Command::Decoded(object, block, decoded, None)

@@ -88,11 +88,18 @@ pub enum Work<S: ObjectStore> {
     Checkpoint(S::Checkpoint),
 }
 
+/// Serial number of a verification. Senders use TOIs again: a late result belongs to the object that it was made of, and not to the
+/// next one with its TOI.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VerificationId(u64);
+
 /// A complete object, not yet verified.
 #[derive(Debug)]
 pub struct Verify<B> {
     /// Which.
     pub object: ObjectRef,
+    /// The number by which its result is recognised.
+    pub id: VerificationId,
     /// Its description by the FDT.
     pub file: Arc<File>,
     /// Its bytes as transported.
@@ -164,6 +171,8 @@ pub struct Delivery<S: ObjectStore> {
     pub(super) changes: VecDeque<Change<S::Buf>>,
     pub(super) losses: LossCounters,
     pub(super) counters: ObjectCounters,
+    /// The newest verification.
+    last_verification: VerificationId,
     /// Counters of ended sessions.
     ended: ReceiverStats,
     next_tick: Instant,
@@ -191,6 +200,7 @@ impl<S: ObjectStore> Delivery<S> {
             changes: VecDeque::new(),
             losses: LossCounters::default(),
             counters: ObjectCounters::default(),
+            last_verification: VerificationId::default(),
             ended: ReceiverStats::default(),
             next_tick: Instant::default(),
             next_checkpoint: Instant::default(),

@@ -8,7 +8,7 @@ use carousel::flute::{File, InFlight, SessionKey};
 use carousel::route::SIGNALLING_TSI;
 use carousel::time::Instant;
 
-use super::{Decode, Decoded, Delivery, Verify, Work};
+use super::{Decode, Decoded, Delivery, VerificationId, Verify, Work};
 use crate::delivery::ObjectRef;
 use crate::delivery::object::State;
 use crate::delivery::reasons::{GoneReason, RejectReason, RepairOutcome};
@@ -75,6 +75,11 @@ impl<S: ObjectStore> Delivery<S> {
         }
         self.set_file(object, Some(Arc::clone(&file)));
         self.objects.set(now, &object, State::Verifying);
+        self.last_verification.0 += 1;
+        let id = self.last_verification;
+        if let Some(found) = self.objects.get_mut(&object) {
+            found.verification = id;
+        }
         let task = self.objects.get_mut(&object).and_then(|it| it.repair.as_mut());
         match task {
             Some(task) if matches!(task.phase, Phase::Fetching | Phase::Decoding) => {
@@ -89,7 +94,7 @@ impl<S: ObjectStore> Delivery<S> {
             self.reject(now, object, RejectReason::QueueFull);
             return;
         }
-        self.work.push(Work::Verify(Verify { object, file, buf, repaired_symbols }), bytes);
+        self.work.push(Work::Verify(Verify { object, id, file, buf, repaired_symbols }), bytes);
     }
 
     pub(super) fn block_ready(&mut self, now: Instant, object: ObjectRef, block: BlockId) {
@@ -119,10 +124,16 @@ impl<S: ObjectStore> Delivery<S> {
     }
 
     /// Handles the result of a verification: the object is in the cache (or was passed on as signalling), or was
-    /// rejected.
-    pub fn handle_verified(&mut self, now: Instant, object: ObjectRef, result: Result<(), RejectReason>) {
-        // A version that was replaced meanwhile: nothing to do.
-        if self.objects.state(&object) != Some(State::Verifying) {
+    /// rejected. It is dropped if the object has ended, or another one with its TOI has taken its place.
+    pub fn handle_verified(
+        &mut self,
+        now: Instant,
+        object: ObjectRef,
+        id: VerificationId,
+        result: Result<(), RejectReason>,
+    ) {
+        let found = self.objects.get(&object);
+        if !found.is_some_and(|it| it.state == State::Verifying && it.verification == id) {
             return;
         }
         match result {

@@ -205,7 +205,9 @@ fn a_verification_without_a_result_is_counted_as_lost_and_the_object_is_received
     let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
     world.send_fdt(true);
     world.deliver_only(toi);
-    assert!(matches!(world.delivery.poll_work(|_| true), Some(Work::Verify(_))));
+    let Some(Work::Verify(Verify { id: lost, .. })) = world.delivery.poll_work(|_| true) else {
+        panic!("a complete object")
+    };
     world.pass_alone(Duration::from_secs(1799));
     assert_eq!(world.delivery.totals().objects.now[State::Verifying as usize], 1);
     world.pass_alone(Duration::from_secs(1800 / 4 + 2));
@@ -213,11 +215,37 @@ fn a_verification_without_a_result_is_counted_as_lost_and_the_object_is_received
     assert_eq!(counters.rejected[RejectReason::Lost as usize], 1);
     assert_eq!(counters.now[State::Announced as usize], 1);
     // A result that comes after all changes nothing.
-    world.delivery.handle_verified(world.now, World::object(toi), Ok(()));
+    world.delivery.handle_verified(world.now, World::object(toi), lost, Ok(()));
     assert_eq!(world.delivery.totals().objects.held, 0);
     world.send_fdt(true);
     world.send_object(toi, &Protection::NONE);
     assert_eq!(world.counters().held, 1);
+}
+
+#[test]
+fn a_late_verification_does_not_reach_the_next_object_with_its_toi() {
+    let mut world = world(Origin::None);
+    let toi = world.add("http://h/a", body(1, 1000), &Protection::NONE);
+    world.send_fdt(true);
+    world.deliver_only(toi);
+    let Some(Work::Verify(Verify { id: lost, .. })) = world.delivery.poll_work(|_| true) else {
+        panic!("a complete object")
+    };
+    world.pass_alone(Duration::from_secs(1800 * 5 / 4 + 2));
+    assert_eq!(world.delivery.totals().objects.rejected[RejectReason::Lost as usize], 1);
+    world.send_fdt(true);
+    world.deliver_only(toi);
+    let Some(Work::Verify(Verify { id, .. })) = world.delivery.poll_work(|_| true) else {
+        panic!("complete again")
+    };
+    for result in [Err(RejectReason::Verify), Ok(())] {
+        world.delivery.handle_verified(world.now, World::object(toi), lost, result);
+    }
+    let counters = world.delivery.totals().objects;
+    assert_eq!((counters.held, counters.rejected[RejectReason::Verify as usize]), (0, 0));
+    assert_eq!(counters.now[State::Verifying as usize], 1);
+    world.delivery.handle_verified(world.now, World::object(toi), id, Ok(()));
+    assert_eq!(world.delivery.totals().objects.held, 1);
 }
 
 #[test]

@@ -337,7 +337,7 @@ impl World {
         loop {
             let Some(work) = self.delivery.poll_work(|_| true) else { break };
             match work {
-                Work::Verify(Verify { object, file, buf, .. }) => {
+                Work::Verify(Verify { object, id, file, buf, .. }) => {
                     let is_right = verify(&file, &buf.bytes.lock().unwrap().bytes).is_ok();
                     let is_document = file.content_digest.is_none();
                     if is_document {
@@ -349,7 +349,7 @@ impl World {
                     }
                     drop(buf);
                     let result = if is_right { Ok(()) } else { Err(RejectReason::Verify) };
-                    self.delivery.handle_verified(self.now, object, result);
+                    self.delivery.handle_verified(self.now, object, id, result);
                 }
                 Work::Decode(Decode { object, job, reader }) => {
                     let decoded = job.run(|place: SymbolPlace, out| reader.lock().unwrap().read(place, out));

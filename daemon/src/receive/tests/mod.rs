@@ -16,7 +16,7 @@ use carousel::time::WallTime;
 use super::finishing::{Answer, CacheWork, FinishError, decoded, finish, publish, rejected};
 use super::storage::ObjectSpace;
 use super::*;
-use crate::delivery::{ObjectRef, Options, RejectReason, Verify, Work};
+use crate::delivery::{ObjectRef, Options, RejectReason, VerificationId, Verify, Work};
 use crate::signalling::Document;
 use crate::store::Placement;
 
@@ -81,7 +81,13 @@ fn verification(bytes: Vec<u8>, digest: Digest) -> CacheWork {
         ..File::default()
     };
     let buf = ObjectSpace::Memory(bytes);
-    Work::Verify(Verify { object: object(1), file: Arc::new(file), buf, repaired_symbols: 0 })
+    Work::Verify(Verify {
+        object: object(1),
+        id: VerificationId::default(),
+        file: Arc::new(file),
+        buf,
+        repaired_symbols: 0,
+    })
 }
 
 /// Keeps the documents that it gets.
@@ -127,7 +133,13 @@ fn work_of_an_encoded_object_counts_what_it_can_take_not_what_is_announced() {
         let file = File { encoding: Encoding::Gzip, content_length, ..File::default() };
         let buf =
             ObjectSpace::without_flight(&context, context.store.create(40, Placement::default()).unwrap());
-        Work::Verify(Verify { object: object(1), file: Arc::new(file), buf, repaired_symbols: 0 })
+        Work::Verify(Verify {
+            object: object(1),
+            id: VerificationId::default(),
+            file: Arc::new(file),
+            buf,
+            repaired_symbols: 0,
+        })
     };
     for announced in [Some(u64::MAX), Some(u64::MAX - 1), Some(1 << 40), None] {
         let claim = queue.claim(&encoded(announced)).unwrap();
@@ -206,12 +218,12 @@ fn bytes_are_handed_on_only_if_their_digest_is_right() {
     let right = b"<configuration/>".to_vec();
     let answer =
         finish(&context, verification(right.clone(), Digest::of(&right)), &mut kept, &mut Vec::new());
-    assert!(matches!(answer, Some(Answer::Verified(it, Ok(()))) if it == object(1)));
+    assert!(matches!(answer, Some(Answer::Verified(it, _, Ok(()))) if it == object(1)));
     for at in 0..right.len() {
         let mut wrong = right.clone();
         wrong[at] ^= 1;
         let answer = finish(&context, verification(wrong, Digest::of(&right)), &mut kept, &mut Vec::new());
-        assert!(matches!(answer, Some(Answer::Verified(_, Err(RejectReason::Verify)))), "byte {at}");
+        assert!(matches!(answer, Some(Answer::Verified(_, _, Err(RejectReason::Verify)))), "byte {at}");
     }
     let documents = kept.0.lock().unwrap();
     assert_eq!(documents.iter().map(|it| &it.bytes).collect::<Vec<_>>(), [&right]);

@@ -14,7 +14,7 @@ use carousel::repair::BackOff;
 use carousel::time::{Instant, WallTime};
 use skycache::delivery::{
     Change, Decode, Delivery, Lookup, ObjectRef, ObjectStore, Options, RejectReason, RepairError,
-    RequestedBytes, Restore, SessionFilter, Verify, Work,
+    RequestedBytes, Restore, SessionFilter, VerificationId, Verify, Work,
 };
 
 use super::receivers::{MOST_BLOCK_BYTES, MOST_BYTES, START, altered, operation};
@@ -152,7 +152,7 @@ struct Shard {
     origin: u8,
     /// Whether every complete object is verified at once; else results wait.
     is_prompt: bool,
-    waiting: Vec<ObjectRef>,
+    waiting: Vec<(ObjectRef, VerificationId)>,
 }
 
 impl Shard {
@@ -199,7 +199,7 @@ impl Shard {
         self.delivery.handle_end_of_batch();
         while let Some(work) = self.delivery.poll_work(|_| true) {
             match work {
-                Work::Verify(Verify { object, file, buf, .. }) => {
+                Work::Verify(Verify { object, id, file, buf, .. }) => {
                     let bytes = buf.with(|it| it.bytes.clone());
                     let result = match verify(&file, &bytes) {
                         Ok(content) => {
@@ -211,9 +211,9 @@ impl Shard {
                     };
                     drop(buf);
                     if self.is_prompt || result.is_err() {
-                        self.delivery.handle_verified(self.now, object, result);
+                        self.delivery.handle_verified(self.now, object, id, result);
                     } else {
-                        self.waiting.push(object);
+                        self.waiting.push((object, id));
                     }
                 }
                 Work::Decode(Decode { object, job, reader }) => {
@@ -338,7 +338,7 @@ pub(super) fn delivery(bytes: &[u8]) {
                 let object = ObjectRef { session, toi };
                 match input.byte() % 5 {
                     0 => shard.delivery.handle_request(shard.now, object),
-                    1 => shard.delivery.handle_verified(shard.now, object, Ok(())),
+                    1 => shard.delivery.handle_verified(shard.now, object, VerificationId::default(), Ok(())),
                     2 if !has_untrusted => {
                         shard.cache.evict(|name| name.len() % 2 == 0);
                         shard.delivery.handle_evictions();
@@ -349,8 +349,8 @@ pub(super) fn delivery(bytes: &[u8]) {
                         shard.delivery.handle_restored(shard.now, object, block, &None);
                     }
                     _ => {
-                        for object in std::mem::take(&mut shard.waiting) {
-                            shard.delivery.handle_verified(shard.now, object, Ok(()));
+                        for (object, id) in std::mem::take(&mut shard.waiting) {
+                            shard.delivery.handle_verified(shard.now, object, id, Ok(()));
                         }
                     }
                 }
@@ -377,8 +377,8 @@ pub(super) fn delivery(bytes: &[u8]) {
             assert_eq!(held, Some(*digest), "{name} is lost to untrusted senders");
         }
     }
-    for object in std::mem::take(&mut shard.waiting) {
-        shard.delivery.handle_verified(shard.now, object, Ok(()));
+    for (object, id) in std::mem::take(&mut shard.waiting) {
+        shard.delivery.handle_verified(shard.now, object, id, Ok(()));
     }
     // After any input, nothing stays forever.
     for _ in 0..4 {
