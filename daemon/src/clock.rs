@@ -1,8 +1,8 @@
-//! Time of the process, and the steady time by which ages count. Other files that ask the system, for timers of tokio and for
+//! Clocks of the process, and the steady time by which ages count. Other files that ask the system, for timers of tokio and for
 //! measurements, are named in `packaging/xtask/src/clocks.rs`.
 //!
-//! The process has one [`Clocks`]: the system's, unless others were installed before the first call, as a test of the running
-//! daemon in virtual time does. State machines do not read it; they take time as an argument.
+//! The process has one [`Clocks`], the trait of both programs: the system's, unless others were installed before the first call, as
+//! a test of the running daemon in virtual time does. State machines do not read it; they take time as an argument.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use carousel::time::{Clocks, EARLIEST_DATE, Instant, WallTime};
 
-/// The system's clocks.
+/// The system's clocks. Each program has its own implementation: `carousel`, which has the trait, asks no system, and the programs
+/// do not know each other.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClocks {
     start: std::time::Instant,
@@ -35,8 +36,7 @@ impl Clocks for SystemClocks {
     }
 
     fn wall(&self) -> WallTime {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        WallTime::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        WallTime::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
     fn sleep(&self, duration: Duration) {

@@ -1,14 +1,15 @@
 //! System clocks of the process. Other files that ask the system are named in `packaging/xtask/src/clocks.rs`.
 //!
-//! Monotonic time schedules packets; UTC goes into documents and FDTs. Code that needs either takes a [`Clocks`], so that
-//! tests run hours of transmission in virtual time.
+//! Monotonic time schedules packets; UTC goes into documents and FDTs. Code that needs either takes a [`Clocks`], the trait of
+//! both programs, so that tests run hours of transmission in virtual time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use carousel::time::{Clocks, VirtualClocks};
 use carousel::time::{Instant, WallTime};
 
-/// The system's clocks.
+/// The system's clocks. Each program has its own implementation: `carousel`, which has the trait, asks no system, and the programs
+/// do not know each other.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClocks {
     start: std::time::Instant,
@@ -33,8 +34,7 @@ impl Clocks for SystemClocks {
     }
 
     fn wall(&self) -> WallTime {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        WallTime::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        WallTime::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
     fn sleep(&self, duration: Duration) {

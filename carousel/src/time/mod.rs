@@ -53,6 +53,11 @@ impl WallTime {
         Self(ms)
     }
 
+    /// The time at `since` after 1970.
+    pub fn from_unix(since: Duration) -> Self {
+        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
     /// Milliseconds since 1970.
     pub const fn unix_ms(self) -> i64 {
         self.0

@@ -71,8 +71,7 @@ impl Certificate {
 }
 
 fn time(time: &x509_cert::time::Time) -> WallTime {
-    let ms = i64::try_from(time.to_unix_duration().as_millis()).unwrap_or(i64::MAX);
-    WallTime::from_unix_ms(ms)
+    WallTime::from_unix(time.to_unix_duration())
 }
 
 /// A name that clients compare.
