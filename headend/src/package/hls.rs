@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 
-use super::{Role, TrackKind};
+use super::{Role, TrackKind, media};
 
 carousel::limits! {
     /// Lines of a playlist.
@@ -331,14 +331,9 @@ impl Reading<'_> {
         if self.is_multivariant {
             for offer in &mut self.multivariant.offers {
                 if offer.kind.is_none() {
-                    // Variants whose codecs are all of audio are audio.
-                    let audio = ["mp4a", "ac-3", "ec-3", "opus", "flac", "fLaC"];
                     let only_audio = !offer.codecs.is_empty()
                         && offer.resolution.is_none()
-                        && offer
-                            .codecs
-                            .split(',')
-                            .all(|codec| audio.iter().any(|name| codec.trim().starts_with(name)));
+                        && offer.codecs.split(',').all(media::is_audio);
                     offer.kind = Some(if only_audio { TrackKind::Audio } else { TrackKind::Video });
                 }
             }
@@ -548,7 +543,8 @@ mod tests {
     fn the_oracle_reads_the_same_uris() {
         let text = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"English\",LANGUAGE=\"en\",URI=\"audio.m3u8\"\n\
             #EXT-X-STREAM-INF:BANDWIDTH=1280000,CODECS=\"avc1.4d401f,mp4a.40.2\",RESOLUTION=1280x720,AUDIO=\"a\"\nv1.m3u8\n\
-            #EXT-X-STREAM-INF:BANDWIDTH=65000,CODECS=\"mp4a.40.5\"\nv2.m3u8\n#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=86000,URI=\"i.m3u8\"\n";
+            #EXT-X-STREAM-INF:BANDWIDTH=65000,CODECS=\"mp4a.40.5\"\nv2.m3u8\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=96000,CODECS=\"ac-4.02.01.00\"\nv3.m3u8\n#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=86000,URI=\"i.m3u8\"\n";
         let Ok(Playlist::Multivariant(ours)) = parse(text, ParseContext::NONE) else {
             panic!("multivariant")
         };
@@ -564,7 +560,10 @@ mod tests {
         got.sort();
         assert_eq!(got, expected);
         let kinds: Vec<_> = ours.offers.iter().map(|offer| offer.kind.unwrap()).collect();
-        assert_eq!(kinds, [TrackKind::Audio, TrackKind::Video, TrackKind::Audio, TrackKind::IFrames]);
+        assert_eq!(
+            kinds,
+            [TrackKind::Audio, TrackKind::Video, TrackKind::Audio, TrackKind::Audio, TrackKind::IFrames]
+        );
         assert_eq!(ours.offers[1].resolution, Some((1280, 720)));
     }
 

@@ -17,6 +17,7 @@
 //! | `nal`, `bits` | common syntax: NAL units, bits; SEI | their Annex B and clause 9 |
 //! | `av1`, `vp9` | sequence headers and configurations | AV1 specification clause 5.5, VP codec ISO binding |
 //! | `audio` | configurations and frame headers | ISO/IEC 14496-3, ETSI TS 102 366 |
+//! | `codecs` | names of audio codecs in manifests | RFC 6381 |
 //!
 //! Files come from packagers, and from anyone who can write to a followed folder: every length is checked against the
 //! available bytes, loops are bounded, and there is no recursion. Odd but readable media are accepted: a level that is
@@ -30,6 +31,7 @@ mod av1;
 mod avc;
 mod bits;
 pub(super) mod boxes;
+mod codecs;
 mod facts;
 mod hevc;
 mod mp4;
@@ -43,6 +45,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+pub(super) use codecs::is_audio;
 pub use facts::{Audio, Colour, Definition, Dynamic, Facts, Video};
 
 use super::{Inventory, Role, Rung};
