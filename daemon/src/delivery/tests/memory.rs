@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use carousel::flute::Joiner;
 use carousel::limits::{MAX_SESSIONS, MAX_SESSIONS_BYTES, SPENT_SESSION_SILENCE};
 use carousel::route::{self, Channel, RouteFailure, RouteSession, SourceFlow};
 
@@ -296,6 +297,39 @@ fn objects_of_descriptions_count_in_the_memory_of_their_session() {
     assert!(counted > of_receivers + 3_000 * 100, "{counted} with {of_receivers} of descriptions");
     let claim = world.delivery.claims().pop().unwrap();
     assert_eq!(claim.held_bytes, counted);
+}
+
+/// What sessions are ranked by is what they hold: of both protocols and of the joiners of segments, from nothing to the bound
+/// and back.
+#[test]
+fn claims_of_sessions_are_the_memory_of_the_shard_up_to_the_bound_and_back() {
+    let mut world = world();
+    let packets = described(&world, 3_000, 3600);
+    let mut most = 0;
+    for number in 0..400 {
+        // A FLUTE session with descriptions, a ROUTE session with a segment, and the joiner of a segment's chunks.
+        let from = untrusted(number);
+        packets.iter().take(1 + usize::from(number % 8)).for_each(|packet| world.arrive_from(from, packet));
+        (0..12).for_each(|packet| world.route(from, 900, MEDIA, packet, None));
+        let key = SessionKey { source: from.ip(), destination: DESTINATION.parse().unwrap(), tsi: Tsi(7) };
+        let file = File { content_location: "http://h/1.m4s#9".to_owned(), toi: Toi(5), ..File::default() };
+        let now = world.now;
+        world.delivery.live.joiners.open(key, Joiner::default, |it| it.chunk(now, &file, &[7; 40_000]));
+        world.delivery.keep_within_budget(now);
+        world.settle();
+        let claims = world.delivery.claims();
+        let claimed: usize = claims.iter().map(|it| it.held_bytes).sum();
+        assert_eq!(claimed, world.delivery.memory.held_bytes(), "after {number}");
+        assert!(claimed <= MAX_SESSIONS_BYTES, "{claimed}");
+        most = most.max(claimed);
+    }
+    assert!(most > MAX_SESSIONS_BYTES * 9 / 10, "{most}");
+    assert!(world.counters().sessions_displaced > 0 || world.route_failed(RouteFailure::OverBudget) > 0);
+    world.pass(SPENT_SESSION_SILENCE + Duration::from_secs(2 * 3600));
+    let now = world.now;
+    world.delivery.keep_within_budget(now);
+    let claimed: usize = world.delivery.claims().iter().map(|it| it.held_bytes).sum();
+    assert_eq!((claimed, world.delivery.memory.held_bytes()), (0, 0));
 }
 
 #[test]
