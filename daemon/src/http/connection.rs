@@ -1,12 +1,12 @@
 //! Lifecycle of one TCP connection.
 //!
 //! ```text
-//! ┌──────────────── it is sent ─────────────────┐
+//!    ┌──────────────── it is sent ────────────────┐
 //!    ▼                                            │
 //! parked ── a plain request comes, a hit ──▶ quick reply ── it is not read ──▶ closed
-//!    │▲                                           
+//!    │▲
 //!    │└──────────── nothing is asked ─────────────┐
-//! ├───── anything else comes ──────────────▶ hyper ── a body is not read, a head does not end ──▶ closed
+//!    ├──────────── anything else comes ────────▶ hyper ── a body is not read, a head does not end ──▶ closed
 //!    └── KEEP_ALIVE ──▶ closed
 //! ```
 //!
@@ -107,10 +107,23 @@ carousel::limits! {
         free: "Holds for one connection.",
         test: "floods_of_http2_frames_end_their_own_connection",
     }
-}
 
-/// Bytes of one stream queued for the client's window.
-const SEND_BUFFER_BYTES: usize = 512 << 10;
+    /// Bytes of one HTTP/2 response queued for the client's socket.
+    const MAX_SEND_BUFFER_BYTES: usize = 512 << 10, "bytes" {
+        why: "40 ms at 100 Mbit/s; 128 streams of a client that reads nothing take 64 MiB.",
+        full: "The body is not read on.",
+        free: "When the client reads.",
+        test: "a_response_over_http2_is_read_no_further_than_its_client_reads",
+    }
+
+    /// Flow-control window of one HTTP/2 connection for the bodies of its requests, and of each of them.
+    const MAX_UPLOAD_WINDOW_BYTES: u32 = 1 << 20, "bytes" {
+        why: "80 Mbit/s at 100 ms, as hyper has it; a client could fill it on each of its connections.",
+        full: "The client may send no more (RFC 9113 section 5.2).",
+        free: "When the origin takes the body.",
+        test: "a_request_over_http2_sends_no_more_than_its_window",
+    }
+}
 
 /// State shared by the requests of a connection.
 pub(super) struct Link {
@@ -478,16 +491,8 @@ pub(super) async fn secure(
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let link = Link::multiplexed(peer);
-        let connection = http2::Builder::new(Local)
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEAD_BYTES as u32)
-            .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
-            .max_local_error_reset_streams(MAX_ERROR_RESETS)
-            .max_send_buf_size(SEND_BUFFER_BYTES)
+        let connection = http2_builder()
             .auto_date_header(clock::trusted_wall().is_some())
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(stream), Requests::of(worker, &link));
         http2(worker, &link, &sent, connection, http2::Connection::graceful_shutdown, stop).await;
     } else {
@@ -495,6 +500,23 @@ pub(super) async fn secure(
         let link = Link::new(peer, &counted, true);
         http1(worker, Secure::new(stream, Rc::clone(&counted), sent), &link, &counted, stop).await;
     }
+}
+
+/// HTTP/2 with its limits.
+fn http2_builder() -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
+        .initial_stream_window_size(MAX_UPLOAD_WINDOW_BYTES)
+        .initial_connection_window_size(MAX_UPLOAD_WINDOW_BYTES)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(HEAD_TIMEOUT);
+    builder
 }
 
 /// Serves HTTP/2 until the connection ends; after `stop`, until the graceful shutdown by `finish` is complete.
@@ -580,7 +602,115 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use bytes::Bytes;
+    use http_body_util::BodyExt as _;
+    use hyper::service::service_fn;
+
     use super::*;
+    use crate::origin::testing::CountedBody;
+
+    /// Bytes that a connection of the tests takes without a reader.
+    const SOCKET_BYTES: usize = 64 << 10;
+
+    /// An HTTP/2 connection to the builder of players. A request is answered when `reads` says so. The answer to a GET has a body
+    /// of `length` bytes in pieces of 16 KiB, which are counted as hyper takes them; of a POST the body is read, and counted.
+    fn http2_pair(
+        length: usize,
+        taken: &Arc<AtomicUsize>,
+        reads: &Arc<tokio::sync::Notify>,
+    ) -> tokio::io::DuplexStream {
+        let (near, far) = tokio::io::duplex(SOCKET_BYTES);
+        let (taken, reads) = (Arc::clone(taken), Arc::clone(reads));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (taken, reads) = (Arc::clone(&taken), Arc::clone(&reads));
+            async move {
+                let mut left = length;
+                reads.notified().await;
+                if request.method() == http::Method::POST {
+                    let body = request.into_body().collect().await.unwrap();
+                    (left, _) = (0, taken.fetch_add(body.to_bytes().len(), Ordering::Relaxed));
+                }
+                Ok::<_, Infallible>(Response::new(CountedBody { left, taken }))
+            }
+        });
+        tokio::task::spawn_local(http2_builder().serve_connection(TokioIo::new(far), service));
+        near
+    }
+
+    /// The count once nothing has changed for a while.
+    async fn settled(count: impl Fn() -> usize) -> usize {
+        loop {
+            let before = count();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if count() == before && before > 0 {
+                return before;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_over_http2_is_read_no_further_than_its_client_reads() {
+        const LENGTH: usize = 4 << 20;
+        let (taken, reads) = (Arc::default(), Arc::default());
+        let local = tokio::task::LocalSet::new();
+        let all = local.run_until(async {
+            let stream = http2_pair(LENGTH, &taken, &reads);
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(2 * LENGTH as u32).initial_connection_window_size(2 * LENGTH as u32);
+            let (mut client, mut connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+            let (response, _) = client.send_request(Request::new(()), true).unwrap();
+            // The request is sent; from then on nothing reads the socket.
+            let sending = tokio::time::timeout(Duration::from_millis(200), &mut connection);
+            assert!(sending.await.is_err(), "the answer waits");
+            reads.notify_one();
+            let held = settled(|| taken.load(Ordering::Relaxed)).await;
+            let most = MAX_SEND_BUFFER_BYTES + SOCKET_BYTES + (64 << 10);
+            assert!((MAX_SEND_BUFFER_BYTES..=most).contains(&held), "{held}");
+            tokio::task::spawn_local(connection);
+            let mut body = response.await.unwrap().into_body();
+            let mut received = 0;
+            while let Some(piece) = body.data().await {
+                received += piece.unwrap().len();
+            }
+            received
+        });
+        assert_eq!(all.await, LENGTH, "the rest comes when it is read");
+    }
+
+    #[tokio::test]
+    async fn a_request_over_http2_sends_no_more_than_its_window() {
+        const LENGTH: usize = 3 << 20;
+        let (taken, reads) = (Arc::<AtomicUsize>::default(), Arc::<tokio::sync::Notify>::default());
+        let local = tokio::task::LocalSet::new();
+        let sent = local.run_until(async {
+            let stream = http2_pair(0, &taken, &reads);
+            let (client, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::task::spawn_local(connection);
+            let mut client = client.ready().await.unwrap();
+            let mut request = Request::new(());
+            *request.method_mut() = http::Method::POST;
+            let (response, mut body) = client.send_request(request, false).unwrap();
+            let mut sent = 0;
+            while sent < LENGTH {
+                body.reserve_capacity(LENGTH - sent);
+                let room = poll_fn(|cx| body.poll_capacity(cx));
+                let Ok(room) = tokio::time::timeout(Duration::from_millis(500), room).await else {
+                    assert_eq!(sent, MAX_UPLOAD_WINDOW_BYTES as usize, "nobody reads it");
+                    reads.notify_one();
+                    continue;
+                };
+                let room = room.unwrap().unwrap();
+                sent += room;
+                body.send_data(Bytes::from(vec![1; room]), sent == LENGTH).unwrap();
+            }
+            response.await.unwrap();
+            sent
+        });
+        assert_eq!((sent.await, taken.load(Ordering::Relaxed)), (LENGTH, LENGTH));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_slow_and_who_is_idle() {

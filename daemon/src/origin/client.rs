@@ -74,6 +74,22 @@ carousel::limits! {
         free: "When others are used.",
         test: "connections_that_are_remembered_are_bounded",
     }
+
+    /// Flow-control window of a body over HTTP/2.
+    const MAX_STREAM_WINDOW_BYTES: u32 = 512 << 10, "bytes" {
+        why: "40 Mbit/s at 100 ms. It is what may be under way to a player who reads slowly.",
+        full: "The origin sends no more of this body (RFC 9113 section 5.2).",
+        free: "When the body is read.",
+        test: "bodies_over_http2_fill_windows_of_their_own_alone",
+    }
+
+    /// Flow-control window of a connection over HTTP/2.
+    const MAX_CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1, "bytes" {
+        why: "One connection has the bodies of all players, each with its own window; the largest window of RFC 9113 section 6.9.1.",
+        full: "The origin sends no more of any body. 4,095 bodies with full windows reach it.",
+        free: "When bodies are read.",
+        test: "bodies_over_http2_fill_windows_of_their_own_alone",
+    }
 }
 
 /// Minimum rate, after the timeout, of a body for the box itself; a slower one is given up to free its place.
@@ -408,11 +424,6 @@ struct IsOwn;
 
 pub(super) type Pool = HyperClient<HttpsConnector<icy::Connector>, RequestBody>;
 
-/// Flow-control window of a body over HTTP/2: what may be under way to a player who reads slowly.
-const STREAM_WINDOW_BYTES: u32 = 512 << 10;
-/// That of a connection: as large as HTTP/2 has them (RFC 9113 section 6.9.1).
-const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
-
 /// Clients for one set of protocols.
 #[derive(Debug)]
 struct Pools {
@@ -432,9 +443,8 @@ impl Pools {
                 .http1_max_headers(MAX_HEADERS)
                 .http1_max_buf_size(MAX_HEAD_BYTES)
                 .http2_max_header_list_size(MAX_HEAD_BYTES as u32)
-                // One connection has the bodies of all players: those who read slowly fill windows of their own alone.
-                .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .http2_initial_stream_window_size(MAX_STREAM_WINDOW_BYTES)
+                .http2_initial_connection_window_size(MAX_CONNECTION_WINDOW_BYTES)
                 // A connection whose peer is gone would take all requests of its origin with it.
                 .http2_keep_alive_interval(PING)
                 .http2_keep_alive_timeout(PING)
@@ -1148,8 +1158,13 @@ fn join(base: &Uri, location: &str) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{client, origin, response};
+    use super::super::testing::{CountedBody, client, origin, response};
     use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    const LONG_BYTES: usize = 4 << 20;
+    /// Of one test: no other asks for `/long`.
+    static LONG_TAKEN: AtomicUsize = AtomicUsize::new(0);
 
     #[test]
     fn redirects_resolve() {
@@ -1240,7 +1255,9 @@ mod tests {
     }
 
     /// An HTTPS origin for HTTP/2 and HTTP/1.1, and the authorities for it. Its answers say what was asked; a connection is ended
-    /// (GOAWAY) when `/last` was asked, and dropped by the first request for `/gone`. `None`: there is no OpenSSL here.
+    /// (GOAWAY) when `/last` was asked, and dropped by the first request for `/gone`. `/long` has a body of [`LONG_BYTES`], of which
+    /// `LONG_TAKEN` counts what hyper took to send. `None`: there is no OpenSSL here.
+    #[allow(clippy::too_many_lines)] // one story of an origin
     async fn https_origin() -> Option<(String, rustls::ClientConfig, Arc<AtomicU64>)> {
         use hyper::service::service_fn;
         use rustls::pki_types::PrivateKeyDer;
@@ -1298,9 +1315,12 @@ mod tests {
                                 field(COOKIE),
                                 field(RANGE)
                             );
-                            Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::new(
-                                Bytes::from(says),
-                            )))
+                            let body = if request.uri().path() == "/long" {
+                                Either::Left(CountedBody { left: LONG_BYTES, taken: &LONG_TAKEN })
+                            } else {
+                                Either::Right(http_body_util::Full::new(Bytes::from(says)))
+                            };
+                            Ok::<_, std::convert::Infallible>(http::Response::new(body))
                         }
                     });
                     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -1380,6 +1400,41 @@ mod tests {
         assert!(get("two/b", &[]).await.starts_with("HTTP/2.0"), "one that has carried a response");
         assert!(get("gone", &[]).await.starts_with("HTTP/2.0"));
         assert_eq!(client.resent(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn bodies_over_http2_fill_windows_of_their_own_alone() {
+        let Some((url, tls, connections)) = https_origin().await else { return };
+        let route = Route { path: "/".to_owned(), base: url.clone(), http2: true, ..Route::default() };
+        let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+        let wait = Duration::from_secs(60);
+        let client = Client::with_tls(tls, wait, &OriginTimeouts::default(), &[route], &[], policy);
+        let ask = async |path: &str| {
+            client.ask(&format!("{url}{path}"), Question::get(HeaderMap::new(), false)).await.unwrap()
+        };
+        // Players who read nothing: together more than the window of a connection as hyper has it, 5 MiB.
+        const SLOW: usize = 16;
+        ask("short").await.next().await.unwrap();
+        let mut slow = Vec::new();
+        for _ in 0..SLOW {
+            slow.push(ask("long").await);
+        }
+        let taken = || LONG_TAKEN.load(Ordering::Relaxed);
+        let mut before = 0;
+        while taken() > before {
+            before = taken();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        // hyper's server queues 400 KiB of each, and takes one piece more.
+        let least = SLOW * MAX_STREAM_WINDOW_BYTES as usize;
+        assert!((least..=least + SLOW * (416 << 10)).contains(&taken()), "{}", taken());
+        assert!(ask("short").await.next().await.unwrap().is_some(), "another player has its answer");
+        let mut received = 0;
+        while let Some(piece) = slow[0].next().await.unwrap() {
+            received += piece.len();
+        }
+        assert_eq!(received, LONG_BYTES, "the rest comes when it is read");
+        assert_eq!(connections.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

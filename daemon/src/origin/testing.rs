@@ -1,9 +1,17 @@
 //! Test fixtures: a filler with its own cache, and scripted origins on the loopback interface.
 
+use std::convert::Infallible;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
 
 use carousel::flute::SessionKey;
 use carousel::lct::{Toi, Tsi};
@@ -164,5 +172,26 @@ pub(crate) async fn ended(flight: &Flight) -> Outcome {
             return outcome.clone();
         }
         changed.await;
+    }
+}
+
+/// A body of `left` bytes in pieces of 16 KiB, which are counted as they are taken.
+pub(crate) struct CountedBody<C> {
+    pub(crate) left: usize,
+    pub(crate) taken: C,
+}
+
+impl<C: Deref<Target = AtomicUsize> + Unpin> Body for CountedBody<C> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.left.min(16 << 10);
+        self.left -= piece;
+        self.taken.fetch_add(piece, Ordering::Relaxed);
+        Poll::Ready((piece > 0).then(|| Ok(Frame::data(Bytes::from(vec![1; piece])))))
     }
 }
