@@ -11,6 +11,7 @@
 
 mod keys;
 mod memory;
+mod prepared;
 mod seal;
 mod verifier;
 

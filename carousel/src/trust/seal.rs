@@ -183,9 +183,14 @@ impl Sealed {
         self.seal.is_genuine(kind, &self.digest)
     }
 
+    /// The bytes that are signed.
+    pub(super) fn signed(&self, kind: Kind) -> Vec<u8> {
+        signed(kind, &self.digest, &self.seal.fields)
+    }
+
     /// Digest of all that is signed, and of the signature.
     pub(super) fn identity(&self, kind: Kind) -> Digest {
-        let mut bytes = signed(kind, &self.digest, &self.seal.fields);
+        let mut bytes = self.signed(kind);
         bytes.extend_from_slice(&self.seal.signature);
         Digest::of(&bytes)
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::keys::{Certificate, KeyId, PublicKey, RevocationList};
+use super::prepared::PreparedKey;
 use super::seal::{Head, Kind, Seal, Sealed, head, open};
 use crate::digest::Digest;
 use crate::limits;
@@ -77,6 +78,14 @@ limits! {
         full: "The key heard longest ago makes room.",
         free: "When another key needs the place.",
         test: "untrusted_keys_are_shown_and_bounded",
+    }
+
+    /// Online keys whose multiples are kept for faster verification, 20 KiB each.
+    const MAX_PREPARED_KEYS: usize = 8, "keys" {
+        why: "A headend signs with one online key, and with two while they are rotated.",
+        full: "The key used longest ago makes room; its multiples are computed again with its next document.",
+        free: "When another key needs the place.",
+        test: "multiples_of_few_keys_are_kept",
     }
 
     /// Wrong signatures examined in a burst, over all sessions; 64 more each second.
@@ -302,6 +311,8 @@ pub(super) struct State {
     pub(super) roots: BTreeMap<KeyId, RootMemory>,
     /// Digests of certificates that are genuine, oldest first.
     certificates: VecDeque<Digest>,
+    /// Online keys of genuine certificates, the last used last.
+    prepared: VecDeque<PreparedKey>,
     /// Root keys that are not trusted, latest last.
     untrusted: VecDeque<PublicKey>,
     accepted: u64,
@@ -579,7 +590,7 @@ impl Trust {
             if !state.may_examine(document.allowance, now) {
                 return Err(TrustDrop::Budget);
             }
-            if !state.is_genuine(certificate) || !sealed.is_genuine(document.kind) {
+            if !state.is_genuine(certificate) || !state.is_signed(sealed, document.kind) {
                 state.count_wrong(document.allowance);
                 return Err(TrustDrop::BadSignature);
             }
@@ -779,6 +790,23 @@ impl State {
             self.certificates.push_back(digest);
         }
         is_genuine
+    }
+
+    /// Whether the key of a genuine certificate has signed a document.
+    fn is_signed(&mut self, sealed: &Sealed, kind: Kind) -> bool {
+        let key = sealed.seal.certificate.key;
+        let known = self.prepared.iter().position(|it| *it.key() == key);
+        let prepared = match known {
+            Some(at) => self.prepared.remove(at),
+            None => PreparedKey::new(key),
+        };
+        let Some(prepared) = prepared else { return false };
+        let is_signed = prepared.verify(&sealed.signed(kind), &sealed.seal.signature);
+        if self.prepared.len() >= MAX_PREPARED_KEYS {
+            self.prepared.pop_front();
+        }
+        self.prepared.push_back(prepared);
+        is_signed
     }
 
     fn remember(&mut self, sealed: &Sealed, root_id: KeyId, key_id: KeyId, identity: Digest) {
