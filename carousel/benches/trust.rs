@@ -113,7 +113,7 @@ fn judge(trust: &Trust, document: &[u8]) {
         bytes: black_box(document),
         tsi: Some(TSI),
         mode: Mode::Require,
-        allowance: Allowance::Untrusted,
+        allowance: Allowance::Untrusted(0),
     };
     let by = trust.judge(Instant::from_nanos(1), wall, &judged);
     assert!(matches!(black_box(by), Ok(Some(_))), "genuine and new");
@@ -196,7 +196,8 @@ impl Session {
     /// Receives all of it, and verifies the digests of its objects.
     fn receive(&self) {
         let wall = Some(WallTime::from_unix_ms(START_MS));
-        let trust = self.is_signed.then(|| SessionTrust { trust: Arc::new(trust()), mode: Mode::Require });
+        let trust =
+            self.is_signed.then(|| SessionTrust { trust: Arc::new(trust()), mode: Mode::Require, sender: 0 });
         let mut receiver = Receiver::new(ReceiverConfig { trust, ..ReceiverConfig::default() });
         let (mut template, mut storage, mut complete) = (Template::default(), Memory, 0);
         for packet in &self.packets {

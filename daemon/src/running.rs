@@ -8,6 +8,7 @@
 mod heap;
 mod threads;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,7 @@ impl Shared {
     fn open(config: &Config) -> Result<(Self, RecoveryReport), String> {
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
         let trust = Arc::new(Trust::new(config.trust.policy()?));
+        trust.salt(RandomState::new().hash_one(()));
         let commands = Arc::new(Commands::open(config.commands.clone(), store.path())?);
         let groups = config.commands.groups.clone();
         let own = firmware::Paths::default().own();

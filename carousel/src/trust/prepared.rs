@@ -135,7 +135,12 @@ mod tests {
     use super::*;
 
     /// The signature of a key for which R may have a part of small order, made without the checks of a signer.
-    fn sign_with(secret: Scalar, key: EdwardsPoint, r_part: EdwardsPoint, message: &[u8]) -> (PublicKey, [u8; 64]) {
+    fn sign_with(
+        secret: Scalar,
+        key: EdwardsPoint,
+        r_part: EdwardsPoint,
+        message: &[u8],
+    ) -> (PublicKey, [u8; 64]) {
         let nonce = Scalar::from(7_u64);
         let r = (EdwardsPoint::mul_base(&nonce) + r_part).compress();
         let key = PublicKey(key.compress().0);

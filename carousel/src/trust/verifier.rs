@@ -3,6 +3,7 @@
 //! One [`Trust`] for all receive threads. It is asked once for each new FDT Instance, never for a packet, so a lock is cheap.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -91,7 +92,7 @@ limits! {
     /// Wrong signatures examined in a burst, over all sessions; 64 more each second.
     const MAX_WRONG_SIGNATURES: u32 = 256, "signatures" {
         why: "One takes up to a millisecond of a receive thread on the smallest boxes; honest senders send none.",
-        full: "Documents whose signature would have to be examined are refused as `budget`. Sessions that have brought a genuine one have as many of their own.",
+        full: "Documents whose signature would have to be examined are refused as `budget`. Sessions that have brought a genuine one share as many of their own; senders of the others have a 32nd of them each.",
         free: "64 places each second.",
         test: "wrong_signatures_exhaust_a_budget_that_refills",
     }
@@ -99,7 +100,7 @@ limits! {
     /// Inflated bytes of encoded documents that were refused, in a burst, over all sessions; 4 MiB more each second.
     const MAX_REFUSED_INFLATED_BYTES: u64 = 8 << 20, "bytes" {
         why: "Eight of the longest FDT Instances; inflating 1 MiB takes some 3 ms of a receive thread. What an honest sender signs is accepted and counts nothing.",
-        full: "Encoded documents are refused as `budget` behind their first bytes, which show the seal. Sessions that have brought a genuine one have as much of their own.",
+        full: "Encoded documents are refused as `budget` behind their first bytes, which show the seal. Sessions that have brought a genuine one share as much of their own; senders of the others have a 32nd of it each.",
         free: "4 MiB each second.",
         test: "bombs_under_a_genuine_seal_exhaust_a_budget_that_refills",
     }
@@ -109,6 +110,15 @@ limits! {
 const REFUSED_BYTES_PER_S: u64 = 4 << 20;
 /// Wrong signatures that are examined each second in the long run.
 const WRONG_PER_S: u64 = 64;
+/// Groups of senders whose sessions have brought nothing genuine. Each has the same part of what is admitted, so that a sender uses up
+/// that of few others.
+const SENDER_GROUPS: usize = 32;
+/// Time for which senders are in the same group.
+const GROUPING_S: u64 = 60;
+/// How far one refused document may go beyond an allowance: the longest that is inflated.
+const LONGEST_INFLATED_BYTES: u64 = 1 << 20;
+/// Time for which a wrong object of a stream restricts those of its unproven sessions.
+const WRONG_OBJECT_PERIOD: Duration = Duration::from_secs(600);
 /// Certificates known to be genuine.
 const CERTIFICATES: usize = 32;
 /// Difference of the clocks of sender and receiver up to which a document is not of the future.
@@ -120,8 +130,8 @@ const WRONG_OF_KNOWN: u8 = 8;
 /// Which wrong signatures are counted against the examination of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
-    /// Those of all sessions that have brought nothing genuine.
-    Untrusted,
+    /// Those of sessions that have brought nothing genuine, of this sender and some others: a number made of its address.
+    Untrusted(u64),
     /// Those of all sessions that have.
     Known,
     /// None: the caller asks about a few documents a second at most.
@@ -139,8 +149,12 @@ impl WrongSignatures {
     const PERIOD: Duration = Duration::from_secs(600);
 
     /// The allowance of their session, which has brought a genuine document if it is signed.
-    pub fn allowance(&self, is_signed: bool, now: Instant) -> Allowance {
-        if is_signed && self.at(now) < WRONG_OF_KNOWN { Allowance::Known } else { Allowance::Untrusted }
+    pub fn allowance(&self, is_signed: bool, sender: u64, now: Instant) -> Allowance {
+        if is_signed && self.at(now) < WRONG_OF_KNOWN {
+            Allowance::Known
+        } else {
+            Allowance::Untrusted(sender)
+        }
     }
 
     /// Counts the result of a document of their session.
@@ -181,6 +195,29 @@ impl Used {
     /// Adds what was used, up to `most` together.
     fn add(&mut self, amount: u64, most: u64) {
         self.amount = self.amount.saturating_add(amount).min(most);
+    }
+}
+
+/// What is used of an allowance of each group of senders, and of that of known sessions.
+#[derive(Debug, Default)]
+struct Allowances {
+    untrusted: [Used; SENDER_GROUPS],
+    known: Used,
+}
+
+impl Allowances {
+    /// What an allowance has used, and the part of all that it has. `None`: it has no bounds.
+    fn of(&mut self, salt: u64, allowance: Allowance, now: Instant) -> Option<(&mut Used, u64)> {
+        match allowance {
+            Allowance::Caller => None,
+            Allowance::Known => Some((&mut self.known, 1)),
+            Allowance::Untrusted(sender) => {
+                let mut hasher = DefaultHasher::new();
+                (salt, now.since(Instant::default()).as_secs() / GROUPING_S, sender).hash(&mut hasher);
+                let group = hasher.finish() as usize % SENDER_GROUPS;
+                Some((&mut self.untrusted[group], SENDER_GROUPS as u64))
+            }
+        }
     }
 }
 
@@ -271,6 +308,8 @@ pub(super) struct StreamMemory {
     pub(super) floor: Order,
     pub(super) pages: BTreeMap<u32, PageMemory>,
     pub(super) heard: u64,
+    /// Time of the latest object of it whose bytes were wrong, from a session that has brought no right one.
+    pub(super) wrong_object: Option<Instant>,
 }
 
 /// Memory of a root key.
@@ -317,10 +356,10 @@ pub(super) struct State {
     untrusted: VecDeque<PublicKey>,
     accepted: u64,
     refused: [u64; TrustDrop::ALL.len()],
-    /// Of untrusted sessions, and of known ones.
-    wrong: [Used; 2],
-    /// Likewise.
-    refused_inflation: [Used; 2],
+    wrong: Allowances,
+    refused_inflation: Allowances,
+    /// Makes the groups of senders unpredictable.
+    salt: u64,
     /// Counter of received documents, which orders them by age.
     heard: u64,
 }
@@ -477,6 +516,28 @@ impl Trust {
         })
     }
 
+    /// Makes the groups of senders unpredictable from outside by a random number.
+    pub fn salt(&self, random: u64) {
+        self.state().salt = random;
+    }
+
+    /// Records that bytes of an object that this signer describes were wrong, in a session that has brought no right one.
+    pub fn note_wrong_object(&self, now: Instant, by: &SignedBy) {
+        let mut state = self.state();
+        let stream = state.roots.get_mut(&by.root).and_then(|root| root.streams.get_mut(&by.stream));
+        if let Some(stream) = stream {
+            stream.wrong_object = Some(now);
+        }
+    }
+
+    /// Whether somebody has repeated documents of this stream lately and has sent other bytes, from any address.
+    pub fn has_wrong_objects(&self, now: Instant, by: &SignedBy) -> bool {
+        let state = self.state();
+        let stream = state.roots.get(&by.root).and_then(|root| root.streams.get(&by.stream));
+        let latest = stream.and_then(|stream| stream.wrong_object);
+        latest.is_some_and(|latest| now.since(latest) < WRONG_OBJECT_PERIOD)
+    }
+
     /// Counts a refusal that was decided elsewhere.
     pub fn count(&self, reason: TrustDrop) {
         self.state().refused[reason as usize] += 1;
@@ -533,10 +594,11 @@ impl Trust {
     }
 
     /// Counts the inflated bytes of a document that was refused.
-    pub fn count_inflated(&self, allowance: Allowance, bytes: u64) {
-        if let Some(it) = self.state().refused_inflation.get_mut(allowance as usize) {
-            // One document may go beyond the limit.
-            it.add(bytes, 2 * MAX_REFUSED_INFLATED_BYTES);
+    pub fn count_inflated(&self, now: Instant, allowance: Allowance, bytes: u64) {
+        let mut state = self.state();
+        let salt = state.salt;
+        if let Some((used, parts)) = state.refused_inflation.of(salt, allowance, now) {
+            used.add(bytes, MAX_REFUSED_INFLATED_BYTES / parts + LONGEST_INFLATED_BYTES);
         }
     }
 
@@ -591,7 +653,7 @@ impl Trust {
                 return Err(TrustDrop::Budget);
             }
             if !state.is_genuine(certificate) || !state.is_signed(sealed, document.kind) {
-                state.count_wrong(document.allowance);
+                state.count_wrong(document.allowance, now);
                 return Err(TrustDrop::BadSignature);
             }
         }
@@ -759,19 +821,23 @@ impl State {
 
     /// Whether an allowance admits one more encoded document that may be refused.
     fn may_inflate(&mut self, allowance: Allowance, now: Instant) -> bool {
-        let used = self.refused_inflation.get_mut(allowance as usize);
-        used.is_none_or(|it| it.is_below(now, MAX_REFUSED_INFLATED_BYTES, REFUSED_BYTES_PER_S))
+        let used = self.refused_inflation.of(self.salt, allowance, now);
+        used.is_none_or(|(it, parts)| {
+            it.is_below(now, MAX_REFUSED_INFLATED_BYTES / parts, REFUSED_BYTES_PER_S / parts)
+        })
     }
 
     /// Whether an allowance admits one more signature that may be wrong.
     fn may_examine(&mut self, allowance: Allowance, now: Instant) -> bool {
-        let used = self.wrong.get_mut(allowance as usize);
-        used.is_none_or(|it| it.is_below(now, MAX_WRONG_SIGNATURES.into(), WRONG_PER_S))
+        let used = self.wrong.of(self.salt, allowance, now);
+        used.is_none_or(|(it, parts)| {
+            it.is_below(now, u64::from(MAX_WRONG_SIGNATURES) / parts, WRONG_PER_S / parts)
+        })
     }
 
-    fn count_wrong(&mut self, allowance: Allowance) {
-        if let Some(it) = self.wrong.get_mut(allowance as usize) {
-            it.add(1, MAX_WRONG_SIGNATURES.into());
+    fn count_wrong(&mut self, allowance: Allowance, now: Instant) {
+        if let Some((used, parts)) = self.wrong.of(self.salt, allowance, now) {
+            used.add(1, u64::from(MAX_WRONG_SIGNATURES) / parts);
         }
     }
 

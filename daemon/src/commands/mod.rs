@@ -443,7 +443,7 @@ mod tests {
             bytes: forged.as_bytes(),
             tsi: None,
             mode: Mode::Require,
-            allowance: Allowance::Untrusted,
+            allowance: Allowance::Untrusted(0),
         };
         while pinned.judge(Instant::default(), None, &judged) != Err(TrustDrop::Budget) {}
         commands.offer(document(5, &[ban("1", &[])]));

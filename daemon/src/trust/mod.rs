@@ -135,7 +135,7 @@ mod tests {
             bytes,
             tsi: Some(7),
             mode: Mode::Require,
-            allowance: Allowance::Untrusted,
+            allowance: Allowance::Untrusted(0),
         };
         trust.judge(carousel::time::Instant::default(), None, &judged).map(|it| it.is_some())
     }

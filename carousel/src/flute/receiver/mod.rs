@@ -401,7 +401,7 @@ impl<B> Receiver<B> {
         if file.is_none() && self.unnamed >= MAX_UNNAMED {
             return Err(DropReason::TooManyObjects);
         }
-        if !self.may_open_another(file.as_ref()) && !self.displace(InFlight::is_stalled) {
+        if !self.may_open_another(now, file.as_ref()) {
             return Err(DropReason::Unproven);
         }
         if self.in_flight.len() >= MAX_OBJECTS_IN_FLIGHT {

@@ -6,6 +6,7 @@ use super::super::fdt::{FdtInstance, File};
 use super::super::verify::{PLAIN_FDT, inflate_fdt};
 use super::done::Done;
 use super::gaps::Coding;
+use super::in_flight::InFlight;
 use super::{DropReason, Receiver};
 use crate::fec::Oti;
 use crate::lct::{Toi, Tsi};
@@ -16,12 +17,16 @@ use crate::trust::{Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
 limits! {
     /// Objects in flight of a session with signed descriptions that has brought no object whose digest was right.
     const MAX_UNPROVEN_OBJECTS: usize = 16, "objects" {
-        why: "Anybody can repeat signed descriptions from an address of their own, with other bytes. Carousels interleave a handful.",
+        why: "Anybody can repeat signed descriptions from an address of their own, with other bytes. Carousels interleave a handful. After a wrong object it is four, for ten minutes, in all unproven sessions of the stream.",
         full: "A stalled object makes room for a further one, whose packets are dropped as `unproven` if there is none.",
         free: "When an object in flight ends; for the session's life with the first whose digest is right.",
         test: "a_session_that_repeats_descriptions_of_another_opens_few_objects_until_one_is_right",
     }
 }
+
+/// Objects in flight of such a session after somebody has sent wrong bytes for an object of its stream. Not one: packets in the name of an
+/// honest sender can hold objects open.
+const SUSPECT_OBJECTS: usize = 4;
 
 /// Trust required of the FDT Instances of a session.
 #[derive(Debug, Clone)]
@@ -30,6 +35,8 @@ pub struct SessionTrust {
     pub trust: Arc<Trust>,
     /// The mode.
     pub mode: Mode,
+    /// A number made of the sender's address: what its sessions may cost before they have brought anything genuine is counted together.
+    pub sender: u64,
 }
 
 impl<B> Receiver<B> {
@@ -47,13 +54,13 @@ impl<B> Receiver<B> {
         tsi: Option<Tsi>,
         (encoding, bytes): (u8, Vec<u8>),
     ) -> Result<(Vec<u8>, Option<Arc<SignedBy>>), DropReason> {
-        let allowance = self.wrong_signatures.allowance(self.is_signed, now);
+        let allowance = self.wrong_signatures.allowance(self.is_signed, self.sender(), now);
         let (mut preview, mut inflated) = (None, 0);
         let trust = self.config.trust.as_ref().filter(|_| encoding != PLAIN_FDT);
         let only_signed = trust.filter(|it| it.mode == Mode::Require || self.is_signed);
         let xml = inflate_fdt(encoding, bytes, &mut |start| {
             inflated = start.len() as u64;
-            if let Some(SessionTrust { trust, mode }) = only_signed.filter(|_| preview.is_none()) {
+            if let Some(SessionTrust { trust, mode, .. }) = only_signed.filter(|_| preview.is_none()) {
                 let tsi = Some(tsi.map_or(0, |tsi| tsi.0));
                 let judged = Judged { kind: Kind::Fdt, bytes: start, tsi, mode: *mode, allowance };
                 preview = trust.preview(now, wall, &judged);
@@ -68,7 +75,7 @@ impl<B> Receiver<B> {
             None => Err(DropReason::FdtEncoding),
         };
         if let (Err(_), Some(Ok(())), Some(it)) = (&opened, preview, &self.config.trust) {
-            it.trust.count_inflated(allowance, inflated);
+            it.trust.count_inflated(now, allowance, inflated);
         }
         opened
     }
@@ -81,14 +88,14 @@ impl<B> Receiver<B> {
         tsi: Option<Tsi>,
         xml: &[u8],
     ) -> Result<Option<Arc<SignedBy>>, TrustDrop> {
-        let Some(SessionTrust { trust, mode }) = &self.config.trust else { return Ok(None) };
+        let Some(SessionTrust { trust, mode, .. }) = &self.config.trust else { return Ok(None) };
         let tsi = tsi.map_or(0, |tsi| tsi.0);
         let judged = Judged {
             kind: Kind::Fdt,
             bytes: xml,
             tsi: Some(tsi),
             mode: *mode,
-            allowance: self.wrong_signatures.allowance(self.is_signed, now),
+            allowance: self.wrong_signatures.allowance(self.is_signed, self.sender(), now),
         };
         let result = trust.judge(now, wall, &judged);
         self.wrong_signatures.note(now, &result);
@@ -103,7 +110,8 @@ impl<B> Receiver<B> {
 
     /// Records the signer of its files. A signature does not cover objects without a SHA-256.
     pub(super) fn mark_signed(&self, instance: &mut FdtInstance, signed_by: Option<&Arc<SignedBy>>) {
-        let (Some(signed_by), Some(SessionTrust { trust, mode })) = (signed_by, &self.config.trust) else {
+        let (Some(signed_by), Some(SessionTrust { trust, mode, .. })) = (signed_by, &self.config.trust)
+        else {
             return;
         };
         instance.files.retain_mut(|file| {
@@ -136,10 +144,28 @@ impl<B> Receiver<B> {
         self.brought.is_signed()
     }
 
-    /// Whether one more object may be opened: anybody can repeat signed descriptions from an address of their own.
-    pub(super) fn may_open_another(&self, file: Option<&Arc<File>>) -> bool {
-        let is_signed = file.is_some_and(|file| file.signed_by.is_some());
-        !is_signed || self.is_proven() || self.in_flight.len() < MAX_UNPROVEN_OBJECTS
+    fn sender(&self) -> u64 {
+        self.config.trust.as_ref().map_or(0, |it| it.sender)
+    }
+
+    /// Whether one more object may be opened: anybody can repeat signed descriptions from an address of their own. A stalled object
+    /// may make room for it.
+    pub(super) fn may_open_another(&mut self, now: Instant, file: Option<&Arc<File>>) -> bool {
+        let Some(by) = file.and_then(|file| file.signed_by.as_ref()).filter(|_| !self.is_proven()) else {
+            return true;
+        };
+        let is_suspect = self.config.trust.as_ref().is_some_and(|it| it.trust.has_wrong_objects(now, by));
+        let most = if is_suspect { SUSPECT_OBJECTS } else { MAX_UNPROVEN_OBJECTS };
+        self.in_flight.len() < most || self.displace(InFlight::is_stalled)
+    }
+
+    /// Rejects bytes of `toi` that differ from their description. If it is signed and the session has brought no right object, whoever
+    /// sends may only repeat the description of another: unproven sessions of the same stream have four objects in flight for ten minutes.
+    pub fn reject_wrong(&mut self, now: Instant, toi: Toi) {
+        self.reject(toi);
+        let by = self.table.get(toi).and_then(|file| file.signed_by.as_ref());
+        let Some((by, it)) = by.zip(self.config.trust.as_ref()).filter(|_| !self.is_proven()) else { return };
+        it.trust.note_wrong_object(now, by);
     }
 
     /// Whether a signed FDT Instance has been accepted.

@@ -32,7 +32,7 @@ fn forged() -> Vec<u8> {
 }
 
 fn ask_at(trust: &Trust, bytes: &[u8], mode: Mode, wall: Option<WallTime>) -> Result<bool, TrustDrop> {
-    let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode, allowance: Allowance::Untrusted };
+    let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode, allowance: Allowance::Untrusted(0) };
     trust.judge(Instant::from_nanos(0), wall, &judged).map(|by| by.is_some())
 }
 
@@ -112,7 +112,7 @@ fn a_repeat_under_another_seal_is_examined_and_changes_nothing() {
         let forged = resealed(&genuine, |seal| seal[at] ^= 1);
         assert!(ask(&trust, &forged).is_err(), "byte {at}");
         refused += 1;
-        if refused % 200 == 0 {
+        if refused % 4 == 0 {
             // The budget of wrong signatures refills.
             trust.state().wrong = Default::default();
         }
@@ -334,11 +334,12 @@ fn wrong_signatures_exhaust_a_budget_that_refills() {
         let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, allowance };
         trust.judge(Instant::from_nanos(at_s * 1_000_000_000), wall(NOW), &judged).map(|_| ())
     };
-    for _ in 0..MAX_WRONG_SIGNATURES {
-        assert_eq!(ask(&forged, 1, Allowance::Untrusted), Err(TrustDrop::BadSignature));
+    let part = MAX_WRONG_SIGNATURES / SENDER_GROUPS as u32;
+    for _ in 0..part {
+        assert_eq!(ask(&forged, 1, Allowance::Untrusted(0)), Err(TrustDrop::BadSignature));
     }
-    assert_eq!(ask(&forged, 1, Allowance::Untrusted), Err(TrustDrop::Budget));
-    assert_eq!(ask(&document(1, 0), 1, Allowance::Untrusted), Err(TrustDrop::Budget));
+    assert_eq!(ask(&forged, 1, Allowance::Untrusted(0)), Err(TrustDrop::Budget));
+    assert_eq!(ask(&document(1, 0), 1, Allowance::Untrusted(0)), Err(TrustDrop::Budget));
     assert_eq!(ask(&document(1, 0), 1, Allowance::Known), Ok(()), "a session that has shown itself is heard");
     let forged = String::from_utf8(document(1, 5)).unwrap().replace(">1<", ">9<").into_bytes();
     for _ in 0..MAX_WRONG_SIGNATURES {
@@ -350,8 +351,8 @@ fn wrong_signatures_exhaust_a_budget_that_refills() {
         "known sessions have a budget too"
     );
     assert_eq!(ask(&document(2, 1), 1, Allowance::Caller), Ok(()), "the caller bounds these");
-    assert_eq!(ask(&document(1, 0), 1, Allowance::Untrusted), Ok(()), "a repeat needs no examination");
-    assert_eq!(ask(&document(2, 0), 2, Allowance::Untrusted), Ok(()));
+    assert_eq!(ask(&document(1, 0), 1, Allowance::Untrusted(0)), Ok(()), "a repeat needs no examination");
+    assert_eq!(ask(&document(2, 0), 2, Allowance::Untrusted(0)), Ok(()));
 }
 
 #[test]
@@ -382,4 +383,53 @@ fn streams_and_pages_beyond_their_limits_make_room() {
     }
     let pages = &state.roots[&ROOT.public().id()].streams["0"].pages;
     assert!(pages.len() == MAX_PAGES && !pages.contains_key(&0) && pages.contains_key(&1));
+}
+
+/// Documents of few senders, however many, keep hardly any others out, and none for more than some minutes.
+#[test]
+fn wrong_signatures_of_some_senders_are_not_counted_against_others() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    trust.salt(7);
+    // On a page of its own, so that it is no replay.
+    let forged = String::from_utf8(document(1, 5)).unwrap().replace(">1<", ">9<").into_bytes();
+    let mut version = 1;
+    let mut ask = |bytes: Option<&[u8]>, at_s: u64, sender| {
+        version += u64::from(bytes.is_none());
+        let next = document(version, 0);
+        let allowance = Allowance::Untrusted(sender);
+        let bytes = bytes.unwrap_or(&next);
+        let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, allowance };
+        trust.judge(Instant::from_nanos(at_s * 1_000_000_000), wall(NOW), &judged).map(|_| ())
+    };
+    let mut kept_out = vec![0; 100];
+    for minute in 0..10 {
+        for sender in 0..3 {
+            while ask(Some(&forged), minute * 60, sender) != Err(TrustDrop::Budget) {}
+        }
+        for (sender, kept_out) in (100..).zip(&mut kept_out) {
+            *kept_out += usize::from(ask(None, minute * 60, sender).is_err());
+        }
+    }
+    let all: usize = kept_out.iter().sum();
+    assert!((1..150).contains(&all), "{all} of 1000: {kept_out:?}");
+    assert!(kept_out.iter().all(|it| *it <= 4), "{kept_out:?}");
+}
+
+#[test]
+fn multiples_of_few_keys_are_kept() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    for (version, seed) in (1..).zip(100..100 + 2 * MAX_PREPARED_KEYS as u8) {
+        let sealer = sealer(seed, (0, 1));
+        let bytes = sign(&sealer, &stream(), &edition(version, 0), "");
+        assert_eq!(ask(&trust, &bytes), Ok(true));
+        // The key is the one used last, again and again.
+        let state = trust.state();
+        assert_eq!(state.prepared.back().map(|it| *it.key()), Some(sealer.certificate().key));
+        assert!(state.prepared.len() <= MAX_PREPARED_KEYS);
+    }
+    let first = trust.state().prepared.front().map(|it| *it.key()).unwrap();
+    let seed = (100..).find(|seed| SecretKey::from_seed(&[*seed; 32]).public() == first).unwrap();
+    assert_eq!(ask(&trust, &sign(&sealer(seed, (0, 1)), &stream(), &edition(1000, 0), "")), Ok(true));
+    assert_eq!(trust.state().prepared.len(), MAX_PREPARED_KEYS);
+    assert_eq!(trust.state().prepared.back().map(|it| *it.key()), Some(first));
 }

@@ -8,7 +8,8 @@ mod totals;
 mod work;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,13 @@ use super::storage::ObjectStore;
 
 pub use totals::SessionStats;
 pub use work::MAX_WORK;
+/// A number of a sender, by which [`SessionTrust`] counts what its sessions cost.
+fn sender(address: &IpAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    address.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(test)]
 pub(super) use work::MAX_WORK_BYTES;
 use work::WorkQueue;
@@ -260,8 +268,11 @@ impl<S: ObjectStore> Delivery<S> {
         let default_timeout = self.options.reception_timeout;
         let trust = &self.trust;
         let config = |key: &SessionKey| ReceiverConfig {
-            trust: (filter.trust != Mode::Off)
-                .then(|| SessionTrust { trust: Arc::clone(trust), mode: filter.trust }),
+            trust: (filter.trust != Mode::Off).then(|| SessionTrust {
+                trust: Arc::clone(trust),
+                mode: filter.trust,
+                sender: sender(&key.source),
+            }),
             reception_timeout: filter.reception_timeout(key.tsi).unwrap_or(default_timeout),
             ..ReceiverConfig::default()
         };

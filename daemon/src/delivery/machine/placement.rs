@@ -175,7 +175,11 @@ impl<S: ObjectStore> Delivery<S> {
         self.end_repair(object, Some(outcome));
         let receiver = self.sessions.get_mut(&object.session);
         let is_described = receiver.is_some_and(|receiver| {
-            receiver.reject(object.toi);
+            if is_mismatch {
+                receiver.reject_wrong(now, object.toi);
+            } else {
+                receiver.reject(object.toi);
+            }
             receiver.table().get(object.toi).is_some()
         });
         if is_described {
