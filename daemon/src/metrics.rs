@@ -654,6 +654,17 @@ impl Scrape {
             ("store_page_cache_objects", "Arriving objects that went through the page cache", "reason");
         writer.family(name, page_cache)?;
         writer.family(("store_purges", "Purges, by what they named", "kind"), store.purges())?;
+        let (remembered, forgotten) = store.remembered_purges();
+        writer.gauge(
+            "store_remembered_purges",
+            "Purges of the last two hours that are remembered, for what parents hand out",
+            remembered,
+        )?;
+        writer.counter(
+            "store_forgotten_purges",
+            "Purges forgotten for want of room: what parents have held since before is not kept",
+            forgotten,
+        )?;
 
         let (failed, refused) = flights.failures();
         writer.gauge("flights", "Objects in flight", flights.list().len() as u64)?;

@@ -36,6 +36,16 @@ impl SurrogateHash {
         let digest = Digest::of(key.as_bytes()).0;
         Self([digest[0], digest[1], digest[2]])
     }
+
+    /// Six hexadecimal digits.
+    pub fn to_text(self) -> String {
+        to_hex(&self.0)
+    }
+
+    /// A hash that [`SurrogateHash::to_text`] wrote.
+    pub fn from_text(text: &str) -> Option<Self> {
+        from_hex(text)?.try_into().ok().map(Self)
+    }
 }
 
 /// The surrogate keys of an object.
@@ -104,6 +114,12 @@ impl SurrogateKeys {
     /// Whether the object belongs to this key.
     pub fn contains(&self, key: SurrogateHash) -> bool {
         self.0 == Kept::Every || self.bytes().chunks_exact(HASH_BYTES).any(|it| it == key.0)
+    }
+
+    /// Hashes of the keys; `None`: the object belongs to every key.
+    pub fn hashes(&self) -> Option<impl Iterator<Item = SurrogateHash>> {
+        let hash = |it: &[u8]| SurrogateHash(std::array::from_fn(|at| it[at]));
+        (self.0 != Kept::Every).then(|| self.bytes().chunks_exact(HASH_BYTES).map(hash))
     }
 
     /// Hexadecimal digits, six a key; `*` for every key.

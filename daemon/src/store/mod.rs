@@ -208,7 +208,7 @@ impl Store {
             to_promote: Mutex::new(to_promote),
             promoted: AtomicU64::new(0),
             unverified: AtomicU64::new(if report.clean { 0 } else { report.objects }),
-            purges: purge::Purges::default(),
+            purges: purge::Purges::open(folder),
         };
         Ok((Self(Arc::new(inner)), report))
     }

@@ -16,10 +16,11 @@
 //! Selection reads only names and surrogate keys of all objects: a few milliseconds for 100,000 objects, in steps between which
 //! the index is unlocked.
 //!
-//! Recent purges are remembered, so that an object that was requested before one and completes after it is not kept. Nor is one
-//! that a parent has held since before a purge of the last [`LATELY_MS`]: the purge may not have reached the parent yet.
+//! Recent purges are remembered (`memory.rs`), so that an object that was requested before one and completes after it is not kept.
+//! Nor is one that a parent has held since before a purge of the last two hours: the purge may not have reached the parent yet.
 
-use std::collections::VecDeque;
+mod memory;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -31,25 +32,13 @@ use carousel::digest::to_hex;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
+use self::memory::PurgeMemory;
 use super::lock;
 use super::variants::variants_of;
 use super::{EvictReason, ObjectMeta, Store, StoredObject, Tier, file, format};
 use crate::caching::{SurrogateHash, SurrogateKeys};
 use crate::clock;
 
-carousel::limits! {
-    /// Purges whose selection is remembered for what is still being fetched.
-    const MAX_RECENT: usize = 4096, "purges" {
-        why: "Each takes some 100 bytes; at 100 a second they reach back 40 s. A complete object is compared with those since its request.",
-        full: "The oldest is forgotten, and nothing that was asked for before it is kept.",
-        free: "With the next purge.",
-        test: "what_was_asked_for_before_a_forgotten_purge_is_not_kept",
-    }
-}
-
-/// Time within which a purge reaches all caches, in milliseconds: a shield that was away for an hour hands out what it held until
-/// it has read the purges that it missed.
-const LATELY_MS: i64 = 2 * 3_600_000;
 const FILE: &str = "purged";
 /// The list while it is being carried out.
 const DOING: &str = "purging";
@@ -125,16 +114,28 @@ pub struct Purged {
 }
 
 /// Pending purges, and the memory of recent ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Purges {
-    /// Recent purges, oldest first.
-    recent: Mutex<Recent>,
+    /// Recent purges.
+    memory: PurgeMemory,
     /// Pending changes of files.
     pending: Mutex<Vec<Pending>>,
     /// Held while pending changes are carried out.
     doing: Mutex<()>,
     /// Purges since the start, in the order of [`Selection::KINDS`].
     done: [AtomicU64; Selection::KINDS.len()],
+}
+
+impl Purges {
+    /// None are pending; those that earlier runs have remembered are known.
+    pub(super) fn open(folder: &Path) -> Self {
+        Self {
+            memory: PurgeMemory::open(folder),
+            pending: Mutex::default(),
+            doing: Mutex::default(),
+            done: Default::default(),
+        }
+    }
 }
 
 /// Pending change of the file of an object.
@@ -160,30 +161,13 @@ impl Pending {
     }
 }
 
-#[derive(Debug, Default)]
-struct Recent {
-    purges: VecDeque<(WallTime, Selection)>,
-    /// Time of the newest of the forgotten purges.
-    forgotten: Option<WallTime>,
-}
-
-impl Recent {
-    /// Whether one of the purges since then selects an object. Their times ascend: they are taken under the lock.
-    fn select_since(&self, meta: &ObjectMeta, since: WallTime) -> bool {
-        let later = self.purges.iter().rev().take_while(|(at, _)| *at >= since);
-        later.into_iter().any(|(_, selection)| selection.selects_object(meta))
-    }
-}
-
 impl Store {
     /// Purges the objects in `wanted`: each entry has the possible readings of one name, of which the first that selects a
     /// held object counts. Objects in memory and on flash are gone for players at once; open readers keep theirs. Waits for
     /// the disk.
     pub fn purge(&self, wanted: &[Vec<Selection>], mode: PurgeMode) -> Purged {
         // Before the index is searched: an object that is published meanwhile is caught by one or the other.
-        for selection in wanted.iter().flatten() {
-            self.remember_purge(selection.clone());
-        }
+        let lines = self.0.purges.memory.remember(wanted.iter().flatten());
         let mut selected = Vec::new();
         for readings in wanted {
             let mut found = readings.iter().map(|selection| {
@@ -192,10 +176,20 @@ impl Store {
             });
             selected.extend(found.find(|it| !it.is_empty()).unwrap_or_default());
         }
-        match mode {
+        let mut purged = match mode {
             PurgeMode::Hard => self.purge_hard(&selected),
             PurgeMode::Soft => self.purge_soft(&selected),
+        };
+        if let Err(err) = self.0.purges.memory.write(&lines) {
+            tracing::warn!(%err, "a purge could not be recorded on the disk: after a restart, what a parent has held since before may be kept");
+            purged.is_forgotten_by_disk = true;
         }
+        purged
+    }
+
+    /// Purges that are remembered, and those that were forgotten for want of room since the start.
+    pub fn remembered_purges(&self) -> (u64, u64) {
+        self.0.purges.memory.counts()
     }
 
     /// Whether `selection` selects all objects, of which there are at least two.
@@ -224,27 +218,15 @@ impl Store {
         steps.map_while(step).flatten().collect()
     }
 
-    fn remember_purge(&self, selection: Selection) {
-        let mut recent = lock(&self.0.purges.recent);
-        if recent.purges.len() >= MAX_RECENT
-            && let Some((at, _)) = recent.purges.pop_front()
-        {
-            recent.forgotten = Some(at);
-        }
-        recent.purges.push_back((clock::steady(), selection));
-    }
-
     /// Whether an object that is now complete was purged since it was requested at `asked_at`.
     pub fn is_purged(&self, meta: &ObjectMeta, asked_at: WallTime) -> bool {
-        let recent = lock(&self.0.purges.recent);
-        recent.forgotten.is_some_and(|at| asked_at <= at) || recent.select_since(meta, asked_at)
+        self.0.purges.memory.has_purged(meta, asked_at)
     }
 
     /// Whether an object that its parent has held since `made_at` was purged here since, so recently that the parent may still
     /// have to be purged.
     pub fn is_purged_lately(&self, meta: &ObjectMeta, made_at: WallTime) -> bool {
-        let recent = lock(&self.0.purges.recent);
-        recent.select_since(meta, made_at.max(clock::steady().plus_ms(-LATELY_MS)))
+        self.0.purges.memory.has_purged_lately(meta, made_at)
     }
 
     fn purge_hard(&self, selected: &[Arc<StoredObject>]) -> Purged {
@@ -372,13 +354,14 @@ impl Store {
 /// Appends pending changes to the list.
 fn append(folder: &Path, work: &[Pending]) -> io::Result<()> {
     let path = folder.join(FILE);
-    let mut text = if path.exists() { "\n".to_owned() } else { format!("{HEAD}\n") };
+    let is_new = !path.exists();
+    let mut text = if is_new { format!("{HEAD}\n") } else { "\n".to_owned() };
     text.extend(work.iter().map(Pending::line));
     let mut list = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     list.write_all(text.as_bytes())?;
     list.sync_data()?;
     // The file's name must survive as well.
-    File::open(folder)?.sync_all()
+    if is_new { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Carries out the pending changes of an earlier run. Returns the number of files removed.

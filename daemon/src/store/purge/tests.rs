@@ -258,36 +258,42 @@ fn what_was_asked_for_before_a_purge_is_not_kept_after_it() {
 }
 
 #[test]
-fn what_a_parent_has_held_since_before_a_purge_is_known_for_a_while() {
+fn what_a_parent_has_held_since_before_a_purge_is_known_after_every_kind_of_start() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder);
+    let mut store = open(&folder);
     let object = put_keyed(&store, "h/a", "k", later(-10_000)).unwrap();
-    let is_old = |made_at| store.is_purged_lately(object.meta(), made_at);
-    assert!(!is_old(later(-10_000)));
+    let is_old = |store: &Store, made_at| store.is_purged_lately(object.meta(), made_at);
     purge(&store, Selection::SurrogateKey(SurrogateHash::of("other")), PurgeMode::Hard);
-    assert!(!is_old(later(-10_000)));
-    purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Hard);
-    assert!(is_old(later(-10_000)) && !is_old(later(1000)));
-    // A parent was away for an hour, and hands out what it held before; after two hours no purge is expected.
-    let purged = |before_ms: i64| {
-        let mut recent = lock(&store.0.purges.recent);
-        recent.purges.iter_mut().for_each(|(at, _)| *at = later(-before_ms));
-    };
-    purged(3_600_000);
-    assert!(is_old(later(-3_700_000)) && !is_old(later(-3_500_000)));
-    purged(2 * 3_600_000 + 1000);
-    assert!(!is_old(later(-3 * 3_600_000)));
+    assert!(!is_old(&store, later(-10_000)));
+    // Nothing that it means is held: it is remembered all the same.
+    purge(&store, name("h/a"), PurgeMode::Hard);
+    purge(&store, Selection::SurrogateKey(SurrogateHash::of("k")), PurgeMode::Soft);
+    for restart in ["none", "clean", "unclean"] {
+        if restart == "clean" {
+            store.close();
+        }
+        if restart != "none" {
+            drop(store);
+            store = open(&folder);
+        }
+        assert!(is_old(&store, later(-10_000)), "{restart}");
+        assert!(!is_old(&store, later(1000)), "{restart}");
+        let late = put_keyed(&store, "h/b", "k", later(-10_000));
+        assert!(matches!(late, Err(StoreError::Purged)), "{restart}: what was fetched across it is not kept");
+    }
+    assert_eq!(store.remembered_purges(), (3, 0));
 }
 
 #[test]
-fn what_was_asked_for_before_a_forgotten_purge_is_not_kept() {
+fn a_purge_that_is_not_remembered_on_the_disk_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    for number in 0..=MAX_RECENT {
-        purge(&store, name(&format!("h/{number}")), PurgeMode::Hard);
-    }
-    assert_eq!(lock(&store.0.purges.recent).purges.len(), MAX_RECENT);
-    assert!(put_keyed(&store, "h/unrelated", "k", later(-10_000)).is_err());
-    put_keyed(&store, "h/new", "k", later(10_000)).unwrap();
-    assert_eq!(keys(&store), ["h/new"]);
+    // A folder in the place of the file.
+    fs::create_dir(folder.path().join("cache/recent-purges")).unwrap();
+    let purged = purge(&store, name("h/a"), PurgeMode::Hard);
+    assert_eq!(purged, Purged { is_forgotten_by_disk: true, ..Purged::default() });
+    fs::remove_dir(folder.path().join("cache/recent-purges")).unwrap();
+    assert_eq!(purge(&store, name("h/b"), PurgeMode::Hard), Purged::default());
+    drop(store);
+    assert_eq!(open(&folder).remembered_purges(), (2, 0), "the one before is written with the next");
 }

@@ -1,5 +1,7 @@
 //! Purges by surrogate key, prefix and name, through the command and the admin interface.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 /// Each path has been asked for so often, and says so; `Surrogate-Key` and `Cache-Tag` by its folders.
@@ -134,4 +136,44 @@ fn what_is_on_its_way_when_it_is_purged_is_for_those_alone_who_wait_for_it() {
     assert_eq!(late.join().unwrap().body, b"late/a 1");
     sleep(Duration::from_millis(300));
     assert_eq!(body(&story, "/o/late/a"), "late/a 2");
+}
+
+#[test]
+fn a_purge_is_known_after_a_kill_while_a_parent_lags_behind() {
+    let is_purged_there = Arc::new(AtomicBool::new(false));
+    let at_parent = Arc::clone(&is_purged_there);
+    let parent = Scripted::start(move |_: &Asked| {
+        let (age, text) = if at_parent.load(Ordering::Relaxed) { ("0", "new") } else { ("100", "old") };
+        let says = [("Cache-Control", "max-age=6000"), ("Surrogate-Key", "film"), ("Age", age)];
+        answer(200, &says, text.as_bytes())
+    });
+    let origin = origin();
+    let group = format!(
+        "parents = \"shields\"\n[[parent]]\nname = \"shields\"\n[[parent.member]]\nurl = \"http://{}\"\n",
+        parent.address()
+    );
+    let mut story = before(&origin, &group);
+    let ask = |story: &Story| {
+        let response = get(story.http, "/o/film/a", &[]).unwrap();
+        (String::from_utf8(response.body.clone()).unwrap(), response.header("cache-status").to_owned())
+    };
+    assert_eq!((ask(&story).0, ask(&story).0), ("old".into(), "old".into()));
+    assert_eq!(parent.asked("/o/film/a").len(), 1, "kept");
+    command(&story, "purge", &["--surrogate-key", "film"]);
+    // What the parent has held since before the purge is passed on, and asked for again, also by the next process.
+    for start in ["the first", "after a kill", "after another one"] {
+        if start != "the first" {
+            drop(story.daemon.take());
+            story.start_daemon();
+        }
+        for _ in 0..2 {
+            let (text, status) = ask(&story);
+            assert!(text == "old" && status.contains("not-kept-purged"), "{start}: {text}, {status}");
+        }
+    }
+    assert_eq!(story.metric("store_remembered_purges"), 1);
+    is_purged_there.store(true, Ordering::Relaxed);
+    let asked = parent.asked("/o/film/a").len();
+    assert_eq!((ask(&story).0, ask(&story).0), ("new".into(), "new".into()));
+    assert_eq!(parent.asked("/o/film/a").len(), asked + 1, "kept");
 }
