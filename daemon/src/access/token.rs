@@ -9,9 +9,9 @@
 //! ```
 //!
 //! `exp` (seconds since 1970) and `kid` are required; `prefix` is that of paths as players request them, `ip` an address or
-//! network. base64url is RFC 4648 section 5 without padding, and nothing in a token is changed by what players do to queries. The
-//! secret is a line of a file (`ID SECRET`): several count at a time, so that keys can change.
+//! network. base64url is RFC 4648 section 5 without padding; a token, a prefix and a path are compared decoded. The secret is a line of a file (`ID SECRET`): several count at a time, so that keys can change.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use base64::Engine as _;
@@ -75,6 +75,8 @@ impl Keys {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(bad);
         }
+        // Players that add parameters may write the whole query anew, and encode more of it than was encoded.
+        let token = decoded(token);
         let (payload, mac) = token.split_once('.').ok_or(bad)?;
         let said =
             URL_SAFE_NO_PAD.decode(payload).ok().and_then(|it| String::from_utf8(it).ok()).ok_or(bad)?;
@@ -90,7 +92,9 @@ impl Keys {
         if now >= until {
             return Err(AccessRefusal::Expired);
         }
-        if value("prefix").is_some_and(|prefix| !is_below(path, prefix)) {
+        // Issuers write it as the path of a URL, or decoded.
+        let allows = |prefix: &str| is_below(path, prefix) || is_below(path, &decoded(prefix));
+        if value("prefix").is_some_and(|prefix| !allows(prefix)) {
             return Err(AccessRefusal::OtherPath);
         }
         match value("ip").map(|ip| network(ip).ok_or(bad)).transpose()? {
@@ -100,9 +104,13 @@ impl Keys {
     }
 }
 
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy()
+}
+
 /// Whether a path, decoded, is below `prefix`; one that leads out again is not, also for servers that read `..;x` as `..`.
 fn is_below(path: &str, prefix: &str) -> bool {
-    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let path = decoded(path);
     path.starts_with(prefix) && !path.split(['/', '\\']).any(|part| part.split(';').next() == Some(".."))
 }
 
@@ -146,6 +154,24 @@ mod tests {
                 "{path}"
             );
         }
+        for (prefix, path) in [
+            ("/vod/a%20b/", "/vod/a%20b/1.m4s"),
+            ("/vod/a b/", "/vod/a%20b/1.m4s"),
+            ("/vod/%c3%a9/", "/vod/%C3%A9/1.m4s"),
+            ("/vod/%28x%29/", "/vod/(x)/1.m4s"),
+        ] {
+            let said = format!("exp=1001&prefix={prefix}&kid=k1");
+            assert_eq!(of(&said, path), Ok(()), "{prefix}");
+            assert_eq!(of(&said, "/vod/c/1.m4s"), Err(AccessRefusal::OtherPath), "{prefix}");
+            assert_eq!(
+                of(&said, &format!("{path}/%2e%2e/%2e%2e/b")),
+                Err(AccessRefusal::OtherPath),
+                "{prefix}"
+            );
+        }
+        let encoded: String =
+            token("exp=1001&kid=k1", SECRET).bytes().map(|it| format!("%{it:02x}")).collect();
+        assert_eq!(keys.check(&encoded, "/", peer, 1000), Ok(()), "a player has encoded the whole query");
         let forever = token(&format!("exp={}&kid=k1", u64::MAX), SECRET);
         assert_eq!(keys.check(&forever, "/", peer, u64::MAX), Err(AccessRefusal::Expired), "without a date");
         let good = token("exp=1001&kid=k1", SECRET);
