@@ -96,9 +96,9 @@ impl Consumer {
             Fetched::Messages(messages) if messages.is_empty() => return,
             Fetched::Messages(messages) => {
                 for (offset, value) in messages {
-                    // Before the execution, so that a message that causes a panic is not read again.
-                    self.place().advance(partition, offset + 1);
+                    self.place().begin(partition, offset);
                     self.message(partition, offset, &value);
+                    self.place().advance(partition, offset + 1);
                     self.stats.links.note_done(partition, 1);
                 }
             }
@@ -136,6 +136,7 @@ impl Consumer {
         let _one_at_a_time = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
         let read = PurgeRequest::of_message(value);
         let mut result = json!({ "schema": 1, "node": self.node, "partition": partition, "offset": offset });
+        let asked = read.as_ref().ok().map(|(_, request)| (request.shown(), request.is_soft()));
         let (id, outcome, why) = match read {
             Err((id, why)) => (id, PurgeOutcome::Refused, Some(why)),
             Ok((id, _)) if self.place().knows(&id) => (Some(id), PurgeOutcome::Repeated, None),
@@ -173,7 +174,9 @@ impl Consumer {
         if self.may_log() {
             match &why {
                 None => {
-                    tracing::info!(target: AUDIT, client = "kafka", by = "topic", id, partition, offset, %outcome, "command");
+                    let (selects, soft) = asked.unwrap_or_default();
+                    let objects = result["purged"].as_u64().unwrap_or(0);
+                    tracing::info!(target: AUDIT, client = "kafka", by = "topic", id, partition, offset, selects, soft, objects, %outcome, "command");
                 }
                 Some(why) => {
                     tracing::warn!(target: AUDIT, client = "kafka", by = "topic", id, partition, offset, %outcome, why, "refused");

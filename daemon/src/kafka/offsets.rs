@@ -6,7 +6,8 @@
 //! {"schema": 1, "topic": "cdn-purge", "offsets": {"0": 17}, "ids": ["p-16", "p-17"]}
 //! ```
 //!
-//! It is written after the purges: a box that loses power in between repeats them, which changes nothing.
+//! It is written after the purges, and has no offset beyond one that is still being executed, on whichever partition: a box that
+//! loses power in between repeats them, which changes nothing.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
@@ -41,7 +42,10 @@ struct Document {
 #[derive(Debug)]
 pub struct TopicOffsets {
     file: PathBuf,
+    /// What is on disk, or will be: messages that have been executed.
     document: Document,
+    /// Next message of each partition that has been begun.
+    begun: BTreeMap<i32, i64>,
     known: HashSet<String>,
 }
 
@@ -65,16 +69,22 @@ impl TopicOffsets {
             ..Document::default()
         });
         let known = document.ids.iter().cloned().collect();
-        Self { file, document, known }
+        Self { file, begun: document.offsets.clone(), document, known }
     }
 
     /// The next message of a partition; `None`: it has never been read.
     pub fn next(&self, partition: i32) -> Option<i64> {
-        self.document.offsets.get(&partition).copied()
+        self.begun.get(&partition).copied()
     }
 
-    /// Continues with another message.
+    /// A message of this offset is being executed. Should that cause a panic, this run does not read it again.
+    pub fn begin(&mut self, partition: i32, offset: i64) {
+        self.begun.insert(partition, offset + 1);
+    }
+
+    /// Continues with another message: those before it are done.
     pub fn advance(&mut self, partition: i32, next: i64) {
+        self.begun.insert(partition, next);
         self.document.offsets.insert(partition, next);
     }
 
@@ -118,6 +128,11 @@ mod tests {
         place.advance(0, 17);
         place.advance(2, 5);
         place.remember("a");
+        place.write().unwrap();
+        // What is being executed on one partition is not done because another one writes.
+        place.begin(2, 5);
+        assert_eq!(place.next(2), Some(6), "this run does not read it again");
+        place.advance(0, 17);
         place.write().unwrap();
         let mut place = open("cdn-purge");
         assert_eq!(
