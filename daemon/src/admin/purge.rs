@@ -2,7 +2,7 @@
 //!
 //! | request | means |
 //! |---|---|
-//! | `PURGE /authority/path` | this name; with `Surrogate-Key`, every object that has one of these keys |
+//! | `PURGE /authority/path` | this name; with `Surrogate-Key` or `Cache-Tag`, every object that has one of these keys |
 //! | `POST /api/v1/purge?` | `key=`, `prefix=`, `pattern=`, `surrogate_key=`, each as often as wanted |
 //! | `POST /api/v1/ban?pattern=` | `purge?pattern=` |
 //! | `GET` or `POST /cache/purge?url=`, `/cache/ban?pattern=` | as `key` and `pattern`: the paths of a cache's sidecar in CDN control planes |
@@ -100,16 +100,21 @@ fn everything(what: &str) -> String {
     format!("{what} matches everything in the cache; add --yes (by HTTP, yes=true) if that is what you want")
 }
 
-/// The pattern of `*` and `?` that says the same as a regular expression of `ban` in Varnish; other texts as they are. One that
-/// has none is refused: taken literally it would match nothing, and the ban would seem done.
+/// The pattern of `*` and `?` that says the same as a regular expression of `ban` in Varnish, which is found anywhere in a URL;
+/// texts with `*` or `?` that are none as they are. One that has none is refused: taken literally it would match nothing, and the
+/// ban would seem done.
 ///
 /// # Errors
 /// There is none; one line says so.
 fn glob_of(text: String) -> Result<String, String> {
+    let text = text.strip_prefix("req.url ~ ").map_or_else(|| text.clone(), str::to_owned);
+    if [" ~ ", " !~ ", " == ", " != ", " && "].iter().any(|it| text.contains(it)) {
+        return Err(format!("{text:?}: give the expression that URLs match, without conditions of VCL"));
+    }
     // No URL has one of these unencoded.
     let is_expression =
         text.ends_with('$') || text.contains(".*") || text.contains(['^', '\\', '|', '[', ']', '{', '}']);
-    if !is_expression {
+    if !is_expression && (text.is_empty() || text.contains(['*', '?'])) {
         return Ok(text);
     }
     let none = || {
@@ -152,13 +157,15 @@ impl PurgeRequest {
         let (method, uri) = (&head.method, &head.uri);
         let is_soft_by_field = head.headers.get("fastly-soft-purge").is_some_and(|it| it == "1");
         if method.as_str() == "PURGE" {
-            let keys: Vec<String> = head
-                .headers
-                .get_all("surrogate-key")
-                .iter()
-                .filter_map(|it| it.to_str().ok())
-                .flat_map(|line| line.split_whitespace().map(str::to_owned))
-                .collect();
+            // Separated as in responses.
+            let separators: [(&str, fn(char) -> bool); 2] =
+                [("surrogate-key", char::is_whitespace), ("cache-tag", |it| it == ',')];
+            let mut keys: Vec<String> = Vec::new();
+            for (field, is_separator) in separators {
+                let lines = head.headers.get_all(field).iter().filter_map(|it| it.to_str().ok());
+                let names = lines.flat_map(|line| line.split(is_separator)).map(str::trim);
+                keys.extend(names.filter(|it| !it.is_empty()).map(str::to_owned));
+            }
             let name = uri.path_and_query().map_or("", |it| it.as_str()).trim_start_matches('/');
             let selectors = if keys.is_empty() {
                 vec![PurgeSelector::Key(name.to_owned())]
@@ -203,7 +210,10 @@ impl PurgeRequest {
                 .filter(|(name, _)| *name != "url" || is_sidecar)
                 .map(|(it, _)| (*it).to_owned())
                 .collect();
-            return Some(Err(format!("nothing is named to purge; give one of {}", names.join(", "))));
+            return Some(Err(format!(
+                "nothing is named to purge; give one of {} in the query",
+                names.join(", ")
+            )));
         }
         // A soft purge that is misspelt must not be a hard one.
         let known = names.iter().map(|(name, _)| *name).chain(["soft", "yes", "id"]);
@@ -459,6 +469,9 @@ impl PurgeRequest {
         };
         let keys = |name: &str| {
             super::check_scheme(name)?;
+            if name.is_empty() {
+                return Err("an empty name; give the key of an object, or its URL".to_owned());
+            }
             let key = ObjectKey::from_name(name, None).map_err(|err| format!("{name}: {}", err.as_str()));
             match (key, by_routes(name)) {
                 (Err(why), others) if others.is_empty() => Err(why),
@@ -482,12 +495,14 @@ impl PurgeRequest {
                     return Err(everything(&format!("{pattern:?}")));
                 }
                 let bare = without_scheme(pattern);
-                // The folder before the first wildcard goes through routes; in the rest a `?` is one character, not a query.
-                let begin = pattern.find("://").map_or(0, |at| at + 3);
-                let literal = pattern[begin..].find(['*', '?']).map_or(pattern.len(), |at| begin + at);
-                let folder = pattern[begin..literal].rfind('/').map_or(0, |at| begin + at + 1);
-                let others = if folder == 0 { Vec::new() } else { by_routes(&pattern[..folder]) };
-                let others = others.iter().map(|it| format!("{}{}", it.as_str(), &pattern[folder..]));
+                // The folder before the first wildcard goes through routes; in the rest a `?` is one character, not a query. That
+                // of a path which is found anywhere (`*/vod/film/*`) does too: it may begin the path of a player's request.
+                let rooted = if pattern.starts_with("*/") { &pattern[1..] } else { pattern.as_str() };
+                let begin = rooted.find("://").map_or(0, |at| at + 3);
+                let literal = rooted[begin..].find(['*', '?']).map_or(rooted.len(), |at| begin + at);
+                let folder = rooted[begin..literal].rfind('/').map_or(0, |at| begin + at + 1);
+                let others = if folder == 0 { Vec::new() } else { by_routes(&rooted[..folder]) };
+                let others = others.iter().map(|it| format!("{}{}", it.as_str(), &rooted[folder..]));
                 std::iter::once(bare.to_owned()).chain(others).map(Selection::Pattern).collect()
             }
             PurgeSelector::SurrogateKey(key) if key.trim().is_empty() => {
@@ -640,6 +655,8 @@ mod tests {
         let two = [PurgeSelector::SurrogateKey(text("a")), PurgeSelector::SurrogateKey(text("b"))];
         let fields = [("surrogate-key", "a b"), ("fastly-soft-purge", "1")];
         assert_eq!(of("PURGE", "/", &fields), request(&two, soft, false));
+        let tags = [PurgeSelector::SurrogateKey(text("a")), PurgeSelector::SurrogateKey(text("tenant 1"))];
+        assert_eq!(of("PURGE", "/", &[("cache-tag", "a, tenant 1,")]), request(&tags, hard, false));
         assert_eq!(
             of("POST", "/api/v1/purge?key=h%2Fa&key=h%2Fb", &[]),
             request(&[key("h/a"), key("h/b")], hard, false)
@@ -695,6 +712,12 @@ mod tests {
             ("^/show/", "/show/*"),
             ("show/.*\\.m4s$", "*show/*.m4s"),
             (".*", "**"),
+            // Without a wildcard too: found anywhere, as Varnish does.
+            ("/vod/film/", "*/vod/film/*"),
+            ("film-17", "*film-17*"),
+            ("/", "*/*"),
+            ("req.url ~ ^/show/", "/show/*"),
+            ("req.url ~ /show/", "*/show/*"),
             ("/film+(1)/*", "/film+(1)/*"),
         ] {
             assert_eq!(glob_of(given.to_owned()).as_deref(), Ok(meant), "{given}");
@@ -710,6 +733,9 @@ mod tests {
             "\\",
             "^/a{2}",
             "a.*\\$",
+            "obj.http.x-host ~ cdn",
+            "req.url == /a",
+            "req.url ~ /a && req.http.host ~ b",
         ] {
             let glob = glob_of(wrong.to_owned());
             assert!(
