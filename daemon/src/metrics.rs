@@ -20,7 +20,7 @@ use crate::catalog::LeftOut;
 use crate::clock;
 use crate::delivery::{GoneReason, RejectReason, RepairOutcome, State, Totals};
 use crate::firmware::Refusal as BundleRefusal;
-use crate::http::{BUCKETS_US, HttpStats, Refusal, Rewriting, RouteStats, Served};
+use crate::http::{BUCKETS_US, HttpStats, MissCause, Refusal, Rewriting, RouteStats, Served};
 use crate::kafka::KafkaStats;
 use crate::live_services::{LiveReport, LiveState};
 use crate::logs;
@@ -818,6 +818,11 @@ impl Scrape {
                 "result",
             ),
             manifests,
+        )?;
+        let misses = MissCause::ALL.iter().map(|it| it.as_str());
+        writer.family(
+            ("http_misses", "Requests for objects that were not served from the cache, by cause", "cause"),
+            misses.zip(http.misses.iter().map(|it| it.load(Relaxed))),
         )?;
         let reloads = server.reloads();
         writer.gauge(

@@ -29,7 +29,7 @@ use super::rendezvous::GatewayRequest;
 use super::reply::{Send, plain};
 use super::serve::{EarlyData, ObjectRequest, Outcome, is_fresh};
 use super::shown::{Shown, takes_gzip};
-use super::stats::{Refusal, Served};
+use super::stats::{MissCause, Refusal, Served};
 use super::streams::Exchange;
 use super::target::Target;
 use super::urls::UrlMap;
@@ -167,6 +167,7 @@ impl Worker {
             let status = response.headers().get_all("cache-status").iter().next_back();
             let status = status.and_then(|it| it.to_str().ok()).unwrap_or("");
             let served = Served::of(status);
+            worker.stats.miss(MissCause::of(&head, response.status(), served, status));
             worker.finish(response, head, exchange, route, served, began)
         }))
     }

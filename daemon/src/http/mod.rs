@@ -119,7 +119,7 @@ pub use overload::SentToCdn;
 pub use reload::ReloadEnd;
 pub use rendezvous::{RendezvousStats, ReturnReason};
 pub(crate) use shown::takes_gzip;
-pub use stats::{BUCKETS_US, HttpStats, Refusal, RouteStats, Served, route_names};
+pub use stats::{BUCKETS_US, HttpStats, MissCause, Refusal, RouteStats, Served, route_names};
 pub use tail::TailEnd;
 pub use tls::Acceptor;
 pub use workers::{SecureSockets, Workers};

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use http::request::Parts;
+use http::{Method, StatusCode, header};
+
 use super::manifest::Rewriting;
 
 /// Upper bounds of the histogram of time to the head, in microseconds.
@@ -37,6 +40,44 @@ carousel::reasons! {
         BadFrames = "bad_frames",
         /// Frames of HTTP/2 or HTTP/3 without end: requests taken back, heads that go on, frames that mean nothing.
         Flood = "flood",
+    }
+}
+
+carousel::reasons! {
+    /// Why a request was not served from the cache.
+    pub enum MissCause in "http_misses" by "cause" {
+        /// The object was not held: it has not come yet, was evicted, or exists nowhere.
+        Content = "content",
+        /// Something failed or was full: no origin answered, the player was sent to a CDN, there was no room to keep the object.
+        Health = "health",
+        /// Rules forbid it: fields of origin or player, the configuration, a purge that a parent has not had, access of the player.
+        Policy = "policy",
+    }
+}
+
+impl MissCause {
+    /// Cause by the response; `None`: it is no miss of an object. `how`: the box's line of `Cache-Status`.
+    pub(super) fn of(request: &Parts, status: StatusCode, served: Served, how: &str) -> Option<Self> {
+        let path = request.uri.path();
+        let is_lookup = matches!(request.method, Method::GET | Method::HEAD);
+        if !is_lookup || path == "/" || path.starts_with("/-/") || path.starts_with("/dvb-i/") {
+            return None;
+        }
+        let control = request.headers.get_all(header::CACHE_CONTROL).iter();
+        let only_if_cached =
+            || control.filter_map(|it| it.to_str().ok()).any(|it| it.contains("only-if-cached"));
+        match (served, status) {
+            (Served::Hit | Served::Stale | Served::Revalidated | Served::InFlight, _) => None,
+            (Served::Own, StatusCode::GATEWAY_TIMEOUT) if only_if_cached() => Some(Self::Policy),
+            (_, status) if status.is_server_error() => Some(Self::Health),
+            (Served::Own, StatusCode::TEMPORARY_REDIRECT) => Some(Self::Health),
+            (Served::Own, StatusCode::FORBIDDEN) => Some(Self::Policy),
+            (Served::Own, StatusCode::NOT_FOUND) => Some(Self::Content),
+            (Served::Own, _) => None,
+            (Served::Miss, _) if how.contains("detail=not-kept-") => Some(Self::Policy),
+            (Served::Miss, _) if how.contains("stored=?0") => Some(Self::Health),
+            (Served::Miss, _) => Some(Self::Content),
+        }
     }
 }
 
@@ -129,6 +170,8 @@ pub struct HttpStats {
     pub unlogged: AtomicU64,
     /// Requests refused before they were looked up, in the order of [`Refusal::ALL`].
     pub refusals: [AtomicU64; Refusal::ALL.len()],
+    /// Requests that were not served from the cache, in the order of [`MissCause::ALL`].
+    pub misses: [AtomicU64; MissCause::ALL.len()],
     /// Manifests with URLs of a route's origin by result of the rewriting, in the order of [`Rewriting::ALL`].
     pub manifests: [AtomicU64; Rewriting::ALL.len()],
     /// In the order of [`route_names`].
@@ -168,8 +211,15 @@ impl HttpStats {
         }
     }
 
+    /// Counts a request that was not served from the cache.
+    pub(super) fn miss(&self, cause: Option<MissCause>) {
+        if let Some(cause) = cause {
+            self.misses[cause as usize].fetch_add(1, Relaxed);
+        }
+    }
+
     /// Counts a response whose head is ready.
-    pub(super) fn head(&self, route: usize, status: http::StatusCode, served: Served, took: Duration) {
+    pub(super) fn head(&self, route: usize, status: StatusCode, served: Served, took: Duration) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5);
         self.responses[class - 1].fetch_add(1, Relaxed);
         let Some(route) = self.routes.get(route) else { return };
@@ -191,6 +241,7 @@ impl HttpStats {
         add(&self.unlogged, &other.unlogged);
         self.manifests.iter().zip(&other.manifests).for_each(|(to, from)| add(to, from));
         self.refusals.iter().zip(&other.refusals).for_each(|(to, from)| add(to, from));
+        self.misses.iter().zip(&other.misses).for_each(|(to, from)| add(to, from));
         for (to, from) in self.routes.iter().zip(&other.routes) {
             to.served.iter().zip(&from.served).for_each(|(to, from)| add(to, from));
             to.buckets.iter().zip(&from.buckets).for_each(|(to, from)| add(to, from));
@@ -217,8 +268,8 @@ mod tests {
             assert_eq!(Served::of(status), served, "{status}");
         }
         let stats = HttpStats::new(1);
-        stats.head(0, http::StatusCode::OK, Served::Hit, Duration::from_micros(100));
-        stats.head(0, http::StatusCode::OK, Served::Hit, Duration::from_secs(9));
+        stats.head(0, StatusCode::OK, Served::Hit, Duration::from_micros(100));
+        stats.head(0, StatusCode::OK, Served::Hit, Duration::from_secs(9));
         let mut all = HttpStats::new(1);
         all.add(&stats);
         assert_eq!((all.hits(), all.responses[1].load(Relaxed)), (2, 2));
@@ -233,5 +284,44 @@ mod tests {
         let names = route_names(&(0..MAX_ROUTES + 5).map(route).collect::<Vec<_>>());
         assert_eq!((names.len(), names[MAX_ROUTES - 2].as_str()), (MAX_ROUTES, "/30/"));
         assert_eq!(names.last().unwrap(), "other");
+    }
+
+    #[test]
+    fn each_miss_has_a_cause() {
+        let request = |method: &str, path: &str, control: &str| {
+            let request = http::Request::builder().method(method).uri(path);
+            request.header("cache-control", control).body(()).unwrap().into_parts().0
+        };
+        let (content, health, policy) =
+            (Some(MissCause::Content), Some(MissCause::Health), Some(MissCause::Policy));
+        for (status, how, cause) in [
+            (200, "skycache; hit; ttl=5", None),
+            (200, "skycache; hit; detail=in-flight", None),
+            (200, "skycache; hit; detail=stale-if-error; ttl=-5", None),
+            (200, "skycache; fwd=miss", content),
+            (404, "skycache; fwd=miss", content),
+            (200, "skycache; fwd=miss; stored=?0", health),
+            (503, "skycache; fwd=miss; stored=?0; detail=not-kept-status", health),
+            (200, "skycache; fwd=miss; stored=?0; detail=not-kept-no-store", policy),
+            (200, "skycache; fwd=miss; stored=?0; detail=not-kept-purged", policy),
+            (502, "", health),
+            (307, "", health),
+            (403, "", policy),
+            (404, "", content),
+            (304, "", None),
+            (416, "", None),
+        ] {
+            let of = |request: &Parts| {
+                let status = StatusCode::from_u16(status).unwrap();
+                MissCause::of(request, status, Served::of(how), how)
+            };
+            assert_eq!(of(&request("GET", "/vod/a", "no-cache")), cause, "{status} {how}");
+            for other in ["/", "/-/health", "/dvb-i/query"] {
+                assert_eq!(of(&request("GET", other, "")), None, "{status} {how} {other}");
+            }
+            assert_eq!(of(&request("POST", "/vod/a", "")), None, "{status} {how}");
+        }
+        let asked = request("GET", "/vod/a", "only-if-cached");
+        assert_eq!(MissCause::of(&asked, StatusCode::GATEWAY_TIMEOUT, Served::Own, ""), policy);
     }
 }
