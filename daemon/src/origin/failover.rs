@@ -185,11 +185,11 @@ impl Client {
         // Slow answers of the first are recorded, so that inherently slow resources are not requested twice forever.
         let took = |candidate: &Candidate| {
             if std::ptr::eq(candidate, first) {
-                plan.group.took(clock::now().since(begun));
+                plan.latency.took(clock::now().since(begun));
             }
         };
         let mut one = pin!(ask(first, Turn::First));
-        let result = match tokio::time::timeout(plan.group.patience(), one.as_mut()).await {
+        let result = match tokio::time::timeout(plan.latency.patience(), one.as_mut()).await {
             Ok(result) => result,
             Err(_) if !plan.group.spend() => one.await,
             Err(_) => {
@@ -244,7 +244,7 @@ impl Client {
     ) -> Result<Reply, OriginError> {
         first.note(&mut result);
         if is_answer(&result) {
-            plan.group.took(clock::now().since(begun));
+            plan.latency.took(clock::now().since(begun));
             return result;
         }
         let tries = usize::from(!is_free(&result));

@@ -54,6 +54,9 @@ pub struct Route {
     /// Name of the `[[parent]]` group that is asked before the origin.
     #[serde(default)]
     pub parents: Option<String>,
+    /// Ask the origin without the parents. A reload takes it over.
+    #[serde(default)]
+    pub skip_shield: bool,
     /// URL prefix at a CDN that stands for `path` too, and ends with `/`: players are sent there (307) for what the box does not hold
     /// while it is overloaded, or its origin fails. Left out: nowhere.
     #[serde(default)]
@@ -89,6 +92,7 @@ impl Default for Route {
             vary_user_agent: VaryUserAgent::default(),
             surrogate_keys: SurrogateFields::default(),
             parents: None,
+            skip_shield: false,
             cdn_base: None,
             access: None,
             http2: false,
@@ -211,6 +215,11 @@ impl<T> ByBase<T> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Settings of all bases.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, it)| it)
     }
 }
 

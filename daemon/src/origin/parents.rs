@@ -72,7 +72,7 @@ pub struct ParentGroup {
     /// `false`: the group is not asked, and each route goes to its origin. For maintenance; a reload takes it over.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Ask the next member too if the first one is silent for longer than 95 of 100 responses took.
+    /// Ask the next member too if the first one is silent for longer than 95 of 100 responses of the route took.
     #[serde(default = "yes")]
     pub hedge: bool,
     /// Time for which a member may be silent before the request is passed to the next one or the origin. Blocking playlist
@@ -260,7 +260,6 @@ impl MemberState {
 /// State of a group, preserved across reloads.
 #[derive(Debug, Default)]
 pub(super) struct GroupState {
-    latency: Mutex<Latency>,
     /// Budget of additional requests: a failing group must not get twice the load.
     budget: Mutex<RetryBudget>,
     pub(super) hedged: AtomicU64,
@@ -282,15 +281,22 @@ impl GroupState {
     pub(super) fn give_back(&self) {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).give_back();
     }
+}
 
+/// Times to the head of responses of one route, preserved across reloads: playlists that are made for each request, or films of a
+/// slow store, have a 95th percentile of their own.
+#[derive(Debug, Default)]
+pub(super) struct RouteLatency(Mutex<Latency>);
+
+impl RouteLatency {
     /// Records the time to the head of a response.
     pub(super) fn took(&self, time: Duration) {
-        self.latency.lock().unwrap_or_else(PoisonError::into_inner).note(time);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).note(time);
     }
 
     /// Time for which the first parent may be silent before a hedge.
     pub(super) fn patience(&self) -> Duration {
-        let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        let latency = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latency.p95().map_or(HEDGE_AT_FIRST, |it| it.max(HEDGE_LEAST))
     }
 }
@@ -350,6 +356,8 @@ pub(super) struct Plan {
     /// Members that seem well, and whose circuit is open: they are asked when everything else has failed.
     pub(super) left_out: Vec<Candidate>,
     pub(super) group: Arc<GroupState>,
+    /// Of the route.
+    pub(super) latency: Arc<RouteLatency>,
     pub(super) hedge: bool,
     /// Time for which a member may be silent.
     pub(super) timeout: Duration,
@@ -368,12 +376,22 @@ struct Group {
     state: Arc<GroupState>,
 }
 
+/// What a request of a route needs.
+#[derive(Debug, Default)]
+struct RouteParents {
+    path: String,
+    /// Name of its group, if it has one and does not skip it.
+    group: Option<String>,
+    latency: Arc<RouteLatency>,
+}
+
 /// All groups, and the routes that use them.
 #[derive(Debug, Default)]
 pub(super) struct Parents {
     groups: BTreeMap<String, Group>,
-    /// Path of a route, and the name of its group if it has one.
-    routes: ByBase<(String, Option<String>)>,
+    routes: ByBase<RouteParents>,
+    /// Latencies of routes by their base and path.
+    latencies: BTreeMap<(String, String), Arc<RouteLatency>>,
 }
 
 impl Parents {
@@ -392,15 +410,27 @@ impl Parents {
             let state = old.map(|it| Arc::clone(&it.state)).unwrap_or_default();
             (options.name.clone(), Group { options: options.clone(), members, state })
         };
-        let routes = ByBase::new(routes, |route| Some((route.path.clone(), route.parents.clone())));
-        Self { groups: groups.iter().map(named).collect(), routes }
+        let id = |route: &Route| (route.base.clone(), route.path.clone());
+        let latency = |route: &Route| {
+            let known = before.latencies.get(&id(route)).cloned();
+            (id(route), known.unwrap_or_default())
+        };
+        let latencies: BTreeMap<_, _> =
+            routes.iter().filter(|it| it.parents.is_some()).map(latency).collect();
+        let routes = ByBase::new(routes, |route| {
+            let group = route.parents.clone().filter(|_| !route.skip_shield);
+            let latency = latencies.get(&id(route)).cloned().unwrap_or_default();
+            Some(RouteParents { path: route.path.clone(), group, latency })
+        });
+        Self { groups: groups.iter().map(named).collect(), routes, latencies }
     }
 
     /// Order in which parents and the origin are asked for `url`; `None`: the origin alone. Members that are down, excluded, or
     /// whose circuit is open are left out, unless nothing else could be asked.
     pub(super) fn plan(&self, url: &str, breakers: &Breakers, now: Instant) -> Option<Plan> {
-        let ((path, name), rest) = self.routes.of(url)?;
+        let (RouteParents { path, group: name, latency }, rest) = self.routes.of(url)?;
         let group = self.groups.get(name.as_deref()?).filter(|it| it.options.enabled)?;
+        let latency = Arc::clone(latency);
         let is_asked = |it: &Member| it.state.is_asked(now) && !breakers.is_open(&it.options.url, now);
         let has_origin = group.options.origin_last;
         let (asked, others): (Vec<&Member>, Vec<&Member>) =
@@ -420,7 +450,7 @@ impl Parents {
         }
         let timeout = Duration::from_millis(group.options.timeout_ms);
         let (group, hedge) = (Arc::clone(&group.state), group.options.hedge);
-        Some(Plan { candidates, left_out, group, hedge, timeout })
+        Some(Plan { candidates, left_out, group, latency, hedge, timeout })
     }
 
     /// URLs whose responses show the health of members, with the state of each.
@@ -433,6 +463,13 @@ impl Parents {
         all.collect()
     }
 
+    /// The longest patience of the routes of a group, in milliseconds.
+    fn patience_ms(&self, group: &str) -> u64 {
+        let routes = self.routes.values().filter(|it| it.group.as_deref() == Some(group));
+        let longest = routes.map(|it| it.latency.patience()).max().unwrap_or(HEDGE_AT_FIRST);
+        u64::try_from(longest.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Counters and state of each member and group.
     pub(super) fn report(&self, now: Instant) -> Vec<GroupReport> {
         let groups = self.groups.values().map(|group| GroupReport {
@@ -440,7 +477,7 @@ impl Parents {
             is_enabled: group.options.enabled,
             hedged: group.state.hedged.load(Ordering::Relaxed),
             failed_over: group.state.failed_over.load(Ordering::Relaxed),
-            patience_ms: u64::try_from(group.state.patience().as_millis()).unwrap_or(u64::MAX),
+            patience_ms: self.patience_ms(&group.options.name),
             members: group
                 .members
                 .iter()
@@ -467,7 +504,7 @@ pub struct GroupReport {
     pub hedged: u64,
     /// Requests sent to another member or the origin after a failure.
     pub failed_over: u64,
-    /// Time for which a member may be silent before the next one is asked as well, in milliseconds.
+    /// Time for which a member may be silent before the next one is asked as well, in milliseconds: the longest of its routes.
     pub patience_ms: u64,
     /// Its members, in the order of the configuration.
     pub members: Vec<MemberReport>,
@@ -574,9 +611,11 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
         }
     }
     for (at, route) in routes.iter().enumerate() {
-        let same = |other: &Route| other.base == route.base && other.parents != route.parents;
+        let way = |it: &Route| it.parents.clone().filter(|_| !it.skip_shield);
+        let same = |other: &Route| other.base == route.base && way(other) != way(route);
         if let Some(other) = routes[..at].iter().position(same) {
-            let what = format!("route[{other}] has the same base and other parents");
+            let what =
+                format!("route[{other}] has the same base and other parents, or differs in skip_shield");
             wrong(
                 format!("route[{at}].parents"),
                 what,
@@ -876,17 +915,17 @@ mod tests {
 
     #[test]
     fn a_second_parent_is_asked_after_the_95th_percentile() {
-        let group = GroupState::default();
-        assert_eq!(group.patience(), HEDGE_AT_FIRST);
+        let (group, latency) = (GroupState::default(), RouteLatency::default());
+        assert_eq!(latency.patience(), HEDGE_AT_FIRST);
         for at in 0..1000 {
-            group.took(Duration::from_millis(if at % 10 == 0 { 400 } else { 10 }));
+            latency.took(Duration::from_millis(if at % 10 == 0 { 400 } else { 10 }));
         }
-        let slow = group.patience();
+        let slow = latency.patience();
         assert!((Duration::from_millis(400)..Duration::from_millis(500)).contains(&slow), "{slow:?}");
         for _ in 0..20_000 {
-            group.took(Duration::from_millis(10));
+            latency.took(Duration::from_millis(10));
         }
-        assert_eq!(group.patience(), HEDGE_LEAST);
+        assert_eq!(latency.patience(), HEDGE_LEAST);
         // Extra requests: a fifth of the first ones, once what was saved up is spent.
         assert_eq!((0..100).filter(|_| group.spend()).count(), 20);
         assert_eq!(
@@ -898,6 +937,38 @@ mod tests {
                 .count(),
             20
         );
+    }
+
+    #[test]
+    fn each_route_has_a_percentile_of_its_own_and_may_skip_its_parents() {
+        let group = group(&[member("http://a:1", 1, 0), member("http://b:1", 1, 0)]);
+        let route = |path: &str, skip_shield| Route {
+            path: path.to_owned(),
+            base: format!("https://origin.example{path}"),
+            parents: Some("shields".into()),
+            skip_shield,
+            ..Route::default()
+        };
+        let of =
+            |routes: &[Route], before: &Parents| Parents::new(std::slice::from_ref(&group), routes, before);
+        let plan = |parents: &Parents, url: &str| {
+            parents.plan(&format!("https://origin.example{url}"), &Breakers::default(), NOW)
+        };
+        let parents = of(&[route("/live/", false), route("/vod/", false)], &Parents::default());
+        let patience = |parents: &Parents, url| plan(parents, url).unwrap().latency.patience();
+        for _ in 0..100 {
+            plan(&parents, "/live/1").unwrap().latency.took(Duration::from_millis(10));
+            plan(&parents, "/vod/1").unwrap().latency.took(Duration::from_millis(300));
+        }
+        let is_slow = |it: Duration| (Duration::from_millis(300)..Duration::from_millis(400)).contains(&it);
+        assert_eq!(patience(&parents, "/live/2"), HEDGE_LEAST);
+        assert!(is_slow(patience(&parents, "/vod/2")));
+        assert!(is_slow(Duration::from_millis(parents.report(NOW)[0].patience_ms)), "the longest is shown");
+        // A reload keeps them, and may send one route past its parents.
+        let parents = of(&[route("/live/", true), route("/vod/", false)], &parents);
+        assert!(plan(&parents, "/live/2").is_none() && is_slow(patience(&parents, "/vod/2")));
+        let parents = of(&[route("/live/", false), route("/vod/", false)], &parents);
+        assert_eq!(patience(&parents, "/live/2"), HEDGE_LEAST);
     }
 
     #[test]
@@ -927,6 +998,9 @@ mod tests {
             ["route[1].parents"]
         );
         assert!(keys(named, &[of("http://o/", None), of("http://o/a/", Some("shields"))]).is_empty());
+        let skips = Route { skip_shield: true, ..of("http://o/", Some("shields")) };
+        assert_eq!(keys(named, &[of("http://o/", Some("shields")), skips.clone()]), ["route[1].parents"]);
+        assert!(keys(named, &[of("http://o/", None), skips]).is_empty());
         let many: Vec<_> = (0..=MAX_MEMBERS).map(|at| member(&format!("http://s{at}"), 1, 0)).collect();
         assert_eq!(keys(&[group(&many)], &[]), ["parent[0].member"]);
         assert!(keys(&[group(&many[1..])], &[]).is_empty());
