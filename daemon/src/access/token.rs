@@ -75,7 +75,7 @@ impl Keys {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(bad);
         }
-        // Players that add parameters may write the whole query anew, and encode more of it than was encoded.
+        // Players that add parameters may write the whole query again, and encode more of it than was encoded.
         let token = decoded(token);
         let (payload, mac) = token.split_once('.').ok_or(bad)?;
         let said =

@@ -50,7 +50,7 @@ carousel::reasons! {
         Content = "content",
         /// Something failed or was full: no origin answered, the player was sent to a CDN, there was no room to keep the object.
         Health = "health",
-        /// Rules forbid it: fields of origin or player, the configuration, a purge that a parent has not had, access of the player.
+        /// Rules forbid it: fields of origin or player, the configuration, access of the player.
         Policy = "policy",
     }
 }

@@ -12,7 +12,7 @@
 //! 1796070064174 f                       purges up to here may be missing
 //! ```
 //!
-//! A file that has grown to twice what is remembered is written anew. Lines that cannot be read are skipped: the last one, torn by a
+//! A file that has grown to twice what is remembered is rewritten. Lines that cannot be read are skipped: the last one, torn by a
 //! power cut, was never acknowledged. Where the file itself cannot be read, nothing that is older than the start is taken for new.
 
 use std::collections::{HashMap, VecDeque};
@@ -58,7 +58,7 @@ carousel::limits! {
 
     /// File of remembered purges.
     const MAX_FILE_BYTES: u64 = 32 << 20, "bytes" {
-        why: "What may be remembered has at most 11 MiB, escapes included, and the file is twice that before it is written anew.",
+        why: "What may be remembered has at most 11 MiB, escapes included, and the file is twice that before it is rewritten.",
         full: "It is not ours: nothing that is older than the start is taken for new.",
         free: "With the next purge.",
         test: "a_file_that_cannot_be_read_makes_everything_older_suspect",
@@ -71,7 +71,7 @@ pub(super) const LATELY_MS: i64 = 2 * 3_600_000;
 
 const FILE: &str = "recent-purges";
 const HEAD: &str = "SKYPURGES 1";
-/// Bytes beyond twice what is remembered at which the file is written anew.
+/// Bytes beyond twice what is remembered at which the file is rewritten.
 const SLACK_BYTES: u64 = 64 << 10;
 
 /// What names one object, or a group that an origin has named.
@@ -320,7 +320,7 @@ impl PurgeMemory {
             Err(err) => {
                 tracing::warn!(file = %path.display(), %err, "the purges before this start cannot be read: what parents have held since before is not kept for two hours");
                 recent.forgotten = Some(now);
-                // Written anew with the next purge.
+                // Rewritten with the next purge.
                 bytes = MAX_FILE_BYTES;
             }
         }

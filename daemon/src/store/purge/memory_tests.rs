@@ -171,7 +171,7 @@ fn a_file_that_cannot_be_read_makes_everything_older_suspect() {
         let memory = PurgeMemory::open(folder.path());
         assert!(memory.has_purged_lately(&held, later(-1000)), "{content:?}");
         assert!(!memory.has_purged_lately(&held, later(1000)), "{content:?}");
-        // The next purge writes it anew, with what it knows of before.
+        // The next purge rewrites it, with what it knows of before.
         purge(&memory, &[name("h/b")]);
         let memory = PurgeMemory::open(folder.path());
         assert!(
@@ -184,7 +184,7 @@ fn a_file_that_cannot_be_read_makes_everything_older_suspect() {
 }
 
 #[test]
-fn the_file_is_written_anew_before_it_is_twice_what_is_remembered() {
+fn the_file_is_rewritten_before_it_is_twice_what_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let memory = PurgeMemory::open(folder.path());
     let length = || fs::metadata(folder.path().join(FILE)).unwrap().len();

@@ -153,12 +153,10 @@ fn a_purge_is_known_after_a_kill_while_a_parent_lags_behind() {
         parent.address()
     );
     let mut story = before(&origin, &group);
-    let ask = |story: &Story| {
-        let response = get(story.http, "/o/film/a", &[]).unwrap();
-        (String::from_utf8(response.body.clone()).unwrap(), response.header("cache-status").to_owned())
-    };
-    assert_eq!((ask(&story).0, ask(&story).0), ("old".into(), "old".into()));
-    assert_eq!(parent.asked("/o/film/a").len(), 1, "kept");
+    let asked = || parent.asked("/o/film/a").len();
+    let two = |story: &Story| (body(story, "/o/film/a"), body(story, "/o/film/a"));
+    assert_eq!(two(&story), ("old".into(), "old".into()));
+    assert_eq!(asked(), 1, "kept");
     command(&story, "purge", &["--surrogate-key", "film"]);
     // What the parent has held since before the purge is passed on, and asked for again, also by the next process.
     for start in ["the first", "after a kill", "after another one"] {
@@ -166,14 +164,13 @@ fn a_purge_is_known_after_a_kill_while_a_parent_lags_behind() {
             drop(story.daemon.take());
             story.start_daemon();
         }
-        for _ in 0..2 {
-            let (text, status) = ask(&story);
-            assert!(text == "old" && status.contains("not-kept-purged"), "{start}: {text}, {status}");
-        }
+        let before = asked();
+        assert_eq!(two(&story), ("old".into(), "old".into()), "{start}");
+        assert_eq!(asked(), before + 2, "{start}: not kept");
     }
     assert_eq!(story.metric("store_remembered_purges"), 1);
     is_purged_there.store(true, Ordering::Relaxed);
-    let asked = parent.asked("/o/film/a").len();
-    assert_eq!((ask(&story).0, ask(&story).0), ("new".into(), "new".into()));
-    assert_eq!(parent.asked("/o/film/a").len(), asked + 1, "kept");
+    let before = asked();
+    assert_eq!(two(&story), ("new".into(), "new".into()));
+    assert_eq!(asked(), before + 1, "kept");
 }
