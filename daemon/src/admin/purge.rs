@@ -107,7 +107,9 @@ fn everything(what: &str) -> String {
 /// # Errors
 /// There is none; one line says so.
 fn glob_of(text: String) -> Result<String, String> {
-    let text = text.strip_prefix("req.url ~ ").map_or_else(|| text.clone(), str::to_owned);
+    // Forms write a blank as a plus, which URLs may have.
+    let bare = ["req.url ~ ", "req.url+~+"].iter().find_map(|it| text.strip_prefix(it));
+    let text = bare.map_or_else(|| text.clone(), str::to_owned);
     if [" ~ ", " !~ ", " == ", " != ", " && "].iter().any(|it| text.contains(it)) {
         return Err(format!("{text:?}: give the expression that URLs match, without conditions of VCL"));
     }
@@ -718,6 +720,7 @@ mod tests {
             ("/", "*/*"),
             ("req.url ~ ^/show/", "/show/*"),
             ("req.url ~ /show/", "*/show/*"),
+            ("req.url+~+^/show/", "/show/*"),
             ("/film+(1)/*", "/film+(1)/*"),
         ] {
             assert_eq!(glob_of(given.to_owned()).as_deref(), Ok(meant), "{given}");
