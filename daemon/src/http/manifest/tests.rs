@@ -204,7 +204,11 @@ fn text_attributes_and_cdata_of_mpds() {
         ),
         (
             "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"http://o.example/clock http://t.example/\"/>",
-            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"/-/time http://t.example/\"/>",
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"/-/time\"/>",
+        ),
+        (
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"http://t.example/ http://o.example/clock\"/>",
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"/-/time\"/>",
         ),
         (
             "<UTCTiming value=\"/now?x=1&amp;y\" schemeIdUri='urn:mpeg:dash:utc:http-xsdate:2014'/>",

@@ -309,8 +309,12 @@ fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
             if REFERENCES.contains(&local) { map.map_reference(reference) } else { map.map(reference) }
         };
         let mapped = text.and_then(|text| {
-            // `UTCTiming` has several in one value.
+            // `UTCTiming` may have several in one value. Shaka Player 5.2.12, RxPlayer 4.5.0 and mpd-parser 1.4.0 request such a list as
+            // one URL, so the box's own clock is alone.
             let parts: Vec<(&str, Option<String>)> = text.split(' ').map(|part| (part, one(part))).collect();
+            if parts.iter().any(|(_, mapped)| mapped.as_deref() == Some(TIME_PATH)) {
+                return Some(TIME_PATH.to_owned());
+            }
             let any = parts.iter().any(|(_, mapped)| mapped.is_some());
             let parts = parts.into_iter().map(|(part, mapped)| mapped.unwrap_or_else(|| part.to_owned()));
             any.then(|| parts.collect::<Vec<_>>().join(" "))
