@@ -160,12 +160,11 @@ impl PurgeRequest {
         let is_soft_by_field = head.headers.get("fastly-soft-purge").is_some_and(|it| it == "1");
         if method.as_str() == "PURGE" {
             // Separated as in responses.
-            let separators: [(&str, fn(char) -> bool); 2] =
-                [("surrogate-key", char::is_whitespace), ("cache-tag", |it| it == ',')];
+            let separators = [("surrogate-key", &[' ', '\t'][..]), ("cache-tag", &[','][..])];
             let mut keys: Vec<String> = Vec::new();
-            for (field, is_separator) in separators {
+            for (field, separator) in separators {
                 let lines = head.headers.get_all(field).iter().filter_map(|it| it.to_str().ok());
-                let names = lines.flat_map(|line| line.split(is_separator)).map(str::trim);
+                let names = lines.flat_map(|line| line.split(separator)).map(str::trim);
                 keys.extend(names.filter(|it| !it.is_empty()).map(str::to_owned));
             }
             let name = uri.path_and_query().map_or("", |it| it.as_str()).trim_start_matches('/');
