@@ -225,11 +225,9 @@ impl HttpServer {
     /// Answers a GET or HEAD for an object.
     pub(super) async fn object(self: &Arc<Self>, request: &ObjectRequest<'_>) -> Outcome {
         let mut outcome = self.find_or_wait(request).await;
-        for _ in 0..RECOVERY_ATTEMPTS {
-            if !self.has_recovered(&outcome, request).await {
-                break;
-            }
-            outcome = self.find_or_wait(request).await;
+        if let Err(Missing::Origin(OriginError::CircuitOpen)) = &outcome {
+            // On the heap: it is rare, and as large as the lookup.
+            outcome = Box::pin(self.after_recovery(request, outcome)).await;
         }
         // A range object that the carousel did not deliver completely can be requested from an origin as a range of the
         // file.
@@ -250,16 +248,25 @@ impl HttpServer {
         }
     }
 
-    /// Whether the request failed for an open circuit that permits requests again, after a moment, and nobody else could answer.
-    async fn has_recovered(&self, outcome: &Result<Outcome, Missing>, request: &ObjectRequest<'_>) -> bool {
-        if let Err(Missing::Origin(OriginError::CircuitOpen)) = outcome
-            && request.elsewhere.is_none()
-            && self.cdn_url(request).is_none()
-            && let Some(url) = request.url(&self.origins)
-        {
-            return self.filler.wait_for_recovery(&url).await;
+    /// The outcome of a request that has failed for an open circuit, if nothing else can answer and the circuit permits requests
+    /// again in a moment; else `outcome`.
+    async fn after_recovery(
+        self: &Arc<Self>,
+        request: &ObjectRequest<'_>,
+        mut outcome: Result<Outcome, Missing>,
+    ) -> Result<Outcome, Missing> {
+        if request.elsewhere.is_some() || self.cdn_url(request).is_some() {
+            return outcome;
         }
-        false
+        let Some(url) = request.url(&self.origins) else { return outcome };
+        for _ in 0..RECOVERY_ATTEMPTS {
+            let is_open = matches!(outcome, Err(Missing::Origin(OriginError::CircuitOpen)));
+            if !is_open || !self.filler.wait_for_recovery(&url).await {
+                break;
+            }
+            outcome = self.find_or_wait(request).await;
+        }
+        outcome
     }
 
     /// Whether the link has lost a DASH segment: later ones are here, and no source is left.
