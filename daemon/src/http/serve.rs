@@ -259,9 +259,10 @@ impl HttpServer {
             return outcome;
         }
         let Some(url) = request.url(&self.origins) else { return outcome };
+        let begun = tokio::time::Instant::now();
         for _ in 0..RECOVERY_ATTEMPTS {
             let is_open = matches!(outcome, Err(Missing::Origin(OriginError::CircuitOpen)));
-            if !is_open || !self.filler.wait_for_recovery(&url).await {
+            if !is_open || !self.filler.wait_for_recovery(&url, request.peer, begun).await {
                 break;
             }
             outcome = self.find_or_wait(request).await;

@@ -115,6 +115,11 @@ struct Circuit {
 }
 
 impl Circuit {
+    /// URL of the health check of its origin.
+    fn check_url(&self, authority: &str) -> String {
+        format!("{}://{authority}/", if self.is_tls { "https" } else { "http" })
+    }
+
     /// Whether a failure counts.
     fn counts(&mut self, asker: Asker, ended: RequestEnd) -> bool {
         if asker == Asker::Own || ended == RequestEnd::Unreachable {
@@ -214,8 +219,13 @@ impl Breakers {
 
     /// URLs of origins that have failed and not recovered since, for health checks.
     pub(super) fn failing(&self) -> Vec<String> {
-        let scheme = |circuit: &Circuit| if circuit.is_tls { "https" } else { "http" };
-        self.circuits().iter().map(|(name, circuit)| format!("{}://{name}/", scheme(circuit))).collect()
+        self.circuits().iter().map(|(name, circuit)| circuit.check_url(name)).collect()
+    }
+
+    /// URL of the health check of this URL's origin, if that has failed.
+    pub(super) fn check_of(&self, url: &str) -> Option<String> {
+        let authority = authority_of(url);
+        self.circuits().get(authority).map(|circuit| circuit.check_url(authority))
     }
 
     /// Records the result of a health check of a failing origin. If it answers, the next request is permitted and

@@ -587,9 +587,11 @@ impl Filler {
         self.client.is_left_alone(url)
     }
 
-    /// Waits a moment for an origin whose circuit is open. False if it still is.
-    pub async fn wait_for_recovery(&self, url: &str) -> bool {
-        self.client.wait_for_recovery(url).await
+    /// Waits for an origin whose circuit is open, in a place of this client among requests to origins, until a moment after `begun`.
+    /// False if the circuit is still open then, or there is no place.
+    pub async fn wait_for_recovery(&self, url: &str, client: IpAddr, begun: tokio::time::Instant) -> bool {
+        let Ok(_place) = self.place(client) else { return false };
+        self.client.wait_for_recovery(url, begun).await
     }
 
     /// Records an object whose ranges cannot be combined: the next request fetches it completely, if it is not too long.
