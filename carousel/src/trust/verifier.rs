@@ -92,7 +92,7 @@ limits! {
     /// Wrong signatures examined in a burst, over all sessions; 64 more each second.
     const MAX_WRONG_SIGNATURES: u32 = 256, "signatures" {
         why: "One takes up to a millisecond of a receive thread on the smallest boxes; honest senders send none.",
-        full: "Documents whose signature would have to be examined are refused as `budget`. Sessions that have brought a genuine one share as many of their own; senders of the others have a 32nd of them each.",
+        full: "Documents whose signature would have to be examined are refused as `budget`. Sessions that have brought a genuine one share as many of their own; the others share one half, and each group of their senders has a 64th.",
         free: "64 places each second.",
         test: "wrong_signatures_exhaust_a_budget_that_refills",
     }
@@ -100,7 +100,7 @@ limits! {
     /// Inflated bytes of encoded documents that were refused, in a burst, over all sessions; 4 MiB more each second.
     const MAX_REFUSED_INFLATED_BYTES: u64 = 8 << 20, "bytes" {
         why: "Eight of the longest FDT Instances; inflating 1 MiB takes some 3 ms of a receive thread. What an honest sender signs is accepted and counts nothing.",
-        full: "Encoded documents are refused as `budget` behind their first bytes, which show the seal. Sessions that have brought a genuine one share as much of their own; senders of the others have a 32nd of it each.",
+        full: "Encoded documents are refused as `budget` behind their first bytes, which show the seal. Sessions that have brought a genuine one share as much of their own; the others share one half, and each group of their senders has a 64th.",
         free: "4 MiB each second.",
         test: "bombs_under_a_genuine_seal_exhaust_a_budget_that_refills",
     }
@@ -110,8 +110,8 @@ limits! {
 const REFUSED_BYTES_PER_S: u64 = 4 << 20;
 /// Wrong signatures that are examined each second in the long run.
 const WRONG_PER_S: u64 = 64;
-/// Groups of senders whose sessions have brought nothing genuine. Each has the same part of what is admitted, so that a sender uses up
-/// that of few others.
+/// Groups of senders whose sessions have brought nothing genuine. Each has the same part of half of what is admitted, so that a sender
+/// uses up that of few others.
 const SENDER_GROUPS: usize = 32;
 /// Time for which senders are in the same group.
 const GROUPING_S: u64 = 60;
@@ -181,15 +181,19 @@ struct Used {
 }
 
 impl Used {
-    /// Whether less than `most` is used, of which `per_s` comes back each second.
-    fn is_below(&mut self, now: Instant, most: u64, per_s: u64) -> bool {
+    /// Whether less than the most is used.
+    fn is_below(&mut self, now: Instant, limits: Limits) -> bool {
         let second_ns = Duration::from_secs(1).as_nanos();
-        let back = now.since(self.refilled).as_nanos() * u128::from(per_s) / second_ns;
-        if back > 0 {
-            self.refilled = now;
-            self.amount = self.amount.saturating_sub(u64::try_from(back).unwrap_or(u64::MAX));
+        let per_s = u128::from(limits.per_s.max(1));
+        let back = now.since(self.refilled).as_nanos() * per_s / second_ns;
+        if back >= u128::from(self.amount) {
+            (self.amount, self.refilled) = (0, now);
+        } else {
+            self.amount -= back as u64;
+            // The rest of the division counts next time.
+            self.refilled = self.refilled + Duration::from_nanos((back * second_ns / per_s) as u64);
         }
-        self.amount < most
+        self.amount < limits.most
     }
 
     /// Adds what was used, up to `most` together.
@@ -198,24 +202,55 @@ impl Used {
     }
 }
 
-/// What is used of an allowance of each group of senders, and of that of known sessions.
+/// What is used of an allowance: by known sessions, and by all others. Of what these have, each group of senders has the same part of
+/// one half, and what a group has not is taken from the other half, which all share. So a sender uses up no part of others, and one
+/// that forges the address of another has to use up the shared half too.
 #[derive(Debug, Default)]
 struct Allowances {
-    untrusted: [Used; SENDER_GROUPS],
     known: Used,
+    groups: [Used; SENDER_GROUPS],
+    shared: Used,
+}
+
+/// What an allowance has at most, and each second.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    most: u64,
+    per_s: u64,
+}
+
+impl Limits {
+    const WRONG: Self = Self { most: MAX_WRONG_SIGNATURES as u64, per_s: WRONG_PER_S };
+    const INFLATION: Self = Self { most: MAX_REFUSED_INFLATED_BYTES, per_s: REFUSED_BYTES_PER_S };
+
+    const fn divided(self, by: u64) -> Self {
+        Self { most: self.most / by, per_s: self.per_s / by }
+    }
 }
 
 impl Allowances {
-    /// What an allowance has used, and the part of all that it has. `None`: it has no bounds.
-    fn of(&mut self, salt: u64, allowance: Allowance, now: Instant) -> Option<(&mut Used, u64)> {
+    /// What counts against an allowance now, and its limits: those of the shared half if the group of its sender has used up its part.
+    /// `None`: it has no limits.
+    fn of(
+        &mut self,
+        salt: u64,
+        allowance: Allowance,
+        now: Instant,
+        limits: Limits,
+    ) -> Option<(&mut Used, Limits)> {
         match allowance {
             Allowance::Caller => None,
-            Allowance::Known => Some((&mut self.known, 1)),
+            Allowance::Known => Some((&mut self.known, limits)),
             Allowance::Untrusted(sender) => {
                 let mut hasher = DefaultHasher::new();
                 (salt, now.since(Instant::default()).as_secs() / GROUPING_S, sender).hash(&mut hasher);
-                let group = hasher.finish() as usize % SENDER_GROUPS;
-                Some((&mut self.untrusted[group], SENDER_GROUPS as u64))
+                let group = &mut self.groups[hasher.finish() as usize % SENDER_GROUPS];
+                let own = limits.divided(2 * SENDER_GROUPS as u64);
+                if group.is_below(now, own) {
+                    Some((group, own))
+                } else {
+                    Some((&mut self.shared, limits.divided(2)))
+                }
             }
         }
     }
@@ -597,8 +632,8 @@ impl Trust {
     pub fn count_inflated(&self, now: Instant, allowance: Allowance, bytes: u64) {
         let mut state = self.state();
         let salt = state.salt;
-        if let Some((used, parts)) = state.refused_inflation.of(salt, allowance, now) {
-            used.add(bytes, MAX_REFUSED_INFLATED_BYTES / parts + LONGEST_INFLATED_BYTES);
+        if let Some((used, limits)) = state.refused_inflation.of(salt, allowance, now, Limits::INFLATION) {
+            used.add(bytes, limits.most + LONGEST_INFLATED_BYTES);
         }
     }
 
@@ -821,23 +856,19 @@ impl State {
 
     /// Whether an allowance admits one more encoded document that may be refused.
     fn may_inflate(&mut self, allowance: Allowance, now: Instant) -> bool {
-        let used = self.refused_inflation.of(self.salt, allowance, now);
-        used.is_none_or(|(it, parts)| {
-            it.is_below(now, MAX_REFUSED_INFLATED_BYTES / parts, REFUSED_BYTES_PER_S / parts)
-        })
+        let used = self.refused_inflation.of(self.salt, allowance, now, Limits::INFLATION);
+        used.is_none_or(|(it, limits)| it.is_below(now, limits))
     }
 
     /// Whether an allowance admits one more signature that may be wrong.
     fn may_examine(&mut self, allowance: Allowance, now: Instant) -> bool {
-        let used = self.wrong.of(self.salt, allowance, now);
-        used.is_none_or(|(it, parts)| {
-            it.is_below(now, u64::from(MAX_WRONG_SIGNATURES) / parts, WRONG_PER_S / parts)
-        })
+        let used = self.wrong.of(self.salt, allowance, now, Limits::WRONG);
+        used.is_none_or(|(it, limits)| it.is_below(now, limits))
     }
 
     fn count_wrong(&mut self, allowance: Allowance, now: Instant) {
-        if let Some((used, parts)) = self.wrong.of(self.salt, allowance, now) {
-            used.add(1, u64::from(MAX_WRONG_SIGNATURES) / parts);
+        if let Some((used, limits)) = self.wrong.of(self.salt, allowance, now, Limits::WRONG) {
+            used.add(1, limits.most);
         }
     }
 

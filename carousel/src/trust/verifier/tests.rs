@@ -334,7 +334,7 @@ fn wrong_signatures_exhaust_a_budget_that_refills() {
         let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, allowance };
         trust.judge(Instant::from_nanos(at_s * 1_000_000_000), wall(NOW), &judged).map(|_| ())
     };
-    let part = MAX_WRONG_SIGNATURES / SENDER_GROUPS as u32;
+    let part = MAX_WRONG_SIGNATURES / (2 * SENDER_GROUPS as u32) + MAX_WRONG_SIGNATURES / 2;
     for _ in 0..part {
         assert_eq!(ask(&forged, 1, Allowance::Untrusted(0)), Err(TrustDrop::BadSignature));
     }
@@ -413,6 +413,27 @@ fn wrong_signatures_of_some_senders_are_not_counted_against_others() {
     let all: usize = kept_out.iter().sum();
     assert!((1..150).contains(&all), "{all} of 1000: {kept_out:?}");
     assert!(kept_out.iter().all(|it| *it <= 4), "{kept_out:?}");
+}
+
+/// Addresses of datagrams can be forged: whoever sends as the honest sender uses up its group, and has to use up the shared half too.
+#[test]
+fn wrong_signatures_in_the_name_of_a_sender_keep_it_out_only_beyond_the_shared_half() {
+    let forged = String::from_utf8(document(1, 5)).unwrap().replace(">1<", ">9<").into_bytes();
+    for (each_s, is_heard) in [(30, true), (40, false)] {
+        let trust = Trust::new(pinned_policy(Mode::Require));
+        let ask = |bytes: &[u8], at_s: u64| {
+            let allowance = Allowance::Untrusted(5);
+            let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, allowance };
+            trust.judge(Instant::from_nanos(at_s * 1_000_000_000), wall(NOW), &judged).map(|_| ())
+        };
+        let heard = (1..60)
+            .filter(|second| {
+                (0..each_s).for_each(|_| assert!(ask(&forged, *second).is_err()));
+                ask(&document(*second, 0), *second).is_ok()
+            })
+            .count();
+        assert_eq!(heard == 59, is_heard, "{each_s}: {heard}");
+    }
 }
 
 #[test]
