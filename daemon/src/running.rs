@@ -10,6 +10,7 @@ mod threads;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::task::JoinHandle;
 use self::threads::Threads;
 use crate::access::Access;
 use crate::admin::{self, updates::UpdateContext};
-use crate::certificates::{self, Certificates};
+use crate::certificates::{self, Certificates, UnusableFile};
 use crate::clock;
 use crate::commands::Commands;
 use crate::config::Config;
@@ -89,8 +90,8 @@ fn boot_id() -> String {
 /// The client of origins and parents.
 ///
 /// # Errors
-/// One line with the fix: `[http] origin_ca` is unusable.
-pub(crate) fn origin_client(config: &Config) -> Result<Client, String> {
+/// Why the file of `[http] origin_ca` is unusable.
+pub(crate) fn origin_client(config: &Config) -> Result<Client, UnusableFile> {
     Ok(Client::with_tls(
         certificates::client_for_origins(config.http.origin_ca.as_deref())?,
         Duration::from_millis(config.http.origin_timeout_ms),
@@ -139,7 +140,11 @@ impl Shared {
         let own = firmware::Paths::default().own();
         let updates = Updates::open(config.firmware.clone(), groups, own, store.path(), boot_id())?;
         let receive = ReceiveContext { trust, ..ReceiveContext::new(store) };
-        let client = Arc::new(origin_client(config)?);
+        let client = origin_client(config).map_err(|why| {
+            let file = config.http.origin_ca.as_deref().unwrap_or_else(|| Path::new(""));
+            format!("[http] origin_ca {}: {why}", file.display())
+        });
+        let client = Arc::new(client?);
         let filler = Filler::new(
             Arc::clone(&client),
             FillContext {

@@ -14,7 +14,7 @@ use rskafka::client::error::{Error, ProtocolError, RequestError};
 use rskafka::client::partition::{Compression as Codec, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
 pub use rskafka::record::Record;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::time::timeout;
 
@@ -68,18 +68,17 @@ pub enum Notice<'a> {
 pub trait Surroundings: fmt::Debug + Send + Sync {
     /// Logs news of a topic.
     fn log(&self, topic: &str, notice: &Notice<'_>);
-    /// Reads certificates that a table of the configuration names, one at least.
+    /// Verifies brokers by the authorities of a file, which `ca` of a table of the configuration names. Its other certificates may
+    /// not sign any.
     ///
     /// # Errors
     /// One line with the fix.
-    fn chain(&self, table: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String>;
+    fn verifier(&self, table: &str, file: &Path) -> Result<Arc<dyn ServerCertVerifier>, String>;
     /// Reads a chain and its private key.
     ///
     /// # Errors
     /// One line with the fix.
     fn pair(&self, table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String>;
-    /// An error of TLS, in plain words.
-    fn plain(&self, err: &rustls::Error) -> String;
 }
 
 /// Failure of a request.
@@ -507,27 +506,21 @@ pub fn tls_config(
     around: &dyn Surroundings,
 ) -> Result<rustls::ClientConfig, String> {
     let table = format!("{table}.tls");
-    let mut roots = rustls::RootCertStore::empty();
-    match &options.ca {
-        Some(file) => {
-            for certificate in around.chain(&table, file)? {
-                let failed = |err| format!("[{table}] ca {}: {}", file.display(), around.plain(&err));
-                roots.add(certificate).map_err(failed)?;
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(format!("no certificate authorities: give [{table}] ca"));
-    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|err| err.to_string())?
-        .with_root_certificates(roots);
+        .map_err(|err| err.to_string())?;
+    let config = match &options.ca {
+        Some(file) => config.dangerous().with_custom_certificate_verifier(around.verifier(&table, file)?),
+        None => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(format!("no certificate authorities: give [{table}] ca"));
+            }
+            config.with_root_certificates(roots)
+        }
+    };
     let (Some(certificate), Some(key)) = (&options.certificate, &options.key) else {
         return Ok(config.with_no_client_auth());
     };
@@ -552,14 +545,11 @@ mod tests {
 
     impl Surroundings for Nothing {
         fn log(&self, _: &str, _: &Notice<'_>) {}
-        fn chain(&self, _: &str, _: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+        fn verifier(&self, _: &str, _: &Path) -> Result<Arc<dyn ServerCertVerifier>, String> {
             Err(String::new())
         }
         fn pair(&self, _: &str, _: &Path, _: &Path) -> Result<Arc<CertifiedKey>, String> {
             Err(String::new())
-        }
-        fn plain(&self, err: &rustls::Error) -> String {
-            err.to_string()
         }
     }
 

@@ -39,6 +39,7 @@ pub use client::{Access, call};
 pub use endpoints::{ENDPOINTS, Endpoint};
 pub use guard::check_token;
 pub use options::{Admin, AdminTls};
+pub(crate) use tls::client_verifier;
 
 use guard::{Guard, Peer};
 use purge::{NotDone, PurgeRequest};

@@ -1,10 +1,11 @@
 //! TLS of the admin interface: certificates from files, read again when they change, and client certificates if the configuration
 //! names their authority.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use carousel::digest::Digest;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 
 use super::options::AdminTls;
@@ -24,28 +25,26 @@ const FINGERPRINT: usize = 16;
 pub(super) fn acceptor(config: &AdminTls, shown: &Arc<Certificates>) -> Result<TlsAcceptor, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |err: rustls::Error| format!("[admin.tls] {}: {err}", config.certificate.display());
-    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(failed)?;
     let builder = match &config.client_ca {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for certificate in certificates::chain(TABLE, path)? {
-                roots.add(certificate).map_err(|err| {
-                    format!("[admin.tls] client_ca {}: {}", path.display(), certificates::plain(&err))
-                })?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|err| format!("[admin.tls] {}: {err}", path.display()))?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(path) => builder.with_client_cert_verifier(client_verifier(path)?),
     };
     let files = CertificateFiles::open(TABLE, &config.certificate, &config.key, Arc::clone(shown))?;
     let mut tls = builder.with_cert_resolver(files);
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(tls)))
+}
+
+/// Reads the authorities of clients.
+///
+/// # Errors
+/// One line that names the file, with the fix.
+pub(crate) fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    certificates::verifier_of_clients(path)
+        .map_err(|why| format!("[admin.tls] client_ca {}: {why}", path.display()))
 }
 
 /// The fingerprint of a client's certificate, as far as the audit log shows it.

@@ -72,7 +72,7 @@ fn about(err: &Error) -> FailureKind {
 }
 
 /// The failure in plain words.
-pub fn plain(err: &Error) -> String {
+pub(super) fn plain(err: &Error) -> String {
     let words = match err {
         Error::InconsistentKeys(_) => "certificate and key do not belong together",
         Error::InvalidCertificate(err) => return of_certificate(err),

@@ -1,5 +1,6 @@
 //! Certificate chain and key of a listener, from files that are reread when they change.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -154,7 +155,7 @@ pub fn read(table: &str, certificate: &Path, key: &Path) -> Result<Arc<Certified
                     "[{table}] certificate {certificate} and key {key} do not belong together; give the key that the certificate was made for, and the box's own certificate first in its file"
                 ),
                 rustls::Error::InvalidCertificate(_) => {
-                    format!("[{table}] certificate {certificate}: {}; make it again", super::plain(&err))
+                    format!("[{table}] certificate {certificate}: {}; make it again", super::failures::plain(&err))
                 }
                 _ => format!("[{table}] key {key}: it is of no kind that can be used; give one of RSA, ECDSA or Ed25519"),
             }
@@ -179,35 +180,50 @@ pub fn chain(table: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, S
     read_chain(path).map_err(|why| format!("[{table}] certificate {}: {why}", path.display()))
 }
 
+/// Why a file with certificates or a key is unusable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableFile {
+    /// What is wrong with it.
+    pub what: String,
+    /// What ends that.
+    pub fix: &'static str,
+}
+
+impl fmt::Display for UnusableFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.fix)
+    }
+}
+
 /// Reads the certificates of a PEM file, one at least.
 ///
 /// # Errors
 /// What is wrong, and the fix.
-pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, UnusableFile> {
     let all = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|err| explained(&err, "certificate"))?;
     if all.is_empty() {
-        return Err("it has no certificate; give a PEM file".to_owned());
+        return Err(UnusableFile { what: "it has no certificate".to_owned(), fix: "give a PEM file" });
     }
     Ok(all)
 }
 
 /// Reason for which a PEM file with a `what` cannot be read, and the fix.
-fn explained(err: &rustls::pki_types::pem::Error, what: &str) -> String {
+fn explained(err: &rustls::pki_types::pem::Error, what: &str) -> UnusableFile {
     let fix = match err {
         rustls::pki_types::pem::Error::Io(err) if err.kind() == std::io::ErrorKind::PermissionDenied => {
             "let the group of skycached read it: chgrp skycache, chmod 640"
         }
+        rustls::pki_types::pem::Error::NoItemsFound => "give a PEM file without",
         _ => "give a PEM file",
     };
-    match err {
-        rustls::pki_types::pem::Error::Io(err) => format!("{}; {fix}", carousel::config::plain(err)),
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            format!("it has no {what}, or one with a passphrase; give a PEM file without")
-        }
-        _ => format!("it is damaged; {fix}"),
-    }
+    let what = match err {
+        rustls::pki_types::pem::Error::Io(err) => carousel::config::plain(err),
+        rustls::pki_types::pem::Error::NoItemsFound => format!("it has no {what}, or one with a passphrase"),
+        _ => "it is damaged".to_owned(),
+    };
+    UnusableFile { what, fix }
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! Certificates in force on the daemon's own listeners, with their subjects, names and expiry dates; certificates that its
 //! clients trust; messages about failures of TLS.
 
+mod clients;
 mod failures;
 mod files;
 mod named;
 
-pub use failures::{FailureKind, failure_of, innermost_cause, plain};
+pub use clients::verifier_of_clients;
+pub use failures::{FailureKind, failure_of, innermost_cause};
 use files::read_chain;
-pub use files::{CertificateFiles, chain, check, read};
-pub use named::{client_for_origins, client_trusting, client_trusting_system};
+pub use files::{CertificateFiles, UnusableFile, chain, check, read};
+pub use named::{client_for_origins, client_trusting, client_trusting_system, verifier_of_servers};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};

@@ -23,7 +23,10 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
-use super::{Certificate, failures, read_chain};
+use super::{Certificate, UnusableFile, failures, read_chain};
+
+/// The fix where a file has a certificate that cannot be read.
+const FIX: &str = "give a PEM file with certificates";
 
 #[derive(Debug)]
 struct Named {
@@ -58,25 +61,74 @@ pub fn client_trusting_system(is_tls: bool, fix: &str) -> Result<ClientConfig, S
 /// # Errors
 /// One line with the fix.
 pub fn client_trusting(path: &Path) -> Result<ClientConfig, String> {
-    let failed = |why: String| format!("{}: {why}", path.display());
+    let failed = |why: UnusableFile| format!("{}: {why}", path.display());
     let mut roots = RootCertStore::empty();
     let certificates = read_trusted(path, &mut roots).map_err(failed)?;
     trusting(roots, &certificates).map_err(failed)
 }
 
+/// Verifies servers by the authorities of a PEM file ([`read_authorities`]). One that has signed its certificate itself may be in
+/// that file, and is taken for its names.
+///
+/// # Errors
+/// What is wrong with the file, and the fix.
+pub fn verifier_of_servers(path: &Path) -> Result<Arc<dyn ServerCertVerifier>, UnusableFile> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let Authorities { roots, own } = read_authorities(path)?;
+    Ok(Arc::new(Named::of(roots, &own, &provider).map_err(unreadable)?))
+}
+
+/// Certificates of a file that only authorities belong in.
+#[derive(Debug)]
+pub(super) struct Authorities {
+    /// Those that may sign others.
+    pub(super) roots: RootCertStore,
+    /// Those that have signed themselves: each counts for its owner too, whether it may sign others or not.
+    pub(super) own: Vec<CertificateDer<'static>>,
+}
+
+/// Reads the authorities of a file. Others that they or strangers have signed are left out: whoever has the key of one could sign
+/// with it.
+pub(super) fn read_authorities(path: &Path) -> Result<Authorities, UnusableFile> {
+    let mut roots = RootCertStore::empty();
+    let mut own = read_trusted(path, &mut roots)?;
+    own.retain(is_signed_by_itself);
+    if roots.is_empty() && own.is_empty() {
+        return Err(UnusableFile {
+            what:
+                "none of its certificates is an authority's (CA:TRUE, and keyCertSign if it has a key usage)"
+                    .to_owned(),
+            fix: "give that of the authority that has signed them",
+        });
+    }
+    Ok(Authorities { roots, own })
+}
+
+fn is_signed_by_itself(certificate: &CertificateDer<'_>) -> bool {
+    let read = x509_cert::Certificate::from_der(certificate);
+    read.is_ok_and(|it| it.tbs_certificate().subject() == it.tbs_certificate().issuer())
+}
+
+pub(super) fn unreadable(what: String) -> UnusableFile {
+    UnusableFile { what, fix: FIX }
+}
+
 /// Reads the certificates of a file, and adds those of authorities to the roots.
-fn read_trusted(path: &Path, roots: &mut RootCertStore) -> Result<Vec<CertificateDer<'static>>, String> {
+fn read_trusted(
+    path: &Path,
+    roots: &mut RootCertStore,
+) -> Result<Vec<CertificateDer<'static>>, UnusableFile> {
     let certificates = read_chain(path)?;
     for certificate in &certificates {
-        if is_authority(certificate)? {
-            roots.add(certificate.clone()).map_err(|err| failures::plain(&err))?;
+        if is_authority(certificate).map_err(unreadable)? {
+            roots.add(certificate.clone()).map_err(|err| unreadable(failures::plain(&err)))?;
         }
     }
     Ok(certificates)
 }
 
 /// Whether a certificate may sign others (RFC 5280 sections 4.2.1.3, 4.2.1.9). One of version 1 cannot say so, and may not.
-fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
+pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
     let read = x509_cert::Certificate::from_der(certificate);
     let read = read.map_err(|err| format!("no certificate of RFC 5280: {err}"))?;
     let read = read.tbs_certificate();
@@ -91,15 +143,14 @@ fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
 /// logged, and the origins that need one fail.
 ///
 /// # Errors
-/// One line with the fix: the file is unusable.
-pub fn client_for_origins(more: Option<&Path>) -> Result<ClientConfig, String> {
+/// What is wrong with the file, and the fix.
+pub fn client_for_origins(more: Option<&Path>) -> Result<ClientConfig, UnusableFile> {
     let mut certificates = rustls_native_certs::load_native_certs().certs;
     let mut roots = RootCertStore::empty();
     // Systems have some that are no authorities to the library.
     roots.add_parsable_certificates(certificates.iter().cloned());
     if let Some(path) = more {
-        let failed = |why: String| format!("[http] origin_ca {}: {why}", path.display());
-        certificates.extend(read_trusted(path, &mut roots).map_err(failed)?);
+        certificates.extend(read_trusted(path, &mut roots)?);
     }
     if roots.is_empty() && more.is_none() {
         // A box without certificates still repairs over http.
@@ -107,18 +158,18 @@ pub fn client_for_origins(more: Option<&Path>) -> Result<ClientConfig, String> {
             "this system has no certificates of authorities, so https origins fail; install ca-certificates, or give \
              [http] origin_ca"
         );
-        return client_trusting_system(false, "");
+        return client_trusting_system(false, "").map_err(unreadable);
     }
     trusting(roots, &certificates)
 }
 
 /// TLS that trusts authorities, and servers' certificates themselves.
-fn trusting(roots: RootCertStore, certificates: &[CertificateDer<'_>]) -> Result<ClientConfig, String> {
+fn trusting(roots: RootCertStore, certificates: &[CertificateDer<'_>]) -> Result<ClientConfig, UnusableFile> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let named = Named::of(roots, certificates, &provider)?;
+    let named = Named::of(roots, certificates, &provider).map_err(unreadable)?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|err| failures::plain(&err))?
+        .map_err(|err| unreadable(failures::plain(&err)))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(named));
     Ok(config.with_no_client_auth())
@@ -145,17 +196,22 @@ impl Named {
     /// Verifies a certificate that the file has.
     fn verify_named(own: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
         verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
-        let read = Certificate::read(std::slice::from_ref(own));
-        let read = read.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        let now_ms = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000);
-        if now_ms < read.not_before.unix_ms() {
-            return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
-        }
-        if now_ms > read.not_after.unix_ms() {
-            return Err(Error::InvalidCertificate(CertificateError::Expired));
-        }
-        Ok(())
+        verify_time(own, now)
     }
+}
+
+/// Verifies that it is in its time.
+pub(super) fn verify_time(own: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let read = Certificate::read(std::slice::from_ref(own));
+    let read = read.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let now_ms = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000);
+    if now_ms < read.not_before.unix_ms() {
+        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+    }
+    if now_ms > read.not_after.unix_ms() {
+        return Err(Error::InvalidCertificate(CertificateError::Expired));
+    }
+    Ok(())
 }
 
 impl ServerCertVerifier for Named {
@@ -200,9 +256,33 @@ impl ServerCertVerifier for Named {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::tests::make;
     use super::*;
+
+    /// Extensions of a certificate that `box.key` has signed itself, and whether it may sign others. OpenSSL takes the last extension
+    /// of a kind in place of the one of its configuration.
+    pub(in super::super) const KINDS: [(&str, &str, bool); 5] = [
+        ("basicConstraints=critical,CA:FALSE", "keyUsage=digitalSignature", false),
+        ("basicConstraints=critical,CA:FALSE", "keyUsage=keyCertSign", false),
+        ("basicConstraints=critical,CA:TRUE", "keyUsage=digitalSignature", false),
+        ("basicConstraints=critical,CA:TRUE", "keyUsage=keyCertSign,digitalSignature", true),
+        ("basicConstraints=critical,CA:TRUE", "nsComment=any", true),
+    ];
+
+    /// Arguments for a certificate that `box.key` signs for another name.
+    pub(in super::super) const FOREIGN_LEAF: [&str; 10] = [
+        "-CA",
+        "box.pem",
+        "-CAkey",
+        "box.key",
+        "-subj",
+        "/CN=other",
+        "-addext",
+        "subjectAltName=DNS:other.lan",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ];
 
     #[test]
     fn a_certificate_that_is_named_is_taken_for_its_names_and_in_its_time_alone() {
@@ -234,23 +314,14 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         let server =
             |constraints: &'static str| ["-addext", "subjectAltName=DNS:box.lan", "-addext", constraints];
-        let signed = ["-CA", "box.pem", "-CAkey", "box.key", "-addext", "subjectAltName=DNS:other.lan"];
-        let leaf = [&signed[..], &["-addext", "basicConstraints=critical,CA:FALSE"]].concat();
-        // OpenSSL takes the last extension of a kind in place of the one of its configuration.
-        for (constraints, usage, is_authority) in [
-            ("basicConstraints=critical,CA:FALSE", "keyUsage=digitalSignature", false),
-            ("basicConstraints=critical,CA:FALSE", "keyUsage=keyCertSign", false),
-            ("basicConstraints=critical,CA:TRUE", "keyUsage=digitalSignature", false),
-            ("basicConstraints=critical,CA:TRUE", "keyUsage=keyCertSign,digitalSignature", true),
-            ("basicConstraints=critical,CA:TRUE", "nsComment=any", true),
-        ] {
+        for (constraints, usage, is_authority) in KINDS {
             let made = make(
                 folder.path(),
                 "box.pem",
                 "box.key",
                 &[&server(constraints)[..], &["-addext", usage]].concat(),
             );
-            if !made || !make(folder.path(), "other.pem", "other.key", &leaf) {
+            if !made || !make(folder.path(), "other.pem", "other.key", &FOREIGN_LEAF) {
                 return;
             }
             let mut roots = RootCertStore::empty();
@@ -273,6 +344,18 @@ mod tests {
                 client_trusting(&path("box.pem")).is_ok()
                     && client_for_origins(Some(&path("box.pem"))).is_ok()
             );
+            // Where only authorities belong, a leaf that another has signed is none of them.
+            let own = read_authorities(&path("box.pem")).unwrap();
+            assert_eq!((own.roots.is_empty(), own.own.len()), (!is_authority, 1));
+            let why = verifier_of_servers(&path("other.pem")).unwrap_err();
+            assert!(
+                why.what.contains("CA:TRUE") && why.fix.starts_with("give that of the authority"),
+                "{why}"
+            );
+            let [authority, leaf] = ["box.pem", "other.pem"].map(|it| std::fs::read(path(it)).unwrap());
+            std::fs::write(path("both.pem"), [authority, leaf].concat()).unwrap();
+            let both = read_authorities(&path("both.pem")).unwrap();
+            assert_eq!((both.roots.len(), both.own), (usize::from(is_authority), own.own));
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
     }
     if let Some(tls) = &config.admin.tls {
         found.push(certificate("admin.tls", &tls.certificate, &tls.key));
-        let authorities = tls.client_ca.as_ref().map(|it| certificates::chain("admin.tls", it));
+        let authorities = tls.client_ca.as_ref().map(|it| admin::client_verifier(it));
         found.extend(authorities.and_then(Result::err).map(|why| unusable(&why)));
     }
     found.extend(admin_token(&config.admin));
@@ -428,7 +428,8 @@ mod tests {
             );
             let config = Config::parse(&text).unwrap();
             let all = examine(&config, false, false);
-            let all = all.iter().filter(|it| it.about.contains("certificate"));
+            let all =
+                all.iter().filter(|it| it.about.contains("certificate") || it.about.contains("client_ca"));
             all.map(|it| it.to_string().replace(&format!("{at}/"), "")).collect()
         };
         let right = found("b.key", "a.pem");
@@ -439,7 +440,15 @@ mod tests {
             "{wrong:?}"
         );
         let wrong = found("b.key", "b.key");
-        assert!(wrong[2].contains("[admin.tls] certificate b.key: it has no certificate"), "{wrong:?}");
+        assert!(wrong[2].contains("[admin.tls] client_ca b.key: it has no certificate"), "{wrong:?}");
+        let leaf = ["-CA", "a.pem", "-CAkey", "a.key", "-subj", "/CN=leaf"];
+        let leaf = [&leaf[..], &["-addext", "basicConstraints=CA:FALSE"]].concat();
+        assert!(make(folder.path(), "leaf.pem", "leaf.key", &leaf));
+        let wrong = found("b.key", "leaf.pem");
+        assert!(
+            wrong[2].contains("[admin.tls] client_ca leaf.pem") && wrong[2].contains("CA:TRUE"),
+            "{wrong:?}"
+        );
     }
 
     #[test]

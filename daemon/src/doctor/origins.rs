@@ -1,11 +1,13 @@
 //! Checks of origins: whether each is reachable from here, and answers.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::{Finding, Severity};
+use crate::certificates::UnusableFile;
 use crate::config::Config;
 use crate::origin::{OriginError, OriginRefusal, Route};
 use crate::running::origin_client;
@@ -46,7 +48,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let found = runtime.block_on(async {
         let client = match origin_client(config) {
             Ok(client) => std::sync::Arc::new(client),
-            Err(why) => return found.into_iter().chain([unusable_ca(&why)]).collect(),
+            Err(why) => return found.into_iter().chain([unusable_ca(config, why)]).collect(),
         };
         let mut probes = JoinSet::new();
         for (at, (about, url)) in asked.into_iter().enumerate() {
@@ -66,10 +68,10 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 }
 
 /// `[http] origin_ca` is unusable.
-fn unusable_ca(why: &str) -> Finding {
-    let (about, what) = why.split_once(": ").unwrap_or(("[http] origin_ca", why));
-    let (what, fix) = what.split_once("; ").unwrap_or((what, "give a PEM file with certificates"));
-    Finding::new(Severity::Error, about, what, fix)
+fn unusable_ca(config: &Config, why: UnusableFile) -> Finding {
+    let file = config.http.origin_ca.as_deref().unwrap_or_else(|| Path::new(""));
+    let about = format!("[http] origin_ca {}", file.display());
+    Finding::new(Severity::Error, about, why.what, why.fix)
 }
 
 /// Key and URL of each, each URL once.
@@ -242,10 +244,8 @@ mod tests {
         let text = "http.origin_ca = '/nowhere/ca.pem'\n[[route]]\npath = '/a/'\nbase = 'https://h/'\n";
         let all = examine(&Config::parse(text).unwrap());
         assert_eq!((all.len(), all[0].severity), (1, Severity::Error), "{all:?}");
-        assert!(
-            all[0].about.starts_with("[http] origin_ca /nowhere/ca.pem") && !all[0].fix.is_empty(),
-            "{all:?}"
-        );
+        let said = (all[0].about.as_str(), all[0].what.as_str(), all[0].fix.as_str());
+        assert_eq!(said, ("[http] origin_ca /nowhere/ca.pem", "there is no such file", "give a PEM file"));
     }
 
     #[test]

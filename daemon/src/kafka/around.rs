@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::sign::CertifiedKey;
 use skycache_kafka::link::{Record, record as record_at};
 use skycache_kafka::{Link, Notice, Surroundings};
@@ -33,16 +33,13 @@ impl Surroundings for Daemon {
         }
     }
 
-    fn chain(&self, table: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-        certificates::chain(table, file)
+    fn verifier(&self, table: &str, file: &Path) -> Result<Arc<dyn ServerCertVerifier>, String> {
+        certificates::verifier_of_servers(file)
+            .map_err(|why| format!("[{table}] ca {}: {why}", file.display()))
     }
 
     fn pair(&self, table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
         certificates::read(table, certificate, key)
-    }
-
-    fn plain(&self, err: &rustls::Error) -> String {
-        certificates::plain(err)
     }
 }
 
@@ -73,12 +70,16 @@ mod tests {
         if !is_made("ca.pem", "ca.key") || !is_made("own.pem", "own.key") {
             return;
         }
+        let leaf = ["-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=broker"];
+        let leaf = [&leaf[..], &["-addext", "basicConstraints=CA:FALSE"]].concat();
+        assert!(make(folder.path(), "leaf.pem", "leaf.key", &leaf));
         let of = |ca: &str, certificate: &str, key: &str| {
             let (ca, certificate, key) = (path(ca), path(certificate), path(key));
             tls_config("kafka", &KafkaTls { ca, certificate, key }, &Daemon).map(|_| ())
         };
         assert_eq!(of("ca.pem", "own.pem", "own.key"), Ok(()));
         for (files, said) in [
+            (("leaf.pem", "own.pem", "own.key"), "is an authority's (CA:TRUE, and keyCertSign if"),
             (("none.pem", "own.pem", "own.key"), "there is no such file"),
             (("own.key", "own.pem", "own.key"), "it has no certificate; give a PEM file"),
             (("ca.pem", "own.pem", "ca.key"), "do not belong together; give the key"),

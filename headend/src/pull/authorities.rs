@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(feature = "kafka")]
+use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
@@ -21,6 +23,19 @@ pub(super) fn tls(more: Option<&Path>) -> Result<ClientConfig, String> {
         add(path, &mut roots).map_err(|why| format!("pull_ca {}: {why}", path.display()))?;
     }
     Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Verifies servers by the authorities of a PEM file alone.
+///
+/// # Errors
+/// What is wrong with the file, with the fix.
+#[cfg(feature = "kafka")]
+pub(super) fn verifier(path: &Path) -> Result<std::sync::Arc<dyn ServerCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    add(path, &mut roots)?;
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let built = WebPkiServerVerifier::builder_with_provider(std::sync::Arc::new(roots), provider).build();
+    Ok(built.map_err(|err| err.to_string())?)
 }
 
 /// Adds the certificates of a file. The library takes each for that of an authority for all names, so one of a server is refused.

@@ -38,19 +38,19 @@ use super::storage::ObjectStore;
 
 pub use totals::SessionStats;
 pub use work::MAX_WORK;
-/// A number of a sender, by which [`SessionTrust`] counts what its sessions cost.
-fn sender(address: &IpAddr) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    address.hash(&mut hasher);
-    hasher.finish()
-}
-
 #[cfg(test)]
 pub(super) use work::MAX_WORK_BYTES;
 use work::WorkQueue;
 
 /// Approximate memory of an early packet in addition to its bytes.
 const EARLY_BYTES: usize = 64;
+
+/// A number of a sender, by which [`SessionTrust`] counts what its sessions cost.
+fn sender(address: &IpAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    address.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// Settings of delivery.
 #[derive(Debug, Clone, Copy)]

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 
 use tokio::time::Instant;
 
+use super::super::authorities;
 use super::super::stats::{Failed, PullFailure, PullStats};
 use super::super::{back_off, panic_text};
 use super::Shared;
@@ -282,17 +284,12 @@ impl Surroundings for Headend {
         }
     }
 
-    fn chain(&self, table: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-        let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        match read {
-            Ok(chain) if !chain.is_empty() => Ok(chain),
-            Ok(_) => Err(unusable(table, file, "it has no certificate")),
-            Err(err) => Err(unusable(table, file, &of_pem(err))),
-        }
+    fn verifier(&self, table: &str, file: &Path) -> Result<Arc<dyn ServerCertVerifier>, String> {
+        authorities::verifier(file).map_err(|why| format!("[{table}] ca {}: {why}", file.display()))
     }
 
     fn pair(&self, table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
-        let chain = self.chain(table, certificate)?;
+        let chain = chain(table, certificate)?;
         let private = PrivateKeyDer::from_pem_file(key).map_err(|err| match err {
             rustls::pki_types::pem::Error::NoItemsFound => format!(
                 "[{table}] {}: it has no private key, or one with a passphrase; give one without, as PEM",
@@ -304,9 +301,14 @@ impl Surroundings for Headend {
         let read = CertifiedKey::from_der(chain, private, &provider);
         read.map(Arc::new).map_err(|err| unusable(table, key, &err.to_string()))
     }
+}
 
-    fn plain(&self, err: &rustls::Error) -> String {
-        err.to_string()
+fn chain(table: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(unusable(table, file, "it has no certificate")),
+        Err(err) => Err(unusable(table, file, &of_pem(err))),
     }
 }
 
@@ -419,13 +421,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let headend = Headend { source: String::new(), short: LOOK, said: Mutex::default() };
         let file = folder.path().join("ca.pem");
-        let why = headend.chain("source.events.tls", &file).unwrap_err();
+        let why = headend.verifier("source.events.tls", &file).unwrap_err();
         assert!(
             why.starts_with("[source.events.tls] ") && why.contains("ca.pem: there is no such file"),
             "{why}"
         );
         std::fs::write(&file, "").unwrap();
-        let why = headend.chain("source.events.tls", &file).unwrap_err();
-        assert!(why.contains("it has no certificate") && why.contains("give a PEM file"), "{why}");
+        let why = headend.verifier("source.events.tls", &file).unwrap_err();
+        assert!(
+            why.contains("it has no certificate")
+                && why.contains("must be a PEM file with certificates of authorities"),
+            "{why}"
+        );
     }
 }
