@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `exp` (seconds since 1970) and `kid` are required; `prefix` is that of paths as players request them, `ip` an address or
-//! network. base64url is RFC 4648 section 5 without padding; a token, a prefix and a path are compared decoded. The secret is a line of a file (`ID SECRET`): several count at a time, so that keys can change.
+//! network. base64url is RFC 4648 section 5 without padding; a token, a prefix and a path are compared decoded, but for `%2F`, which
+//! is no separator. The secret is a line of a file (`ID SECRET`): several count at a time, so that keys can change.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -93,7 +94,8 @@ impl Keys {
             return Err(AccessRefusal::Expired);
         }
         // Issuers write it as the path of a URL, or decoded.
-        let allows = |prefix: &str| is_below(path, prefix) || is_below(path, &decoded(prefix));
+        let allows =
+            |prefix: &str| is_below(path, prefix.as_bytes()) || is_below(path, &decoded_path(prefix));
         if value("prefix").is_some_and(|prefix| !allows(prefix)) {
             return Err(AccessRefusal::OtherPath);
         }
@@ -108,10 +110,26 @@ fn decoded(text: &str) -> Cow<'_, str> {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }
 
-/// Whether a path, decoded, is below `prefix`; one that leads out again is not, also for servers that read `..;x` as `..`.
-fn is_below(path: &str, prefix: &str) -> bool {
-    let path = decoded(path);
-    path.starts_with(prefix) && !path.split(['/', '\\']).any(|part| part.split(';').next() == Some(".."))
+/// Bytes of a path: not every one is UTF-8. `%2F` stays encoded, in capitals: to origins `a%2Fb` is another path than `a/b`.
+fn decoded_path(mut text: &str) -> Vec<u8> {
+    const SLASH: &[u8] = b"%2F";
+    let mut bytes = Vec::with_capacity(text.len());
+    while let Some(at) = text.as_bytes().windows(3).position(|it| it.eq_ignore_ascii_case(SLASH)) {
+        bytes.extend(percent_encoding::percent_decode_str(&text[..at]));
+        bytes.extend_from_slice(SLASH);
+        text = &text[at + SLASH.len()..];
+    }
+    bytes.extend(percent_encoding::percent_decode_str(text));
+    bytes
+}
+
+/// Whether a path, decoded, is below `prefix`; one that leads out again is not, also for servers that read `%2F` as `/`, or `..;x`
+/// as `..`.
+fn is_below(path: &str, prefix: &[u8]) -> bool {
+    let all: Cow<'_, [u8]> = percent_encoding::percent_decode_str(path).into();
+    let mut parts = all.split(|it| matches!(it, b'/' | b'\\'));
+    let leads_out = parts.any(|part| part.split(|it| *it == b';').next() == Some(b"..".as_slice()));
+    decoded_path(path).starts_with(prefix) && !leads_out
 }
 
 #[cfg(test)]
@@ -168,6 +186,18 @@ mod tests {
                 Err(AccessRefusal::OtherPath),
                 "{prefix}"
             );
+        }
+        // Bytes that are no UTF-8 differ, and an encoded slash separates nothing.
+        for (prefix, path, result) in [
+            ("/k/%e4/", "/k/%E4/x", Ok(())),
+            ("/k/%e4/", "/k/%f6/x", Err(AccessRefusal::OtherPath)),
+            ("/t/a%2Fb/", "/t/a%2fb/x", Ok(())),
+            ("/t/a%2fb/", "/t/a%2Fb/x", Ok(())),
+            ("/t/a%2Fb/", "/t/a/b/x", Err(AccessRefusal::OtherPath)),
+            ("/t/a/", "/t/a%2Fb", Err(AccessRefusal::OtherPath)),
+            ("/t/a/", "/t/a/..%2F..%2Fb", Err(AccessRefusal::OtherPath)),
+        ] {
+            assert_eq!(of(&format!("exp=1001&prefix={prefix}&kid=k1"), path), result, "{prefix} {path}");
         }
         let encoded: String =
             token("exp=1001&kid=k1", SECRET).bytes().map(|it| format!("%{it:02x}")).collect();
