@@ -129,13 +129,21 @@ impl Recent {
         *known = at.max(*known);
     }
 
-    fn insert_wide(&mut self, at: WallTime, selection: Selection) {
+    /// Remembers a prefix or pattern once, with the time of its newest purge.
+    fn insert_wide(&mut self, mut at: WallTime, selection: Selection) {
+        let known = self.wide.iter().position(|(_, it)| *it == selection);
+        if let Some((before, known)) = known.and_then(|it| self.wide.remove(it)) {
+            self.wide_bytes -= text_of(&known).len();
+            at = at.max(before);
+        }
+        let oldest = clock::steady().plus_ms(-LATELY_MS);
         self.wide_bytes += text_of(&selection).len();
         self.wide.push_back((at, selection));
         while self.wide.len() > MAX_WIDE || self.wide_bytes > MAX_WIDE_BYTES {
             let Some((at, selection)) = self.wide.pop_front() else { break };
             self.wide_bytes -= text_of(&selection).len();
-            self.forget(at, 1);
+            // One that is too old to count takes no room; what is still being fetched may have been asked for before.
+            self.forget(at, u64::from(clock::current(at) >= oldest));
         }
     }
 

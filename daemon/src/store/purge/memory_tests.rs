@@ -151,6 +151,29 @@ fn what_is_older_than_a_forgotten_purge_is_not_kept() {
 }
 
 #[test]
+fn a_prefix_that_is_purged_again_and_again_is_remembered_once() {
+    let mut recent = Recent::default();
+    recent.insert(later(-60_000), Selection::Prefix("h/other/".to_owned()));
+    for number in 0..5000 {
+        recent.insert(later(number - 50_000), Selection::Prefix("h/live/".to_owned()));
+    }
+    recent.insert(later(-1000), Selection::Pattern("h/live/".to_owned()));
+    recent.insert(later(-500), Selection::Prefix("h/other/".to_owned()));
+    assert_eq!((recent.wide.len(), recent.wide_bytes, recent.displaced), (3, 7 + 7 + 8, 0));
+    assert_eq!(recent.forgotten, None);
+    assert!(recent.wide.iter().is_sorted_by_key(|(at, _)| *at));
+    assert!(recent.select_since(&object("h/live/a", ""), later(-46_000)), "the newest counts");
+    assert!(!recent.select_since(&object("h/unrelated", ""), later(-3_600_000)));
+    // Those that are too old make room without a loss.
+    let mut recent = Recent::default();
+    for number in 0..=MAX_WIDE {
+        recent.insert(later(-3 * 3_600_000), Selection::Prefix(format!("h/{number}/")));
+    }
+    assert_eq!((recent.wide.len(), recent.displaced), (MAX_WIDE, 0));
+    assert!(!recent.select_since(&object("h/unrelated", ""), later(-LATELY_MS)));
+}
+
+#[test]
 fn long_patterns_take_no_more_than_their_bytes() {
     let mut recent = Recent::default();
     for number in 0..20 {
