@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A file that has grown to twice what is remembered is rewritten. Lines that cannot be read are skipped: the last one, torn by a
-//! power cut, was never acknowledged. Where the file itself cannot be read, nothing that is older than the start is taken for new.
+//! power cut, was never acknowledged. Purges of an earlier run count as made at this start, whatever their times are, unless they seem
+//! older than a day: the clock may have been wrong. Where the file itself cannot be read, nothing that is older than the start is taken for new.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -68,6 +69,9 @@ carousel::limits! {
 /// Time within which a purge reaches all caches, in milliseconds: a shield that was away for an hour hands out what it held until
 /// it has read the purges that it missed.
 pub(super) const LATELY_MS: i64 = 2 * 3_600_000;
+
+/// Age, by the clock, from which lines of the file are skipped: the clock may have been wrong when they were written, or be wrong now.
+const FILE_AGE_MS: i64 = 24 * 3_600_000;
 
 const FILE: &str = "recent-purges";
 const HEAD: &str = "SKYPURGES 1";
@@ -215,8 +219,23 @@ impl Recent {
         text
     }
 
-    /// Remembers what a line of the file says.
-    fn read_line(&mut self, line: &str, now: WallTime) {
+    /// Remembers what the lines of the file say, with this start as the time of their purges.
+    fn read<'a>(&mut self, lines: impl Iterator<Item = &'a str>, now: WallTime) {
+        // With their own times at first, so that the oldest make room; at the start none of them counts as a loss twice.
+        let mut missing = None;
+        lines.for_each(|line| self.read_line(line, now, &mut missing));
+        // Purges at the same time may have been written in another order.
+        self.wide.make_contiguous().sort_by_key(|(at, _)| *at);
+        self.exact.values_mut().chain(self.wide.iter_mut().map(|it| &mut it.0)).for_each(|at| *at = now);
+        for at in [&mut self.newest, &mut self.newest_key, &mut self.forgotten] {
+            *at = at.map(|_| now);
+        }
+        // Renewed at each start, it would never end.
+        self.forgotten = self.forgotten.max(missing);
+    }
+
+    /// Remembers what a line of the file says; `missing`: time up to which purges may be missing.
+    fn read_line(&mut self, line: &str, now: WallTime, missing: &mut Option<WallTime>) {
         let mut parts = line.splitn(3, ' ');
         let (Some(at), Some(kind), value) = (parts.next(), parts.next(), parts.next().unwrap_or_default())
         else {
@@ -226,7 +245,7 @@ impl Recent {
         let at = WallTime::from_unix_ms(at);
         // The date was not known then, or is behind it now: it was at the latest now.
         let at = if clock::is_unknown(at) { now } else { at.min(now) };
-        if at < now.plus_ms(-LATELY_MS) {
+        if at < now.plus_ms(-FILE_AGE_MS) {
             return;
         }
         let text = || serde_json::from_str::<String>(value).ok();
@@ -243,7 +262,7 @@ impl Recent {
             }
             "p" => text().into_iter().for_each(|it| self.insert(at, Selection::Prefix(it))),
             "m" => text().into_iter().for_each(|it| self.insert(at, Selection::Pattern(it))),
-            "f" => self.forgotten = self.forgotten.max(Some(at)),
+            "f" => *missing = (*missing).max(Some(at)),
             _ => {}
         }
     }
@@ -318,9 +337,7 @@ impl PurgeMemory {
         let (mut bytes, mut live_bytes) = (0, 0);
         match read(&path) {
             Ok(Some(text)) => {
-                text.lines().skip(1).for_each(|line| recent.read_line(line, now));
-                // Purges at the same time may have been written in another order.
-                recent.wide.make_contiguous().sort_by_key(|(at, _)| *at);
+                recent.read(text.lines().skip(1), now);
                 recent.displaced = 0;
                 (bytes, live_bytes) = (text.len() as u64, recent.text().len() as u64);
             }
