@@ -61,7 +61,7 @@ carousel::limits! {
     const MAX_FILE_BYTES: u64 = 32 << 20, "bytes" {
         why: "What may be remembered has at most 11 MiB, escapes included, and the file is twice that before it is rewritten.",
         full: "It is not ours: nothing that is older than the start is taken for new.",
-        free: "With the next purge.",
+        free: "It is rewritten at the start.",
         test: "a_file_that_cannot_be_read_makes_everything_older_suspect",
     }
 }
@@ -335,18 +335,31 @@ impl PurgeMemory {
         let mut recent = Recent::default();
         let now = clock::steady();
         let (mut bytes, mut live_bytes) = (0, 0);
+        let mut is_rewritten = false;
         match read(&path) {
             Ok(Some(text)) => {
                 recent.read(text.lines().skip(1), now);
-                recent.displaced = 0;
+                let has_displaced = std::mem::take(&mut recent.displaced) > 0;
                 (bytes, live_bytes) = (text.len() as u64, recent.text().len() as u64);
+                // More than there is room for: the next start would miss as much again.
+                is_rewritten = has_displaced;
             }
             Ok(None) => {}
             Err(err) => {
                 tracing::warn!(file = %path.display(), %err, "the purges before this start cannot be read: what parents have held since before is not kept for two hours");
                 recent.forgotten = Some(now);
-                // Rewritten with the next purge.
-                bytes = MAX_FILE_BYTES;
+                // Rewritten at once, or with the next purge.
+                (bytes, is_rewritten) = (MAX_FILE_BYTES, true);
+            }
+        }
+        if is_rewritten {
+            // Otherwise the next start would have to distrust all that is older than itself.
+            let text = recent.text();
+            match sys::replace(&path, text.as_bytes()) {
+                Ok(()) => (bytes, live_bytes) = (text.len() as u64, text.len() as u64),
+                Err(err) => {
+                    tracing::warn!(file = %path.display(), %err, "the purges that are remembered cannot be rewritten");
+                }
             }
         }
         Self { recent: Mutex::new(recent), log: Mutex::new(Log { path, bytes, live_bytes }) }

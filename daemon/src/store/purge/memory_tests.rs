@@ -197,12 +197,18 @@ fn a_file_that_cannot_be_read_makes_everything_older_suspect() {
         let memory = PurgeMemory::open(folder.path());
         assert!(memory.has_purged_lately(&held, later(-60_000)), "{content:?}");
         assert!(!memory.has_purged_lately(&held, later(1000)), "{content:?}");
-        // The next purge rewrites it, with what it knows of before.
+        // It is rewritten at once, so that later starts do not begin again.
+        let first = lock(&memory.recent).forgotten.unwrap().unix_ms();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let memory = PurgeMemory::open(folder.path());
+        assert_eq!(lock(&memory.recent).forgotten.unwrap().unix_ms(), first, "{content:?}");
+        // A purge is added to that.
         purge(&memory, &[name("h/b")]);
         let memory = PurgeMemory::open(folder.path());
         assert!(
             memory.has_purged_lately(&held, later(-60_000)) && !memory.has_purged_lately(&held, later(1000))
         );
+        assert_eq!(lock(&memory.recent).forgotten.unwrap().unix_ms(), first, "{content:?}");
     }
     let long = File::create(&file).unwrap();
     long.set_len(MAX_FILE_BYTES + 1).unwrap();
