@@ -77,7 +77,8 @@ fn unusable_ca(config: &Config, why: UnusableFile) -> Finding {
 /// Key and URL of each, each URL once.
 fn asked(config: &Config) -> Vec<(&'static str, String)> {
     let is_beyond_parents = |route: &&Route| {
-        let group = config.parents.iter().find(|it| it.enabled && route.parents.as_ref() == Some(&it.name));
+        let parents = route.parents.as_ref().filter(|_| !route.skip_shield);
+        let group = config.parents.iter().find(|it| it.enabled && parents == Some(&it.name));
         group.is_none_or(|it| it.origin_last)
     };
     let routes = config.routes.iter().filter(is_beyond_parents).map(|it| ("[[route]] base", it.base.clone()));
@@ -171,6 +172,19 @@ mod tests {
         assert!(examine(&Config::parse("").unwrap()).is_empty());
         let one_way = Config::parse(&format!("http.read_through = false\n{text}")).unwrap();
         assert!(examine(&one_way).is_empty(), "a box that only receives");
+    }
+
+    #[test]
+    fn bases_that_only_parents_ask_are_not_asked_and_those_of_routes_without_parents_are() {
+        let route = |name: &str, skips: bool| {
+            format!(
+                "[[route]]\npath = '/{name}/'\nbase = 'http://{name}.example.com/'\nparents = 'p'\nskip_shield = {skips}\n"
+            )
+        };
+        let group = "[[parent]]\nname = 'p'\norigin_last = false\n[[parent.member]]\nurl = 'http://parent.example.com'\n";
+        let text = format!("{}{}{group}", route("behind", false), route("direct", true));
+        let urls: Vec<_> = asked(&Config::parse(&text).unwrap()).into_iter().map(|(_, url)| url).collect();
+        assert_eq!(urls, ["http://direct.example.com/", "http://parent.example.com"]);
     }
 
     #[test]
