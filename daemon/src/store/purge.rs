@@ -21,6 +21,7 @@
 
 mod memory;
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -162,19 +163,25 @@ impl Pending {
 }
 
 impl Store {
-    /// Purges the objects in `wanted`: each entry has the possible readings of one name, of which the first that selects a
-    /// held object counts. Objects in memory and on flash are gone for players at once; open readers keep theirs. Waits for
+    /// Purges the objects in `wanted`: each entry has the possible readings of one name or prefix, of which the first that
+    /// selects a held object counts, or those of one pattern, which all count: a path that is found anywhere also begins that of a
+    /// player's request. Objects in memory and on flash are gone for players at once; open readers keep theirs. Waits for
     /// the disk.
     pub fn purge(&self, wanted: &[Vec<Selection>], mode: PurgeMode) -> Purged {
         // Before the index is searched: an object that is published meanwhile is caught by one or the other.
         let lines = self.0.purges.memory.remember(wanted.iter().flatten());
         let mut selected = Vec::new();
         for readings in wanted {
-            let mut found = readings.iter().map(|selection| {
+            let mut known = HashSet::new();
+            for selection in readings {
                 self.0.purges.done[selection.kind()].fetch_add(1, Ordering::Relaxed);
-                self.selected(selection)
-            });
-            selected.extend(found.find(|it| !it.is_empty()).unwrap_or_default());
+                let mut found = self.selected(selection);
+                found.retain(|it| known.insert(Arc::as_ptr(it)));
+                selected.extend(found);
+                if !known.is_empty() && !matches!(selection, Selection::Pattern(_)) {
+                    break;
+                }
+            }
         }
         let mut purged = match mode {
             PurgeMode::Hard => self.purge_hard(&selected),

@@ -104,6 +104,24 @@ fn the_first_reading_counts_that_means_anything_and_each_name_for_itself() {
 }
 
 #[test]
+fn all_readings_of_a_pattern_count_and_each_object_once() {
+    for mode in [PurgeMode::Hard, PurgeMode::Soft] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        for key in ["h/vod/film/1", "origin/films/1", "origin/films/vod/film/2", "h/other"] {
+            put_keyed(&store, key, "k", later(0)).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        // A path that is found anywhere, and through its route.
+        let readings = ["*/vod/film/*", "origin/films/*"].map(|it| Selection::Pattern(it.to_owned()));
+        assert_eq!(store.purge(&[readings.to_vec()], mode).objects, 3, "{mode:?}");
+        let stale =
+            store.list().iter().filter(|it| it.meta().expires.is_some_and(|it| it <= later(0))).count();
+        assert_eq!((keys(&store).len(), stale), if mode == PurgeMode::Hard { (1, 0) } else { (4, 3) });
+    }
+}
+
+#[test]
 fn files_go_after_the_answer_and_a_power_cut_in_between_brings_nothing_back() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
