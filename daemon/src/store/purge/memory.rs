@@ -378,7 +378,8 @@ impl PurgeMemory {
         lines
     }
 
-    /// Writes lines to the file. Waits for the disk.
+    /// Writes lines to the file. Waits for the disk: once for each purge, of the purge topic too, and also where no parents are
+    /// configured now, since a later start may have some.
     ///
     /// # Errors
     /// Those of the system: a restart forgets these purges.
