@@ -791,6 +791,9 @@ class Fleet:
         safe = [(name, report) for name, starts, at, report in self.reports
                 if not any(kill < at + 1 and kill > at - 0.2 for kill in self.nodes[name].killed_at)]
         lost = [it for it in safe if it not in there]
+        for name, _, at, report in [it for it in self.reports if (it[0], it[3]) in lost][:20]:
+            near = {it: [round(kill - at, 1) for kill in self.nodes[it].killed_at if abs(kill - at) < 60] for it in (name, "broker")}
+            print(f"lost: report {report} of {name} at {at:.1f}; kills near it, s: {near}")
         twice = sum(len(it) - 1 for it in there.values())
         sums = sum(report % 5000 for _, report in safe if (_, report) in there)
         theirs = sum(there[it][0] for it in safe if it in there)
