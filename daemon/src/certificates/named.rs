@@ -87,8 +87,8 @@ pub(super) struct Authorities {
     pub(super) own: Vec<CertificateDer<'static>>,
 }
 
-/// Reads the authorities of a file. Others that they or strangers have signed are left out: whoever has the key of one could sign
-/// with it.
+/// Reads the authorities of a file. Certificates that others have signed and that may sign none are left out: whoever has the key of
+/// one could sign with it.
 pub(super) fn read_authorities(path: &Path) -> Result<Authorities, UnusableFile> {
     let mut roots = RootCertStore::empty();
     let mut own = read_trusted(path, &mut roots)?;
