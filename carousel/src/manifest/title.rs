@@ -39,17 +39,24 @@ pub fn map_of_playlist(bytes: &[u8]) -> Option<String> {
 
 fn title_of_mpd(text: &str) -> Option<String> {
     let mut reader = Reader::from_str(text);
-    let (mut open, mut title) = (Vec::<String>::new(), String::new());
+    // Depth of the open elements, and of the program information.
+    let (mut depth, mut information, mut title) = (0_usize, None, String::new());
     loop {
         match reader.read_event().ok()? {
             // Program information is before the periods (ISO/IEC 23009-1 clause 5.3.1.3).
             Event::Start(it) if it.local_name().as_ref() == "Period" => return None,
-            Event::Start(it) => open.push(it.local_name().as_ref().to_owned()),
-            Event::End(_) => {
-                let ended = open.pop()?;
-                if ended == "Title" && open.last().is_some_and(|it| it == "ProgramInformation") {
+            Event::Start(it) => {
+                depth += 1;
+                if it.local_name().as_ref() == "ProgramInformation" {
+                    information = Some(depth);
+                }
+            }
+            Event::End(it) => {
+                depth = depth.checked_sub(1)?;
+                if it.local_name().as_ref() == "Title" && information == Some(depth) {
                     return presentable(&title);
                 }
+                information = information.filter(|it| *it <= depth);
                 title.clear();
             }
             Event::Text(it) => title.push_str(&it.xml10_content()),
