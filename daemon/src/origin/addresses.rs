@@ -31,6 +31,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::lock;
 use super::options::{Origin, Route};
 
 carousel::reasons! {
@@ -371,7 +372,7 @@ impl AddressPolicy {
     }
 
     fn lookups(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lookups)
     }
 
     /// Whether name servers are being asked for the host of a URL.

@@ -17,11 +17,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use carousel::time::Instant;
 
+use super::lock;
 use crate::clients;
 
 /// Failures in a row that open the circuit.
@@ -115,6 +116,11 @@ struct Circuit {
 }
 
 impl Circuit {
+    /// Whether it permits a request: it is closed, or half open and the one request is not in progress.
+    fn admits(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now >= until && !self.is_probed)
+    }
+
     /// URL of the health check of its origin.
     fn check_url(&self, authority: &str) -> String {
         format!("{}://{authority}/", if self.is_tls { "https" } else { "http" })
@@ -148,18 +154,14 @@ impl Breakers {
         let authority = authority_of(url);
         let mut circuits = self.circuits();
         let Some(circuit) = circuits.get_mut(authority) else { return true };
-        match circuit.until {
-            None => true,
-            Some(until) if now < until => false,
-            Some(_) => !std::mem::replace(&mut circuit.is_probed, true),
-        }
+        let admits = circuit.admits(now);
+        circuit.is_probed |= admits && circuit.until.is_some();
+        admits
     }
 
     /// Whether [`Self::admits`] would permit a request.
     pub(super) fn would_admit(&self, url: &str, now: Instant) -> bool {
-        let circuits = self.circuits();
-        let Some(circuit) = circuits.get(authority_of(url)) else { return true };
-        circuit.until.is_none_or(|until| now >= until && !circuit.is_probed)
+        self.circuits().get(authority_of(url)).is_none_or(|it| it.admits(now))
     }
 
     /// Records the end of a request.
@@ -252,8 +254,7 @@ impl Breakers {
     }
 
     fn circuits(&self) -> MutexGuard<'_, HashMap<String, Circuit>> {
-        // Every change is one entry, so a panic elsewhere leaves the map consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

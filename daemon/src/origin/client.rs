@@ -33,6 +33,7 @@ use super::addresses::{AddressPolicy, Connector, OriginRefusal, Refused};
 pub use super::breaker::Asker;
 use super::breaker::{Breakers, RequestEnd};
 use super::icy;
+use super::lock;
 use super::loops::loop_id;
 use super::options::{ByBase, Route};
 use super::parents::{GroupReport, MemberState, ParentGroup, Parents};
@@ -830,7 +831,7 @@ impl Client {
     fn note_refusal(&self, why: SignatureRefusal, origin: &str) {
         self.signatures_refused.add(why);
         let now = clock::now();
-        let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = lock(&self.refusals_logged);
         let last = &mut logged[why as usize];
         if last.is_none_or(|at| now.since(at) >= BETWEEN_LINES) {
             *last = Some(now);
@@ -858,9 +859,7 @@ impl Client {
         let err = match result {
             Ok(response) => {
                 let ends = response.extensions().get::<HttpInfo>().map(ends);
-                let was_used = ends.is_some_and(|ends| {
-                    self.used.lock().unwrap_or_else(PoisonError::into_inner).put(ends, ()).is_some()
-                });
+                let was_used = ends.is_some_and(|ends| lock(&self.used).put(ends, ()).is_some());
                 return match again {
                     // 408 concerns the idle connection that the origin closes, not this request (RFC 9110 section 15.5.9).
                     Some(again) if was_used && response.status() == StatusCode::REQUEST_TIMEOUT => {
@@ -875,7 +874,7 @@ impl Client {
         };
         let was_used = err.connect_info().and_then(ends_of).is_some_and(|ends| {
             // It stays there: an HTTP/2 connection that ends has other requests, too.
-            self.used.lock().unwrap_or_else(PoisonError::into_inner).contains(&ends)
+            lock(&self.used).contains(&ends)
         });
         match again {
             Some(again) if was_used && is_closed(&err) => {

@@ -1,6 +1,6 @@
 //! One exchange with an origin: evaluation of its response for the cache, and transfer of the body into it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use carousel::digest::Digest;
@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 use super::client::{Asker, OriginError, Question, Reply, no_body};
 use super::fill::{FillContext, FillRequest, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{self, MediaKind, may_be_media, media_kind, unlike_its_name};
+use super::lock;
 use super::options::SurrogateFields;
 use super::phase::{self, Observation, Phases};
 use super::policy;
@@ -764,7 +765,7 @@ fn fresh_by_phase(
         age_s: changed.map(|(sent_ms, changed_ms)| (sent_ms - changed_ms) / 1000),
         period_ms,
     };
-    Some(phases.lock().unwrap_or_else(PoisonError::into_inner).fresh_ms(key.as_str(), &observation))
+    Some(lock(phases).fresh_ms(key.as_str(), &observation))
 }
 
 /// Stores a complete body; if that fails, the waiting requests still get it, and the reason is recorded.

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carousel::config::{Mistake, url};
@@ -26,6 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::addresses::is_of_this_machine;
 use super::breaker::Breakers;
+use super::lock;
 use super::options::{ByBase, Route};
 use super::signing::Signing;
 use crate::delivery::RetryBudget;
@@ -269,17 +270,17 @@ pub(super) struct GroupState {
 impl GroupState {
     /// Credits a first request.
     pub(super) fn earn(&self) {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).earn();
+        lock(&self.budget).earn();
     }
 
     /// Pays for one additional request; false if the budget is exhausted.
     pub(super) fn spend(&self) -> bool {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend()
+        lock(&self.budget).spend()
     }
 
     /// Refunds an additional request that found no connection.
     pub(super) fn give_back(&self) {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).give_back();
+        lock(&self.budget).give_back();
     }
 }
 
@@ -291,12 +292,12 @@ pub(super) struct RouteLatency(Mutex<Latency>);
 impl RouteLatency {
     /// Records the time to the head of a response.
     pub(super) fn took(&self, time: Duration) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).note(time);
+        lock(&self.0).note(time);
     }
 
     /// Time for which the first parent may be silent before a hedge.
     pub(super) fn patience(&self) -> Duration {
-        let latency = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let latency = lock(&self.0);
         latency.p95().map_or(HEDGE_AT_FIRST, |it| it.max(HEDGE_LEAST))
     }
 }

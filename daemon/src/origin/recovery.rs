@@ -1,8 +1,8 @@
 //! Recovery of origins that have failed: health checks, and requests that wait for an open circuit.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Request;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::breaker::RequestEnd;
 use super::client::{AGENT, Client, no_body};
+use super::lock;
 use crate::clock;
 
 /// Maximum wait of a request for the circuit of its origin: nothing else can be served to this player, whose next attempt is a
@@ -159,11 +160,6 @@ impl Client {
         };
         timeout_at(begun + MOST_WAIT, recovered).await.is_ok()
     }
-}
-
-fn lock(wanted: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
-    // A set of names is right at every moment.
-    wanted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
