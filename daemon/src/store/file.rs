@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -27,6 +27,20 @@ fn done(result: i32) -> io::Result<()> {
 
 fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Appends lines to a list that survives a power cut, whose first line is `head`; `is_new`: there is none yet. Returns the bytes
+/// written, with a line feed before the lines: the last one of the list may be torn.
+pub(super) fn append_lines(path: &Path, head: &str, is_new: bool, lines: &str) -> io::Result<u64> {
+    let text = if is_new { format!("{head}\n{lines}") } else { format!("\n{lines}") };
+    let mut list = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    list.write_all(text.as_bytes())?;
+    list.sync_data()?;
+    if let Some(folder) = path.parent().filter(|_| is_new) {
+        // The file's name must survive as well.
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(text.len() as u64)
 }
 
 /// Creates the folders and takes the lock; `None` if another process holds it.

@@ -23,8 +23,8 @@ mod memory;
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,6 +34,7 @@ use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
 use self::memory::PurgeMemory;
+use super::file::append_lines;
 use super::lock;
 use super::variants::variants_of;
 use super::{EvictReason, ObjectMeta, Store, StoredObject, Tier, file, format};
@@ -361,14 +362,8 @@ impl Store {
 /// Appends pending changes to the list.
 fn append(folder: &Path, work: &[Pending]) -> io::Result<()> {
     let path = folder.join(FILE);
-    let is_new = !path.exists();
-    let mut text = if is_new { format!("{HEAD}\n") } else { "\n".to_owned() };
-    text.extend(work.iter().map(Pending::line));
-    let mut list = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    list.write_all(text.as_bytes())?;
-    list.sync_data()?;
-    // The file's name must survive as well.
-    if is_new { File::open(folder)?.sync_all() } else { Ok(()) }
+    let lines: String = work.iter().map(Pending::line).collect();
+    append_lines(&path, HEAD, !path.exists(), &lines).map(|_| ())
 }
 
 /// Carries out the pending changes of an earlier run. Returns the number of files removed.

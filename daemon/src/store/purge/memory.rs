@@ -18,15 +18,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use carousel::digest::{Digest, from_hex, to_hex};
 use carousel::time::WallTime;
 
+use super::super::file::append_lines;
 use super::super::{ObjectMeta, lock};
 use super::Selection;
 use crate::caching::SurrogateHash;
@@ -306,16 +306,7 @@ struct Log {
 
 impl Log {
     fn append(&mut self, lines: &str) -> io::Result<()> {
-        // After a line feed of its own: the last line may be torn.
-        let text = format!("{}{lines}", if self.bytes == 0 { format!("{HEAD}\n") } else { "\n".to_owned() });
-        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        if self.bytes == 0 {
-            // The file's name must survive as well.
-            self.path.parent().map(File::open).transpose()?.map_or(Ok(()), |folder| folder.sync_all())?;
-        }
-        self.bytes += text.len() as u64;
+        self.bytes += append_lines(&self.path, HEAD, self.bytes == 0, lines)?;
         Ok(())
     }
 }
@@ -339,10 +330,9 @@ impl PurgeMemory {
         match read(&path) {
             Ok(Some(text)) => {
                 recent.read(text.lines().skip(1), now);
-                let has_displaced = std::mem::take(&mut recent.displaced) > 0;
                 (bytes, live_bytes) = (text.len() as u64, recent.text().len() as u64);
                 // More than there is room for: the next start would miss as much again.
-                is_rewritten = has_displaced;
+                is_rewritten = std::mem::take(&mut recent.displaced) > 0;
             }
             Ok(None) => {}
             Err(err) => {

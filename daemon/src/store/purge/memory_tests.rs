@@ -1,4 +1,6 @@
 use std::fs;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 
 use carousel::name::ObjectKey;
 

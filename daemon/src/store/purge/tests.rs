@@ -1,4 +1,5 @@
 use carousel::digest::Digest;
+use std::io::Write as _;
 
 use super::super::testing::open;
 use super::super::tests::{meta, put};
