@@ -25,6 +25,8 @@ export class Health {
     /** Whether anything has ever come: a box that only fetches has no signal to lose. */
     this.groups = 0;
     this.unlocked = false;
+    /** Whether the box has nothing to play. */
+    this.empty = false;
     this.disk = "fine";
     /** @type {string[]} what the operator says */
     this.messages = [];
@@ -66,7 +68,9 @@ export class Health {
   /** Name, words and whether it is bad; null when all is well. @returns {[string, string, boolean] | null} */
   worst() {
     if (this.gone) return ["gone", t("health.gone"), true];
-    if (this.unlocked || (this.groups > 0 && this.silent_s >= SILENT_S)) return ["no-signal", t("health.noSignal"), true];
+    if (this.unlocked || (this.groups > 0 && this.silent_s >= SILENT_S)) {
+      return ["no-signal", t(this.empty ? "health.noSignalEmpty" : "health.noSignal"), true];
+    }
     if (this.unset) return ["clock", t("health.clockUnset"), true];
     if (Math.abs(this.ahead_ms) > CLOCK_MS) {
       return ["clock", t("health.clock", { by: duration(Math.abs(this.ahead_ms) / 1000) }), false];

@@ -182,6 +182,8 @@ function known(page) {
 function showEmpty() {
   const empty = byId("empty");
   empty.hidden = !home.known || home.total > 0;
+  health.empty = !empty.hidden;
+  health.show();
   if (empty.hidden) return;
   refill(
     empty,
