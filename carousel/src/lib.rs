@@ -35,6 +35,10 @@
 //! | [`mod@limits`], [`reason`] | limits on what the network can fill, reasons for drops | |
 //! | `config` | configuration files with every mistake located (feature `config`) | |
 //!
+//! Clauses are cited without their edition, which is one for each standard unless a sentence says otherwise: EN 301 192 V1.7.1,
+//! EN 302 307-1 and -2 V1.4.1, TR 101 202 V1.2.1, TS 102 809 V1.3.1, TS 103 769 V1.2.1, TS 103 876 V1.1.1, A/331:2025-06. TS 103 770
+//! is read in its editions r0 to r8, which [`dvbi`] distinguishes. RFCs have one edition.
+//!
 //! A delivery over a perfect link, both ends in one place:
 //!
 //! ```

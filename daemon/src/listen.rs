@@ -98,7 +98,7 @@ pub fn advice(err: &io::Error) -> &'static str {
 /// Opens a listener as [`Listening::open_all`] does for one of `all` addresses, and closes it again.
 ///
 /// # Errors
-/// Those of the system.
+/// If the address is taken, not of this machine, or a port below 1024 without the right to it.
 pub fn try_listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<()> {
     bind(address, is_for_one_version(address, all)).map(drop)
 }
@@ -106,7 +106,7 @@ pub fn try_listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<()> {
 /// The same for datagrams.
 ///
 /// # Errors
-/// Those of the system.
+/// As for [`try_listen`].
 pub fn try_datagrams(address: SocketAddr, all: &[SocketAddr]) -> io::Result<()> {
     bind_datagrams(address, is_for_one_version(address, all)).map(drop)
 }

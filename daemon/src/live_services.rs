@@ -228,7 +228,7 @@ impl Service {
     }
 }
 
-/// See the module head.
+/// State and delays of each live service, by its name.
 #[derive(Debug)]
 pub struct LiveServices(Mutex<BoundedMap<String, Service>>);
 

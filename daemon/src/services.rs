@@ -114,7 +114,7 @@ impl Table {
     }
 }
 
-/// See the module head. As many services as the directory of sessions and the configuration have.
+/// Services with the times of their newest requests. As many as the directory of sessions and the configuration have.
 #[derive(Default)]
 pub struct Services {
     table: RwLock<Arc<Table>>,

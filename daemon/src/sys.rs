@@ -64,7 +64,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Maps a recording for reading.
 ///
 /// # Errors
-/// Those of the system.
+/// If the file is empty on some systems, is not a regular file, or address space is short (`mmap`).
 pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: sound as long as no other process writes to the recording during the run; nothing here can enforce that. It is confined
     // to `replay` and transport streams from files, whose user names the file, and everything read is checked like input from outside.

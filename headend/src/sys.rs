@@ -15,7 +15,7 @@ use socket2::Socket;
 /// Chooses the interface that IPv4 multicast leaves by, by index.
 ///
 /// # Errors
-/// Those of the system.
+/// If the interface does not exist (`setsockopt`, `IP_MULTICAST_IF`).
 pub(crate) fn set_multicast_if_index_v4(socket: &Socket, index: u32) -> io::Result<()> {
     let request = libc::ip_mreqn {
         imr_multiaddr: libc::in_addr { s_addr: 0 },
@@ -86,7 +86,7 @@ pub(crate) fn boot_ns() -> u64 {
 /// (SIGBUS); the file's owner is who runs `inspect`.
 ///
 /// # Errors
-/// Those of the system.
+/// If it is not a regular file, or address space is short (`mmap`).
 pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: sound as long as no other process writes to the recording during the run; nothing here can enforce that. It is confined
     // to `inspect`, whose user names the file, and everything read is checked like input from outside.

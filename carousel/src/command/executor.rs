@@ -61,7 +61,7 @@ pub struct Receiver<'a> {
     pub date: u64,
 }
 
-/// See the module head.
+/// Commands that wait for their time, and those executed that have not expired.
 #[derive(Debug, Default)]
 pub struct Executor {
     /// Salt that makes moments differ between receivers.

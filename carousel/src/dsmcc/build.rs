@@ -95,7 +95,7 @@ pub struct ModuleView {
     pub content: ModuleContent,
 }
 
-/// See the module head.
+/// The objects of one carousel to send, the modules that they are in, and what changed since the sections were last written.
 #[derive(Debug)]
 pub struct Builder {
     pub(super) profile: Profile,

@@ -99,7 +99,7 @@ pub enum SignatureRequirement {
     Signed(Arc<SignedList>),
 }
 
-/// Receiver of one carousel: the messages of one PID. See the module head.
+/// Reassembly of one carousel from the DSM-CC messages of one PID; complete modules and files come out as events.
 #[derive(Debug)]
 pub struct Receiver<S: ModuleStorage> {
     pub(super) requirement: SignatureRequirement,

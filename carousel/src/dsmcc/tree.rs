@@ -34,7 +34,7 @@ struct Directory {
     home: Option<(u16, u16)>,
 }
 
-/// See the module head. Directory 0 is the gateway.
+/// The directories by number and which of them changed. Directory 0 is the service gateway.
 #[derive(Debug)]
 pub(super) struct Tree {
     directories: Vec<Directory>,

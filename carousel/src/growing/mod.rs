@@ -73,7 +73,7 @@ impl End {
 /// Approximate memory of a run in addition to its bytes.
 const RUN_BYTES: usize = 64;
 
-/// See the module head.
+/// Runs of contiguous bytes of one object, and its length as soon as something proves it.
 #[derive(Debug, Clone, Default)]
 pub struct Growing {
     /// By offset; no two touch.

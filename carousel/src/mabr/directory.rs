@@ -136,7 +136,7 @@ struct Document {
     received_at: u64,
 }
 
-/// See the module head.
+/// The sessions that are known, by where each was learnt, and the ones to join under the [`JoinPolicy`].
 #[derive(Debug, Default)]
 pub struct Directory {
     policy: JoinPolicy,

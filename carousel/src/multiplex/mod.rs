@@ -273,7 +273,7 @@ fn data_pids(pmt: Option<&Pmt>) -> impl Iterator<Item = Pid> {
         .filter(|pid| pid.get() >= FIRST_FREE_PID && *pid != Pid::NULL)
 }
 
-/// See the module head.
+/// The demultiplexer of one transport stream: packets of 188 bytes in; sections of carousels and IP datagrams out.
 #[derive(Debug)]
 pub struct Multiplex {
     demux: Demux,

@@ -49,7 +49,7 @@ impl fmt::Display for SenderError {
 
 impl std::error::Error for SenderError {}
 
-/// Writer of the packets of a session. See the module head.
+/// Writer of the source, repair and signalling packets of one session; holds no object bytes.
 #[derive(Debug, Clone)]
 pub struct Sender {
     payload_bytes: usize,

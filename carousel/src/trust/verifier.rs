@@ -482,7 +482,7 @@ pub struct Judged<'a> {
     pub allowance: Allowance,
 }
 
-/// See the module head.
+/// Keys, certificates and accepted versions of all services, behind one lock; decides on each signed document.
 #[derive(Debug, Default)]
 pub struct Trust {
     state: Mutex<State>,

@@ -43,7 +43,7 @@ carousel::limits! {
     }
 }
 
-/// See the module head.
+/// Received commands and their results, shared by the session thread and the admin interface.
 #[derive(Debug)]
 pub struct Commands {
     options: Mutex<CommandOptions>,

@@ -67,7 +67,7 @@ impl Link {
     /// Carries `groups`; `loss` is a share below 1.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If a socket cannot be bound or join its group, or a thread cannot start.
     pub(super) fn start(groups: &[SocketAddrV4], seed: u64, loss: f64) -> io::Result<Self> {
         let mut link = Self { counters: Arc::default(), threads: Vec::new() };
         for (number, &group) in groups.iter().enumerate() {

@@ -27,7 +27,7 @@ impl Origin {
     /// Serves the files below `folder`.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If no port of the loopback address can be bound.
     pub(super) async fn start(folder: &Path) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

@@ -79,7 +79,7 @@ carousel::reasons! {
 /// Why each offer is not installed, by digest.
 type ReasonsByOffer = BTreeMap<String, HoldReason>;
 
-/// See the module head.
+/// Offers in force and the update in progress, shared by the session thread, the installer and the admin interface.
 #[derive(Debug)]
 pub struct Updates {
     state: Mutex<State>,

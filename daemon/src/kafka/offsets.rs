@@ -38,7 +38,7 @@ struct Document {
     ids: VecDeque<String>,
 }
 
-/// See the module head.
+/// Offset of each partition, and the identifiers of purges that were executed.
 #[derive(Debug)]
 pub struct TopicOffsets {
     file: PathBuf,

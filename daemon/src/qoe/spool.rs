@@ -30,7 +30,7 @@ struct Segment {
     rows: u64,
 }
 
-/// See the module head.
+/// The queue: files of rows in one folder, the oldest removed when they exceed the bytes it may take.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,

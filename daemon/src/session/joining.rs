@@ -123,7 +123,7 @@ struct DesiredService {
     refusal: Option<JoinRefusal>,
 }
 
-/// See the module head.
+/// Requests, policy and rates from which the set of joined services follows.
 #[derive(Debug)]
 pub(super) struct Joining {
     options: JoinOptions,

@@ -14,7 +14,7 @@ impl PacketSocket {
     /// Opens it. Needs `CAP_NET_RAW`.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Without `CAP_NET_RAW`, or if the interface does not exist.
     pub fn open(interface_index: u32) -> io::Result<Self> {
         // Protocol 0: nothing arrives before it is bound to its interface.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)?;
@@ -25,7 +25,7 @@ impl PacketSocket {
     /// Reads one packet; `None` if there is none now.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If reading fails, such as when the interface goes down; no packet is not an error.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match (&self.0).read(buffer) {
             Ok(length) => Ok(Some(length)),

@@ -50,7 +50,7 @@ impl Poll {
     /// Adds a socket to wait for; closing the socket removes it.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If the kernel does not add it (`epoll_ctl`): the limit of watches, or memory.
     pub fn add(&self, socket: &ReceiveSocket, token: u64) -> io::Result<()> {
         sys::epoll_add(&self.epoll, socket.as_raw_fd(), token)
     }
@@ -59,7 +59,7 @@ impl Poll {
     /// sockets.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If `epoll_wait` fails; an interruption by a signal does not count.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<&[u64]> {
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         sys::epoll_wait(&self.epoll, &mut self.tokens, timeout_ms)?;

@@ -847,7 +847,7 @@ impl Store {
 /// Bytes free to us on the file system of `folder`.
 ///
 /// # Errors
-/// Those of the system.
+/// If `folder` does not exist or cannot be read (`statvfs`).
 pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
     file::free_bytes(folder)
 }

@@ -22,7 +22,7 @@ carousel::limits! {
     }
 }
 
-/// See the module head.
+/// Hashes of the names of evicted objects, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Returning {
     names: RandomState,

@@ -129,7 +129,7 @@ impl Carousel {
 /// two seconds.
 const MOST_LOOKS: u32 = 5;
 
-/// See the module head.
+/// One transport stream with the store that its carousels fill and the outputs that its datagrams go to.
 #[derive(Debug)]
 pub struct Feed {
     store: Store,

@@ -12,7 +12,7 @@ impl FileSink {
     /// Creates the file, or empties it.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If the file cannot be created.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self(BufWriter::with_capacity(1 << 20, File::create(path)?)))
     }
@@ -20,7 +20,7 @@ impl FileSink {
     /// Writes one payload.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If writing fails, such as on a full disk.
     pub fn send(&mut self, payload: &[u8]) -> io::Result<()> {
         self.0.write_all(payload)
     }
@@ -28,7 +28,7 @@ impl FileSink {
     /// Writes out what is buffered.
     ///
     /// # Errors
-    /// Those of the system.
+    /// As for [`FileSink::send`].
     pub fn finish(&mut self) -> io::Result<()> {
         self.0.flush()
     }

@@ -26,7 +26,7 @@ impl Sink {
     /// Sends one UDP payload; `time_ns` is what a recording notes, in nanoseconds since 1970.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If the file cannot be written, or the socket refuses the datagram: no route, too long, a full queue.
     pub fn send(&mut self, destination: SocketAddr, payload: &[u8], time_ns: u64) -> io::Result<()> {
         match self {
             Self::Udp(sink) => sink.send(destination, payload),
@@ -38,7 +38,7 @@ impl Sink {
     /// Makes sure that everything is out.
     ///
     /// # Errors
-    /// Those of the system.
+    /// As for [`Sink::send`].
     pub fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Udp(sink) => sink.flush(),

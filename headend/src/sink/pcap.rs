@@ -23,7 +23,7 @@ impl PcapSink {
     /// Creates the file, or empties it.
     ///
     /// # Errors
-    /// Those of the system.
+    /// If the file cannot be created, or its header cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
         let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
         let mut header = Vec::new();
@@ -35,7 +35,7 @@ impl PcapSink {
     /// Writes one datagram. Its source is of TEST-NET-1 (RFC 5737) or the documentation prefix (RFC 3849).
     ///
     /// # Errors
-    /// Those of the system.
+    /// If writing fails, such as on a full disk.
     pub fn send(&mut self, destination: SocketAddr, payload: &[u8], time_ns: u64) -> io::Result<()> {
         let source = match destination {
             SocketAddr::V4(_) => SocketAddr::from(([192, 0, 2, 1], 50_000)),
@@ -51,7 +51,7 @@ impl PcapSink {
     /// Writes out what is buffered.
     ///
     /// # Errors
-    /// Those of the system.
+    /// As for [`PcapSink::send`].
     pub fn finish(&mut self) -> io::Result<()> {
         self.out.flush()
     }

@@ -268,7 +268,7 @@ pub struct Unfinished<'a> {
     pub heard: Instant,
 }
 
-/// Joiner of the chunks of one session. See the module head.
+/// Segments of one session that have some of their chunks, and the names of complete ones, which recognise repeats.
 #[derive(Debug, Default)]
 pub struct Joiner {
     open: Vec<Segment>,

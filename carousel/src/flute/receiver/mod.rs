@@ -202,7 +202,7 @@ pub enum Event<B> {
     SessionSilent,
 }
 
-/// The state machine of one session. See the module head.
+/// Reassembly of one session: its FDT Instances, objects in flight, and events not taken yet. `B` is the storage of a body.
 #[derive(Debug)]
 pub struct Receiver<B> {
     config: ReceiverConfig,

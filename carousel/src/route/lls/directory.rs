@@ -164,7 +164,7 @@ pub struct ListReport {
     pub services: Vec<ServiceReport>,
 }
 
-/// See the module head.
+/// Services, their sessions and descriptions, as far as the tables received so far give them.
 #[derive(Debug, Default)]
 pub struct ServiceDirectory {
     /// Configured groups, which services cannot use.

@@ -223,7 +223,7 @@ pub struct GrowingState {
     pub is_late: bool,
 }
 
-/// The state machine of one session. See the module head.
+/// Reassembly of one session: its channels (LCT sessions), their open objects, and events not taken yet.
 #[derive(Debug)]
 pub struct Receiver {
     config: ReceiverConfig,

@@ -311,7 +311,7 @@ impl Log {
     }
 }
 
-/// See the module head.
+/// Recent purges in memory and in their file; says whether an object that arrives was purged after it was sent.
 #[derive(Debug)]
 pub(super) struct PurgeMemory {
     recent: Mutex<Recent>,

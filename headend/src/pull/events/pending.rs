@@ -68,7 +68,7 @@ impl Taken {
     }
 }
 
-/// See the module head.
+/// Keys to check with their newest change, and the newest event of each recent key, which recognises repeats.
 #[derive(Debug, Default)]
 pub(in crate::pull) struct Pending {
     keys: BTreeMap<String, Waiting>,

@@ -22,7 +22,7 @@ struct Document {
     offsets: BTreeMap<i32, i64>,
 }
 
-/// See the module head.
+/// The next offset of each partition, as the file has it.
 #[derive(Debug)]
 pub(in crate::pull) struct Place {
     path: PathBuf,
