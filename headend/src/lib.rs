@@ -2,7 +2,7 @@
 //!
 //! | room | content |
 //! |---|---|
-//! | [`clock`], [`units`], [`overhead`], [`net`], `listen`, `encoding` | time; sizes in print; bytes of headers; interfaces and groups; listeners; texts in other encodings than UTF-8 |
+//! | [`clock`], [`units`], [`overhead`], [`net`], `listen`, `encoding`, `tls` | time; sizes in print; bytes of headers; interfaces and groups; listeners; texts in other encodings than UTF-8; failures of TLS in words |
 //! | [`options`], [`config`] | the tables of the configuration file, and the file |
 //! | [`package`] | HLS and DASH on disk, read into an inventory |
 //! | [`object`], [`document`] | objects: media, and documents made by the headend |
@@ -30,7 +30,7 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: clock, units, overhead, sys, listen, encoding
+//! floor 0: clock, units, overhead, sys, listen, encoding, tls
 //! floor 1: options, net, progress
 //! floor 2: config, package, document
 //! floor 3: object, plan, forecast, scan, signing, spool, releases, ingest, pull, condition
@@ -88,6 +88,7 @@ pub mod sink;
 pub mod spool;
 pub mod status;
 mod sys;
+mod tls;
 pub mod transmit;
 pub mod units;
 mod watch;

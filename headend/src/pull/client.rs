@@ -24,6 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::authorities;
 use super::s3::listing::bare;
 use super::stats::{Failed, PullFailure, without_secrets};
+use crate::tls;
 
 /// Silence after which a request is given up: before the head, and between two pieces of the body.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
@@ -241,7 +242,7 @@ impl Client {
                 let is_http = |it: &String| it.starts_with("http://") || it.starts_with("https://");
                 let nowhere = || match location {
                     Some(to) => format!(
-                        "{} to {}, which is no http or https URL",
+                        "{} to {}, which is not an http or https URL",
                         status.as_str(),
                         without_secrets(to)
                     ),
@@ -350,13 +351,13 @@ pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String
     let mut cause = err;
     loop {
         if let Some(tls) = cause.downcast_ref() {
-            return tls_failure(tls);
+            return tls::failure(tls);
         }
         match cause.downcast_ref::<hyper::Error>() {
             Some(http) if http.is_incomplete_message() => {
                 return "the origin has ended the connection without an answer".to_owned();
             }
-            Some(http) if http.is_parse() => return "the server at this port speaks no HTTP".to_owned(),
+            Some(http) if http.is_parse() => return "the server at this port does not use HTTP".to_owned(),
             _ => {}
         }
         // The inner error of an `io::Error` is not its source.
@@ -373,59 +374,15 @@ pub(super) fn innermost_cause(err: &(dyn std::error::Error + 'static)) -> String
     }
 }
 
-/// Text of a TLS failure.
-fn tls_failure(err: &rustls::Error) -> String {
-    use rustls::{CertificateError as Certificate, Error};
-    match err {
-        Error::InvalidCertificate(why) => match why {
-            Certificate::Expired | Certificate::ExpiredContext { .. } => {
-                "the certificate of the origin has expired: renew it, or set the clock of this machine".to_owned()
-            }
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
-                "the certificate of the origin is not valid yet: set the clock of this machine".to_owned()
-            }
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-                "the certificate of the origin is for another host: give the host that it names".to_owned()
-            }
-            Certificate::UnknownIssuer => {
-                "the certificate of the origin is of an authority that this machine does not trust: name its PEM \
-                 file in `pull_ca`, or add it to the certificates of the system"
-                    .to_owned()
-            }
-            Certificate::Revoked => "the certificate of the origin is revoked: renew it".to_owned(),
-            // By its text, since webpki is not a dependency.
-            Certificate::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-                "the certificate of the origin is its own authority, or none of a server: give it one of an authority that \
-                 this machine trusts"
-                    .to_owned()
-            }
-            _ => format!("the certificate of the origin cannot be verified ({err})"),
-        },
-        Error::InvalidMessage(_) => "the origin speaks no TLS at this port: give an http URL, or the port of https".to_owned(),
-        Error::AlertReceived(_) => format!("the origin refuses a TLS session ({err})"),
-        _ => format!("no TLS session ({err})"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_a_tls_session_is_told_in_words() {
-        let of = |err: rustls::Error| {
-            innermost_cause(&io::Error::other(io::Error::new(io::ErrorKind::InvalidData, err)))
-        };
-        for (why, told) in [
-            (rustls::CertificateError::Expired, "has expired"),
-            (rustls::CertificateError::NotValidForName, "is for another host"),
-            (rustls::CertificateError::UnknownIssuer, "authority that this machine does not trust"),
-        ] {
-            let text = of(rustls::Error::InvalidCertificate(why.clone()));
-            assert!(text.contains(told) && !text.contains(&format!("{why:?}")), "{text}");
-        }
-        let plain_http = of(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
-        assert!(plain_http.contains("speaks no TLS"), "{plain_http}");
+    fn the_innermost_cause_of_an_error_is_told() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let below = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
+        assert!(innermost_cause(&below).starts_with("the certificate of the origin has expired"));
         assert_eq!(innermost_cause(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), "Connection refused");
     }
 

@@ -8,8 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use skycache_kafka::{Fetched, Follower, KafkaError, Link, LinkError, LinkStats, Notice, Surroundings};
 use tokio::task::JoinSet;
@@ -21,6 +19,7 @@ use super::super::stats::{Failed, PullFailure, PullStats};
 use super::super::{back_off, panic_text};
 use super::Shared;
 use crate::options::Events as Options;
+use crate::tls::pem;
 
 /// Interval at which new partitions are requested.
 const LOOK: Duration = Duration::from_secs(60);
@@ -289,38 +288,12 @@ impl Surroundings for Headend {
     }
 
     fn pair(&self, table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
-        let chain = chain(table, certificate)?;
-        let private = PrivateKeyDer::from_pem_file(key).map_err(|err| match err {
-            rustls::pki_types::pem::Error::NoItemsFound => format!(
-                "[{table}] {}: it has no private key, or one with a passphrase; give one without, as PEM",
-                key.display()
-            ),
-            err => unusable(table, key, &of_pem(err)),
-        })?;
+        let chain = pem::read_chain(table, certificate)?;
+        let private = pem::read_key(table, key)?;
         let provider = rustls::crypto::ring::default_provider();
         let read = CertifiedKey::from_der(chain, private, &provider);
-        read.map(Arc::new).map_err(|err| unusable(table, key, &err.to_string()))
+        read.map(Arc::new).map_err(|err| pem::unusable(table, key, &err.to_string()))
     }
-}
-
-fn chain(table: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(unusable(table, file, "it has no certificate")),
-        Err(err) => Err(unusable(table, file, &of_pem(err))),
-    }
-}
-
-fn of_pem(err: rustls::pki_types::pem::Error) -> String {
-    match err {
-        rustls::pki_types::pem::Error::Io(err) => carousel::config::plain(&err),
-        err => err.to_string(),
-    }
-}
-
-fn unusable(table: &str, file: &Path, why: &str) -> String {
-    format!("[{table}] {}: {why}; give a PEM file that this user may read", file.display())
 }
 
 #[cfg(test)]
