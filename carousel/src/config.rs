@@ -161,7 +161,7 @@ pub fn plain(err: &std::io::Error) -> String {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
         std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        std::io::ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is not text in UTF-8".to_owned(),
         _ => without_numbers(err),
     }
 }
@@ -218,7 +218,7 @@ fn overlay(below: &mut toml::Table, above: toml::Table) {
     }
 }
 
-/// Names of the tables and keys at the top of a text; none, if it is no TOML.
+/// Names of the tables and keys at the top of a text; none, if it is not TOML.
 pub fn top_keys(text: &str) -> Vec<String> {
     let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
     table.keys().cloned().collect()
@@ -500,7 +500,7 @@ fn nearly_an_address(text: &str, key: &str) -> Option<(String, String)> {
         let whole = SocketAddr::from((ip, port));
         let other = example.port();
         let fix = match text.strip_prefix("::") {
-            // `[:::8080]` is no address.
+            // `[:::8080]` is not an address.
             Some(rest) if rest.starts_with(':') => format!("write \"{whole}\""),
             _ => format!(
                 "write \"{whole}\" if {port} is the port, or \"[{text}]:{other}\" with the port behind it"
@@ -527,11 +527,11 @@ fn nearly_an_address(text: &str, key: &str) -> Option<(String, String)> {
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
     match ip {
         Some(_) if !is_port => {
-            Some((format!("\"{port}\" in \"{text}\" is no port"), "give 1 to 65535".to_owned()))
+            Some((format!("\"{port}\" in \"{text}\" is not a port"), "give 1 to 65535".to_owned()))
         }
         None if is_port => {
             let fix = "give it in numbers, e.g. \"192.0.2.1\" or \"[2001:db8::1]\", with the port behind it";
-            Some((format!("\"{host}\" is no address"), fix.to_owned()))
+            Some((format!("\"{host}\" is not an address"), fix.to_owned()))
         }
         _ => None,
     }
@@ -810,7 +810,7 @@ mod tests {
                 "listen = 1\nreceive.keep_s = true",
                 "2:18: receive.keep_s: true; expected a number, e.g. 3600 or \"1 h\"",
             ),
-            // A dash in a text is no sign.
+            // A dash in a text is not a sign.
             (
                 "listen = 1\nreceive.threads = 'two-four'",
                 "2:19: receive.threads: the text \"two-four\"; expected a whole number, e.g. 4",
@@ -848,7 +848,7 @@ mod tests {
             all,
             ["2:1: receive: this is one table, and the file makes it a list of them; write [receive]"]
         );
-        assert!(mistakes("listen = 1\n[listen.a]\n")[0].contains("not TOML"), "what is no TOML stays so");
+        assert!(mistakes("listen = 1\n[listen.a]\n")[0].contains("not TOML"), "what is not TOML stays so");
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Encapsulator {
     /// Takes an IP packet (no label: broadcast to all). `frame` gets every frame that is full.
     ///
     /// # Errors
-    /// `Unsupported` if it is no IP, `Illegal` if it is too long.
+    /// `Unsupported` if it is not IP, `Illegal` if it is too long.
     pub fn push(&mut self, packet: &[u8], mut frame: impl FnMut(&[u8])) -> Result<(), WireError> {
         let protocol = match packet.first().map(|first| first >> 4) {
             Some(4) => 0x0800_u16,
@@ -265,7 +265,7 @@ reasons! {
         Crc = "crc",
         /// The PDU was not complete within 256 frames.
         TimedOut = "timed_out",
-        /// The PDU is no whole packet of IPv4 or IPv6.
+        /// The PDU is not a whole packet of IPv4 or IPv6.
         NotIp = "not_ip",
     }
 }

@@ -257,7 +257,7 @@ pub fn segments(bytes: &[u8], url: &str, visit: &mut dyn FnMut(Segment<'_>) -> b
     walk(bytes, url, false, visit);
 }
 
-/// The segments that an HLS media playlist at `url` lists, in order, but for ranges. Empty: it is no media playlist.
+/// The segments that an HLS media playlist at `url` lists, in order, but for ranges. Empty: it is not a media playlist.
 pub fn placed_segments(bytes: &[u8], url: &str) -> Vec<PlacedSegment> {
     let Some(Format::Hls(text)) = kind_of(bytes) else { return Vec::new() };
     let mut placed = Vec::new();

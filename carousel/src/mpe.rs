@@ -28,7 +28,7 @@ const MAX_IP_BYTES: usize = 65_535;
 /// Appends the section of an IP datagram.
 ///
 /// # Errors
-/// `Unsupported` if it is no IP, `Illegal` if it is longer than [`MAX_DATAGRAM_BYTES`].
+/// `Unsupported` if it is not IP, `Illegal` if it is longer than [`MAX_DATAGRAM_BYTES`].
 pub fn write(out: &mut Vec<u8>, datagram: &[u8]) -> Result<(), WireError> {
     let destination: IpAddr = match datagram {
         [0x40..=0x4f, ..] => datagram.get(16..20).and_then(<[u8]>::first_chunk::<4>).map(|ip| (*ip).into()),
@@ -326,7 +326,7 @@ mod tests {
         for at in 0..=17 {
             assert_eq!(push(at, 255, &[0x45; 4000]), None);
         }
-        assert_eq!(reassembly.open.len(), 0, "68,000 bytes are no IP packet");
+        assert_eq!(reassembly.open.len(), 0, "68,000 bytes are not an IP packet");
         assert!(reassembly.dropped().any(|it| it.0 == MpeDrop::Gap && it.1 >= 3));
     }
 

@@ -7,7 +7,7 @@
 //! - scheme and host in lower case, default ports dropped, `.` and `..` segments removed;
 //! - an international host is its ASCII form (`bücher.example` and `b%C3%BCcher.example` are `xn--bcher-kva.example`);
 //! - `%41` is `A` (unreserved characters are decoded), `%2f` is `%2F` and stays encoded (reserved characters are not);
-//! - what is no URI character yet (blanks, non-ASCII, a lone `%`, `[ ] ^ |` and quotes) is percent-encoded, `\` in a path
+//! - what is not a URI character yet (blanks, non-ASCII, a lone `%`, `[ ] ^ |` and quotes) is percent-encoded, `\` in a path
 //!   is `/`: what players send for such a reference (WHATWG URL), or an equivalent of it.
 //!
 //! A key is the URI without its scheme, since players reach the same object through the box by HTTP and by HTTPS:
@@ -455,7 +455,7 @@ fn check_opaque(name: &str) -> Result<(), NameError> {
 }
 
 /// Appends text with its percent-encoding normalised: unreserved characters decoded, hexadecimal digits in upper case,
-/// what is no character of a path (or query) encoded.
+/// what is not a character of a path (or query) encoded.
 fn push_encoded(out: &mut String, text: &str, is_query: bool) -> Result<(), NameError> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -577,7 +577,7 @@ mod tests {
         }
     }
 
-    /// RFC 3986 section 6.2.2, and characters that are no URI's.
+    /// RFC 3986 section 6.2.2, and characters that are not URI's.
     #[test]
     fn spellings_of_one_path_are_one_key() {
         for (name, same) in [

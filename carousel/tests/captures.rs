@@ -165,7 +165,7 @@ fn chunks_of_flute_are_joined_to_whole_segments() {
         let with_mark = got.joined.values().filter(|end| !end.is_guessed()).count();
         assert_eq!(with_mark, marked, "{capture}: {:?}", got.joined.values());
     }
-    // Plain objects are no chunks.
+    // Plain objects are not chunks.
     assert!(receive(&folder.join("mabr_flute_hls/mabr_flute_hls.pcap")).joined.is_empty());
 }
 

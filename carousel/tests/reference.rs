@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Constants that are no limits of ours, though named so: fields of formats, thresholds between two ways, lengths to which a text
+/// Constants that are not limits of ours, though named so: fields of formats, thresholds between two ways, lengths to which a text
 /// is cut, and steps of our own. The document of each says which.
 const NO_LIMITS: [&str; 88] = [
     "carousel::config MAX_MISTAKES",
@@ -394,7 +394,7 @@ impl Values<'_> {
             }
             Token::Word(word) if word.starts_with(|c: char| c.is_ascii_digit()) => {
                 let digits: String = word.chars().filter(char::is_ascii_digit).collect();
-                digits.parse().unwrap_or_else(|_| panic!("{word} is no number"))
+                digits.parse().unwrap_or_else(|_| panic!("{word} is not a number"))
             }
             Token::Word(word) => {
                 // A path: its last part is the name.
@@ -405,7 +405,7 @@ impl Values<'_> {
                     *at += 3;
                     name = next;
                 }
-                let value = self.0.get(name).unwrap_or_else(|| panic!("{name} is no limit"));
+                let value = self.0.get(name).unwrap_or_else(|| panic!("{name} is not a limit"));
                 self.of(value).0
             }
             token => panic!("{token:?} in a constant expression: {tokens:?}"),

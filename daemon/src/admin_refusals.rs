@@ -7,7 +7,7 @@ carousel::reasons! {
         Credential = "credential",
         /// It is a command, or reads more than metrics and health, and comes by TCP without a credential.
         ReadOnly = "read_only",
-        /// Its `Host` is no name of the listener: a name that leads here from elsewhere (DNS rebinding).
+        /// Its `Host` is not a name of the listener: a name that leads here from elsewhere (DNS rebinding).
         Host = "host",
         /// A web page has sent it: `Origin` or `Sec-Fetch-Site` say so.
         Page = "page",

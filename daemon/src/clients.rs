@@ -12,7 +12,7 @@ pub fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The host of a `Host` field, without its port and the brackets of IPv6. `None`: it is no `Host`.
+/// The host of a `Host` field, without its port and the brackets of IPv6. `None`: it is not a `Host`.
 pub fn host_of(field: &str) -> Option<&str> {
     let (host, port) = match field.strip_prefix('[') {
         Some(rest) => {

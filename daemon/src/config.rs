@@ -209,7 +209,7 @@ impl Config {
             if let Some(name) =
                 route.access.as_ref().filter(|name| !self.access.iter().any(|it| it.name == **name))
             {
-                wrong(format!("{name:?} is no rule"), "give the name of an [[access]]");
+                wrong(format!("{name:?} is not a rule"), "give the name of an [[access]]");
             }
             let same = |other: &Route| other.base == route.base && other.access != route.access;
             if let Some(other) = self.routes[..at].iter().position(same) {
@@ -255,7 +255,7 @@ impl Config {
         if says_none || EnvFilter::builder().parse(&self.log.level).is_err() {
             let fix =
                 "give error, warn, info, debug or trace, or directives such as info,skycache::repair=debug";
-            wrong("log.level", format!("{:?} is no level", self.log.level), fix);
+            wrong("log.level", format!("{:?} is not a level", self.log.level), fix);
         }
         all.extend(self.listener_mistakes());
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
@@ -304,7 +304,7 @@ impl Config {
             if address.port() == 0 {
                 wrong(&key, format!("{address} has no port"), fix);
             } else if address.ip().is_unspecified() {
-                wrong(&key, format!("{address} is no group, and no address of one interface"), fix);
+                wrong(&key, format!("{address} is not a group, and no address of one interface"), fix);
             }
         }
         for (at, session) in self.sessions.iter().enumerate() {
@@ -454,7 +454,7 @@ mod tests {
         };
         for (lls, said) in [
             ("['224.0.23.60:0']", "has no port"),
-            ("['10.0.0.1:4937']", "is no multicast group"),
+            ("['10.0.0.1:4937']", "is not a multicast group"),
             ("['224.0.0.5:4937']", "control of the local network"),
             ("['[ff02::5]:4937']", "control of the local network"),
             ("['224.0.23.60:4937', '224.0.23.60:4937']", "is there twice"),
@@ -485,7 +485,7 @@ mod tests {
             assert!(all.len() == 1 && all[0].contains(key) && all[0].contains(example), "{all:?}");
         }
         let unspecified = of("[receive]\nannouncement = ['0.0.0.0:3937']");
-        assert!(unspecified[0].contains("no group"), "{unspecified:?}");
+        assert!(unspecified[0].contains("not a group"), "{unspecified:?}");
         assert_eq!(
             of("[repair]\nconcurrent_fetches = 0"),
             [" repair.concurrent_fetches: must be greater than 0; give at least 1"]

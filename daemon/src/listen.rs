@@ -23,7 +23,7 @@ impl Listening {
     /// Those of this process, once.
     ///
     /// # Errors
-    /// If what was handed over are no listening TCP sockets, and no UDP sockets; if they were taken before.
+    /// If what was handed over are not listening TCP sockets, and no UDP sockets; if they were taken before.
     pub fn from_environment() -> Result<Self, String> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         if TAKEN.swap(true, Ordering::Relaxed) {

@@ -356,7 +356,7 @@ fn firmware_status(paths: &slots::Paths, target: &AdminTarget) -> Result<Value, 
         (Err(_), Ok(answer)) => (answer, None),
         (Err(why), Err(err)) if is_appliance => return Err(format!("{why}; {err}")),
         (Err(_), Err(err)) => {
-            return Err(format!("this is no appliance, and no daemon says what is offered: {err}"));
+            return Err(format!("this is not an appliance, and no daemon says what is offered: {err}"));
         }
     };
     value["appliance"] = is_appliance.into();
@@ -402,7 +402,7 @@ fn pretty(document: &Value) -> String {
     format!("{document:#}\n")
 }
 
-/// Prints to stdout; a reader that has gone away (`| head`) is no failure.
+/// Prints to stdout; a reader that has gone away (`| head`) is not a failure.
 fn print(text: &str) -> Result<ExitCode, String> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("stdout: {err}")),

@@ -366,7 +366,7 @@ impl Collector for Scrape {
         writer.program(&vitals.threads(clock::now()))?;
         writer.family(("log_lines", "Lines of the log, by level", "level"), logs::lines().counts())?;
         writer.certificates(&certificates.ends_s())?;
-        // Without images, and all 0, where this is no appliance.
+        // Without images, and all 0, where this is not an appliance.
         writer.firmware(&crate::firmware::report(Path::new(crate::firmware::RUN)).unwrap_or_default())?;
         let totals = receive.totals();
         self.received_packets(&mut writer, &totals)?;

@@ -263,7 +263,7 @@ fn stream<'a>(
 /// complete; the cache keeps the last.
 ///
 /// # Errors
-/// A file that cannot be read or is no recording.
+/// A file that cannot be read or is not a recording.
 pub fn replay(
     path: &Path,
     base: Option<String>,

@@ -581,7 +581,7 @@ mod tests {
         let objects: Vec<Planned> = (0..100).map(|at| object(&format!("{at}.m4s"), 1000 + at)).collect();
         let page = report(&objects, None);
         assert!(page.contains("… and 90 objects more"), "objects");
-        assert!(page.matches("<rect").count() < 40, "a bar for each object is no report");
+        assert!(page.matches("<rect").count() < 40, "a bar for each object is not a report");
     }
 
     #[test]

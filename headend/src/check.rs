@@ -229,7 +229,8 @@ fn route(config: &Config, destination: SocketAddr) -> Option<Finding> {
     Some(match tried {
         Ok(own) if destination.ip().is_multicast() => Finding::fine(about, format!("from {}", own.ip())),
         Ok(own) => {
-            let what = format!("from {}, to one host: {} is no multicast group", own.ip(), destination.ip());
+            let what =
+                format!("from {}, to one host: {} is not a multicast group", own.ip(), destination.ip());
             Finding::new(
                 Severity::Warning,
                 about,

@@ -230,7 +230,7 @@ impl Config {
         if self.multiplex.as_ref().is_some_and(Multiplex::is_carousel) {
             wrong(
                 "firmware",
-                "bundles are no DSM-CC modules",
+                "bundles are not DSM-CC modules",
                 "carry IP: [multiplex] carry = \"mpe\" or \"gse\"",
             );
         }

@@ -135,7 +135,7 @@ pub fn is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Prints a line to stderr. A terminal that was closed is no error: a transmission must still end in order.
+/// Prints a line to stderr. A terminal that was closed is not an error: a transmission must still end in order.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -172,7 +172,7 @@ pub fn url(base: &str, path: &Path) -> Result<String, String> {
         Err(format!("{told:?}: {what}; the name is the end of the bundle's URL: rename the file"))
     };
     let Some(name) = path.file_name().and_then(std::ffi::OsStr::to_str) else {
-        return refused("the name of the file is no UTF-8");
+        return refused("the name of the file is not UTF-8");
     };
     if name.contains(char::is_control) {
         return refused("the name of the file has a control character");

@@ -140,7 +140,7 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
 pub fn keys_are_there(folder: &Path) -> Result<(), String> {
     let what = match fs::metadata(folder) {
         Ok(it) if it.is_dir() => return Ok(()),
-        Ok(_) => "it is no folder".to_owned(),
+        Ok(_) => "it is not a folder".to_owned(),
         Err(err) if err.kind() == ErrorKind::NotFound => "there is no such folder".to_owned(),
         Err(err) => plain(&err),
     };
@@ -383,7 +383,7 @@ mod tests {
         assert!(told(&away).contains("away: there is no such folder") && told(&away).contains(&make(&away)));
         let file = folder.path().join("file");
         fs::write(&file, "x").unwrap();
-        assert!(told(&file).contains("file: it is no folder"), "{}", told(&file));
+        assert!(told(&file).contains("file: it is not a folder"), "{}", told(&file));
         let empty = folder.path().join("empty");
         fs::create_dir(&empty).unwrap();
         assert!(told(&empty).contains("no online key") && told(&empty).contains(&make(&empty)));

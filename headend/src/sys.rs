@@ -94,10 +94,10 @@ pub(crate) fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
 }
 
 /// Opens a file of a source by the path that the walk has found, which has no symbolic links: one that has become one since
-/// leads elsewhere, and is refused. So is what is no regular file; nothing is waited for, as opening a FIFO would.
+/// leads elsewhere, and is refused. So is what is not a regular file; nothing is waited for, as opening a FIFO would.
 ///
 /// # Errors
-/// Those of the system; `InvalidInput` for what is no regular file.
+/// Those of the system; `InvalidInput` for what is not a regular file.
 pub(crate) fn open_source_file(path: &Path) -> io::Result<File> {
     // O_NONBLOCK changes nothing for a regular file.
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;

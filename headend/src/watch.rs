@@ -247,7 +247,7 @@ impl Watch {
         pending.changed = Instant::now();
         pending.is_written |= is_written;
         let unfinished = FileOnDisk { is_finished: false, ..found };
-        // Growth is no change: the file is read when it is finished.
+        // Growth is not a change: the file is read when it is finished.
         self.files.insert(path, unfinished).is_none_or(|before| before.is_finished)
     }
 
@@ -414,7 +414,7 @@ mod tests {
         assert!(watch.look());
         assert_eq!(finished(&watch), [""; 0]);
         file.write_all(b"whole").unwrap();
-        assert!(!watch.look(), "that it grows is no change");
+        assert!(!watch.look(), "that it grows is not a change");
         drop(file);
         assert!(watch.look());
         assert_eq!((finished(&watch), watch.files()["a.m4s"].length), (vec!["a.m4s"], 9));

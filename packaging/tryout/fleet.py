@@ -454,7 +454,7 @@ class Fleet:
         """The version of a body whose every byte is right."""
         words = body[:HEAD].split(b"\n")[0].split(b" ")
         if len(words) != 2 or words[0] != path.encode() or not words[1].isdigit():
-            raise Wrong(f"{node.name} {path}: these are no bytes of it: {body[:HEAD]!r}, {len(body)} bytes")
+            raise Wrong(f"{node.name} {path}: these are not bytes of it: {body[:HEAD]!r}, {len(body)} bytes")
         version = int(words[1])
         if body != body_of(path, version):
             raise Wrong(f"{node.name} {path}: wrong bytes in version {version}, {len(body)} bytes")

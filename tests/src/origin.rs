@@ -50,7 +50,7 @@ pub enum Fault {
     Trickles,
     /// A redirect to itself.
     RedirectLoop,
-    /// A redirect to what is no URL of ours.
+    /// A redirect to what is not a URL of ours.
     RedirectAway,
 }
 

@@ -10,7 +10,7 @@ use pcap_parser::{
 use crate::ip::{Datagram, FragmentAssembler, IpDrop, LinkType, parse_ip, unwrap_link};
 use crate::limits;
 
-/// Why a file is no capture.
+/// Why a file is not a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureError {
     /// Neither pcap nor pcapng.

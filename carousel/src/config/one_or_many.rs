@@ -104,15 +104,15 @@ mod tests {
             ),
             (
                 "listen = '1.2.3.4:99999'",
-                "1:10: listen: \"99999\" in \"1.2.3.4:99999\" is no port; give 1 to 65535",
+                "1:10: listen: \"99999\" in \"1.2.3.4:99999\" is not a port; give 1 to 65535",
             ),
             (
                 "listen = 'box.lan:80'",
-                "1:10: listen: \"box.lan\" is no address; give it in numbers, e.g. \"192.0.2.1\" or \"[2001:db8::1]\", with the port behind it",
+                "1:10: listen: \"box.lan\" is not an address; give it in numbers, e.g. \"192.0.2.1\" or \"[2001:db8::1]\", with the port behind it",
             ),
             (
                 "listen = '999.1.1.1:80'",
-                "1:10: listen: \"999.1.1.1\" is no address; give it in numbers, e.g. \"192.0.2.1\" or \"[2001:db8::1]\", with the port behind it",
+                "1:10: listen: \"999.1.1.1\" is not an address; give it in numbers, e.g. \"192.0.2.1\" or \"[2001:db8::1]\", with the port behind it",
             ),
             (
                 "listen = 80",

@@ -273,7 +273,7 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
 /// Its mistake, with what is expected.
 pub fn of_flag(key: &str, text: &str) -> Result<u64, String> {
     let number = number_of_flag(key, text)?;
-    number.parse().map_err(|_| format!("{number} is no whole number{}", unit_of(key).map_or("", in_words)))
+    number.parse().map_err(|_| format!("{number} is not a whole number{}", unit_of(key).map_or("", in_words)))
 }
 
 /// The same, where a fraction is possible.
@@ -428,8 +428,8 @@ mod tests {
             ("rate_bps", "fast", "expected a number, e.g. 8_000_000"),
             ("rate_bps", "-1", "expected a number"),
             ("seconds_s", "1m", "has no unit that is known here: \"m\"; expected"),
-            ("seconds_s", "1500 ms", "1.5 is no whole number of seconds"),
-            ("valid_days", "1 h", "is no whole number of days"),
+            ("seconds_s", "1500 ms", "1.5 is not a whole number of seconds"),
+            ("valid_days", "1 h", "is not a whole number of days"),
         ] {
             let why = of_flag(key, text).unwrap_err();
             assert!(why.contains(part), "{text}: {why}");

@@ -64,7 +64,7 @@ pub fn of_host(url: &str) -> Vec<Fault> {
             ascii.and_then(|url| crate::name::resolve("", url).ok()).map(|ascii| format!("give {ascii}"));
         let usual = "give http://host/path/ or https://host/path/";
         return vec![Fault::new(
-            format!("{:?} is no URL", without_secrets(url)),
+            format!("{:?} is not a URL", without_secrets(url)),
             fix.unwrap_or_else(|| usual.to_owned()),
         )];
     }
@@ -86,10 +86,10 @@ fn bracketed(authority: &str) -> Option<String> {
 pub fn of_address(url: &str) -> Vec<Fault> {
     let mut all = Vec::new();
     if let Some(port) = impossible_port(authority(url)) {
-        all.push(Fault::new(format!("{port:?} is no port"), "ports are numbers from 1 to 65535"));
+        all.push(Fault::new(format!("{port:?} is not a port"), "ports are numbers from 1 to 65535"));
     }
     if let Some(host) = not_quite_ipv4(authority(url)) {
-        let what = format!("{host:?} in {:?} is no address", without_secrets(url));
+        let what = format!("{host:?} in {:?} is not an address", without_secrets(url));
         all.push(Fault::new(what, "four numbers from 0 to 255 are one"));
     }
     all
@@ -170,18 +170,18 @@ mod tests {
             assert_eq!(faults(url), [], "{url}");
         }
         for (url, part) in [
-            ("cdn", "\"cdn\" is no URL"),
+            ("cdn", "\"cdn\" is not a URL"),
             ("http://::1:8000/", "an IPv6 address without brackets"),
             ("http://2001:db8::7/a/", "an IPv6 address without brackets"),
-            ("https:///a/", "is no URL"),
-            ("ftp://a/", "is no URL"),
-            ("http://a b/", "is no URL"),
-            ("http://a/b c/", "is no URL"),
-            ("http://.../", "is no URL"),
-            ("http://a!/", "is no URL"),
-            ("http://a:99999/", "\"99999\" is no port"),
-            ("http://a:8o/", "\"8o\" is no port"),
-            ("http://[::1]:0/", "\"0\" is no port"),
+            ("https:///a/", "is not a URL"),
+            ("ftp://a/", "is not a URL"),
+            ("http://a b/", "is not a URL"),
+            ("http://a/b c/", "is not a URL"),
+            ("http://.../", "is not a URL"),
+            ("http://a!/", "is not a URL"),
+            ("http://a:99999/", "\"99999\" is not a port"),
+            ("http://a:8o/", "\"8o\" is not a port"),
+            ("http://[::1]:0/", "\"0\" is not a port"),
             ("http://999.1.1.1/", "\"999.1.1.1\" in"),
             ("http://10.1:8080/", "\"10.1\" in"),
             ("http://a/x?y/", "behind a query"),

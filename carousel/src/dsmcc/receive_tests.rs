@@ -523,7 +523,7 @@ fn a_module_of_another_size_is_received_again_although_its_version_is_the_same()
     let mut out = Vec::new();
     crate::dsmcc::message::write_dii(&mut out, &info, None).unwrap();
     receiver.section(&Section::parse(&out).unwrap(), &mut InMemory);
-    assert_eq!(receiver.open, 0, "what was begun is no part of it");
+    assert_eq!(receiver.open, 0, "what was begun is not part of it");
     for (number, data) in [(0, &[3; 100][..]), (0, &[3; 100]), (1, &[4; 50])] {
         send_block(&mut receiver, (7, 1), number, data);
     }

@@ -102,7 +102,7 @@ impl FromStr for Edition {
         Self::ALL
             .into_iter()
             .find(|edition| edition.as_str().eq_ignore_ascii_case(text) || edition.schema() == text)
-            .ok_or_else(|| format!("{text:?} is no edition of A177; give r0 to r8, such as r6"))
+            .ok_or_else(|| format!("{text:?} is not an edition of A177; give r0 to r8, such as r6"))
     }
 }
 

@@ -350,7 +350,7 @@ mod tests {
         let text = format!("<?xml version='1.0' encoding='ISO-8859-1'?><FDT-Instance Expires='1'>{file}");
         let bytes: Vec<u8> = text.chars().map(|it| it as u8).collect();
         assert_eq!(FdtInstance::parse(&bytes).unwrap().0.files[0].content_location, "http://h/\u{e9}");
-        assert!(FdtInstance::parse(&bytes[44..]).is_err(), "without a declaration it is no text");
+        assert!(FdtInstance::parse(&bytes[44..]).is_err(), "without a declaration it is not text");
         let text = format!("\u{feff}<?xml version='1.0' encoding='UTF-16'?><FDT-Instance Expires='1'>{file}");
         for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
             let bytes: Vec<u8> = text.encode_utf16().flat_map(to_bytes).collect();

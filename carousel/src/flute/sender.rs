@@ -734,7 +734,7 @@ mod tests {
         assert!(!sender.write_packet(toi, 1, b"", false, &mut out) && out.is_empty());
         assert!(sender.withdraw(toi) && !sender.withdraw(toi));
         assert!(!sender.write_packet(toi, 0, &[0; 100], false, &mut out));
-        assert_eq!(sender.refresh_fdt(WALL), Ok(vec![]), "an empty page is no instance");
+        assert_eq!(sender.refresh_fdt(WALL), Ok(vec![]), "an empty page is not an instance");
         assert_eq!((sender.fdt_packets(0), sender.fdt_bytes()), (0, 0));
     }
 

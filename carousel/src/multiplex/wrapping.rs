@@ -17,7 +17,7 @@ use crate::{limits, reasons};
 
 /// A mode adaptation header before a baseband frame: sync byte, ACM command, CNI, frame number.
 const MODE_ADAPTATION_BYTES: usize = 4;
-/// High nibble of an LCT header of version 1: objects may have packets in them, their session is no stream.
+/// High nibble of an LCT header of version 1: objects may have packets in them, their session is not a stream.
 const LCT_VERSION_NIBBLE: u8 = 1;
 
 /// A kind of wrapping.

@@ -113,7 +113,7 @@ impl NetworkInformationFile {
     /// Reads a NIF.
     ///
     /// # Errors
-    /// Another root, no ActualBroadcastNetwork, identifiers that are no numbers.
+    /// Another root, no ActualBroadcastNetwork, identifiers that are not numbers.
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         let root = root(bytes, "NetworkInformationFile")?;
         let actual = root
@@ -233,7 +233,7 @@ impl ServiceInformationFile {
     /// Reads a SIF.
     ///
     /// # Errors
-    /// Another root, identifiers that are no numbers.
+    /// Another root, identifiers that are not numbers.
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         let root = root(bytes, "ServiceInformationFile")?;
         let mut streams = Vec::new();

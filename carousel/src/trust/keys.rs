@@ -200,7 +200,7 @@ impl Certificate {
     /// Reads its bytes, without verifying it.
     ///
     /// # Errors
-    /// If they end early or names are no text.
+    /// If they end early or names are not text.
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let root = PublicKey(reader.array("root key")?);
         let key = PublicKey(reader.array("online key")?);

@@ -27,7 +27,7 @@ pub const BLANK: &str = " sky:Signature=\"\"";
 /// Namespace of our attributes.
 pub const NAMESPACE: &str = "urn:skycache:flute:fdt:2026";
 
-/// First bytes of a sealed document that is no XML.
+/// First bytes of a sealed document that is not XML.
 const MAGIC: &[u8; 4] = b"SKYS";
 
 const CONTEXT: &[u8] = b"skycache seal 1\0";
@@ -335,7 +335,7 @@ impl Sealer {
         document.replacen(BLANK, &format!("{ATTRIBUTE}{}\"", to_base64(&seal)), 1)
     }
 
-    /// Puts the seal before a document that is no XML. `None` if the seal is too long to be counted.
+    /// Puts the seal before a document that is not XML. `None` if the seal is too long to be counted.
     pub fn seal_bytes(
         &self,
         kind: Kind,
@@ -417,7 +417,7 @@ mod tests {
         let value = &sealed[sealed.find(ATTRIBUTE).unwrap() + ATTRIBUTE.len()..];
         let value = &value[..value.find('"').unwrap()];
         let moved = DOCUMENT.replace("Expires=\"1", &format!("Expires=\"{value}1"));
-        assert!(open(moved.as_bytes()).is_err(), "the blank is no seal");
+        assert!(open(moved.as_bytes()).is_err(), "the blank is not a seal");
         let moved = moved.replace(BLANK, "") + &format!("<x{ATTRIBUTE}{value}\"/>");
         assert!(!open(moved.as_bytes()).unwrap().unwrap().is_genuine(Kind::Fdt));
         let twice = format!("{sealed}<!--{ATTRIBUTE}\"-->");

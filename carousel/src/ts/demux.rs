@@ -132,7 +132,7 @@ impl Demux {
             match section {
                 Ok(section) => each(*pid, Ok(section)),
                 Err(drop) => {
-                    // A TDT has no CRC_32: it is no error, and the caller may read it.
+                    // A TDT has no CRC_32: it is not an error, and the caller may read it.
                     if drop != SectionDrop::NoCrc || *pid != Pid::TDT {
                         dropped[drop as usize] += 1;
                     }

@@ -272,7 +272,7 @@ impl SectionAssembler {
     /// Takes sections one behind the other, up to stuffing or the end of the packet.
     fn sections(&mut self, mut rest: &[u8], each: &mut impl FnMut(Result<&[u8], SectionDrop>)) {
         while let Some(&table_id) = rest.first() {
-            // Zeros are no section of any table: some multiplexers stuff with them.
+            // Zeros are not a section of any table: some multiplexers stuff with them.
             if table_id == STUFFING_TABLE_ID || matches!(*rest, [0, 0, 0, ..] | [0, 0] | [0]) {
                 return;
             }

@@ -238,7 +238,7 @@ pub(crate) fn aligned_stride(piece: &[u8]) -> Option<usize> {
             return false;
         }
         let is_padded = is_padding(&piece[right * stride..]);
-        // One sync byte alone says nothing of what is behind its packet: 16 bytes of the next one are no parity.
+        // One sync byte alone says nothing of what is behind its packet: 16 bytes of the next one are not parity.
         let is_next = stride > PACKET_BYTES && piece.get(PACKET_BYTES) == Some(&SYNC_BYTE);
         match count {
             1 => is_padded && !is_next,
@@ -261,7 +261,7 @@ pub struct Packets<'a> {
 }
 
 impl<'a> Packets<'a> {
-    /// Over `bytes`; `None` if they are no transport stream.
+    /// Over `bytes`; `None` if they are not a transport stream.
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         let (offset, stride) = alignment(bytes)?;
         Some(Self { rest: &bytes[offset..], stride, skipped_bytes: offset as u64 })

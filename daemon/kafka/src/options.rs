@@ -89,7 +89,7 @@ impl Brokers {
                 is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
             });
             if !is_good {
-                let what = format!("{broker:?} is no host with a port");
+                let what = format!("{broker:?} is not a host with a port");
                 wrong("brokers", what, "give it as \"kafka-1:9092\"");
             }
         }
@@ -119,6 +119,6 @@ pub fn topic_mistake(topic: &str) -> Option<(String, &'static str)> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let is_wrong = topic.len() > 249 || !topic.bytes().all(is_name) || matches!(topic, "." | "..");
     is_wrong.then(|| {
-        (format!("{topic:?} is no name of a topic"), "letters, digits, '.', '_' and '-', at most 249")
+        (format!("{topic:?} is not a name of a topic"), "letters, digits, '.', '_' and '-', at most 249")
     })
 }

@@ -52,7 +52,7 @@ impl fmt::Display for FileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(err) => f.write_str(&plain(err)),
-            Self::NotADatabase(why) => write!(f, "this is no database in MaxMind's format: {why}"),
+            Self::NotADatabase(why) => write!(f, "this is not a database in MaxMind's format: {why}"),
             Self::Keys(err) => err.fmt(f),
         }
     }

@@ -39,7 +39,7 @@ impl AccessRule {
         for (name, list) in [("allow", &self.allow), ("deny", &self.deny)] {
             for entry in list.iter().filter(|it| network(it).is_none()) {
                 let fix = "give it as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32";
-                wrong(name, format!("{entry:?} is no address or network"), fix);
+                wrong(name, format!("{entry:?} is not an address or network"), fix);
             }
         }
         let countries =
@@ -48,7 +48,11 @@ impl AccessRule {
             for entry in
                 list.iter().filter(|it| it.len() != 2 || !it.bytes().all(|byte| byte.is_ascii_uppercase()))
             {
-                wrong(name, format!("{entry:?} is no country"), "give two capital letters, such as \"DE\"");
+                wrong(
+                    name,
+                    format!("{entry:?} is not a country"),
+                    "give two capital letters, such as \"DE\"",
+                );
             }
             if !list.is_empty() && self.database.is_none() {
                 wrong(

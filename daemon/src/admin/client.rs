@@ -60,7 +60,7 @@ impl Access {
         let is_one = |it: Url| matches!(it.scheme(), "http" | "https") && it.has_host();
         if !Url::parse(url).is_ok_and(is_one) {
             return Err(format!(
-                "{url:?} is no URL: give --admin http://HOST:PORT, the address of [admin] listen"
+                "{url:?} is not a URL: give --admin http://HOST:PORT, the address of [admin] listen"
             ));
         }
         let token = match token_file {
@@ -109,7 +109,7 @@ impl Access {
             .is_some_and(|it| it.is_parse() || it.is_incomplete_message());
         if is_no_http {
             return format!(
-                "{self}: the server speaks no HTTP; give https://HOST:PORT where [admin.tls] is set"
+                "{self}: the server does not use HTTP; give https://HOST:PORT where [admin.tls] is set"
             );
         }
         let cause = certificates::innermost_cause(err);
@@ -202,7 +202,7 @@ pub async fn call(
         let body = response.into_body().collect().await.map_err(|err| format!("{access}: {err}"))?;
         let Ok(value) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
             return Err(format!(
-                "{access}: status {} and no JSON: that is no admin interface; give the address of [admin] listen",
+                "{access}: status {} and no JSON: that is not an admin interface; give the address of [admin] listen",
                 status.as_u16()
             ));
         };
@@ -301,7 +301,7 @@ mod tests {
         let why = ask(&url, None).await.unwrap_err();
         assert!(why.contains("--ca FILE"), "{why}");
         let why = ask(&format!("http://127.0.0.1:{port}"), None).await.unwrap_err();
-        assert!(why.contains("speaks no HTTP; give https://"), "{why}");
+        assert!(why.contains("does not use HTTP; give https://"), "{why}");
         assert!(
             ask(&format!("http://127.0.0.1:{port}"), Some(&own))
                 .await
@@ -312,7 +312,7 @@ mod tests {
         assert!(why.starts_with("--ca ") && why.contains("there is no such file"), "{why}");
         let plain = daemon(None).await;
         let why = ask(&format!("https://{plain}"), Some(&own)).await.unwrap_err();
-        assert!(why.contains("speaks no TLS; give http://"), "{why}");
+        assert!(why.contains("does not use TLS; give http://"), "{why}");
         assert_eq!(ask(&format!("http://{plain}"), None).await.unwrap()["schema"], 1);
         let mutual = daemon(Some(open(Some("other.pem")))).await;
         let why = ask(&format!("https://{mutual}"), Some(&own)).await.unwrap_err();

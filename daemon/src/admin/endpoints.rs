@@ -111,7 +111,7 @@ const fn purge(path: &'static str, methods: &'static str, about: &'static str) -
     Endpoint { path, methods, about, handler: None }
 }
 
-/// Answers a request that is no purge.
+/// Answers a request that is not a purge.
 pub(super) fn answer(server: &AdminServer, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
     let Some(endpoint) = ENDPOINTS.iter().find(|it| it.path == uri.path()) else {
         let paths = ENDPOINTS.map(|it| it.path).join(", ");

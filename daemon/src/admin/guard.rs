@@ -134,7 +134,7 @@ impl Token {
         let about = std::fs::metadata(path).map_err(failed)?;
         if !about.is_file() || about.len() > MAX_TOKEN_BYTES {
             return Err(format!(
-                "the token of [admin], {}: it is no file of one line; give one, as `openssl rand -hex 32` prints",
+                "the token of [admin], {}: it is not a file of one line; give one, as `openssl rand -hex 32` prints",
                 path.display()
             ));
         }
@@ -279,7 +279,7 @@ impl Guard {
             return Err(Refused::new(AdminRefusal::Credential, StatusCode::UNAUTHORIZED, line));
         }
         if !self.is_named(head) {
-            let line = "that Host is no name of this listener: [admin] names can add it";
+            let line = "that Host is not a name of this listener: [admin] names can add it";
             return Err(Refused::new(AdminRefusal::Host, StatusCode::MISDIRECTED_REQUEST, line));
         }
         let is_read = matches!(head.method, Method::GET | Method::HEAD)
@@ -345,7 +345,7 @@ fn is_of_our_page(head: &Parts) -> bool {
         }
         Err(()) => false,
     };
-    // Browsers leave Sec-Fetch-Site out where the address is no secure one.
+    // Browsers leave Sec-Fetch-Site out where the address is not a secure one.
     is_here && matches!(field("sec-fetch-site"), Ok(None | Some("same-origin")))
 }
 

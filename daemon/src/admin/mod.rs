@@ -122,7 +122,7 @@ pub fn listen(
     check_free(config)?;
     // Nothing else than a socket is removed: a mistaken path must not cost a file.
     if std::fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket()) {
-        return Err(format!("{}: this is no socket; give [admin] socket another path", path.display()));
+        return Err(format!("{}: this is not a socket; give [admin] socket another path", path.display()));
     }
     match std::fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(failed(err)),
@@ -405,7 +405,7 @@ impl AdminServer {
     fn trust(&self, confirms: bool, id: &str) -> Response<Full<Bytes>> {
         let Some(key) = KeyId::from_text(id) else {
             let what = format!(
-                "{id:?} is no id of a root key, which has 16 hexadecimal digits; `skycached trust list` shows those that there are"
+                "{id:?} is not an id of a root key, which has 16 hexadecimal digits; `skycached trust list` shows those that there are"
             );
             return error(StatusCode::BAD_REQUEST, &what);
         };
@@ -416,7 +416,7 @@ impl AdminServer {
         };
         if !done {
             let what = format!(
-                "{id} is no enrolled key; `skycached trust list` shows what is, pinned keys are the configuration's"
+                "{id} is not an enrolled key; `skycached trust list` shows what is, pinned keys are the configuration's"
             );
             return error(StatusCode::NOT_FOUND, &what);
         }

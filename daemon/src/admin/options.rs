@@ -78,7 +78,7 @@ impl Admin {
         match self.mode() {
             None => wrong(
                 "admin.socket_mode",
-                format!("{:?} is no mode", self.socket_mode),
+                format!("{:?} is not a mode", self.socket_mode),
                 "give it in octal, such as \"0660\"",
             ),
             Some(mode) if mode & 0o002 != 0 => wrong(
@@ -93,7 +93,7 @@ impl Admin {
             wrong("admin.token_credential", what, "remove one of them");
         }
         if self.token_credential.as_ref().is_some_and(|name| name.is_empty() || name.contains('/')) {
-            let what = "that is no name of a credential".to_owned();
+            let what = "that is not a name of a credential".to_owned();
             wrong("admin.token_credential", what, "give the NAME of LoadCredential=NAME:PATH");
         }
         all

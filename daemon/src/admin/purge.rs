@@ -222,7 +222,7 @@ impl PurgeRequest {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|it| !it.is_empty());
         let mut given = pairs.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
         if let Some(odd) = given.find(|name| !known.contains(name)) {
-            return Some(Err(format!("{odd:?} is no parameter; there is {}", known.join(", "))));
+            return Some(Err(format!("{odd:?} is not a parameter; there is {}", known.join(", "))));
         }
         let is_set = |name: &str| match parameters(uri, name).unwrap_or_default().last().map(String::as_str) {
             None | Some("false" | "0" | "no") => Ok(false),
@@ -274,7 +274,7 @@ impl PurgeRequest {
                 let id = serde_json::from_slice::<Value>(bytes)
                     .ok()
                     .and_then(|it| Some(it.get("id")?.as_str()?.to_owned()));
-                return Err((id.filter(|id| is_id(id)), format!("it is no purge: {err}")));
+                return Err((id.filter(|id| is_id(id)), format!("it is not a purge: {err}")));
             }
         };
         let id = message.id.clone();

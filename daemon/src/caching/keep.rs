@@ -196,7 +196,7 @@ fn initial_age_s(exchange: &Exchange<'_>) -> i64 {
     (apparent_ms.unwrap_or(0).max(0) / 1000).max(corrected_s).min(MAX_AGE_S)
 }
 
-/// `Age`: the first of several; a value that is no number is ignored (section 5.1).
+/// `Age`: the first of several; a value that is not a number is ignored (section 5.1).
 fn age_value_s(response: &HeaderMap) -> i64 {
     let first = text(response, header::AGE).and_then(|line| line.split(',').next()).map_or("", str::trim);
     // A parameter is not in the grammar, but its number is what was meant.

@@ -168,7 +168,7 @@ fn folder_of(key: &str) -> Option<String> {
     key.rfind('/').map(|at| key[..=at].to_owned())
 }
 
-/// The bytes of an object, if it is no larger than a document may be, and is what it was.
+/// The bytes of an object, if it is not larger than a document may be, and is what it was.
 fn bytes_of(object: &Arc<StoredObject>) -> Option<bytes::Bytes> {
     let length = object.meta().length;
     (length <= MAX_LONG_XML_BYTES as u64).then(|| object.bytes(0..length)).flatten()
@@ -214,7 +214,7 @@ fn read_guides(
                 messages.report(LeftOut::TooLong, 1, too_long("guide", key, object));
                 continue;
             };
-            // Manifests and other documents of the folder are no guides.
+            // Manifests and other documents of the folder are not guides.
             match Guide::parse(&bytes) {
                 Ok((guide, _)) => {
                     known.insert((*key).clone(), (digest, Arc::new(guide)));

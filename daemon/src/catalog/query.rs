@@ -50,7 +50,7 @@ impl Pairs {
     /// One line about its mistake, for the client.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, String> {
         let text = self.get(name);
-        text.map(|it| it.parse().map_err(|_| format!("{name}={it:?} is no number"))).transpose()
+        text.map(|it| it.parse().map_err(|_| format!("{name}={it:?} is not a number"))).transpose()
     }
 
     /// All pairs.

@@ -479,7 +479,7 @@ mod tests {
             ("file:h/a/".to_owned(), vec!["h/a/manifest.mpd".to_owned(), "h/a/master.m3u8".to_owned()])
         );
         assert_eq!((found.len(), found[1].0.as_str()), (2, "file:h/b/"));
-        // What a service names is no file, nor what lies beside or below.
+        // What a service names is not a file, nor what lies beside or below.
         assert_eq!(files_of(&all, &["h/a/manifest.mpd"]).len(), 1);
     }
 

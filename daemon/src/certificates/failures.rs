@@ -53,7 +53,7 @@ pub fn innermost_cause(err: &(dyn StdError + 'static)) -> String {
 }
 
 /// Whether a server presented an authority's own or a self-signed certificate: by the text of the error, since the webpki crate
-/// is no dependency.
+/// is not a dependency.
 fn is_authority(err: &CertificateError) -> bool {
     matches!(err, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
@@ -76,7 +76,7 @@ pub(super) fn plain(err: &Error) -> String {
     let words = match err {
         Error::InconsistentKeys(_) => "certificate and key do not belong together",
         Error::InvalidCertificate(err) => return of_certificate(err),
-        Error::InvalidMessage(_) => "the server speaks no TLS",
+        Error::InvalidMessage(_) => "the server does not use TLS",
         Error::AlertReceived(alert) => match alert {
             AlertDescription::CertificateRequired => "the peer asks for a client certificate",
             AlertDescription::UnknownCA
@@ -87,7 +87,7 @@ pub(super) fn plain(err: &Error) -> String {
                 "the peer has no version of TLS, or no cipher, in common"
             }
             AlertDescription::UnrecognisedName => "the peer has no certificate for that name",
-            _ => return format!("the peer ends the handshake: {alert:?}"),
+            _ => return format!("the peer aborts the handshake: {alert:?}"),
         },
         Error::NoCertificatesPresented => "there is no certificate",
         _ => return err.to_string(),
@@ -99,7 +99,7 @@ fn of_certificate(err: &CertificateError) -> String {
     use CertificateError as Wrong;
     let words = match err {
         Wrong::BadEncoding => "the certificate is damaged",
-        Wrong::Expired | Wrong::ExpiredContext { .. } => "the certificate has ended",
+        Wrong::Expired | Wrong::ExpiredContext { .. } => "the certificate has expired",
         Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => {
             "the certificate is not valid yet, or the clock is wrong"
         }

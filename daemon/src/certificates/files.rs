@@ -34,7 +34,7 @@ impl CertificateFiles {
     /// runtime.
     ///
     /// # Errors
-    /// One line with the fix, if they are no certificate and its key.
+    /// One line with the fix, if they are not a certificate and its key.
     pub fn open(
         table: &'static str,
         certificate: &Path,

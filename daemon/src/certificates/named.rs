@@ -147,7 +147,7 @@ pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, Str
 pub fn client_for_origins(more: Option<&Path>) -> Result<ClientConfig, UnusableFile> {
     let mut certificates = rustls_native_certs::load_native_certs().certs;
     let mut roots = RootCertStore::empty();
-    // Systems have some that are no authorities to the library.
+    // Systems have some that are not authorities to the library.
     roots.add_parsable_certificates(certificates.iter().cloned());
     if let Some(path) = more {
         certificates.extend(read_trusted(path, &mut roots)?);
@@ -304,7 +304,7 @@ pub(super) mod tests {
             verify("other.lan", first).unwrap_err(),
             "the certificate is for box.lan, not for other.lan"
         );
-        assert_eq!(verify("box.lan", last + 1000).unwrap_err(), "the certificate has ended");
+        assert_eq!(verify("box.lan", last + 1000).unwrap_err(), "the certificate has expired");
         assert!(verify("box.lan", first - 1000).unwrap_err().contains("not valid yet"));
     }
 

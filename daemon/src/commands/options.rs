@@ -21,7 +21,7 @@ impl CommandOptions {
         if let Some(odd) = self.groups.iter().find(|it| !is_word(it)) {
             all.push(Mistake::of_value(
                 "commands.groups",
-                &format!("{odd:?} is no name of a group"),
+                &format!("{odd:?} is not a name of a group"),
                 "1 to 64 letters, digits, - _ .",
             ));
         }

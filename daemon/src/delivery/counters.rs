@@ -15,7 +15,7 @@ pub struct LossCounters {
     pub bytes: u64,
     /// Datagrams that the kernel had no buffer for.
     pub kernel_drops: u64,
-    /// Datagrams that are no ALC packets.
+    /// Datagrams that are not ALC packets.
     pub not_alc: u64,
     /// Packets of a TSI that is not received.
     pub other_tsi: u64,

@@ -135,7 +135,7 @@ fn sender(named: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(named) = named {
         let why = match std::fs::metadata(named) {
             Ok(it) if it.is_file() => return Ok(named.to_path_buf()),
-            Ok(_) => "it is no program".to_owned(),
+            Ok(_) => "it is not a program".to_owned(),
             Err(err) => carousel::config::plain(&err),
         };
         let named = named.display();

@@ -167,7 +167,7 @@ impl Bits {
             }
             _ => {
                 self.put(other.0, other.1);
-                // The first level that is no trailing one is not ±1: its code begins with ±2 (9.2.2.1).
+                // The first level that is not a trailing one is not ±1: its code begins with ±2 (9.2.2.1).
                 let code = (level.unsigned_abs() - 2) * 2 + u32::from(level < 0);
                 match code {
                     0..14 => self.put(1, code + 1),

@@ -75,8 +75,8 @@ mod tests {
         assert!(url.len() == 1 && url[0].contains("set [firmware] install"), "{url:?}");
         let only_named = findings("[firmware]\ncompatible = 'lab-box'\nversion = '1.4'", true);
         assert!(only_named.len() == 1 && only_named[0].contains("set [firmware] install"), "{only_named:?}");
-        // A folder is no program.
+        // A folder is not a program.
         let folder = findings(&named.replace("/bin/sh", "/tmp"), true);
-        assert!(folder.len() == 1 && folder[0].contains("no file"), "{folder:?}");
+        assert!(folder.len() == 1 && folder[0].contains("not a file"), "{folder:?}");
     }
 }

@@ -90,7 +90,7 @@ fn asked(config: &Config) -> Vec<(&'static str, String)> {
     all.filter(|(_, url)| url.starts_with("http") && seen.insert(url.clone())).take(MOST_ASKED).collect()
 }
 
-/// An origin that is away at the moment is no mistake: the box serves what it has.
+/// An origin that is away at the moment is not a mistake: the box serves what it has.
 fn finding(about: String, answer: Result<u16, OriginError>) -> Finding {
     let (what, fix) = match answer {
         Ok(508) => ("it leads back to this cache".to_owned(), "name the origin itself"),

@@ -44,7 +44,7 @@ carousel::reasons! {
     pub enum Refusal in "firmware_refused" by "reason" {
         /// The bundle is not signed by a trusted key.
         Signature = "signature",
-        /// The bundle is no bundle, or cut off: its end does not say where its signature is.
+        /// The bundle is not a bundle, or cut off: its end does not say where its signature is.
         Damaged = "damaged",
         /// This box has no keyring, and takes no updates.
         Keyring = "keyring",

@@ -125,7 +125,7 @@ pub fn is_appliance(paths: &Paths) -> bool {
 /// Slots, images and which of them is next.
 ///
 /// # Errors
-/// As for all of these: this is no appliance, or a file cannot be read or written.
+/// As for all of these: this is not an appliance, or a file cannot be read or written.
 pub fn status(paths: &Paths) -> Result<Value, SlotError> {
     let running = health::running_slot(&paths.run)?;
     let images = paths.esp().images()?;

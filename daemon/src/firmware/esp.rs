@@ -273,7 +273,7 @@ impl<F: Files> Esp<F> {
     /// Also if the loader started another image than the running one.
     pub(super) fn bless(&mut self, selected: &str, running: Slot) -> Result<ImageName, SlotError> {
         let foreign =
-            || SlotError::Loader(format!("the loader started {selected:?}, which is no image of ours"));
+            || SlotError::Loader(format!("the loader started {selected:?}, which is not an image of ours"));
         let selected = ImageName::parse(selected).ok_or_else(foreign)?;
         if selected.slot != running {
             return Err(SlotError::Loader(format!("the loader started {selected}, but slot {running} runs")));

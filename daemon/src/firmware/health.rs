@@ -31,7 +31,7 @@ pub(super) fn selected_entry(efivars: &Path) -> Result<String, SlotError> {
 /// The running slot, as the initial RAM disk has recorded it.
 ///
 /// # Errors
-/// This is no appliance.
+/// This is not an appliance.
 pub(super) fn running_slot(folder: &Path) -> Result<Slot, SlotError> {
     let path = folder.join("slot");
     let text = std::fs::read_to_string(&path)

@@ -56,7 +56,7 @@ impl Installer for Program {
         let name = self.0.first().ok_or("no program is configured")?;
         let metadata = std::fs::metadata(name).map_err(|err| why_not(name, &err))?;
         if !metadata.is_file() {
-            return Err(format!("{name}: this is no file"));
+            return Err(format!("{name}: this is not a file"));
         }
         if metadata.permissions().mode() & 0o111 == 0 {
             return Err(format!("{name}: it is not executable"));

@@ -46,7 +46,7 @@ impl FromStr for Slot {
         Self::ALL
             .into_iter()
             .find(|it| it.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no slot; give a or b"))
+            .ok_or_else(|| format!("{text:?} is not a slot; give a or b"))
     }
 }
 
@@ -54,7 +54,7 @@ carousel::limits! {
     /// Version of an image.
     pub(super) const MAX_VERSION: usize = 32, "characters" {
         why: "Names on a FAT file system end at 255 characters, screens long before.",
-        full: "The bundle is refused as `version`; a file with such a name is no image.",
+        full: "The bundle is refused as `version`; a file with such a name is not an image.",
         free: "Holds for one name.",
         test: "other_names_are_no_images",
     }

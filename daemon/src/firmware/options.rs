@@ -59,15 +59,15 @@ impl FirmwareOptions {
             wrong("install", "the program has no absolute path".to_owned(), "name it from / on");
         }
         if !self.compatible.is_empty() && !is_word(&self.compatible) {
-            let what = format!("{:?} is no name of hardware", self.compatible);
+            let what = format!("{:?} is not a name of hardware", self.compatible);
             wrong("compatible", what, "1 to 64 letters, digits, - _ .");
         }
         if !self.version.is_empty() && !is_version(&self.version) {
-            let what = format!("{:?} is no version", self.version);
+            let what = format!("{:?} is not a version", self.version);
             wrong("version", what, "1 to 64 letters, digits, . - ~ ^");
         }
         if !self.window.is_empty() && Window::parse(&self.window).is_none() {
-            let what = format!("{:?} is no part of a day", self.window);
+            let what = format!("{:?} is not part of a day", self.window);
             wrong("window", what, "such as 02:00-05:00, in UTC");
         }
         for (key, url) in [("url", &self.url), ("report_url", &self.report_url)] {
@@ -75,7 +75,7 @@ impl FirmwareOptions {
                 let what = "a user or password in the URL is not sent".to_owned();
                 wrong(key, what, "leave out what is before the @");
             } else if !url.is_empty() && !is_url(url) {
-                let what = format!("{:?} is no URL", without_secrets(url));
+                let what = format!("{:?} is not a URL", without_secrets(url));
                 wrong(key, what, "http://host/path or https://host/path");
             } else if let Some(fault) = of_host(url).into_iter().next().filter(|_| !url.is_empty()) {
                 wrong(key, fault.what, &fault.fix);

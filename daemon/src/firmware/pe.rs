@@ -37,7 +37,7 @@ pub(super) struct Image {
 /// One line: no PE image, or without what the loader and the initial RAM disk need.
 pub(super) fn read(image: &mut (impl Read + Seek)) -> Result<Image, String> {
     let (mut osrel, mut cmdline) = (None, None);
-    let no_image = |_| "the kernel image is no PE file, or cut off".to_owned();
+    let no_image = |_| "the kernel image is not a PE file, or cut off".to_owned();
     let mut at = |offset: u64, bytes: &mut [u8]| {
         image.seek(SeekFrom::Start(offset)).and_then(|_| image.read_exact(bytes)).map_err(no_image)
     };
@@ -47,7 +47,7 @@ pub(super) fn read(image: &mut (impl Read + Seek)) -> Result<Image, String> {
     let mut head = [0; 24];
     at(pe, &mut head)?;
     if &dos[..2] != b"MZ" || &head[..4] != b"PE\0\0" {
-        return Err("the kernel image is no PE file".to_owned());
+        return Err("the kernel image is not a PE file".to_owned());
     }
     let sections = usize::from(u16::from_le_bytes([head[6], head[7]]));
     let optional = u64::from(u16::from_le_bytes([head[20], head[21]]));
@@ -70,7 +70,7 @@ pub(super) fn read(image: &mut (impl Read + Seek)) -> Result<Image, String> {
         let mut bytes = vec![0; size];
         at(u64::from(u32_at(section, 20)), &mut bytes)?;
         let text =
-            String::from_utf8(bytes).map_err(|_| "a section of the kernel image is no text".to_owned())?;
+            String::from_utf8(bytes).map_err(|_| "a section of the kernel image is not text".to_owned())?;
         *slot = Some(text.trim_end_matches(['\0', '\n']).to_owned());
     }
     let osrel = osrel.ok_or("the kernel image has no .osrel: the loader would not list it")?;

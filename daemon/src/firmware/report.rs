@@ -68,7 +68,7 @@ pub(super) fn leave(run: &Path, report: &Value) -> io::Result<()> {
     sys::replace(&run.join(REPORT), report.to_string().as_bytes())
 }
 
-/// The document that the last `skycached firmware …` of root has written; `None` if this is no appliance.
+/// The document that the last `skycached firmware …` of root has written; `None` if this is not an appliance.
 #[must_use]
 pub fn report(run: &Path) -> Option<Value> {
     serde_json::from_slice(&bounded(&run.join(REPORT))?).ok()

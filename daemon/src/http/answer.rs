@@ -401,7 +401,7 @@ impl Worker {
         if is_to_box && is_read && own::is_own(path, server.config.page) {
             if !link.is_tls && own::is_private(path) && !server.names.hold(host) {
                 self.stats.refuse(Refusal::Host);
-                let line = "that Host is no name of this box: [http] names can add it";
+                let line = "that Host is not a name of this box: [http] names can add it";
                 return Destination::Answered(plain(StatusCode::MISDIRECTED_REQUEST, line));
             }
             return Destination::Own(host);
@@ -462,7 +462,7 @@ impl Worker {
             _ => (Refusal::BadName, StatusCode::BAD_REQUEST),
         };
         self.stats.refuse(refusal);
-        plain(status, &format!("that is no object's name: {}", err.as_str()))
+        plain(status, &format!("that is not an object's name: {}", err.as_str()))
     }
 
     /// A request for an object.

@@ -350,7 +350,7 @@ impl HttpServer {
 /// Acceptor of TLS connections, with its certificate in `shown`. Call inside a tokio runtime, which looks after the certificates.
 ///
 /// # Errors
-/// If the files are no certificate and key.
+/// If the files are not a certificate and key.
 pub fn acceptor(config: &Tls, shown: &Arc<Certificates>) -> Result<Acceptor, String> {
     Acceptor::new(config, Arc::clone(shown))
 }

@@ -269,10 +269,10 @@ fn check_host(written: &str, others: &[String], listeners: &[SocketAddr]) -> Res
         return err(format!("{written:?} is not in ASCII"), &format!("give {}", as_written(ascii)));
     }
     if let Some(host) = not_quite_ipv4(authority) {
-        return err(format!("{host:?} is no address"), "four numbers from 0 to 255 are one");
+        return err(format!("{host:?} is not an address"), "four numbers from 0 to 255 are one");
     }
     if !matches!(scheme, "http" | "https") || !is_authority(authority) {
-        return err(format!("{written:?} is no host"), "give cdn.example.com, or http://cdn.lan:8080");
+        return err(format!("{written:?} is not a host"), "give cdn.example.com, or http://cdn.lan:8080");
     }
     let name = |it: &str| ObjectKey::from_name(&format!("http://{}/", scheme_and_authority(it).1), None).ok();
     if let Some(other) = others.iter().find(|it| name(it) == name(written)) {

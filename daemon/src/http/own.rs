@@ -126,7 +126,7 @@ impl HttpServer {
     ) -> Response<PlayerBody> {
         let (path, query) = (head.uri.path(), head.uri.query());
         let Some(client) = Client::of(host, is_tls) else {
-            return plain(StatusCode::BAD_REQUEST, "that Host is no name of this box");
+            return plain(StatusCode::BAD_REQUEST, "that Host is not a name of this box");
         };
         let answered = if let Some(answered) = self.rendezvous(head, &client, peer) {
             answered

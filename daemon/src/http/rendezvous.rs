@@ -187,7 +187,7 @@ impl HttpServer {
         };
         let rest = without_parameters(query);
         let Ok(key) = ObjectKey::from_name(&format!("{scheme}://{host}/{path}{rest}"), None) else {
-            return Some(refused(StatusCode::BAD_REQUEST, "that is no path of a manifest"));
+            return Some(refused(StatusCode::BAD_REQUEST, "that is not a path of a manifest"));
         };
         let url = format!("{scheme}://{key}");
         let is_inactive = parameter(query, "MGstatus") == Some("0");
@@ -238,7 +238,7 @@ impl HttpServer {
         let is_known = |key: &ObjectKey| self.is_here(key.as_str()) || services.of(key).is_some();
         let Some((scheme, host, key)) = keys.iter().find(|it| is_known(&it.2)).or_else(|| keys.first())
         else {
-            return Some(Err(refused(StatusCode::BAD_REQUEST, "that is no object's name")));
+            return Some(Err(refused(StatusCode::BAD_REQUEST, "that is not an object's name")));
         };
         let route = Route {
             path: format!("{GATEWAY}{session}"),
@@ -273,7 +273,7 @@ impl HttpServer {
             return refused(StatusCode::NOT_FOUND, "there is no [http.steering] here");
         };
         let Ok(key) = ObjectKey::from_request_path(&format!("/{manifest}")) else {
-            return refused(StatusCode::BAD_REQUEST, "that is no manifest's name");
+            return refused(StatusCode::BAD_REQUEST, "that is not a manifest's name");
         };
         let is_served = self.serves(&key, peer).is_ok();
         self.rendezvous.steered[usize::from(!is_served)].fetch_add(1, Ordering::Relaxed);
@@ -518,11 +518,11 @@ mod tests {
         let once = "remove one: requests name the host alone";
         let other = "which would send players to itself; give the host that the content comes from";
         for (list, wanted) in [
-            ("'a b'", format!("\"a b\" is no host; {usual}")),
-            ("'http://a b'", format!("\"http://a b\" is no host; {usual}")),
-            ("'999.1.1.1'", format!("\"999.1.1.1\" is no address; {four}")),
-            ("'http://10.1:80'", format!("\"10.1\" is no address; {four}")),
-            ("'cdn.0x7F'", format!("\"cdn.0x7F\" is no address; {four}")),
+            ("'a b'", format!("\"a b\" is not a host; {usual}")),
+            ("'http://a b'", format!("\"http://a b\" is not a host; {usual}")),
+            ("'999.1.1.1'", format!("\"999.1.1.1\" is not an address; {four}")),
+            ("'http://10.1:80'", format!("\"10.1\" is not an address; {four}")),
+            ("'cdn.0x7F'", format!("\"cdn.0x7F\" is not an address; {four}")),
             (
                 "'http://cdn.lan/a'",
                 "\"http://cdn.lan/a\" has a path, and is to be a host; give http://cdn.lan".to_owned(),

@@ -26,7 +26,7 @@ carousel::reasons! {
         BadName = "bad_name",
         /// CONNECT or TRACE, or a method that its route does not pass on.
         Method = "method",
-        /// The page is asked for by a `Host` that is no name of the box.
+        /// The page is asked for by a `Host` that is not a name of the box.
         Host = "host",
         /// It has come through this cache before.
         Loop = "loop",

@@ -42,7 +42,7 @@ impl Acceptor {
     /// Creates an acceptor with the configured files, which are checked periodically.
     ///
     /// # Errors
-    /// If they are no certificate and key.
+    /// If they are not a certificate and key.
     pub(super) fn new(config: &Tls, shown: Arc<Certificates>) -> Result<Self, String> {
         let current = CertificateFiles::open(TABLE, &config.certificate, &config.key, shown)?;
         let mut tls = server(&current, rustls::DEFAULT_VERSIONS)?;

@@ -283,7 +283,7 @@ pub(super) fn map_fields(
         Form::Url => return,
     };
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        // Bytes beyond ASCII are no URI, but in the field, and browsers take them.
+        // Bytes beyond ASCII are not allowed in a URI, but in the field, and browsers take them.
         let reference = fields.get(&name).and_then(|it| std::str::from_utf8(it.as_bytes()).ok());
         let mapped = reference.and_then(|it| map.field_reference(it));
         if let Some(value) = mapped.and_then(|it| HeaderValue::from_bytes(it.as_bytes()).ok()) {

@@ -52,7 +52,7 @@ carousel::reasons! {
         Nothing = "nothing",
         /// Its id was done before.
         Repeated = "repeated",
-        /// It is no purge, or one that is not allowed: the log and the result say why.
+        /// It is not a purge, or one that is not allowed: the log and the result say why.
         Refused = "refused",
         /// The disk took no note of it: it is gone for players, and could come back with the next start.
         Failed = "failed",

@@ -103,7 +103,7 @@ impl Kafka {
         }
         for name in self.qoe_columns.keys().filter(|name| !COLUMNS.iter().any(|it| it.0 == name.as_str())) {
             let fix = format!("the columns are {}", COLUMNS.map(|it| it.0).join(", "));
-            wrong("kafka.qoe_columns", format!("{name} is no column"), &fix);
+            wrong("kafka.qoe_columns", format!("{name} is not a column"), &fix);
         }
         all
     }

@@ -207,7 +207,7 @@ impl Manifests {
         &self.refused
     }
 
-    /// Reads the facts of a manifest of this key, and remembers them. `None`: it is no manifest.
+    /// Reads the facts of a manifest of this key, and remembers them. `None`: it is not a manifest.
     fn read(
         &self,
         key: &ObjectKey,

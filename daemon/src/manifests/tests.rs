@@ -340,7 +340,7 @@ fn a_version_that_does_not_go_as_far_is_refused_while_the_newer_one_advances() {
     assert!(!comes(carousel, 100, 1100), "so the carousel is late");
     assert!(comes(carousel, 101, 2000), "it goes as far");
     assert!(comes(carousel, 102, 3000));
-    // The carousel stops: the same again is no advance, and what is behind is the best there is in the end.
+    // The carousel stops: the same again is not an advance, and what is behind is the best there is in the end.
     assert!(comes(carousel, 102, 8000));
     assert!(!comes(origin, 101, 9000));
     assert!(comes(origin, 101, 9001));

@@ -268,7 +268,7 @@ impl Client {
         let mut skipped = Vec::new();
         for (at, candidate) in plan.candidates.iter().enumerate().skip(tried.next) {
             if at + 1 < end {
-                // A request that has reached no parent yet is no retry.
+                // A request that has reached no parent yet is not a retry.
                 let is_paid = || is_free(&result) || plan.group.spend();
                 if is_over() || has_origin && (tried.tries >= MAX_TRIES || !is_paid()) {
                     skipped.push(candidate);

@@ -47,7 +47,7 @@ pub(super) fn media_kind(key: &ObjectKey, content_type: Option<&str>) -> MediaKi
     }
 }
 
-/// Whether a response may repeat fields of its request: whatever is no media, by its name and its type. A name alone does not make a
+/// Whether a response may repeat fields of its request: whatever is not media, by its name and its type. A name alone does not make a
 /// page or an error media: a client chooses it.
 pub(super) fn may_repeat(key: &ObjectKey, status: StatusCode, fields: &HeaderMap) -> bool {
     let content_type = caching::text(fields, header::CONTENT_TYPE);

@@ -36,7 +36,7 @@ pub struct Route {
     /// value of an unusual one is not kept.
     #[serde(default)]
     pub request_fields: Option<Vec<String>>,
-    /// Query parameters that are no part of the cache key: `true` for all, or their names.
+    /// Query parameters that are not part of the cache key: `true` for all, or their names.
     #[serde(default)]
     pub ignore_query: Option<IgnoreQuery>,
     /// The only query parameters that are part of the cache key.
@@ -287,7 +287,7 @@ fn path_mistakes(path: &str, before: &[Route], key: &str, wrong: &mut impl FnMut
     } else if path.starts_with("/-/") || path.starts_with("/dvb-i/") {
         wrong(key, format!("{path:?} is a path of the box itself"), "give another folder");
     } else if path.contains(['?', '#', '\\', ' ']) || url::has_dot_segment(path) || path.contains("//") {
-        wrong(key, format!("{path:?} is no path that a player asks for"), "leave out ?, #, //, . and ..");
+        wrong(key, format!("{path:?} is not a path that a player asks for"), "leave out ?, #, //, . and ..");
     } else if let Some(other) = before.iter().position(|other| other.path == path) {
         wrong(key, format!("{path:?} is there twice, in route[{other}] too"), "remove one");
     }
@@ -325,7 +325,7 @@ fn field_mistakes(route: &Route, key: impl Fn(&str) -> String, wrong: &mut impl 
         && (name.is_empty() || name.contains(['/', ' ', '@', '?']) || !name.is_ascii())
     {
         let fix = "give origin, player, or a name such as cdn.example.com";
-        wrong(key("host_header"), format!("{name:?} is no host"), fix);
+        wrong(key("host_header"), format!("{name:?} is not a host"), fix);
     }
     if route.ignore_query == Some(IgnoreQuery::All(true)) && route.keep_query.is_some() {
         let what = "nothing is kept beside ignore_query = true".to_owned();

@@ -625,7 +625,7 @@ pub fn mistakes(groups: &[ParentGroup], routes: &[Route], listeners: &[SocketAdd
         }
         if let Some(name) = route.parents.as_ref().filter(|name| !groups.iter().any(|it| it.name == **name)) {
             let fix = "give the name of a [[parent]]";
-            wrong(format!("route[{at}].parents"), format!("{name:?} is no group"), fix);
+            wrong(format!("route[{at}].parents"), format!("{name:?} is not a group"), fix);
         }
     }
     all

@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(Phases::default().fresh_ms("k", &observation), 2000);
         let dated = Observation { age_s: Some(1), ..observation };
         assert_eq!(Phases::default().fresh_ms("k", &dated), 2000, "its pace is not known yet");
-        // A clock that jumps is no reason to wait for hours.
+        // A clock that jumps is not a reason to wait for hours.
         let mut phases = Phases::default();
         phases.fresh_ms("k", &observation);
         let later = Observation { now_ms: 1_000_000, digest: Some(Digest::of(b"2")), ..observation };

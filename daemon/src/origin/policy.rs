@@ -357,7 +357,7 @@ mod tests {
         let from = |site: &str| from_pairs([("origin", site)]);
         assert!(selects(&selecting, &from("https://a.example"), None));
         assert!(!selects(&selecting, &from("https://b.example"), None));
-        assert!(selects(&selecting, &HeaderMap::new(), None), "who is no script may have it");
+        assert!(selects(&selecting, &HeaderMap::new(), None), "who is not a script may have it");
         assert!(of(FillRequest::default(), &response("*"), None).0.unwrap().selecting.is_empty());
     }
 
@@ -394,7 +394,7 @@ mod tests {
         }
         assert!(
             repeats(b"a/%zz&#999;&nosuch;\\q", &unusual("A/%zz&#999;&nosuch;\\Q")),
-            "what is no escape stays"
+            "what is not an escape stays"
         );
     }
 

@@ -197,7 +197,7 @@ fn read_item(text: &str) -> Option<(Value, &str)> {
                 _ if at < skip_to => {}
                 _ if is_escaped => {
                     is_escaped = false;
-                    // A byte of a field that is no UTF-8, as logs write it: browsers send Latin-1.
+                    // A byte of a field that is not UTF-8, as logs write it: browsers send Latin-1.
                     let byte = text.get(at + 1..at + 3).filter(|_| c == 'x');
                     match byte.and_then(|it| u8::from_str_radix(it, 16).ok()) {
                         Some(byte) => {

@@ -108,7 +108,7 @@ mod tests {
         let after_s = |seconds: u64| Instant::from_nanos(clock::now().as_nanos() + seconds * 1_000_000_000);
         stats.set(0, totals(5), BTreeMap::new());
         assert!(stats.packet_age_s(after_s(60)) >= 60.0);
-        // Another shard that has counted nothing, and the same count again, are no packet.
+        // Another shard that has counted nothing, and the same count again, are not packets.
         std::thread::sleep(std::time::Duration::from_millis(20));
         stats.set(1, totals(0), BTreeMap::new());
         stats.set(0, totals(5), BTreeMap::new());

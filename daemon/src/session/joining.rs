@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(tested.later(49), "b");
         assert_eq!(tested.later(50), "");
         assert_eq!(tested.events(), ["+b asked", "-b unasked"]);
-        // Requests that are no later than those known change nothing.
+        // Requests that are not later than those known change nothing.
         tested.0.asked(at(60), "b", at(10));
         assert_eq!(tested.joined(), "");
         assert_eq!(tested.asked(61, "b"), "b");

@@ -208,7 +208,7 @@ impl SessionOptions {
             if address.port() == 0 {
                 wrong(format!("{address} has no port"), usual);
             } else if !address.ip().is_multicast() {
-                wrong(format!("{address} is no multicast group"), usual);
+                wrong(format!("{address} is not a multicast group"), usual);
             } else if is_of_the_link(address.ip()) {
                 let what = format!(
                     "{address} is of the block for control of the local network, which routers do not forward"
@@ -247,7 +247,7 @@ impl SessionOptions {
                 service.urls.iter().filter(|it| !it.starts_with("http://") && !it.starts_with("https://"))
             {
                 let fix = "give the URL of its folder, such as https://cdn.example.com/live/one/";
-                wrong(format!("service[{at}].urls"), &format!("{url:?} is no URL of the web"), fix);
+                wrong(format!("service[{at}].urls"), &format!("{url:?} is not a URL of the web"), fix);
             }
             // All spellings of a name are one key, so more is accepted here than for a URL that is requested.
             for fault in service.urls.iter().filter(|it| url::is_web(it)).flat_map(|it| url::of_address(it)) {

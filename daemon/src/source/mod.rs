@@ -77,7 +77,7 @@ impl SourceError {
                 "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE"
             }
             Some(libc::EINVAL) => {
-                "it is no multicast group that can be joined so; give the group, such as 224.0.23.14:3937"
+                "it is not a multicast group that can be joined so; give the group, such as 224.0.23.14:3937"
             }
             _ => "`skycached check` looks further",
         }

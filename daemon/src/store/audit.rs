@@ -41,7 +41,7 @@ impl fmt::Display for Audit {
         for (count, what) in [
             (self.wrong_length, "of another length than their header says (invariant 1)"),
             (self.wrong_bytes, "of other bytes than their header says (invariant 2)"),
-            (self.orphan_files, "files that are no object (invariants 1 and 4)"),
+            (self.orphan_files, "files that are not objects (invariants 1 and 4)"),
             (self.over_quota_bytes, "bytes over the quota (invariant 5)"),
             (self.torn_partials, "incomplete objects without a map (invariant 7)"),
         ] {

@@ -345,7 +345,7 @@ fn fields(options: &Traces) -> Result<HeaderMap, Failure> {
     let text = fs::read_to_string(file).map_err(|err| failed(carousel::config::plain(&err).to_string()))?;
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         // The line itself may be a secret.
-        let wrong = || failed(format!("line {} is no field; write `name: value`", at + 1));
+        let wrong = || failed(format!("line {} is not a field; write `name: value`", at + 1));
         let (name, value) = line.split_once(':').ok_or_else(wrong)?;
         let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
         let mut value = HeaderValue::try_from(value.trim()).map_err(|_| wrong())?;
@@ -536,7 +536,10 @@ mod tests {
         };
         let wrong = with(Some(file.clone()), None);
         assert_eq!(wrong.about, format!("[traces] headers_file {}", file.display()));
-        assert_eq!((wrong.what.as_str(), wrong.fix.as_str()), ("line 1 is no field", "write `name: value`"));
+        assert_eq!(
+            (wrong.what.as_str(), wrong.fix.as_str()),
+            ("line 1 is not a field", "write `name: value`")
+        );
         let away = with(Some("/nonexistent/fields".into()), None);
         assert_eq!(away.about, "[traces] headers_file /nonexistent/fields");
         assert!(

@@ -64,12 +64,16 @@ impl Traces {
             Some(_) => {}
         }
         if !(0.0..=1.0).contains(&self.sample) {
-            wrong("traces.sample", format!("{} is no share", self.sample), "give 0.01 for one in a hundred");
+            wrong(
+                "traces.sample",
+                format!("{} is not a share", self.sample),
+                "give 0.01 for one in a hundred",
+            );
         }
         for text in self.trusted.iter().filter(|it| it.parse::<IpNetwork>().is_err()) {
             wrong(
                 "traces.trusted",
-                format!("{text:?} is no address or network"),
+                format!("{text:?} is not an address or network"),
                 "give it as \"192.0.2.7\" or \"2001:db8::/32\"",
             );
         }

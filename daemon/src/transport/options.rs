@@ -246,7 +246,7 @@ impl TransportStream {
                 }
                 let lnb = carrier.lnb;
                 if carrier.intermediate_khz().is_none_or(|khz| !(900_000..=2_200_000).contains(&khz)) {
-                    let what = format!("{} kHz is no frequency of this LNB", carrier.frequency_khz);
+                    let what = format!("{} kHz is not a frequency of this LNB", carrier.frequency_khz);
                     let fix = format!(
                         "its oscillators are at {} and {} MHz; the frequency is the satellite's, such as 11_727_500",
                         lnb.low_mhz, lnb.high_mhz

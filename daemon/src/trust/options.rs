@@ -125,7 +125,7 @@ impl TrustOptions {
 
 /// A key, or the first one in a file.
 fn key(text: &str) -> Result<PublicKey, String> {
-    let none = || format!("{text} is no key");
+    let none = || format!("{text} is not a key");
     if text.starts_with("ed25519:") {
         return PublicKey::from_text(text).ok_or_else(none);
     }
@@ -137,7 +137,7 @@ fn list(path: &Path) -> Result<RevocationList, String> {
     let content = read(path)?;
     let mut lists =
         content.lines().filter_map(|line| RevocationList::from_text(line.strip_prefix("revoked ")?));
-    lists.next_back().ok_or_else(|| format!("{} is no revocation list", path.display()))
+    lists.next_back().ok_or_else(|| format!("{} is not a revocation list", path.display()))
 }
 
 fn read(path: &Path) -> Result<String, String> {

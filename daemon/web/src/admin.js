@@ -24,7 +24,7 @@ const KEPT = 6 * 3600;
 const SPANS = [60, 300, 600, 3600, 21_600];
 /** Loss is judged over this many seconds: one second of a quiet link says nothing. */
 const LOSS_S = 60;
-/** Seconds without a packet that are no signal. */
+/** Seconds without a packet that count as a lost signal. */
 const SILENT_S = 3;
 const CLOCK_MS = 120_000;
 

@@ -8,7 +8,7 @@ import { duration, t } from "./i18n.js";
 /** @typedef {import("./types").Sample} Sample */
 /** @typedef {import("./types").State} State */
 
-/** Seconds in a row without a packet that are no signal. Carousels send something in each second. */
+/** Seconds in a row without a packet that count as a lost signal. Carousels send something in each second. */
 const SILENT_S = 3;
 /** What the two clocks may differ by: guides go by minutes. */
 const CLOCK_MS = 120_000;

@@ -1,6 +1,6 @@
 // @ts-check
 // Memory of the browser: language, colours, volume, where somebody stopped watching. A browser that keeps nothing
-// (private windows, some televisions) is no mistake.
+// (private windows, some televisions) is not a mistake.
 
 /**
  * @param {string} name

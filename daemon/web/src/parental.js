@@ -1,5 +1,5 @@
 // @ts-check
-// The age limit of this browser, and its PIN. It keeps children from what is not for them; it is no protection against who
+// The age limit of this browser, and its PIN. It keeps children from what is not for them; it is not protection against who
 // can open the tools of the browser, since all media are on the box's port for whoever asks.
 
 import { recalled, remember } from "./memory.js";

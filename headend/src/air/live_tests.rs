@@ -185,7 +185,7 @@ fn what_is_not_begun_by_its_deadline_is_dropped_and_counted() {
     let gone = air.add(0, live("e", 1000, 0, 1000, 0)).unwrap();
     air.withdraw(gone);
     air.withdraw(ids[0]);
-    assert_eq!(air.stats().live_dropped.get(LiveDrop::Removed), 1, "what was sent is no drop");
+    assert_eq!(air.stats().live_dropped.get(LiveDrop::Removed), 1, "what was sent is not a drop");
 }
 
 #[test]

@@ -304,7 +304,7 @@ fn documents_are_sent_again_when_they_change_or_when_all_are_asked_for() {
     let documents = broadcast.announcements(WALL).len() as u64;
     let generation = broadcast.air.generation();
     broadcast.apply(Update::Settled { source: 0 }, WALL.plus_ms(60_000)).unwrap();
-    assert_eq!(broadcast.air.generation(), generation, "a later date alone is no change");
+    assert_eq!(broadcast.air.generation(), generation, "a later date alone is not a change");
     broadcast.refresh(WALL.plus_ms(60_000)).unwrap();
     assert_eq!(broadcast.air.generation(), generation + 2 * documents);
     // A new manifest is named in the gateway configuration and in the service information.

@@ -43,7 +43,7 @@ impl Images {
             Some("jpg" | "jpeg") => "image/jpeg",
             Some("webp") => "image/webp",
             _ => {
-                self.problem(picture, "is no picture that televisions know", "give a PNG, JPEG or WebP");
+                self.problem(picture, "is not a picture that televisions know", "give a PNG, JPEG or WebP");
                 return None;
             }
         };

@@ -100,7 +100,7 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     let rate_bps = config.payload_rate_bps();
     let name = config.file.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
     let mut destinations = Vec::new();
-    // A packager that uploads has not begun, or nothing is pulled yet: that is no mistake. Another folder may come later, too.
+    // A packager that uploads has not begun, or nothing is pulled yet: that is not a mistake. Another folder may come later, too.
     let mut there = config.clone();
     let (waiting, sources) =
         there.sources.into_iter().partition::<Vec<_>, _>(|source| is_empty(&source.path));

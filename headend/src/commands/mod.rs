@@ -97,7 +97,7 @@ pub fn run(verb: Verb) -> Result<(), String> {
     }
 }
 
-/// Why a URL is no source, with what to do instead.
+/// Why a URL is not a source, with what to do instead.
 fn refuse_url(source: &Path) -> Option<String> {
     let text = source.to_string_lossy();
     text.contains("://").then(|| format!("{text}: {}", crate::options::NO_URL_SOURCES))

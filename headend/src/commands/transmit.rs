@@ -33,7 +33,7 @@ use crate::transmit::{End, Observer, Output, Transmission, Updates};
 use crate::units::counted;
 
 /// Sends until `stop` is set, or with `once` until every object was sent. Ends with the close flags. Another transmission of this
-/// machine of the same configuration is no obstacle where that has a lease, or with `alongside`.
+/// machine of the same configuration is not an obstacle where that has a lease, or with `alongside`.
 ///
 /// # Errors
 /// A configuration that another one sends, sockets that cannot be opened, packets that cannot be sent, packages that cannot be read.

@@ -309,7 +309,7 @@ fn a_folder_that_was_away_is_sent_again_when_it_is_back() {
     fs::remove_dir_all(&film).unwrap();
     assert_eq!(look(&["1.m4s", "2.m4s"]), ["away"]);
     fs::create_dir(&film).unwrap();
-    assert_eq!(look(&[]), ["away"], "an empty folder is no package: it is away for another reason");
+    assert_eq!(look(&[]), ["away"], "an empty folder is not a package: it is away for another reason");
     old_package(&film, &[1, 2]);
     let back = look(&[]);
     let ready: Vec<&String> = back.iter().filter(|it| it.starts_with("ready")).collect();
@@ -345,7 +345,7 @@ fn a_live_source_without_new_segments_is_reported_once_and_so_is_its_return() {
     package(folder.path(), &[1, 2, 3]);
     let back = look(&mut following, 1);
     assert_eq!(back.last().unwrap(), "available", "{back:?}");
-    // Its end is no silence.
+    // Its end is not a silence.
     let mut list = fs::read_to_string(folder.path().join("live.m3u8")).unwrap();
     list.push_str("#EXT-X-ENDLIST\n");
     fs::write(folder.path().join("live.m3u8"), list).unwrap();

@@ -90,7 +90,7 @@ impl Extractor {
     }
 }
 
-/// The path below the folder. A name that is no key (it would escape, or hides bytes) becomes its own hash.
+/// The path below the folder. A name that is not a key (it would escape, or hides bytes) becomes its own hash.
 fn relative_path(name: &str) -> PathBuf {
     let Ok(key) = ObjectKey::from_name(name, None) else {
         return PathBuf::from(format!("unusable-name-{}", &Digest::of(name.as_bytes()).to_hex()[..16]));

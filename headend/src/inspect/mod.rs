@@ -214,7 +214,7 @@ pub struct Inspector {
     extractor: Option<Extractor>,
     start_ns: Option<u64>,
     last_ns: u64,
-    /// Datagrams that are no ALC packets.
+    /// Datagrams that are not ALC packets.
     pub not_alc: u64,
     /// Entries left out because there were too many.
     pub left_out: u64,
@@ -567,7 +567,7 @@ pub struct Report {
     pub files: Vec<FileReport>,
     /// Service lists of ATSC low-level signalling.
     pub service_lists: Vec<ListReport>,
-    /// Datagrams that are no ALC packets.
+    /// Datagrams that are not ALC packets.
     pub not_alc: u64,
     /// Entries and packets left out because there were too many.
     pub left_out: u64,

@@ -135,7 +135,7 @@ pub fn to_table(report: &Report) -> String {
     }
     object_table(report, &mut out);
     if report.not_alc > 0 {
-        let _ = writeln!(out, "{} datagrams are no ALC packets", report.not_alc);
+        let _ = writeln!(out, "{} datagrams are not ALC packets", report.not_alc);
     }
     if report.truncated {
         let _ = writeln!(out, "the recording ends inside a frame");

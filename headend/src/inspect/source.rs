@@ -45,7 +45,7 @@ impl std::str::FromStr for Source {
 /// Watches `source` to its end (`rate_bps` is what a file of packets was sent at, where it does not say itself), for `seconds` (0: until `stop`), or until `stop` is set.
 ///
 /// # Errors
-/// A file that is no recording, a group that cannot be joined, files that cannot be written.
+/// A file that is not a recording, a group that cannot be joined, files that cannot be written.
 pub fn run(
     source: &Source,
     inspector: Inspector,

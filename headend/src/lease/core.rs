@@ -339,7 +339,7 @@ impl Core {
         }
         let until_ns = started_ns + self.timing.duration_ns - self.timing.margin_ns();
         let before = self.held.filter(|it| it.generation == generation);
-        // The very first lease, of generation 1, is no takeover.
+        // The very first lease, of generation 1, is not a takeover.
         if before.is_none() && generation > 1 {
             self.takeovers += 1;
         }

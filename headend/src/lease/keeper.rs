@@ -72,7 +72,7 @@ carousel::reasons! {
         Timeout = "timeout",
         /// The store refuses the request, or has failed.
         Refused = "refused",
-        /// The document in the store is no lease, is of a newer headend, or is too long.
+        /// The document in the store is not a lease, is of a newer headend, or is too long.
         Unreadable = "unreadable",
         /// A table of objects could not be read, written or removed.
         Table = "table",
@@ -296,7 +296,7 @@ impl Shared {
 /// Starts the thread.
 ///
 /// # Errors
-/// One line: an endpoint that is no URL, or no thread.
+/// One line: an endpoint that is not a URL, or no thread.
 pub(super) fn start(options: &Options) -> Result<Arc<Shared>, String> {
     let store = Arc::new(store(options)?);
     let failed = |err: std::io::Error| format!("cannot start a thread: {}", carousel::config::plain(&err));
@@ -328,7 +328,7 @@ pub(super) fn start(options: &Options) -> Result<Arc<Shared>, String> {
 fn store(options: &Options) -> Result<SmallStore, String> {
     let location = options
         .location()
-        .ok_or_else(|| format!("[lease] url {:?} is no folder of a bucket", options.url))?;
+        .ok_or_else(|| format!("[lease] url {:?} is not a folder of a bucket", options.url))?;
     SmallStore::new(location, &options.s3.clone().unwrap_or_default())
 }
 

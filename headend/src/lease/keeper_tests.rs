@@ -12,7 +12,7 @@ use crate::options::S3;
 /// Objects by path: ETag and bytes.
 type Objects = Arc<Mutex<Map<String, (u64, Vec<u8>)>>>;
 
-/// With an object of this name it is no store that answers, but some web server.
+/// With an object of this name it is not a store that answers, but some web server.
 const GONE: &str = "gone";
 
 /// A store that keeps conditions, or not. Its clients are served in turn, each by a thread.
@@ -273,7 +273,7 @@ fn a_document_or_table_that_is_too_long_is_not_read() {
     until("it is refused", || shared.failures.get(LeaseFailure::Unreadable) > 0);
     store.put("lease.json", b"{}".to_vec());
     let before = shared.failures.get(LeaseFailure::Unreadable);
-    until("so is what is no lease", || shared.failures.get(LeaseFailure::Unreadable) > before + 1);
+    until("so is what is not a lease", || shared.failures.get(LeaseFailure::Unreadable) > before + 1);
     assert!(shared.active().is_none());
     let other = Holder { node: "x".to_owned(), instance: 1 };
     let lease = Lease { holder: Some(other), generation: 4, sequence: 9 };

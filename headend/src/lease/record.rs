@@ -195,12 +195,12 @@ pub fn write(lease: &Lease, state: &State) -> Vec<u8> {
 /// # Errors
 /// What is wrong with it.
 pub fn read(bytes: &[u8]) -> Result<(Lease, State), String> {
-    let wrong = |err: serde_json::Error| format!("it is no lease of headends (line {})", err.line());
+    let wrong = |err: serde_json::Error| format!("it is not a lease of headends (line {})", err.line());
     let value: Value = serde_json::from_slice(bytes).map_err(wrong)?;
     match value["format"].as_u64() {
         Some(format) if format == u64::from(FORMAT) => {}
         Some(format) => return Err(format!("it has form {format}, which is of a newer headend")),
-        None => return Err("it is no lease of headends".to_owned()),
+        None => return Err("it is not a lease of headends".to_owned()),
     }
     let document: Document = serde_json::from_value(value).map_err(wrong)?;
     let instance = document.instance;
@@ -253,10 +253,10 @@ mod tests {
     #[test]
     fn what_is_no_lease_is_refused_in_words() {
         for (text, why) in [
-            ("", "no lease of headends"),
-            ("{}", "no lease of headends"),
+            ("", "not a lease of headends"),
+            ("{}", "not a lease of headends"),
             ("{\"format\":2}", "newer headend"),
-            ("{\"format\":1}", "no lease of headends"),
+            ("{\"format\":1}", "not a lease of headends"),
         ] {
             let refused = read(text.as_bytes()).unwrap_err();
             assert!(refused.contains(why), "{text}: {refused}");

@@ -45,7 +45,7 @@ pub struct Carousel {
     pub expiry_s: u32,
     /// The same for manifests of live sources (those with `reserved_bps`), whatever `expiry_s` of the source says.
     pub live_manifest_expiry_s: u32,
-    /// The same for guides and metadata: XML and JSON that are no manifests.
+    /// The same for guides and metadata: XML and JSON that are not manifests.
     pub guide_expiry_s: u32,
 }
 

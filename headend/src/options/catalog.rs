@@ -244,13 +244,13 @@ impl DvbI {
         let mut all = Vec::new();
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if !is_url(&self.base) || !self.base.ends_with('/') {
-            let what = format!("{:?} is no folder's URL", self.base);
+            let what = format!("{:?} is not a folder's URL", self.base);
             wrong("dvb_i.base", what, "a URL that ends with a slash");
         } else if let Some(fault) = url::faults(&self.base).into_iter().next() {
             wrong("dvb_i.base", fault.what, &fault.fix);
         }
         if !is_tag(&self.id) {
-            wrong("dvb_i.id", format!("{:?} is no tag URI", self.id), "tag:example.com,2026:services");
+            wrong("dvb_i.id", format!("{:?} is not a tag URI", self.id), "tag:example.com,2026:services");
         }
         if self.interval_ms < 1000 {
             wrong("dvb_i.interval_ms", format!("{} ms is too often", self.interval_ms), "1000 or more");
@@ -278,7 +278,11 @@ impl DvbI {
         }
         for code in self.countries.iter().chain(self.regions.iter().flat_map(|it| &it.countries)) {
             if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                wrong("dvb_i.countries", format!("{code:?} is no country"), "ISO 3166 alpha-3, such as DEU");
+                wrong(
+                    "dvb_i.countries",
+                    format!("{code:?} is not a country"),
+                    "ISO 3166 alpha-3, such as DEU",
+                );
             }
         }
         known
@@ -303,12 +307,12 @@ impl ServiceConfig {
         for genre in &self.genres {
             if genre::term(genre).is_none() {
                 let fix = "News, Sports, Movies, Children's, Music, Documentary … or an href";
-                wrong(&key("genres"), format!("{genre:?} is no known genre"), fix);
+                wrong(&key("genres"), format!("{genre:?} is not a known genre"), fix);
             }
         }
         if let Some(number) = self.channel {
             if !(1..=9999).contains(&number) {
-                wrong(&key("channel"), format!("{number} is no channel number"), "1 to 9999");
+                wrong(&key("channel"), format!("{number} is not a channel number"), "1 to 9999");
             }
             if let Some(other) = numbers.insert(number, name) {
                 wrong(&key("channel"), format!("{other:?} has {number} already"), "give each its own");
@@ -347,7 +351,7 @@ impl LcnConfig {
                 wrong("dvb_i.lcn.channels", what, "the name of a [[source]]");
             }
             if !(1..=9999).contains(number) {
-                wrong("dvb_i.lcn.channels", format!("{number} is no channel number"), "1 to 9999");
+                wrong("dvb_i.lcn.channels", format!("{number} is not a channel number"), "1 to 9999");
             }
         }
     }
@@ -369,7 +373,7 @@ fn collect_regions<'a>(
     if !is_name(&region.id) || known.contains(&&region.id) {
         wrong(
             "dvb_i.regions.id",
-            format!("{:?} is no name, or used twice", region.id),
+            format!("{:?} is not a name, or used twice", region.id),
             "letters, digits, - and _",
         );
     }

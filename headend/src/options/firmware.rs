@@ -66,7 +66,7 @@ impl Firmware {
             let what = "it has a user or password, which would go on the air".to_owned();
             mistakes.add("base", what, "the URL without: boxes have credentials of their own");
         } else if !carousel::firmware::is_url(&self.base) || !self.base.ends_with('/') {
-            let what = format!("{:?} is no URL of a folder", self.base);
+            let what = format!("{:?} is not a URL of a folder", self.base);
             mistakes.add("base", what, "https://host/path/, with the slash at its end");
         } else if let Some(fault) = url::faults(&self.base).into_iter().next() {
             mistakes.add("base", fault.what, &fault.fix);
@@ -76,7 +76,7 @@ impl Firmware {
             mistakes.add("rate_bps", what, "10_000 at least; at 2_000_000 150 MB take eleven minutes");
         }
         if !self.group.ip().is_multicast() || self.group.port() == 0 {
-            mistakes.add("group", format!("{} is no group with a port", self.group), "239.192.49.2:49003");
+            mistakes.add("group", format!("{} is not a group with a port", self.group), "239.192.49.2:49003");
         }
         if !(0.0..=200.0).contains(&self.overhead_percent) {
             let what = format!("{} % of repair symbols is out of range", self.overhead_percent);

@@ -61,7 +61,7 @@ impl Lease {
         if self.location().is_none() {
             let why = match S3Location::of(&self.url) {
                 Some(Err(why)) => why.to_owned(),
-                _ => format!("{:?} is no folder of a bucket", self.url),
+                _ => format!("{:?} is not a folder of a bucket", self.url),
             };
             mistakes.add("url", why, "s3://bucket/prefix/, with the slash at its end");
         }
@@ -69,7 +69,7 @@ impl Lease {
             && self.node.len() <= 64
             && self.node.chars().all(|c| c.is_ascii_graphic() && c != '"');
         if !is_word {
-            let what = format!("{:?} is no name", self.node);
+            let what = format!("{:?} is not a name", self.node);
             mistakes.add("node", what, "a word such as headend-a; every headend has another");
         }
         if !(500..=60_000).contains(&self.duration_ms) {

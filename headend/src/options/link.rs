@@ -166,7 +166,7 @@ impl Output {
             mistakes.add("dscp", what, "0 to 63; 34 is AF41, for video");
         }
         if let Some(source) = self.source.filter(|it| it.is_multicast() || it.is_unspecified()) {
-            mistakes.add("source", format!("{source} is no address of a machine"), "such as 192.0.2.10");
+            mistakes.add("source", format!("{source} is not an address of a machine"), "such as 192.0.2.10");
         }
         mistakes.found
     }

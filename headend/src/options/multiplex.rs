@@ -166,7 +166,7 @@ impl FromStr for Destination {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is no destination; give such as \"udp://239.10.0.1:5004\" or \"rtp://239.10.0.1:5004\""
+                "{text:?} is not a destination; give such as \"udp://239.10.0.1:5004\" or \"rtp://239.10.0.1:5004\""
             )
         };
         let Some((scheme, address)) = text.split_once("://") else {
@@ -309,7 +309,7 @@ impl Multiplex {
         if let Some(to) = self.to
             && (to.address.port() == 0 || to.address.ip().is_unspecified())
         {
-            wrong("to", format!("{} is no destination", to.address), "udp://239.10.0.1:5004");
+            wrong("to", format!("{} is not a destination", to.address), "udp://239.10.0.1:5004");
         }
         for group in &self.forward {
             if group.port() == 0 || group.ip().is_unspecified() {

@@ -71,14 +71,14 @@ impl S3 {
                 let what = "it has a user or password".to_owned();
                 all.push(("endpoint", what, "give credentials in credentials_file, and the URL without"));
             } else if !is_url || parsed.is_some_and(|it| it.query().is_some() || it.fragment().is_some()) {
-                let what = format!("{endpoint:?} is no URL of a store");
+                let what = format!("{endpoint:?} is not a URL of a store");
                 all.push(("endpoint", what, "https://host, or http://host:port"));
             } else if let Some(fault) = of_host(endpoint).into_iter().next() {
                 all.push(("endpoint", fault.what, "https://host, or http://host:port"));
             }
         }
         if self.region.as_ref().is_some_and(|it| !is_word(it)) {
-            let what = format!("{:?} is no region", self.region.as_deref().unwrap_or_default());
+            let what = format!("{:?} is not a region", self.region.as_deref().unwrap_or_default());
             all.push(("region", what, "for example eu-central-1; us-east-1 where the store has none"));
         }
         if self.anonymous && (self.credentials_file.is_some() || self.profile.is_some()) {
@@ -123,7 +123,7 @@ impl S3Location {
             return Err("two slashes in succession name no folder");
         }
         if key.split('/').any(|it| matches!(it, "." | "..")) {
-            return Err("`.` and `..` are no names of folders");
+            return Err("`.` and `..` are not names of folders");
         }
         let location = Self { bucket: bucket.to_owned(), prefix: prefix.to_owned(), manifest: None };
         match name {

@@ -195,7 +195,7 @@ impl Source {
             wrong("ignore_query", what, "true ignores all");
         }
         for path in self.follow_links_to.iter().filter(|it| !it.is_dir()) {
-            let what = format!("{} is no folder", path.display());
+            let what = format!("{} is not a folder", path.display());
             wrong("follow_links_to", what, "give folders that links in path lead to");
         }
         match &self.pull {
@@ -282,13 +282,13 @@ impl Source {
                     let what = "it has a user or password".to_owned();
                     wrong("pull", what, "give pull_authorization_file, and the URL without");
                 } else if !is_http || !has_manifest_name(&path) {
-                    let what = format!("{pull:?} is no URL of a manifest");
+                    let what = format!("{pull:?} is not a URL of a manifest");
                     wrong("pull", what, "https://host/path/master.m3u8 or .mpd, or s3://bucket/prefix/");
                 } else if let Some(fault) = url::of_host(pull).into_iter().next() {
                     wrong("pull", fault.what, &fault.fix);
                 }
                 if self.s3.is_some() {
-                    let what = "pull is no bucket".to_owned();
+                    let what = "pull is not a bucket".to_owned();
                     wrong("s3", what, "s3://bucket/prefix/ as pull, or leave [source.s3] out");
                 }
             }

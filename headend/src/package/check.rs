@@ -76,7 +76,7 @@ pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<
     if expected.is_encrypted {
         return match length % 16 {
             0 => Ok(None),
-            _ => fault(Reason::Cut, format!("is cut: {length} bytes of AES-128-CBC are no whole blocks")),
+            _ => fault(Reason::Cut, format!("is cut: {length} bytes of AES-128-CBC are not whole blocks")),
         };
     }
     let declared = content_type(&path.to_string_lossy());
@@ -101,7 +101,7 @@ pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<
         }
         Kind::TransportStream => {
             if !length.is_multiple_of(PACKET) {
-                let what = format!("is cut: {length} bytes are no whole packets of {PACKET}");
+                let what = format!("is cut: {length} bytes are not whole packets of {PACKET}");
                 return fault(Reason::Cut, what);
             }
             if let Some(at) = lost_sync(&file, length)? {

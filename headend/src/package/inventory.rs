@@ -194,7 +194,7 @@ carousel::reasons! {
         OldSegment = "old_segment",
         /// One file with several values of a query parameter, which selects something that a file cannot be.
         QuerySelects = "query_selects",
-        /// The name is no URI.
+        /// The name is not a URI.
         BadName = "bad_name",
         /// It is longer than receivers take.
         TooLong = "too_long",

@@ -78,7 +78,7 @@ impl fmt::Display for PackageError {
             }
             Self::NoManifest(path) => write!(
                 f,
-                "{}: it is no manifest of HLS (.m3u8) or DASH (.mpd); give the folder or manifest that a packager has made of it, \
+                "{}: it is not a manifest of HLS (.m3u8) or DASH (.mpd); give the folder or manifest that a packager has made of it, \
                  as `ffmpeg -i IN.mp4 -c copy -f hls -hls_playlist_type vod -hls_segment_type fmp4 DIR/film.m3u8` does",
                 path.display()
             ),

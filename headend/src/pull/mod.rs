@@ -764,7 +764,7 @@ impl Puller {
             .map(|list| format!("{} keys, and no manifest among them that can be carried", list.keys));
         let of_reading = || match why {
             PackageError::Nothing(_, problems) => problems.first().map(ToString::to_string),
-            PackageError::NoManifest(path) => Some(format!("{} is no manifest", path.display())),
+            PackageError::NoManifest(path) => Some(format!("{} is not a manifest", path.display())),
             PackageError::Io(path, err) => Some(format!("{}: {}", path.display(), plain(err))),
         };
         let detail = list.or_else(of_reading).unwrap_or_default();

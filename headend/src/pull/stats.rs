@@ -22,7 +22,7 @@ carousel::reasons! {
         Timeout = "timeout",
         /// The origin has no such file (404, 410).
         NotFound = "not_found",
-        /// Another status that is no success.
+        /// Another status that is not a success.
         Status = "status",
         /// Redirects without end, to nowhere, or to an address of this machine alone.
         Redirect = "redirect",

@@ -509,7 +509,7 @@ fn what_an_origin_must_not_do_is_refused_and_counted() {
     assert_eq!(told("coded.ts"), "Content-Encoding: gzip");
     let last = format!("more than 5 redirects in succession, the last to {}film/round.ts", origin.url);
     assert_eq!(*told("round.ts"), last);
-    assert_eq!(told("away.ts"), "302 to file:///etc/hostname, which is no http or https URL");
+    assert_eq!(told("away.ts"), "302 to file:///etc/hostname, which is not an http or https URL");
 
     let long = config(dir.path(), &format!("{}film/long.m3u8", origin.url), "");
     let why = refusal(&long);
@@ -616,7 +616,7 @@ fn check_asks_web_servers_for_their_manifests() {
     }
     for (answer, why) in [
         (&b""[..], "ended the connection without an answer"),
-        (&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], "speaks no HTTP"),
+        (&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], "does not use HTTP"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/a.m3u8", listener.local_addr().unwrap());
@@ -687,8 +687,8 @@ fn mistakes_are_told_with_what_to_write() {
     assert!(secret.contains("credentials_file") && !secret.contains("secret@"), "{secret}");
     let both = format!("{bucket}\n[source.s3]\nanonymous = true\nprofile = 'x'");
     assert!(wrong(&both).contains("s3.anonymous"));
-    assert!(wrong("pull = 'https://h/a.mpd'\n[source.s3]\nregion = 'x'").contains("pull is no bucket"));
-    assert!(wrong("pull = 'https://h/folder/'").contains("is no URL of a manifest"));
+    assert!(wrong("pull = 'https://h/a.mpd'\n[source.s3]\nregion = 'x'").contains("pull is not a bucket"));
+    assert!(wrong("pull = 'https://h/folder/'").contains("is not a URL of a manifest"));
     assert!(wrong("pull_authorization_file = 'x'").contains("nothing is pulled"));
     assert!(wrong("pull_ca = 'x'").contains("nothing is pulled"));
     assert!(wrong("pull = 'https://h/a.mpd'\npull_bytes = 0").contains("must be greater than 0"));

@@ -308,7 +308,7 @@ fn bind(socket: &Socket, output: &Output, is_v4: bool) -> Result<(), String> {
 fn new_socket(domain: Domain) -> Result<Socket, String> {
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
         .map_err(|err| format!("UDP socket: {}", without_numbers(&err)))?;
-    // Less than asked for is no failure: the kernel caps it at net.core.wmem_max.
+    // Less than asked for is not a failure: the kernel caps it at net.core.wmem_max.
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     Ok(socket)
 }

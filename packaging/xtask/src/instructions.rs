@@ -197,7 +197,7 @@ mod tests {
             "{table}"
         );
         let (table, result) = verdict(&recorded, &counts(&[("flute carousel", 1.0)]));
-        assert!(result.is_ok() && table.contains("–"), "no record is no mistake: {table}");
+        assert!(result.is_ok() && table.contains("–"), "no record is not a mistake: {table}");
     }
 
     #[test]

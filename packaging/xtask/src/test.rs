@@ -32,7 +32,7 @@ pub(crate) const NEEDED: [(&str, &str); 8] = [
     ("chromium", "chromium"),
 ];
 
-/// Stories that may fail and be run again. More than these are no accident of a busy machine.
+/// Stories that may fail and be run again. More than these are not an accident of a busy machine.
 const MAX_SECOND_TRIES: usize = 3;
 
 /// Totals of a test run.

@@ -118,7 +118,7 @@ fn noise_liars_and_a_flood_of_objects_are_counted_and_harm_nothing() {
             std::thread::sleep(Duration::from_micros(500));
         }
     }
-    // FDTs that lie about lengths, are cut off, or are no XML.
+    // FDTs that lie about lengths, are cut off, or are not XML.
     for (instance, xml) in [
         "<FDT-Instance Expires=\"4294967295\"><File TOI=\"5\" Content-Location=\"http://x/y\" Content-Length=\"18446744073709551615\" Transfer-Length=\"1\"/></FDT-Instance>",
         "<FDT-Instance Expires=\"4294967295\"><File TOI=\"6\" Content-Location=\"http://x/z\" Content-Length=\"-4\"",

@@ -159,7 +159,7 @@ fn what_events_tell_of_is_fetched_and_removed_without_a_list() {
     let took = headend.until("its new version is there", |it| it.has("1-003.m4s", &bytes));
     println!("a new version is there {} ms after its event was written", took.as_millis());
 
-    // Another film, whose longest file comes in parts; what is no event in between.
+    // Another film, whose longest file comes in parts; what is not an event in between.
     let long = headend.story.dir().join("long");
     let mut media = fs::read(&ladder.iter().find(|it| it.0 == "1-001.m4s").unwrap().1).unwrap();
     media.extend_from_slice(&(11_u32 << 20).to_be_bytes());

@@ -373,7 +373,7 @@ fn ten_thousand_services_are_listed_and_found() {
     assert_eq!(titles(&story)["titles"].as_array().unwrap().len(), 100);
     let begin = Instant::now();
     let found = json(&story, "/-/titles.json?q=service+9999");
-    // The film is what they lead to: it is no title of its own.
+    // The film is what they lead to: it is not a title of its own.
     println!("{} bytes of list; one of 10000 found in {:?}", text.len(), begin.elapsed());
     assert_eq!(found["titles"][0]["id"], "tag:example.com,2026:service-9999");
     let last = json(&story, "/-/titles.json?offset=9990&limit=100");

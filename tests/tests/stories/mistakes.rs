@@ -1,6 +1,6 @@
 //! Mistakes of users, and the messages about them: one message for each, with its place and the fix.
 //!
-//! Only the running programs show what a user sees, so these are no unit tests.
+//! Only the running programs show what a user sees, so these are not unit tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ fn told((code, text): (i32, String), parts: &[&str]) {
         assert!(lines[0].contains(part), "{part:?} is missing: {text}");
     }
     for word in ["os error", "u64", "struct ", "serde", "Option", "Err("] {
-        assert!(!lines[0].contains(word), "{word:?} is no word for a person: {text}");
+        assert!(!lines[0].contains(word), "{word:?} is not a word for a person: {text}");
     }
 }
 
@@ -348,7 +348,7 @@ fn m20_a_port_of_the_headend_that_is_taken() {
     found(run("headend", &["check"], &config(address.clone(), free.to_string())), &parts);
     found(run("headend", &["check"], &config(free.to_string(), address.clone())), &parts);
     drop(taken);
-    // An empty folder that packagers upload to is no mistake.
+    // An empty folder that packagers upload to is not a mistake.
     let (code, text) = run("headend", &["check"], &config(free.to_string(), address));
     assert!(code == 0 && text.contains("nothing yet in") && text.contains("/one/"), "{text}");
     // Nor is one that is pulled when it is sent; that its origin does not answer is.
@@ -390,7 +390,7 @@ fn m22_several_names_of_which_one_is_not_held() {
     let config = story.dir().join("skycached.toml");
     told(
         run("skycached", &["trust", "confirm", "abc"], &config),
-        &["no id of a root key", "16 hexadecimal digits"],
+        &["not an id of a root key", "16 hexadecimal digits"],
     );
     // A scheme that no object has is mistyped.
     told(
@@ -414,11 +414,11 @@ fn checked(config: &Path) -> (i32, String) {
 fn m23_a_base_that_no_receiver_can_ask_for() {
     let setup = Setup::new();
     for (base, parts) in [
-        ("https:///a/", ["is no URL", "https://host/path/"]),
-        ("http://h:99999/a/", ["\"99999\" is no port", "1 to 65535"]),
+        ("https:///a/", ["is not a URL", "https://host/path/"]),
+        ("http://h:99999/a/", ["\"99999\" is not a port", "1 to 65535"]),
         ("http://h/a/#", ["behind a query", "leave out ? and #"]),
         ("http://h/a/?x/", ["behind a query", "leave out ? and #"]),
-        ("http://999.1.1.1/a/", ["is no address", "four numbers"]),
+        ("http://999.1.1.1/a/", ["is not an address", "four numbers"]),
         ("http://user:secret@h/a/", ["a user or password, which would go on the air", "without"]),
     ] {
         let config =
@@ -429,7 +429,7 @@ fn m23_a_base_that_no_receiver_can_ask_for() {
     }
     // The daemon refuses the same with the same words.
     let config = setup.daemon("[[route]]\npath = '/vod/'\nbase = 'https:///a/'");
-    told(run("skycached", &["run"], &config), &["route[0].base: \"https:///a/\" is no URL"]);
+    told(run("skycached", &["run"], &config), &["route[0].base: \"https:///a/\" is not a URL"]);
 }
 
 #[test]
@@ -574,7 +574,7 @@ fn m29_a_film_that_is_no_package() {
     let film = setup.write("film.mp4", "no manifest");
     told(
         said(program("headend").arg("scan").arg(&film)),
-        &["film.mp4: it is no manifest of HLS (.m3u8) or DASH (.mpd)", "packager", "`ffmpeg -i"],
+        &["film.mp4: it is not a manifest of HLS (.m3u8) or DASH (.mpd)", "packager", "`ffmpeg -i"],
     );
     let (code, text) = said(program("headend").arg("scan").arg(setup.0.path()));
     assert!(code == 0 && text.contains("1 object, ") && text.contains("no manifest: "), "{text}");

@@ -394,7 +394,7 @@ fn a_reader_of_mpds_asks_for_what_is_on_the_air() {
         assert_eq!(on_air, wanted, "{mpd}");
         assert_eq!(inventory.faults(), 0, "{mpd}");
         // Boxes pass a BaseURL with a host or from the root on as it is, which is reported beside.
-        let others = inventory.problems.iter().filter(|it| !it.what.contains("is no relative reference"));
+        let others = inventory.problems.iter().filter(|it| !it.what.contains("is not a relative reference"));
         assert_eq!(others.count() == 0, left.is_empty(), "{mpd}");
         with_selection += usize::from(!left.is_empty());
         names += wanted.len();

@@ -25,7 +25,7 @@ limits! {
     /// Name of a genre that is looked up.
     const MAX_NAME_BYTES: usize = 200, "bytes" {
         why: "The longest in the schemes has 52.",
-        full: "The name is no term.",
+        full: "The name is not a term.",
         free: "Holds for one name.",
         test: "words_of_grabbers_and_of_content_descriptors",
     }

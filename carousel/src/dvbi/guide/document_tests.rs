@@ -210,7 +210,7 @@ fn hostile_documents_are_bounded() {
     for bad in ["", "<TVAMain>", "<ServiceList/>", "<x><TVAMain/></x>", "not XML"] {
         Guide::parse(bad.as_bytes()).unwrap_err();
     }
-    // One piece inside another is no piece.
+    // One piece inside another is not a piece.
     let nested = "<TVAMain><ProgramInformation programId='crid://a/b'><ProgramInformation programId='crid://a/c'/>\
                   </ProgramInformation></TVAMain>";
     assert_eq!(Guide::parse(nested.as_bytes()).unwrap().0.programmes.len(), 1);
@@ -227,7 +227,7 @@ fn hostile_documents_are_bounded() {
     let programme = &guide.programmes["crid://a/b"];
     assert_eq!(left_out, [(LeftOut::NoCrid, 1)]);
     assert!(programme.titles[0].text.chars().count() <= 256 && programme.titles[0].text.ends_with('…'));
-    assert_eq!((programme.titles.len(), programme.genres.len()), (1, 64), "x0 is no language");
+    assert_eq!((programme.titles.len(), programme.genres.len()), (1, 64), "x0 is not a language");
     assert!((4000..=4096).contains(&programme.synopses[0].text.encode_utf16().count()));
 }
 
@@ -334,7 +334,7 @@ fn now_next_and_a_window_say_which_is_which() {
     let prefix = "crid://dvb.org/metadata/schedules/now-next";
     let (earlier, later) = (format!("{prefix}/earlier"), format!("{prefix}/later"));
     assert_eq!(places, [(earlier.as_str(), Some("1")), (later.as_str(), Some("6"))]);
-    // Beyond the end there is nothing, which is no reason to know nothing.
+    // Beyond the end there is nothing, which is not a reason to know nothing.
     let document = now_next(&guide, &[SERVICE], hour(99), &Options::default()).unwrap();
     assert_eq!((groups(&document).len(), table(&document, "ProgramLocationTable").len()), (0, 1));
     assert!(window(&guide, "tag:other", half, 1, 1, &Options::default()).is_none());

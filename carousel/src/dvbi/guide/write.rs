@@ -151,7 +151,7 @@ pub fn programme(guide: &Guide, crid: &str, now: WallTime, options: &Options<'_>
 }
 
 /// Episodes of a series in the order of their numbers; `crid` is the series or one of its episodes. Without `page` there
-/// are no links, which the clause requires even for a single page. Before edition 2026 showings are those of one service,
+/// are not links, which the clause requires even for a single page. Before edition 2026 showings are those of one service,
 /// that of the next showing. `None` if no episode is available.
 pub fn more_episodes(
     guide: &Guide,

@@ -676,7 +676,7 @@ mod tests {
             }
             let done = complete(&mut joiner);
             assert_eq!(done, [("http://h/1.m4s".to_owned(), others.concat(), End::LastChunk)], "{first}");
-            // A chunk that was repaired is no new beginning.
+            // A chunk that was repaired is not a new beginning.
             let mut all = objects("http://h/2.m4s", first, &parts, true);
             let late = all.remove(0);
             for (file, bytes) in all.iter().chain([&late]) {

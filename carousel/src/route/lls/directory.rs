@@ -69,7 +69,7 @@ crate::reasons! {
         Protocol = "protocol",
         /// The service has no signalling by broadcast.
         Broadband = "broadband",
-        /// The address is no group for media: not multicast, of the local network's own protocols, or without a port.
+        /// The address is not a group for media: not multicast, of the local network's own protocols, or without a port.
         BadAddress = "bad_address",
         /// The group is that of another service, of low-level signalling, or of the configuration.
         Taken = "taken",

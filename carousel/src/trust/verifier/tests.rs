@@ -150,7 +150,7 @@ fn the_memory_survives_a_restart() {
     assert!(trust.recall(&memory));
     assert_eq!(ask(&trust, &document(6, 0)), Err(TrustDrop::Replayed));
     assert_eq!(ask(&trust, &document(2, 1)), Err(TrustDrop::Replayed));
-    assert_eq!(ask(&trust, &document(7, 0)), Ok(true), "what it had is no replay");
+    assert_eq!(ask(&trust, &document(7, 0)), Ok(true), "what it had is not a replay");
     assert_eq!(trust.memory(), memory);
     // Damage costs what it hits.
     assert!(!trust.recall("") && !trust.recall("skycache-trust 2\n"));

@@ -102,7 +102,7 @@ impl Nit {
         let mut reader = section.reader();
         let network = length12(&mut reader, "network_descriptors_length")?;
         let name = descriptor::read_text(find(network, descriptor::NETWORK_NAME).unwrap_or_default());
-        // A linkage that cannot be read is no reason to do without the network.
+        // A linkage that cannot be read is not a reason to do without the network.
         let updates = descriptor::descriptors(network)
             .filter(|(tag, _)| *tag == descriptor::LINKAGE)
             .filter_map(|(_, data)| UpdateLink::read(data).ok().flatten())

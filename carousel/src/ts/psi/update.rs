@@ -45,7 +45,7 @@ impl FromStr for Oui {
 
     /// `00-15-0A`, `00:15:0a` or `00150A`. Not zero, which is left where none was filled in.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no OUI: six hexadecimal digits such as 00-15-0A");
+        let wrong = || format!("{text:?} is not an OUI: six hexadecimal digits such as 00-15-0A");
         let digits: String = text.chars().filter(|it| !matches!(it, '-' | ':')).collect();
         if digits.len() != 6 || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
             return Err(wrong());

@@ -59,7 +59,7 @@ fn ranges(request: &RepairRequest) -> Vec<Range<u64>> {
     ranges.concat()
 }
 
-/// Anybody on the link can send packets that close sessions which never were: their ends are no news.
+/// Anybody on the link can send packets that close sessions which never were: their ends are not news.
 #[test]
 fn only_the_end_of_a_session_that_has_brought_something_is_reported() {
     // LCT with the A flag and a TSI of 32 bits, without a TOI.

@@ -543,7 +543,7 @@ fn of_what_has_repair_symbols_an_origin_is_asked_once_for_what_decoding_needs() 
     world.pass(Duration::from_secs(30));
     let counters = world.counters();
     assert_eq!((counters.held, world.room(), world.verify_wrong), (20, 0, 0), "{counters:?}");
-    // Blocks are decoded behind the end of the request: that is no failure, and nothing is asked for again.
+    // Blocks are decoded behind the end of the request: that is not a failure, and nothing is asked for again.
     let repaired = counters.repairs[RepairOutcome::Repaired as usize];
     assert_eq!((counters.repairs.iter().sum::<u64>(), world.asked.len() as u64), (repaired, repaired));
     let [asked, missing] = world.asked_bytes;

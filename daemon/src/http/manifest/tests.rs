@@ -257,7 +257,7 @@ fn utf_16_stays_utf_16() {
         }
     }
     let odd = rewritten(None, map(), b"\xff\xfe<\0M\0P\0D\0>\0\0\xd8");
-    assert_eq!(odd.unwrap_err(), Rewriting::Charset, "a lone surrogate is no text");
+    assert_eq!(odd.unwrap_err(), Rewriting::Charset, "a lone surrogate is not text");
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Signing {
             if !is_cloudfront {
                 wrong("sign.source_ip", "only cloudfront has one", "leave it out");
             } else if !is_network && network.parse::<Ipv4Addr>().is_err() {
-                let what = format!("{network:?} is no IPv4 address or network");
+                let what = format!("{network:?} is not an IPv4 address or network");
                 wrong("sign.source_ip", &what, "give it as \"192.0.2.7\" or \"192.0.2.0/24\"");
             }
         }

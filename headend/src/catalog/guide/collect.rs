@@ -35,7 +35,7 @@ carousel::limits! {
 
 /// Genres of a programme that are carried: receivers show one or two.
 const MAX_GENRES: usize = 8;
-/// Ages below this are no restriction.
+/// Ages below this are not a restriction.
 const LOWEST_AGE: u8 = 4;
 
 /// A guide that is being filled.

@@ -160,7 +160,7 @@ fn programme(number: u64, raw: &RawValue, at: usize, into: &mut Collector<'_>) {
         }
         (None, Some(s)) => into.problems.report(
             || showing.place(),
-            || format!("duration_s {s} is no length of a programme"),
+            || format!("duration_s {s} is not a length of a programme"),
             "write the duration in seconds",
         ),
         (None, None) => {}
@@ -251,7 +251,7 @@ impl Moment {
         if time.is_none() {
             into.problems.fault(
                 || showing.place(),
-                || format!("{what} {} is no time", quoted(&text)),
+                || format!("{what} {} is not a time", quoted(&text)),
                 "write times as \"2026-11-21T20:00:00Z\", or in seconds since 1970",
             );
         }

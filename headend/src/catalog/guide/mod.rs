@@ -174,7 +174,7 @@ fn read_bytes(bytes: Vec<u8>, mut collector: Collector<'_>) -> Result<Read, Refu
         let shown = text.lines().nth(usize::try_from(line - 1).unwrap_or(0)).unwrap_or_default();
         collector.problems.report(
             || format!("line {line}"),
-            || format!("{count} bytes are no {encoding}, the first in {}", quoted(shown.trim())),
+            || format!("{count} bytes are not {encoding}, the first in {}", quoted(shown.trim())),
             "they are read as Windows-1252; name the encoding in the XML declaration, or write UTF-8",
         );
     }

@@ -126,7 +126,7 @@ fn a_file_with_every_quirk() {
         [("one.example", 3), ("foreign.example", 1)]
     );
     for parts in [
-        &["programme 7 (", "start \"99999999999999\" is no time"][..],
+        &["programme 7 (", "start \"99999999999999\" is not a time"][..],
         &["programme 8 (", "Mars"],
         &["programme 9 (", "no start"],
         &["programme 10 (", "no channel"],
@@ -271,9 +271,9 @@ fn bad_entries_of_json_are_left_out() {
     for parts in [
         &["programme 6 at byte", "integer `17` where an object belongs: left out"][..],
         &["programme 7 at byte", "`channel` is missing: left out"],
-        &["programme 9", "start \"1795291200000\" is no time"],
+        &["programme 9", "start \"1795291200000\" is not a time"],
         &["role \"x\" is not known"],
-        &["duration_s -5 is no length"],
+        &["duration_s -5 is not a length"],
         &["1 times have no zone"],
         &["channel 1 at byte"],
         &["no service asks for: 1 with 1"],
@@ -388,7 +388,7 @@ fn what_is_wrong_in_one_programme_leaves_the_others() {
     let latin = read_text([&b"<tv><channel id='c'/>"[..], b"\n<programme channel='c' start='20261121 Z' stop='20261122 Z'><title>Latin \xe9t\xe9</title></programme></tv>"].concat());
     let latin = latin.unwrap();
     assert_eq!((titles(&latin), latin.faults), (vec!["Latin été".to_owned()], 0));
-    assert!(has_problem(&latin, &["line 2", "2 bytes are no UTF-8"]), "{:?}", latin.problems);
+    assert!(has_problem(&latin, &["line 2", "2 bytes are not UTF-8"]), "{:?}", latin.problems);
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn times_of_every_form_and_end_for_stop() {
     assert_eq!((read.faults, read.problems.len()), (0, 0));
     let never = read_text(three("Second").replace("'20261121010000 Z'", "'soon'")).unwrap();
     assert_eq!(never.faults, 1);
-    assert!(has_problem(&never, &["line 3, programme 1 (channel \"c\")", "\"soon\" is no time"]));
+    assert!(has_problem(&never, &["line 3, programme 1 (channel \"c\")", "\"soon\" is not a time"]));
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn programme(element: &Element, number: u64, line: u64, into: &mut Collector<'_>
                 if what == "start" { "the programme is left out" } else { "it ends where the next begins" };
             into.problems.fault(
                 place,
-                || format!("{what} {} is no time: {left_out}", quoted(text)),
+                || format!("{what} {} is not a time: {left_out}", quoted(text)),
                 "write times as 20261121200000 +0100",
             );
         }

@@ -16,7 +16,7 @@ carousel::limits! {
     /// Nesting of interstitials.
     const MAX_ASSET_DEPTH: usize = 4, "levels" {
         why: "An advertisement may be interrupted itself.",
-        full: "Interstitials further down are no part of the presentation.",
+        full: "Interstitials further down are not part of the presentation.",
         free: "Holds for one presentation.",
         test: "interstitials_of_interstitials_end",
     }
@@ -242,7 +242,7 @@ impl Reading<'_> {
             let document: serde_json::Value = match serde_json::from_slice(&bytes) {
                 Ok(document) => document,
                 Err(err) => {
-                    self.not_understood(&local.path, format!("the list of assets is no JSON: {err}"));
+                    self.not_understood(&local.path, format!("the list of assets is not JSON: {err}"));
                     continue;
                 }
             };

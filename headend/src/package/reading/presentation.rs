@@ -74,8 +74,9 @@ impl Reading<'_> {
             self.note_absolute_base(manifest, base);
         }
         for base in mpd.encoded_bases {
-            let what =
-                format!("BaseURL {base} is percent-encoded: it is no URL, and players look beside the MPD");
+            let what = format!(
+                "BaseURL {base} is percent-encoded: it is not a URL, and players look beside the MPD"
+            );
             self.problem(
                 manifest,
                 what,

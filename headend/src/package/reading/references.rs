@@ -55,7 +55,7 @@ impl Reading<'_> {
                 count => format!(" ({count} such references)"),
             };
             let what = format!(
-                "{first} is no relative reference{more}: boxes pass manifests on as they are, and players ask another server for it"
+                "{first} is not a relative reference{more}: boxes pass manifests on as they are, and players ask another server for it"
             );
             let fix = "write names relative to the manifest, or give the boxes a [[route]] with rewrite = true and this base";
             self.problem(&manifest, what, fix);
@@ -94,7 +94,7 @@ impl Reading<'_> {
                 None
             }
             Referred::Bad(err) => {
-                self.problem(place, format!("{reference:?} is no URI: {err}"), "rename the file");
+                self.problem(place, format!("{reference:?} is not a URI: {err}"), "rename the file");
                 self.leave_out(Reason::BadName, place, reference, 1);
                 None
             }

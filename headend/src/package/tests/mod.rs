@@ -3,7 +3,7 @@ mod ranges;
 
 use super::*;
 
-/// Makes files; a name that ends with `/` is no file.
+/// Makes files; a name that ends with `/` is not a file.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (path, text) in files {
@@ -202,7 +202,8 @@ fn absolute_references_below_the_base_are_local() {
     let texts: Vec<String> = inventory.problems.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 1, "{texts:?}");
     assert!(
-        texts[0].starts_with("l.m3u8: https://cdn.example.com/vod/x/1.m4s is no relative reference (2 such")
+        texts[0]
+            .starts_with("l.m3u8: https://cdn.example.com/vod/x/1.m4s is not a relative reference (2 such")
     );
     assert!(texts[0].contains("rewrite = true"), "{texts:?}");
     let mpd = |base: &str| {
@@ -218,7 +219,7 @@ fn absolute_references_below_the_base_are_local() {
         let dir = folder(&[("m.mpd", &mpd(base)), ("init.mp4", "i"), ("1.m4s", "1")]);
         let problems = read(dir.path(), &options).unwrap().problems;
         assert_eq!(
-            problems.iter().filter(|it| it.what.contains("no relative reference")).count(),
+            problems.iter().filter(|it| it.what.contains("not a relative reference")).count(),
             count,
             "{problems:?}"
         );

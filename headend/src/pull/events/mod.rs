@@ -92,9 +92,9 @@ carousel::reasons! {
         OtherEvent = "other_event",
         /// A store tries whether it may write to the topic.
         Test = "test",
-        /// The message is no JSON: the bucket is listed.
+        /// The message is not JSON: the bucket is listed.
         NoJson = "no_json",
-        /// The message, or a record of it, is no event of a bucket.
+        /// The message, or a record of it, is not an event of a bucket.
         NoEvent = "no_event",
         /// The message is longer than 1 MiB: the bucket is listed.
         TooLong = "too_long",

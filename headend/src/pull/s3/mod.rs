@@ -131,7 +131,7 @@ pub(super) struct Conditions<'a> {
 
 impl Bucket {
     /// # Errors
-    /// One line: an endpoint that is no URL.
+    /// One line: an endpoint that is not a URL.
     pub(super) fn new(location: S3Location, options: &S3, environment: Environment) -> Result<Self, String> {
         let region = credentials::region(options, environment);
         let given = options.endpoint.clone();
@@ -393,9 +393,9 @@ fn base_url(endpoint: Option<&str>, region: &str, bucket: &str, in_path: bool) -
         format!("https://s3.{region}.amazonaws.com{china}")
     };
     let endpoint = endpoint.map_or_else(amazon, str::to_owned);
-    let url: Url = endpoint.parse().map_err(|_| "the endpoint of the bucket is no URL".to_owned())?;
+    let url: Url = endpoint.parse().map_err(|_| "the endpoint of the bucket is not a URL".to_owned())?;
     let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https"));
-    let host = host.ok_or_else(|| "the endpoint of the bucket is no URL".to_owned())?;
+    let host = host.ok_or_else(|| "the endpoint of the bucket is not a URL".to_owned())?;
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let (scheme, path) = (url.scheme(), url.path().trim_end_matches('/'));
     Ok(match in_path {

@@ -13,7 +13,7 @@ const SKEW_S: u64 = 240;
 /// Characters of a store's own message that are shown.
 const SHOWN_CHARS: usize = 200;
 
-/// Handling of a response that is no success.
+/// Handling of a response that is not a success.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// The store is busy or has failed: retry later.

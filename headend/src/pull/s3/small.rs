@@ -69,7 +69,7 @@ impl SmallStore {
     /// Below the prefix of a location.
     ///
     /// # Errors
-    /// One line: an endpoint that is no URL.
+    /// One line: an endpoint that is not a URL.
     pub fn new(location: S3Location, options: &S3) -> Result<Self, String> {
         Ok(Self(Bucket::new(location, options, environment)?))
     }

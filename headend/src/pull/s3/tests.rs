@@ -749,7 +749,7 @@ fn a_prefix_without_keys_and_a_manifest_that_is_not_there_are_told() {
         let Probed::Wrong { what, fix } = probed(pull, "") else { panic!("{pull}") };
         assert!(what == told && !fix.is_empty(), "{what}; {fix}");
     }
-    // A copy of the time before is no reason to be content.
+    // A copy of the time before is not a reason to be content.
     complete(&of("s3://vod/film/", ""), |_, _| {}).unwrap();
     store.objects.lock().unwrap().clear();
     let why = refusal(&of("s3://vod/film/", ""));

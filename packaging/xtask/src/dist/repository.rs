@@ -137,7 +137,7 @@ fn date() -> Result<String, String> {
         .output();
     let output = output.map_err(|err| format!("date: {err}"))?;
     if !output.status.success() {
-        return Err(format!("SOURCE_DATE_EPOCH: `{at}` is no time"));
+        return Err(format!("SOURCE_DATE_EPOCH: `{at}` is not a time"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -280,7 +280,7 @@ fn players(release: &Release) -> Result<Vec<Part>, String> {
     let (mut parts, mut seen) = (Vec::new(), BTreeSet::new());
     while let Some(name) = names.pop() {
         let entry = &lock["packages"][format!("node_modules/{name}")];
-        // The bundler is no part of the bundle.
+        // The bundler is not part of the bundle.
         if name == "esbuild" || entry.is_null() || !seen.insert(name.clone()) {
             continue;
         }

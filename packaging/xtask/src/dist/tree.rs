@@ -33,7 +33,7 @@ impl Tree {
         let failed = |err: std::io::Error| format!("{}: {err}", folder.display());
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let name = entry.file_name().into_string().map_err(|name| format!("{name:?} is no text"))?;
+            let name = entry.file_name().into_string().map_err(|name| format!("{name:?} is not text"))?;
             let path = if below.is_empty() { name } else { format!("{below}/{name}") };
             if entry.file_type().map_err(failed)?.is_dir() {
                 self.walk(&entry.path(), &path)?;

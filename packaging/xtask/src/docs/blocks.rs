@@ -245,7 +245,7 @@ fn shell(folder: &Path, bin: &Path) -> Result<Option<std::process::ExitStatus>, 
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).process_group(0);
     command.env("PATH", format!("{}:{path}", bin.display())).env("HOME", folder).env("NO_COLOR", "1");
-    // Widths of terminals are no matter of a document.
+    // Widths of terminals are not a matter of a document.
     command.env("COLUMNS", "100").stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = command.stderr(Stdio::null()).spawn().map_err(|err| format!("bash: {err}"))?;
     let begin = Instant::now();

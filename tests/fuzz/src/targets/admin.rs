@@ -78,7 +78,7 @@ pub(super) fn admin(bytes: &[u8]) {
             match by {
                 "token" => {
                     let given = field("authorization").unwrap_or_default();
-                    assert!(has_token && given.ends_with(TOKEN), "{given:?} is no token");
+                    assert!(has_token && given.ends_with(TOKEN), "{given:?} is not a token");
                 }
                 "loopback" => {
                     assert!(client.1, "{client:?} is elsewhere");

@@ -53,7 +53,7 @@ pub(super) fn head(bytes: &[u8]) {
     }
 }
 
-/// Lines of `name: value`; what is no field is left out.
+/// Lines of `name: value`; what is not a field is left out.
 fn fields<'a>(lines: impl Iterator<Item = &'a str>) -> HeaderMap {
     caching::from_pairs(
         lines.filter_map(|line| line.split_once(':').map(|(name, value)| (name, value.trim()))),

@@ -48,7 +48,7 @@ fn a_playback_token_opens_what_it_names_for_as_long_as_it_says() {
     };
     let fetched = (200, "/film/a?x=1 1".to_owned());
     assert_eq!(ask(&format!("/vod/film/a?x=1&sktoken={good}")), fetched);
-    // The token is no part of the object, and the origin does not see it; with the path it goes along with relative URLs.
+    // The token is not part of the object, and the origin does not see it; with the path it goes along with relative URLs.
     assert_eq!(ask(&format!("/vod/film/a?sktoken={good}&x=1")), fetched);
     assert_eq!(ask(&format!("/sktoken={good}/vod/film/a?x=1")), fetched);
     assert!(origin.asked("/film/a?x=1").len() == 1);

@@ -142,7 +142,7 @@ fn first_ranges_are_kept_by_whatever_tells_versions_apart_and_two_are_never_mixe
         }
         assert_eq!(origin.asked(&format!("/{name}.mp4")).len(), 2, "{name} crosses the line once");
     }
-    // Pages of other sites, and players that are no page, have ranges of their own, which are kept beside.
+    // Pages of other sites, and players that are not a page, have ranges of their own, which are kept beside.
     for (site, times) in [("https://a.example", 4), ("https://b.example", 6), ("https://a.example", 6)] {
         for range in ["bytes=0-1", "bytes=50000-50999"] {
             let (first, last) = range[6..].split_once('-').unwrap();
@@ -186,7 +186,7 @@ fn a_slow_resource_has_the_time_of_its_route_and_breaks_nothing_else() {
         assert_eq!(
             fetch(story.http, "/o/other.ts", &[]).status,
             200,
-            "one slow resource is no broken origin"
+            "one slow resource is not a broken origin"
         );
         patient.join().unwrap()
     });

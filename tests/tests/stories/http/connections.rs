@@ -218,7 +218,7 @@ fn who_does_not_end_his_question_is_shut_out_and_the_idle_cost_little() {
     last.write_all(b"GET /o/x HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
     assert!(last.read(&mut [0; 2048]).unwrap() > 0);
     half.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    assert_eq!(half.read(&mut [0; 64]).unwrap_or(0), 0, "half a question is no question");
+    assert_eq!(half.read(&mut [0; 64]).unwrap_or(0), 0, "half a question is not a question");
     assert_eq!(half_over_tls.read(&mut [0; 64]).unwrap_or(0), 0, "over TLS neither");
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
 }
@@ -311,7 +311,7 @@ fn every_response_is_a_line_of_the_log_and_a_count_of_its_route() {
     );
     assert_eq!((of(1, "cache"), of(1, "bytes"), of(1, "status")), ("hit".into(), 100.into(), 206.into()));
     assert_eq!((of(1, "user_agent"), of(2, "status")), ("tv".into(), 404.into()));
-    assert_eq!(origin.asked("/1.m4s").len(), 1, "what a player says of itself is no part of the key");
+    assert_eq!(origin.asked("/1.m4s").len(), 1, "what a player says of itself is not part of the key");
     // Moved away, as logrotate does.
     std::fs::rename(&log, folder.path().join("access.log.1")).unwrap();
     sleep(Duration::from_millis(1200));

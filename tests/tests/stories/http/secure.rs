@@ -194,7 +194,7 @@ fn floods_of_http2_frames_end_their_own_connection() {
     frames.write(0, 0, 0, b"data on the stream of the connection").unwrap();
     assert_eq!(frames.last_words(), Some(1), "PROTOCOL_ERROR");
     assert!(story.metric("http_refused_requests_total{reason=\"bad_frames\"}") > 0);
-    // No TLS on the port of TLS; and nothing at all, as health checks do, is no attempt.
+    // No TLS on the port of TLS; and nothing at all, as health checks do, is not an attempt.
     let handshakes = || story.metric("http_refused_requests_total{reason=\"tls_handshake\"}");
     let before = handshakes();
     drop(TcpStream::connect(secure).unwrap());

@@ -93,7 +93,7 @@ fn symbols_that_repair_or_decoding_brought_are_counted_once() {
     bench.feed(&data[0]);
     assert_eq!(bench.receiver.repair(Toi(5), 0, &bytes[..2000], &mut bench.storage), Some(1), "one is there");
     let block = block_of(&bench.receiver, Toi(5), 0);
-    // What is no whole symbol at its place is not taken for one.
+    // What is not a whole symbol at its place is not taken for one.
     let wrong = [(2000, vec![0xbb; 999]), (2500, vec![0xbb; 1000]), (9000, vec![0xbb; 1000])];
     bench.receiver.recovered(Toi(5), block, Some(&wrong), &mut bench.storage);
     let right = [(0, vec![0xbb; 1000]), (2000, bytes[2000..3000].to_vec())];

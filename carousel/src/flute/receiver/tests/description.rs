@@ -13,7 +13,7 @@ fn fdt_ids_that_jump_or_repeat_are_only_ids() {
     let new = |events: Vec<Event<Vec<u8>>>| {
         events.iter().filter(|event| matches!(event, Event::Fdt { .. })).count()
     };
-    assert_eq!(new(bench.events()), 1, "a repeated instance is no news");
+    assert_eq!(new(bench.events()), 1, "a repeated instance is not news");
     // The same ID, other bytes: an instance of a sender that does not count.
     let mut other = Sender::new(Tsi(7), SenderProfile::default(), 6, 99);
     let toi = other.add(SendFile::of("b", &b)).unwrap();

@@ -229,7 +229,7 @@ fn encoded_instances_without_a_seal_that_counts_are_not_inflated() {
     ];
     for (number, (head, reason)) in (1..).zip(cases) {
         let before = trust.report().refused[reason as usize];
-        // What follows the head is no gzip: it would be `fdt_encoding` if anything looked at it.
+        // What follows the head is not gzip: it would be `fdt_encoding` if anything looked at it.
         let mut packet = gzip_packet(number, &bomb(&head, number));
         let end = packet.len();
         packet[end - 8..].fill(0);
