@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use headend::plan::{Class, Planned, Taken, plan};
+use headend::plan::{Class, DeductedRates, Planned, plan};
 use headend::schedule::Schedule;
 
 const RATE_BPS: u64 = 61_270_000;
@@ -31,9 +31,9 @@ fn main() {
             })
             .collect();
         let begin = Instant::now();
-        let free = black_box(plan(&objects, RATE_BPS, &Taken::default()));
+        let free = black_box(plan(&objects, RATE_BPS, &DeductedRates::default()));
         let plan_ms = begin.elapsed().as_secs_f64() * 1e3;
-        let promised = Taken { cycle_s: Some(free.cycle_s / 2.0), ..Taken::default() };
+        let promised = DeductedRates { cycle_s: Some(free.cycle_s / 2.0), ..DeductedRates::default() };
         let begin = Instant::now();
         black_box(plan(&objects, RATE_BPS, &promised));
         let cycle_ms = begin.elapsed().as_secs_f64() * 1e3;

@@ -90,14 +90,14 @@ pub struct Broadcast {
     /// Sessions held in this way, until that configuration is queued.
     late: Vec<SessionIndex>,
     /// Manifests of live sources that list unsent segments, in order.
-    held: VecDeque<Held>,
+    held: VecDeque<WaitingManifest>,
     /// Warnings for operators, until [`Broadcast::take_warnings`].
     warnings: Vec<Warning>,
 }
 
 /// A manifest that is held until its segments were sent: players request those at once.
 #[derive(Debug)]
-struct Held {
+struct WaitingManifest {
     source: usize,
     prepared: Prepared,
     /// Segments that are sent first.
@@ -135,14 +135,14 @@ struct RungSession {
 
 /// Effect of applied changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Followed {
+pub struct UpdateCounts {
     /// Objects added.
     pub added: usize,
     /// Objects removed.
     pub removed: usize,
 }
 
-impl Followed {
+impl UpdateCounts {
     /// The sum of both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -312,8 +312,8 @@ impl Broadcast {
     ///
     /// # Errors
     /// An object that does not fit its session.
-    pub fn apply(&mut self, update: Update, wall: WallTime) -> Result<Followed, String> {
-        let mut followed = Followed::default();
+    pub fn apply(&mut self, update: Update, wall: WallTime) -> Result<UpdateCounts, String> {
+        let mut followed = UpdateCounts::default();
         let late_before = self.late.len();
         match update {
             Update::Changed { source, inventory, removed } => {
@@ -459,7 +459,7 @@ impl Broadcast {
             let behind: Vec<ItemId> = behind.filter(|id| !self.air.is_backlog(*id)).collect();
             let has_earlier = self.held.iter().any(|held| held.source == index);
             if !behind.is_empty() || has_earlier {
-                self.held.push_back(Held { source: index, prepared, behind });
+                self.held.push_back(WaitingManifest { source: index, prepared, behind });
                 if self.held.len() > MAX_HELD
                     && let Some(oldest) = self.held.pop_front()
                 {
@@ -487,8 +487,9 @@ impl Broadcast {
 
     /// The first held manifest that may be sent. Manifests of one source stay in order; no source waits for another.
     fn next_released(&self) -> Option<usize> {
-        let is_first = |at: usize, of: &Held| !self.held.iter().take(at).any(|it| it.source == of.source);
-        let may_go = |of: &Held| !of.behind.iter().any(|id| self.air.is_pending(*id));
+        let is_first =
+            |at: usize, of: &WaitingManifest| !self.held.iter().take(at).any(|it| it.source == of.source);
+        let may_go = |of: &WaitingManifest| !of.behind.iter().any(|id| self.air.is_pending(*id));
         self.held.iter().enumerate().position(|(at, held)| is_first(at, held) && may_go(held))
     }
 
@@ -663,8 +664,9 @@ impl Broadcast {
     fn forget_old_manifests(&mut self) {
         let mut newest = VecDeque::new();
         for held in std::mem::take(&mut self.held) {
-            let is_same =
-                |it: &Held| it.source == held.source && it.prepared.object.path == held.prepared.object.path;
+            let is_same = |it: &WaitingManifest| {
+                it.source == held.source && it.prepared.object.path == held.prepared.object.path
+            };
             newest.retain(|it| !is_same(it));
             if let Some(old) = self.sources[held.source].items.remove(&held.prepared.object.path) {
                 self.air.withdraw(old);

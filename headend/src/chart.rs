@@ -524,7 +524,7 @@ mod tests {
 
     use super::*;
     use crate::forecast::feasibility;
-    use crate::plan::{Planned, Taken, plan};
+    use crate::plan::{DeductedRates, Planned, plan};
 
     const DATE: WallTime = WallTime::from_unix_ms(1_800_000_000_000);
 
@@ -538,7 +538,7 @@ mod tests {
 
     fn report(objects: &[Planned], cycle_s: Option<f64>) -> String {
         let config = config("[fec.high]\ncode = 'raptorq'\noverhead_percent = 10\n");
-        let taken = Taken { live_bps: 200_000, cycle_s, ..Taken::default() };
+        let taken = DeductedRates { live_bps: 200_000, cycle_s, ..DeductedRates::default() };
         let plan = plan(objects, 1_000_000, &taken);
         page(&config, DATE, Some(&plan), &feasibility(&[], 1_000_000, None), None)
     }

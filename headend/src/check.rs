@@ -302,7 +302,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::plan::{Class, Planned, Taken, plan};
+    use crate::plan::{Class, DeductedRates, Planned, plan};
 
     const NOW: WallTime = WallTime::from_unix_ms(CLOCK_FROM_MS);
 
@@ -335,7 +335,7 @@ mod tests {
         );
         let config = Config::parse(&text, Path::new("/")).unwrap();
         let object = Planned::new("http://h/a".to_owned(), 1_000_000, 1_100_000, Class::Medium);
-        let taken = Taken { cycle_s: Some(60.0), ..Taken::default() };
+        let taken = DeductedRates { cycle_s: Some(60.0), ..DeductedRates::default() };
         let plan = plan(&[object], rate_bps, &taken);
         examine(&config, &["239.1.2.3:5000".parse().unwrap()], Ok(&plan), NOW).0
     }
@@ -390,7 +390,7 @@ mod tests {
         let live = plan(
             std::slice::from_ref(&manifest),
             8_000_000,
-            &Taken { live_bps: 4_000_000, ..Taken::default() },
+            &DeductedRates { live_bps: 4_000_000, ..DeductedRates::default() },
         );
         let what = the_plan(&config, &live).what;
         assert!(
@@ -402,11 +402,11 @@ mod tests {
             !what.contains("0.00 s") && !table.contains("0.00 s") && table.contains("cycle           none: "),
             "{table}"
         );
-        let nothing = plan(std::slice::from_ref(&manifest), 8_000_000, &Taken::default());
+        let nothing = plan(std::slice::from_ref(&manifest), 8_000_000, &DeductedRates::default());
         assert!(the_plan(&config, &nothing).what.contains("there are no media yet"));
         let media =
             ["a", "b"].map(|it| Planned::new(format!("http://h/{it}"), 1_000_000, 1_100_000, Class::Medium));
-        let both = plan(&[media.to_vec(), vec![manifest]].concat(), 8_000_000, &Taken::default());
+        let both = plan(&[media.to_vec(), vec![manifest]].concat(), 8_000_000, &DeductedRates::default());
         let what = the_plan(&config, &both).what;
         assert!(
             what.contains("each of 2 objects of media comes round within") && !what.contains("live"),

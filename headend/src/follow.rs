@@ -66,9 +66,13 @@ impl Follower {
     ) -> std::io::Result<Self> {
         let (sender, updates) = sync_channel(UPDATES);
         let lost = Lost::default();
-        let sources =
-            config.sources.iter().zip(known).map(|(source, known)| Followed::new(source, known)).collect();
-        let following = Following {
+        let sources = config
+            .sources
+            .iter()
+            .zip(known)
+            .map(|(source, known)| FollowedSource::new(source, known))
+            .collect();
+        let following = FollowerState {
             config: config.clone(),
             sources,
             catalog,
@@ -113,7 +117,7 @@ const LIVE_LOOK: Duration = Duration::from_millis(20);
 const READING_SHARE: u64 = 10;
 
 /// State of one source.
-struct Followed {
+struct FollowedSource {
     source: Source,
     /// The objects on the air.
     known: Inventory,
@@ -143,7 +147,7 @@ struct Followed {
     condition: Condition,
 }
 
-impl Followed {
+impl FollowedSource {
     fn new(source: &Source, known: Inventory) -> Self {
         let reading = start(source, &known).ok();
         // Changes before the watch began are found by the first reading.
@@ -308,9 +312,9 @@ impl FileStamp {
     }
 }
 
-struct Following {
+struct FollowerState {
     config: Config,
-    sources: Vec<Followed>,
+    sources: Vec<FollowedSource>,
     catalog: Option<Catalog>,
     /// Commands to receivers on the air.
     commands: Vec<Command>,
@@ -321,13 +325,13 @@ struct Following {
     updates: SyncSender<Update>,
 }
 
-impl Following {
+impl FollowerState {
     /// Runs until the receiver of the updates is dropped.
     fn run(mut self) {
         let rescan = Duration::from_millis(self.config.carousel.rescan_interval_ms);
         let mut since_rescan = Duration::ZERO;
         loop {
-            let is_live = self.sources.iter().any(Followed::is_live);
+            let is_live = self.sources.iter().any(FollowedSource::is_live);
             let pause = if is_live { LIVE_LOOK.min(rescan) } else { rescan };
             self.clocks.sleep(pause);
             since_rescan += pause;

@@ -39,7 +39,7 @@ use crate::listen;
 use crate::options::has_manifest_name;
 use crate::package::tree::is_temporary;
 use folder::FilledFolder;
-use ledger::Place;
+use ledger::UploadReservation;
 
 carousel::limits! {
     /// Connections of packagers.
@@ -379,7 +379,7 @@ impl Shared {
         &self,
         channel: &Channel,
         path: &str,
-        (upload, place): (&Upload, Place<'_>),
+        (upload, place): (&Upload, UploadReservation<'_>),
         length: u64,
     ) -> Result<StatusCode, IngestRefusal> {
         let file = channel.folder.root.join(path);

@@ -41,7 +41,7 @@ impl Planned {
 
 /// Rates deducted from the link before the schedule.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Taken {
+pub struct DeductedRates {
     /// Rate of the FDT's repetition.
     pub fdt_bps: f64,
     /// Reserved for live.
@@ -108,7 +108,7 @@ pub struct Plan {
 }
 
 /// Computes the plan. A promised cycle that cannot be kept is ignored; [`Plan::refusal`] reports it.
-pub fn plan(objects: &[Planned], rate_bps: u64, taken: &Taken) -> Plan {
+pub fn plan(objects: &[Planned], rate_bps: u64, taken: &DeductedRates) -> Plan {
     let rate = rate_bps.max(1) as f64;
     let seconds = |bytes: u64| bytes as f64 * 8.0 / rate;
     let signalling: f64 = objects
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn equal_objects_share_equally() {
-        let plan = plan(&objects(&[(1_000_000, Class::Medium); 10]), 8_000_000, &Taken::default());
+        let plan = plan(&objects(&[(1_000_000, Class::Medium); 10]), 8_000_000, &DeductedRates::default());
         assert!((plan.cycle_s - 10.0).abs() < 1e-9);
         assert!((plan.mean_wait_s - 5.0).abs() < 1e-9 && (plan.bound_s - 5.0).abs() < 1e-9);
         assert!((plan.objects[3].share - 0.1).abs() < 1e-9);
@@ -318,7 +318,7 @@ mod tests {
         let mut all = objects(&[(500_000, Class::High), (2_000_000, Class::Medium), (100_000, Class::Low)]);
         let manifest = Planned::new("m".into(), 1000, 1100, Class::Signalling);
         all.push(Planned { max_period_s: Some(1.0), ..manifest });
-        let taken = Taken { fdt_bps: 1000.0, ..Taken::default() };
+        let taken = DeductedRates { fdt_bps: 1000.0, ..DeductedRates::default() };
         let plan = plan(&all, 2_000_000, &taken);
         let total: f64 = plan.objects.iter().map(|object| object.share).sum();
         assert!(total < 1.0 && total > 0.99, "{total}");
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn a_link_too_small_for_its_signalling_says_so() {
         let one = Planned::new("m".into(), 1000, 1000, Class::Signalling);
-        let plan = plan(&[Planned { max_period_s: Some(0.1), ..one }], 10_000, &Taken::default());
+        let plan = plan(&[Planned { max_period_s: Some(0.1), ..one }], 10_000, &DeductedRates::default());
         assert!(plan.signalling_share > 1.0);
         assert!(plan.to_table().contains("need more than the link"));
     }
@@ -339,8 +339,10 @@ mod tests {
     #[test]
     fn a_cycle_is_promised_kept_or_refused_with_the_nearest() {
         let all = objects(&[(1_000_000, Class::High), (1_000_000, Class::Low)]);
-        let with = |cycle_s| plan(&all, 8_000_000, &Taken { cycle_s: Some(cycle_s), ..Taken::default() });
-        let free = plan(&all, 8_000_000, &Taken::default());
+        let with = |cycle_s| {
+            plan(&all, 8_000_000, &DeductedRates { cycle_s: Some(cycle_s), ..DeductedRates::default() })
+        };
+        let free = plan(&all, 8_000_000, &DeductedRates::default());
         assert!(free.objects[1].period_s > 10.0 && free.refusal().is_none());
         let kept = with(4.0);
         assert!((kept.objects[1].period_s - 4.0).abs() < 1e-9, "{kept:?}");
@@ -358,10 +360,10 @@ mod tests {
     #[test]
     fn what_is_reserved_for_live_is_not_there_for_the_carousel() {
         let all = objects(&[(1_000_000, Class::Medium); 4]);
-        let with = |live_bps| plan(&all, 8_000_000, &Taken { live_bps, ..Taken::default() });
+        let with = |live_bps| plan(&all, 8_000_000, &DeductedRates { live_bps, ..DeductedRates::default() });
         assert!((with(4_000_000).cycle_s - 8.0).abs() < 1e-9 && (with(0).cycle_s - 4.0).abs() < 1e-9);
         assert!(with(9_000_000).refusal().unwrap().contains("reserved for live takes 112 %"));
-        let both = Taken { live_bps: 4_000_000, firmware_bps: 2_000_000, ..Taken::default() };
+        let both = DeductedRates { live_bps: 4_000_000, firmware_bps: 2_000_000, ..DeductedRates::default() };
         let beside = plan(&all, 8_000_000, &both);
         assert!((beside.cycle_s - 16.0).abs() < 1e-9 && beside.refusal().is_none());
         let table = beside.to_table();
@@ -369,7 +371,8 @@ mod tests {
             table.contains("live            50.0 %") && table.contains("firmware        25.0 %"),
             "{table}"
         );
-        let full = plan(&all, 8_000_000, &Taken { firmware_bps: 4_000_000, ..both }).refusal().unwrap();
+        let full =
+            plan(&all, 8_000_000, &DeductedRates { firmware_bps: 4_000_000, ..both }).refusal().unwrap();
         assert!(
             full.contains("live takes 50 % of the link, firmware 50 %")
                 && full.contains("[firmware] rate_bps"),

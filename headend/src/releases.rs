@@ -37,7 +37,7 @@ pub struct Release {
 
 /// Form of a release in its file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Stored {
+struct StoredRelease {
     path: PathBuf,
     compatible: String,
     version: String,
@@ -62,9 +62,9 @@ impl Release {
         format!("{}_{}", self.offer.compatible, self.offer.version)
     }
 
-    fn stored(&self) -> Stored {
+    fn stored(&self) -> StoredRelease {
         let it = &self.offer;
-        Stored {
+        StoredRelease {
             path: self.path.clone(),
             compatible: it.compatible.clone(),
             version: it.version.clone(),
@@ -81,7 +81,7 @@ impl Release {
         }
     }
 
-    fn of(stored: Stored, config: &Config) -> Option<Self> {
+    fn of(stored: StoredRelease, config: &Config) -> Option<Self> {
         let firmware = config.firmware.as_ref()?;
         let window = match &stored.window {
             Some(text) => Some(Window::parse(text)?),
@@ -200,7 +200,7 @@ pub fn read(config: &Config, date: u64) -> (Vec<Release>, Vec<String>) {
             continue;
         }
         let bytes = read_source_file(&path, FILE_BYTES).ok().filter(|it| it.len() as u64 <= FILE_BYTES);
-        let stored = bytes.and_then(|bytes| serde_json::from_slice::<Stored>(&bytes).ok());
+        let stored = bytes.and_then(|bytes| serde_json::from_slice::<StoredRelease>(&bytes).ok());
         match stored.and_then(|it| Release::of(it, config)) {
             Some(release) if release.offer.until > date => releases.push(release),
             Some(_) => {}

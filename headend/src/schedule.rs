@@ -189,7 +189,7 @@ mod tests {
     /// moment at which each is somewhere in its period.
     fn play(objects: &[Planned], rate_bps: u64, passes: f64, cycle_ns: Option<u64>) -> Played {
         let ns = |bytes: u64| (u128::from(bytes) * 8_000_000_000 / u128::from(rate_bps)) as u64;
-        let planned = plan(objects, rate_bps, &crate::plan::Taken::default());
+        let planned = plan(objects, rate_bps, &crate::plan::DeductedRates::default());
         let begin_ns = (planned.cycle_s * 1e9) as u64;
         let mut schedule = Schedule::default();
         let mut last = Vec::new();
@@ -249,7 +249,7 @@ mod tests {
         for (count, passes) in [(10, 300.0), (100, 50.0), (10_000, 1.0), (100_000, 0.3)] {
             let all = objects(count, 100);
             let rate = 61_270_000;
-            let bound = plan(&all, rate, &crate::plan::Taken::default()).bound_s;
+            let bound = plan(&all, rate, &crate::plan::DeductedRates::default()).bound_s;
             let played = play(&all, rate, passes, None);
             let above = (played.mean_wait_s / bound - 1.0) * 100.0;
             println!(
@@ -275,7 +275,8 @@ mod tests {
         assert!(kept.longest_s < cycle_s * 1.1, "{} against {cycle_s}", kept.longest_s);
         let mean = kept.mean_wait_s;
         assert!(mean < free.mean_wait_s * 1.3, "{mean} against {}", free.mean_wait_s);
-        let promised = crate::plan::Taken { cycle_s: Some(cycle_s), ..crate::plan::Taken::default() };
+        let promised =
+            crate::plan::DeductedRates { cycle_s: Some(cycle_s), ..crate::plan::DeductedRates::default() };
         let planned = plan(&all, rate, &promised);
         assert!((planned.cycle_s - cycle_s).abs() < 1e-6, "{}", planned.cycle_s);
         assert!((mean / planned.mean_wait_s - 1.0).abs() < 0.1, "{mean}, planned {}", planned.mean_wait_s);

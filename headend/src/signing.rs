@@ -43,7 +43,7 @@ pub struct Request {
 
 /// Result of `headend keygen`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
+pub struct GeneratedKeys {
     /// The root key.
     pub root: PublicKey,
     /// The certificate of the new online key.
@@ -58,7 +58,7 @@ pub struct Made {
 ///
 /// # Errors
 /// Obstacle and fix; nothing was overwritten.
-pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
+pub fn keygen(request: &Request, now: WallTime) -> Result<GeneratedKeys, String> {
     let Request { out, root, rotate, revoke, days, services } = request;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed(out))?;
     let root_file = root.clone().unwrap_or_else(|| out.join("root.key"));
@@ -130,7 +130,7 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<Made, String> {
         None
     };
     let revocations = list.filter(|_| !revoke.is_empty());
-    Ok(Made { root: root.public(), certificate, revocations, files })
+    Ok(GeneratedKeys { root: root.public(), certificate, revocations, files })
 }
 
 /// That the folder of the keys is there.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use carousel::time::WallTime;
 
-use crate::broadcast::{Broadcast, Followed};
+use crate::broadcast::{Broadcast, UpdateCounts};
 use crate::clock::Clocks;
 use crate::condition::Condition;
 use crate::follow::{Ended, Follower};
@@ -86,7 +86,7 @@ pub trait Observer {
     /// Counters, every ten seconds.
     fn log(&mut self, _stats: &LineStats, _elapsed: Duration) {}
     /// The changes of a source, by its number, were applied.
-    fn followed(&mut self, _source: usize, _followed: Followed) {}
+    fn followed(&mut self, _source: usize, _followed: UpdateCounts) {}
     /// The condition of a source, by its number, is another. It has so many objects on the air.
     fn condition(&mut self, _source: usize, _condition: Condition, _objects: usize) {}
     /// The problems of the catalogue are different now.
@@ -129,7 +129,7 @@ pub struct Transmission {
     pacer: Pacer,
     /// The right to send, of several headends with one carousel.
     lease: Option<Lease>,
-    followed: Followed,
+    followed: UpdateCounts,
     datagrams: u64,
     next_rescan_ns: u64,
     next_refresh_ns: u64,
@@ -155,7 +155,7 @@ impl Transmission {
             end,
             pacer: Pacer::new(config.link.rate_bps, 0),
             lease: None,
-            followed: Followed::default(),
+            followed: UpdateCounts::default(),
             datagrams: 0,
             next_rescan_ns: config.carousel.rescan_interval_ms * 1_000_000,
             next_refresh_ns: config.carousel.refresh_s.saturating_mul(1_000_000_000),

@@ -4,7 +4,7 @@ use carousel::lct::Toi;
 use carousel::time::WallTime;
 
 use super::job::Job;
-use super::route::Described;
+use super::route::SessionFiles;
 use super::session::Session;
 use super::{Air, ItemId, SessionIndex};
 
@@ -94,7 +94,7 @@ impl Air {
     pub(super) fn signalling_of(&mut self, group: usize, session: SessionIndex) -> Job {
         let sessions = self.sessions.iter().filter(|it| it.route == Some(group));
         let described =
-            sessions.map(|it| Described { tsi: it.sender.tsi(), files: it.sender.files().collect() });
+            sessions.map(|it| SessionFiles { tsi: it.sender.tsi(), files: it.sender.files().collect() });
         let packets = self.routes[group].signalling(described);
         Job::Signalling { session, packets, next: 0 }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use carousel::fec::Sequence;
 
-use super::live::Turn;
+use super::live::QueuePosition;
 use super::{ItemId, SessionIndex};
-use crate::object::{Reading, SharedRepair};
+use crate::object::{OpenBody, SharedRepair};
 
 /// A transmission in progress.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) enum Job {
     },
     Object {
         id: ItemId,
-        reading: Reading,
+        reading: OpenBody,
         repair: SharedRepair,
         sequence: Sequence,
         symbols: u64,
@@ -58,7 +58,7 @@ impl Job {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lane {
     Urgent,
-    Live(Turn),
+    Live(QueuePosition),
     Share,
     Between,
     Wave,

@@ -102,7 +102,7 @@ impl Part {
 
 /// Queue of a live job, to which it returns after a packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Turn {
+pub(super) struct QueuePosition {
     /// `None`: the backlog.
     service: Option<usize>,
     deadline_ns: u64,
@@ -110,51 +110,51 @@ pub(super) struct Turn {
     base: u64,
 }
 
-impl Turn {
+impl QueuePosition {
     const BACKLOG: Self = Self { service: None, deadline_ns: 0, base: 0 };
 }
 
 /// An interleaved job. Ordered by virtual time: that of its start plus the fraction sent since, in units of 2^-32.
 #[derive(Debug)]
-struct InTurns {
+struct InterleavedJob {
     at: u64,
-    turn: Turn,
+    turn: QueuePosition,
     job: Job,
 }
 
-impl InTurns {
-    fn new(turn: Turn, job: Job) -> Self {
+impl InterleavedJob {
+    fn new(turn: QueuePosition, job: Job) -> Self {
         Self { at: turn.base + job.sent_part(), turn, job }
     }
 }
 
-impl Ord for InTurns {
+impl Ord for InterleavedJob {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         // The heap returns the greatest first.
         (other.turn.deadline_ns, other.at).cmp(&(self.turn.deadline_ns, self.at))
     }
 }
 
-impl PartialOrd for InTurns {
+impl PartialOrd for InterleavedJob {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for InTurns {
+impl PartialEq for InterleavedJob {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for InTurns {}
+impl Eq for InterleavedJob {}
 
 #[derive(Debug)]
 struct Service {
     reserve: Reserve,
     /// By deadline, then by arrival.
     waiting: BTreeSet<(u64, ItemId)>,
-    jobs: BinaryHeap<InTurns>,
+    jobs: BinaryHeap<InterleavedJob>,
     /// Virtual time.
     at: u64,
 }
@@ -174,7 +174,7 @@ impl Service {
 
 /// Rate within which live is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Within {
+pub(super) enum LiveShare {
     /// Within the reserve, before the carousel.
     Reserve,
     /// Beyond the reserve, as nothing else is to be sent.
@@ -192,7 +192,7 @@ pub(super) struct Live {
     /// The last one is next. There are several if the repair symbols of one become due while another is being sent.
     backlog_jobs: Vec<Job>,
     /// By due time.
-    parked: VecDeque<(u64, Turn, Job)>,
+    parked: VecDeque<(u64, QueuePosition, Job)>,
     drops_late: bool,
 }
 
@@ -273,7 +273,7 @@ impl Live {
             unparked.extend(job.object());
             let base =
                 turn.service.map_or(0, |index| self.services[index].at).saturating_sub(job.sent_part());
-            self.put(Turn { base, ..turn }, job);
+            self.put(QueuePosition { base, ..turn }, job);
         }
         for (timing, id) in std::mem::take(&mut self.arrivals) {
             if timing.age > 0 {
@@ -290,7 +290,7 @@ impl Live {
     }
 
     /// Parks a job whose next part follows later.
-    pub(super) fn park(&mut self, turn: Turn, job: Job, now_ns: u64) {
+    pub(super) fn park(&mut self, turn: QueuePosition, job: Job, now_ns: u64) {
         self.parked.push_back((now_ns.saturating_add(APART_NS), turn, job));
     }
 
@@ -310,8 +310,8 @@ impl Live {
     }
 
     /// The service whose turn it is.
-    pub(super) fn choose(&mut self, now_ns: u64, within: Within) -> Option<usize> {
-        let may_take_all = within == Within::Link || self.all.has_credit(now_ns);
+    pub(super) fn choose(&mut self, now_ns: u64, within: LiveShare) -> Option<usize> {
+        let may_take_all = within == LiveShare::Link || self.all.has_credit(now_ns);
         let mut best: Option<(bool, u64, usize)> = None;
         for (index, service) in self.services.iter_mut().enumerate() {
             let Some(deadline_ns) = service.deadline_ns() else { continue };
@@ -332,7 +332,7 @@ impl Live {
         &mut self,
         index: usize,
         is_protected: impl Fn(ItemId) -> bool,
-    ) -> Option<(Turn, ItemId)> {
+    ) -> Option<(QueuePosition, ItemId)> {
         let service = &mut self.services[index];
         let &(own_ns, id) = service.waiting.first()?;
         let deadline_ns = match service.jobs.peek() {
@@ -351,11 +351,11 @@ impl Live {
             }
         };
         service.waiting.pop_first();
-        Some((Turn { service: Some(index), deadline_ns, base: service.at }, id))
+        Some((QueuePosition { service: Some(index), deadline_ns, base: service.at }, id))
     }
 
     /// Takes the job of a service's next packet.
-    pub(super) fn pop_job(&mut self, index: usize) -> Option<(Turn, Job)> {
+    pub(super) fn pop_job(&mut self, index: usize) -> Option<(QueuePosition, Job)> {
         let service = &mut self.services[index];
         let next = service.jobs.pop()?;
         service.at = service.at.max(next.at);
@@ -363,27 +363,27 @@ impl Live {
     }
 
     /// Takes the next object of the backlog, if none of it is being sent.
-    pub(super) fn pop_backlog(&mut self, now_ns: u64, within: Within) -> Option<(Turn, ItemId)> {
-        let may = self.backlog_jobs.is_empty() && (within == Within::Link || self.all.has_credit(now_ns));
-        if may { self.backlog.pop_last().map(|(_, Reverse(id))| (Turn::BACKLOG, id)) } else { None }
+    pub(super) fn pop_backlog(&mut self, now_ns: u64, within: LiveShare) -> Option<(QueuePosition, ItemId)> {
+        let may = self.backlog_jobs.is_empty() && (within == LiveShare::Link || self.all.has_credit(now_ns));
+        if may { self.backlog.pop_last().map(|(_, Reverse(id))| (QueuePosition::BACKLOG, id)) } else { None }
     }
 
     /// Takes the backlog's job.
-    pub(super) fn pop_backlog_job(&mut self, now_ns: u64, within: Within) -> Option<(Turn, Job)> {
-        let may = within == Within::Link || self.all.has_credit(now_ns);
-        if may { self.backlog_jobs.pop().map(|job| (Turn::BACKLOG, job)) } else { None }
+    pub(super) fn pop_backlog_job(&mut self, now_ns: u64, within: LiveShare) -> Option<(QueuePosition, Job)> {
+        let may = within == LiveShare::Link || self.all.has_credit(now_ns);
+        if may { self.backlog_jobs.pop().map(|job| (QueuePosition::BACKLOG, job)) } else { None }
     }
 
     /// Returns a job that was started, or whose packet was written.
-    pub(super) fn put(&mut self, turn: Turn, job: Job) {
+    pub(super) fn put(&mut self, turn: QueuePosition, job: Job) {
         match turn.service {
-            Some(index) => self.services[index].jobs.push(InTurns::new(turn, job)),
+            Some(index) => self.services[index].jobs.push(InterleavedJob::new(turn, job)),
             None => self.backlog_jobs.push(job),
         }
     }
 
     /// Charges the credit of a packet.
-    pub(super) fn spend(&mut self, turn: Turn, bytes: usize) {
+    pub(super) fn spend(&mut self, turn: QueuePosition, bytes: usize) {
         self.all.spend(bytes);
         if let Some(index) = turn.service {
             self.services[index].reserve.spend(bytes);

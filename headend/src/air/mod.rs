@@ -36,21 +36,21 @@ use carousel::time::WallTime;
 use carousel::trust::Sealer;
 
 use job::{Job, Lane, WaveEntry};
-use live::{Live, Part, Within};
+use live::{Live, LiveShare, Part};
 pub use live::{LiveDrop, LiveDrops};
 pub use numbering::{KnownObject, Numbers, ObjectKey, SessionNumbers};
 pub use pieces::GrowingObject;
-use pieces::Place;
+use pieces::PieceRange;
 use route::{RouteGroup, RouteObject};
 use session::Session;
 use share::Share;
 
 use crate::lanes::Lanes;
 pub use crate::lanes::{ItemId, wave_symbols};
-pub use crate::object::{AirObject, Body, BodyError, LiveTiming, Reading, RepairSymbols, Repeat};
+pub use crate::object::{AirObject, Body, BodyError, LiveTiming, OpenBody, RepairSymbols, Repeat};
 use crate::object::{SharedRepair, route_oti};
 pub use crate::overhead::{IP_UDP_BYTES, PACKET_BYTES, air_bytes};
-use crate::plan::{Planned, Taken};
+use crate::plan::{DeductedRates, Planned};
 
 /// Index of a session in [`Air`].
 pub type SessionIndex = usize;
@@ -65,7 +65,7 @@ struct Item {
     /// State of an object of a ROUTE session.
     route: Option<RouteObject>,
     /// Position of a piece in an object of a ROUTE session, whose name and TOI belong to another item.
-    place: Option<Place>,
+    place: Option<PieceRange>,
     /// Key by which another sender recognises the object.
     key: ObjectKey,
     starts: u64,
@@ -79,7 +79,7 @@ struct Item {
 
 /// Destination of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Departure {
+pub struct PacketDestination {
     /// Group and port.
     pub destination: SocketAddr,
     /// Index of the session.
@@ -160,7 +160,7 @@ pub struct Air {
     fdt_renewal_ns: u64,
     /// Time for one repetition of all FDT pages of all sessions.
     fdt_cycle_ns: u64,
-    ending: Option<Ending>,
+    ending: Option<ClosingRounds>,
     /// Another sender is on the air: nothing is queued.
     is_standby: bool,
     /// Live objects that arrived since the last time update.
@@ -205,7 +205,7 @@ const ROUND_NS: u64 = 100_000_000;
 
 /// Rounds left at the end of a transmission.
 #[derive(Debug, Clone, Copy)]
-struct Ending {
+struct ClosingRounds {
     fdt_rounds: u32,
     close_rounds: u32,
     due_ns: u64,
@@ -410,12 +410,17 @@ impl Air {
             self.lanes.clear_fresh();
             self.between.clear();
             self.wave.clear();
-            self.ending = Some(Ending { fdt_rounds, close_rounds: CLOSE_ROUNDS, due_ns: 0 });
+            self.ending = Some(ClosingRounds { fdt_rounds, close_rounds: CLOSE_ROUNDS, due_ns: 0 });
         }
     }
 
     /// Writes the next packet into `out`. `None`: there is nothing to send now (or, after [`Air::close`], ever).
-    pub fn next_packet(&mut self, now_ns: u64, wall: WallTime, out: &mut Vec<u8>) -> Option<Departure> {
+    pub fn next_packet(
+        &mut self,
+        now_ns: u64,
+        wall: WallTime,
+        out: &mut Vec<u8>,
+    ) -> Option<PacketDestination> {
         loop {
             if self.ending.is_none() {
                 self.open_due_sessions(now_ns);
@@ -463,7 +468,7 @@ impl Air {
     /// Takes the job of the next packet: urgent ones first (an FDT before the data that it describes), then live within
     /// its reserve, then the carousel. The rate that the carousel leaves goes to live again.
     fn take(&mut self, now_ns: u64) -> Option<(Job, Lane)> {
-        if let Some(taken) = self.take_live(now_ns, Within::Reserve) {
+        if let Some(taken) = self.take_live(now_ns, LiveShare::Reserve) {
             return Some(taken);
         }
         if let Some(job) = self.take_share(now_ns) {
@@ -481,7 +486,7 @@ impl Air {
             return Some((job, Lane::Between));
         }
         let wave = self.wave.pop().map(|entry| (entry.job, Lane::Wave));
-        wave.or_else(|| self.take_live(now_ns, Within::Link))
+        wave.or_else(|| self.take_live(now_ns, LiveShare::Link))
     }
 
     /// Takes the next job of firmware, if its rate allows a packet. Also `None` if its description goes first.
@@ -498,7 +503,7 @@ impl Air {
     }
 
     /// Takes the next live job. Also `None` if its description goes first.
-    fn take_live(&mut self, now_ns: u64, within: Within) -> Option<(Job, Lane)> {
+    fn take_live(&mut self, now_ns: u64, within: LiveShare) -> Option<(Job, Lane)> {
         if self.ending.is_some() {
             return None;
         }
@@ -633,7 +638,7 @@ impl Air {
 
     /// The objects for [`crate::plan`], without those that are sent once, and the rates that are deducted from the link
     /// first.
-    pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, Taken) {
+    pub fn planned(&mut self, wall: WallTime) -> (Vec<Planned>, DeductedRates) {
         let is_planned = |it: &&Item| !it.object.repeat.is_live() && it.object.repeat != Repeat::Share;
         let on_turns = self.items.values().filter(is_planned);
         let objects = on_turns.map(|item| Planned {
@@ -652,7 +657,7 @@ impl Air {
             let _ = session.sender.refresh_fdt(wall);
         }
         let fdt_bytes = self.measure_fdt();
-        let taken = Taken {
+        let taken = DeductedRates {
             fdt_bps: fdt_bytes as f64 * 8e9 / self.fdt_cycle_ns.max(1) as f64,
             live_bps: self.config.reserved_bps,
             firmware_bps: self.config.share_bps,

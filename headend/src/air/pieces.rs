@@ -21,7 +21,7 @@ use crate::object::{AirObject, Body, Piece, RepairSymbols, route_oti};
 
 /// Position of a piece's bytes in its object (ROUTE).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct PieceRange {
     pub(super) start: u64,
     /// Length of the object, once it is known.
     pub(super) length: Option<u64>,
@@ -113,7 +113,13 @@ impl Air {
                 let symbol_length = self.sessions[growing.session].sender.profile().symbol_length;
                 let most = self.sessions[growing.session].sender.profile().max_source_block_length;
                 let oti = Oti::no_code(length, symbol_length, most);
-                self.queue_piece(growing, whole, (oti, body), Place { start: offset, length: end }, None)?
+                self.queue_piece(
+                    growing,
+                    whole,
+                    (oti, body),
+                    PieceRange { start: offset, length: end },
+                    None,
+                )?
             }
         };
         growing.pieces.push(id);
@@ -133,7 +139,7 @@ impl Air {
         let Some(whole) = growing.whole else { return Ok(()) };
         let oti = route_oti(self.sessions[growing.session].sender.profile().symbol_length, length);
         let body = Body::Memory(Arc::new([]));
-        let place = Place { start: 0, length: Some(length) };
+        let place = PieceRange { start: 0, length: Some(length) };
         let id = self.queue_piece(growing, whole, (oti, body), place, Some(repair))?;
         growing.pieces.push(id);
         Ok(())
@@ -144,7 +150,7 @@ impl Air {
         growing: &GrowingObject,
         whole: ItemId,
         (oti, body): (Oti, Body),
-        place: Place,
+        place: PieceRange,
         repair: Option<RepairSymbols>,
     ) -> Result<ItemId, SenderError> {
         let partition = Partition::new(&oti).map_err(SenderError::Oti)?;

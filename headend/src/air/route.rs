@@ -20,7 +20,7 @@ const MEDIA: Payload =
     Payload { codepoint: Codepoint::MEDIA_FILE, format: 1, fragmentation: 1, source_payload_id: Some(1) };
 
 /// Description of one session in an S-TSID.
-pub(super) struct Described<'a> {
+pub(super) struct SessionFiles<'a> {
     pub(super) tsi: Tsi,
     pub(super) files: Vec<&'a File>,
 }
@@ -63,9 +63,12 @@ impl RouteGroup {
     }
 
     /// The packets of the updated signalling.
-    pub(super) fn signalling<'a>(&mut self, sessions: impl Iterator<Item = Described<'a>>) -> Arc<[Vec<u8>]> {
+    pub(super) fn signalling<'a>(
+        &mut self,
+        sessions: impl Iterator<Item = SessionFiles<'a>>,
+    ) -> Arc<[Vec<u8>]> {
         let mut channels = Vec::new();
-        for Described { tsi, files } in sessions {
+        for SessionFiles { tsi, files } in sessions {
             let files = files.into_iter().map(|file| File {
                 content_location: file.content_location.clone(),
                 toi: file.toi,

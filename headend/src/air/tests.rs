@@ -420,7 +420,7 @@ fn a_wave_of_very_small_objects_has_a_bounded_number_of_files_open() {
 }
 
 /// The packets of an air until it has nothing to say for a second.
-fn departures(air: &mut Air) -> Vec<(Departure, Vec<u8>)> {
+fn departures(air: &mut Air) -> Vec<(PacketDestination, Vec<u8>)> {
     let (mut out, mut now_ns, mut all) = (Vec::new(), 0, Vec::new());
     while now_ns < 4_000_000_000 {
         match air.next_packet(now_ns, WALL, &mut out) {

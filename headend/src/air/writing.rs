@@ -1,12 +1,12 @@
 //! Writing of the packets of jobs.
 
 use super::job::Job;
-use super::pieces::Place;
-use super::{Air, Departure, SessionIndex};
+use super::pieces::PieceRange;
+use super::{Air, PacketDestination, SessionIndex};
 
 impl Air {
     /// Writes the job's next packet. `None` if it has none (an empty object, or a broken-off one).
-    pub(super) fn write(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<Departure> {
+    pub(super) fn write(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<PacketDestination> {
         match job {
             Job::Fdt { session, page, next } => {
                 let written = self.sessions[*session].sender.write_fdt(*page, *next, out);
@@ -32,12 +32,12 @@ impl Air {
         }
     }
 
-    fn departure(&self, session: SessionIndex) -> Departure {
-        Departure { destination: self.sessions[session].address, session }
+    fn departure(&self, session: SessionIndex) -> PacketDestination {
+        PacketDestination { destination: self.sessions[session].address, session }
     }
 
     /// Reads the next symbol of an object, and writes its FLUTE or ROUTE packet.
-    fn write_object(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<Departure> {
+    fn write_object(&mut self, job: &mut Job, out: &mut Vec<u8>) -> Option<PacketDestination> {
         let Job::Object { id, reading, repair, sequence, left, broken, .. } = job else { return None };
         let item = self.items.get(id)?;
         let session = &self.sessions[item.session];
@@ -46,7 +46,7 @@ impl Air {
         let of_flute = (session.sender.oti(item.toi)?, session.sender.partition(item.toi)?);
         let (oti, partition) = item.route.as_ref().map_or(of_flute, |it| (&it.oti, &it.partition));
         let length = item.object.body.length();
-        let place = item.place.unwrap_or(Place { start: 0, length: Some(length) });
+        let place = item.place.unwrap_or(PieceRange { start: 0, length: Some(length) });
         let mut offset = 0;
         // Leading objects are repeated until the media begin; live objects are sent once.
         let is_last = self.config.once && item.object.max_period_ms().is_none();

@@ -19,7 +19,7 @@ const EMPTY_S: u64 = 7 * 86_400;
 
 /// Identity of a bundle on the air: offered in another session or under another name it is another object.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Carried {
+struct CarriedBundle {
     sha256: [u8; 32],
     tsi: u64,
     url: String,
@@ -28,7 +28,7 @@ struct Carried {
 /// The bundles on the air.
 #[derive(Debug, Default)]
 pub(super) struct Bundles {
-    items: BTreeMap<Carried, ItemId>,
+    items: BTreeMap<CarriedBundle, ItemId>,
     /// Sessions by TSI; ended ones are reused.
     sessions: HashMap<u64, SessionIndex>,
     document: Option<ItemId>,
@@ -52,7 +52,8 @@ impl Broadcast {
         let mut offers = Vec::with_capacity(releases.len());
         for PreparedRelease { release, bundle } in releases {
             let tsi = release.offer.session.map_or(0, |session| session.1);
-            let carried = Carried { sha256: release.offer.sha256.0, tsi, url: release.offer.url.clone() };
+            let carried =
+                CarriedBundle { sha256: release.offer.sha256.0, tsi, url: release.offer.url.clone() };
             let before = gone.get(&carried).copied().filter(|&id| self.air.has(id));
             let item = match (before, bundle) {
                 (Some(id), Bundle::Same) => id,

@@ -276,7 +276,7 @@ fn a_manifest_that_is_removed_while_it_is_held_never_goes_out() {
     let inventory = broadcast.inventories().remove(0);
     let removed = vec!["live.m3u8".to_owned(), "1.ts".to_owned(), "unknown".to_owned()];
     let followed = broadcast.apply(Update::Changed { source: 0, inventory, removed }, WALL).unwrap();
-    assert_eq!((followed, broadcast.held.len()), (Followed { added: 0, removed: 1 }, 0));
+    assert_eq!((followed, broadcast.held.len()), (UpdateCounts { added: 0, removed: 1 }, 0));
     assert!(!uris(&broadcast).iter().any(|uri| uri.ends_with("/1.ts")));
 }
 

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use carousel::dvbi::guide::Guide;
 use carousel::time::WallTime;
 
-use super::guide::{GuideError, Read};
+use super::guide::{GuideError, GuideResult};
 use super::{Stamp, stamp};
 use crate::package::Problem;
 
 /// A guide file as it was last read.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct LastGuide {
     stamp: Stamp,
     /// Guide that goes on the air.
     pub(super) guide: Guide,
@@ -26,10 +26,10 @@ pub(super) struct Known {
 
 /// The guide files of the configuration.
 #[derive(Debug, Default)]
-pub(super) struct Guides(BTreeMap<PathBuf, Known>);
+pub(super) struct Guides(BTreeMap<PathBuf, LastGuide>);
 
 /// Reader of a guide file.
-type Reading<'a> = dyn Fn(&Path) -> Result<Read, GuideError> + 'a;
+type Reading<'a> = dyn Fn(&Path) -> Result<GuideResult, GuideError> + 'a;
 
 impl Guides {
     /// Reads the files that have changed; gives how many faults all of them have.
@@ -41,7 +41,7 @@ impl Guides {
                 Some(known) if known.stamp == stamp => {}
                 before => {
                     let before = before.map(std::mem::take).unwrap_or_default();
-                    let known = Known { stamp, ..before.replaced_by(path, read(path), now) };
+                    let known = LastGuide { stamp, ..before.replaced_by(path, read(path), now) };
                     self.0.insert(path.clone(), known);
                 }
             }
@@ -50,14 +50,14 @@ impl Guides {
     }
 
     /// Every file in the order of their names.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Known> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &LastGuide> {
         self.0.values()
     }
 }
 
-impl Known {
+impl LastGuide {
     /// Guide that stays, or that comes in its place.
-    fn replaced_by(self, path: &Path, read: Result<Read, GuideError>, now: WallTime) -> Self {
+    fn replaced_by(self, path: &Path, read: Result<GuideResult, GuideError>, now: WallTime) -> Self {
         let last = last_end(&self.guide, now);
         let stays = |last: WallTime| {
             format!("the guide that was read before stays on the air until {}", last.to_xml())

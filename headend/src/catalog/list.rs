@@ -27,7 +27,7 @@ const DVB_S_PRIORITY: u32 = 4;
 /// Facts of media that have been read already, by file: init segments do not change, and reading them all again every 15 minutes
 /// would be a waste.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct FactsCache {
     facts: HashMap<String, Option<Facts>>,
 }
 
@@ -41,7 +41,7 @@ carousel::limits! {
     }
 }
 
-impl Known {
+impl FactsCache {
     fn facts(&mut self, inventory: &Inventory, presentation: &Presentation) -> Vec<Facts> {
         let mut all = Vec::new();
         for rung in &presentation.rungs {
@@ -74,7 +74,7 @@ pub(super) fn service_list(
     config: &Config,
     dvb_i: &DvbI,
     inventories: &[&Inventory],
-    known: &mut Known,
+    known: &mut FactsCache,
     images: &mut Images,
 ) -> ServiceList {
     let provider = vec![Text::new("", &config.nip.provider)];
@@ -112,7 +112,7 @@ fn service(
     dvb_i: &DvbI,
     source: &Source,
     inventory: &Inventory,
-    known: &mut Known,
+    known: &mut FactsCache,
     images: &mut Images,
 ) -> Service {
     let asked = &source.service;
@@ -249,7 +249,7 @@ mod tests {
         std::fs::write(folder.path().join("1.ts"), carousel::ts::null_packet().repeat(20)).unwrap();
         let inventory = Reader::new(folder.path(), Options::default()).unwrap().read().unwrap();
         let presentation = &inventory.presentations[0];
-        let mut known = Known::default();
+        let mut known = FactsCache::default();
         let first = known.facts(&inventory, presentation);
         assert_eq!((first.len(), known.facts.len()), (1, 1));
         known.facts.extend((1..MAX_KNOWN).map(|at| (at.to_string(), None)));

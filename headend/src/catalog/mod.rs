@@ -43,7 +43,7 @@ use crate::options::DvbI;
 use crate::package::{Inventory, Problem};
 use images::Images;
 use kept::Guides;
-use list::Known;
+use list::FactsCache;
 use versions::Versions;
 
 /// Milliseconds of a day.
@@ -52,7 +52,7 @@ const DAY_MS: i64 = 86_400_000;
 /// Makes the catalogue, and remembers what it has read.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    known: Known,
+    known: FactsCache,
     versions: Versions,
     guides: Guides,
     /// Inputs of the last one.

@@ -107,7 +107,7 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     there.sources = sources;
     let (mut without_media, mut of_sources) = (Vec::new(), Vec::new());
     let planned = if there.sources.is_empty() && !waiting.is_empty() {
-        Ok(plan::plan(&[], rate_bps, &plan::Taken::default()))
+        Ok(plan::plan(&[], rate_bps, &plan::DeductedRates::default()))
     } else {
         open_unreported(there, false, Identity::Stable, &clocks, &super::Preparation::default()).and_then(
             |mut broadcast| {

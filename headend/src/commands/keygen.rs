@@ -5,14 +5,14 @@ use serde_json::json;
 use super::{pretty, print};
 use crate::cli::Keygen;
 use crate::clock::{Clocks as _, SystemClocks};
-use crate::signing::{self, Made, Request};
+use crate::signing::{self, GeneratedKeys, Request};
 
 /// Makes keys or a revocation list, and says what to do with them.
 pub(super) fn keygen(arguments: Keygen) -> Result<(), String> {
     let Keygen { out, root, rotate, revoke, days, services, json } = arguments;
     let request = Request { out, root, rotate, revoke, days, services };
     let made = signing::keygen(&request, SystemClocks::new().wall())?;
-    let Made { root, certificate, revocations, files } = &made;
+    let GeneratedKeys { root, certificate, revocations, files } = &made;
     let files = files.iter().map(|it| it.display().to_string()).collect::<Vec<_>>();
     if json {
         return print(&pretty(&json!({

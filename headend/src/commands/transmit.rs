@@ -11,7 +11,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use super::{Identity, end_on_signals, open, print_problems};
-use crate::broadcast::{Broadcast, Followed};
+use crate::broadcast::{Broadcast, UpdateCounts};
 use crate::check;
 use crate::claim::Claims;
 use crate::clock::{Clocks, SystemClocks, VirtualClocks};
@@ -318,7 +318,7 @@ impl Observer for Console {
         }
     }
 
-    fn followed(&mut self, source: usize, followed: Followed) {
+    fn followed(&mut self, source: usize, followed: UpdateCounts) {
         let Some(writer) = &self.state else { return };
         let line = changed_line(&writer.config.sources[source], followed);
         if let Some(line) = line.filter(|_| !self.is_terminal) {
@@ -350,8 +350,8 @@ impl Observer for Console {
 }
 
 /// A line about the changes of a source; none of a live one, which changes with every segment.
-fn changed_line(source: &Source, followed: Followed) -> Option<String> {
-    let Followed { added, removed } = followed;
+fn changed_line(source: &Source, followed: UpdateCounts) -> Option<String> {
+    let UpdateCounts { added, removed } = followed;
     let line =
         || format!("source {} changed: {} added, {removed} removed", source.name, counted(added, "object"));
     let is_change = added > 0 || removed > 0;
@@ -367,7 +367,7 @@ mod tests {
         let text = "link.rate_bps = 8_000_000\n[[source]]\npath = '/v/film'\nbase = 'http://h/v/'\n\
                     [[source]]\npath = '/v/live'\nbase = 'http://h/l/'\nreserved_bps = 1_000_000\n";
         let config = Config::parse(text, Path::new("/")).unwrap();
-        let lines = config.sources.iter().map(|it| changed_line(it, Followed { added: 2, removed: 1 }));
+        let lines = config.sources.iter().map(|it| changed_line(it, UpdateCounts { added: 2, removed: 1 }));
         let lines: Vec<_> = lines.collect();
         assert_eq!(lines, [Some("source film changed: 2 objects added, 1 removed".to_owned()), None]);
     }

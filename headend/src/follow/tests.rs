@@ -46,13 +46,13 @@ fn old_package(folder: &Path, segments: &[u32]) {
 }
 
 /// The following part without its thread, and the receiver of its updates.
-fn following(folder: &Path) -> (Following, Receiver<Update>) {
+fn following(folder: &Path) -> (FollowerState, Receiver<Update>) {
     let config = config(folder);
     let known = crate::prepare::read_source(&config.sources[0], false).unwrap();
     let (sender, updates) = sync_channel(100);
-    let sources = vec![Followed::new(&config.sources[0], known)];
+    let sources = vec![FollowedSource::new(&config.sources[0], known)];
     let clocks = Arc::new(VirtualClocks::new(WALL));
-    let following = Following {
+    let following = FollowerState {
         config,
         sources,
         catalog: None,
@@ -187,7 +187,7 @@ fn a_source_that_appears_later_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let later = folder.path().join("later");
     let config = config(&later);
-    let mut source = Followed::new(&config.sources[0], Inventory::default());
+    let mut source = FollowedSource::new(&config.sources[0], Inventory::default());
     source.look();
     assert!(source.reading.is_none() && source.read(0, 0).is_none());
     fs::create_dir(&later).unwrap();
@@ -227,7 +227,7 @@ fn a_bundle_is_prepared_again_when_its_file_or_its_offer_is_another() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let (sender, updates) = sync_channel(100);
-    let mut following = Following {
+    let mut following = FollowerState {
         config: config.clone(),
         sources: Vec::new(),
         catalog: None,
@@ -238,7 +238,7 @@ fn a_bundle_is_prepared_again_when_its_file_or_its_offer_is_another() {
         updates: sender,
     };
     /// Report of a scan for each bundle.
-    fn look(following: &mut Following, updates: &Receiver<Update>) -> Option<Vec<&'static str>> {
+    fn look(following: &mut FollowerState, updates: &Receiver<Update>) -> Option<Vec<&'static str>> {
         following.check_firmware().unwrap();
         let Ok(Update::Firmware(all)) = updates.try_recv() else { return None };
         let kinds = all.into_iter().map(|it| match it.bundle {
@@ -323,7 +323,7 @@ fn a_live_source_without_new_segments_is_reported_once_and_so_is_its_return() {
     old_package(folder.path(), &[1, 2]);
     let (mut following, updates) = following(folder.path());
     let clocks = Arc::clone(&following.clocks);
-    let look = |following: &mut Following, seconds: u64| {
+    let look = |following: &mut FollowerState, seconds: u64| {
         clocks.sleep(Duration::from_secs(seconds));
         following.look(0).unwrap();
         following.report_condition(0).unwrap();

@@ -9,7 +9,7 @@ use super::IngestRefusal;
 use crate::package::tree::{self, Folder};
 
 #[derive(Debug, Default)]
-struct Have {
+struct FolderContent {
     /// By path below the source's folder.
     files: HashMap<String, u64>,
     bytes: u64,
@@ -21,14 +21,14 @@ struct Have {
 /// Files and bytes of a source.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    have: Mutex<Have>,
+    have: Mutex<FolderContent>,
     max_files: usize,
     max_bytes: u64,
 }
 
 /// Reservation of an upload.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct UploadReservation<'a> {
     ledger: &'a Ledger,
     bytes: u64,
 }
@@ -38,18 +38,18 @@ impl Ledger {
     pub(crate) fn of(root: &Path, max_files: usize, max_bytes: u64) -> io::Result<Self> {
         let (found, _) = tree::walk(Folder::root(root, &[])?, &mut Vec::new())?;
         let files: HashMap<String, u64> = found.into_iter().map(|(path, file)| (path, file.length)).collect();
-        let have = Have { bytes: files.values().sum(), files, ..Have::default() };
+        let have = FolderContent { bytes: files.values().sum(), files, ..FolderContent::default() };
         Ok(Self { have: Mutex::new(have), max_files, max_bytes })
     }
 
     /// Reserves a place for an upload. Replacing a file needs no further place.
-    pub(crate) fn begin(&self, path: &str) -> Result<Place<'_>, IngestRefusal> {
+    pub(crate) fn begin(&self, path: &str) -> Result<UploadReservation<'_>, IngestRefusal> {
         let mut have = self.have();
         if !have.files.contains_key(path) && have.files.len() + have.uploads >= self.max_files {
             return Err(IngestRefusal::Full);
         }
         have.uploads += 1;
-        Ok(Place { ledger: self, bytes: 0 })
+        Ok(UploadReservation { ledger: self, bytes: 0 })
     }
 
     /// Paths of all files.
@@ -63,13 +63,13 @@ impl Ledger {
         have.bytes -= before;
     }
 
-    fn have(&self) -> MutexGuard<'_, Have> {
+    fn have(&self) -> MutexGuard<'_, FolderContent> {
         // Changes are additions of numbers, so a panic elsewhere leaves it consistent.
         self.have.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place<'_> {
+impl UploadReservation<'_> {
     /// Bytes reserved so far.
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
@@ -100,7 +100,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for UploadReservation<'_> {
     fn drop(&mut self) {
         let mut have = self.ledger.have();
         have.uploads -= 1;

@@ -30,7 +30,7 @@ use carousel::time::Instant;
 pub use extract::Extractor;
 pub use report::{to_json, to_table};
 pub use source::{Source, run};
-use stream::Found;
+use stream::StreamContent;
 pub use stream::{CarouselReport, FileReport, Repeated, Repetition, StreamReport};
 
 carousel::limits! {
@@ -286,7 +286,7 @@ impl Inspector {
     ) -> Result<(), String> {
         let seconds = self.seconds(time_ns);
         let stream = self.streams.entry(None).or_insert_with(|| StreamReport::new(None));
-        let mut found = Found::default();
+        let mut found = StreamContent::default();
         stream.packet(packet, seconds, &mut found, self.extractor.as_mut())?;
         self.take_found(time_ns, found)
     }
@@ -296,7 +296,7 @@ impl Inspector {
         self.streams.entry(None).or_insert_with(|| StreamReport::new(None)).rate_bps = rate_bps;
     }
 
-    fn take_found(&mut self, time_ns: u64, found: Found) -> Result<(), String> {
+    fn take_found(&mut self, time_ns: u64, found: StreamContent) -> Result<(), String> {
         for file in found.files {
             if self.files.len() < MAX_OBJECTS {
                 self.files.push(file);

@@ -222,7 +222,7 @@ pub struct StreamReport {
 
 /// Content of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct StreamContent {
     pub(super) files: Vec<FileReport>,
     /// UDP datagrams of the IP inside.
     pub(super) datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
@@ -254,8 +254,8 @@ impl StreamReport {
         now_s: f64,
         payload: &[u8],
         extractor: Option<&mut Extractor>,
-    ) -> Result<Found, String> {
-        let mut found = Found::default();
+    ) -> Result<StreamContent, String> {
+        let mut found = StreamContent::default();
         let mut extractor = extractor;
         let mut unwrap = std::mem::take(&mut self.unwrap);
         let mut result = Ok(());
@@ -288,7 +288,7 @@ impl StreamReport {
         &mut self,
         bytes: &[u8; PACKET_BYTES],
         now_s: f64,
-        found: &mut Found,
+        found: &mut StreamContent,
         mut extractor: Option<&mut Extractor>,
     ) -> Result<(), String> {
         self.packets += 1;
@@ -547,7 +547,7 @@ mod tests {
         sections.extend(pids.iter().map(|pid| (*pid, initiate())));
         // The first one again: it is known.
         sections.push((pids[0], initiate()));
-        let (mut report, mut found) = (StreamReport::new(None), Found::default());
+        let (mut report, mut found) = (StreamReport::new(None), StreamContent::default());
         let mut packetizers: BTreeMap<Pid, Packetizer> = BTreeMap::new();
         for (pid, section) in sections {
             let packetizer = packetizers.entry(pid).or_insert_with(|| Packetizer::new(pid));

@@ -218,7 +218,9 @@ fn objects_and_files_beyond_the_report_are_counted() {
     };
     inspector.files = vec![file.clone(); MAX_OBJECTS - 1];
     for _ in 0..3 {
-        inspector.take_found(0, Found { files: vec![file.clone()], ..Found::default() }).unwrap();
+        inspector
+            .take_found(0, StreamContent { files: vec![file.clone()], ..StreamContent::default() })
+            .unwrap();
     }
     assert_eq!((inspector.files.len(), inspector.left_out), (MAX_OBJECTS, 3));
 }

@@ -104,7 +104,7 @@ pub enum Answer {
 }
 
 #[derive(Debug)]
-struct Seen {
+struct ObservedLease {
     tag: Option<String>,
     lease: Option<Lease>,
     /// When an answer had this version for the first time.
@@ -112,7 +112,7 @@ struct Seen {
 }
 
 #[derive(Debug)]
-struct Asked {
+struct PendingRequest {
     started_ns: u64,
     write: Option<Lease>,
 }
@@ -122,10 +122,10 @@ struct Asked {
 pub struct Core {
     timing: Timing,
     me: Holder,
-    seen: Option<Seen>,
+    seen: Option<ObservedLease>,
     /// The content of the store is not known: after a start, and after a write without an outcome.
     must_read: bool,
-    asked: Option<Asked>,
+    asked: Option<PendingRequest>,
     /// Sequence and start of attempts to write without an outcome.
     attempts: VecDeque<(u64, u64)>,
     /// Highest sequence that was attempted.
@@ -134,13 +134,13 @@ pub struct Core {
     generation: u64,
     next_ns: u64,
     /// While it holds the lease: until when it may send. May have passed.
-    held: Option<Held>,
+    held: Option<OwnLease>,
     ending: Option<u32>,
     takeovers: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct OwnLease {
     generation: u64,
     until_ns: u64,
     /// Start of the request that renewed it last.
@@ -239,20 +239,20 @@ impl Core {
             Request::Write { lease, .. } => Some(lease.clone()),
         };
         self.sequence = write.as_ref().map_or(self.sequence, |it| it.sequence);
-        self.asked = Some(Asked { started_ns: now_ns, write });
+        self.asked = Some(PendingRequest { started_ns: now_ns, write });
         Next::Ask(request)
     }
 
     /// Handles the answer to the last request.
     pub fn answered(&mut self, now_ns: u64, answer: Answer) {
-        let Some(Asked { started_ns, write }) = self.asked.take() else { return };
+        let Some(PendingRequest { started_ns, write }) = self.asked.take() else { return };
         match (write, answer) {
             (None, Answer::Read(found)) => self.read(now_ns, found),
             (None, _) => self.next_ns = now_ns.saturating_add(self.timing.renewal_ns),
             (Some(lease), Answer::Written(tag)) => {
                 let (is_held, generation) = (lease.holder.is_some(), lease.generation);
                 self.generation = self.generation.max(generation);
-                self.seen = Some(Seen { tag: Some(tag), lease: Some(lease), since_ns: now_ns });
+                self.seen = Some(ObservedLease { tag: Some(tag), lease: Some(lease), since_ns: now_ns });
                 self.attempts.clear();
                 self.must_read = false;
                 if is_held {
@@ -283,7 +283,7 @@ impl Core {
         let is_new = self.seen.as_ref().is_none_or(|seen| seen.tag != tag);
         let attempts = if is_new { std::mem::take(&mut self.attempts) } else { VecDeque::new() };
         if is_new {
-            self.seen = Some(Seen { tag, lease, since_ns: now_ns });
+            self.seen = Some(ObservedLease { tag, lease, since_ns: now_ns });
         }
         let Some(seen) = &self.seen else { return };
         self.sequence = self.sequence.max(seen.lease.as_ref().map_or(0, |it| it.sequence));
@@ -311,16 +311,16 @@ impl Core {
         }
     }
 
-    fn is_mine(&self, seen: &Seen) -> bool {
+    fn is_mine(&self, seen: &ObservedLease) -> bool {
         seen.lease.as_ref().is_some_and(|it| it.holder.as_ref() == Some(&self.me))
     }
 
-    fn is_free(&self, seen: &Seen, now_ns: u64) -> bool {
+    fn is_free(&self, seen: &ObservedLease, now_ns: u64) -> bool {
         let is_released = seen.lease.as_ref().is_some_and(|it| it.holder.is_none());
         is_released || now_ns.saturating_sub(seen.since_ns) >= self.timing.duration_ns
     }
 
-    fn write(&self, seen: &Seen) -> Request {
+    fn write(&self, seen: &ObservedLease) -> Request {
         let before = seen.lease.as_ref();
         let (generation, sequence) = before.map_or((0, 0), |it| (it.generation, it.sequence));
         let generation = generation.max(self.generation);
@@ -343,7 +343,7 @@ impl Core {
         if before.is_none() && generation > 1 {
             self.takeovers += 1;
         }
-        self.held = Some(Held {
+        self.held = Some(OwnLease {
             generation,
             until_ns: before.map_or(until_ns, |it| it.until_ns.max(until_ns)),
             renewed_ns: before.map_or(started_ns, |it| it.renewed_ns.max(started_ns)),

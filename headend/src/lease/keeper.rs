@@ -14,7 +14,7 @@ use super::core::{Answer, Core, Holder, Next, Request, Timing};
 use super::record::{self, State};
 use crate::clock::boot_ns;
 use crate::options::Lease as Options;
-use crate::pull::{Condition, PullFailure, SmallStore, StoreFailed, Written};
+use crate::pull::{Condition, PullFailure, SmallStore, StoreFailed, WriteOutcome};
 
 /// Name of the document below the prefix.
 const DOCUMENT: &str = "lease.json";
@@ -121,7 +121,7 @@ pub struct LeaseView {
 
 /// The other headend's state, as of a takeover.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct PredecessorState {
     pub(super) generation: u64,
     pub(super) state: Arc<State>,
     /// Time of the read.
@@ -170,7 +170,7 @@ struct Inner {
     published: Option<Published>,
     /// The newest that has been written.
     confirmed: Option<(u64, Arc<State>)>,
-    found: Option<Found>,
+    found: Option<PredecessorState>,
     /// Tables that have been written: session and name.
     written: Vec<(usize, String)>,
     /// The newest state of another holder.
@@ -211,7 +211,7 @@ impl Shared {
         Some(self.generation.load(Ordering::Acquire)).filter(|it| *it > 0)
     }
 
-    pub(super) fn found(&self, generation: u64) -> Option<Found> {
+    pub(super) fn found(&self, generation: u64) -> Option<PredecessorState> {
         self.inner().found.clone().filter(|it| it.generation == generation)
     }
 
@@ -365,18 +365,21 @@ pub fn look(options: &Options) -> StoreLook {
 async fn look_at(store: &SmallStore) -> StoreLook {
     let name = format!("check-{:016x}", fastrand::u64(..));
     let looked = async {
-        let Written::Done(first) = store.write(&name, vec![1], Condition::Absent, LOOK_PATIENCE).await?
+        let WriteOutcome::Done(first) = store.write(&name, vec![1], Condition::Absent, LOOK_PATIENCE).await?
         else {
             return Ok(Some("it refuses `If-None-Match: *` though there is no such object".to_owned()));
         };
-        if store.write(&name, vec![2], Condition::Absent, LOOK_PATIENCE).await? != Written::Refused {
+        if store.write(&name, vec![2], Condition::Absent, LOOK_PATIENCE).await? != WriteOutcome::Refused {
             return Ok(Some("it lets two writers win `If-None-Match: *`".to_owned()));
         }
-        let Written::Done(_) = store.write(&name, vec![3], Condition::Version(&first), LOOK_PATIENCE).await?
+        let WriteOutcome::Done(_) =
+            store.write(&name, vec![3], Condition::Version(&first), LOOK_PATIENCE).await?
         else {
             return Ok(Some("it refuses `If-Match` with the ETag that it gave".to_owned()));
         };
-        if store.write(&name, vec![4], Condition::Version(&first), LOOK_PATIENCE).await? != Written::Refused {
+        if store.write(&name, vec![4], Condition::Version(&first), LOOK_PATIENCE).await?
+            != WriteOutcome::Refused
+        {
             return Ok(Some("it ignores `If-Match`".to_owned()));
         }
         Ok(None)
@@ -416,7 +419,7 @@ struct Keeper {
 }
 
 /// What other tasks have done.
-enum Done {
+enum TableTransfer {
     Read(String, Option<String>),
     Written(usize, String),
 }
@@ -454,14 +457,14 @@ impl Keeper {
                     self.write_table(upload, &done);
                 }
                 Some(result) = results.recv() => match result {
-                    Done::Read(name, content) => {
+                    TableTransfer::Read(name, content) => {
                         self.tables_asked.remove(&name);
                         if let Some(content) = content {
                             Arc::make_mut(&mut self.tables).insert(name, content);
                         }
                         self.fetch_tables(&done);
                     }
-                    Done::Written(session, name) => shared.inner().written.push((session, name)),
+                    TableTransfer::Written(session, name) => shared.inner().written.push((session, name)),
                 },
             }
         }
@@ -524,7 +527,7 @@ impl Keeper {
                 let condition = over.as_deref().map_or(Condition::Absent, Condition::Version);
                 let content = record::write(&lease, &state);
                 match self.store.write(DOCUMENT, content, condition, self.patience).await {
-                    Ok(Written::Done(tag)) => {
+                    Ok(WriteOutcome::Done(tag)) => {
                         self.works();
                         if let Some(Published { number, .. }) = published {
                             self.shared.inner().confirmed = Some((number, Arc::clone(&state)));
@@ -532,7 +535,7 @@ impl Keeper {
                         }
                         Answer::Written(tag)
                     }
-                    Ok(Written::Refused) => Answer::Refused,
+                    Ok(WriteOutcome::Refused) => Answer::Refused,
                     Err(failed) => self.lost(&failed),
                 }
             }
@@ -563,7 +566,7 @@ impl Keeper {
     }
 
     /// A standby reads the tables of the holder.
-    fn fetch_tables(&mut self, done: &Sender<Done>) {
+    fn fetch_tables(&mut self, done: &Sender<TableTransfer>) {
         if self.core.generation().is_some() {
             return;
         }
@@ -584,12 +587,12 @@ impl Keeper {
                     tokio::time::sleep(TABLE_AGAIN).await;
                 }
                 // Without a receiver the thread has ended.
-                let _ = done.send(Done::Read(name, content)).await;
+                let _ = done.send(TableTransfer::Read(name, content)).await;
             });
         }
     }
 
-    fn write_table(&self, upload: Upload, done: &Sender<Done>) {
+    fn write_table(&self, upload: Upload, done: &Sender<TableTransfer>) {
         let (store, shared, done) = (Arc::clone(&self.store), Arc::clone(&self.shared), done.clone());
         let permit = Arc::clone(&self.table_requests).try_acquire_owned();
         tokio::task::spawn_local(async move {
@@ -600,7 +603,7 @@ impl Keeper {
                 shared.failures.add(LeaseFailure::Table);
                 String::new()
             });
-            let _ = done.send(Done::Written(session, name)).await;
+            let _ = done.send(TableTransfer::Written(session, name)).await;
         });
     }
 
@@ -615,7 +618,7 @@ impl Keeper {
             shared.until_ns.store(0, Ordering::Release);
             let log = |what: String| eprintln!("headend: lease: {what}");
             if now > 0 {
-                inner.found = Some(Found {
+                inner.found = Some(PredecessorState {
                     generation: now,
                     state: Arc::clone(&self.state),
                     read_ns: self.state_ns,

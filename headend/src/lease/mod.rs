@@ -23,8 +23,8 @@ use crate::broadcast::Broadcast;
 use crate::clock::boot_ns;
 use crate::config::Config;
 use crate::spool;
-use keeper::{Found, Shared, Upload};
 pub use keeper::{LeaseFailure, LeaseRole, LeaseView, StoreLook, look};
+use keeper::{PredecessorState, Shared, Upload};
 use record::{SessionState, State, write_objects};
 
 /// Interval at which the state is made for the next renewal.
@@ -102,7 +102,7 @@ impl LeaseStatus {
 
 impl Table {
     /// After a takeover: the table that the other headend had is named until there is a new one.
-    fn found(found: &Found, session: &str, now_ms: u64, later_ms: u64) -> Self {
+    fn found(found: &PredecessorState, session: &str, now_ms: u64, later_ms: u64) -> Self {
         let state = found.state.sessions.iter().find(|it| it.name == session);
         let has_table =
             |it: &&SessionState| it.table.as_ref().is_some_and(|it| found.tables.contains_key(it));
@@ -355,8 +355,12 @@ mod tests {
             state.numbers(later_ms, of_table)["s"].objects[&[1; 16]].started_ms
         };
         // The clock of this one is earlier, then that of the next one later: it began 350 ms, then 450 ms ago.
-        let mut found =
-            Found { generation: 5, state: Arc::new(state), read_ns: 0, tables: Arc::new(tables.clone()) };
+        let mut found = PredecessorState {
+            generation: 5,
+            state: Arc::new(state),
+            read_ns: 0,
+            tables: Arc::new(tables.clone()),
+        };
         assert_eq!(content(&found.state, 250), Some(350));
         for (now_ms, later_ms, age_ms) in [(20, 250, 350), (9000, 100, 450)] {
             let table = Table::found(&found, "s", now_ms, later_ms);

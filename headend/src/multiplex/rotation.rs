@@ -21,9 +21,9 @@ use carousel::ts::Packetizer;
 use crate::air::{ANNOUNCEMENT_SERVICE, Air, ItemId};
 use crate::config::Config;
 use crate::lanes::Lanes;
-use crate::object::{AirObject, Body, Reading as BodyReading, Repeat};
+use crate::object::{AirObject, Body, OpenBody, Repeat};
 use crate::options::{Class, Multiplex};
-use crate::plan::{Planned, Taken};
+use crate::plan::{DeductedRates, Planned};
 
 /// The part of the stream that DSI and DIIs may take; likewise directories.
 const CONTROL_SHARE: f64 = 0.05;
@@ -128,7 +128,7 @@ pub struct Rotation {
     config: Multiplex,
     manifest_interval_ms: u64,
     once: bool,
-    files: RefCell<HashMap<ObjectNumber, BodyReading>>,
+    files: RefCell<HashMap<ObjectNumber, OpenBody>>,
     stats: RotationStats,
     refused: Vec<String>,
 }
@@ -579,7 +579,7 @@ impl Rotation {
     }
 
     /// The modules for [`crate::plan`], and the rates that are taken off the stream first.
-    pub fn planned(&mut self, air: &Air) -> (Vec<Planned>, Taken) {
+    pub fn planned(&mut self, air: &Air) -> (Vec<Planned>, DeductedRates) {
         self.sync(air, 0);
         let shape = self.builder.profile().shape;
         let mut planned = Vec::new();
@@ -607,10 +607,10 @@ impl Rotation {
             });
         }
         let control = (200 + planned.len() * 40) as f64;
-        let taken = Taken {
+        let taken = DeductedRates {
             fdt_bps: control * 8e9 / self.spaced_ns(self.config.control_interval_ms, control) as f64,
             cycle_s: self.cycle_s,
-            ..Taken::default()
+            ..DeductedRates::default()
         };
         (planned, taken)
     }
@@ -630,7 +630,7 @@ fn is_text(content_type: &str) -> bool {
 
 fn read(
     objects: &BTreeMap<ObjectNumber, CarriedObject>,
-    files: &RefCell<HashMap<ObjectNumber, BodyReading>>,
+    files: &RefCell<HashMap<ObjectNumber, OpenBody>>,
     number: ObjectNumber,
     offset: u64,
     out: &mut [u8],

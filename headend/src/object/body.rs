@@ -41,7 +41,7 @@ pub enum BodyError {
 
 /// An opened body.
 #[derive(Debug)]
-pub enum Reading {
+pub enum OpenBody {
     /// From memory.
     Memory(Arc<[u8]>),
     /// From a file, from byte `start` on; the bytes of a replaced file stay readable while this is open.
@@ -51,7 +51,7 @@ pub enum Reading {
         /// Offset of the body's first byte.
         start: u64,
         /// Read-ahead buffer.
-        ahead: Box<Ahead>,
+        ahead: Box<ReadAhead>,
     },
 }
 
@@ -60,7 +60,7 @@ const AHEAD_BYTES: usize = 64 << 10;
 
 /// Read-ahead buffer of a file.
 #[derive(Debug, Default)]
-pub struct Ahead {
+pub struct ReadAhead {
     /// Offset of `bytes` in the body.
     start: u64,
     bytes: Vec<u8>,
@@ -68,7 +68,7 @@ pub struct Ahead {
     next: u64,
 }
 
-impl Ahead {
+impl ReadAhead {
     fn copy(&mut self, offset: u64, out: &mut [u8]) -> bool {
         let at = offset.checked_sub(self.start).and_then(|it| usize::try_from(it).ok());
         let held = at.and_then(|at| self.bytes.get(at..)?.get(..out.len()));
@@ -135,9 +135,9 @@ impl Body {
     ///
     /// # Errors
     /// [`BodyError::Changed`] if the file has changed since it was announced.
-    pub fn open(&self) -> Result<Reading, BodyError> {
+    pub fn open(&self) -> Result<OpenBody, BodyError> {
         match self {
-            Self::Memory(bytes) => Ok(Reading::Memory(Arc::clone(bytes))),
+            Self::Memory(bytes) => Ok(OpenBody::Memory(Arc::clone(bytes))),
             Self::File(body) => {
                 let file = open_source_file(&body.path).map_err(BodyError::Io)?;
                 let now = FileBody::of(&body.path, &file).map_err(BodyError::Io)?;
@@ -146,7 +146,7 @@ impl Body {
                     None => now.inode == body.inode && now.length >= body.start + body.length,
                 };
                 if is_same {
-                    Ok(Reading::File { file, start: body.start, ahead: Box::default() })
+                    Ok(OpenBody::File { file, start: body.start, ahead: Box::default() })
                 } else {
                     Err(BodyError::Changed)
                 }
@@ -170,7 +170,7 @@ impl FileBody {
     }
 }
 
-impl Reading {
+impl OpenBody {
     /// Fills `out` from `offset`.
     ///
     /// # Errors
@@ -220,7 +220,7 @@ mod tests {
             let mut reading = body.open().unwrap();
             let own = &bytes[range];
             let mut out = [0; 1400];
-            let mut check = |reading: &mut Reading, at: usize, length: usize| {
+            let mut check = |reading: &mut OpenBody, at: usize, length: usize| {
                 let length = length.min(own.len() - at);
                 reading.read_on(at as u64, &mut out[..length]).unwrap();
                 assert_eq!(out[..length], own[at..at + length], "{at}");

@@ -9,7 +9,7 @@ use carousel::Digest;
 use carousel::fec::Protection;
 use carousel::query::IgnoredQuery;
 
-pub use body::{Ahead, Body, BodyError, Reading};
+pub use body::{Body, BodyError, OpenBody, ReadAhead};
 pub use repair_symbols::RepairSymbols;
 pub(crate) use repair_symbols::{SharedRepair, route_oti};
 

@@ -8,7 +8,7 @@ use carousel::fec::{BlockCode, EncodingId, Oti, Partition, PayloadId, Protection
 use carousel::flute::SenderProfile;
 use carousel::route::Sender;
 
-use super::body::{Body, BodyError, Reading};
+use super::body::{Body, BodyError, OpenBody};
 
 /// Bytes of repair symbols of one object kept in memory; larger ones go to an unnamed file.
 const IN_MEMORY_BYTES: u64 = 4 << 20;
@@ -35,7 +35,7 @@ pub(crate) const fn route_oti(symbol_length: u16, length: u64) -> Oti {
 /// The repair symbols of one object: block after block.
 #[derive(Debug)]
 pub struct RepairSymbols {
-    bytes: Reading,
+    bytes: OpenBody,
     sequence: Sequence,
     symbol_length: u64,
 }
@@ -119,8 +119,8 @@ impl RepairSymbols {
             }
         }
         let bytes = match spool {
-            Spool::Memory(memory) => Reading::Memory(memory.into()),
-            Spool::File(file) => Reading::File { file, start: 0, ahead: Box::default() },
+            Spool::Memory(memory) => OpenBody::Memory(memory.into()),
+            Spool::File(file) => OpenBody::File { file, start: 0, ahead: Box::default() },
         };
         Ok(Some(Self { bytes, sequence, symbol_length }))
     }

@@ -34,7 +34,7 @@ const PACKET: u64 = 188;
 
 /// Properties of a file that a manifest states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) struct Expected {
+pub(super) struct DeclaredProperties {
     /// Completely encrypted (HLS METHOD=AES-128): its bytes cannot be examined.
     pub(super) is_encrypted: bool,
     /// A segment of boxes.
@@ -68,7 +68,7 @@ enum Kind {
 }
 
 /// Checks a file of `length` bytes.
-pub(super) fn check(path: &Path, length: u64, expected: Expected) -> io::Result<Option<Fault>> {
+pub(super) fn check(path: &Path, length: u64, expected: DeclaredProperties) -> io::Result<Option<Fault>> {
     let fault = |reason, what: String| Ok(Some(Fault { reason, what }));
     if length == 0 {
         return fault(Reason::Empty, "is empty".to_owned());
@@ -225,15 +225,17 @@ fn ends_as_xml(file: &File, length: u64) -> io::Result<bool> {
 }
 
 /// Fault of the top-level boxes, which must end with the file, and not before the media.
-fn broken_boxes(file: &File, length: u64, expected: Expected) -> io::Result<Option<String>> {
+fn broken_boxes(file: &File, length: u64, expected: DeclaredProperties) -> io::Result<Option<String>> {
     let mut at = 0_u64;
     let (mut last, mut has_moov, mut has_media) = (*b"    ", false, false);
     for _ in 0..MAX_BOXES {
         if at == length {
             let what = match (&last, expected) {
                 (b"moof", _) => "is cut: there are no media behind its last moof",
-                (_, Expected { is_init: true, .. }) if !has_moov => "is cut: an init segment has a moov",
-                (_, Expected { is_init: false, is_mp4: true, .. }) if !has_media && !has_moov => {
+                (_, DeclaredProperties { is_init: true, .. }) if !has_moov => {
+                    "is cut: an init segment has a moov"
+                }
+                (_, DeclaredProperties { is_init: false, is_mp4: true, .. }) if !has_media && !has_moov => {
                     "is cut: there are no media in it"
                 }
                 _ => return Ok(None),
@@ -352,10 +354,10 @@ mod tests {
     use super::*;
 
     const MEDIA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/media");
-    const SEGMENT: Expected =
-        Expected { is_encrypted: false, is_mp4: true, is_random_access: true, is_init: false };
+    const SEGMENT: DeclaredProperties =
+        DeclaredProperties { is_encrypted: false, is_mp4: true, is_random_access: true, is_init: false };
 
-    fn of(bytes: &[u8], expected: Expected) -> Option<Reason> {
+    fn of(bytes: &[u8], expected: DeclaredProperties) -> Option<Reason> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         check(file.path(), bytes.len() as u64, expected).unwrap().map(|fault| fault.reason)
@@ -385,7 +387,8 @@ mod tests {
                     if path.is_dir() {
                         folders.push(path);
                     } else if path.extension().is_some_and(|it| it == "m4s" || it == "ts" || it == "mp4") {
-                        let expected = Expected { is_random_access: true, ..Expected::default() };
+                        let expected =
+                            DeclaredProperties { is_random_access: true, ..DeclaredProperties::default() };
                         assert_eq!(check(&path, length, expected).unwrap(), None, "{}", path.display());
                         count += 1;
                     }
@@ -402,7 +405,7 @@ mod tests {
         assert_eq!(of(&whole[..whole.len() - 1], SEGMENT), Some(Reason::Cut));
         assert_eq!(of(&whole[..20], SEGMENT), Some(Reason::Cut), "cut between boxes of the head");
         assert_eq!(of(&segment(0x0101_0000), SEGMENT), Some(Reason::NoRandomAccess));
-        let part = Expected { is_random_access: false, ..SEGMENT };
+        let part = DeclaredProperties { is_random_access: false, ..SEGMENT };
         assert_eq!(of(&segment(0x0101_0000), part), None);
         assert_eq!(of(b"", SEGMENT), Some(Reason::Empty));
         assert_eq!(of(b" \n<!DOCTYPE html><title>404", SEGMENT), Some(Reason::NotMedia));
@@ -413,19 +416,19 @@ mod tests {
         assert_eq!(of(b"#EXTM3U\n", SEGMENT), Some(Reason::NotMedia));
         assert_eq!(of(&[0; 2000], SEGMENT), Some(Reason::Cut));
         assert_eq!(
-            of(b"<tt xmlns='http://www.w3.org/ns/ttml'><body>", Expected::default()),
+            of(b"<tt xmlns='http://www.w3.org/ns/ttml'><body>", DeclaredProperties::default()),
             Some(Reason::Cut)
         );
-        assert_eq!(of(b"<tt xmlns='http://www.w3.org/ns/ttml'></tt>\n", Expected::default()), None);
-        assert_eq!(of(b"WEBVTT\n", Expected::default()), None);
-        let encrypted = Expected { is_encrypted: true, ..SEGMENT };
+        assert_eq!(of(b"<tt xmlns='http://www.w3.org/ns/ttml'></tt>\n", DeclaredProperties::default()), None);
+        assert_eq!(of(b"WEBVTT\n", DeclaredProperties::default()), None);
+        let encrypted = DeclaredProperties { is_encrypted: true, ..SEGMENT };
         assert_eq!(of(&[9; 32], encrypted), None);
         assert_eq!(of(&[9; 33], encrypted), Some(Reason::Cut));
         assert_eq!(of(&[9; 33], SEGMENT), None, "opaque");
     }
 
     /// A file of this name.
-    fn named(name: &str, bytes: &[u8], expected: Expected) -> Option<Reason> {
+    fn named(name: &str, bytes: &[u8], expected: DeclaredProperties) -> Option<Reason> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -444,7 +447,7 @@ mod tests {
         );
         assert_eq!(of(&[&whole[..], &whole[12..]].concat(), SEGMENT), None, "two chunks");
         assert_eq!(of(&whole[..12], SEGMENT), Some(Reason::Cut), "styp alone");
-        let init = Expected { is_init: true, ..Expected::default() };
+        let init = DeclaredProperties { is_init: true, ..DeclaredProperties::default() };
         let ftyp = boxed(b"ftyp", b"iso6");
         assert_eq!(of(&ftyp, init), Some(Reason::Cut));
         assert_eq!(of(&[ftyp, boxed(b"moov", b"")].concat(), init), None);
@@ -453,7 +456,7 @@ mod tests {
 
     #[test]
     fn error_pages_and_texts_are_no_media_and_pictures_are() {
-        let any = Expected::default();
+        let any = DeclaredProperties::default();
         for page in [
             "<!-- edge -->\n<HTML><head><title>502</title>",
             "<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"x\">\n<html xmlns=\"y\">",
@@ -474,11 +477,15 @@ mod tests {
         let mut packet = vec![0x47, 0x1f, 0xff, 0x10];
         packet.resize(188, 0);
         let whole = packet.repeat(20);
-        assert_eq!(of(&whole, Expected::default()), None);
-        assert_eq!(of(&whole[40..], Expected::default()), Some(Reason::Cut), "the first packet is not whole");
+        assert_eq!(of(&whole, DeclaredProperties::default()), None);
+        assert_eq!(
+            of(&whole[40..], DeclaredProperties::default()),
+            Some(Reason::Cut),
+            "the first packet is not whole"
+        );
         let mut damaged = whole;
         damaged[19 * 188] = 0;
-        assert_eq!(of(&damaged, Expected::default()), Some(Reason::Cut));
+        assert_eq!(of(&damaged, DeclaredProperties::default()), Some(Reason::Cut));
     }
 
     #[test]
@@ -518,7 +525,7 @@ mod tests {
             packet
         };
         let picture = |field: &[u8], nal: u8| [pat(&[]), pmt(0), video(field, nal)].concat();
-        let ts = Expected { is_random_access: true, ..Expected::default() };
+        let ts = DeclaredProperties { is_random_access: true, ..DeclaredProperties::default() };
         assert_eq!(of(&picture(&[], 0x41), ts), Some(Reason::NoRandomAccess));
         assert_eq!(of(&picture(&[], 0x65), ts), None, "IDR");
         assert_eq!(of(&picture(&[1, 0x40], 0x41), ts), None, "random_access_indicator");

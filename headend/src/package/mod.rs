@@ -132,10 +132,10 @@ struct GoodManifest {
 
 /// Result of a check, valid while the file is unchanged.
 #[derive(Debug, Clone)]
-struct Checked {
+struct CheckResult {
     length: u64,
     modified_ns: i128,
-    expected: check::Expected,
+    expected: check::DeclaredProperties,
     fault: Option<check::Fault>,
 }
 
@@ -152,7 +152,7 @@ struct Growing {
 #[derive(Debug, Default)]
 struct Memory {
     manifests: HashMap<String, GoodManifest>,
-    checks: HashMap<String, Checked>,
+    checks: HashMap<String, CheckResult>,
     /// Growing files by path. Kept when their presentation ends, so that ranges are not sent again as files.
     growing: HashMap<String, Growing>,
 }

@@ -19,7 +19,7 @@ const MAX_NAMESAKES: usize = 100;
 
 /// Target of a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Referred {
+pub(super) enum ReferenceTarget {
     /// Below the source's base.
     Local(Local),
     /// To another host, or another folder of the same one: the URI.
@@ -49,11 +49,11 @@ pub(super) struct Resolver<'a> {
     has_base: bool,
     rule: Option<&'a IgnoredQuery>,
     /// Built when a file is missing.
-    alike: OnceCell<Alike<'a>>,
+    alike: OnceCell<SimilarNames<'a>>,
 }
 
 /// Lookup of similar names.
-struct Alike<'a> {
+struct SimilarNames<'a> {
     /// Paths by their lower case.
     folded: HashMap<String, &'a str>,
     /// Paths with percent-encoding, by decoded form.
@@ -62,7 +62,7 @@ struct Alike<'a> {
     named: HashMap<&'a str, Vec<&'a str>>,
 }
 
-impl<'a> Alike<'a> {
+impl<'a> SimilarNames<'a> {
     fn of(files: &'a Files) -> Self {
         let paths = || files.keys().map(String::as_str);
         let mut named: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -150,9 +150,9 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves `reference` relative to the manifest of this name.
-    pub(super) fn resolve(&self, manifest: &str, reference: &str) -> Referred {
+    pub(super) fn resolve(&self, manifest: &str, reference: &str) -> ReferenceTarget {
         if reference.trim().is_empty() {
-            return Referred::Opaque;
+            return ReferenceTarget::Opaque;
         }
         match resolve(&self.uri_of(manifest), reference) {
             Ok(uri) => {
@@ -162,23 +162,23 @@ impl<'a> Resolver<'a> {
                 let local = below.and_then(|below| self.below_unknown_base(below));
                 self.place(local.map_or(uri, |local| self.uri_of(&local)))
             }
-            Err(err) => Referred::Bad(err),
+            Err(err) => ReferenceTarget::Bad(err),
         }
     }
 
     /// Target of an absolute, normalised URI.
-    pub(super) fn place(&self, uri: String) -> Referred {
+    pub(super) fn place(&self, uri: String) -> ReferenceTarget {
         let is_web = uri.starts_with("http://") || uri.starts_with("https://");
         if !is_web {
-            return Referred::Opaque;
+            return ReferenceTarget::Opaque;
         }
-        let Some(below) = self.below(&uri) else { return Referred::Remote(uri) };
+        let Some(below) = self.below(&uri) else { return ReferenceTarget::Remote(uri) };
         let (path, query) = below.split_once('?').unwrap_or((below, ""));
         let plain = decode(path);
         // Mirroring tools keep the query in the file name.
         let with_query = format!("{plain}?{}", decode(query));
         if !query.is_empty() && self.files.contains_key(&with_query) {
-            return Referred::Local(Local {
+            return ReferenceTarget::Local(Local {
                 path: below.to_owned(),
                 file: Some(with_query),
                 query: String::new(),
@@ -186,7 +186,7 @@ impl<'a> Resolver<'a> {
         }
         let path = self.rule.map_or_else(|| path.to_owned(), |rule| rule.strip(below));
         let file = self.file_of(plain);
-        Referred::Local(Local { path, file, query: query.to_owned() })
+        ReferenceTarget::Local(Local { path, file, query: query.to_owned() })
     }
 
     /// The file of this decoded name. Tries both Unicode normalisation forms: macOS decomposes file names, manifests may
@@ -259,7 +259,7 @@ impl<'a> Resolver<'a> {
         }
         let path = resolve(&self.uri_of(manifest), reference).ok()?;
         let plain = decode(self.below(&path)?.split('?').next()?);
-        let alike = self.alike.get_or_init(|| Alike::of(self.files));
+        let alike = self.alike.get_or_init(|| SimilarNames::of(self.files));
         if let Some(other) = alike.decoded.get(&plain) {
             let what =
                 format!("{plain} is missing; {other} is there, whose name is percent-encoded literally");

@@ -77,7 +77,7 @@ impl Folder {
 pub struct Bounds(Vec<PathBuf>);
 
 /// Target of a name in a folder.
-enum Found {
+enum DirectoryEntry {
     Folder(PathBuf, std::fs::Metadata),
     File(FileOnDisk),
     /// Left out, and why.
@@ -90,35 +90,40 @@ impl Bounds {
         self.0.iter().any(|folder| path.starts_with(folder))
     }
 
-    fn find(&self, path: PathBuf) -> Found {
-        let Ok(mut metadata) = std::fs::symlink_metadata(&path) else { return Found::Nothing };
+    fn find(&self, path: PathBuf) -> DirectoryEntry {
+        let Ok(mut metadata) = std::fs::symlink_metadata(&path) else { return DirectoryEntry::Nothing };
         let mut path = path;
         if metadata.is_symlink() {
             // A dangling link counts as a missing file.
-            let Ok(target) = path.canonicalize() else { return Found::Nothing };
+            let Ok(target) = path.canonicalize() else { return DirectoryEntry::Nothing };
             if !self.hold(&target) {
                 let fix = "name the folder in follow_links_to of the source, or copy the file";
-                return Found::LeftOut("a link that leads out of the source is left out", fix);
+                return DirectoryEntry::LeftOut("a link that leads out of the source is left out", fix);
             }
-            let Ok(of_target) = std::fs::symlink_metadata(&target) else { return Found::Nothing };
+            let Ok(of_target) = std::fs::symlink_metadata(&target) else { return DirectoryEntry::Nothing };
             (path, metadata) = (target, of_target);
         }
         let kind = metadata.file_type();
         let fix = "remove it: a source has files and folders";
         if kind.is_dir() {
-            Found::Folder(path, metadata)
+            DirectoryEntry::Folder(path, metadata)
         } else if kind.is_file() {
             let modified_ns =
                 i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-            Found::File(FileOnDisk { file: path, length: metadata.len(), modified_ns, is_finished: true })
+            DirectoryEntry::File(FileOnDisk {
+                file: path,
+                length: metadata.len(),
+                modified_ns,
+                is_finished: true,
+            })
         } else if kind.is_fifo() {
-            Found::LeftOut("a FIFO is left out", fix)
+            DirectoryEntry::LeftOut("a FIFO is left out", fix)
         } else if kind.is_socket() {
-            Found::LeftOut("a socket is left out", fix)
+            DirectoryEntry::LeftOut("a socket is left out", fix)
         } else if kind.is_block_device() || kind.is_char_device() {
-            Found::LeftOut("a device is left out", fix)
+            DirectoryEntry::LeftOut("a device is left out", fix)
         } else {
-            Found::LeftOut("what is neither file nor folder is left out", fix)
+            DirectoryEntry::LeftOut("what is neither file nor folder is left out", fix)
         }
     }
 }
@@ -142,8 +147,8 @@ pub fn name_later(name: &str) -> Option<&str> {
 /// The file at `path`, if it is a regular file within `bounds`.
 pub fn look(path: &Path, bounds: &Bounds) -> Option<FileOnDisk> {
     match bounds.find(path.to_owned()) {
-        Found::File(file) => Some(file),
-        Found::Folder(..) | Found::LeftOut(..) | Found::Nothing => None,
+        DirectoryEntry::File(file) => Some(file),
+        DirectoryEntry::Folder(..) | DirectoryEntry::LeftOut(..) | DirectoryEntry::Nothing => None,
     }
 }
 
@@ -179,7 +184,7 @@ pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Ve
             }
             let path = format!("{}{name}", folder.prefix);
             match folder.bounds.find(folder.path.join(name)) {
-                Found::Folder(found, metadata) => {
+                DirectoryEntry::Folder(found, metadata) => {
                     if folder.depth < MAX_DEPTH && seen.insert((metadata.dev(), metadata.ino())) {
                         folders.push(Folder {
                             path: found,
@@ -189,7 +194,7 @@ pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Ve
                         });
                     }
                 }
-                Found::File(file) => {
+                DirectoryEntry::File(file) => {
                     if files.len() >= MAX_OBJECTS {
                         let what = format!("more than {MAX_OBJECTS} files; the rest is left out");
                         problems.push(Problem { place, what, fix: "split the source" });
@@ -197,10 +202,10 @@ pub fn walk(start: Folder, problems: &mut Vec<Problem>) -> io::Result<(Files, Ve
                     }
                     files.insert(path, file);
                 }
-                Found::LeftOut(what, fix) if problems.len() < MAX_PROBLEMS => {
+                DirectoryEntry::LeftOut(what, fix) if problems.len() < MAX_PROBLEMS => {
                     problems.push(Problem { place: path, what: what.to_owned(), fix });
                 }
-                Found::LeftOut(..) | Found::Nothing => {}
+                DirectoryEntry::LeftOut(..) | DirectoryEntry::Nothing => {}
             }
         }
         walked.push(folder);

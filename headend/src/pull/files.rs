@@ -15,7 +15,7 @@ use super::stats::{Failed, PullFailure, PullStats, without_secrets};
 use super::{Origin, s3};
 use crate::ingest::folder::FilledFolder;
 use crate::ingest::is_plain_path;
-use crate::ingest::ledger::Place;
+use crate::ingest::ledger::UploadReservation;
 use crate::options::{S3Location, has_manifest_name};
 use crate::package::decode;
 
@@ -203,25 +203,25 @@ impl Files {
         coming.keep()
     }
 
-    pub(super) fn begin<'a>(&'a self, name: &'a str) -> Result<Coming<'a>, Failed> {
+    pub(super) fn begin<'a>(&'a self, name: &'a str) -> Result<PartialFile<'a>, Failed> {
         let place = self.folder.ledger.begin(name).map_err(|_| PullFailure::Full)?;
         let target = self.folder.root.join(name);
         let folder = self.folder.folder_for(&target).map_err(refused)?.ok_or(PullFailure::BadPath)?;
         let temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
-        Ok(Coming { name, target, place, temporary, stats: &self.stats })
+        Ok(PartialFile { name, target, place, temporary, stats: &self.stats })
     }
 }
 
 /// A partial file, under a hidden name.
-pub(super) struct Coming<'a> {
+pub(super) struct PartialFile<'a> {
     name: &'a str,
     target: PathBuf,
-    place: Place<'a>,
+    place: UploadReservation<'a>,
     temporary: NamedTempFile,
     stats: &'a PullStats,
 }
 
-impl Coming<'_> {
+impl PartialFile<'_> {
     /// Received bytes.
     pub(super) const fn bytes(&self) -> u64 {
         self.place.bytes()

@@ -49,10 +49,10 @@ use events::Events;
 pub use events::{EventOutcome, EventStats, try_read as try_read_event};
 use files::{Base, Files};
 use s3::credentials::{Environment, environment};
-use s3::held::Held;
+use s3::held::ObjectVersions;
 use s3::listing::{Listed, Next, Page};
 use s3::{Bucket, Conditions};
-pub use s3::{Condition, SmallStore, StoreFailed, Written};
+pub use s3::{Condition, SmallStore, StoreFailed, WriteOutcome};
 pub use stats::{BucketList, KeyLeftOut, OriginKind, PullFailure, PullStats};
 use stats::{Failed, without_secrets};
 
@@ -512,7 +512,7 @@ fn folder_of(url: &str) -> &str {
 }
 
 /// Result of one round.
-struct Round {
+struct RoundResult {
     /// Content of the folder; `None` if nothing can be carried.
     inventory: Option<Inventory>,
     /// Files that are still missing.
@@ -549,7 +549,7 @@ impl Origin {
 
 /// State of a bucket.
 struct Listing {
-    held: Held,
+    held: ObjectVersions,
     /// Begun lists.
     number: u32,
     /// Time of the next one; with events see [`Puller::list_due`].
@@ -565,7 +565,7 @@ struct Listing {
 }
 
 /// A file that failed.
-struct Failing {
+struct FailedFile {
     attempts: u32,
     /// Time of the next attempt.
     again: Instant,
@@ -587,7 +587,7 @@ struct Puller {
     /// Of fetched manifests, by path.
     validators: HashMap<String, Validator>,
     /// Files that failed.
-    failing: HashMap<String, Failing>,
+    failing: HashMap<String, FailedFile>,
     /// Manifests whose last request failed.
     failed_manifests: BTreeMap<String, Failed>,
     /// Files that no manifest names, and since when.
@@ -621,7 +621,7 @@ impl Puller {
                 let bytes_of = |name: &str| fs::metadata(folder.root.join(name)).ok().map(|it| it.len());
                 let s3 = source.s3.clone().unwrap_or_default();
                 let listing = Listing {
-                    held: Held::open(&folder.root, bytes_of).map_err(failed)?,
+                    held: ObjectVersions::open(&folder.root, bytes_of).map_err(failed)?,
                     number: 0,
                     due: Instant::now(),
                     listed_at: None,
@@ -697,8 +697,8 @@ impl Puller {
     }
 
     /// Lists the bucket if that is due, requests the manifests, and fetches what is missing.
-    async fn round(&mut self) -> Round {
-        let mut round = Round { inventory: None, missing: Vec::new(), refusal: None };
+    async fn round(&mut self) -> RoundResult {
+        let mut round = RoundResult { inventory: None, missing: Vec::new(), refusal: None };
         if self.list_due().is_some_and(|due| due <= Instant::now()) {
             round.refusal = self.list().await.err();
         }
@@ -1018,7 +1018,7 @@ impl Puller {
                 Err(why) => {
                     let attempts = self.failing.get(&path).map_or(0, |it| it.attempts) + 1;
                     let again = Instant::now() + back_off(attempts);
-                    self.failing.insert(path, Failing { attempts, again, why });
+                    self.failing.insert(path, FailedFile { attempts, again, why });
                 }
             }
         }

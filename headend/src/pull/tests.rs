@@ -9,7 +9,7 @@ use super::*;
 
 /// A request as the origin sees it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Asked {
+pub(super) struct ReceivedRequest {
     pub(super) target: String,
     pub(super) headers: HashMap<String, String>,
 }
@@ -35,24 +35,24 @@ impl Reply {
     }
 }
 
-type Answering = dyn Fn(&Asked) -> Reply + Send + Sync;
+type Answering = dyn Fn(&ReceivedRequest) -> Reply + Send + Sync;
 
 /// An origin on loopback.
 pub(super) struct Origin {
     pub(super) url: String,
-    pub(super) asked: Arc<Mutex<Vec<Asked>>>,
+    pub(super) asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     pub(super) most_at_once: Arc<AtomicUsize>,
 }
 
 impl Origin {
-    pub(super) fn new(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) fn new(answer: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let [at_once, most] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
         let highest = Arc::clone(&most);
         // A client that has its response may ask again before this thread continues.
-        let answer: Arc<Answering> = Arc::new(move |asked: &Asked| {
+        let answer: Arc<Answering> = Arc::new(move |asked: &ReceivedRequest| {
             highest.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             let reply = answer(asked);
             at_once.fetch_sub(1, Ordering::SeqCst);
@@ -68,15 +68,16 @@ impl Origin {
         Self { url, asked, most_at_once: most }
     }
 
-    fn asked(&self, target: &str) -> Vec<Asked> {
+    fn asked(&self, target: &str) -> Vec<ReceivedRequest> {
         self.asked.lock().unwrap().iter().filter(|it| it.target == target).cloned().collect()
     }
 }
 
-fn serve(mut stream: TcpStream, answer: &Answering, log: &Mutex<Vec<Asked>>) {
+fn serve(mut stream: TcpStream, answer: &Answering, log: &Mutex<Vec<ReceivedRequest>>) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     let Some(Ok(first)) = lines.next() else { return };
-    let mut asked = Asked { target: first.split(' ').nth(1).unwrap().to_owned(), headers: HashMap::new() };
+    let mut asked =
+        ReceivedRequest { target: first.split(' ').nth(1).unwrap().to_owned(), headers: HashMap::new() };
     for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(':').unwrap();
         asked.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
@@ -464,7 +465,7 @@ fn pulled_bytes_are_bounded_and_room_comes_back() {
 
 #[test]
 fn what_an_origin_must_not_do_is_refused_and_counted() {
-    let answer = |asked: &Asked| match asked.target.as_str() {
+    let answer = |asked: &ReceivedRequest| match asked.target.as_str() {
         "/film/index.m3u8" => Reply::of(
             200,
             playlist(

@@ -36,7 +36,7 @@ pub(super) struct Catalogue {
 
 /// Parameters by which forecasts are cut into objects.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cut<'a> {
+pub(super) struct ForecastCutting<'a> {
     /// Segments, prefixes, popularity.
     pub(super) viewing: &'a Viewing,
     /// Bytes on the air, filled with the most watched segments; `None`: prefixes are `viewing.prefix_s`.
@@ -72,7 +72,7 @@ impl Catalogue {
     /// Objects that forecasts promise: their titles in equal segments.
     pub(super) fn of_forecasts(
         forecasts: &[Forecast],
-        cut: Cut<'_>,
+        cut: ForecastCutting<'_>,
         protection: impl Fn(Class) -> Protection,
     ) -> Self {
         let mut all = Self::default();

@@ -43,7 +43,7 @@ pub(super) struct Spread {
 
 /// The receivers.
 #[derive(Debug)]
-pub(super) struct Crowd<'a> {
+pub(super) struct ReceiverPopulation<'a> {
     pub(super) receivers: u64,
     pub(super) join_s: f64,
     pub(super) regions: usize,
@@ -54,7 +54,7 @@ pub(super) struct Crowd<'a> {
     pub(super) rng: fastrand::Rng,
 }
 
-impl Crowd<'_> {
+impl ReceiverPopulation<'_> {
     /// Number of those that have come on by then.
     fn joined(&self, at_s: f64) -> u64 {
         if self.join_s <= 0.0 {

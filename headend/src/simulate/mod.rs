@@ -28,11 +28,11 @@ pub use loss::{Gilbert, Losses, PassLoss};
 
 use crate::config::Config;
 use crate::lanes::wave_symbols;
-use crate::plan::{Class, Planned, Taken};
+use crate::plan::{Class, DeductedRates, Planned};
 use crate::schedule::Schedule;
 use crate::units::{human_bps, human_bytes, human_seconds};
-use catalogue::{Catalogue, Cut};
-use crowd::{Crowd, Spread};
+use catalogue::{Catalogue, ForecastCutting};
+use crowd::{ReceiverPopulation, Spread};
 use tally::Tally;
 
 /// Fewer receivers than this count as 0.
@@ -115,13 +115,17 @@ pub struct ViewingOutcome {
 
 /// Plays `config`'s simulation. The catalogue is that of `planned`, the objects that sources have on the air, or else that
 /// of the forecasts. `progress` gets the simulated second.
-pub fn run(config: &Config, planned: Option<(&[Planned], &Taken)>, mut progress: impl FnMut(u64)) -> Report {
+pub fn run(
+    config: &Config,
+    planned: Option<(&[Planned], &DeductedRates)>,
+    mut progress: impl FnMut(u64),
+) -> Report {
     let simulation = &config.simulation;
     let viewing = simulation.viewing.clone().unwrap_or_default();
     let protection = |class| config.fec.protection(class);
     let none = |_: Class| Protection::NONE;
     let cache_bytes = config.receiver.cache_bytes.unwrap_or(u64::MAX);
-    let cut = Cut {
+    let cut = ForecastCutting {
         viewing: &viewing,
         most_bytes: viewing.prefixes_fill_cache.then_some(cache_bytes / 10 * 9),
         symbol_length: config.carousel.symbol_length_bytes,
@@ -130,7 +134,7 @@ pub fn run(config: &Config, planned: Option<(&[Planned], &Taken)>, mut progress:
         Some((objects, _)) => Catalogue::of_plan(objects, protection),
         None => Catalogue::of_forecasts(&config.forecasts, cut, protection),
     };
-    let taken = planned.map_or_else(Taken::default, |(_, taken)| *taken);
+    let taken = planned.map_or_else(DeductedRates::default, |(_, taken)| *taken);
     let left_bps = config.link.rate_bps as f64 - taken.fdt_bps - (taken.live_bps + taken.firmware_bps) as f64;
     let on_air = catalogue(&protection);
     let play = |catalogue: &Catalogue, progress: &mut dyn FnMut(u64)| {
@@ -168,7 +172,7 @@ struct Play<'a> {
     config: &'a Config,
     catalogue: &'a Catalogue,
     left_bps: f64,
-    taken: Taken,
+    taken: DeductedRates,
 }
 
 impl Play<'_> {
@@ -181,7 +185,7 @@ impl Play<'_> {
         let repair = &self.config.repair;
         let ms = Duration::from_millis;
         let back_off = BackOff { fixed: ms(repair.fixed_back_off_ms), random: ms(repair.random_back_off_ms) };
-        let mut crowd = Crowd {
+        let mut crowd = ReceiverPopulation {
             receivers: simulation.receivers,
             join_s: simulation.join_s as f64,
             regions: simulation.regions.max(1),

@@ -10,7 +10,7 @@ use crate::options::Viewing;
 
 /// Views, and the bytes that they took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Watched {
+pub(super) struct ViewStats {
     pub(super) views: u64,
     pub(super) bytes: u64,
     pub(super) hit_bytes: u64,
@@ -18,7 +18,7 @@ pub(super) struct Watched {
 
 /// A segment that will be requested.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Ask {
+struct SegmentRequest {
     at_s: f64,
     object: u32,
 }
@@ -28,7 +28,7 @@ struct Household {
     order: Order,
     held: Vec<bool>,
     held_bytes: u64,
-    asks: Vec<Ask>,
+    asks: Vec<SegmentRequest>,
     next: usize,
 }
 
@@ -40,8 +40,8 @@ pub(super) fn watch(
     cache_bytes: u64,
     duration_s: f64,
     rng: &mut fastrand::Rng,
-) -> Watched {
-    let mut watched = Watched::default();
+) -> ViewStats {
+    let mut watched = ViewStats::default();
     let popularity = Popularity::new(catalogue, viewing.zipf);
     for _ in 0..viewing.boxes {
         let asks = household(catalogue, &popularity, viewing, duration_s, rng, &mut watched);
@@ -66,7 +66,7 @@ impl Household {
         catalogue: &Catalogue,
         cache_bytes: u64,
         duration_s: f64,
-        watched: &mut Watched,
+        watched: &mut ViewStats,
     ) {
         while let Some(ask) = self.asks.get(self.next).filter(|ask| ask.at_s < until_s) {
             let (bytes, object) = (catalogue.sizes[ask.object as usize], ask.object);
@@ -124,8 +124,8 @@ fn household(
     viewing: &Viewing,
     duration_s: f64,
     rng: &mut fastrand::Rng,
-    watched: &mut Watched,
-) -> Vec<Ask> {
+    watched: &mut ViewStats,
+) -> Vec<SegmentRequest> {
     let mut asks = Vec::new();
     let gap_s = 86_400.0 / viewing.views_per_day.max(1e-6);
     let mut at_s = 0.0;
@@ -143,7 +143,7 @@ fn household(
             if into_s > ends_s {
                 break;
             }
-            asks.push(Ask { at_s: at_s + into_s, object });
+            asks.push(SegmentRequest { at_s: at_s + into_s, object });
         }
         // A household begins no other view before this one is over.
         at_s += ends_s;

@@ -30,9 +30,9 @@ const TRIES: usize = 2;
 pub struct UdpSink {
     v4: Option<Socket>,
     v6: Option<Socket>,
-    held: Held,
+    held: DatagramBatch,
     /// Datagrams leave only while it says yes.
-    gate: Option<Gate>,
+    gate: Option<SendPermission>,
     /// Whether the kernel splits buffers, as far as it is known.
     splits: bool,
     #[cfg(test)]
@@ -40,23 +40,23 @@ pub struct UdpSink {
 }
 
 /// A question that is asked before each call of the system.
-struct Gate(Box<dyn Fn() -> bool>);
+struct SendPermission(Box<dyn Fn() -> bool>);
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for SendPermission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate")
+        f.write_str("SendPermission")
     }
 }
 
 /// Datagrams that wait for the next call: all of one destination and length, but for the last, which may be shorter.
 #[derive(Debug)]
-struct Held {
+struct DatagramBatch {
     destination: SocketAddr,
     length: usize,
     bytes: Vec<u8>,
 }
 
-impl Held {
+impl DatagramBatch {
     /// Whether a datagram may go with those that wait.
     fn takes(&self, destination: SocketAddr, payload: &[u8]) -> bool {
         let is_open = self.bytes.len().is_multiple_of(self.length.max(1));
@@ -77,7 +77,8 @@ impl UdpSink {
         let wants = |v4: bool| destinations.iter().any(|destination| destination.is_ipv4() == v4);
         let v4 = wants(true).then(|| open_v4(output)).transpose()?;
         let v6 = wants(false).then(|| open_v6(output)).transpose()?;
-        let held = Held { destination: SocketAddr::from(([0, 0, 0, 0], 0)), length: 0, bytes: Vec::new() };
+        let held =
+            DatagramBatch { destination: SocketAddr::from(([0, 0, 0, 0], 0)), length: 0, bytes: Vec::new() };
         let can_split = [&v4, &v6].into_iter().flatten().all(splits_datagrams);
         Ok(Self {
             v4,
@@ -92,7 +93,7 @@ impl UdpSink {
 
     /// From now on datagrams leave only while `may_send` says yes, which is asked right before; else they are dropped.
     pub fn only_while(&mut self, may_send: impl Fn() -> bool + 'static) {
-        self.gate = Some(Gate(Box::new(may_send)));
+        self.gate = Some(SendPermission(Box::new(may_send)));
     }
 
     /// Takes a datagram. It leaves with the next of another destination or length, or at [`flush`](Self::flush).
@@ -116,7 +117,7 @@ impl UdpSink {
     /// # Errors
     /// Those of the system, with the destination.
     pub fn flush(&mut self) -> io::Result<()> {
-        let Held { destination, length, .. } = self.held;
+        let DatagramBatch { destination, length, .. } = self.held;
         if self.held.bytes.is_empty() {
             return Ok(());
         }

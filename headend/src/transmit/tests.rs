@@ -53,7 +53,7 @@ impl Clocks for Sleeps {
 struct Notes {
     progress: Vec<(u64, Option<u64>)>,
     logged_s: Vec<u64>,
-    followed: Vec<Followed>,
+    followed: Vec<UpdateCounts>,
 }
 
 impl Observer for Notes {
@@ -66,7 +66,7 @@ impl Observer for Notes {
         self.logged_s.push(elapsed.as_secs());
     }
 
-    fn followed(&mut self, _source: usize, followed: Followed) {
+    fn followed(&mut self, _source: usize, followed: UpdateCounts) {
         self.followed.push(followed);
     }
 }
@@ -246,9 +246,9 @@ fn changes_of_a_source_are_counted_together_when_they_are_all_there() {
     let queue = Queue { updates: RefCell::new(updates), ..Queue::default() };
     let mut notes = Notes::default();
     run(&mut transmission, &Sleeps::new(), u64::MAX, Some(&queue), &mut notes);
-    let both = Followed { added: changes.added.len(), removed: 1 };
+    let both = UpdateCounts { added: changes.added.len(), removed: 1 };
     assert!(both.added >= 2, "the segment and the playlist");
-    assert_eq!(notes.followed, [both, Followed::default()]);
+    assert_eq!(notes.followed, [both, UpdateCounts::default()]);
     let uris: Vec<String> =
         transmission.broadcast.air.objects().map(|(_, object)| object.uri.clone()).collect();
     assert!(uris.iter().any(|uri| uri.ends_with("3.ts")) && !uris.iter().any(|uri| uri.ends_with("1.ts")));

@@ -12,7 +12,7 @@ use carousel::dvbi::Text;
 use carousel::dvbi::genre;
 use carousel::dvbi::guide::{Event, EventRepair, Group, Guide, MAX_EVENTS, MAX_PROGRAMMES, Part, Programme};
 
-use super::Read;
+use super::GuideResult;
 use super::problems::{Problems, quoted};
 use super::showing::{Series, Showing, add_word};
 
@@ -45,7 +45,7 @@ pub(super) struct Collector<'a> {
     guide: Guide,
     events: usize,
     channels: Vec<(String, Vec<Text>)>,
-    asked: HashMap<String, Asked>,
+    asked: HashMap<String, ChannelUse>,
     /// Term that is meant by a name, and the number of times that it has come.
     genres: HashMap<String, (Option<&'static str>, u64)>,
     pub(super) problems: Problems,
@@ -57,7 +57,7 @@ pub(super) struct Collector<'a> {
 }
 
 /// A channel of the file, once it is known who shows it.
-struct Asked {
+struct ChannelUse {
     service: Option<String>,
     programmes: u64,
     is_declared: bool,
@@ -101,7 +101,7 @@ impl<'a> Collector<'a> {
         asked.service.clone()
     }
 
-    fn ask(&mut self, channel: &str) -> Option<&mut Asked> {
+    fn ask(&mut self, channel: &str) -> Option<&mut ChannelUse> {
         if !self.asked.contains_key(channel) {
             if self.asked.len() >= MAX_CHANNELS {
                 self.problems.report(
@@ -112,7 +112,7 @@ impl<'a> Collector<'a> {
                 return None;
             }
             let service = (self.services)(channel);
-            self.asked.insert(channel.to_owned(), Asked { service, programmes: 0, is_declared: false });
+            self.asked.insert(channel.to_owned(), ChannelUse { service, programmes: 0, is_declared: false });
         }
         self.asked.get_mut(channel)
     }
@@ -223,7 +223,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Brings the guide into order and reports its faults.
-    pub(super) fn finish(mut self) -> Read {
+    pub(super) fn finish(mut self) -> GuideResult {
         self.report_left_out();
         self.report_unknown_genres();
         let mut of_service: BTreeMap<(String, EventRepair), u64> = BTreeMap::new();
@@ -241,7 +241,7 @@ impl<'a> Collector<'a> {
         self.drop_unused();
         let faults = self.problems.faults;
         let problems = self.problems.finish();
-        Read { guide: self.guide, problems, channels: self.channels, faults, is_cut: self.is_cut }
+        GuideResult { guide: self.guide, problems, channels: self.channels, faults, is_cut: self.is_cut }
     }
 
     /// Drops what no event refers to any more.

@@ -65,19 +65,19 @@ pub(super) fn read(bytes: &[u8], into: &mut Collector<'_>) -> Result<(), Refusal
 #[derive(Deserialize)]
 struct Channel {
     id: String,
-    names: Option<Words>,
-    name: Option<Words>,
+    names: Option<LocalizedTexts>,
+    name: Option<LocalizedTexts>,
 }
 
 #[derive(Deserialize)]
 struct Entry {
     channel: String,
-    start: Moment,
-    stop: Option<Moment>,
+    start: UnparsedTime,
+    stop: Option<UnparsedTime>,
     duration_s: Option<f64>,
-    title: Words,
-    episode_title: Option<Words>,
-    synopsis: Option<Words>,
+    title: LocalizedTexts,
+    episode_title: Option<LocalizedTexts>,
+    synopsis: Option<LocalizedTexts>,
     genres: Option<List<String, MAX_WORDS>>,
     keywords: Option<List<String, MAX_WORDS>>,
     minimum_age: Option<u8>,
@@ -90,7 +90,7 @@ struct Entry {
 
 #[derive(Deserialize)]
 struct SeriesEntry {
-    title: Option<Words>,
+    title: Option<LocalizedTexts>,
     season: Option<u32>,
     episode: Option<u32>,
 }
@@ -219,7 +219,7 @@ fn role(name: &str) -> Option<Role> {
     })
 }
 
-fn texts(words: Option<Words>, most_chars: usize) -> Vec<Text> {
+fn texts(words: Option<LocalizedTexts>, most_chars: usize) -> Vec<Text> {
     let mut texts = Vec::new();
     for (tag, text) in words.into_iter().flat_map(|words| words.0) {
         add_text(&mut texts, &tag, &text, most_chars);
@@ -228,12 +228,12 @@ fn texts(words: Option<Words>, most_chars: usize) -> Vec<Text> {
 }
 
 /// A time, not yet understood.
-enum Moment {
+enum UnparsedTime {
     Date(String),
     UnixSeconds(f64),
 }
 
-impl Moment {
+impl UnparsedTime {
     fn read(self, what: &str, showing: &Showing, into: &mut Collector<'_>) -> Option<WallTime> {
         let (time, text) = match self {
             Self::UnixSeconds(s) => {
@@ -259,25 +259,25 @@ impl Moment {
     }
 }
 
-impl<'de> Deserialize<'de> for Moment {
+impl<'de> Deserialize<'de> for UnparsedTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Read;
         impl Visitor<'_> for Read {
-            type Value = Moment;
+            type Value = UnparsedTime;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a date, or seconds since 1970")
             }
-            fn visit_str<E>(self, text: &str) -> Result<Moment, E> {
-                Ok(Moment::Date(text.chars().take(MAX_NAME_CHARS).collect()))
+            fn visit_str<E>(self, text: &str) -> Result<UnparsedTime, E> {
+                Ok(UnparsedTime::Date(text.chars().take(MAX_NAME_CHARS).collect()))
             }
-            fn visit_i64<E>(self, s: i64) -> Result<Moment, E> {
-                Ok(Moment::UnixSeconds(s as f64))
+            fn visit_i64<E>(self, s: i64) -> Result<UnparsedTime, E> {
+                Ok(UnparsedTime::UnixSeconds(s as f64))
             }
-            fn visit_u64<E>(self, s: u64) -> Result<Moment, E> {
-                Ok(Moment::UnixSeconds(s as f64))
+            fn visit_u64<E>(self, s: u64) -> Result<UnparsedTime, E> {
+                Ok(UnparsedTime::UnixSeconds(s as f64))
             }
-            fn visit_f64<E>(self, s: f64) -> Result<Moment, E> {
-                Ok(Moment::UnixSeconds(s))
+            fn visit_f64<E>(self, s: f64) -> Result<UnparsedTime, E> {
+                Ok(UnparsedTime::UnixSeconds(s))
             }
         }
         deserializer.deserialize_any(Read)
@@ -285,27 +285,27 @@ impl<'de> Deserialize<'de> for Moment {
 }
 
 /// Texts by their languages.
-struct Words(Vec<(String, String)>);
+struct LocalizedTexts(Vec<(String, String)>);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for LocalizedTexts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Read;
         impl<'de> Visitor<'de> for Read {
-            type Value = Words;
+            type Value = LocalizedTexts;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text, or texts by language")
             }
-            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
-                Ok(Words(vec![(String::new(), text.to_owned())]))
+            fn visit_str<E>(self, text: &str) -> Result<LocalizedTexts, E> {
+                Ok(LocalizedTexts(vec![(String::new(), text.to_owned())]))
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LocalizedTexts, A::Error> {
                 let mut words = Vec::new();
                 while words.len() < MAX_LANGUAGES {
-                    let Some(word) = map.next_entry()? else { return Ok(Words(words)) };
+                    let Some(word) = map.next_entry()? else { return Ok(LocalizedTexts(words)) };
                     words.push(word);
                 }
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Words(words))
+                Ok(LocalizedTexts(words))
             }
         }
         deserializer.deserialize_any(Read)

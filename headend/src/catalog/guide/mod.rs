@@ -58,7 +58,7 @@ carousel::limits! {
 
 /// Result of reading a guide.
 #[derive(Debug, Default)]
-pub struct Read {
+pub struct GuideResult {
     /// Tidy; what no event refers to is left out.
     pub guide: Guide,
     /// Problems of the file, with their fixes.
@@ -150,7 +150,7 @@ pub fn read(
     path: &Path,
     authority: &str,
     services: &dyn Fn(&str) -> Option<String>,
-) -> Result<Read, GuideError> {
+) -> Result<GuideResult, GuideError> {
     let refused = |why| GuideError { path: path.to_owned(), why };
     let bytes = load(path).map_err(refused)?;
     let collector = Collector::new(path.display().to_string(), authority, services);
@@ -168,7 +168,7 @@ fn load(path: &Path) -> Result<Vec<u8>, Refusal> {
     unpack::unpack(bytes)
 }
 
-fn read_bytes(bytes: Vec<u8>, mut collector: Collector<'_>) -> Result<Read, Refusal> {
+fn read_bytes(bytes: Vec<u8>, mut collector: Collector<'_>) -> Result<GuideResult, Refusal> {
     let encoding::Decoded { text, wrong, encoding } = encoding::decode(bytes).map_err(Refusal::Encoding)?;
     if let Some((count, line)) = wrong {
         let shown = text.lines().nth(usize::try_from(line - 1).unwrap_or(0)).unwrap_or_default();

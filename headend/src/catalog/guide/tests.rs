@@ -10,12 +10,12 @@ fn service(channel: &str) -> Option<String> {
     (!channel.starts_with("foreign")).then(|| format!("tag:b.example,2026:{channel}"))
 }
 
-fn read_text(text: impl Into<Vec<u8>>) -> Result<Read, Refusal> {
+fn read_text(text: impl Into<Vec<u8>>) -> Result<GuideResult, Refusal> {
     read_bytes(text.into(), Collector::new("guide".to_owned(), "b.example", &service))
 }
 
 /// Start of each event of a channel, its programme's first title, and its length in minutes.
-fn schedule(read: &Read, channel: &str) -> Vec<(String, String, i64)> {
+fn schedule(read: &GuideResult, channel: &str) -> Vec<(String, String, i64)> {
     let events = read.guide.schedules.get(&service(channel).unwrap()).map_or(&[][..], Vec::as_slice);
     let row = |event: &carousel::dvbi::guide::Event| {
         let title = read.guide.programmes[&event.programme].titles[0].text.clone();
@@ -25,7 +25,7 @@ fn schedule(read: &Read, channel: &str) -> Vec<(String, String, i64)> {
     events.iter().map(row).collect()
 }
 
-fn has_problem(read: &Read, parts: &[&str]) -> bool {
+fn has_problem(read: &GuideResult, parts: &[&str]) -> bool {
     read.problems.iter().any(|problem| parts.iter().all(|part| problem.to_string().contains(part)))
 }
 
@@ -363,7 +363,7 @@ fn three(title: &str) -> String {
 
 #[test]
 fn what_is_wrong_in_one_programme_leaves_the_others() {
-    let titles = |read: &Read| schedule(read, "c").into_iter().map(|it| it.1).collect::<Vec<_>>();
+    let titles = |read: &GuideResult| schedule(read, "c").into_iter().map(|it| it.1).collect::<Vec<_>>();
     for (title, right, kind) in [
         ("Caf&eacute;&nbsp;Noir", "Café Noir", "an entity that XML does not have"),
         ("Tom & Jerry", "Tom & Jerry", "a lone &"),

@@ -15,7 +15,7 @@ use carousel::time::{WallTime, duration_from_xml};
 use carousel::xml::Element;
 
 use super::{MAX_OBJECTS, TrackKind};
-use template::{Inherited, address_template};
+use template::{InheritedElements, address_template};
 
 carousel::limits! {
     /// BaseURL alternatives of one level of an MPD.
@@ -63,7 +63,7 @@ pub(super) struct Representation {
     pub(super) codecs: String,
     pub(super) resolution: Option<(u32, u32)>,
     pub(super) language: String,
-    pub(super) init: Option<Named>,
+    pub(super) init: Option<SegmentUrl>,
     /// Index segments, bitstream switching segments.
     pub(super) others: Vec<String>,
     pub(super) addressing: Addressing,
@@ -87,11 +87,11 @@ pub(super) enum Nearness {
 #[derive(Debug, PartialEq)]
 pub(super) enum Addressing {
     /// A list of URLs.
-    List(Vec<Named>),
+    List(Vec<SegmentUrl>),
     /// Listed segments, then names of the form `before` digits `after`: a live template, whose segments are the existing
     /// files. With partial segments there is one pair for each of them.
     Pattern {
-        listed: Vec<Named>,
+        listed: Vec<SegmentUrl>,
         affixes: Vec<(String, String)>,
         /// Range of numbers (or times).
         window: Window,
@@ -100,7 +100,7 @@ pub(super) enum Addressing {
 
 /// A segment by its URL.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct SegmentUrl {
     pub(super) uri: String,
     /// `@mediaRange`, `@range`: bytes of a single file.
     pub(super) range: Option<Range<u64>>,
@@ -316,12 +316,12 @@ fn address(
         |name: &str| -> Vec<&Element> { levels.iter().filter_map(|level| level.find(name)).collect() };
     let templates = inherited("SegmentTemplate");
     if !templates.is_empty() {
-        return address_template(own, &Inherited(templates), base, of);
+        return address_template(own, &InheritedElements(templates), base, of);
     }
     let lists = inherited("SegmentList");
     let others = ["RepresentationIndex", "BitstreamSwitching"];
     if !lists.is_empty() {
-        let lists = Inherited(lists);
+        let lists = InheritedElements(lists);
         own.init = initialization(&lists, base)?;
         for name in others {
             own.others.extend(source_url(&lists, name, base)?);
@@ -330,7 +330,7 @@ fn address(
         let mut named = Vec::new();
         for url in urls.all("SegmentURL").take(MAX_OBJECTS) {
             // Without `@media` it is a range of the BaseURL.
-            named.push(Named {
+            named.push(SegmentUrl {
                 uri: join(base, url.attribute("media").unwrap_or_default())?,
                 range: url.attribute("mediaRange").and_then(byte_range),
                 is_optional: false,
@@ -344,12 +344,12 @@ fn address(
         return Ok(());
     }
     // SegmentBase, or only BaseURL: the complete file, of which players request ranges.
-    let bases = Inherited(inherited("SegmentBase"));
+    let bases = InheritedElements(inherited("SegmentBase"));
     own.init = initialization(&bases, base)?;
     own.others.extend(source_url(&bases, "RepresentationIndex", base)?);
     if base != of.mpd_uri && !is_folder(base) {
         own.addressing =
-            Addressing::List(vec![Named { uri: base.to_owned(), range: None, is_optional: false }]);
+            Addressing::List(vec![SegmentUrl { uri: base.to_owned(), range: None, is_optional: false }]);
     } else {
         return Err("it names no segments".to_owned());
     }
@@ -368,7 +368,7 @@ fn byte_range(text: &str) -> Option<Range<u64>> {
 }
 
 /// The init segment, which is the BaseURL's file if it has no URL.
-fn initialization(inherited: &Inherited<'_>, base: &str) -> Result<Option<Named>, String> {
+fn initialization(inherited: &InheritedElements<'_>, base: &str) -> Result<Option<SegmentUrl>, String> {
     let Some(element) = inherited.child("Initialization") else { return Ok(None) };
     let uri = match element.attribute("sourceURL") {
         Some(url) => join(base, url)?,
@@ -376,10 +376,10 @@ fn initialization(inherited: &Inherited<'_>, base: &str) -> Result<Option<Named>
         None => base.to_owned(),
     };
     let range = element.attribute("range").and_then(byte_range);
-    Ok(Some(Named { uri, range, is_optional: false }))
+    Ok(Some(SegmentUrl { uri, range, is_optional: false }))
 }
 
-fn source_url(inherited: &Inherited<'_>, name: &str, base: &str) -> Result<Option<String>, String> {
+fn source_url(inherited: &InheritedElements<'_>, name: &str, base: &str) -> Result<Option<String>, String> {
     let url = inherited.child(name).and_then(|element| element.attribute("sourceURL"));
     url.map(|url| join(base, url)).transpose()
 }

@@ -4,7 +4,9 @@ use carousel::xml::Element;
 
 use super::super::MAX_OBJECTS;
 use super::timeline::{Timeline, read_timeline};
-use super::{Addressing, Clock, Named, Period, Representation, Window, initialization, join, source_url};
+use super::{
+    Addressing, Clock, Period, Representation, SegmentUrl, Window, initialization, join, source_url,
+};
 
 carousel::limits! {
     /// Partial segments of one segment.
@@ -22,14 +24,14 @@ carousel::limits! {
 /// One line: the invalid part, or more segments than [`MAX_OBJECTS`].
 pub(super) fn address_template(
     own: &mut Representation,
-    template: &Inherited<'_>,
+    template: &InheritedElements<'_>,
     base: &str,
     of: &Period<'_>,
 ) -> Result<(), String> {
     let (id, bandwidth_bps) = (own.ids[2].clone(), own.bandwidth_bps);
-    let fill = |text: &str| join(base, &fill_template(text, &id, bandwidth_bps, Place::default())?);
+    let fill = |text: &str| join(base, &fill_template(text, &id, bandwidth_bps, TemplateValues::default())?);
     own.init = match template.attribute("initialization") {
-        Some(text) => Some(Named { uri: fill(text)?, range: None, is_optional: false }),
+        Some(text) => Some(SegmentUrl { uri: fill(text)?, range: None, is_optional: false }),
         None => initialization(template, base)?,
     };
     if let Some(text) = template.attribute("bitstreamSwitching") {
@@ -78,11 +80,11 @@ struct Names<'a> {
     bandwidth_bps: u64,
     /// Index segments.
     others: &'a mut Vec<String>,
-    listed: Vec<Named>,
+    listed: Vec<SegmentUrl>,
 }
 
 impl Names<'_> {
-    fn fill(&self, text: &str, place: Place) -> Result<String, String> {
+    fn fill(&self, text: &str, place: TemplateValues) -> Result<String, String> {
         join(self.base, &fill_template(text, self.id, self.bandwidth_bps, place)?)
     }
 
@@ -92,7 +94,7 @@ impl Names<'_> {
 
     /// Adds a segment, or its partial segments.
     fn add(&mut self, number: u64, time: u64, parts: u64, is_optional: bool) -> Result<(), String> {
-        let place = Place { number: Some(number), time: Some(time), sub_number: None };
+        let place = TemplateValues { number: Some(number), time: Some(time), sub_number: None };
         if let Some(index) = self.index {
             let uri = self.fill(index, place)?;
             if self.others.last() != Some(&uri) {
@@ -101,14 +103,14 @@ impl Names<'_> {
         }
         if !self.media.contains("$SubNumber") {
             let uri = self.fill(self.media, place)?;
-            self.listed.push(Named { uri, range: None, is_optional });
+            self.listed.push(SegmentUrl { uri, range: None, is_optional });
             return Ok(());
         }
         // Counted from 0 (clause 5.3.9.6.5), by some packagers from 1: the first and the one after the last may be missing.
         for part in 0..=parts {
-            let uri = self.fill(self.media, Place { sub_number: Some(part), ..place })?;
+            let uri = self.fill(self.media, TemplateValues { sub_number: Some(part), ..place })?;
             let is_optional = is_optional || part == 0 || part == parts;
-            self.listed.push(Named { uri, range: None, is_optional });
+            self.listed.push(SegmentUrl { uri, range: None, is_optional });
         }
         Ok(())
     }
@@ -116,7 +118,7 @@ impl Names<'_> {
     /// Adds the segments of a SegmentTimeline; returns its last entry if that is open.
     fn add_timeline(
         &mut self,
-        template: &Inherited<'_>,
+        template: &InheritedElements<'_>,
         timeline: &Element,
         of: &Period<'_>,
         duration_s: &mut f64,
@@ -149,7 +151,11 @@ impl Names<'_> {
     }
 
     /// Adds the segments of a Period with a known end, by their `@duration`; otherwise returns them as open.
-    fn add_by_duration(&mut self, template: &Inherited<'_>, of: &Period<'_>) -> Result<Option<Open>, String> {
+    fn add_by_duration(
+        &mut self,
+        template: &InheritedElements<'_>,
+        of: &Period<'_>,
+    ) -> Result<Option<Open>, String> {
         let (timescale, start) = (template.timescale(), template.start_number());
         let parts = template.number("k");
         let Some(segment) = template.number("duration").filter(|&duration| duration > 0) else {
@@ -196,11 +202,11 @@ impl Names<'_> {
         let parts = if self.media.contains("$SubNumber") { parts } else { 0 };
         let mut affixes = Vec::new();
         for part in 0..=parts {
-            let place = Place { number: Some(MARK), time: Some(MARK), sub_number: Some(part) };
+            let place = TemplateValues { number: Some(MARK), time: Some(MARK), sub_number: Some(part) };
             let filled = self.fill(self.media, place)?;
             match filled.split_once(&MARK.to_string()) {
                 Some((before, after)) => affixes.push((before.to_owned(), after.to_owned())),
-                None => self.listed.push(Named { uri: filled, range: None, is_optional: part != 0 }),
+                None => self.listed.push(SegmentUrl { uri: filled, range: None, is_optional: part != 0 }),
             }
         }
         if affixes.is_empty() {
@@ -219,14 +225,19 @@ impl Names<'_> {
 
 /// Values of a template's identifiers.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct TemplateValues {
     pub(super) number: Option<u64>,
     pub(super) time: Option<u64>,
     pub(super) sub_number: Option<u64>,
 }
 
 /// Fills `$RepresentationID$`, `$Number%05d$`, `$SubNumber$`, `$Time$`, `$Bandwidth$`, `$$`.
-pub(super) fn fill_template(text: &str, id: &str, bandwidth: u64, place: Place) -> Result<String, String> {
+pub(super) fn fill_template(
+    text: &str,
+    id: &str,
+    bandwidth: u64,
+    place: TemplateValues,
+) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -260,9 +271,9 @@ pub(super) fn fill_template(text: &str, id: &str, bandwidth: u64, place: Place) 
 }
 
 /// Elements of one name, nearest level first.
-pub(super) struct Inherited<'a>(pub(super) Vec<&'a Element>);
+pub(super) struct InheritedElements<'a>(pub(super) Vec<&'a Element>);
 
-impl<'a> Inherited<'a> {
+impl<'a> InheritedElements<'a> {
     pub(super) fn attribute(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find_map(|element| element.attribute(name))
     }

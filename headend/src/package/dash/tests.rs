@@ -1,4 +1,4 @@
-use super::template::{Place, fill_template};
+use super::template::{TemplateValues, fill_template};
 use super::*;
 use carousel::xml;
 use proptest::prelude::*;
@@ -217,6 +217,6 @@ fn live_partial_segments_have_a_pattern_each() {
 proptest! {
     #[test]
     fn no_template_panics(text in "[$%a-zA-Z0-9]{0,30}") {
-        let _ = fill_template(&text, "id", 1, Place { number: Some(2), time: Some(3), sub_number: None });
+        let _ = fill_template(&text, "id", 1, TemplateValues { number: Some(2), time: Some(3), sub_number: None });
     }
 }

@@ -4,7 +4,7 @@
 use carousel::bytes::Reader;
 
 /// Kind and body of a box.
-pub(in crate::package) type Found<'a> = ([u8; 4], &'a [u8]);
+pub(in crate::package) type BoxRef<'a> = ([u8; 4], &'a [u8]);
 
 /// Kind and length in bytes of the first box; no length if it extends to the end.
 pub(in crate::package) fn head(bytes: &[u8]) -> Option<([u8; 4], Option<u64>)> {
@@ -42,7 +42,7 @@ pub(in crate::package) const fn is_top_level(kind: [u8; 4]) -> bool {
 }
 
 /// Iterates over consecutive boxes.
-pub(in crate::package) fn boxes(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
+pub(in crate::package) fn boxes(bytes: &[u8]) -> impl Iterator<Item = BoxRef<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (kind, length) = head(rest)?;
@@ -75,7 +75,7 @@ mod tests {
         let mut bytes = vec![0, 0, 0, 9, b'f', b'r', b'e', b'e', 7];
         bytes.extend([0, 0, 0, 1, b'w', b'i', b'd', b'e', 0, 0, 0, 0, 0, 0, 0, 18, 8, 9]);
         bytes.extend([0, 0, 0, 0, b'm', b'o', b'o', b'v', 1, 2, 3]);
-        let all: Vec<Found<'_>> = boxes(&bytes).collect();
+        let all: Vec<BoxRef<'_>> = boxes(&bytes).collect();
         assert_eq!(all, [(*b"free", &[7][..]), (*b"wide", &[8, 9]), (*b"moov", &[1, 2, 3])]);
         assert_eq!(find(&bytes, b"moov"), Some(&[1, 2, 3][..]));
         let long = [0, 0, 0, 200, b'm', b'o', b'o', b'v', 0, 0, 1, 0, b't', b'r', b'a', b'k', 5];

@@ -5,11 +5,11 @@ use std::ops::Range;
 use carousel::limits::MAX_OBJECT_BYTES;
 use carousel::query::name_of_range;
 
-use super::super::check::{Expected, check};
+use super::super::check::{DeclaredProperties, check};
 use super::super::inventory::{LeftOut, LeftOutReason as Reason};
 use super::super::refer::{Local, decode};
 use super::super::tree::{MAX_PROBLEMS, is_temporary};
-use super::super::{Checked, ObjectSource, Problem, Role};
+use super::super::{CheckResult, ObjectSource, Problem, Role};
 use super::Reading;
 
 carousel::limits! {
@@ -36,7 +36,7 @@ impl Reading<'_> {
         reference: &str,
         local: &Local,
         role: Role,
-        expected: Expected,
+        expected: DeclaredProperties,
     ) -> bool {
         if local.file.is_none() {
             self.missing(place, manifest, reference, local, role);
@@ -154,7 +154,7 @@ impl Reading<'_> {
     pub(super) fn fault(
         &mut self,
         local: &Local,
-        expected: Expected,
+        expected: DeclaredProperties,
         role: Role,
     ) -> Option<(Reason, String)> {
         let path = local.file.as_ref()?;
@@ -181,7 +181,7 @@ impl Reading<'_> {
         };
         let (length, modified_ns) = (file.length, file.modified_ns);
         let result = fault.as_ref().map(|fault| (fault.reason, fault.what.clone()));
-        self.memory.checks.insert(path.clone(), Checked { length, modified_ns, expected, fault });
+        self.memory.checks.insert(path.clone(), CheckResult { length, modified_ns, expected, fault });
         result
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::inventory::LeftOutReason as Reason;
-use super::super::refer::{Local, Referred, decode, encode};
+use super::super::refer::{Local, ReferenceTarget, decode, encode};
 use super::super::tree::FileOnDisk;
 use super::super::{GoodManifest, MAX_MANIFEST_BYTES, Role, dash, hls};
 use super::{Reading, is_mpd};
@@ -67,7 +67,7 @@ impl Reading<'_> {
         if is_mpd(before) || is_mpd(bytes) {
             let Ok(mpd) = self.parse_mpd(&uri, bytes, Some(file.modified_ns)) else { return false };
             let is_there = |uri: &String, range: Option<&Range<u64>>| match self.resolver.place(uri.clone()) {
-                Referred::Local(local) => self.is_there(&local, range.map(|range| range.end)),
+                ReferenceTarget::Local(local) => self.is_there(&local, range.map(|range| range.end)),
                 _ => true,
             };
             let named = mpd.representations.iter().all(|it| {
@@ -93,7 +93,9 @@ impl Reading<'_> {
                     let end =
                         it.range.filter(|_| !new.ended).map(|(length, offset)| offset.saturating_add(length));
                     match self.resolver.resolve(&uri, &it.uri) {
-                        Referred::Local(local) => (it.is_part && end.is_some()) || self.is_there(&local, end),
+                        ReferenceTarget::Local(local) => {
+                            (it.is_part && end.is_some()) || self.is_there(&local, end)
+                        }
                         _ => true,
                     }
                 });
@@ -121,7 +123,7 @@ impl Reading<'_> {
         let is_far_back = new.end_sequence <= old.end_sequence.saturating_sub(segments(old));
         let uri = encode(path);
         let is_new = |it: &hls::Reference| match self.resolver.resolve(&uri, &it.uri) {
-            Referred::Local(local) => local
+            ReferenceTarget::Local(local) => local
                 .file
                 .and_then(|file| self.files.get(&file))
                 .is_some_and(|file| file.modified_ns > before.modified_ns),

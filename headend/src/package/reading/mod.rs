@@ -50,7 +50,7 @@ pub(super) struct Reading<'a> {
     /// Paths with several values of such a parameter.
     selected: HashSet<String>,
     /// Paths with a query.
-    queried: BTreeMap<String, Queried>,
+    queried: BTreeMap<String, QueriedPath>,
     /// Query of each path in the current manifest.
     queries: HashMap<String, String>,
     /// Lengths of files carried in ranges.
@@ -64,7 +64,7 @@ pub(super) struct Reading<'a> {
 
 /// A path with a query.
 #[derive(Default)]
-struct Queried {
+struct QueriedPath {
     /// Place of the first one.
     place: String,
     /// Parameters.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::super::check::Expected;
+use super::super::check::DeclaredProperties;
 use super::super::inventory::LeftOutReason as Reason;
 use super::super::refer::{Local, decode, role_of};
 use super::super::{Kind, Presentation, Role, Rung, TrackKind, content_type, hls};
@@ -79,7 +79,7 @@ impl Reading<'_> {
             if let Some(local) = self.resolve(manifest, *line, uri) {
                 let role = role_of(&local.path);
                 let place = format!("{manifest}:{line}");
-                self.carry_or_tell(&place, manifest, uri, &local, role, Expected::default());
+                self.carry_or_tell(&place, manifest, uri, &local, role, DeclaredProperties::default());
             }
         }
         self.inventory.presentations.push(Presentation {
@@ -306,10 +306,10 @@ fn rung_of(playlist: &str, offer: &hls::Offer, media: &hls::Media) -> Rung {
 }
 
 /// Required kind of the file of a reference.
-fn expected_of(reference: &hls::Reference, kind: TrackKind) -> Expected {
+fn expected_of(reference: &hls::Reference, kind: TrackKind) -> DeclaredProperties {
     let is_segment = reference.role == Role::Segment;
     let is_entire = reference.range.is_none();
-    Expected {
+    DeclaredProperties {
         is_encrypted: reference.is_encrypted,
         is_mp4: reference.has_map && is_segment && kind != TrackKind::Subtitles,
         is_random_access: kind == TrackKind::Video && is_segment && !reference.is_part && is_entire,

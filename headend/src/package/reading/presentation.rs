@@ -7,9 +7,9 @@ use std::sync::Arc;
 use carousel::time::WallTime;
 use carousel::xml;
 
-use super::super::check::Expected;
+use super::super::check::DeclaredProperties;
 use super::super::inventory::{LeftOut, LeftOutReason as Reason};
-use super::super::refer::{Local, Referred, decode, encode, role_of};
+use super::super::refer::{Local, ReferenceTarget, decode, encode, role_of};
 use super::super::{Kind, MAX_MANIFEST_BYTES, Presentation, Role, Rung, TrackKind, dash};
 use super::{Reading, dedup};
 use crate::encoding;
@@ -20,14 +20,14 @@ const COARSE_NS: i128 = 100_000_000;
 const DASH_TYPE: &str = "application/dash+xml";
 
 /// A Representation whose segments are being added to the inventory.
-struct Taking<'a> {
+struct OpenRepresentation<'a> {
     /// Manifest and Representation, for messages.
     place: String,
     manifest: &'a str,
     is_live: bool,
     /// Older files belong to an earlier run of the packager.
     began_ns: Option<i128>,
-    expected: Expected,
+    expected: DeclaredProperties,
     rung: Rung,
     /// Segments that do not decode from their start: place, file, fault.
     inside: Vec<(String, Local, String)>,
@@ -49,7 +49,7 @@ impl Reading<'_> {
             written: written_ns.map(|ns| WallTime::from_unix_ms((ns / 1_000_000) as i64)),
             nearness: &|uri| self.resolver.nearness(uri),
             load: &|uri| {
-                let Referred::Local(local) = self.resolver.place(uri.to_owned()) else { return None };
+                let ReferenceTarget::Local(local) = self.resolver.place(uri.to_owned()) else { return None };
                 let file = self.files.get(&local.file?)?;
                 let bytes = read_source_file(&file.file, MAX_MANIFEST_BYTES).ok();
                 let bytes = bytes.filter(|it| it.len() as u64 <= MAX_MANIFEST_BYTES)?;
@@ -95,7 +95,7 @@ impl Reading<'_> {
         for uri in mpd.others {
             if let Some(local) = self.place(manifest, &uri) {
                 let role = role_of(&local.path);
-                self.carry_or_tell(manifest, manifest, &uri, &local, role, Expected::default());
+                self.carry_or_tell(manifest, manifest, &uri, &local, role, DeclaredProperties::default());
             }
         }
         let mut rungs = Vec::new();
@@ -132,8 +132,8 @@ impl Reading<'_> {
             segments: Vec::new(),
             duration_s: representation.duration_s,
         };
-        let init = Expected { is_init: true, ..Expected::default() };
-        if let Some(dash::Named { uri, range, .. }) = representation.init
+        let init = DeclaredProperties { is_init: true, ..DeclaredProperties::default() };
+        if let Some(dash::SegmentUrl { uri, range, .. }) = representation.init
             && let Some(local) = self.place(&place, &uri)
         {
             match range.filter(|_| live || self.is_growing(&local)) {
@@ -148,19 +148,33 @@ impl Reading<'_> {
         }
         for uri in representation.others {
             if let Some(local) = self.place(&place, &uri)
-                && self.carry_or_tell(&place, manifest, &uri, &local, Role::Other, Expected::default())
+                && self.carry_or_tell(
+                    &place,
+                    manifest,
+                    &uri,
+                    &local,
+                    Role::Other,
+                    DeclaredProperties::default(),
+                )
             {
                 rung.segments.push(local.path);
             }
         }
-        let expected = Expected {
+        let expected = DeclaredProperties {
             is_encrypted: false,
             is_init: false,
             is_mp4: representation.is_mp4,
             is_random_access: rung.kind == TrackKind::Video,
         };
-        let mut taking =
-            Taking { place, manifest, is_live: live, began_ns, expected, rung, inside: Vec::new() };
+        let mut taking = OpenRepresentation {
+            place,
+            manifest,
+            is_live: live,
+            began_ns,
+            expected,
+            rung,
+            inside: Vec::new(),
+        };
         let (listed, pattern) = match representation.addressing {
             dash::Addressing::List(listed) => (listed, None),
             dash::Addressing::Pattern { listed, affixes, window } => (listed, Some((affixes, window))),
@@ -171,7 +185,7 @@ impl Reading<'_> {
         if let Some((affixes, window)) = pattern {
             self.take_pattern(&mut taking, &affixes, &window);
         }
-        let Taking { mut rung, inside, .. } = taking;
+        let OpenRepresentation { mut rung, inside, .. } = taking;
         self.not_random_access(inside, &mut rung, false);
         dedup(&mut rung.segments);
         rung.inits.retain(|init| !rung.segments.contains(init));
@@ -181,12 +195,12 @@ impl Reading<'_> {
     /// Adds a segment to the inventory, if its file exists or is mandatory.
     fn take_segment(
         &mut self,
-        taking: &mut Taking<'_>,
+        taking: &mut OpenRepresentation<'_>,
         uri: &str,
         range: Option<&Range<u64>>,
         is_optional: bool,
     ) {
-        let Taking { place, manifest, is_live, expected, rung, inside, .. } = taking;
+        let OpenRepresentation { place, manifest, is_live, expected, rung, inside, .. } = taking;
         let Some(local) = self.place(place, uri) else { return };
         if is_optional && local.file.is_none() {
             return;
@@ -204,7 +218,12 @@ impl Reading<'_> {
     }
 
     /// Adds the segments of a live template that exist and are in its window.
-    fn take_pattern(&mut self, taking: &mut Taking<'_>, affixes: &[(String, String)], window: &dash::Window) {
+    fn take_pattern(
+        &mut self,
+        taking: &mut OpenRepresentation<'_>,
+        affixes: &[(String, String)],
+        window: &dash::Window,
+    ) {
         let mut meant = Vec::new();
         for (before, after) in affixes {
             let found = self.resolver.matching(before, after);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::inventory::LeftOutReason as Reason;
-use super::super::refer::{Local, Referred};
+use super::super::refer::{Local, ReferenceTarget};
 use super::Reading;
 
 impl Reading<'_> {
@@ -23,7 +23,7 @@ impl Reading<'_> {
             return None;
         }
         let referred = self.resolver.resolve(manifest, reference);
-        let is_here = matches!(&referred, Referred::Local(local) if local.file.is_some());
+        let is_here = matches!(&referred, ReferenceTarget::Local(local) if local.file.is_some());
         if is_here && self.options.base.is_empty() && reference.starts_with('/') {
             let what = "it has paths from the server's root, and the folder's URL is not known".to_owned();
             self.problem(manifest, what, "say it with --base, or with `base` of the source");
@@ -35,7 +35,8 @@ impl Reading<'_> {
 
     /// Notes a BaseURL with a whole URL, or with a path from the server's root, which is a folder of the source.
     pub(super) fn note_absolute_base(&mut self, manifest: &str, reference: &str) {
-        if is_absolute(reference) && matches!(self.resolver.resolve(manifest, reference), Referred::Local(_))
+        if is_absolute(reference)
+            && matches!(self.resolver.resolve(manifest, reference), ReferenceTarget::Local(_))
         {
             self.count_absolute(manifest, reference);
         }
@@ -63,17 +64,17 @@ impl Reading<'_> {
     }
 
     /// The local name of a reference; other references are reported.
-    pub(super) fn local(&mut self, place: &str, reference: &str, referred: Referred) -> Option<Local> {
+    pub(super) fn local(&mut self, place: &str, reference: &str, referred: ReferenceTarget) -> Option<Local> {
         match referred {
-            Referred::Local(local) => {
+            ReferenceTarget::Local(local) => {
                 self.note_query(place, &local);
                 Some(local)
             }
-            Referred::Opaque => {
+            ReferenceTarget::Opaque => {
                 self.opaque(place, reference);
                 None
             }
-            Referred::Remote(uri) => {
+            ReferenceTarget::Remote(uri) => {
                 let is_relative = reference.starts_with("..") || reference.starts_with('/');
                 if let Some(base) = self.resolver.base_for(&uri) {
                     let what = format!(
@@ -93,7 +94,7 @@ impl Reading<'_> {
                 self.leave_out(Reason::Elsewhere, place, reference, 1);
                 None
             }
-            Referred::Bad(err) => {
+            ReferenceTarget::Bad(err) => {
                 self.problem(place, format!("{reference:?} is not a URI: {err}"), "rename the file");
                 self.leave_out(Reason::BadName, place, reference, 1);
                 None

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::super::client::Validator;
 use super::super::s3::listing::bare;
-use super::super::s3::{Bucket, Conditions, Got};
+use super::super::s3::{Bucket, Conditions, ObjectResponse};
 use super::super::stats::{Failed, PullFailure};
 use super::super::{MAX_FETCHES, Origin, Puller};
 use super::EventOutcome;
@@ -24,7 +24,7 @@ const GATHER: Duration = Duration::from_millis(50);
 
 /// The store's answer about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum There {
+enum StoredVersion {
     /// The version that the folder has.
     Same,
     Other,
@@ -80,9 +80,9 @@ impl Puller {
         let mut changed: Vec<String> = Vec::new();
         for (name, happened, looked) in self.ask(batch.keys, count).await {
             match looked {
-                Ok(There::Same) => count(EventOutcome::Unchanged),
-                Ok(There::Other) => changed.push(encode(&name)),
-                Ok(There::Nothing) => {
+                Ok(StoredVersion::Same) => count(EventOutcome::Unchanged),
+                Ok(StoredVersion::Other) => changed.push(encode(&name)),
+                Ok(StoredVersion::Nothing) => {
                     let is_held = self.listing.as_ref().is_some_and(|it| it.held.get(&name).is_some());
                     if happened != Some(Happened::Created) && is_held && !self.is_on_air(&name) {
                         self.remove(&name);
@@ -131,7 +131,7 @@ impl Puller {
         &self,
         keys: BTreeMap<String, Waiting>,
         count: impl Fn(EventOutcome),
-    ) -> Vec<(String, Option<Happened>, Result<There, Failed>)> {
+    ) -> Vec<(String, Option<Happened>, Result<StoredVersion, Failed>)> {
         let (Origin::Bucket(bucket), Some(listing)) = (&self.origin, &self.listing) else {
             return Vec::new();
         };
@@ -186,7 +186,7 @@ impl Puller {
 }
 
 /// Requests the first byte of an object, unless it is the version that is held.
-async fn look(bucket: &Bucket, key: &str, held: Option<&str>) -> Result<There, Failed> {
+async fn look(bucket: &Bucket, key: &str, held: Option<&str>) -> Result<StoredVersion, Failed> {
     let known = held.filter(|etag| !etag.is_empty()).and_then(Validator::of_bare);
     let if_none_match = match &known {
         Some(Validator::Etag(value)) => Some(value),
@@ -194,15 +194,15 @@ async fn look(bucket: &Bucket, key: &str, held: Option<&str>) -> Result<There, F
     };
     let conditions = Conditions { range: Some(0..1), if_none_match, ..Conditions::default() };
     match bucket.get(key, &conditions).await {
-        Ok(Got::Unchanged) => Ok(There::Same),
+        Ok(ObjectResponse::Unchanged) => Ok(StoredVersion::Same),
         // Some stores ignore the condition of a range.
-        Ok(Got::Whole { etag: Some(etag), .. } | Got::Part { etag: Some(etag), .. })
-            if held.is_some_and(|held| etag.to_str().is_ok_and(|it| bare(it) == held)) =>
-        {
-            Ok(There::Same)
+        Ok(
+            ObjectResponse::Whole { etag: Some(etag), .. } | ObjectResponse::Part { etag: Some(etag), .. },
+        ) if held.is_some_and(|held| etag.to_str().is_ok_and(|it| bare(it) == held)) => {
+            Ok(StoredVersion::Same)
         }
-        Ok(_) => Ok(There::Other),
-        Err(failed) if failed.why == PullFailure::NotFound => Ok(There::Nothing),
+        Ok(_) => Ok(StoredVersion::Other),
+        Err(failed) if failed.why == PullFailure::NotFound => Ok(StoredVersion::Nothing),
         Err(failed) => Err(failed),
     }
 }

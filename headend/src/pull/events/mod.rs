@@ -47,7 +47,7 @@ use crate::options::{Events as Options, S3Location};
 pub(super) use message::tests::amazon;
 pub use message::try_read;
 use pending::{Pending, Waiting};
-use place::Place;
+use place::TopicOffsets;
 #[cfg(feature = "kafka")]
 pub(super) use reader::probe;
 
@@ -183,7 +183,7 @@ pub(super) struct Events {
     /// Interval of listings while events arrive.
     list_every: Duration,
     shared: Arc<Shared>,
-    place: Place,
+    place: TopicOffsets,
     #[cfg(feature = "kafka")]
     options: Options,
 }
@@ -229,7 +229,7 @@ impl Events {
         root: &Path,
         stats: Arc<EventStats>,
     ) -> io::Result<Self> {
-        let place = Place::open(root, &options.topic)?;
+        let place = TopicOffsets::open(root, &options.topic)?;
         let state = State { offsets: place.offsets().clone(), ..State::default() };
         let shared = Shared {
             source: source.to_owned(),

@@ -55,13 +55,13 @@ impl Waiting {
 }
 
 #[derive(Debug)]
-struct Taken {
+struct RecentEvent {
     change: Change,
     moment: Moment,
     at: Instant,
 }
 
-impl Taken {
+impl RecentEvent {
     /// Whether the event repeats this one.
     fn is_of(&self, change: &Change, moment: &Moment) -> bool {
         self.change == *change && moment.is_that_of(&self.moment)
@@ -72,7 +72,7 @@ impl Taken {
 #[derive(Debug, Default)]
 pub(in crate::pull) struct Pending {
     keys: BTreeMap<String, Waiting>,
-    recent: HashMap<String, Taken>,
+    recent: HashMap<String, RecentEvent>,
     /// Keys of `recent`, the oldest first; one may be there several times.
     order: VecDeque<(Instant, String)>,
 }
@@ -92,7 +92,7 @@ impl Pending {
             self.keys.clear();
             return Some(EventOutcome::Replaced);
         }
-        self.remember(key, Taken { change: change.clone(), moment: event.moment.clone(), at: now });
+        self.remember(key, RecentEvent { change: change.clone(), moment: event.moment.clone(), at: now });
         match self.keys.get_mut(key) {
             Some(waiting) => {
                 waiting.merge(change);
@@ -105,7 +105,7 @@ impl Pending {
         }
     }
 
-    fn remember(&mut self, key: &str, taken: Taken) {
+    fn remember(&mut self, key: &str, taken: RecentEvent) {
         self.order.push_back((taken.at, key.to_owned()));
         self.recent.insert(key.to_owned(), taken);
         while self.recent.len() > MAX_RECENT_KEYS || self.order.len() > 2 * MAX_RECENT_KEYS {

@@ -24,12 +24,12 @@ struct Document {
 
 /// The next offset of each partition, as the file has it.
 #[derive(Debug)]
-pub(in crate::pull) struct Place {
+pub(in crate::pull) struct TopicOffsets {
     path: PathBuf,
     written: Document,
 }
 
-impl Place {
+impl TopicOffsets {
     /// Reads the offsets in a topic. Without a file, or with one of another topic, starts from the beginning.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn places_are_kept_for_one_topic() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |topic| Place::open(folder.path(), topic).unwrap();
+        let open = |topic| TopicOffsets::open(folder.path(), topic).unwrap();
         let mut place = open("s3");
         assert!(place.offsets().is_empty());
         let offsets = BTreeMap::from([(0, 17), (3, 0)]);

@@ -11,10 +11,10 @@ use hyper::header::HeaderValue;
 use tokio::task::JoinSet;
 
 use super::super::client::Body;
-use super::super::files::{ATTEMPTS, Coming, Files};
+use super::super::files::{ATTEMPTS, Files, PartialFile};
 use super::super::stats::{Failed, PullFailure};
 use super::listing::bare;
-use super::{Bucket, Conditions, Got, is_strong};
+use super::{Bucket, Conditions, ObjectResponse, is_strong};
 
 /// Bytes of a range.
 const PART_BYTES: u64 = 8 << 20;
@@ -49,27 +49,31 @@ pub(in super::super) async fn fetch(
     }
 }
 
-async fn one_version(bucket: &Arc<Bucket>, key: &str, coming: &mut Coming<'_>) -> Result<String, Failed> {
+async fn one_version(
+    bucket: &Arc<Bucket>,
+    key: &str,
+    coming: &mut PartialFile<'_>,
+) -> Result<String, Failed> {
     let first = Conditions { range: Some(0..PART_BYTES), ..Conditions::default() };
     let (etag, bytes, end, body) = match bucket.get(key, &first).await? {
-        Got::Part { etag: Some(etag), from: 0, bytes, body } if is_strong(&etag) => {
+        ObjectResponse::Part { etag: Some(etag), from: 0, bytes, body } if is_strong(&etag) => {
             (etag, bytes, bytes.min(PART_BYTES), body)
         }
-        Got::Part { etag, from: 0, bytes, body } if bytes <= PART_BYTES => {
+        ObjectResponse::Part { etag, from: 0, bytes, body } if bytes <= PART_BYTES => {
             return whole(etag, Some(bytes), body, coming).await;
         }
-        Got::Part { from: 0, .. } | Got::NoSuchRange => {
+        ObjectResponse::Part { from: 0, .. } | ObjectResponse::NoSuchRange => {
             // Without a version it is fetched in one piece; an empty object has no range.
             match bucket.get(key, &Conditions::default()).await? {
-                Got::Whole { etag, bytes, body } => return whole(etag, bytes, body, coming).await,
+                ObjectResponse::Whole { etag, bytes, body } => return whole(etag, bytes, body, coming).await,
                 _ => return Err(Failed::new(PullFailure::Status, "206 without a range")),
             }
         }
-        Got::Whole { etag: Some(etag), bytes: Some(bytes), body } if is_strong(&etag) => {
+        ObjectResponse::Whole { etag: Some(etag), bytes: Some(bytes), body } if is_strong(&etag) => {
             (etag, bytes, bytes, body)
         }
-        Got::Whole { etag, bytes, body } => return whole(etag, bytes, body, coming).await,
-        Got::Part { .. } | Got::Unchanged => {
+        ObjectResponse::Whole { etag, bytes, body } => return whole(etag, bytes, body, coming).await,
+        ObjectResponse::Part { .. } | ObjectResponse::Unchanged => {
             return Err(Failed::new(PullFailure::Status, "206 of another range"));
         }
     };
@@ -106,7 +110,7 @@ async fn whole(
     etag: Option<HeaderValue>,
     bytes: Option<u64>,
     mut body: Body,
-    coming: &mut Coming<'_>,
+    coming: &mut PartialFile<'_>,
 ) -> Result<String, Failed> {
     while let Some(data) = body.next().await? {
         coming.write(&data)?;
@@ -168,19 +172,19 @@ impl Piece {
         let conditions =
             Conditions { range: Some(at..end), if_match: Some(&self.etag), ..Conditions::default() };
         match self.bucket.get(&self.key, &conditions).await? {
-            Got::Part { etag: Some(etag), from, bytes, body } if etag == self.etag => {
+            ObjectResponse::Part { etag: Some(etag), from, bytes, body } if etag == self.etag => {
                 if from == at && bytes == self.bytes {
                     Ok(body)
                 } else {
                     Err(Failed::new(PullFailure::Status, "206 of another range"))
                 }
             }
-            Got::Whole { etag: Some(etag), body, .. }
+            ObjectResponse::Whole { etag: Some(etag), body, .. }
                 if etag == self.etag && at == 0 && end == self.bytes =>
             {
                 Ok(body)
             }
-            Got::Whole { etag: Some(etag), .. } if etag == self.etag => {
+            ObjectResponse::Whole { etag: Some(etag), .. } if etag == self.etag => {
                 Err(Failed::new(PullFailure::Status, "200 for a range"))
             }
             _ => Err(PullFailure::Changed.into()),

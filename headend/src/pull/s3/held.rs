@@ -40,14 +40,14 @@ struct Line {
 
 /// Files of the folder, by path.
 #[derive(Debug)]
-pub(in super::super) struct Held {
+pub(in super::super) struct ObjectVersions {
     path: PathBuf,
     journal: Option<File>,
     lines: usize,
     files: HashMap<String, Version>,
 }
 
-impl Held {
+impl ObjectVersions {
     /// Versions of the files that still exist according to `bytes_of`.
     pub(in super::super) fn open(root: &Path, bytes_of: impl Fn(&str) -> Option<u64>) -> io::Result<Self> {
         let path = root.join(NAME);
@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn versions_are_known_after_a_restart_and_those_of_files_that_are_gone_are_not() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |gone: &str| Held::open(folder.path(), |name| (name != gone).then_some(3)).unwrap();
+        let open =
+            |gone: &str| ObjectVersions::open(folder.path(), |name| (name != gone).then_some(3)).unwrap();
         let mut held = open("");
         for name in ["a", "b\"\n", "c", "d"] {
             held.came(name, format!("e{name}"), String::new(), 3, 1);
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn a_file_is_current_by_its_etag_or_by_what_the_list_has_instead() {
         let folder = tempfile::tempdir().unwrap();
-        let mut held = Held::open(folder.path(), |_| None).unwrap();
+        let mut held = ObjectVersions::open(folder.path(), |_| None).unwrap();
         held.came("a", "e1".to_owned(), String::new(), 3, 1);
         assert_eq!(held.is_current("a", "e1", Some(3), 1), Some(true));
         assert_eq!(held.is_current("a", "e2", Some(3), 1), Some(false));
@@ -219,7 +220,7 @@ mod tests {
     #[test]
     fn a_file_that_two_lists_lack_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let mut held = Held::open(folder.path(), |_| None).unwrap();
+        let mut held = ObjectVersions::open(folder.path(), |_| None).unwrap();
         held.came("a", String::new(), String::new(), 1, 1);
         held.came("b", String::new(), String::new(), 1, 1);
         held.is_current("a", "", Some(1), 2);
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn the_file_of_versions_does_not_grow_forever() {
         let folder = tempfile::tempdir().unwrap();
-        let mut held = Held::open(folder.path(), |_| Some(1)).unwrap();
+        let mut held = ObjectVersions::open(folder.path(), |_| Some(1)).unwrap();
         for at in 0..2 * OLD_LINES {
             held.came("live", format!("e{at}"), String::new(), 1, 1);
         }
@@ -239,7 +240,7 @@ mod tests {
         assert!(lines <= OLD_LINES + 3, "{lines}");
         drop(held);
         assert_eq!(
-            Held::open(folder.path(), |_| Some(1)).unwrap().get("live").unwrap().etag,
+            ObjectVersions::open(folder.path(), |_| Some(1)).unwrap().get("live").unwrap().etag,
             format!("e{}", 2 * OLD_LINES - 1)
         );
     }

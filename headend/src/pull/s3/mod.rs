@@ -46,7 +46,7 @@ use crate::options::{S3, S3Location};
 use credentials::{Credentials, Environment, Keyring};
 use listing::{Next, Page};
 use refusal::{Refusal, refusal};
-pub use small::{Condition, SmallStore, StoreFailed, Written};
+pub use small::{Condition, SmallStore, StoreFailed, WriteOutcome};
 
 carousel::limits! {
     /// Requests of a source to its bucket at the same time.
@@ -110,7 +110,7 @@ impl fmt::Debug for Bucket {
 }
 
 /// Response to a request for an object.
-pub(super) enum Got {
+pub(super) enum ObjectResponse {
     /// The known version is the newest.
     Unchanged,
     /// All of it.
@@ -194,7 +194,7 @@ impl Bucket {
     }
 
     /// An object, or a part of one.
-    pub(super) async fn get(&self, key: &str, conditions: &Conditions<'_>) -> Result<Got, Failed> {
+    pub(super) async fn get(&self, key: &str, conditions: &Conditions<'_>) -> Result<ObjectResponse, Failed> {
         let mut fields = Vec::with_capacity(3);
         if let Some(range) = &conditions.range {
             let value = HeaderValue::try_from(format!("bytes={}-{}", range.start, range.end - 1));
@@ -205,10 +205,10 @@ impl Bucket {
         let (response, permit) = self.request(key, &[], &fields).await?;
         let (status, headers) = (response.status(), response.headers());
         if status == StatusCode::NOT_MODIFIED && conditions.if_none_match.is_some() {
-            return Ok(Got::Unchanged);
+            return Ok(ObjectResponse::Unchanged);
         }
         if status == StatusCode::RANGE_NOT_SATISFIABLE && conditions.range.is_some() {
-            return Ok(Got::NoSuchRange);
+            return Ok(ObjectResponse::NoSuchRange);
         }
         let coding = headers.get(CONTENT_ENCODING).and_then(|it| it.to_str().ok()).unwrap_or_default().trim();
         if !matches!(coding, "" | "identity") {
@@ -218,7 +218,7 @@ impl Bucket {
         match status {
             StatusCode::OK => {
                 let bytes = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-                Ok(Got::Whole { etag, bytes, body: Body::held(response.into_body(), permit) })
+                Ok(ObjectResponse::Whole { etag, bytes, body: Body::held(response.into_body(), permit) })
             }
             StatusCode::PARTIAL_CONTENT => {
                 let Some((from, bytes)) = content_range(headers) else {
@@ -227,7 +227,7 @@ impl Bucket {
                         "206 without a Content-Range that has a length",
                     ));
                 };
-                Ok(Got::Part { etag, from, bytes, body: Body::held(response.into_body(), permit) })
+                Ok(ObjectResponse::Part { etag, from, bytes, body: Body::held(response.into_body(), permit) })
             }
             _ => Err(Failed::new(PullFailure::Status, status.as_str())),
         }
@@ -240,12 +240,14 @@ impl Bucket {
             _ => None,
         };
         match self.get(key, &Conditions { if_none_match, ..Conditions::default() }).await? {
-            Got::Unchanged => Ok(Answer::Unchanged { moved_to: None }),
-            Got::Whole { etag, body, .. } => {
+            ObjectResponse::Unchanged => Ok(Answer::Unchanged { moved_to: None }),
+            ObjectResponse::Whole { etag, body, .. } => {
                 let validator = etag.map(Validator::Etag);
                 Ok(Answer::Body { continues: false, whole_bytes: None, validator, moved_to: None, body })
             }
-            Got::Part { .. } | Got::NoSuchRange => Err(Failed::new(PullFailure::Status, "206")),
+            ObjectResponse::Part { .. } | ObjectResponse::NoSuchRange => {
+                Err(Failed::new(PullFailure::Status, "206"))
+            }
         }
     }
 

@@ -33,7 +33,7 @@ pub enum Condition<'a> {
 
 /// Outcome of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
+pub enum WriteOutcome {
     /// Done, under this ETag.
     Done(String),
     /// The condition does not hold.
@@ -119,17 +119,17 @@ impl SmallStore {
         content: Vec<u8>,
         condition: Condition<'_>,
         patience: Duration,
-    ) -> Result<Written, StoreFailed> {
+    ) -> Result<WriteOutcome, StoreFailed> {
         let writing = async {
             match self.ask(Method::PUT, name, condition, Bytes::from(content)).await {
                 Ok((status, headers, mut body)) => {
                     while body.next().await?.is_some() {}
-                    Ok(Written::Done(etag(status, &headers)?))
+                    Ok(WriteOutcome::Done(etag(status, &headers)?))
                 }
                 Err(failed) => match (failed.why, condition) {
                     // 404: `If-Match` of an object that is gone. Without one it is the bucket that is.
                     (PullFailure::Changed, Condition::Absent | Condition::Version(_))
-                    | (PullFailure::NotFound, Condition::Version(_)) => Ok(Written::Refused),
+                    | (PullFailure::NotFound, Condition::Version(_)) => Ok(WriteOutcome::Refused),
                     _ => Err(failed),
                 },
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::events::amazon;
 use super::super::stats::{KeyLeftOut, PullStats};
-use super::super::tests::{Asked, Origin, Reply, failed, playlist, refusal, segment, with_puller};
+use super::super::tests::{Origin, ReceivedRequest, Reply, failed, playlist, refusal, segment, with_puller};
 use super::super::{OriginKind, Probed, Puller, complete, probe};
 use super::*;
 use crate::config::Config;
@@ -115,7 +115,7 @@ impl Store {
         self.objects.lock().unwrap().insert(key.to_owned(), (bytes.into(), format!("\"{etag}\"")));
     }
 
-    fn answer(&self, asked: &Asked) -> Reply {
+    fn answer(&self, asked: &ReceivedRequest) -> Reply {
         let url: Url = format!("http://h{}", asked.target).parse().unwrap();
         let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
         assert!(query["X-Amz-Credential"].starts_with(KEY) && !asked.headers.contains_key("authorization"));
@@ -164,7 +164,7 @@ fn error(code: &str) -> String {
     format!("<Error><Code>{code}</Code><Message>no</Message></Error>")
 }
 
-fn get(asked: &Asked, bytes: &[u8], etag: &str) -> Reply {
+fn get(asked: &ReceivedRequest, bytes: &[u8], etag: &str) -> Reply {
     if asked.headers.get("if-match").is_some_and(|it| it != etag) {
         return Reply::of(412, error("PreconditionFailed"));
     }
