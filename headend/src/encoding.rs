@@ -5,11 +5,22 @@
 //! Windows-1252 one by one: grabbers combine texts of several sources in one file.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 /// Bytes searched for the XML declaration.
 const DECLARATION_BYTES: usize = 256;
+
+/// An encoding that is not known, by the name that a file declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnknownEncoding(pub(crate) String);
+
+impl fmt::Display for UnknownEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "encoding {:?} is not known", self.0)
+    }
+}
 
 /// A file's text.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,8 +34,8 @@ pub(crate) struct Decoded {
 /// Decodes a file.
 ///
 /// # Errors
-/// The name of an unknown encoding.
-pub(crate) fn decode(bytes: Vec<u8>) -> Result<Decoded, String> {
+/// An unknown encoding.
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<Decoded, UnknownEncoding> {
     let encoding = encoding_of(&bytes)?;
     if encoding == UTF_8 {
         return Ok(utf8(bytes));
@@ -40,15 +51,12 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<Decoded, String> {
 /// Text of a manifest, which is nearly always UTF-8 already.
 ///
 /// # Errors
-/// What is wrong, if its encoding is not known.
-pub(crate) fn of_manifest(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+/// An unknown encoding.
+pub(crate) fn of_manifest(bytes: &[u8]) -> Result<Cow<'_, str>, UnknownEncoding> {
     let is_wide = bytes.iter().take(2).any(|&byte| byte == 0);
     match std::str::from_utf8(bytes) {
         Ok(text) if !is_wide => Ok(Cow::Borrowed(text)),
-        _ => {
-            let unknown = |name| format!("encoding {name:?} is not known");
-            decode(bytes.to_vec()).map(|it| Cow::Owned(it.text)).map_err(unknown)
-        }
+        _ => decode(bytes.to_vec()).map(|it| Cow::Owned(it.text)),
     }
 }
 
@@ -64,7 +72,7 @@ pub(crate) fn line_of(text: &str, at: usize) -> u64 {
     1 + text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
-fn encoding_of(bytes: &[u8]) -> Result<&'static Encoding, String> {
+fn encoding_of(bytes: &[u8]) -> Result<&'static Encoding, UnknownEncoding> {
     if let Some((encoding, _)) = Encoding::for_bom(bytes) {
         return Ok(encoding);
     }
@@ -99,7 +107,7 @@ fn encoding_of(bytes: &[u8]) -> Result<&'static Encoding, String> {
                 Some(("cp", number)) => format!("windows-{number}"),
                 _ => short.replace("latin", "l").replace("iso88590", "iso-8859-"),
             };
-            Encoding::for_label(other.as_bytes()).ok_or_else(|| name.to_owned())
+            Encoding::for_label(other.as_bytes()).ok_or_else(|| UnknownEncoding(name.to_owned()))
         }
     }
 }
@@ -167,7 +175,10 @@ mod tests {
         ] {
             assert_eq!(named(name, bytes), right, "{name}");
         }
-        assert_eq!(decode(b"<?xml version='1.0' encoding='klingon'?>".to_vec()), Err("klingon".to_owned()));
+        assert_eq!(
+            decode(b"<?xml version='1.0' encoding='klingon'?>".to_vec()),
+            Err(UnknownEncoding("klingon".to_owned()))
+        );
     }
 
     #[test]

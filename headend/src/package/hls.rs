@@ -5,11 +5,12 @@ use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 
+use super::manifest_error::{LineError, PlaylistError};
 use super::{Role, TrackKind, media};
 
 carousel::limits! {
     /// Lines of a playlist.
-    const MAX_LINES: usize = 4_000_000, "lines" {
+    pub(super) const MAX_LINES: usize = 4_000_000, "lines" {
         why: "Two for each of a million segments, and as many others.",
         full: "The playlist is an error.",
         free: "Holds for one playlist.",
@@ -108,18 +109,18 @@ pub(super) struct Reference {
 }
 
 /// Parses a playlist.
-pub(super) fn parse(text: &str, around: ParseContext<'_>) -> Result<Playlist, String> {
+pub(super) fn parse(text: &str, around: ParseContext<'_>) -> Result<Playlist, PlaylistError> {
     let text = text.trim_start_matches('\u{feff}');
     let mut lines = text.lines().map(str::trim).enumerate().map(|(at, line)| (at + 1, line));
     match lines.by_ref().find(|(_, line)| !line.is_empty()) {
         Some((_, line)) if line.starts_with("#EXTM3U") => {}
-        Some(_) => return Err("line 1 is not #EXTM3U".to_owned()),
-        None => return Err("the playlist is empty".to_owned()),
+        Some(_) => return Err(PlaylistError::NotAPlaylist),
+        None => return Err(PlaylistError::Empty),
     }
     let mut reading = Reading { around: Some(around), ..Reading::default() };
     for (number, line) in lines {
         if number > MAX_LINES {
-            return Err(format!("more than {MAX_LINES} lines"));
+            return Err(PlaylistError::TooLong);
         }
         reading.line(number, line)?;
     }
@@ -145,7 +146,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
+    fn line(&mut self, number: usize, line: &str) -> Result<(), PlaylistError> {
         if line.is_empty() {
             return Ok(());
         }
@@ -171,7 +172,7 @@ impl Reading<'_> {
                 self.is_media = true;
                 let seconds = duration_s(value);
                 self.segment_s =
-                    Some(seconds.ok_or_else(|| format!("line {number}: {line:?} has no duration"))?);
+                    Some(seconds.ok_or_else(|| LineError::Duration(line.to_owned()).at(number))?);
             }
             "#EXT-X-TARGETDURATION" => {
                 self.is_media = true;
@@ -211,7 +212,7 @@ impl Reading<'_> {
     }
 
     /// Adds a playlist of I-frames or images, or a rendition with its own playlist.
-    fn rendition(&mut self, number: usize, tag: &str, value: &str) -> Result<(), String> {
+    fn rendition(&mut self, number: usize, tag: &str, value: &str) -> Result<(), PlaylistError> {
         self.is_multivariant = true;
         let mut offer = self.offer(number, value)?;
         offer.kind = Some(match (tag, attribute(value, "TYPE").as_deref()) {
@@ -229,7 +230,7 @@ impl Reading<'_> {
     }
 
     /// Adds another reference of a multivariant playlist, by the attribute `name`.
-    fn other(&mut self, number: usize, value: &str, name: &str) -> Result<(), String> {
+    fn other(&mut self, number: usize, value: &str, name: &str) -> Result<(), PlaylistError> {
         self.is_multivariant = true;
         if let Some(uri) = attribute(value, name) {
             let uri = self.expand(number, &uri)?;
@@ -239,7 +240,7 @@ impl Reading<'_> {
     }
 
     /// Assets of an interstitial.
-    fn assets(&mut self, number: usize, value: &str) -> Result<(), String> {
+    fn assets(&mut self, number: usize, value: &str) -> Result<(), PlaylistError> {
         for (name, is_list) in [("X-ASSET-URI", false), ("X-ASSET-LIST", true)] {
             if let Some(uri) = attribute(value, name) {
                 let uri = self.expand(number, &uri)?;
@@ -249,7 +250,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn uri(&mut self, number: usize, line: &str) -> Result<(), String> {
+    fn uri(&mut self, number: usize, line: &str) -> Result<(), PlaylistError> {
         let uri = self.expand(number, line)?;
         if let Some(mut offer) = self.variant.take() {
             offer.uri = uri;
@@ -264,7 +265,7 @@ impl Reading<'_> {
             let range = self.range.take();
             self.push(number, uri, Role::Segment, may_be_missing, range);
         } else {
-            return Err(format!("line {number}: {line:?} follows neither #EXTINF nor #EXT-X-STREAM-INF"));
+            return Err(LineError::StrayUri(line.to_owned()).at(number));
         }
         Ok(())
     }
@@ -290,22 +291,22 @@ impl Reading<'_> {
     }
 
     /// One variable of EXT-X-DEFINE.
-    fn define(&self, number: usize, list: &str) -> Result<(String, String), String> {
+    fn define(&self, number: usize, list: &str) -> Result<(String, String), PlaylistError> {
         let around = self.around.unwrap_or(ParseContext::NONE);
         if let Some(name) = attribute(list, "NAME") {
             let value = attribute(list, "VALUE");
             return value
                 .map(|value| (name.clone(), value))
-                .ok_or_else(|| format!("line {number}: EXT-X-DEFINE gives the variable {name} no VALUE"));
+                .ok_or_else(|| LineError::NoValue(name).at(number));
         }
         if let Some(name) = attribute(list, "IMPORT") {
-            let imports = around.imports.ok_or_else(|| {
-                format!("line {number}: the variable {name} is imported, and no multivariant playlist refers to this one")
-            })?;
-            let value = imports.get(&name).cloned();
-            return value.map(|value| (name.clone(), value)).ok_or_else(|| {
-                format!("line {number}: the multivariant playlist does not define the variable {name}")
-            });
+            let Some(imports) = around.imports else {
+                return Err(LineError::NoMultivariant(name).at(number));
+            };
+            return match imports.get(&name) {
+                Some(value) => Ok((name, value.clone())),
+                None => Err(LineError::NotDefined(name).at(number)),
+            };
         }
         if let Some(name) = attribute(list, "QUERYPARAM") {
             let of = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -313,20 +314,20 @@ impl Reading<'_> {
             let value = pairs.find(|(key, _)| of(key) == name).map(|(_, value)| of(value));
             // Players may open the playlist with a query whose value is unknown here; use a placeholder.
             let value = value.or_else(|| around.has_any_query.then(|| "any".to_owned()));
-            return value.filter(|value| !value.is_empty()).map(|value| (name.clone(), value)).ok_or_else(
-                || format!("line {number}: the playlist's own URI has no query parameter {name}"),
-            );
+            return match value.filter(|value| !value.is_empty()) {
+                Some(value) => Ok((name, value)),
+                None => Err(LineError::NoParameter(name).at(number)),
+            };
         }
-        Err(format!("line {number}: EXT-X-DEFINE without NAME, IMPORT or QUERYPARAM"))
+        Err(LineError::Define.at(number))
     }
 
-    fn finish(mut self) -> Result<Playlist, String> {
+    fn finish(mut self) -> Result<Playlist, PlaylistError> {
         if self.is_multivariant && self.is_media {
-            return Err("tags of multivariant and of media playlists are mixed".to_owned());
+            return Err(PlaylistError::Mixed);
         }
         if self.variant.is_some() || self.segment_s.is_some() {
-            return Err("the playlist ends where a URI should follow: it is cut off, or still being written"
-                .to_owned());
+            return Err(PlaylistError::CutOff);
         }
         if self.is_multivariant {
             for offer in &mut self.multivariant.offers {
@@ -341,7 +342,7 @@ impl Reading<'_> {
             return Ok(Playlist::Multivariant(self.multivariant));
         }
         if !self.is_media {
-            return Err("neither segments nor variants".to_owned());
+            return Err(PlaylistError::NothingListed);
         }
         Ok(Playlist::Media(self.media))
     }
@@ -353,7 +354,7 @@ impl Reading<'_> {
         role: Role,
         may_be_missing: bool,
         range: Option<(u64, Option<u64>)>,
-    ) -> Result<(), String> {
+    ) -> Result<(), PlaylistError> {
         self.is_media = true;
         if let Some(uri) = attribute(value, "URI") {
             let uri = self.expand(number, &uri)?;
@@ -369,13 +370,13 @@ impl Reading<'_> {
         value: &str,
         may_be_missing: bool,
         range: Option<(u64, Option<u64>)>,
-    ) -> Result<(), String> {
+    ) -> Result<(), PlaylistError> {
         self.refer(number, value, Role::Segment, may_be_missing, range)?;
         self.media.references.last_mut().into_iter().for_each(|it| it.is_part = true);
         Ok(())
     }
 
-    fn offer(&self, line: usize, value: &str) -> Result<Offer, String> {
+    fn offer(&self, line: usize, value: &str) -> Result<Offer, PlaylistError> {
         let value = &self.expand(line, value)?;
         let text = |name| attribute(value, name).unwrap_or_default();
         let size = |text: String| {
@@ -394,7 +395,7 @@ impl Reading<'_> {
     }
 
     /// Replaces `{$name}` (EXT-X-DEFINE). An undefined variable is an error (rfc8216bis section 4.3), as in players.
-    fn expand(&self, number: usize, text: &str) -> Result<String, String> {
+    fn expand(&self, number: usize, text: &str) -> Result<String, PlaylistError> {
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{$") {
@@ -403,10 +404,8 @@ impl Reading<'_> {
                 Some((variable, tail)) if !variable.is_empty() && variable.chars().all(name) => {
                     let value = self.variables.get(variable);
                     out.push_str(before);
-                    out.push_str(
-                        value
-                            .ok_or_else(|| format!("line {number}: the variable {variable} has no value"))?,
-                    );
+                    let no_value = || LineError::NoVariable(variable.to_owned()).at(number);
+                    out.push_str(value.ok_or_else(no_value)?);
                     rest = tail;
                 }
                 _ => {
@@ -508,13 +507,20 @@ mod tests {
         let Ok(Playlist::Media(media)) = parse(text, around("a=b&t=k%20l")) else { panic!("media") };
         let uris: Vec<&str> = media.references.iter().map(|it| it.uri.as_str()).collect();
         assert_eq!(uris, ["film-17/i.mp4?t=k l", "x y{$1.m4s"]);
-        assert!(parse(text, around("")).unwrap_err().contains("no query parameter t"));
+        assert!(parse(text, around("")).unwrap_err().to_string().contains("no query parameter t"));
         let without_asset = HashMap::new();
         let around = ParseContext { imports: Some(&without_asset), query: "t=1", has_any_query: false };
-        assert!(parse(text, around).unwrap_err().contains("does not define the variable asset"));
-        assert!(parse(text, ParseContext::NONE).unwrap_err().contains("no multivariant playlist"));
+        assert!(parse(text, around).unwrap_err().to_string().contains("does not define the variable asset"));
+        assert!(
+            parse(text, ParseContext::NONE).unwrap_err().to_string().contains("no multivariant playlist")
+        );
         let without_value = "#EXTM3U\n#EXTINF:2,\n{$v}.ts\n";
-        assert!(parse(without_value, ParseContext::NONE).unwrap_err().contains("variable v has no value"));
+        assert!(
+            parse(without_value, ParseContext::NONE)
+                .unwrap_err()
+                .to_string()
+                .contains("variable v has no value")
+        );
     }
 
     #[test]
@@ -581,6 +587,6 @@ mod tests {
             parse(&format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n{rest}#"), ParseContext::NONE)
         };
         assert!(of(MAX_LINES).is_ok());
-        assert!(of(MAX_LINES + 1).unwrap_err().contains("lines"));
+        assert!(of(MAX_LINES + 1).unwrap_err().to_string().contains("lines"));
     }
 }

@@ -13,6 +13,7 @@ mod check;
 mod dash;
 mod hls;
 mod inventory;
+mod manifest_error;
 pub mod media;
 mod reading;
 mod refer;

@@ -169,7 +169,8 @@ fn load(path: &Path) -> Result<Vec<u8>, Refusal> {
 }
 
 fn read_bytes(bytes: Vec<u8>, mut collector: Collector<'_>) -> Result<GuideResult, Refusal> {
-    let encoding::Decoded { text, wrong, encoding } = encoding::decode(bytes).map_err(Refusal::Encoding)?;
+    let encoding::Decoded { text, wrong, encoding } =
+        encoding::decode(bytes).map_err(|err| Refusal::Encoding(err.0))?;
     if let Some((count, line)) = wrong {
         let shown = text.lines().nth(usize::try_from(line - 1).unwrap_or(0)).unwrap_or_default();
         collector.problems.report(

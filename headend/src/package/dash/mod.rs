@@ -14,6 +14,7 @@ use carousel::name::resolve;
 use carousel::time::{WallTime, duration_from_xml};
 use carousel::xml::Element;
 
+use super::manifest_error::MpdError;
 use super::{MAX_OBJECTS, TrackKind};
 use template::{InheritedElements, address_template};
 
@@ -156,9 +157,9 @@ pub(super) struct ParseContext<'a> {
 }
 
 /// Parses an MPD.
-pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, String> {
+pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, MpdError> {
     if root.name != "MPD" {
-        return Err(format!("the root is <{}>, not <MPD>", root.name));
+        return Err(MpdError::Root(root.name.clone()));
     }
     let mut mpd = Mpd { live: root.attribute("type") == Some("dynamic"), ..Mpd::default() };
     mpd.duration_s = seconds(root, "mediaPresentationDuration");
@@ -206,7 +207,7 @@ pub(super) fn parse(root: &Element, around: &ParseContext<'_>) -> Result<Mpd, St
         read_period(&mut mpd, period, &of, around);
     }
     if mpd.representations.is_empty() && mpd.left_out.is_empty() {
-        return Err("no Representation: the MPD is cut off, or still being written".to_owned());
+        return Err(MpdError::NoRepresentation);
     }
     Ok(mpd)
 }
@@ -300,7 +301,7 @@ fn read_period(mpd: &mut Mpd, period: &Element, of: &Period<'_>, around: &ParseC
                 .and_then(|base| address(&mut own, &levels, &base, of));
             match read {
                 Ok(()) => mpd.representations.push(own),
-                Err(why) => mpd.left_out.push((format!("Representation {}", own.ids[2]), why)),
+                Err(why) => mpd.left_out.push((format!("Representation {}", own.ids[2]), why.to_string())),
             }
         }
     }
@@ -311,7 +312,7 @@ fn address(
     levels: &[&Element; 3],
     base: &str,
     of: &Period<'_>,
-) -> Result<(), String> {
+) -> Result<(), MpdError> {
     let inherited =
         |name: &str| -> Vec<&Element> { levels.iter().filter_map(|level| level.find(name)).collect() };
     let templates = inherited("SegmentTemplate");
@@ -351,7 +352,7 @@ fn address(
         own.addressing =
             Addressing::List(vec![SegmentUrl { uri: base.to_owned(), range: None, is_optional: false }]);
     } else {
-        return Err("it names no segments".to_owned());
+        return Err(MpdError::NoSegments);
     }
     Ok(())
 }
@@ -368,7 +369,7 @@ fn byte_range(text: &str) -> Option<Range<u64>> {
 }
 
 /// The init segment, which is the BaseURL's file if it has no URL.
-fn initialization(inherited: &InheritedElements<'_>, base: &str) -> Result<Option<SegmentUrl>, String> {
+fn initialization(inherited: &InheritedElements<'_>, base: &str) -> Result<Option<SegmentUrl>, MpdError> {
     let Some(element) = inherited.child("Initialization") else { return Ok(None) };
     let uri = match element.attribute("sourceURL") {
         Some(url) => join(base, url)?,
@@ -379,7 +380,7 @@ fn initialization(inherited: &InheritedElements<'_>, base: &str) -> Result<Optio
     Ok(Some(SegmentUrl { uri, range, is_optional: false }))
 }
 
-fn source_url(inherited: &InheritedElements<'_>, name: &str, base: &str) -> Result<Option<String>, String> {
+fn source_url(inherited: &InheritedElements<'_>, name: &str, base: &str) -> Result<Option<String>, MpdError> {
     let url = inherited.child(name).and_then(|element| element.attribute("sourceURL"));
     url.map(|url| join(base, url)).transpose()
 }
@@ -404,7 +405,7 @@ fn seconds(element: &Element, name: &str) -> Option<f64> {
 
 /// The base of a level: of several BaseURLs, which are alternatives with identical segments (clause 5.6.5), one below the
 /// source's base, otherwise one that may lead there.
-fn base_of(base: &str, element: &Element, around: &ParseContext<'_>) -> Result<String, String> {
+fn base_of(base: &str, element: &Element, around: &ParseContext<'_>) -> Result<String, MpdError> {
     let mut alternatives = Vec::new();
     for url in element.all("BaseURL").take(MAX_BASE_URLS) {
         alternatives.push(join(base, &url.text)?);
@@ -423,8 +424,8 @@ fn is_encoded(text: &str) -> bool {
     })
 }
 
-fn join(base: &str, reference: &str) -> Result<String, String> {
-    resolve(base, reference).map_err(|err| format!("{reference:?}: {err}"))
+fn join(base: &str, reference: &str) -> Result<String, MpdError> {
+    resolve(base, reference).map_err(|err| MpdError::Reference(reference.to_owned(), err))
 }
 
 #[cfg(test)]

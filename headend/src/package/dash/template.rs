@@ -3,6 +3,7 @@
 use carousel::xml::Element;
 
 use super::super::MAX_OBJECTS;
+use super::super::manifest_error::MpdError;
 use super::timeline::{Timeline, read_timeline};
 use super::{
     Addressing, Clock, Period, Representation, SegmentUrl, Window, initialization, join, source_url,
@@ -27,7 +28,7 @@ pub(super) fn address_template(
     template: &InheritedElements<'_>,
     base: &str,
     of: &Period<'_>,
-) -> Result<(), String> {
+) -> Result<(), MpdError> {
     let (id, bandwidth_bps) = (own.ids[2].clone(), own.bandwidth_bps);
     let fill = |text: &str| join(base, &fill_template(text, &id, bandwidth_bps, TemplateValues::default())?);
     own.init = match template.attribute("initialization") {
@@ -41,7 +42,7 @@ pub(super) fn address_template(
         own.others.extend(source_url(template, name, base)?);
     }
     let Some(media) = template.attribute("media") else {
-        return if own.init.is_some() { Ok(()) } else { Err("its template has no @media".to_owned()) };
+        return if own.init.is_some() { Ok(()) } else { Err(MpdError::NoMedia) };
     };
     let index = template.attribute("index");
     let others = &mut own.others;
@@ -84,7 +85,7 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    fn fill(&self, text: &str, place: TemplateValues) -> Result<String, String> {
+    fn fill(&self, text: &str, place: TemplateValues) -> Result<String, MpdError> {
         join(self.base, &fill_template(text, self.id, self.bandwidth_bps, place)?)
     }
 
@@ -93,7 +94,7 @@ impl Names<'_> {
     }
 
     /// Adds a segment, or its partial segments.
-    fn add(&mut self, number: u64, time: u64, parts: u64, is_optional: bool) -> Result<(), String> {
+    fn add(&mut self, number: u64, time: u64, parts: u64, is_optional: bool) -> Result<(), MpdError> {
         let place = TemplateValues { number: Some(number), time: Some(time), sub_number: None };
         if let Some(index) = self.index {
             let uri = self.fill(index, place)?;
@@ -122,7 +123,7 @@ impl Names<'_> {
         timeline: &Element,
         of: &Period<'_>,
         duration_s: &mut f64,
-    ) -> Result<Option<Open>, String> {
+    ) -> Result<Option<Open>, MpdError> {
         let (timescale, start) = (template.timescale(), template.start_number());
         let offset = template.number("presentationTimeOffset").unwrap_or(0);
         let period_end = of.duration_s.map(|seconds| (seconds * timescale as f64) as u64 + offset);
@@ -155,7 +156,7 @@ impl Names<'_> {
         &mut self,
         template: &InheritedElements<'_>,
         of: &Period<'_>,
-    ) -> Result<Option<Open>, String> {
+    ) -> Result<Option<Open>, MpdError> {
         let (timescale, start) = (template.timescale(), template.start_number());
         let parts = template.number("k");
         let Some(segment) = template.number("duration").filter(|&duration| duration > 0) else {
@@ -167,7 +168,7 @@ impl Names<'_> {
         {
             let exact = period * timescale as f64 / segment as f64;
             if exact > MAX_OBJECTS as f64 {
-                return Err(format!("its template means {exact:.0} segments"));
+                return Err(MpdError::Count(exact as u64));
             }
             // The number is rounded up: the last segment may be a rounding error.
             let may_be_missing = exact.fract() > 0.0 && exact.fract() < 0.1;
@@ -193,7 +194,7 @@ impl Names<'_> {
     }
 
     /// Converts names to the parts before and after the number, for finding existing files.
-    fn into_pattern(mut self, open: &Open) -> Result<Addressing, String> {
+    fn into_pattern(mut self, open: &Open) -> Result<Addressing, MpdError> {
         // A unique marker in place of the number, which is then removed.
         const MARK: u64 = 18_446_744_073_709_551_557;
         let &Open { first, step, .. } = open;
@@ -237,13 +238,12 @@ pub(super) fn fill_template(
     id: &str,
     bandwidth: u64,
     place: TemplateValues,
-) -> Result<String, String> {
+) -> Result<String, MpdError> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
-        let (name, tail) =
-            after.split_once('$').ok_or_else(|| format!("template {text:?} has an odd number of $"))?;
+        let (name, tail) = after.split_once('$').ok_or_else(|| MpdError::Dollars(text.to_owned()))?;
         rest = tail;
         let (identifier, format) = name.split_once('%').unwrap_or((name, "01d"));
         let width: usize = format.trim_end_matches('d').trim_start_matches('0').parse().unwrap_or(1);
@@ -260,10 +260,9 @@ pub(super) fn fill_template(
             "Number" => place.number,
             "SubNumber" => place.sub_number,
             "Time" => place.time,
-            other => return Err(format!("its template {text:?} has an unknown ${other}$")),
+            other => return Err(MpdError::UnknownIdentifier(text.to_owned(), other.to_owned())),
         };
-        let value =
-            value.ok_or_else(|| format!("its template {text:?} uses ${identifier}$ where there is none"))?;
+        let value = value.ok_or_else(|| MpdError::NoIdentifier(text.to_owned(), identifier.to_owned()))?;
         out.push_str(&format!("{value:0width$}", width = width.min(32)));
     }
     out.push_str(rest);

@@ -7,7 +7,7 @@ fn representations(text: &str) -> Vec<Representation> {
     mpd(text).unwrap().representations
 }
 
-fn mpd(text: &str) -> Result<Mpd, String> {
+fn mpd(text: &str) -> Result<Mpd, MpdError> {
     let around = ParseContext {
         uri: "http://h/x.mpd",
         written: None,

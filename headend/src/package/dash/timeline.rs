@@ -3,6 +3,7 @@
 use carousel::xml::Element;
 
 use super::super::MAX_OBJECTS;
+use super::super::manifest_error::MpdError;
 use super::template::MAX_PARTS;
 
 /// A segment of a timeline, in units of the timescale.
@@ -26,13 +27,13 @@ pub(super) fn read_timeline(
     period_end: Option<u64>,
     end_number: Option<u64>,
     start: u64,
-) -> Result<Timeline, String> {
+) -> Result<Timeline, MpdError> {
     let mut segments: Vec<TimelineSegment> = Vec::new();
     let mut time = 0_u64;
     let entries: Vec<&Element> = timeline.all("S").collect();
     for (at, entry) in entries.iter().enumerate() {
         let number = |name: &str| entry.attribute(name).and_then(|text| text.parse::<i64>().ok());
-        let duration = number("d").filter(|&d| d > 0).ok_or("an S element without a usable @d")? as u64;
+        let duration = number("d").filter(|&d| d > 0).ok_or(MpdError::Duration)? as u64;
         let parts = number("k").filter(|&k| k > 0).unwrap_or(1) as u64;
         if let Some(t) = number("t").filter(|&t| t >= 0) {
             time = t as u64;
@@ -57,7 +58,7 @@ pub(super) fn read_timeline(
             repeat => repeat as u64,
         };
         if (segments.len() as u64).saturating_add(repeat) >= MAX_OBJECTS as u64 || parts > MAX_PARTS {
-            return Err(format!("its SegmentTimeline means more than {MAX_OBJECTS} segments"));
+            return Err(MpdError::LongTimeline);
         }
         for _ in 0..=repeat {
             segments.push(TimelineSegment { time, duration, parts });

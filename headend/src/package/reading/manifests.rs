@@ -104,7 +104,7 @@ impl Reading<'_> {
             (Ok(hls::Playlist::Multivariant(_)), _) => true,
             (Ok(hls::Playlist::Media(_)), _) => true,
             // Imports and query parameters are unknown here, and were for the previous version.
-            (Err(why), Some(Err(_))) => why.contains("variable") || why.contains("query parameter"),
+            (Err(why), Some(Err(_))) => why.is_of_a_variable(),
             (Err(_), _) => false,
         }
     }
@@ -144,9 +144,9 @@ impl Reading<'_> {
         is_finished || end.is_some_and(|end| self.grown_bytes(path) >= end)
     }
 
-    pub(super) fn not_understood(&mut self, uri: &str, why: String) {
+    pub(super) fn not_understood(&mut self, uri: &str, why: &dyn std::fmt::Display) {
         let fix = "it is read again when it changes; if it is finished, package it again";
-        self.problem(uri, why, fix);
+        self.problem(uri, why.to_string(), fix);
         self.leave_out(Reason::NotUnderstood, uri, uri, 1);
         self.reported_files.insert(decode(uri));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::check::DeclaredProperties;
 use super::super::inventory::LeftOutReason as Reason;
+use super::super::manifest_error::PlaylistError;
 use super::super::refer::{Local, decode, role_of};
 use super::super::{Kind, Presentation, Role, Rung, TrackKind, content_type, hls};
 use super::{Reading, dedup, is_multivariant};
@@ -29,7 +30,7 @@ impl Reading<'_> {
         let multivariant = match parse(bytes, around) {
             Ok(hls::Playlist::Multivariant(multivariant)) => multivariant,
             Ok(hls::Playlist::Media(_)) => return self.media_alone(manifest, bytes, query, depth),
-            Err(why) => return self.not_understood(manifest, why),
+            Err(why) => return self.not_understood(manifest, &why),
         };
         self.carry_manifest(manifest, &decode(manifest), bytes, HLS_TYPE);
         self.queries.clear();
@@ -72,7 +73,7 @@ impl Reading<'_> {
                     let what = format!("{} is a multivariant playlist itself", local.path);
                     self.problem(&place, what, "a multivariant playlist refers to media playlists only");
                 }
-                Err(why) => self.not_understood(&local.path, why),
+                Err(why) => self.not_understood(&local.path, &why),
             }
         }
         for (line, uri) in &multivariant.others {
@@ -98,7 +99,7 @@ impl Reading<'_> {
         let media = match parse(bytes, around) {
             Ok(hls::Playlist::Media(media)) => media,
             Ok(hls::Playlist::Multivariant(_)) => return,
-            Err(why) => return self.not_understood(uri, why),
+            Err(why) => return self.not_understood(uri, &why),
         };
         self.carry_manifest(uri, &decode(uri), bytes, HLS_TYPE);
         let offer = hls::Offer { uri: uri.to_owned(), ..hls::Offer::default() };
@@ -242,7 +243,7 @@ impl Reading<'_> {
             let document: serde_json::Value = match serde_json::from_slice(&bytes) {
                 Ok(document) => document,
                 Err(err) => {
-                    self.not_understood(&local.path, format!("the list of assets is not JSON: {err}"));
+                    self.not_understood(&local.path, &format!("the list of assets is not JSON: {err}"));
                     continue;
                 }
             };
@@ -272,7 +273,7 @@ impl Reading<'_> {
     }
 }
 
-fn parse(bytes: &[u8], around: hls::ParseContext<'_>) -> Result<hls::Playlist, String> {
+fn parse(bytes: &[u8], around: hls::ParseContext<'_>) -> Result<hls::Playlist, PlaylistError> {
     hls::parse(&encoding::of_manifest(bytes)?, around)
 }
 

@@ -9,6 +9,7 @@ use carousel::xml;
 
 use super::super::check::DeclaredProperties;
 use super::super::inventory::{LeftOut, LeftOutReason as Reason};
+use super::super::manifest_error::MpdError;
 use super::super::refer::{Local, ReferenceTarget, decode, encode, role_of};
 use super::super::{Kind, MAX_MANIFEST_BYTES, Presentation, Role, Rung, TrackKind, dash};
 use super::{Reading, dedup};
@@ -40,9 +41,9 @@ impl Reading<'_> {
         manifest: &str,
         bytes: &[u8],
         written_ns: Option<i128>,
-    ) -> Result<dash::Mpd, String> {
+    ) -> Result<dash::Mpd, MpdError> {
         let text = encoding::of_manifest(bytes)?;
-        let root = xml::parse(text.as_bytes()).map_err(|err| err.to_string())?;
+        let root = xml::parse(text.as_bytes()).map_err(MpdError::Xml)?;
         let around = dash::ParseContext {
             uri: &self.resolver.uri_of(manifest),
             now: self.now,
@@ -65,7 +66,7 @@ impl Reading<'_> {
         let written_ns = good.or_else(|| self.files.get(&file).map(|it| it.modified_ns));
         let mpd = match self.parse_mpd(manifest, bytes, written_ns) {
             Ok(mpd) => mpd,
-            Err(why) => return self.not_understood(manifest, why),
+            Err(why) => return self.not_understood(manifest, &why),
         };
         self.carry_manifest(manifest, &file, bytes, DASH_TYPE);
         self.queries.clear();
