@@ -93,7 +93,7 @@ fn boot_id() -> String {
 /// Why the file of `[http] origin_ca` is unusable.
 pub(crate) fn origin_client(config: &Config) -> Result<Client, UnusableFile> {
     Ok(Client::with_tls(
-        certificates::client_for_origins(config.http.origin_ca.as_deref())?,
+        &certificates::client_for_origins(config.http.origin_ca.as_deref())?,
         Duration::from_millis(config.http.origin_timeout_ms),
         &config.http.origin_timeouts,
         &config.routes,

@@ -11,7 +11,10 @@ use http::header::{HOST, USER_AGENT};
 use carousel::time::Instant;
 
 use super::breaker::RequestEnd;
-use super::client::{AGENT, Circuit, Client, OriginError, Pool, Question, Reply, no_body};
+use super::client::{AGENT, Circuit, Client};
+use super::connections::Pool;
+use super::error::OriginError;
+use super::message::{Question, Reply, no_body};
 use super::parents::{Candidate, MAX_TRIES, Plan};
 use crate::clock;
 

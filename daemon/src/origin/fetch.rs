@@ -10,10 +10,12 @@ use carousel::time::WallTime;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::client::{Asker, OriginError, Question, Reply, no_body};
+use super::breaker::Asker;
+use super::error::OriginError;
 use super::fill::{FillContext, FillRequest, FillResult, Filler, Passed, PrefetchEnd};
 use super::kind::{self, MediaKind, may_be_media, media_kind, unlike_its_name};
 use super::lock;
+use super::message::{Question, Reply, no_body};
 use super::options::SurrogateFields;
 use super::phase::{self, Observation, Phases};
 use super::policy;

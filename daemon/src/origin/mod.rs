@@ -9,12 +9,15 @@
 mod addresses;
 mod breaker;
 mod client;
+mod connections;
+mod error;
 mod failover;
 mod fetch;
 mod fill;
 mod icy;
 mod kind;
 mod loops;
+mod message;
 mod options;
 mod parents;
 mod phase;
@@ -36,13 +39,14 @@ use carousel::name::ObjectKey;
 
 pub(crate) use addresses::is_of_this_machine;
 pub use addresses::{AddressPolicy, OriginRefusal};
-pub use client::{
-    Asker, Client, OnInterim, OriginError, OriginFailure, Question, Reply, RequestBody, no_body,
-};
+pub use breaker::Asker;
+pub use client::Client;
+pub use error::{OriginError, OriginFailure};
 pub use fill::{
     FillContext, FillRequest, FillResult, Filler, MAX_FILLS, NoPlace, OwnFields, Passed, PrefetchEnd,
 };
 pub use loops::loop_id;
+pub use message::{OnInterim, Question, Reply, RequestBody, no_body};
 pub use options::{
     FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, SurrogateFields, VaryUserAgent,
     by_longest_path, mistakes,

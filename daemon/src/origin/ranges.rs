@@ -7,7 +7,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
 
-use super::client::{Client, OriginError, Reply};
+use super::client::Client;
+use super::error::OriginError;
+use super::message::Reply;
 
 impl Client {
     /// Fetches byte ranges and passes on each piece with its offset, in the order in which the origin sends them. A 200

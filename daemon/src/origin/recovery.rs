@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::breaker::RequestEnd;
-use super::client::{AGENT, Client, no_body};
+use super::client::{AGENT, Client};
 use super::lock;
+use super::message::no_body;
 use crate::clock;
 
 /// Maximum wait of a request for the circuit of its origin: nothing else can be served to this player, whose next attempt is a

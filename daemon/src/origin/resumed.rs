@@ -20,9 +20,11 @@ use carousel::time::Instant;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use super::client::{Asker, OriginError, Question, Reply};
+use super::breaker::Asker;
+use super::error::OriginError;
 use super::fill::Filler;
 use super::lock;
+use super::message::{Question, Reply};
 use super::spans::Part;
 use crate::caching::{self, Validators};
 use crate::clock;

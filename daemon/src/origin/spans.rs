@@ -10,9 +10,10 @@ use carousel::name::ObjectKey;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use super::client::{OriginError, Question, Reply};
+use super::error::OriginError;
 use super::fetch::{Answer, sent};
 use super::fill::{Filler, Passed};
+use super::message::{Question, Reply};
 use super::options::SurrogateFields;
 use super::ranges::parse_content_range;
 use super::watch::{Audience, Watch};
