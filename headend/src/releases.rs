@@ -3,6 +3,8 @@
 //! The document that goes on the air is made from them and signed. A bundle stays where it is; its file must not change while it is
 //! on offer.
 
+mod error;
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use carousel::config::plain;
 use carousel::firmware::{MAX_BUNDLE_BYTES, MAX_OFFERS, Offer, Window, is_version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+pub use error::{NameFault, ReleaseError};
 
 use crate::config::Config;
 use crate::package::encode;
@@ -127,7 +131,7 @@ pub fn fault(release: &Release) -> Option<Fault> {
     let offered = &release.offer;
     let path = release.path.display();
     let what = match measure(&release.path) {
-        Err(why) => why,
+        Err(why) => why.to_string(),
         Ok((length, _)) if length != offered.length => {
             format!("{path}: it has {length} bytes, and {} were offered", offered.length)
         }
@@ -166,22 +170,22 @@ pub fn folder(config: &Config) -> Option<PathBuf> {
 ///
 /// # Errors
 /// A name that no URL has.
-pub fn url(base: &str, path: &Path) -> Result<String, String> {
-    let refused = |what: &str| {
-        let told = path.file_name().unwrap_or(path.as_os_str());
-        Err(format!("{told:?}: {what}; the name is the end of the bundle's URL: rename the file"))
+pub fn url(base: &str, path: &Path) -> Result<String, ReleaseError> {
+    let refused = |fault| {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Err(ReleaseError::Name(name.to_owned(), fault))
     };
     let Some(name) = path.file_name().and_then(std::ffi::OsStr::to_str) else {
-        return refused("the name of the file is not UTF-8");
+        return refused(NameFault::Encoding);
     };
     if name.contains(char::is_control) {
-        return refused("the name of the file has a control character");
+        return refused(NameFault::Control);
     }
     let url = format!("{base}{}", encode(name));
     // As receivers spell it, so that all of them mean the same.
     match carousel::name::resolve("", &url) {
         Ok(settled) if carousel::firmware::is_url(&settled) => Ok(settled),
-        _ => refused("its URL would be too long"),
+        _ => refused(NameFault::TooLong),
     }
 }
 
@@ -219,12 +223,11 @@ pub fn read(config: &Config, date: u64) -> (Vec<Release>, Vec<String>) {
 ///
 /// # Errors
 /// If it cannot be read, is empty or too long.
-pub fn measure(path: &Path) -> Result<(u64, Digest), String> {
-    let failed = |err: &std::io::Error| format!("{}: {}", path.display(), plain(err));
-    let mut file = open_source_file(path).map_err(|err| failed(&err))?.take(MAX_BUNDLE_BYTES + 1);
+pub fn measure(path: &Path) -> Result<(u64, Digest), ReleaseError> {
+    let mut file = open_source_file(path).map_err(ReleaseError::io(path))?.take(MAX_BUNDLE_BYTES + 1);
     let (mut hasher, mut length, mut buffer) = (Digest::hasher(), 0, vec![0; 256 << 10]);
     loop {
-        let count = file.read(&mut buffer).map_err(|err| failed(&err))?;
+        let count = file.read(&mut buffer).map_err(ReleaseError::io(path))?;
         if count == 0 {
             break;
         }
@@ -232,7 +235,7 @@ pub fn measure(path: &Path) -> Result<(u64, Digest), String> {
         hasher.update(&buffer[..count]);
     }
     if !(1..=MAX_BUNDLE_BYTES).contains(&length) {
-        return Err(format!("{}: a bundle has 1 to {MAX_BUNDLE_BYTES} bytes", path.display()));
+        return Err(ReleaseError::Length(path.to_owned()));
     }
     Ok((length, hasher.finish()))
 }
@@ -241,10 +244,9 @@ pub fn measure(path: &Path) -> Result<(u64, Digest), String> {
 ///
 /// # Errors
 /// If one of its hardware and version is on offer, or there is no place.
-pub fn add(config: &Config, mut release: Release, date: u64) -> Result<Release, String> {
-    let folder = folder(config).ok_or("nothing is signed, or there is no [firmware]")?;
-    let failed = |path: &Path, err: &std::io::Error| format!("{}: {}", path.display(), plain(err));
-    fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder).map_err(|err| failed(&folder, &err))?;
+pub fn add(config: &Config, mut release: Release, date: u64) -> Result<Release, ReleaseError> {
+    let folder = folder(config).ok_or(ReleaseError::NotConfigured)?;
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder).map_err(ReleaseError::io(&folder))?;
     let (known, _) = read(config, 0);
     let (old, on_offer): (Vec<_>, Vec<_>) = known.into_iter().partition(|it| it.offer.until <= date);
     for ended in old {
@@ -252,18 +254,14 @@ pub fn add(config: &Config, mut release: Release, date: u64) -> Result<Release, 
         let _ = fs::remove_file(file(&folder, &ended.id()));
     }
     if on_offer.iter().any(|it| it.id() == release.id()) {
-        let (id, flag) = (release.id(), config.flag());
-        return Err(format!("{id}: on offer already; `headend firmware withdraw {id}{flag}` takes it back"));
+        return Err(ReleaseError::OnOffer { id: release.id(), flag: config.flag() });
     }
     if on_offer.len() >= MAX_OFFERS {
-        let flag = config.flag();
-        return Err(format!(
-            "{MAX_OFFERS} bundles are on offer; `headend firmware withdraw ID{flag}` takes one back"
-        ));
+        return Err(ReleaseError::Full { flag: config.flag() });
     }
     let name = |it: &Release| it.path.file_name().map(std::ffi::OsStr::to_owned);
     if let Some(other) = on_offer.iter().find(|it| name(it) == name(&release)) {
-        return Err(format!("{} has the same file name, and so the same URL; rename one", other.id()));
+        return Err(ReleaseError::SameName(other.id()));
     }
     let is_free = |tsi: &u64| !on_offer.iter().any(|it| it.offer.session.is_some_and(|it| it.1 == *tsi));
     let tsi = (FIRST_TSI..).find(is_free).unwrap_or(FIRST_TSI);
@@ -276,8 +274,8 @@ pub fn add(config: &Config, mut release: Release, date: u64) -> Result<Release, 
 ///
 /// # Errors
 /// If no offer has this identifier.
-pub fn set_share(config: &Config, id: &str, share: u16, date: u64) -> Result<(u16, Release), String> {
-    let folder = folder(config).ok_or("nothing is signed, or there is no [firmware]")?;
+pub fn set_share(config: &Config, id: &str, share: u16, date: u64) -> Result<(u16, Release), ReleaseError> {
+    let folder = folder(config).ok_or(ReleaseError::NotConfigured)?;
     let (known, _) = read(config, date);
     let mut release = known.into_iter().find(|it| it.id() == id).ok_or_else(|| missing(id))?;
     let before = std::mem::replace(&mut release.offer.share, share);
@@ -289,8 +287,8 @@ pub fn set_share(config: &Config, id: &str, share: u16, date: u64) -> Result<(u1
 ///
 /// # Errors
 /// If no offer has this identifier.
-pub fn withdraw(config: &Config, id: &str) -> Result<(), String> {
-    let folder = folder(config).ok_or("nothing is signed, or there is no [firmware]")?;
+pub fn withdraw(config: &Config, id: &str) -> Result<(), ReleaseError> {
+    let folder = folder(config).ok_or(ReleaseError::NotConfigured)?;
     let (known, _) = read(config, 0);
     if !known.iter().any(|it| it.id() == id) {
         return Err(missing(id));
@@ -298,7 +296,7 @@ pub fn withdraw(config: &Config, id: &str) -> Result<(), String> {
     let path = file(&folder, id);
     fs::remove_file(&path).map_err(|err| match err.kind() {
         ErrorKind::NotFound => missing(id),
-        _ => format!("{}: {}", path.display(), plain(&err)),
+        _ => ReleaseError::Io(path.clone(), plain(&err)),
     })
 }
 
@@ -306,24 +304,24 @@ pub fn withdraw(config: &Config, id: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn publish(config: &Config, document: &[u8]) -> Result<(), String> {
+pub fn publish(config: &Config, document: &[u8]) -> Result<(), ReleaseError> {
     let Some(folder) = folder(config) else { return Ok(()) };
     let (path, new) = (folder.join(DOCUMENT), folder.join("offers.new"));
     let written = fs::write(&new, document).and_then(|()| fs::rename(&new, &path));
-    written.map_err(|err| format!("{}: {}", path.display(), plain(&err)))
+    written.map_err(ReleaseError::io(&path))
 }
 
-fn missing(id: &str) -> String {
-    format!("{id}: not on offer; `headend firmware list` shows what is")
+fn missing(id: &str) -> ReleaseError {
+    ReleaseError::NotOnOffer(id.to_owned())
 }
 
 fn file(folder: &Path, id: &str) -> PathBuf {
     folder.join(format!("{id}.json"))
 }
 
-fn write(folder: &Path, release: &Release) -> Result<(), String> {
+fn write(folder: &Path, release: &Release) -> Result<(), ReleaseError> {
     let (path, new) = (file(folder, &release.id()), folder.join(format!("{}.new", release.id())));
-    let text = serde_json::to_string(&release.stored()).map_err(|err| err.to_string())?;
+    let text = serde_json::to_string(&release.stored()).map_err(|err| ReleaseError::io(&path)(err.into()))?;
     // One that a call has left behind that was cut off.
     let _ = fs::remove_file(&new);
     let written =
@@ -331,9 +329,7 @@ fn write(folder: &Path, release: &Release) -> Result<(), String> {
             writeln!(it, "{text}")?;
             it.sync_all()
         });
-    written
-        .and_then(|()| fs::rename(&new, &path))
-        .map_err(|err| format!("{}: {}", path.display(), plain(&err)))
+    written.and_then(|()| fs::rename(&new, &path)).map_err(ReleaseError::io(&path))
 }
 
 #[cfg(test)]
@@ -382,12 +378,12 @@ pub(crate) mod tests {
         assert_eq!(read(&config, 50), (vec![first.clone(), second.clone()], vec![]));
         let tsi = |it: &Release| it.offer.session.unwrap().1;
         assert_eq!((tsi(&first), tsi(&second)), (100, 101));
-        assert!(add(&config, first.clone(), 50).unwrap_err().contains("withdraw"));
+        assert!(add(&config, first.clone(), 50).unwrap_err().to_string().contains("withdraw"));
         let (_, wider) = set_share(&config, &first.id(), 1000, 50).unwrap();
         assert_eq!(read(&config, 50).0[0], wider);
         assert_eq!(wider, Release { offer: Offer { share: 1000, ..first.offer.clone() }, ..first.clone() });
         withdraw(&config, &first.id()).unwrap();
-        assert!(withdraw(&config, "../../etc/x").unwrap_err().contains("list"));
+        assert!(withdraw(&config, "../../etc/x").unwrap_err().to_string().contains("list"));
         assert_eq!(read(&config, 999).0, [second]);
         assert!(read(&config, 1000).0.is_empty());
         let third = add(&config, release(folder.path(), "1.7", b"three"), 2000).unwrap();
@@ -453,12 +449,12 @@ pub(crate) mod tests {
             ("a\u{7f}b.raucb", "control character"),
             (&"x".repeat(2048), "too long"),
         ] {
-            let refused = url(base, Path::new(name)).unwrap_err();
+            let refused = url(base, Path::new(name)).unwrap_err().to_string();
             assert!(refused.contains(why) && refused.contains("rename the file"), "{refused}");
             assert!(!refused.contains('\n'), "{refused}");
         }
         let name = std::os::unix::ffi::OsStrExt::from_bytes(b"a\xff.raucb");
-        assert!(url(base, Path::new::<std::ffi::OsStr>(name)).unwrap_err().contains("no UTF-8"));
+        assert!(url(base, Path::new::<std::ffi::OsStr>(name)).unwrap_err().to_string().contains("not UTF-8"));
     }
 
     #[test]
@@ -469,9 +465,9 @@ pub(crate) mod tests {
             add(&config, release(folder.path(), &format!("1.{number}"), b"x"), 50).unwrap();
         }
         let more = release(folder.path(), "2.0", b"x");
-        assert!(add(&config, more.clone(), 50).unwrap_err().contains("on offer"));
+        assert!(add(&config, more.clone(), 50).unwrap_err().to_string().contains("on offer"));
         assert!(add(&config, more, 1000).is_ok(), "those before have ended");
         fs::write(folder.path().join("empty"), b"").unwrap();
-        assert!(measure(&folder.path().join("empty")).unwrap_err().contains("1 to"));
+        assert!(measure(&folder.path().join("empty")).unwrap_err().to_string().contains("1 to"));
     }
 }

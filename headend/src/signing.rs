@@ -10,6 +10,8 @@
 //!
 //! Lines are a word and its value. Files with secrets are for their owner only; no file is ever overwritten but `versions`.
 
+mod error;
+
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 use carousel::config::plain;
 use carousel::time::WallTime;
 use carousel::trust::{Certificate, KeyId, PublicKey, RevocationList, Sealer, SecretKey};
+
+pub use error::{FolderFault, KeyFault, SigningError};
 
 use crate::config::Config;
 
@@ -58,18 +62,15 @@ pub struct GeneratedKeys {
 ///
 /// # Errors
 /// Obstacle and fix; nothing was overwritten.
-pub fn keygen(request: &Request, now: WallTime) -> Result<GeneratedKeys, String> {
+pub fn keygen(request: &Request, now: WallTime) -> Result<GeneratedKeys, SigningError> {
     let Request { out, root, rotate, revoke, days, services } = request;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed(out))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(SigningError::io(out))?;
     let root_file = root.clone().unwrap_or_else(|| out.join("root.key"));
     let (has_root, is_new) = (root_file.exists(), !rotate && revoke.is_empty());
     let mut files = Vec::new();
     let root = match (has_root, is_new) {
         (true, true) if root.is_none() => {
-            return Err(format!(
-                "{}: there is a root key already; --rotate adds an online key, --revoke ID takes one back",
-                out.display()
-            ));
+            return Err(SigningError::RootExists(out.clone()));
         }
         (true, _) => field(&read(&root_file)?, "root", &root_file, SecretKey::from_text)?,
         (false, true) if root.is_none() => {
@@ -80,9 +81,7 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<GeneratedKeys, String>
             write(&out.join("root.pub"), &public, 0o644, &mut files)?;
             root
         }
-        (false, _) => {
-            return Err(format!("{}: there is no root key; name its file with --root", root_file.display()));
-        }
+        (false, _) => return Err(SigningError::NoRoot(root_file)),
     };
     let known = numbered(out, "online-", ".key")?;
     let certificates = known.iter().map(|(_, path)| certificate_of(path)).collect::<Result<Vec<_>, _>>()?;
@@ -90,15 +89,10 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<GeneratedKeys, String>
     if !revoke.is_empty() {
         let (number, mut revoked) = list.map_or((0, Vec::new()), |it| (it.number, it.revoked));
         for id in revoke {
-            let key = KeyId::from_text(id)
-                .ok_or_else(|| format!("{id}: no key; key ids have 16 hexadecimal digits"))?;
+            let key = KeyId::from_text(id).ok_or_else(|| SigningError::BadKeyId(id.clone()))?;
             if certificates.iter().all(|it| it.key.id() != key) {
-                let ids: Vec<String> = certificates.iter().map(|it| it.key.id().to_string()).collect();
-                return Err(format!(
-                    "{id}: {} has no such online key, but {}",
-                    out.display(),
-                    ids.join(", ")
-                ));
+                let known = certificates.iter().map(|it| it.key.id()).collect();
+                return Err(SigningError::UnknownKey { id: id.clone(), folder: out.clone(), known });
             }
             if !revoked.contains(&key) {
                 revoked.push(key);
@@ -137,17 +131,14 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<GeneratedKeys, String>
 ///
 /// # Errors
 /// Which one is not, and what to do.
-pub fn keys_are_there(folder: &Path) -> Result<(), String> {
-    let what = match fs::metadata(folder) {
+pub fn keys_are_there(folder: &Path) -> Result<(), SigningError> {
+    let why = match fs::metadata(folder) {
         Ok(it) if it.is_dir() => return Ok(()),
-        Ok(_) => "it is not a folder".to_owned(),
-        Err(err) if err.kind() == ErrorKind::NotFound => "there is no such folder".to_owned(),
-        Err(err) => plain(&err),
+        Ok(_) => FolderFault::NotAFolder,
+        Err(err) if err.kind() == ErrorKind::NotFound => FolderFault::Missing,
+        Err(err) => FolderFault::Io(plain(&err)),
     };
-    Err(format!(
-        "[signing] keys: {}: {what}; `headend keygen --out {0}` makes it, with keys",
-        folder.display()
-    ))
+    Err(SigningError::Folder(folder.to_owned(), why))
 }
 
 /// Signer of the broadcast of a configuration: of the folder's online keys the newest that is valid and not revoked. `None` if
@@ -155,34 +146,30 @@ pub fn keys_are_there(folder: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// No usable key, and what to do.
-pub fn sealer(config: &Config, now: WallTime) -> Result<Option<Sealer>, String> {
+pub fn sealer(config: &Config, now: WallTime) -> Result<Option<Sealer>, SigningError> {
     let Some(signing) = &config.signing else { return Ok(None) };
     let folder = &signing.keys;
     keys_are_there(folder)?;
     let list = latest_list(folder)?;
     let date = now.unix_seconds();
-    let mut why = "there is no online key".to_owned();
+    let mut why = KeyFault::Missing;
     let online = numbered(folder, "online-", ".key")?;
     for (_, path) in online.iter().rev() {
         let certificate = certificate_of(path)?;
         let id = certificate.key.id();
         if list.as_ref().is_some_and(|list| list.revoked.contains(&id)) {
-            why = format!("key {id} is revoked");
+            why = KeyFault::Revoked(id);
         } else if date < certificate.from || date > certificate.until {
-            why = format!("key {id} is valid from {} to {}", day(certificate.from), day(certificate.until));
+            why = KeyFault::NotValid(id, day(certificate.from), day(certificate.until));
         } else {
             let secret = field(&read(path)?, "online", path, SecretKey::from_text)?;
             let last = fs::read_to_string(folder.join("versions")).ok().and_then(|it| it.trim().parse().ok());
             let sealer = Sealer::new(secret, certificate, list, last.unwrap_or(0));
-            return sealer.map(Some).ok_or_else(|| {
-                format!("{}: key, certificate and revocation list are not of one root", path.display())
-            });
+            return sealer.map(Some).ok_or_else(|| SigningError::Roots(path.clone()));
         }
     }
-    // The first call makes the root key, too.
-    let is_new = online.is_empty() && !folder.join("root.key").exists() && !folder.join("root.pub").exists();
-    let rotate = if is_new { "" } else { " --rotate" };
-    Err(format!("[signing] keys: {}: {why}; `headend keygen --out {0}{rotate}` makes one", folder.display()))
+    let has_root = !online.is_empty() || folder.join("root.key").exists() || folder.join("root.pub").exists();
+    Err(SigningError::NoKey { folder: folder.clone(), why, has_root })
 }
 
 /// The signer in one line.
@@ -224,7 +211,7 @@ impl Versions {
     ///
     /// # Errors
     /// If the folder cannot be written to.
-    pub fn open(config: &Config, now: WallTime) -> Result<Option<Self>, String> {
+    pub fn open(config: &Config, now: WallTime) -> Result<Option<Self>, SigningError> {
         let (Some(signing), Some(sealer)) = (&config.signing, &config.sealer) else { return Ok(None) };
         let mut versions = Self { sealer: sealer.clone(), file: signing.keys.join("versions"), aside: 0 };
         let first = sealer.last_version().max(u64::try_from(now.unix_ms()).unwrap_or(0));
@@ -236,7 +223,7 @@ impl Versions {
     ///
     /// # Errors
     /// If the folder cannot be written to.
-    pub fn keep(&mut self) -> Result<(), String> {
+    pub fn keep(&mut self) -> Result<(), SigningError> {
         let last = self.sealer.last_version();
         if last + VERSIONS_AHEAD / 2 < self.aside {
             return Ok(());
@@ -244,13 +231,11 @@ impl Versions {
         self.set_aside(last + VERSIONS_AHEAD)
     }
 
-    fn set_aside(&mut self, version: u64) -> Result<(), String> {
+    fn set_aside(&mut self, version: u64) -> Result<(), SigningError> {
         let new = self.file.with_extension("new");
         let written = fs::write(&new, format!("{version}\n")).and_then(|()| fs::rename(&new, &self.file));
         self.aside = version;
-        written.map_err(|err| {
-            format!("{}: {}; versions of signatures are kept there", self.file.display(), plain(&err))
-        })
+        written.map_err(|err| SigningError::Versions(self.file.clone(), plain(&err)))
     }
 }
 
@@ -263,15 +248,10 @@ fn day(seconds: u64) -> String {
     at(seconds).to_xml().chars().take(10).collect()
 }
 
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> String {
-    let path = path.display().to_string();
-    move |err| format!("{path}: {}", plain(&err))
-}
-
-fn random() -> Result<[u8; 32], String> {
+fn random() -> Result<[u8; 32], SigningError> {
     let mut seed = [0; 32];
     let source = Path::new("/dev/urandom");
-    fs::File::open(source).and_then(|mut it| it.read_exact(&mut seed)).map_err(failed(source))?;
+    fs::File::open(source).and_then(|mut it| it.read_exact(&mut seed)).map_err(SigningError::io(source))?;
     Ok(seed)
 }
 
@@ -279,47 +259,52 @@ fn secret_text(word: &str, secret: &SecretKey, what: &str) -> String {
     format!("# {word} key {}: {what}\n{word} {}\n", secret.public().id(), secret.to_secret_text())
 }
 
-fn write(path: &Path, text: &str, mode: u32, files: &mut Vec<PathBuf>) -> Result<(), String> {
+fn write(path: &Path, text: &str, mode: u32, files: &mut Vec<PathBuf>) -> Result<(), SigningError> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let mut file = opened.map_err(|err| match err.kind() {
-        ErrorKind::AlreadyExists => format!("{}: is there already, and is not overwritten", path.display()),
-        _ => failed(path)(err),
+        ErrorKind::AlreadyExists => SigningError::Exists(path.to_owned()),
+        _ => SigningError::io(path)(err),
     })?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed(path))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(SigningError::io(path))?;
     files.push(path.to_owned());
     Ok(())
 }
 
 /// Reads a file of keys; one with a secret that others may read is refused.
-fn read(path: &Path) -> Result<String, String> {
-    let mode = fs::metadata(path).map_err(failed(path))?.permissions().mode();
+fn read(path: &Path) -> Result<String, SigningError> {
+    let mode = fs::metadata(path).map_err(SigningError::io(path))?.permissions().mode();
     if path.extension().is_some_and(|it| it == "key") && mode & 0o077 != 0 {
-        return Err(format!("{}: others may read this secret; chmod 600 {0}", path.display()));
+        return Err(SigningError::Readable(path.to_owned()));
     }
-    fs::read_to_string(path).map_err(failed(path))
+    fs::read_to_string(path).map_err(SigningError::io(path))
 }
 
-fn field<T>(text: &str, word: &str, path: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+fn field<T>(
+    text: &str,
+    word: &str,
+    path: &Path,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, SigningError> {
     let value = text.lines().filter_map(|line| line.split_once(' ')).find(|(it, _)| *it == word);
     let parsed = value.and_then(|(_, value)| parse(value));
-    parsed.ok_or_else(|| format!("{}: has no line `{word}` that can be read", path.display()))
+    parsed.ok_or_else(|| SigningError::NoLine(path.to_owned(), word.to_owned()))
 }
 
-fn certificate_of(path: &Path) -> Result<Certificate, String> {
+fn certificate_of(path: &Path) -> Result<Certificate, SigningError> {
     field(&read(path)?, "certificate", path, Certificate::from_text)
 }
 
-fn latest_list(folder: &Path) -> Result<Option<RevocationList>, String> {
+fn latest_list(folder: &Path) -> Result<Option<RevocationList>, SigningError> {
     let lists = numbered(folder, "revoked-", ".list")?;
     let Some((_, path)) = lists.last() else { return Ok(None) };
     field(&read(path)?, "revoked", path, RevocationList::from_text).map(Some)
 }
 
 /// Files `prefixN…suffix` of a folder, by number.
-fn numbered(folder: &Path, prefix: &str, suffix: &str) -> Result<Vec<(u32, PathBuf)>, String> {
+fn numbered(folder: &Path, prefix: &str, suffix: &str) -> Result<Vec<(u32, PathBuf)>, SigningError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed(folder))? {
-        let path = entry.map_err(failed(folder))?.path();
+    for entry in fs::read_dir(folder).map_err(SigningError::io(folder))? {
+        let path = entry.map_err(SigningError::io(folder))?.path();
         let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
         let number = name.strip_prefix(prefix).and_then(|it| it.strip_suffix(suffix));
         if let Some(number) = number.and_then(|it| it.parse().ok()) {
@@ -362,7 +347,7 @@ mod tests {
         let public = fs::read_to_string(out.join("root.pub")).unwrap();
         assert!(public.contains(&made.root.to_string()));
         let before = fs::read(out.join("root.key")).unwrap();
-        let why = keygen(&request(&out), NOW).unwrap_err();
+        let why = keygen(&request(&out), NOW).unwrap_err().to_string();
         assert!(why.contains("--rotate"), "{why}");
         assert_eq!(fs::read(out.join("root.key")).unwrap(), before);
         let sealer = sealer(&config(&out), NOW).unwrap().unwrap();
@@ -371,13 +356,13 @@ mod tests {
         fs::remove_file(out.join("root.key")).unwrap();
         assert!(super::sealer(&config(&out), NOW).is_ok());
         fs::set_permissions(out.join("online-1.key"), fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(super::sealer(&config(&out), NOW).unwrap_err().contains("chmod 600"));
+        assert!(super::sealer(&config(&out), NOW).unwrap_err().to_string().contains("chmod 600"));
     }
 
     #[test]
     fn a_folder_without_keys_is_named_with_the_command_that_makes_them() {
         let folder = tempfile::tempdir().unwrap();
-        let told = |keys: &Path| sealer(&config(keys), NOW).unwrap_err();
+        let told = |keys: &Path| sealer(&config(keys), NOW).unwrap_err().to_string();
         let away = folder.path().join("away");
         let make = |keys: &Path| format!("`headend keygen --out {}` makes", keys.display());
         assert!(told(&away).contains("away: there is no such folder") && told(&away).contains(&make(&away)));
@@ -404,7 +389,7 @@ mod tests {
         assert_eq!((second.serial, second.epoch, second.root), (2, 0, first.root));
         let used = |now| sealer(&config(out), now).map(|it| it.unwrap().certificate().serial);
         assert_eq!(used(NOW), Ok(2));
-        assert!(used(NOW.plus_ms(101 * 86_400_000)).unwrap_err().contains("valid from"));
+        assert!(used(NOW.plus_ms(101 * 86_400_000)).unwrap_err().to_string().contains("valid from"));
         let id = second.key.id().to_string();
         let revoke = Request { revoke: vec![id], ..request(out) };
         let made = keygen(&revoke, NOW).unwrap();
@@ -418,7 +403,7 @@ mod tests {
             keygen(&Request { revoke: vec![first.key.id().to_string()], ..request(out) }, NOW).unwrap();
         assert_eq!(both.revocations.unwrap().revoked, [second.key.id(), first.key.id()]);
         let wrong = Request { revoke: vec!["0000000000000000".to_owned()], ..request(out) };
-        assert!(keygen(&wrong, NOW).unwrap_err().contains("no such online key"));
+        assert!(keygen(&wrong, NOW).unwrap_err().to_string().contains("no such online key"));
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Broadcast {
                     let what = "is not the file that was offered, or cannot be read, and is not sent; put that file there, or \
                                 withdraw it and offer the new one";
                     let text = format!("{} {what}", release.path.display());
-                    self.warnings.push(Warning { source: None, text });
+                    self.warnings.push(Warning { source: None, text: text.to_string() });
                     continue;
                 }
             };
@@ -123,7 +123,7 @@ impl Broadcast {
         let sealed = sealer.seal_xml(Kind::Firmware, &carousel::firmware::stream(), &edition, &text);
         let (bytes, ms) = (sealed.as_bytes(), self.config.carousel.announcement_interval_ms);
         if let Err(text) = releases::publish(&self.config, bytes) {
-            self.warnings.push(Warning { source: None, text });
+            self.warnings.push(Warning { source: None, text: text.to_string() });
         }
         let object = signalled(URI, CONTENT_TYPE, bytes, Digest::of(bytes), ms);
         let session = self.announcement.unwrap_or(self.configuration);
