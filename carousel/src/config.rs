@@ -630,7 +630,7 @@ fn quoted_at(text: &str, at: usize) -> Option<&str> {
     rest[1..].split([quote, '\n']).next()
 }
 
-/// What a line `key = value` without quotes around its value lacks, and the line as TOML; `None` if it is TOML, or lacks more.
+/// The fault of a line `key = value` without quotes around its value, and the line as TOML; `None` if it is TOML, or lacks more.
 fn with_quotes(line: &str) -> Option<(&'static str, String)> {
     let line = line.split(" #").next()?.trim();
     let (key, value) = line.split_once('=')?;

@@ -74,7 +74,7 @@ carousel::limits! {
         test: "documents_that_are_converted_as_a_whole_are_bounded",
     }
 
-    /// What one piece of 4 KiB of a compressed document becomes.
+    /// Decoded length of one piece of 4 KiB of a compressed document.
     pub const MAX_STEP_BYTES: usize = 8 << 20, "bytes" {
         why: "Deflate makes 4 MiB of it at most. Brotli makes 16 MiB of 13 bytes.",
         full: "The document is passed on as it is; of a manifest that leads to a route it is counted as `coding`.",

@@ -107,7 +107,7 @@ pub(crate) fn origin_client(config: &Config) -> Result<Client, UnusableFile> {
     ))
 }
 
-/// What is wrong with the secrets that sign requests to origins and parents: key, file and fix.
+/// Faults of the secrets that sign requests to origins and parents: key, file and fix.
 fn unusable_secrets(config: &Config) -> impl Iterator<Item = String> + '_ {
     config.signed().filter_map(|(key, sign)| Some(format!("{key}: {}", sign.check().err()?)))
 }

@@ -805,7 +805,7 @@ fn read_all(sources: &[Source], is_followed: bool) -> Result<Vec<Inventory>, Str
 pub struct Warning {
     /// Name of the source that it is about, if it is about one.
     pub source: Option<String>,
-    /// What is the case, and the fix.
+    /// The state, and its fix.
     pub text: String,
 }
 

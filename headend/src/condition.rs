@@ -77,7 +77,7 @@ pub(crate) fn first_line(why: &str) -> String {
     why.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
 }
 
-/// What the end of a live presentation means.
+/// Meaning of the end of a live presentation.
 pub(crate) const ENDED: &str = "its packager has ended it (EXT-X-ENDLIST, or an MPD of type static): players take it for a film now, and \
                                 nothing new comes; start the packager again, or remove the source";
 

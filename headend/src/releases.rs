@@ -114,9 +114,9 @@ impl Release {
 /// Why the file of an offer cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where and what.
+    /// The file, and the fault.
     pub what: String,
-    /// What to do.
+    /// The remedy.
     pub fix: String,
 }
 

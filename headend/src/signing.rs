@@ -127,10 +127,10 @@ pub fn keygen(request: &Request, now: WallTime) -> Result<GeneratedKeys, Signing
     Ok(GeneratedKeys { root: root.public(), certificate, revocations, files })
 }
 
-/// That the folder of the keys is there.
+/// Checks that the folder of the keys is there.
 ///
 /// # Errors
-/// Which one is not, and what to do.
+/// The folder that is not, with the command that makes it.
 pub fn keys_are_there(folder: &Path) -> Result<(), SigningError> {
     let why = match fs::metadata(folder) {
         Ok(it) if it.is_dir() => return Ok(()),

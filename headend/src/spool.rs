@@ -1,7 +1,7 @@
 //! Commands to receivers that are in force: a file each, in a folder that `headend command` writes and `headend send` reads.
 //!
-//! The document that goes on the air is made from them and signed; a command that expires, or whose file is removed, is in it no
-//! more.
+//! The document that goes on the air is made from them and signed. It leaves out commands that have expired or whose file was
+//! removed.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};

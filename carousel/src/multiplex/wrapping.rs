@@ -51,7 +51,7 @@ reasons! {
 }
 
 impl Wrapping {
-    /// That of a datagram by itself; `None` if it holds no stream that is known by one datagram.
+    /// The wrapping of a datagram by itself; `None` if it holds no stream that is known by one datagram.
     ///
     /// A packet of ALC may look like a baseband frame: with TSI and TOI of 16 bits, bytes 4 to 13 of one object in 256 have
     /// the right CRC-8. [`Recognizer`] distinguishes them by the other datagrams to the same address.

@@ -114,14 +114,14 @@ fn split(document: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
     Ok((reader.take(usize::from(length), "seal")?, reader.rest()))
 }
 
-/// What the first bytes of an XML document say about its seal.
+/// The seal of an XML document, as far as its first bytes show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Head {
     /// More bytes are needed.
     Open,
     /// Its root element, or what is read of it, has no seal.
     Unsigned,
-    /// What stands there is no seal.
+    /// The bytes there are not a seal.
     Malformed,
     /// The seal.
     Sealed(Box<Seal>),

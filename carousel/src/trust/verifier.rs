@@ -127,7 +127,7 @@ const CLOCK_TOLERANCE_S: u64 = 24 * 3600;
 /// Wrong signatures of one session after which it counts as untrusted, even if it repeats genuine documents.
 const WRONG_OF_KNOWN: u8 = 8;
 
-/// Which wrong signatures are counted against the examination of a document.
+/// The wrong signatures that count against the examination of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
     /// Those of sessions that have brought nothing genuine, of this sender and some others: a number made of its address.
@@ -173,7 +173,7 @@ impl WrongSignatures {
     }
 }
 
-/// What is used of one allowance, which comes back with time.
+/// The used part of one allowance, which refills with time.
 #[derive(Debug, Default)]
 struct Used {
     amount: u64,
@@ -478,7 +478,7 @@ pub struct Judged<'a> {
     pub tsi: Option<u64>,
     /// Demands on it.
     pub mode: Mode,
-    /// What its examination counts against.
+    /// The allowance of its examination.
     pub allowance: Allowance,
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-/// What a record of the tree leads to.
+/// Target of a record of the tree.
 #[derive(Clone, Copy)]
 enum To {
     Nothing,

@@ -11,11 +11,11 @@ use carousel::config::plain;
 pub struct AccessFileError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The fault.
     pub kind: FileFault,
 }
 
-/// What is wrong with a file.
+/// Fault of a file.
 #[derive(Debug)]
 pub enum FileFault {
     /// It cannot be read: another attempt may succeed.
@@ -26,7 +26,7 @@ pub enum FileFault {
     Keys(KeysError),
 }
 
-/// What is wrong with a file of keys. Never shows a secret.
+/// Fault of a file of keys. Never shows a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeysError {
     /// This line is not `ID SECRET`.

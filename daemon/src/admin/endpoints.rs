@@ -24,7 +24,7 @@ pub struct Endpoint {
     pub path: &'static str,
     /// Methods, as `Allow` has them.
     pub methods: &'static str,
-    /// What it answers or does.
+    /// Its answer or effect.
     pub about: &'static str,
     /// `None` for purges, which [`super::purge`] recognises and answers.
     handler: Option<Handler>,

@@ -334,7 +334,7 @@ impl PurgeRequest {
         self.mode == PurgeMode::Soft
     }
 
-    /// What it selects, for the audit log: at most [`SHOWN_BYTES`] and an ellipsis.
+    /// The selection, for the audit log: at most [`SHOWN_BYTES`] and an ellipsis.
     pub(super) fn shown(&self) -> String {
         let mut shown = String::new();
         for it in &self.selectors {

@@ -198,7 +198,7 @@ impl fmt::Display for UnusableFile {
 /// Reads the certificates of a PEM file, one at least.
 ///
 /// # Errors
-/// What is wrong, and the fix.
+/// The fault, and its fix.
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, UnusableFile> {
     let all = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

@@ -46,7 +46,7 @@ impl Certificate {
     /// Reads a chain, the listener's own certificate first.
     ///
     /// # Errors
-    /// What the decoder says, if one of them is not as RFC 5280 has it.
+    /// The decoder's message, if one of them is not as RFC 5280 has it.
     pub fn read(chain: &[CertificateDer<'_>]) -> Result<Self, String> {
         let read = |der: &CertificateDer<'_>| {
             x509_cert::Certificate::from_der(der).map_err(|err| format!("no certificate of RFC 5280: {err}"))

@@ -54,7 +54,7 @@ pub enum SlotError {
     Unhealthy {
         /// The running slot.
         slot: Slot,
-        /// What is missing.
+        /// The missing part.
         what: &'static str,
         /// Time that it had.
         after_s: u64,

@@ -187,7 +187,7 @@ pub struct Rendezvous {
 pub struct Steering {
     /// `PATHWAY-ID` (HLS) or `serviceLocation` (DASH) of URLs that lead to the box.
     pub satellite: String,
-    /// That of URLs that lead to the CDN. They are not mapped to the box.
+    /// The same for URLs that lead to the CDN, which are not mapped to the box.
     pub cdn: String,
     /// Time after which players ask again.
     pub ttl_s: u32,
@@ -249,7 +249,7 @@ pub(super) fn scheme_and_authority(written: &str) -> (&str, &str) {
 /// Checks a host to which players are sent, as it is `written`; `others` are those before it.
 ///
 /// # Errors
-/// What is wrong, and the fix.
+/// The fault, and its fix.
 fn check_host(written: &str, others: &[String], listeners: &[SocketAddr]) -> Result<(), (String, String)> {
     let (scheme, authority) = scheme_and_authority(written);
     let as_written = |authority: &str| written.replacen(scheme_and_authority(written).1, authority, 1);

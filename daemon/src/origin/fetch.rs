@@ -41,7 +41,7 @@ const YOUNG_MS: i64 = 2000;
 const PIECE_BYTES: usize = 256 << 10;
 /// Least remaining freshness of what is written to disk because memory is full: less is not worth the writing.
 const LEAST_ON_DISK_MS: i64 = 60_000;
-/// What is left of today's write budget at least then: a body need not have a length.
+/// Least rest of today's write budget for a body without a length.
 const LEAST_BUDGET_BYTES: u64 = 16 << 20;
 
 /// Facts of a response that is to be stored or shared.

@@ -276,7 +276,7 @@ enum State {
     InFile,
 }
 
-/// Where the bytes of a body are.
+/// Place of the bytes of a body.
 #[derive(Debug)]
 pub(super) struct Body {
     length: usize,

@@ -28,7 +28,7 @@ pub(super) struct Mapping {
     file: OwnedFd,
 }
 
-/// What the bytes are read from.
+/// Source of the bytes.
 #[derive(Debug)]
 enum Memory {
     /// The file, from `head` bytes before the body to its end. The guard must go first.

@@ -107,7 +107,7 @@ pub fn start(options: &Traces, stats: &Arc<TraceStats>) -> Result<(Arc<Tracer>, 
 /// Checks the collector with one empty request.
 ///
 /// # Errors
-/// What is wrong with what, and the fix.
+/// A faulty value, with its fix.
 pub fn check(options: &Traces) -> Result<(), Fault> {
     let asking = options.clone();
     let ask = move || {

@@ -1,6 +1,6 @@
 //! Last good programme guides, and the parts of them that outlive a worse one.
 //!
-//! A failing grabber writes a file that is empty, truncated, of other channels, or no file. A good guide stays in use
+//! A failing grabber writes a file that is empty or truncated, has other channels, or is missing. A good guide stays in use
 //! even then, until its last event is over; so does the schedule of a single channel that the new file lacks.
 
 use std::collections::{BTreeMap, BTreeSet};

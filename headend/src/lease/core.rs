@@ -1,4 +1,4 @@
-//! The decision which headend sends. Pure: time and answers of the store are arguments; the next request is the result.
+//! Decision which headend sends. Pure: time and answers of the store are arguments; the next request is the result.
 //!
 //! ```text
 //!            unchanged for the duration, released, or absent for the duration

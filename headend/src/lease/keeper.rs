@@ -341,9 +341,9 @@ pub enum StoreLook {
     Unconditional(String),
     /// It could not be asked.
     Failed {
-        /// What happened.
+        /// The event.
         what: String,
-        /// What to do.
+        /// The remedy.
         fix: String,
     },
 }
@@ -418,7 +418,7 @@ struct Keeper {
     last_failure: Option<String>,
 }
 
-/// What other tasks have done.
+/// Results of other tasks.
 enum TableTransfer {
     Read(String, Option<String>),
     Written(usize, String),

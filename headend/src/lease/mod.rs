@@ -2,10 +2,10 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`mod@core`] | who may send, and what is asked of the store next: pure |
+//! | [`mod@core`] | the decision which headend sends, and the next request to the store: pure |
 //! | [`record`] | the document in the store: lease, reserves, objects |
-//! | `keeper` | the thread that asks the store |
-//! | here | what the thread that sends does with it |
+//! | `keeper` | the thread that sends the requests |
+//! | this file | use of both by the sending thread |
 
 pub mod core;
 mod keeper;

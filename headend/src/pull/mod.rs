@@ -332,7 +332,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 pub enum Probed {
     /// Description of the content.
     Fine(String),
-    /// What is wrong, and what to do.
+    /// The fault, and its remedy.
     Wrong {
         /// Place and fault.
         what: String,
@@ -429,7 +429,7 @@ async fn look_at_manifest(source: &Source) -> Result<Probed, Failed> {
     Ok(Probed::Fine(format!("{}: a manifest of {} bytes", shown(source), bytes.len())))
 }
 
-/// What is requested from the origin of a source, for messages.
+/// The requests to the origin of a source, for messages.
 fn shown(source: &Source) -> String {
     match source.bucket() {
         Some(location) => location.shown(&location.manifest_key()),
@@ -802,7 +802,7 @@ impl Puller {
     /// Reads the list of the bucket, and fetches the wanted files of each page.
     ///
     /// # Errors
-    /// What was requested, and why the list is incomplete or empty.
+    /// The request, and the reason why the list is incomplete or empty.
     async fn list(&mut self) -> Result<(), (String, Failed)> {
         let Origin::Bucket(bucket) = self.origin.clone() else { return Ok(()) };
         let Some(listing) = &mut self.listing else { return Ok(()) };

@@ -67,7 +67,7 @@ carousel::reasons! {
     }
 }
 
-/// Where a source is pulled from.
+/// Origin of a pulled source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginKind {
     /// A web server.
@@ -83,7 +83,7 @@ impl OriginKind {
 }
 
 impl PullFailure {
-    /// What to do about it, at an origin of that kind.
+    /// The remedy, at an origin of that kind.
     pub const fn fix(self, kind: OriginKind) -> &'static str {
         let is_bucket = matches!(kind, OriginKind::Bucket);
         match self {
@@ -198,7 +198,7 @@ pub struct PullStats {
     events: Mutex<BTreeMap<String, Arc<EventStats>>>,
 }
 
-/// What a complete list of a bucket had.
+/// Content of a complete list of a bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BucketList {
     /// Keys below the prefix.

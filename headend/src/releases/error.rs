@@ -37,7 +37,7 @@ pub enum ReleaseError {
     NotOnOffer(String),
 }
 
-/// What is wrong with the name of a file.
+/// Fault of the name of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameFault {
     /// It is not UTF-8.

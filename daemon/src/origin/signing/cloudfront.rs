@@ -34,7 +34,7 @@ impl Key {
     /// Reads a key in PEM: PKCS #1, PKCS #8 or SEC 1.
     ///
     /// # Errors
-    /// What is wrong, and the fix.
+    /// The fault, and its fix.
     pub(super) fn read(pem: &str, file: &Path) -> Result<Self, String> {
         let file = file.display();
         let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {

@@ -153,7 +153,7 @@ impl Signing {
     /// Reads the secret, to report mistakes before requests fail.
     ///
     /// # Errors
-    /// What is wrong, and the fix.
+    /// The fault, and its fix.
     pub fn check(&self) -> Result<(), String> {
         Value::read(self.form, &self.secret_file).map(|_| ())
     }

@@ -30,7 +30,7 @@ carousel::reasons! {
 }
 
 impl SignatureRefusal {
-    /// What to change.
+    /// The remedy.
     pub const fn fix(self) -> &'static str {
         match self {
             Self::Clock => "set the clock of the box by NTP",

@@ -81,7 +81,7 @@ pub trait Input {
 /// Opens the input of a stream.
 ///
 /// # Errors
-/// What is not available.
+/// The missing device, server or file.
 pub fn open(
     stream: &TransportStream,
     interface: &str,

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! file ─ unpack ─ encoding ─ text ─┬ < ─ pieces ─ repair ─ xmltv ─┐
-//!                                  └ { ─ json ───────────────────┴ Showing ─ collect ─▶ Read
+//!                                  └ { ─ json ───────────────────┴ Showing ─ collect ─▶ GuideResult
 //! ```
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
 //! | `unpack.rs`, `crate::encoding` | gzip, xz, zip; every encoding of the Encoding Standard |
 //! | `pieces.rs`, `repair.rs` | XMLTV by its channels and programmes; what scripts write in place of XML |

@@ -40,7 +40,7 @@ carousel::limits! {
 /// Envelopes around an event: EventBridge or S3, in SNS, in SQS, in an event of Lambda.
 const ENVELOPES: usize = 4;
 
-/// What happened to an object.
+/// Event of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pull) enum Happened {
     /// It was created, or another version of it.

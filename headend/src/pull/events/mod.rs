@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `message` | events in messages, in all their forms |
 //! | `pending` | keys that wait, repeated events |
-//! | `place` | places in the topic, kept over restarts |
+//! | `place` | offsets in the topic, kept over restarts |
 //! | `looks` | requests for the keys |
 //! | `reader` | the connection; behind the feature `kafka` |
 //!

@@ -136,7 +136,7 @@ impl ObjectVersions {
         gone.map(|(name, _)| name.clone()).collect()
     }
 
-    /// What cannot be written is fetched again after a restart.
+    /// A file whose line cannot be written is fetched again after a restart.
     fn note(&mut self, line: &Line) {
         self.lines += 1;
         if self.lines > 2 * self.files.len() + OLD_LINES {

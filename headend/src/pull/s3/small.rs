@@ -47,7 +47,7 @@ pub struct StoreFailed {
     pub reason: PullFailure,
     /// Message of the store or the system.
     pub what: String,
-    /// What to do.
+    /// The remedy.
     pub fix: String,
 }
 
