@@ -166,7 +166,7 @@ pub enum Verb {
 
 /// Seconds, or a time with its unit.
 fn seconds(text: &str) -> Result<u64, String> {
-    of_flag("seconds_s", text)
+    Ok(of_flag("seconds_s", text)?)
 }
 
 /// What `purge` removes.

@@ -353,7 +353,7 @@ fn whole(text: &str) -> Result<u64, String> {
 
 /// Seconds, or a time with its unit.
 fn seconds(text: &str) -> Result<u64, String> {
-    of_flag("seconds_s", text)
+    Ok(of_flag("seconds_s", text)?)
 }
 
 /// Seconds of a range.

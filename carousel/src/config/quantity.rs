@@ -4,6 +4,7 @@
 //! of the same kind. [`convert`] replaces such text by the number before TOML is parsed, so that every key of both programs
 //! accepts it without a type of its own. Decimal prefixes (SI) are powers of 1000, binary ones (`KiB`) of 1024.
 
+use std::fmt;
 use std::ops::Range;
 
 use toml_edit::{Document, Item, TableLike, Value};
@@ -200,11 +201,77 @@ fn meant(name: &str, kind: Kind) -> Option<&'static str> {
     kind.units().iter().map(|(known, _)| *known).find(|known| is_meant(known))
 }
 
+/// Mistake of a text that should be a quantity. Shown as words that follow the text: `is a size`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuantityError {
+    /// It does not begin with a number. Without words, since what is expected says it.
+    NotANumber,
+    /// It is a quantity of another kind.
+    OtherKind(Kind),
+    /// Its number has commas: as it should be written.
+    Comma(String),
+    /// It has a unit that is not known, with the one that is meant.
+    Unit(String, Option<&'static str>),
+    /// It is too large.
+    TooLarge,
+}
+
+impl fmt::Display for QuantityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotANumber => Ok(()),
+            Self::OtherKind(kind) => write!(f, "is {}", kind.as_str()),
+            Self::Comma(right) => write!(f, "has a comma: write {right}"),
+            Self::Unit(name, Some(meant)) => write!(f, "has no unit \"{name}\": write {meant}"),
+            Self::Unit(name, None) => write!(f, "has no unit that is known here: \"{name}\""),
+            Self::TooLarge => f.write_str("is too large"),
+        }
+    }
+}
+
+impl std::error::Error for QuantityError {}
+
+/// Mistake of a flag's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlagError {
+    /// The key has no unit: a mistake of the program.
+    NoUnit,
+    /// It is not a quantity of this unit.
+    Quantity(QuantityError, Unit),
+    /// It is this number, where whole ones are expected.
+    Fraction(String, Option<Unit>),
+    /// It is not a number that can be represented.
+    NotANumber,
+}
+
+impl fmt::Display for FlagError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoUnit => f.write_str("the flag has no unit"),
+            Self::Quantity(QuantityError::NotANumber, unit) => f.write_str(&expected(*unit)),
+            Self::Quantity(err, unit) => write!(f, "it {err}; {}", expected(*unit)),
+            Self::Fraction(number, unit) => {
+                write!(f, "{number} is not a whole number{}", unit.map_or("", in_words))
+            }
+            Self::NotANumber => f.write_str("not a number"),
+        }
+    }
+}
+
+impl std::error::Error for FlagError {}
+
+/// Parsers of flags end with one line.
+impl From<FlagError> for String {
+    fn from(err: FlagError) -> Self {
+        err.to_string()
+    }
+}
+
 /// Reads text as a number of a key's unit: an integer, or a decimal fraction where the unit is larger than what is given.
 ///
 /// # Errors
-/// Words for its mistake, to follow the text itself: `is a size`.
-pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
+/// Its mistake.
+pub fn parse(text: &str, unit: Unit) -> Result<String, QuantityError> {
     let text = text.trim();
     let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '_');
     let end = text.find(|c: char| !is_of_number(c)).unwrap_or(text.len());
@@ -213,9 +280,9 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
     let digits = format!("{whole}{fraction}");
     // Longer ones do not fit any key.
     if whole.is_empty() || fraction.contains('.') || digits.len() > 24 {
-        return Err(String::new());
+        return Err(QuantityError::NotANumber);
     }
-    let mantissa: u128 = digits.parse().map_err(|_| String::new())?;
+    let mantissa: u128 = digits.parse().map_err(|_| QuantityError::NotANumber)?;
     let scale_of = |kind: Kind| kind.units().iter().find(|(known, _)| *known == name).map(|it| it.1);
     let scale = match scale_of(unit.kind) {
         Some(scale) => scale,
@@ -227,29 +294,25 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
         None => {
             let other = Kind::ALL.into_iter().find(|kind| scale_of(*kind).is_some());
             return Err(match other {
-                Some(kind) => format!("is {}", kind.as_str()),
+                Some(kind) => QuantityError::OtherKind(kind),
                 None if name.starts_with(',') => {
                     let all = &text[whole.len()..];
                     let end = all.find(|c: char| !(c == ',' || c.is_ascii_digit())).unwrap_or(all.len());
                     let right = without_commas(&text[..whole.len() + end]);
-                    format!("has a comma: write {right}{}", &all[end..])
+                    QuantityError::Comma(format!("{right}{}", &all[end..]))
                 }
-                None => match meant(name, unit.kind) {
-                    Some(unit) => format!("has no unit \"{name}\": write {unit}"),
-                    None => format!("has no unit that is known here: \"{name}\""),
-                },
+                None => QuantityError::Unit(name.to_owned(), meant(name, unit.kind)),
             });
         }
     };
-    let too_large = || "is too large".to_owned();
-    let product = mantissa.checked_mul(scale).ok_or_else(too_large)?;
+    let product = mantissa.checked_mul(scale).ok_or(QuantityError::TooLarge)?;
     let divisor = 10_u128
         .checked_pow(fraction.len() as u32)
         .and_then(|it| it.checked_mul(unit.scale))
-        .ok_or_else(too_large)?;
+        .ok_or(QuantityError::TooLarge)?;
     let (quotient, mut rest) = (product / divisor, product % divisor);
     if quotient > i64::MAX as u128 {
-        return Err(too_large());
+        return Err(QuantityError::TooLarge);
     }
     let mut out = quotient.to_string();
     if rest > 0 {
@@ -271,25 +334,22 @@ pub fn parse(text: &str, unit: Unit) -> Result<String, String> {
 ///
 /// # Errors
 /// Its mistake, with what is expected.
-pub fn of_flag(key: &str, text: &str) -> Result<u64, String> {
+pub fn of_flag(key: &str, text: &str) -> Result<u64, FlagError> {
     let number = number_of_flag(key, text)?;
-    number.parse().map_err(|_| format!("{number} is not a whole number{}", unit_of(key).map_or("", in_words)))
+    number.parse().map_err(|_| FlagError::Fraction(number, unit_of(key)))
 }
 
 /// The same, where a fraction is possible.
 ///
 /// # Errors
 /// Its mistake, with what is expected.
-pub fn fraction_of_flag(key: &str, text: &str) -> Result<f64, String> {
-    number_of_flag(key, text)?.parse().map_err(|_| "no number".to_owned())
+pub fn fraction_of_flag(key: &str, text: &str) -> Result<f64, FlagError> {
+    number_of_flag(key, text)?.parse().map_err(|_| FlagError::NotANumber)
 }
 
-fn number_of_flag(key: &str, text: &str) -> Result<String, String> {
-    let unit = unit_of(key).ok_or_else(|| "the flag has no unit".to_owned())?;
-    parse(text, unit).map_err(|why| match why.as_str() {
-        "" => expected(unit),
-        why => format!("it {why}; {}", expected(unit)),
-    })
+fn number_of_flag(key: &str, text: &str) -> Result<String, FlagError> {
+    let unit = unit_of(key).ok_or(FlagError::NoUnit)?;
+    parse(text, unit).map_err(|why| FlagError::Quantity(why, unit))
 }
 
 /// The unit itself, behind a number.
@@ -408,7 +468,7 @@ pub fn expected(unit: Unit) -> String {
 mod tests {
     use super::*;
 
-    fn read(key: &str, text: &str) -> Result<String, String> {
+    fn read(key: &str, text: &str) -> Result<String, QuantityError> {
         parse(text, unit_of(key).unwrap())
     }
 
@@ -431,12 +491,12 @@ mod tests {
             ("seconds_s", "1500 ms", "1.5 is not a whole number of seconds"),
             ("valid_days", "1 h", "is not a whole number of days"),
         ] {
-            let why = of_flag(key, text).unwrap_err();
+            let why = of_flag(key, text).unwrap_err().to_string();
             assert!(why.contains(part), "{text}: {why}");
         }
         assert_eq!(fraction_of_flag("loss_percent", "0.5 %"), Ok(0.5));
         assert_eq!(fraction_of_flag("loss_percent", "5%"), Ok(5.0));
-        assert!(fraction_of_flag("loss_percent", "-1").unwrap_err().contains("10 %"));
+        assert!(fraction_of_flag("loss_percent", "-1").unwrap_err().to_string().contains("10 %"));
         assert!(fraction_of_flag("loss_percent", "NaN").is_err());
     }
 
@@ -469,19 +529,25 @@ mod tests {
 
     #[test]
     fn another_kind_is_named_and_nonsense_is_no_number() {
-        assert_eq!(read("rate_bps", "8 MB").unwrap_err(), "is a size");
-        assert_eq!(read("quota_bytes", "8 Mbit/s").unwrap_err(), "is a rate");
-        assert_eq!(read("scrub_bytes_per_s", "4 MB").unwrap_err(), "is a size");
-        assert_eq!(read("wait_ms", "1,5 s").unwrap_err(), "has a comma: write 1.5 s");
-        assert_eq!(read("wait_ms", "8,000 s").unwrap_err(), "has a comma: write 8000 s");
-        assert_eq!(read("wait_ms", "8,000,000 ms").unwrap_err(), "has a comma: write 8000000 ms");
-        assert_eq!(read("rate_bps", "8 Mbit").unwrap_err(), "has no unit \"Mbit\": write Mbit/s");
-        assert_eq!(read("rate_bps", "8 mbit/s").unwrap_err(), "has no unit \"mbit/s\": write Mbit/s");
-        assert_eq!(read("wait_ms", "4 parsecs").unwrap_err(), "has no unit that is known here: \"parsecs\"");
+        assert_eq!(read("rate_bps", "8 MB").unwrap_err().to_string(), "is a size");
+        assert_eq!(read("quota_bytes", "8 Mbit/s").unwrap_err().to_string(), "is a rate");
+        assert_eq!(read("scrub_bytes_per_s", "4 MB").unwrap_err().to_string(), "is a size");
+        assert_eq!(read("wait_ms", "1,5 s").unwrap_err().to_string(), "has a comma: write 1.5 s");
+        assert_eq!(read("wait_ms", "8,000 s").unwrap_err().to_string(), "has a comma: write 8000 s");
+        assert_eq!(read("wait_ms", "8,000,000 ms").unwrap_err().to_string(), "has a comma: write 8000000 ms");
+        assert_eq!(read("rate_bps", "8 Mbit").unwrap_err().to_string(), "has no unit \"Mbit\": write Mbit/s");
+        assert_eq!(
+            read("rate_bps", "8 mbit/s").unwrap_err().to_string(),
+            "has no unit \"mbit/s\": write Mbit/s"
+        );
+        assert_eq!(
+            read("wait_ms", "4 parsecs").unwrap_err().to_string(),
+            "has no unit that is known here: \"parsecs\""
+        );
         for text in ["", "fast", "1.2.3 s", "-4 s", ".5 s"] {
             assert!(read("wait_ms", text).is_err(), "{text:?}");
         }
-        assert_eq!(read("wait_ms", "999999999999999999999 d").unwrap_err(), "is too large");
+        assert_eq!(read("wait_ms", "999999999999999999999 d").unwrap_err().to_string(), "is too large");
         assert!(read("wait_ms", &"9".repeat(60)).is_err());
         assert!(unit_of("interface").is_none() && unit_of("class").is_none());
     }

@@ -96,13 +96,25 @@ impl fmt::Display for Edition {
     }
 }
 
+/// The name of an edition that is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownEdition(pub String);
+
+impl fmt::Display for UnknownEdition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not an edition of A177; give r0 to r8, such as r6", self.0)
+    }
+}
+
+impl std::error::Error for UnknownEdition {}
+
 impl FromStr for Edition {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = UnknownEdition;
+    fn from_str(text: &str) -> Result<Self, UnknownEdition> {
         Self::ALL
             .into_iter()
             .find(|edition| edition.as_str().eq_ignore_ascii_case(text) || edition.schema() == text)
-            .ok_or_else(|| format!("{text:?} is not an edition of A177; give r0 to r8, such as r6"))
+            .ok_or_else(|| UnknownEdition(text.to_owned()))
     }
 }
 

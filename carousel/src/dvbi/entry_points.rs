@@ -1,6 +1,8 @@
 //! Service list entry points (TS 103 770 clauses 5.1.3 and 5.3): responses of a registry, and the queries that filter
 //! them. On DVB-NIP they come over the announcement channel; a box answers the same queries for its own lists.
 
+use std::fmt;
+
 use super::edition::Edition;
 use super::list::LIST_TYPE;
 use super::{Image, Text};
@@ -140,13 +142,35 @@ pub struct Query {
     pub providers: Vec<String>,
 }
 
+/// The invalid part of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueryError {
+    /// `regulatorListFlag` is neither true nor false.
+    RegulatorListFlag(String),
+    /// `Delivery` is not known.
+    Delivery(String),
+}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RegulatorListFlag(value) => {
+                write!(f, "regulatorListFlag={value:?} is neither true nor false")
+            }
+            Self::Delivery(value) => write!(f, "Delivery={value:?} is not known"),
+        }
+    }
+}
+
+impl std::error::Error for QueryError {}
+
 impl Query {
     /// Parses the decoded pairs of a query. Names may end with `[]`; values may be comma-separated lists, except names of
     /// providers.
     ///
     /// # Errors
     /// One line about the invalid part, for the client.
-    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, QueryError> {
         let mut query = Self::default();
         for (name, value) in pairs {
             let values = || value.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
@@ -156,16 +180,13 @@ impl Query {
                 "Genre" => query.genres.extend(values()),
                 "ProviderName" => query.providers.push(value.to_owned()),
                 "regulatorListFlag" => {
-                    query.is_regulators = Some(
-                        value
-                            .parse()
-                            .map_err(|_| format!("regulatorListFlag={value:?} is neither true nor false"))?,
-                    );
+                    query.is_regulators =
+                        Some(value.parse().map_err(|_| QueryError::RegulatorListFlag(value.to_owned()))?);
                 }
                 "Delivery" => {
                     for value in values() {
                         let kind = DeliveryKind::from_query(&value);
-                        query.delivery.push(kind.ok_or_else(|| format!("Delivery={value:?} is not known"))?);
+                        query.delivery.push(kind.ok_or(QueryError::Delivery(value))?);
                     }
                 }
                 // Ignore parameters of later editions.

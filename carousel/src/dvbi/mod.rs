@@ -31,7 +31,7 @@ mod relocate;
 
 use std::fmt;
 
-pub use edition::Edition;
+pub use edition::{Edition, UnknownEdition};
 pub use list::ServiceList;
 pub use list_read::{LeftOut, MAX_SERVICES};
 pub use list_write::is_hls;

@@ -132,7 +132,7 @@ impl<'a> AnswerContext<'a> {
     }
 
     fn registry(&self, pairs: &Pairs) -> Result<Answer, Answer> {
-        let query = Query::from_pairs(pairs.iter()).map_err(Answer::Bad)?;
+        let query = Query::from_pairs(pairs.iter()).map_err(|err| Answer::Bad(err.to_string()))?;
         let document = self.entry_points().answer(&query).to_xml(Edition::default());
         Ok(Answer::Document(XML, document.into_bytes()))
     }

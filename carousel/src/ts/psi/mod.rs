@@ -12,7 +12,9 @@ mod update;
 pub use network::{Nit, SatelliteDelivery};
 pub use notification::Int;
 pub use time::{read_time, write_tdt, write_tot};
-pub use update::{Oui, SOFTWARE_UPDATE, SoftwareUpdate, UpdateLink, UpdateType, read_updates, write_updates};
+pub use update::{
+    Oui, OuiError, SOFTWARE_UPDATE, SoftwareUpdate, UpdateLink, UpdateType, read_updates, write_updates,
+};
 
 use super::descriptor::{self, find};
 use super::section::SectionHead;

@@ -40,21 +40,44 @@ impl fmt::Display for Oui {
     }
 }
 
+/// Why a text is not an OUI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OuiError {
+    /// Not six hexadecimal digits.
+    Malformed(String),
+    /// Zero, which names no maker.
+    NoMaker(String),
+}
+
+impl fmt::Display for OuiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(text) => {
+                write!(f, "{text:?} is not an OUI: six hexadecimal digits such as 00-15-0A")
+            }
+            Self::NoMaker(text) => write!(
+                f,
+                "{text:?} names no maker; give its OUI such as 00-15-0A, or DVB's own, {}",
+                Oui::DVB
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OuiError {}
+
 impl FromStr for Oui {
-    type Err = String;
+    type Err = OuiError;
 
     /// `00-15-0A`, `00:15:0a` or `00150A`. Not zero, which is left where none was filled in.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not an OUI: six hexadecimal digits such as 00-15-0A");
+    fn from_str(text: &str) -> Result<Self, OuiError> {
+        let wrong = || OuiError::Malformed(text.to_owned());
         let digits: String = text.chars().filter(|it| !matches!(it, '-' | ':')).collect();
         if digits.len() != 6 || !digits.bytes().all(|it| it.is_ascii_hexdigit()) {
             return Err(wrong());
         }
         match u32::from_str_radix(&digits, 16) {
-            Ok(0) => Err(format!(
-                "{text:?} names no maker; give its OUI such as 00-15-0A, or DVB's own, {}",
-                Self::DVB
-            )),
+            Ok(0) => Err(OuiError::NoMaker(text.to_owned())),
             Ok(bits) => Ok(Self(bits)),
             Err(_) => Err(wrong()),
         }
@@ -291,7 +314,7 @@ mod tests {
             assert!(text.parse::<Oui>().is_err(), "{text}");
         }
         for text in ["00-00-00", "000000"] {
-            let why = text.parse::<Oui>().unwrap_err();
+            let why = text.parse::<Oui>().unwrap_err().to_string();
             assert!(why.contains("names no maker") && why.contains("00-01-5A"), "{why}");
         }
     }
