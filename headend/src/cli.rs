@@ -90,7 +90,7 @@ pub enum Verb {
         /// Send although another `send` of this machine has the same configuration; with `[lease]` it is not needed
         #[arg(long)]
         alongside: bool,
-        /// End when standard input ends, as it does when the program that started this one is no more
+        /// End when standard input ends, as it does when the program that started this one ends
         #[arg(long)]
         until_stdin_ends: bool,
         /// Print the configuration that would be in force, with every default, and end

@@ -76,7 +76,7 @@ fn title_of_mpd(text: &str) -> Option<String> {
 pub fn title_of_init_segment(bytes: &[u8]) -> Option<String> {
     let data = child(child(bytes, b"moov")?, b"udta")?;
     let meta = child(data, b"meta")?;
-    // In QuickTime files it is no full box, and its first child begins at once.
+    // In QuickTime files it is not a full box, and its first child begins at once.
     let meta = if meta.get(4..8) == Some(b"hdlr") { meta } else { meta.get(4..)? };
     let value = child(child(child(meta, b"ilst")?, b"\xa9nam")?, b"data")?;
     // Type 1 is UTF-8, before a locale.

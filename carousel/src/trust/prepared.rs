@@ -90,7 +90,7 @@ pub(super) struct PreparedKey {
 }
 
 impl PreparedKey {
-    /// `None` if no signature of this key is valid: it is no point, or one of small order.
+    /// `None` if no signature of this key is valid: it is not a point, or one of small order.
     pub(super) fn new(key: PublicKey) -> Option<Self> {
         let point = CompressedEdwardsY(key.0).decompress().filter(|point| !point.is_small_order())?;
         Some(Self { key, multiples: Multiples::new(-point) })

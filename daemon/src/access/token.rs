@@ -10,7 +10,7 @@
 //!
 //! `exp` (seconds since 1970) and `kid` are required; `prefix` is that of paths as players request them, `ip` an address or
 //! network. base64url is RFC 4648 section 5 without padding; a token, a prefix and a path are compared decoded, but for `%2F`, which
-//! is no separator. The secret is a line of a file (`ID SECRET`): several count at a time, so that keys can change.
+//! is not a separator. The secret is a line of a file (`ID SECRET`): several count at a time, so that keys can change.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

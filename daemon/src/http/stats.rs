@@ -56,7 +56,7 @@ carousel::reasons! {
 }
 
 impl MissCause {
-    /// Cause by the response; `None`: it is no miss of an object. `how`: the box's line of `Cache-Status`.
+    /// Cause by the response; `None`: it is not a miss of an object. `how`: the box's line of `Cache-Status`.
     pub(super) fn of(request: &Parts, status: StatusCode, served: Served, how: &str) -> Option<Self> {
         let path = request.uri.path();
         let is_lookup = matches!(request.method, Method::GET | Method::HEAD);

@@ -51,7 +51,7 @@ impl Traces {
         let usual = "give the collector's URL for OTLP over HTTP, such as \"http://127.0.0.1:4318\"";
         match url {
             None if self.endpoint.is_empty() => wrong("traces.endpoint", "it is empty".to_owned(), usual),
-            None => wrong("traces.endpoint", format!("{:?} is no such URL", self.endpoint), usual),
+            None => wrong("traces.endpoint", format!("{:?} is not such a URL", self.endpoint), usual),
             Some(url) if url.authority().is_some_and(|it| it.as_str().contains('@')) => {
                 let fix = "put `authorization: Basic …` into a file, and name it in headers_file";
                 wrong("traces.endpoint", "a user or password in the URL is not sent".to_owned(), fix);

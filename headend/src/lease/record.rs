@@ -152,7 +152,7 @@ pub fn write_objects(objects: &[KnownObject]) -> String {
     out
 }
 
-/// Objects of such lines. What is no such line is left out: its object gets a new TOI.
+/// Objects of such lines. A line of another form is left out: its object gets a new TOI.
 fn read_objects(text: &str) -> impl Iterator<Item = KnownObject> {
     text.lines().filter_map(|line| {
         let mut words = line.split(' ');

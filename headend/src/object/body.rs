@@ -235,7 +235,7 @@ mod tests {
                 check(&mut reading, at, 1400);
             }
         }
-        // The end of the file is no end of the body.
+        // The end of the file is not the end of the body.
         let mut reading = Body::file(&path).unwrap().0.open().unwrap();
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(3000).unwrap();
         let mut out = [0; 1400];

@@ -103,7 +103,7 @@ fn is_word(text: &str) -> bool {
 
 impl S3Location {
     /// Of `s3://bucket/prefix/`, or `s3://bucket/prefix/master.m3u8`. Keys are written as they are, not percent-encoded, as
-    /// AWS's tools do. `None`: it is no such URL.
+    /// AWS's tools do. `None`: it is not such a URL.
     pub fn of(url: &str) -> Option<Result<Self, &'static str>> {
         let rest = url.get(..5).filter(|it| it.eq_ignore_ascii_case("s3://")).map(|_| &url[5..])?;
         Some(Self::of_rest(rest))

@@ -17,7 +17,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 /// What is wrong with the file, with the fix.
 pub(super) fn tls(more: Option<&Path>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
-    // Systems have some that are no authorities to the library.
+    // Systems have some that the library does not accept as authorities.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = more {
         add(path, &mut roots).map_err(|why| format!("pull_ca {}: {why}", path.display()))?;

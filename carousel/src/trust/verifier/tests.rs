@@ -390,7 +390,7 @@ fn streams_and_pages_beyond_their_limits_make_room() {
 fn wrong_signatures_of_some_senders_are_not_counted_against_others() {
     let trust = Trust::new(pinned_policy(Mode::Require));
     trust.salt(7);
-    // On a page of its own, so that it is no replay.
+    // On a page of its own, so that it is not a replay.
     let forged = String::from_utf8(document(1, 5)).unwrap().replace(">1<", ">9<").into_bytes();
     let mut version = 1;
     let mut ask = |bytes: Option<&[u8]>, at_s: u64, sender| {

@@ -237,7 +237,7 @@ fn the_file_is_rewritten_before_it_is_twice_what_is_remembered() {
 fn a_clock_that_is_ahead_of_the_file_forgets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let hash = SurrogateHash::of("k").to_text();
-    // The clock is five hours ahead of that which has written it, or was behind then; two days are no error of a clock.
+    // The clock is five hours ahead of that which has written it, or was behind then; two days are not an error of a clock.
     for (before_ms, is_known) in [(5 * 3_600_000, true), (47 * 3_600_000, false)] {
         let at = later(-before_ms).unix_ms();
         let line = format!("{HEAD}\n{at} k {hash}\n{at} p \"h/c/\"\n");
