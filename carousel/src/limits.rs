@@ -216,7 +216,7 @@ limits! {
         test: "ten_thousand_sessions_come_and_go_and_the_last_is_served_like_the_first",
     }
 
-    /// Memory of all sessions of a process, of FLUTE and ROUTE, on whatever thread: descriptions, early packets, objects and segments
+    /// Memory of all sessions of a process, of FLUTE and ROUTE, on whatever thread, where there is plenty: descriptions, early packets, objects and segments
     /// in memory, what is remembered of objects.
     pub const MAX_SESSIONS_BYTES: usize = 160 << 20, "bytes" {
         why: "A FLUTE session of 131,072 objects with long names takes 100 MB, live segments of ten representations some 60 MB, other sessions a few MB.",
@@ -257,12 +257,29 @@ limits! {
         test: "refuses_what_is_not_a_bounded_document",
     }
 
-    /// Elements of one XML document that are held at a time.
-    pub const MAX_XML_ELEMENTS: usize = 1 << 20, "elements" {
-        why: "A list of 10,000 services has about 400,000.",
+    /// Memory of the elements of one XML document that are held at a time, beyond [`MAX_XML_TREE_ANY_BYTES`].
+    pub const MAX_XML_TREE_BYTES: usize = 64 << 20, "bytes" {
+        why: "Documents of our own take three to eight times their length; a name space of 1 KB at the root is held once for each element.",
         full: "The document is refused as too large.",
         free: "Holds for one document.",
-        test: "long_documents_are_visited_and_not_held",
+        test: "a_document_whose_elements_take_too_much_memory_is_refused",
+    }
+
+    /// Memory of the elements of one XML document up to which any ratio to its length is taken; beyond it they take
+    /// [`MAX_XML_TREE_RATIO`] times its length at most.
+    pub const MAX_XML_TREE_ANY_BYTES: usize = 1 << 20, "bytes" {
+        why: "As much as some 5,000 elements without content.",
+        full: "The document is refused as too large.",
+        free: "Holds for one document.",
+        test: "a_document_whose_elements_take_too_much_memory_is_refused",
+    }
+
+    /// Ratio of the memory of the elements of one XML document to its length.
+    pub const MAX_XML_TREE_RATIO: usize = 16, "times" {
+        why: "An element of 20 characters takes some 150 bytes.",
+        full: "The document is refused as too large.",
+        free: "Holds for one document.",
+        test: "a_document_whose_elements_take_too_much_memory_is_refused",
     }
 
     /// PIDs of a transport stream whose sections are reassembled at a time.

@@ -13,7 +13,10 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
-use crate::limits::{MAX_LONG_XML_BYTES, MAX_XML_BYTES, MAX_XML_DEPTH, MAX_XML_ELEMENTS};
+use crate::limits::{
+    MAX_LONG_XML_BYTES, MAX_XML_BYTES, MAX_XML_DEPTH, MAX_XML_TREE_ANY_BYTES, MAX_XML_TREE_BYTES,
+    MAX_XML_TREE_RATIO,
+};
 
 /// The namespace of `xml:lang`, whose prefix needs no declaration.
 pub const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
@@ -69,6 +72,13 @@ pub struct Attribute {
     pub namespace: String,
     /// Value with entities resolved.
     pub value: String,
+}
+
+impl Attribute {
+    /// Approximate memory.
+    const fn own_bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.namespace.len() + self.value.len()
+    }
 }
 
 impl Element {
@@ -132,6 +142,12 @@ impl Element {
         self
     }
 
+    /// Approximate memory of the element with its names and attributes, without text and children.
+    fn own_bytes(&self) -> usize {
+        let attributes: usize = self.attributes.iter().map(Attribute::own_bytes).sum();
+        size_of::<Self>() + self.name.len() + self.namespace.len() + attributes
+    }
+
     /// The first attribute of that local name, in any namespace.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes
@@ -193,7 +209,7 @@ pub fn parse(bytes: &[u8]) -> Result<Element, XmlError> {
 
 /// Reads a long document without holding it: elements `depth` levels below the root (1: the root's children) go to
 /// `visit` one by one, with those they stand in, outermost first, which have their attributes and the text before. What is
-/// returned is the root without them. [`MAX_XML_ELEMENTS`] counts for each of them.
+/// returned is the root without them. [`MAX_XML_TREE_BYTES`] counts for each of them.
 ///
 /// # Errors
 /// As [`parse`]. What was visited before a malformed place has been visited.
@@ -236,6 +252,8 @@ fn read(bytes: &[u8], keep: &mut Keep<'_>) -> Result<Element, XmlError> {
         why: "not UTF-8".to_owned(),
     })?;
     let mut reader = NsReader::from_str(text.trim_start_matches('\u{feff}'));
+    let by_length = bytes.len().saturating_mul(MAX_XML_TREE_RATIO).max(MAX_XML_TREE_ANY_BYTES);
+    let most_bytes = by_length.min(MAX_XML_TREE_BYTES);
     let mut tree = Tree::default();
     loop {
         let malformed = |offset, why: &dyn fmt::Display| XmlError::Malformed { offset, why: why.to_string() };
@@ -271,8 +289,8 @@ fn read(bytes: &[u8], keep: &mut Keep<'_>) -> Result<Element, XmlError> {
             Event::Eof => break,
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) => continue,
         };
-        if tree.elements >= MAX_XML_ELEMENTS {
-            return Err(XmlError::TooLarge("more than 1048576 elements"));
+        if tree.bytes > most_bytes {
+            return Err(TREE_TOO_LARGE);
         }
         if tree.open.len() >= MAX_XML_DEPTH {
             return Err(XmlError::TooLarge("elements nested more than 64 deep"));
@@ -280,7 +298,7 @@ fn read(bytes: &[u8], keep: &mut Keep<'_>) -> Result<Element, XmlError> {
         if tree.open.is_empty() && tree.root.is_some() {
             return Err(malformed(at, &"a second root element"));
         }
-        tree.open(read_start(&reader, &start).map_err(|why| malformed(at, &why))?);
+        tree.open(read_start(&reader, &start, at, most_bytes.saturating_sub(tree.bytes))?);
         if empty {
             tree.close(keep);
         }
@@ -292,22 +310,24 @@ fn read(bytes: &[u8], keep: &mut Keep<'_>) -> Result<Element, XmlError> {
     tree.root.ok_or_else(|| XmlError::Malformed { offset: 0, why: "no root element".to_owned() })
 }
 
+const TREE_TOO_LARGE: XmlError = XmlError::TooLarge("elements that take too much memory");
+
 /// A document under reading.
 #[derive(Default)]
 struct Tree {
-    /// Elements that have begun, outermost first, and how many were held before each.
+    /// Elements that have begun, outermost first, and the memory that was held before each.
     open: Vec<Element>,
     before: Vec<usize>,
     root: Option<Element>,
-    /// Number of elements that are held.
-    elements: usize,
+    /// Memory of the elements that are held, texts aside: those are no longer than the document.
+    bytes: usize,
 }
 
 impl Tree {
     fn open(&mut self, element: Element) {
+        self.before.push(self.bytes);
+        self.bytes += element.own_bytes();
         self.open.push(element);
-        self.before.push(self.elements);
-        self.elements += 1;
     }
 
     /// Ends the innermost element; `None` if there is none.
@@ -323,7 +343,7 @@ impl Tree {
         match (keep(&self.open, element), self.open.last_mut()) {
             (Some(element), Some(parent)) => parent.children.push(element),
             // It is held no longer, nor is what was inside.
-            _ => self.elements = before,
+            _ => self.bytes = before,
         }
         Some(())
     }
@@ -338,11 +358,18 @@ fn append_text(open: &mut [Element], text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn read_start(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Element, String> {
+/// The element of a start tag at `at`, of `most_bytes` without what comes inside it.
+fn read_start(
+    reader: &NsReader<&[u8]>,
+    start: &BytesStart<'_>,
+    at: u64,
+    most_bytes: usize,
+) -> Result<Element, XmlError> {
+    let malformed = |why: &dyn fmt::Display| XmlError::Malformed { offset: at, why: why.to_string() };
     let namespace_of = |result| match result {
         ResolveResult::Bound(namespace) => Ok(namespace.as_ref().to_owned()),
         ResolveResult::Unbound => Ok(String::new()),
-        ResolveResult::Unknown(prefix) => Err(format!("undeclared prefix {prefix}")),
+        ResolveResult::Unknown(prefix) => Err(malformed(&format_args!("undeclared prefix {prefix}"))),
     };
     let (namespace, local) = reader.resolver().resolve_element(start.name());
     let mut element = Element {
@@ -350,19 +377,25 @@ fn read_start(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Elemen
         namespace: namespace_of(namespace)?,
         ..Element::default()
     };
+    let mut bytes = element.own_bytes();
     for attribute in start.attributes() {
-        let attribute = attribute.map_err(|err| err.to_string())?;
+        let attribute = attribute.map_err(|err| malformed(&err))?;
         if attribute.key.as_namespace_binding().is_some() {
             continue;
         }
         let (namespace, local) = reader.resolver().resolve_attribute(attribute.key);
         let value =
-            attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(|err| err.to_string())?;
-        element.attributes.push(Attribute {
+            attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(|err| malformed(&err))?;
+        let attribute = Attribute {
             name: local.as_ref().to_owned(),
             namespace: namespace_of(namespace)?,
             value: value.into_owned(),
-        });
+        };
+        bytes += attribute.own_bytes();
+        if bytes > most_bytes {
+            return Err(TREE_TOO_LARGE);
+        }
+        element.attributes.push(attribute);
     }
     Ok(element)
 }
@@ -489,7 +522,7 @@ mod tests {
 
     #[test]
     fn long_documents_are_visited_and_not_held() {
-        let many = 2 * MAX_XML_ELEMENTS;
+        let many = 1 << 20;
         let text = format!("<r v='1'><t>head</t><s k='2'>{}</s></r>", "<e/>".repeat(many));
         let (mut seen, mut texts) = (0, Vec::new());
         let root = parse_each(text.as_bytes(), 2, |within, element| {
@@ -503,8 +536,26 @@ mod tests {
         parse_each(text.as_bytes(), 1, |_, element| texts.push(element.text)).unwrap_err();
         assert_eq!(texts, ["head"]);
         // What is kept counts, however much is visited in between.
-        let kept = format!("<r>{}</r>", "<k/><s><e/></s>".repeat(MAX_XML_ELEMENTS));
+        let kept = format!("<r>{}</r>", "<k/><s><e/></s>".repeat(many));
         assert!(matches!(parse_each(kept.as_bytes(), 2, |_, _| {}), Err(XmlError::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_document_whose_elements_take_too_much_memory_is_refused() {
+        let refused = |text: &str| matches!(parse(text.as_bytes()), Err(XmlError::TooLarge(_)));
+        // Every element holds its name space: one document of 200 KB would take 2 GB.
+        let spread =
+            |count: usize| format!("<r xmlns='{}'>{}</r>", "n".repeat(100_000), "<e/>".repeat(count));
+        assert!(!refused(&spread(10)) && refused(&spread(25_000)));
+        let attributes: String = (0..5000).map(|at| format!(" p:a{at}=''")).collect();
+        assert!(refused(&format!("<r xmlns:p='{}'{attributes}/>", "n".repeat(50_000))), "nor attributes");
+        // Little of anything, and very much of it.
+        assert!(!refused(&format!("<r>{}</r>", "<e/>".repeat(5000))), "any ratio");
+        assert!(refused(&format!("<r>{}</r>", "<e/>".repeat(100_000))), "the ratio");
+        let usual = "<a>1</a>";
+        let count = MAX_XML_BYTES / usual.len() - 1;
+        assert!(refused(&format!("<r>{}</r>", usual.repeat(count))), "the memory of one document");
+        assert!(!refused(&format!("<r>{}</r>", usual.repeat(count / 5))));
     }
 
     #[test]
@@ -548,8 +599,6 @@ mod tests {
         let deep = "<a>".repeat(MAX_XML_DEPTH + 1);
         assert!(matches!(parse(deep.as_bytes()), Err(XmlError::TooLarge(_))));
         assert!(matches!(parse(&vec![b' '; MAX_XML_BYTES + 1]), Err(XmlError::TooLarge(_))));
-        let wide = format!("<r>{}</r>", "<e/>".repeat(MAX_XML_ELEMENTS));
-        assert!(matches!(parse(wide.as_bytes()), Err(XmlError::TooLarge(_))));
         let deep = format!("{}{}", "<a>".repeat(MAX_XML_DEPTH), "</a>".repeat(MAX_XML_DEPTH));
         assert!(parse(deep.as_bytes()).is_ok(), "as deep as the limit");
     }
