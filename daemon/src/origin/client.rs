@@ -227,7 +227,7 @@ impl Client {
             return self.count(Err(OriginError::CircuitOpen));
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        // A cancelled request counts as a failure, so that a half-open circuit does not wait for it forever.
+        // A cancelled request counts as one that took too long, so that a half-open circuit does not wait for it forever.
         let pending = Pending { breakers: &self.breakers, url, asker, ended: RequestEnd::Slow };
         let result = request.await;
         pending.ended(result.as_ref().map(|reply| reply.status.as_u16()));

@@ -3,6 +3,7 @@
 use super::super::testing::{CountedBody, client, origin, response};
 use super::*;
 use crate::origin::connections::MAX_STREAM_WINDOW_BYTES;
+use crate::origin::parents::MemberState;
 use bytes::Bytes;
 use hyper_util::rt::TokioExecutor;
 use std::sync::atomic::AtomicUsize;
@@ -55,6 +56,38 @@ async fn what_is_odd_about_a_head_does_not_cost_the_response() {
         }
         assert_eq!(body, b"ok", "{path}");
     }
+}
+
+/// One request of the box, whose answer has a body that comes a byte at a time.
+#[tokio::test]
+async fn a_body_that_is_too_slow_counts_as_a_failure_of_its_parent() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let _ = socket.read(&mut [0; 4096]);
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n");
+        // Each byte within the limit of silence.
+        while socket.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let policy = AddressPolicy::new(&[], &[], &["127.0.0.0/8:*".to_owned()], Vec::new());
+    let limit = Duration::from_millis(500);
+    let client = Client::new(limit, &OriginTimeouts::default(), &[], &[], policy);
+    let mut reply = client.get(&url, &[]).await.unwrap();
+    let member = Arc::<MemberState>::default();
+    reply.came_from(&member, &url);
+    let end = loop {
+        match reply.next().await {
+            Ok(Some(_)) => assert!(member.is_asked(clock::now()), "so far it is well"),
+            end => break end,
+        }
+    };
+    assert!(matches!(end, Err(OriginError::TooSlow)), "{end:?}");
+    assert_eq!(member.failures.load(Ordering::Relaxed), 1);
+    assert!(!member.is_asked(clock::now()), "others are asked for a while");
 }
 
 #[tokio::test]

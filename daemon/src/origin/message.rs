@@ -120,6 +120,8 @@ impl Reply {
                         let allowed =
                             self.between_bytes + Duration::from_secs(self.received / MIN_BYTES_PER_S);
                         if self.is_own && clock::now().since(self.begun) > allowed {
+                            self.span.fail(|| OriginError::TooSlow.to_string());
+                            self.ended(false);
                             return Err(OriginError::TooSlow);
                         }
                         return Ok(Some(data));
