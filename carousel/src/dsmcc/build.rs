@@ -157,7 +157,7 @@ impl Builder {
         }
         if self.profile.shape == Shape::Data
             && module_descriptors(&object, true, Some((0, 0)), Some(0))
-                .is_none_or(|it| it.len() > MODULE_INFO_BYTES)
+                .map_or(true, |it| it.len() > MODULE_INFO_BYTES)
         {
             return Err(BuildError::UriTooLong);
         }

@@ -39,7 +39,10 @@ impl Reading {
 impl Builder {
     /// Bytes of a module with objects, before compression.
     pub(super) fn plain_size(&self, id: u16) -> u32 {
-        let Some(Module { inside: Inside::Files(inside), .. }) = self.modules.get(&id) else { return 0 };
+        let Some(Module { inside: Inside::Files(inside), .. }) = self.modules.get(&id) else {
+            debug_assert!(false, "module {id} has no files");
+            return 0;
+        };
         let mut head = Vec::new();
         let bodies: u64 =
             inside.iter().map(|(number, file)| self.write_head(*number, *file, &mut head)).sum();
@@ -51,6 +54,7 @@ impl Builder {
         let Some((placed, file)) =
             self.objects.get(&number).and_then(|placed| Some((placed, placed.files.get(file)?)))
         else {
+            debug_assert!(false, "a module lists file {file} of object {number}, which is gone");
             return 0;
         };
         if self.profile.shape == Shape::Object {
@@ -88,31 +92,32 @@ impl Builder {
     fn write_directory(&self, directory: usize, out: &mut Vec<u8>) {
         let Some((_, key)) = self.tree.home(directory) else { return };
         let kind = if directory == 0 { Kind::Gateway } else { Kind::Directory };
-        let _ = biop::write_directory::<std::convert::Infallible>(out, &key.to_be_bytes(), kind, |out| {
-            let (mut count, mut ior, mut info) = (0, Vec::new(), Vec::new());
-            for (name, child) in self.tree.children(directory) {
-                ior.clear();
-                info.clear();
-                let (kind, place) = match child {
-                    Child::Directory(child) => (Kind::Directory, self.tree.home(*child)),
-                    Child::File(number, file) => {
-                        let placed = self.objects.get(number);
-                        let Some((placed, file)) = placed.and_then(|it| Some((it, it.files.get(*file)?)))
-                        else {
-                            continue;
-                        };
-                        info.extend_from_slice(&file.length.to_be_bytes());
-                        describe(&placed.object, file.part).write(&mut info, &file.path);
-                        (Kind::File, Some((file.module, file.key)))
-                    }
-                };
-                let Some((module, key)) = place else { continue };
-                self.write_ior(&mut ior, kind, module, key);
-                biop::write_binding(out, name.as_bytes(), kind, &ior, &info);
-                count += 1;
-            }
-            Ok(count)
-        });
+        let Ok(()) =
+            biop::write_directory::<std::convert::Infallible>(out, &key.to_be_bytes(), kind, |out| {
+                let (mut count, mut ior, mut info) = (0, Vec::new(), Vec::new());
+                for (name, child) in self.tree.children(directory) {
+                    ior.clear();
+                    info.clear();
+                    let (kind, place) = match child {
+                        Child::Directory(child) => (Kind::Directory, self.tree.home(*child)),
+                        Child::File(number, file) => {
+                            let placed = self.objects.get(number);
+                            let Some((placed, file)) = placed.and_then(|it| Some((it, it.files.get(*file)?)))
+                            else {
+                                continue;
+                            };
+                            info.extend_from_slice(&file.length.to_be_bytes());
+                            describe(&placed.object, file.part).write(&mut info, &file.path);
+                            (Kind::File, Some((file.module, file.key)))
+                        }
+                    };
+                    let Some((module, key)) = place else { continue };
+                    self.write_ior(&mut ior, kind, module, key);
+                    biop::write_binding(out, name.as_bytes(), kind, &ior, &info);
+                    count += 1;
+                }
+                Ok(count)
+            });
     }
 
     fn write_ior(&self, out: &mut Vec<u8>, kind: Kind, module: u16, key: u16) {
@@ -146,12 +151,12 @@ impl Builder {
                 let groups: Vec<_> = self
                     .infos()
                     .map(|group| {
-                        let info = self.info(group);
+                        let info = self.info(group)?;
                         let size = info.modules.iter().map(|module| module.size).sum();
                         let compatibility = self.profile.compatibility.clone();
-                        message::Group { transaction: info.transaction, size, compatibility }
+                        Ok(message::Group { transaction: info.transaction, size, compatibility })
                     })
-                    .collect();
+                    .collect::<Result<_, WireError>>()?;
                 message::group_info_indication(&groups)
             }
         };
@@ -169,7 +174,7 @@ impl Builder {
     /// Never for what [`Builder::add`] has taken.
     pub fn write_info(&self, group: u16, out: &mut Vec<u8>) -> Result<(), WireError> {
         let biop = (self.profile.shape == Shape::Object).then(|| self.tap());
-        message::write_dii(out, &self.info(group), biop)
+        message::write_dii(out, &self.info(group)?, biop)
     }
 
     /// The transactionId of a DII.
@@ -178,7 +183,7 @@ impl Builder {
         TransactionId::new(group + 1, updates)
     }
 
-    fn info(&self, group: u16) -> DownloadInfo {
+    fn info(&self, group: u16) -> Result<DownloadInfo, WireError> {
         let first = group * self.modules_per_info() + 1;
         let last = first.saturating_add(self.modules_per_info() - 1);
         let modules = self.modules.range(first..=last).map(|(&id, module)| {
@@ -193,26 +198,24 @@ impl Builder {
             match object {
                 Some(placed) => {
                     let is_first = link.is_none_or(|(position, _)| position == 0);
-                    // It was checked when the object was added.
-                    let all = module_descriptors(&placed.object, is_first, link, module.original_size);
-                    descriptors = all.unwrap_or_default();
+                    descriptors = module_descriptors(&placed.object, is_first, link, module.original_size)?;
                 }
-                None => write_compressed(&mut descriptors, module.original_size),
+                None => write_compressed(&mut descriptors, module.original_size)?,
             }
-            ModuleInfo {
+            Ok(ModuleInfo {
                 id,
                 size: module.size,
                 version: module.version,
                 is_biop: self.profile.shape == Shape::Object,
                 descriptors,
-            }
+            })
         });
-        DownloadInfo {
+        Ok(DownloadInfo {
             transaction: self.transaction(group),
             download_id: self.profile.carousel_id,
             block_size: self.profile.block_bytes,
-            modules: modules.collect(),
-        }
+            modules: modules.collect::<Result<_, WireError>>()?,
+        })
     }
 
     /// Place in the chain of a data carousel's object that has several modules.
@@ -301,39 +304,39 @@ fn describe(object: &Carried, part: Option<Part>) -> Description {
     }
 }
 
-fn write_compressed(out: &mut Vec<u8>, original_size: Option<u32>) {
-    if let Some(size) = original_size {
-        let [a, b, c, d] = size.to_be_bytes();
-        // Five bytes fit.
-        let _ = descriptor::write(out, tag::COMPRESSED_MODULE, &[ZLIB_METHOD, a, b, c, d]);
-    }
+fn write_compressed(out: &mut Vec<u8>, original_size: Option<u32>) -> Result<(), WireError> {
+    let Some(size) = original_size else { return Ok(()) };
+    let [a, b, c, d] = size.to_be_bytes();
+    descriptor::write(out, tag::COMPRESSED_MODULE, &[ZLIB_METHOD, a, b, c, d])
 }
 
-/// Descriptors of a data carousel's module: only the first of a chain is named and described. `None` if the name does not
-/// fit.
+/// Descriptors of a data carousel's module: only the first of a chain is named and described.
+///
+/// # Errors
+/// If the name or the type does not fit.
 pub(super) fn module_descriptors(
     object: &Carried,
     is_first: bool,
     link: Option<(u8, u16)>,
     original_size: Option<u32>,
-) -> Option<Vec<u8>> {
+) -> Result<Vec<u8>, WireError> {
     let mut out = Vec::new();
     if is_first {
-        descriptor::write(&mut out, tag::NAME, object.uri.as_bytes()).ok()?;
+        descriptor::write(&mut out, tag::NAME, object.uri.as_bytes())?;
         if let Some(content_type) = &object.content_type {
-            descriptor::write(&mut out, tag::TYPE, content_type.as_bytes()).ok()?;
+            descriptor::write(&mut out, tag::TYPE, content_type.as_bytes())?;
         }
     }
     if let Some((position, next)) = link {
         let [high, low] = next.to_be_bytes();
-        descriptor::write(&mut out, tag::MODULE_LINK, &[position, high, low]).ok()?;
+        descriptor::write(&mut out, tag::MODULE_LINK, &[position, high, low])?;
     }
-    write_compressed(&mut out, original_size);
+    write_compressed(&mut out, original_size)?;
     if is_first {
         let own = Description { uri: None, content_type: None, ..describe(object, None) };
         own.write(&mut out, "");
     }
-    Some(out)
+    Ok(out)
 }
 
 /// CMF byte of a zlib stream with a window of 32 KiB.
