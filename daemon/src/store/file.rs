@@ -1,7 +1,7 @@
 //! Files of the store: unnamed until published, then linked into place.
 #![allow(unsafe_code)] // fallocate, linkat, statvfs, flock, syncfs, memfd_create: plain calls on descriptors and C strings that we own
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Deref;
@@ -251,9 +251,17 @@ pub(super) fn count_below(folder: &Path) -> u64 {
     entries.flatten().map(below).sum()
 }
 
-/// Bytes free on the file system for this user.
+/// Bytes free on the file system for this user. It is asked as objects arrive: a usual path is copied to the stack.
 pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let path = c_path(folder)?;
+    let name = folder.as_os_str().as_bytes();
+    let (mut short, long) = ([0; 256], if name.len() < 256 { None } else { Some(c_path(folder)?) });
+    let path = match &long {
+        Some(path) => path.as_c_str(),
+        None => {
+            short[..name.len()].copy_from_slice(name);
+            CStr::from_bytes_with_nul(&short[..=name.len()]).map_err(|_| io::ErrorKind::InvalidInput)?
+        }
+    };
     // SAFETY: all-zero is a valid statvfs, which the call then fills.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the string is NUL-terminated, the struct is writable, both outlive the call.

@@ -172,7 +172,7 @@ impl Index {
     }
 
     /// Evicts until a tier holds at most `most` bytes: stale objects first, then by class, then by the policy; never pinned
-    /// objects or those being served. `None` if that is not enough; everything evictable is evicted then.
+    /// objects or those being served. Returns the evicted objects, and false if that is not enough: everything evictable is evicted then.
     pub(super) fn shrink(
         &mut self,
         tier: Tier,

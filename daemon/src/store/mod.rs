@@ -137,6 +137,10 @@ pub struct Usage {
     pub direct: u64,
     /// Arriving bodies that went through it, in the order of [`PageCacheReason::ALL`].
     pub page_cache: [u64; PageCacheReason::ALL.len()],
+    /// Mapped files that made room for others since the start.
+    pub dropped_mappings: u64,
+    /// Mappings that were not guarded against pages that cannot be read, since the start.
+    pub unguarded_mappings: u64,
 }
 
 struct Inner {
@@ -811,6 +815,8 @@ impl Store {
             wear,
             promoted: inner.promoted.load(Ordering::Relaxed),
             unverified: inner.unverified.load(Ordering::Relaxed),
+            dropped_mappings: inner.root.dropped_mappings(),
+            unguarded_mappings: sigbus::unguarded(),
             evicted: index.evicted(),
             arena_bytes: inner.root.arena.taken_bytes(),
             direct: inner.root.arena.direct.load(Ordering::Relaxed),

@@ -25,12 +25,29 @@ use super::mapping::Mapping;
 use crate::caching::Staleness;
 use crate::clock;
 
-/// Maximum mapped files: each takes addresses, of which a 32-bit box has 3 GiB, and a descriptor. The oldest mapping makes room.
-pub(super) const MAX_MAPPINGS: usize = match () {
+carousel::limits! {
+    /// Mapped files of a store.
+    const MAX_MAPPINGS: usize = 4_096, "mappings" {
+        why: "Objects that are read at the same time; each takes addresses and a descriptor.",
+        full: "The oldest mapping makes room, counted as `store_dropped_mappings`; its object is mapped again when it is read next.",
+        free: "When an object leaves the cache, or its mapping makes room.",
+        test: "mappings_are_bounded_and_come_back",
+    }
+
+    /// Mapped files of a store on a 32-bit machine.
+    const MAX_MAPPINGS_32: usize = 256, "mappings" {
+        why: "It has 3 GiB of addresses; segments have some 4 MiB.",
+        full: "As for MAX_MAPPINGS.",
+        free: "As for MAX_MAPPINGS.",
+        test: "mappings_are_bounded_and_come_back",
+    }
+}
+/// Mapped files of this machine.
+pub(super) const MOST_MAPPINGS: usize = match () {
     // A test process has 1024 descriptors for everything.
     () if cfg!(test) => 512,
-    () if cfg!(target_pointer_width = "64") => 4096,
-    () => 256,
+    () if cfg!(target_pointer_width = "64") => MAX_MAPPINGS,
+    () => MAX_MAPPINGS_32,
 };
 /// Bytes read at a time to verify an object.
 const READ_BYTES: usize = 256 << 10;
@@ -80,6 +97,8 @@ struct Mapped {
     objects: VecDeque<Weak<StoredObject>>,
     /// Number of entries at which those of dropped objects are removed: a weak reference keeps the memory of its object.
     sweep_at: usize,
+    /// Mappings that made room for others.
+    dropped: u64,
 }
 
 /// Minimum of `sweep_at`.
@@ -87,7 +106,7 @@ const LEAST_SWEPT: usize = 64;
 
 impl Root {
     pub(super) fn new(folder: PathBuf, disk: Disk, ledger: Ledger, arena: Arena) -> Self {
-        let mapped = Mutex::new(Mapped { objects: VecDeque::new(), sweep_at: LEAST_SWEPT });
+        let mapped = Mutex::new(Mapped { objects: VecDeque::new(), sweep_at: LEAST_SWEPT, dropped: 0 });
         let open_names = Mutex::new(BTreeSet::new());
         Self { folder, disk, ledger, arena, is_closing: AtomicBool::new(false), mapped, open_names }
     }
@@ -102,21 +121,26 @@ impl Root {
         lock(&self.open_names).remove(name);
     }
 
-    /// Records a new mapping; the oldest beyond [`MAX_MAPPINGS`] is dropped. Slices in use keep theirs.
+    /// Records a new mapping; the oldest beyond [`MOST_MAPPINGS`] is dropped. Slices in use keep theirs.
     fn mapped(&self, object: &Arc<StoredObject>) {
         let mut mapped = lock(&self.mapped);
-        let Mapped { objects, sweep_at } = &mut *mapped;
+        let Mapped { objects, sweep_at, dropped } = &mut *mapped;
         objects.push_back(Arc::downgrade(object));
         if objects.len() >= *sweep_at {
             objects.retain(|it| it.strong_count() > 0);
             *sweep_at = (2 * objects.len()).max(LEAST_SWEPT);
             objects.shrink_to(*sweep_at);
         }
-        while objects.len() > MAX_MAPPINGS {
+        while objects.len() > MOST_MAPPINGS {
             if let Some(oldest) = objects.pop_front().and_then(|it| it.upgrade()) {
-                lock(&oldest.mapping).take();
+                *dropped += u64::from(lock(&oldest.mapping).take().is_some());
             }
         }
+    }
+
+    /// Mappings that made room for others since the start.
+    pub(super) fn dropped_mappings(&self) -> u64 {
+        lock(&self.mapped).dropped
     }
 }
 

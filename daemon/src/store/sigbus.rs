@@ -7,13 +7,13 @@
 #![allow(unsafe_code)] // sigaction and what a handler may call; the invariants are beside each call
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 carousel::limits! {
     /// Guarded mappings.
     const MAX_GUARDED: usize = 4096, "mappings" {
         why: "Those of the store's list, and of objects that are being published.",
-        full: "Further mappings are not guarded: a page of them that cannot be read ends the process.",
+        full: "Further mappings are not guarded, and counted as `store_unguarded_mappings`: a page of them that cannot be read ends the process.",
         free: "When a mapping is dropped.",
         test: "guards_give_their_places_back",
     }
@@ -35,6 +35,14 @@ static RANGES: [Range; MAX_GUARDED] = [const {
         is_poisoned: AtomicBool::new(false),
     }
 }; MAX_GUARDED];
+
+/// Mappings without a place, since the start.
+static UNGUARDED: AtomicU64 = AtomicU64::new(0);
+
+/// Mappings that were not guarded since the start, for want of a place.
+pub(super) fn unguarded() -> u64 {
+    UNGUARDED.load(Ordering::Relaxed)
+}
 
 /// Guards a mapping until dropped; drop it before the memory is unmapped.
 #[derive(Debug)]
@@ -59,6 +67,8 @@ impl Guard {
             range.start.store(start, Ordering::Release);
             // The handler reads `end` before and behind `start`.
             range.end.store(start + memory.len(), Ordering::Release);
+        } else {
+            UNGUARDED.fetch_add(1, Ordering::Relaxed);
         }
         Self(slot)
     }
@@ -156,7 +166,11 @@ mod tests {
     fn guards_give_their_places_back() {
         let memory = [0; 10];
         for _ in 0..3 {
-            let guards: Vec<Guard> = (0..MAX_GUARDED).map(|_| Guard::new(&memory)).collect();
+            let before = unguarded();
+            let guards: Vec<Guard> = (0..=MAX_GUARDED).map(|_| Guard::new(&memory)).collect();
+            let without = guards.iter().filter(|guard| guard.0.is_none()).count();
+            // Tests beside this one take places too.
+            assert!(without > 0 && unguarded() >= before + without as u64);
             assert!(guards.iter().filter(|guard| guard.0.is_some()).count() > MAX_GUARDED / 2);
             assert!(!Guard(None).is_poisoned());
         }
