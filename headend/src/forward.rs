@@ -19,6 +19,11 @@ carousel::limits! {
     }
 }
 
+/// Buffers that are kept: as many as wait while the stream keeps up.
+const SPARE: usize = 64;
+/// Capacity of a buffer that is kept; packets of video have 1,500 bytes.
+const SPARE_BYTES: usize = 4_096;
+
 /// TTL inside the stream.
 const TTL: u8 = 8;
 
@@ -26,6 +31,8 @@ const TTL: u8 = 8;
 #[derive(Debug, Default)]
 pub struct Forward {
     waiting: VecDeque<Vec<u8>>,
+    /// Buffers of packets that were sent, for the next ones.
+    spare: Vec<Vec<u8>>,
     /// Packets carried.
     pub carried: u64,
     /// Packets for which the stream had no room.
@@ -39,7 +46,8 @@ impl Forward {
             self.dropped += 1;
             return;
         }
-        let mut packet = Vec::with_capacity(payload.len() + 48);
+        let mut packet = self.spare.pop().unwrap_or_default();
+        packet.clear();
         write_udp(&mut packet, source, group, TTL, payload);
         self.waiting.push_back(packet);
     }
@@ -49,6 +57,13 @@ impl Forward {
         let packet = self.waiting.pop_front();
         self.carried += u64::from(packet.is_some());
         packet
+    }
+
+    /// Returns the buffer of a packet from [`Forward::take`], so that the next packet allocates none.
+    pub fn give_back(&mut self, packet: Vec<u8>) {
+        if self.spare.len() < SPARE && packet.capacity() <= SPARE_BYTES {
+            self.spare.push(packet);
+        }
     }
 
     /// Counts a packet from [`Forward::take`] that did not fit.
@@ -85,5 +100,22 @@ mod tests {
         assert_eq!((rest.len(), &rest[MAX_WAITING - 1][28..]), (MAX_WAITING, &b"last"[..]));
         forward.refuse();
         assert_eq!((forward.dropped, forward.carried, forward.is_empty()), (4, MAX_WAITING as u64, true));
+    }
+
+    #[test]
+    fn buffers_of_sent_packets_serve_the_next_ones_within_a_bound() {
+        let mut forward = Forward::default();
+        let [source, group] = ["198.51.100.1:4000", "239.5.5.5:5555"].map(|it| it.parse().unwrap());
+        forward.push(source, group, &[7; 1400]);
+        let first = forward.take().unwrap();
+        let place = first.as_ptr();
+        forward.give_back(first);
+        forward.push(source, group, b"shorter");
+        let second = forward.take().unwrap();
+        assert_eq!((second.as_ptr(), &second[28..]), (place, &b"shorter"[..]));
+        forward.give_back(vec![0; SPARE_BYTES + 1]);
+        assert!(forward.spare.is_empty(), "long ones are freed");
+        (0..SPARE + 9).for_each(|_| forward.give_back(vec![0; 100]));
+        assert_eq!(forward.spare.len(), SPARE);
     }
 }

@@ -410,6 +410,7 @@ impl Frames {
                 if self.encapsulator.push(&ip, |frame| ready.push_back(frame.to_vec())).is_err() {
                     self.forward.refuse();
                 }
+                self.forward.give_back(ip);
                 continue;
             }
             let Some(departure) = air.next_packet(now_ns, wall, &mut self.packet) else {

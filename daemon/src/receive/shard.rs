@@ -146,7 +146,7 @@ impl Shard {
     }
 
     fn run(mut self) {
-        let mut next_tick = clock::now() + TICK;
+        let (mut next_tick, mut tokens) = (clock::now() + TICK, Vec::new());
         loop {
             loop {
                 match self.commands.try_recv() {
@@ -166,14 +166,14 @@ impl Shard {
             }
             self.intake.tick(now);
             let next = self.intake.next_tick().min(next_tick);
-            let tokens = match self.poll.wait(next.since(clock::now()).max(LEAST_WAIT)) {
-                Ok(tokens) => tokens.to_vec(),
+            match self.poll.wait(next.since(clock::now()).max(LEAST_WAIT)) {
+                Ok(ready) => tokens.extend_from_slice(ready),
                 Err(err) => {
                     // Reception is impossible without it.
                     panic!("waiting for packets failed: {err}");
                 }
-            };
-            for token in tokens {
+            }
+            for token in tokens.drain(..) {
                 self.read(token);
             }
         }

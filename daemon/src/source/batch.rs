@@ -2,9 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsRawFd;
 
-use super::ReceiveSocket;
 use super::sys::Messages;
 
 /// Messages of one system call. With GRO each holds up to some forty packets: 32 are a batch of 1,300 packets, 15 ms of
@@ -16,6 +15,12 @@ const MESSAGE_BYTES: usize = 65_536;
 /// Buffers for reading one socket after the other.
 pub struct Batch {
     messages: Messages,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").finish_non_exhaustive()
+    }
 }
 
 impl Default for Batch {
@@ -42,7 +47,7 @@ impl Batch {
     /// Those of the system; an empty socket is not an error.
     pub fn read(
         &mut self,
-        socket: &ReceiveSocket,
+        socket: &impl AsRawFd,
         mut each: impl FnMut(SocketAddr, &[u8]),
     ) -> io::Result<Received> {
         let count = match self.messages.receive(socket.as_raw_fd()) {

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ReceiveSocket, sys};
+use super::sys;
 
 /// Token of the waker.
 const WAKE: u64 = u64::MAX;
@@ -51,7 +51,7 @@ impl Poll {
     ///
     /// # Errors
     /// If the kernel does not add it (`epoll_ctl`): the limit of watches, or memory.
-    pub fn add(&self, socket: &ReceiveSocket, token: u64) -> io::Result<()> {
+    pub fn add(&self, socket: &impl AsRawFd, token: u64) -> io::Result<()> {
         sys::epoll_add(&self.epoll, socket.as_raw_fd(), token)
     }
 

@@ -18,9 +18,9 @@ fn group(address: &str, source: Option<&str>) -> GroupSpec {
     }
 }
 
-/// A port that this process alone uses: tests of several runs must not meet.
-fn port(offset: u16) -> u16 {
-    20_000 + (std::process::id() % 10_000) as u16 * 2 + offset
+/// A port that the system has given to no other socket: tests of several runs must not meet.
+fn free_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn receive(socket: &ReceiveSocket, want: usize) -> Vec<(SocketAddr, Vec<u8>)> {
@@ -37,7 +37,7 @@ fn receive(socket: &ReceiveSocket, want: usize) -> Vec<(SocketAddr, Vec<u8>)> {
 
 #[test]
 fn joins_and_receives_in_batches() {
-    let address = format!("239.255.77.1:{}", port(0));
+    let address = format!("239.255.77.1:{}", free_port());
     let socket = ReceiveSocket::open(&group(&address, None), 1 << 20).unwrap();
     let sender = sender(Ipv4Addr::LOCALHOST);
     for at in 0..100_u8 {
@@ -50,7 +50,7 @@ fn joins_and_receives_in_batches() {
 
 #[test]
 fn two_groups_on_one_port_do_not_mix_and_sources_are_told_apart() {
-    let port = port(1);
+    let port = free_port();
     let (one, two) = (format!("239.255.77.2:{port}"), format!("239.255.77.3:{port}"));
     let first = ReceiveSocket::open(&group(&one, None), 1 << 20).unwrap();
     let second = ReceiveSocket::open(&group(&two, Some("127.0.0.2")), 1 << 20).unwrap();
@@ -69,7 +69,7 @@ fn two_groups_on_one_port_do_not_mix_and_sources_are_told_apart() {
 fn a_group_that_cannot_be_joined_is_named_with_its_fix() {
     let bad = GroupSpec { interface: "nosuch0".into(), ..group("239.255.77.4:5", None) };
     let text = ReceiveSocket::open(
-        &GroupSpec { address: format!("239.255.77.4:{}", port(0)).parse().unwrap(), ..bad },
+        &GroupSpec { address: format!("239.255.77.4:{}", free_port()).parse().unwrap(), ..bad },
         1000,
     )
     .unwrap_err()

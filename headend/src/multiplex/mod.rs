@@ -163,6 +163,7 @@ impl Mux {
             if self.packetizer.push_with(|section| mpe::write(section, &ip)).is_err() {
                 self.forward.refuse();
             }
+            self.forward.give_back(ip);
         }
     }
 

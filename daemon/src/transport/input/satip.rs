@@ -14,6 +14,7 @@ use carousel::ts::Pid;
 use super::rtsp::{Response, Rtsp, RtspError, is_word};
 use super::{Input, InputError, PATIENCE, Read, Signal};
 use crate::clock;
+use crate::source::{Batch, Poll};
 use crate::transport::options::{Carrier, Modulation, Polarization, System};
 
 /// A session ends after 60 s without a request, unless the server says otherwise (RFC 2326 section 12.37).
@@ -30,8 +31,8 @@ const PORT_TRIES: usize = 50;
 const BUFFER_BYTES: usize = 4 << 20;
 /// The largest datagram.
 const DATAGRAM_BYTES: usize = 65_536;
-/// Datagrams in one read.
-const TURN: usize = 256;
+/// Batches in one read.
+const TURN: usize = 8;
 /// Requests to keep a session alive, in order of preference; the first that the server supports is used. OPTIONS is that
 /// of clause 3.5.9; any request with the session suffices.
 const KEEP_ALIVE: [&str; 3] = ["OPTIONS", "GET_PARAMETER", "PLAY"];
@@ -60,6 +61,8 @@ pub(super) struct SatIp {
     server: String,
     stream_url: String,
     packets: UdpSocket,
+    poll: Poll,
+    batch: Batch,
     reports: UdpSocket,
     /// Accepted source addresses of packets: the server's, and the one that it announces.
     sources: [std::net::IpAddr; 2],
@@ -82,6 +85,8 @@ impl SatIp {
         let at = |why: String| InputError::Server { server: server.to_owned(), why };
         let mut rtsp = Rtsp::connect(server).map_err(|err| at(err.into()))?;
         let (packets, reports) = port_pair(rtsp.local_ip())?;
+        let poll = Poll::new().map_err(no_port)?;
+        poll.add(&packets, 0).map_err(no_port)?;
         let port = packets.local_addr().map_err(no_port)?.port();
         let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
         let queries = queries(carrier);
@@ -110,6 +115,8 @@ impl SatIp {
             server: server.to_owned(),
             stream_url,
             packets,
+            poll,
+            batch: Batch::default(),
             reports,
             sources: [peer, source],
             unwrap: Unwrap::default(),
@@ -158,19 +165,24 @@ impl Input for SatIp {
             self.next_word = clock::now() + self.keep_alive;
             self.keep_alive()?;
         }
-        for turn in 0..TURN {
-            match self.packets.recv_from(&mut self.buffer) {
+        let is_idle = match self.poll.wait(PATIENCE) {
+            Ok(ready) => ready.is_empty(),
+            Err(err) => return Err(self.at(format!("waiting failed: {err}"))),
+        };
+        if is_idle {
+            self.unwrap.idle(each);
+        }
+        for _ in 0..if is_idle { 0 } else { TURN } {
+            let (sources, unwrap) = (&self.sources, &mut self.unwrap);
+            let read = self.batch.read(&self.packets, |from, payload| {
                 // Any host can send to an open port.
-                Ok((length, from)) if self.sources.contains(&from.ip()) => {
-                    self.unwrap.datagram(&self.buffer[..length], each);
+                if sources.contains(&from.ip()) {
+                    unwrap.datagram(payload, each);
                 }
-                Ok(_) => {}
-                Err(err) if is_nothing(&err) => {
-                    if turn == 0 {
-                        self.unwrap.idle(each);
-                    }
-                    break;
-                }
+            });
+            match read {
+                Ok(received) if received.more => {}
+                Ok(_) => break,
                 Err(err) => return Err(self.at(format!("reading failed: {err}"))),
             }
         }
@@ -238,13 +250,6 @@ impl Setup {
     }
 }
 
-fn is_nothing(err: &std::io::Error) -> bool {
-    matches!(
-        err.kind(),
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted
-    )
-}
-
 fn no_port(err: std::io::Error) -> InputError {
     InputError::local("no port for RTP".to_owned(), err)
 }
@@ -258,7 +263,6 @@ fn port_pair(own: std::net::IpAddr) -> Result<(UdpSocket, UdpSocket), InputError
             continue;
         }
         let Ok(reports) = UdpSocket::bind(SocketAddr::new(own, port + 1)) else { continue };
-        packets.set_read_timeout(Some(PATIENCE)).map_err(no_port)?;
         reports.set_nonblocking(true).map_err(no_port)?;
         let _ = socket2::SockRef::from(&packets).set_recv_buffer_size(BUFFER_BYTES);
         return Ok((packets, reports));
