@@ -11,7 +11,8 @@ use carousel::flute::{
     DropReason, Event, File, OpenRequest, Receiver, ReceiverConfig, Refusal, SendFile, Sender, SenderProfile,
     Storage, Verdict,
 };
-use carousel::lct::Tsi;
+use carousel::lct::{Toi, Tsi};
+use carousel::route::{self, Channel, Payload, SourceFlow};
 use carousel::time::{Instant, WallTime};
 
 struct Counting;
@@ -99,4 +100,49 @@ fn packets_are_placed_and_repeats_dropped_without_an_allocation() {
         assert_eq!(take(packet).0, Verdict::Dropped(DropReason::Repeat));
     }
     assert_eq!(count() - before, 0, "allocations of repeats");
+}
+
+/// Objects of ROUTE are assembled in memory that doubles as it grows.
+#[test]
+fn packets_of_route_are_placed_without_an_allocation_but_for_growth() {
+    const PAYLOAD_BYTES: usize = 1000;
+    const COUNT: usize = 1000;
+    let group = "239.0.0.1:6000".parse().unwrap();
+    let init = File { content_location: "init.mp4".to_owned(), toi: Toi(0xffff_ffff), ..File::default() };
+    let source = SourceFlow {
+        is_real_time: true,
+        template: Some("seg-$TOI%05d$.m4s".to_owned()),
+        files: vec![init],
+        payloads: vec![Payload { codepoint: 8, format: 1, fragmentation: 1, source_payload_id: Some(1) }],
+        ..SourceFlow::default()
+    };
+    let mut receiver = route::Receiver::new(route::ReceiverConfig::default(), group);
+    receiver.describe(vec![Channel { tsi: 10, source: Some(source), ..Channel::default() }]);
+    let (sender, body) = (route::Sender::new(PAYLOAD_BYTES), vec![7; COUNT * PAYLOAD_BYTES]);
+    let mut packets = Vec::new();
+    for (at, payload) in body.chunks(PAYLOAD_BYTES).enumerate() {
+        let length = (at + 1 == COUNT).then_some(body.len() as u64);
+        let mut out = Vec::new();
+        let offset = (at * PAYLOAD_BYTES) as u64;
+        sender.write_source((10, Toi(1)), 8, offset, length, payload, &mut out).unwrap();
+        packets.push(out);
+    }
+    let mut template = Template::default();
+    let mut is_complete = false;
+    let mut take = |packet: &[u8]| {
+        let parsed = template.parse(packet).unwrap();
+        receiver.handle_packet(Instant::from_nanos(1), &parsed, packet.len());
+        while let Some(event) = receiver.poll_event() {
+            is_complete |= matches!(event, route::Event::Complete { .. });
+        }
+    };
+    let count = || ALLOCATIONS.with(Cell::get);
+    packets[..10].iter().for_each(|it| take(it));
+    let before = count();
+    packets[10..COUNT - 1].iter().for_each(|it| take(it));
+    // From 10 KB to 1 MB it doubles seven times.
+    let allocations = count() - before;
+    assert!(allocations <= 8, "{allocations} allocations of {} packets", COUNT - 11);
+    take(&packets[COUNT - 1]);
+    assert!(is_complete);
 }

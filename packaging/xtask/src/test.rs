@@ -2,6 +2,7 @@
 //!
 //! Quick steps come first, so that common mistakes are reported early.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -34,6 +35,11 @@ pub(crate) const NEEDED: [(&str, &str); 8] = [
 
 /// Stories that may fail and be run again. More than these are not an accident of a busy machine.
 const MAX_SECOND_TRIES: usize = 3;
+
+/// File in the target folder with the stories that passed at the second try alone: a line for each run, newest last.
+const SECOND_TRIES: &str = "second-tries.txt";
+/// Runs that are remembered there. A story that needs a second try twice in so many runs has a fault.
+const REMEMBERED_RUNS: usize = 10;
 
 /// Totals of a test run.
 #[derive(Debug, Default)]
@@ -184,8 +190,29 @@ pub(crate) fn run() -> Result<(), String> {
     for name in &sum.second {
         println!("passed at the second try alone: {name}");
     }
+    let file = target_dir().join(SECOND_TRIES);
+    let history = fs::read_to_string(&file).unwrap_or_default();
+    fs::write(&file, with_run(&history, &sum.second)).map_err(|err| format!("{}: {err}", file.display()))?;
+    let repeated = repeated(&history, &sum.second);
+    for name in &repeated {
+        println!("needed a second try in an earlier run too: {name}; {} has the runs", file.display());
+    }
+    sum.failed += repeated.len() as u64;
     println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped.len());
     if sum.failed > 0 { Err("tests failed".to_owned()) } else { Ok(()) }
+}
+
+/// Stories of a run that passed at the second try alone, and did so in one of the last runs, too.
+fn repeated<'a>(history: &str, second: &'a [String]) -> Vec<&'a str> {
+    let is_there = |name: &&str| history.lines().any(|run| run.split(' ').any(|it| it == *name));
+    second.iter().map(String::as_str).filter(is_there).collect()
+}
+
+/// The last runs with this one.
+fn with_run(history: &str, second: &[String]) -> String {
+    let before = history.lines().count().saturating_sub(REMEMBERED_RUNS - 1);
+    let this = second.join(" ");
+    history.lines().skip(before).chain([this.as_str()]).map(|run| format!("{run}\n")).collect()
 }
 
 /// Runs one step, with its name before and its duration after it.
@@ -361,6 +388,23 @@ mod tests {
     }
 
     #[test]
+    fn a_story_that_needs_a_second_try_twice_in_ten_runs_is_found() {
+        let names = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        let mut history = String::new();
+        for run in ["kafka::b", "", "kafka::bc losses::a"] {
+            assert_eq!(repeated(&history, &names(run)), Vec::<&str>::new());
+            history = with_run(&history, &names(run));
+        }
+        assert_eq!(history, "kafka::b\n\nkafka::bc losses::a\n");
+        assert_eq!(repeated(&history, &names("http::x kafka::b")), ["kafka::b"]);
+        for _ in 0..REMEMBERED_RUNS - 2 {
+            history = with_run(&history, &[]);
+        }
+        assert_eq!(history.lines().count(), REMEMBERED_RUNS);
+        assert_eq!(repeated(&history, &names("kafka::b losses::a")), ["losses::a"], "the others are too old");
+    }
+
+    #[test]
     fn no_story_makes_good_for_a_program_that_crashed() {
         let of = |lines: &[&str]| {
             let mut sum = Sum::default();
@@ -376,7 +420,7 @@ mod tests {
 
     /// Names of the ignored tests of a source.
     fn ignored(file: &Path) -> Vec<String> {
-        let text = std::fs::read_to_string(file).unwrap();
+        let text = fs::read_to_string(file).unwrap();
         let (mut lines, mut names) = (text.lines(), Vec::new());
         while lines.any(|line| line.trim_start().starts_with("#[ignore")) {
             let name = lines.find_map(|line| line.trim_start().strip_prefix("fn "));
@@ -387,7 +431,7 @@ mod tests {
 
     #[test]
     fn every_ignored_test_is_listed_with_how_to_run_it() {
-        let text = std::fs::read_to_string(workspace().join("tests/README.md")).unwrap();
+        let text = fs::read_to_string(workspace().join("tests/README.md")).unwrap();
         let part = text.split("### Not run by themselves").nth(1).unwrap().split("\n## ").next().unwrap();
         let listed: Vec<&str> =
             part.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();

@@ -131,9 +131,8 @@ fn balancers_see_the_end_before_the_listeners_close() {
     story.until("/readyz is red", Duration::from_secs(3), |story| ready(story) == draining);
     // A player that a balancer has sent in the meantime.
     assert_eq!(get(http, "/", &[]).unwrap().status, 200);
-    assert!(begin.elapsed() < Duration::from_millis(3900), "{:?}", begin.elapsed());
     while TcpStream::connect(http).is_ok() {
-        assert!(begin.elapsed() < Duration::from_secs(7));
+        assert!(begin.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(begin.elapsed() > Duration::from_millis(3900), "{:?}", begin.elapsed());

@@ -27,12 +27,11 @@ fn what_dribbles_is_fetched_once_and_who_joins_in_the_middle_is_streamed_to_at_o
     drop(first);
     let early: Vec<_> = (0..25).map(|_| std::thread::spawn(play)).collect();
     sleep(Duration::from_millis(2000));
-    let began = Instant::now();
     let mut late = TcpStream::connect(http).unwrap();
     late.write_all(b"GET /o/long.m4s HTTP/1.1\r\nHost: box\r\n\r\n").unwrap();
     let mut head = [0; 4096];
     let count = late.read(&mut head).unwrap();
-    assert!(count > 0 && began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(count > 0 && early.iter().all(|it| !it.is_finished()), "it gets bytes while they still come");
     let others: Vec<_> = (0..25).map(|_| std::thread::spawn(play)).collect();
     for player in early.into_iter().chain(others) {
         let response: Response = player.join().unwrap();
