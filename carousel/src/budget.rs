@@ -10,17 +10,38 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::limits::MAX_SESSIONS_BYTES;
 use crate::time::Instant;
 
-/// Memory of the sessions of all receiver threads of a process, which share [`MAX_SESSIONS_BYTES`]. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+/// Memory of the sessions of all receiver threads of a process, which share one limit. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct SessionBudget(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    limit_bytes: usize,
     held_bytes: AtomicUsize,
     holdings: AtomicUsize,
 }
 
+impl Default for SessionBudget {
+    fn default() -> Self {
+        Self::of(MAX_SESSIONS_BYTES)
+    }
+}
+
 impl SessionBudget {
+    /// A budget of `limit_bytes`, [`MAX_SESSIONS_BYTES`] at most.
+    pub fn of(limit_bytes: usize) -> Self {
+        Self(Arc::new(Shared {
+            limit_bytes: limit_bytes.min(MAX_SESSIONS_BYTES),
+            held_bytes: AtomicUsize::new(0),
+            holdings: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Most memory of all sessions.
+    pub fn limit_bytes(&self) -> usize {
+        self.0.limit_bytes
+    }
+
     /// Memory of all sessions, as last reported by their threads.
     pub fn held_bytes(&self) -> usize {
         self.0.held_bytes.load(Ordering::Relaxed)
@@ -50,13 +71,13 @@ impl Holding {
     /// Reports the memory of the thread. Returns the bytes that it must free so that `spare_bytes` remain free: 0 while it holds no more
     /// than its part, so that a thread with small sessions loses none for those of another.
     pub fn set(&mut self, bytes: usize, spare_bytes: usize) -> usize {
-        let Shared { held_bytes, holdings } = &*self.budget.0;
+        let Shared { limit_bytes, held_bytes, holdings } = &*self.budget.0;
         let before = std::mem::replace(&mut self.bytes, bytes);
         // Wraps where it shrinks, and the sum is right.
         let change = bytes.wrapping_sub(before);
         let all = held_bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change);
-        let part = MAX_SESSIONS_BYTES / holdings.load(Ordering::Relaxed).max(1);
-        (all + spare_bytes).saturating_sub(MAX_SESSIONS_BYTES).min(bytes.saturating_sub(part))
+        let part = limit_bytes / holdings.load(Ordering::Relaxed).max(1);
+        (all + spare_bytes).saturating_sub(*limit_bytes).min(bytes.saturating_sub(part))
     }
 
     /// Memory of the thread, as last reported.
@@ -163,6 +184,18 @@ mod tests {
         drop((large, other, idle));
         assert_eq!(budget.held_bytes(), 3 * MIB);
         assert_eq!(small.set(200 * MIB, 0), 40 * MIB, "all of it is the part of one");
+    }
+
+    #[test]
+    fn a_budget_of_a_small_box_is_smaller() {
+        let budget = SessionBudget::of(8 * MIB);
+        let [mut one, mut other] = std::array::from_fn(|_| Holding::of(budget.clone()));
+        assert_eq!((one.set(3 * MIB, 0), other.set(5 * MIB, 0)), (0, 0));
+        assert_eq!((other.set(6 * MIB, 0), one.set(4 * MIB, 0)), (MIB, 0));
+        assert_eq!(
+            (budget.limit_bytes(), SessionBudget::of(usize::MAX).limit_bytes()),
+            (8 * MIB, MAX_SESSIONS_BYTES)
+        );
     }
 
     fn claim(key: u32, brought: Brought, placed: u64, held_bytes: usize) -> Claim<u32> {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Constants that are not limits of ours, though named so: fields of formats, thresholds between two ways, lengths to which a text
 /// is cut, and steps of our own. The document of each says which.
-const NO_LIMITS: [&str; 88] = [
+const NO_LIMITS: [&str; 86] = [
     "carousel::config MAX_MISTAKES",
     "carousel::dsmcc::message MAX_BLOCK_BYTES",
     "carousel::dsmcc::message MAX_MESSAGE_BYTES",
@@ -74,11 +74,9 @@ const NO_LIMITS: [&str; 88] = [
     "daemon::sampler MAX_ARRIVING",
     "daemon::session::options MAX_NEIGHBOURS",
     "daemon::source::batch MAX_BATCH",
-    "daemon::store::object MAX_MAPPINGS",
     "daemon::transport::input::satip MAX_PIDS",
     "daemon::transport::input::satip MAX_TIMEOUT_S",
     "daemon::transport::modules MAX_HEAD_BYTES",
-    "daemon::transport::modules MAX_MEMORY_MODULE_BYTES",
     "headend::air::descriptions MAX_FDT_SHARE",
     "headend::catalog::guide::collect MAX_GENRES",
     "headend::catalog::guide::episode MAX_NUMBER",

@@ -18,6 +18,7 @@ use crate::commands::CommandOptions;
 use crate::firmware::FirmwareOptions;
 use crate::http::Http;
 use crate::kafka::Kafka;
+use crate::memory::{self, MemoryBudgets};
 use crate::origin::{Origin, ParentGroup, Route, Signing, by_longest_path, mistakes_of_parents};
 use crate::repair::Repair;
 use crate::session::{Receive, ServiceOptions, Session, SessionOptions};
@@ -170,6 +171,20 @@ impl Config {
         }
     }
 
+    /// Memory of the store: objects in memory, and bodies under assembly.
+    pub(crate) fn store_memory_bytes(&self) -> u64 {
+        self.store.memory_bytes + self.store.arena_bytes()
+    }
+
+    /// Budgets of what is received, by `[receive] memory_bytes` or the memory that the process may use.
+    pub fn memory_budgets(&self) -> MemoryBudgets {
+        let received_bytes = match self.receive.memory_bytes {
+            0 => memory::received_bytes(memory::available_bytes(), self.store_memory_bytes()),
+            configured => configured,
+        };
+        MemoryBudgets::of(received_bytes, self.receive.threads())
+    }
+
     /// Origins that the configuration names beside the bases of routes: `[[origin]]`, and the members of `[[parent]]`.
     pub fn asked_origins(&self) -> Vec<Origin> {
         let members = self.parents.iter().flat_map(|it| &it.members);
@@ -231,6 +246,10 @@ impl Config {
         let mut wrong = |key: &str, what: String, fix: &str| all.push(Mistake::of_value(key, &what, fix));
         if self.receive.threads > 64 {
             wrong("receive.threads", format!("{} threads", self.receive.threads), "0 is one for each core");
+        }
+        if (1..4 << 20).contains(&self.receive.memory_bytes) {
+            let what = format!("{} bytes are too little", self.receive.memory_bytes);
+            wrong("receive.memory_bytes", what, "give 4 MB at least, or 0 for what the machine has");
         }
         if self.store.quota_bytes < 1 << 20 {
             wrong(

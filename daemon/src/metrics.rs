@@ -121,6 +121,19 @@ impl MetricWriter<'_> {
     }
 
     /// A counter for each variant of an enum.
+    fn gauges<'b>(
+        &mut self,
+        (name, help, label): (&str, &str, &str),
+        values: impl Iterator<Item = (&'b str, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (variant, value) in values {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&[(label, variant)])?)?;
+        }
+        Ok(())
+    }
+
     fn family<'b>(
         &mut self,
         (name, help, label): (&str, &str, &str),
@@ -498,7 +511,7 @@ impl Scrape {
 
     /// Objects from their announcement to the cache, and sessions.
     fn delivered_objects(&self, writer: &mut MetricWriter<'_>, totals: &Totals) -> fmt::Result {
-        let Parts { receive, .. } = &*self.0;
+        let Parts { receive, memory, .. } = &*self.0;
         let (packets, objects) = (&totals.packets, &totals.objects);
         writer.counter(
             "receive_finisher_full",
@@ -511,6 +524,13 @@ impl Scrape {
             "Objects completed by the carousel with parts from an origin",
             receive.objects().1,
         )?;
+        writer.counter(
+            "receive_blocks_too_large",
+            "Attempts to decode a source block for which this machine has too little memory",
+            objects.blocks_too_large,
+        )?;
+        let budget = ("memory_budget_bytes", "Most memory that what is received may fill, by its use", "use");
+        writer.gauges(budget, memory.named().into_iter())?;
         let (recovered, failed) = (packets.recovered, packets.recovery_failed);
         writer.counter("receive_recovered_symbols", "Lost source symbols that FEC restored", recovered)?;
         writer.counter("receive_recovery_failed", "Source blocks that could not be decoded yet", failed)?;
@@ -653,6 +673,16 @@ impl Scrape {
         let name =
             ("store_page_cache_objects", "Arriving objects that went through the page cache", "reason");
         writer.family(name, page_cache)?;
+        writer.counter(
+            "store_dropped_mappings",
+            "Mapped files that made room for others",
+            usage.dropped_mappings,
+        )?;
+        writer.counter(
+            "store_unguarded_mappings",
+            "Mapped files of which a page that cannot be read would end the process, for want of a place",
+            usage.unguarded_mappings,
+        )?;
         writer.family(("store_purges", "Purges, by what they named", "kind"), store.purges())?;
         let (remembered, forgotten) = store.remembered_purges();
         writer.gauge(

@@ -139,7 +139,8 @@ impl Shared {
         let groups = config.commands.groups.clone();
         let own = firmware::Paths::default().own();
         let updates = Updates::open(config.firmware.clone(), groups, own, store.path(), boot_id())?;
-        let receive = ReceiveContext { trust, ..ReceiveContext::new(store) };
+        let memory = config.memory_budgets();
+        let receive = ReceiveContext { trust, ..ReceiveContext::within(store, memory) };
         let client = origin_client(config).map_err(|why| {
             let file = config.http.origin_ca.as_deref().unwrap_or_else(|| Path::new(""));
             format!("[http] origin_ca {}: {why}", file.display())
@@ -159,7 +160,7 @@ impl Shared {
             receive,
             commands,
             updates: Arc::new(updates),
-            documents: Arc::default(),
+            documents: Arc::new(Documents::within(memory.documents_bytes)),
             rules: Arc::default(),
             origins: Arc::new(Origins::new(config.origins.clone(), config.routes.clone())),
             client,
@@ -281,6 +282,7 @@ impl Daemon {
             store: receive.store,
             flights: receive.flights,
             receive: receive.stats,
+            memory: receive.memory,
             transport,
             vitals,
             trust: receive.trust,
@@ -350,6 +352,7 @@ impl Daemon {
             ("[kafka]", old.kafka != new.kafka),
             ("[traces]", old.traces != new.traces),
             ("[receive] threads", old.receive.threads != new.receive.threads),
+            ("[receive] memory_bytes", old.receive.memory_bytes != new.receive.memory_bytes),
         ];
         let later = later.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
         self.config = config;
@@ -393,7 +396,8 @@ fn start_tasks(
 ) {
     let server = &parts.server;
     let (live, catalog) = (Arc::clone(server.live()), Arc::clone(server.catalog()));
-    let looks = Arc::clone(&catalog).keep_looking(parts.store.clone(), documents);
+    let most_bytes = parts.memory.catalogue_bytes;
+    let looks = Arc::clone(&catalog).keep_looking(parts.store.clone(), documents, most_bytes);
     vitals::essential_task("catalog", looks);
     #[cfg(feature = "kafka")]
     if let Some(kafka) = config.kafka.clone().map(Arc::new) {

@@ -14,6 +14,7 @@ use carousel::time::Instant;
 
 use crate::bounded::BoundedMap;
 use crate::delivery::ObjectRef;
+use crate::memory::MAX_DOCUMENTS_BYTES;
 
 carousel::limits! {
     /// Signalling documents kept for clients and status.
@@ -22,14 +23,6 @@ carousel::limits! {
         full: "The document that was received longest ago makes room.",
         free: "When a document has not been repeated for its life, or a newer one needs the place.",
         test: "documents_make_room_for_others_and_are_forgotten",
-    }
-
-    /// Bytes of all signalling documents that are kept.
-    pub const MAX_DOCUMENTS_BYTES: usize = 32 << 20, "bytes" {
-        why: "A network's have 200 KB; one may have 8 MiB.",
-        full: "The longest documents make room: those of a network are short.",
-        free: "When a document makes room or is forgotten.",
-        test: "long_documents_of_untrusted_senders_push_out_no_short_one",
     }
 
     /// Time for which a signalling document is kept after it was last received.
@@ -117,19 +110,27 @@ impl Names {
 
 /// Signalling documents by key: at most [`MAX_DOCUMENTS`], for [`MAX_DOCUMENT_AGE`].
 #[derive(Debug)]
-pub struct Documents(Mutex<BoundedMap<String, (Instant, Arc<Document>)>>);
+pub struct Documents {
+    most_bytes: usize,
+    kept: Mutex<BoundedMap<String, (Instant, Arc<Document>)>>,
+}
 
 impl Default for Documents {
     fn default() -> Self {
-        Self(Mutex::new(BoundedMap::new(MAX_DOCUMENTS)))
+        Self::within(MAX_DOCUMENTS_BYTES)
     }
 }
 
 impl Documents {
+    /// None yet, and at most `most_bytes` of them.
+    pub fn within(most_bytes: usize) -> Self {
+        Self { most_bytes, kept: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)) }
+    }
+
     /// Keeps a document that was received at `now`, unless it is unsigned and a signed one has its key. Removes documents
     /// that were not received for [`MAX_DOCUMENT_AGE`].
     pub fn keep(&self, now: Instant, key: &ObjectKey, document: Document) {
-        let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut documents = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         documents.retain(|_, (received, _)| now.since(*received) < MAX_DOCUMENT_AGE);
         let is_outranked =
             documents.get(key.as_str()).is_some_and(|(_, it)| it.is_signed && !document.is_signed);
@@ -139,7 +140,7 @@ impl Documents {
         documents.insert(key.as_str().to_owned(), (now, Arc::new(document)));
         let length = |(_, it): &(Instant, Arc<Document>)| it.bytes.len() + it.name.len();
         let mut bytes: usize = documents.iter().map(|(_, it)| length(it)).sum();
-        while bytes > MAX_DOCUMENTS_BYTES {
+        while bytes > self.most_bytes {
             let longest = documents.iter().max_by_key(|(_, it)| length(it)).map(|(key, _)| key.clone());
             let Some(gone) = longest.and_then(|key| documents.remove(&key)) else { break };
             bytes -= length(&gone);
@@ -148,7 +149,7 @@ impl Documents {
 
     /// The document of this key.
     pub fn get(&self, key: &str) -> Option<Arc<Document>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(|(_, it)| Arc::clone(it))
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(|(_, it)| Arc::clone(it))
     }
 }
 

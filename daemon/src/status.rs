@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use carousel::flute::{DropReason, SessionKey};
-use carousel::limits::MAX_SESSIONS_BYTES;
 use carousel::reason::Counts;
 use carousel::route::lls::{ListReport, ServiceDrop};
 use carousel::time::WallTime;
@@ -24,6 +23,7 @@ use crate::delivery::{
 use crate::firmware::Updates;
 use crate::http::HttpServer;
 use crate::kafka::KafkaStats;
+use crate::memory::MemoryBudgets;
 use crate::origin::{Client, GroupReport};
 use crate::receive::ReceiveStats;
 use crate::repair::Repairer;
@@ -43,6 +43,8 @@ pub struct Parts {
     pub flights: Arc<Flights>,
     /// Counters of reception.
     pub receive: Arc<ReceiveStats>,
+    /// Memory budgets of what is received.
+    pub memory: MemoryBudgets,
     /// State of the transport streams.
     pub transport: Arc<TransportStats>,
     /// Signs of life of the threads.
@@ -293,13 +295,17 @@ pub fn status_json(parts: &Parts) -> Value {
             },
             "evicted": counts(EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted)),
         },
+        "memory": {
+            "received_bytes": parts.memory.received_bytes,
+            "budgets": counts(parts.memory.named().into_iter()),
+        },
         "receive": {
             "groups": groups_json(groups),
             "datagrams": losses.datagrams, "bytes": losses.bytes, "lost": packets.lost,
             "packets": packets.packets, "stored": packets.stored, "fdt": packets.fdt, "control": packets.control,
             "early": packets.early, "dropped": counts(DropReason::ALL.iter().map(|it| (it.as_str(), packets.dropped(*it)))),
             "kernel_drops": losses.kernel_drops, "not_alc": losses.not_alc, "other_tsi": losses.other_tsi, "other_group": losses.other_group,
-            "memory_bytes": totals.memory_bytes, "memory_limit_bytes": MAX_SESSIONS_BYTES,
+            "memory_bytes": totals.memory_bytes, "memory_limit_bytes": parts.memory.sessions_bytes,
             "too_many_sessions": totals.objects.sessions_displaced, "finisher_full": queue_full(&totals.objects),
             "delivery": delivery_json(&totals.objects),
             "objects": objects, "objects_repaired": objects_repaired,

@@ -87,6 +87,7 @@ impl Reception {
             carousel_wait: Duration::from_secs(30),
             client_patience: Duration::from_secs(10),
             seed: 1,
+            ..Options::without_repairs()
         };
         let context = ReceiveContext::new(store);
         Self {

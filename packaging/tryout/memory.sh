@@ -1,10 +1,13 @@
 #!/bin/sh
-# The demo's traffic with 64 MB of memory for the box (a control group), and what the program takes on each processor.
+# The demo's traffic with 64 MB of memory for the box (a control group), and what the program takes on each processor; then an unsigned
+# sender that fills every table it can, beside the honest one.
 #
-# memory.sh PROGRAMS WORK — PROGRAMS has skycached-*-TRIPLE and headend-*-TRIPLE; needs root, curl, qemu-user-static.
+# memory.sh PROGRAMS WORK — PROGRAMS has skycached-*-TRIPLE and headend-*-TRIPLE; needs root, curl, python3, qemu-user-static.
 set -eu
 programs=$1 work=$2
 limit_mb=64
+hostile_s=60
+here=$(cd "$(dirname "$0")" && pwd)
 die() { echo "memory: $*" >&2; exit 1; }
 group=""
 if [ -d /sys/fs/cgroup/memory ]; then
@@ -86,6 +89,16 @@ TOML
         done
         cmp -s "$box/got" "$film/$n.ts" || { tail "$box/log"; die "$triple: $n.ts is not served"; }
     done
+    if [ "${hostile:-no}" = yes ]; then
+        python3 "$here/hostile.py" 224.0.23.14 3937 $hostile_s >"$box/hostile.log" 2>&1 || { cat "$box/hostile.log"; die "the hostile sender has failed"; }
+        kill -0 $pid 2>/dev/null || { tail "$box/log"; die "$triple: it has ended"; }
+        cat "$box/hostile.log"
+        # What is held is served.
+        for n in $(seq 0 59); do
+            curl -sf -o "$box/got" "http://127.0.0.1:18080/cdn.example.com/vod/$n.ts" && cmp -s "$box/got" "$film/$n.ts" ||
+                die "$triple: $n.ts is not served after the flood"
+        done
+    fi
     rss=$(awk '/^VmRSS/ {r=$2} /^RssAnon/ {a=$2} /^VmHWM/ {h=$2} END {printf "%.1f MB resident (%.1f anonymous), at most %.1f", r/1024, a/1024, h/1024}' /proc/$pid/status)
     kills=$(oom_kills)
     [ "${kills:-0}" = 0 ] || die "$triple: killed for its memory"
@@ -94,6 +107,9 @@ TOML
     rm -rf "$box"
 }
 run x86_64-unknown-linux-musl "$(ls "$programs"/skycached-*-x86_64-unknown-linux-musl)"
+hostile=yes
+run x86_64-unknown-linux-musl "$(ls "$programs"/skycached-*-x86_64-unknown-linux-musl)"
+hostile=no
 for pair in aarch64:aarch64-unknown-linux-musl arm:armv7-unknown-linux-musleabihf; do
     program=$(ls "$programs"/skycached-*-"${pair#*:}" 2>/dev/null) || continue
     # The emulator's own memory and translated code count too.

@@ -10,9 +10,7 @@ use super::message::ModuleInfo;
 use super::names::{Named, bytes_of};
 use super::receive::{DeliveryRecord, HeldFile, Module, ModuleKey, Receiver, SignatureRequirement, State};
 use super::unpack::unpack;
-use crate::limits::{
-    MAX_CAROUSEL_BINDING_BYTES, MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES, MAX_MODULES_OPEN,
-};
+use crate::limits::{MAX_CAROUSEL_NAMES, MAX_MODULES_HELD_BYTES, MAX_MODULES_OPEN};
 
 impl<S: ModuleStorage> Receiver<S> {
     /// Processes a module whose last block has been received.
@@ -71,7 +69,7 @@ impl<S: ModuleStorage> Receiver<S> {
                     files.insert(message.key, HeldFile { range, descriptors: message.descriptors });
                 }
                 Body::Directory(_) if !may_name => self.drop(CarouselDrop::Unsigned),
-                Body::Directory(bindings) if bytes + bytes_of(&bindings) > MAX_CAROUSEL_BINDING_BYTES => {
+                Body::Directory(bindings) if bytes + bytes_of(&bindings) > self.names.most_bytes => {
                     self.drop(CarouselDrop::TooManyNames);
                     break;
                 }

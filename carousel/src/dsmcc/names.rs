@@ -40,13 +40,21 @@ pub(super) struct Passed {
 }
 
 /// The directories of one carousel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Names {
+    /// Most memory of all bindings.
+    pub(super) most_bytes: usize,
     directories: HashMap<ObjectId, (Kind, Vec<Binding>)>,
     /// Memory of all bindings.
     bytes: usize,
     /// Directories omitted because there were too many bindings.
     refused: u64,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { most_bytes: MAX_CAROUSEL_BINDING_BYTES, directories: HashMap::new(), bytes: 0, refused: 0 }
+    }
 }
 
 /// Memory of the bindings of a directory.
@@ -71,7 +79,7 @@ impl Names {
         let changed = had_any || !directories.is_empty();
         for (key, kind, bindings) in directories {
             let bytes = bytes_of(&bindings);
-            if self.bytes + bytes > MAX_CAROUSEL_BINDING_BYTES
+            if self.bytes + bytes > self.most_bytes
                 || self.directories.contains_key(&(module_id, Arc::clone(&key)))
             {
                 self.refused += 1;

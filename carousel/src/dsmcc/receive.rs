@@ -120,6 +120,8 @@ pub struct Receiver<S: ModuleStorage> {
     pub(super) held_bytes: u64,
     early: VecDeque<EarlyBlock>,
     early_bytes: usize,
+    /// Most memory of early blocks.
+    most_early_bytes: usize,
     pub(super) names: Names,
     pub(super) names_complete: bool,
     /// Names of files, by object.
@@ -150,6 +152,7 @@ impl<S: ModuleStorage> Default for Receiver<S> {
             held_bytes: 0,
             early: VecDeque::new(),
             early_bytes: 0,
+            most_early_bytes: MAX_EARLY_BLOCK_BYTES,
             names: Names::default(),
             names_complete: false,
             named: HashMap::new(),
@@ -164,13 +167,23 @@ impl<S: ModuleStorage> Default for Receiver<S> {
 }
 
 impl<S: ModuleStorage> Receiver<S> {
+    /// A receiver whose directories take at most `most_bytes`, and early blocks a quarter of that; both have limits of their own,
+    /// [`MAX_CAROUSEL_BINDING_BYTES`](crate::limits::MAX_CAROUSEL_BINDING_BYTES) and [`MAX_EARLY_BLOCK_BYTES`].
+    pub fn within(most_bytes: usize) -> Self {
+        let mut receiver = Self::default();
+        receiver.names.most_bytes = receiver.names.most_bytes.min(most_bytes);
+        receiver.most_early_bytes = receiver.most_early_bytes.min(most_bytes / 4);
+        receiver
+    }
+
     /// Sets the requirement for the carousel. Contents received without a requirement are discarded, and nothing is accepted
     /// before a list.
     pub fn require(&mut self, requirement: SignatureRequirement) {
         let was_anything = matches!(self.requirement, SignatureRequirement::Nothing)
             && !matches!(requirement, SignatureRequirement::Nothing);
         if was_anything || matches!(requirement, SignatureRequirement::List) {
-            *self = Self { dropped: self.dropped, ..Self::default() };
+            let (dropped, most_bytes) = (self.dropped, self.names.most_bytes);
+            *self = Self { dropped, ..Self::within(most_bytes) };
         }
         if let SignatureRequirement::Signed(list) = &requirement {
             // Old directories may name removed files.
@@ -529,8 +542,8 @@ impl<S: ModuleStorage> Receiver<S> {
     fn keep_early(&mut self, module: ModuleKey, block: &Block<'_>) {
         let bytes = block.data.len();
         // An empty block still costs an entry.
-        while self.early_bytes + bytes > MAX_EARLY_BLOCK_BYTES
-            || self.early.len() >= MAX_EARLY_BLOCK_BYTES / 64
+        while self.early_bytes + bytes > self.most_early_bytes
+            || self.early.len() >= self.most_early_bytes / 64
         {
             let Some(oldest) = self.early.pop_front() else { return };
             self.early_bytes -= oldest.data.len();

@@ -121,10 +121,18 @@ pub enum DirectoryChange {
 limits! {
     /// Session configurations in force: one for each name and source.
     const MAX_DOCUMENTS: usize = 256, "documents" {
-        why: "A broadcaster announces one to three; each is parsed and up to 8 MiB long.",
+        why: "A broadcaster announces one to three.",
         full: "Of the source with the most documents, the one received longest ago makes room; counted as evicted.",
         free: "When a document is replaced by its next version, or makes room.",
         test: "documents_come_and_go_and_the_last_is_in_force_like_the_first",
+    }
+
+    /// Bytes of the documents of all session configurations in force, where there is plenty of memory.
+    pub const MAX_CONFIGURATIONS_BYTES: usize = 32 << 20, "bytes" {
+        why: "A network's have 200 KB; what is kept of one takes about its length.",
+        full: "Of the source with the most bytes, the one received longest ago makes room; counted as evicted.",
+        free: "When a document is replaced by its next version, or makes room.",
+        test: "documents_are_bounded_in_bytes_and_an_untrusted_source_displaces_its_own",
     }
 }
 
@@ -132,13 +140,17 @@ limits! {
 #[derive(Debug)]
 struct Document {
     configuration: Configuration,
+    /// Bytes of the document.
+    bytes: usize,
     /// [`Directory::received`] at its last reception.
     received_at: u64,
 }
 
 /// The sessions that are known, by where each was learnt, and the ones to join under the [`JoinPolicy`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Directory {
+    /// Most bytes of documents.
+    most_bytes: usize,
     policy: JoinPolicy,
     fixed: Vec<SessionSpec>,
     documents: BTreeMap<(IpAddr, String), Document>,
@@ -150,12 +162,35 @@ pub struct Directory {
     refused: u64,
 }
 
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            most_bytes: MAX_CONFIGURATIONS_BYTES,
+            policy: JoinPolicy::default(),
+            fixed: Vec::new(),
+            documents: BTreeMap::new(),
+            received: 0,
+            evicted: 0,
+            sessions: Vec::new(),
+            aliases: Aliases::default(),
+            refused: 0,
+        }
+    }
+}
+
 impl Directory {
     /// A directory with the receiver's own sessions.
     pub fn new(policy: JoinPolicy, fixed: Vec<SessionSpec>) -> Self {
         let mut directory = Self { policy, fixed, ..Self::default() };
         directory.rebuild();
         directory
+    }
+
+    /// The directory with a limit of the bytes of its documents, [`MAX_CONFIGURATIONS_BYTES`] at most.
+    #[must_use]
+    pub fn within(mut self, most_bytes: usize) -> Self {
+        self.most_bytes = most_bytes.min(MAX_CONFIGURATIONS_BYTES);
+        self
     }
 
     /// Applies a changed configuration: another policy and other own sessions, with the same documents.
@@ -185,9 +220,14 @@ impl Directory {
                 return Ok(DirectoryChange::Same);
             }
         } else if self.documents.len() >= MAX_DOCUMENTS {
-            self.evict();
+            self.evict(|_| 1);
         }
-        self.documents.insert(key, Document { configuration, received_at: self.received });
+        self.documents.remove(&key);
+        while !self.documents.is_empty() && self.held_bytes() + bytes.len() > self.most_bytes {
+            self.evict(|it| it.bytes);
+        }
+        let document = Document { configuration, bytes: bytes.len(), received_at: self.received };
+        self.documents.insert(key, document);
         let before = std::mem::take(&mut self.sessions);
         self.rebuild();
         Ok(if before == self.sessions { DirectoryChange::Same } else { DirectoryChange::Sessions })
@@ -251,14 +291,19 @@ impl Directory {
         self.evicted
     }
 
-    /// Removes a document to make room: one of the source with the most, so that a source that invents documents
+    /// Bytes of all documents.
+    fn held_bytes(&self) -> usize {
+        self.documents.values().map(|it| it.bytes).sum()
+    }
+
+    /// Removes a document to make room: one of the source with the most by `size`, so that a source that invents documents
     /// displaces only its own.
-    fn evict(&mut self) {
+    fn evict(&mut self, size: impl Fn(&Document) -> usize) {
         let mut by_source: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        for (source, _) in self.documents.keys() {
-            *by_source.entry(*source).or_default() += 1;
+        for ((source, _), document) in &self.documents {
+            *by_source.entry(*source).or_default() += size(document);
         }
-        let Some((source, _)) = by_source.into_iter().max_by_key(|(_, count)| *count) else { return };
+        let Some((source, _)) = by_source.into_iter().max_by_key(|(_, size)| *size) else { return };
         let of_source = self.documents.iter().filter(|((of, _), _)| *of == source);
         let oldest = of_source.min_by_key(|(_, it)| it.received_at).map(|(key, _)| key.clone());
         if let Some(key) = oldest {

@@ -16,7 +16,9 @@ use crate::time::WallTime;
 use crate::xml::{Attribute, Element};
 
 pub use aliases::{Aliases, ChunkName};
-pub use directory::{Directory, DirectoryChange, JoinPolicy, ServiceSpec, SessionOrigin, SessionSpec};
+pub use directory::{
+    Directory, DirectoryChange, JoinPolicy, MAX_CONFIGURATIONS_BYTES, ServiceSpec, SessionOrigin, SessionSpec,
+};
 
 /// MIME type of a configuration.
 pub const CONFIGURATION_TYPE: &str = "application/xml+dvb-mabr-session-configuration";

@@ -155,6 +155,35 @@ fn documents_come_and_go_and_the_last_is_in_force_like_the_first() {
 }
 
 #[test]
+fn documents_are_bounded_in_bytes_and_an_untrusted_source_displaces_its_own() {
+    let document = |port: u16, filling: usize| {
+        format!(
+            "<MulticastGatewayConfiguration><MulticastGatewayConfigurationTransportSession><EndpointAddress>\
+            <NetworkDestinationGroupAddress>239.0.0.1</NetworkDestinationGroupAddress>\
+            <TransportDestinationPort>{port}</TransportDestinationPort></EndpointAddress>\
+            </MulticastGatewayConfigurationTransportSession><!--{}--></MulticastGatewayConfiguration>",
+            " ".repeat(filling)
+        )
+    };
+    let (ours, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+    let mut directory = Directory::new(JoinPolicy::default(), Vec::new()).within(100_000);
+    directory.document(ours, "bootstrap", document(1, 20_000).as_bytes()).unwrap();
+    for at in 0..50_u16 {
+        directory.document(other, &format!("d{at}"), document(1000 + at, 30_000).as_bytes()).unwrap();
+    }
+    assert_eq!((directory.configurations().count(), directory.evicted()), (3, 48));
+    let ports = |directory: &Directory| -> Vec<u16> {
+        directory.sessions().iter().map(|it| it.address.port()).collect()
+    };
+    assert_eq!(ports(&directory), [1, 1048, 1049], "another source's document stays");
+    // A new version takes the place of its own predecessor.
+    directory.document(other, "d49", document(2049, 40_000).as_bytes()).unwrap();
+    assert_eq!((ports(&directory), directory.evicted()), (vec![1, 1048, 2049], 48));
+    directory.document(other, "long", document(3000, 200_000).as_bytes()).unwrap();
+    assert_eq!(ports(&directory), [3000], "one that is longer by itself is alone");
+}
+
+#[test]
 fn services_are_told_with_their_urls_and_rates() {
     let session = |port: u16, rate: &str| {
         format!(

@@ -54,7 +54,12 @@ struct Candidates {
 }
 
 /// The snapshot of what there is now; `None` if nothing has changed.
-pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut SnapshotInputs) -> Option<Snapshot> {
+pub(super) fn collect(
+    store: &Store,
+    documents: &Documents,
+    most_bytes: usize,
+    seen: &mut SnapshotInputs,
+) -> Option<Snapshot> {
     let points = entry_points(documents);
     let changes = store.changes();
     let points_digest = points.as_ref().map(|(_, digest)| *digest);
@@ -86,8 +91,9 @@ pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut SnapshotI
     let names = seen.named.titles(store, &candidates.manifests);
     let name = |key: &String| names.get(key).map_or("", String::as_str);
     parts.extend(candidates.manifests.keys().map(|key| (key.clone(), Digest::of(name(key).as_bytes()))));
+    let mut room = Room { left_bytes: most_bytes as u64 };
     let known: Vec<List> =
-        lists.iter().filter_map(|(key, object)| read_list(key, object, &mut messages)).collect();
+        lists.iter().filter_map(|(key, object)| read_list(key, object, &mut room, &mut messages)).collect();
     let folders: BTreeSet<String> = known
         .iter()
         .flat_map(|it| &it.list.guide_sources)
@@ -105,7 +111,7 @@ pub(super) fn collect(store: &Store, documents: &Documents, seen: &mut SnapshotI
     if parts == seen.parts {
         return None;
     }
-    let guide = read_guides(&files, &mut seen.guides, &mut messages);
+    let guide = read_guides(&files, &mut room, &mut seen.guides, &mut messages);
     let guide_folders =
         folders.iter().filter(|folder| files.iter().any(|(key, _)| key.starts_with(folder.as_str())));
     let guide_folders = guide_folders.cloned().collect();
@@ -168,20 +174,41 @@ fn folder_of(key: &str) -> Option<String> {
     key.rfind('/').map(|at| key[..=at].to_owned())
 }
 
-/// The bytes of an object, if it is not larger than a document may be, and is what it was.
+/// Bytes of documents that may still be read.
+struct Room {
+    left_bytes: u64,
+}
+
+impl Room {
+    /// Takes the place of a document.
+    fn take(&mut self, what: &str, key: &str, object: &StoredObject) -> Result<(), String> {
+        let (length, most) = (object.meta().length, self.left_bytes.min(MAX_LONG_XML_BYTES as u64));
+        if length > most {
+            return Err(format!("{what} {key}: {length} bytes, {most} at most"));
+        }
+        self.left_bytes -= length;
+        Ok(())
+    }
+}
+
+/// The bytes of an object, if it is what it was.
 fn bytes_of(object: &Arc<StoredObject>) -> Option<bytes::Bytes> {
-    let length = object.meta().length;
-    (length <= MAX_LONG_XML_BYTES as u64).then(|| object.bytes(0..length)).flatten()
+    object.bytes(0..object.meta().length)
 }
 
-fn too_long(what: &str, key: &str, object: &StoredObject) -> String {
-    format!("{what} {key}: {} bytes, {MAX_LONG_XML_BYTES} at most", object.meta().length)
-}
-
-fn read_list(key: &str, object: &Arc<StoredObject>, messages: &mut Messages) -> Option<List> {
+fn read_list(
+    key: &str,
+    object: &Arc<StoredObject>,
+    room: &mut Room,
+    messages: &mut Messages,
+) -> Option<List> {
     let name = ObjectKey::from_kept(key).ok()?;
+    if let Err(why) = room.take("service list", key, object) {
+        messages.report(LeftOut::TooLong, 1, why);
+        return None;
+    }
     let Some(bytes) = bytes_of(object) else {
-        messages.report(LeftOut::TooLong, 1, too_long("service list", key, object));
+        messages.report(LeftOut::Malformed, 1, format!("service list {key}: it cannot be read"));
         return None;
     };
     match ServiceList::parse(&bytes) {
@@ -201,6 +228,7 @@ fn read_list(key: &str, object: &Arc<StoredObject>, messages: &mut Messages) -> 
 
 fn read_guides(
     files: &[(&String, &Arc<StoredObject>)],
+    room: &mut Room,
     known: &mut BTreeMap<String, (Digest, Arc<Guide>)>,
     messages: &mut Messages,
 ) -> Guide {
@@ -209,9 +237,14 @@ fn read_guides(
     let mut left_out = 0;
     for (key, object) in files {
         let digest = object.meta().digest;
+        if let Err(why) = room.take("guide", key, object) {
+            messages.report(LeftOut::TooLong, 1, why);
+            known.remove(*key);
+            continue;
+        }
         if known.get(*key).is_none_or(|(before, _)| *before != digest) {
             let Some(bytes) = bytes_of(object) else {
-                messages.report(LeftOut::TooLong, 1, too_long("guide", key, object));
+                messages.report(LeftOut::Malformed, 1, format!("guide {key}: it cannot be read"));
                 continue;
             };
             // Manifests and other documents of the folder are not guides.

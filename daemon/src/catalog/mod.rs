@@ -89,7 +89,7 @@ carousel::reasons! {
         TooManyLists = "too_many_lists",
         /// A file beyond `MAX_GUIDE_FILES`.
         TooManyGuideFiles = "too_many_guide_files",
-        /// A document longer than `MAX_LONG_XML_BYTES`.
+        /// A document longer than one may be, or for which no memory is left.
         TooLong = "too_long",
         /// A document that cannot be read.
         Malformed = "malformed",
@@ -152,11 +152,12 @@ impl Catalog {
         std::array::from_fn(|at| self.left_out[at].load(Ordering::Relaxed))
     }
 
-    /// Reads what has changed since the last snapshot. Waits for the disk: not for a thread that must not wait.
-    pub fn refresh(&self, store: &Store, documents: &Documents) {
+    /// Reads what has changed since the last snapshot, of lists and guides with `most_bytes` together. Waits for the disk: not for a
+    /// thread that must not wait.
+    pub fn refresh(&self, store: &Store, documents: &Documents, most_bytes: usize) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
-        let Some(mut snapshot) = collect::collect(store, documents, &mut seen) else { return };
+        let Some(mut snapshot) = collect::collect(store, documents, most_bytes, &mut seen) else { return };
         for (all, now) in self.left_out.iter().zip(snapshot.left_out) {
             all.fetch_add(now, Ordering::Relaxed);
         }
@@ -174,11 +175,12 @@ impl Catalog {
     }
 
     /// Looks again and again, until the runtime ends.
-    pub async fn keep_looking(self: Arc<Self>, store: Store, documents: Arc<Documents>) {
+    pub async fn keep_looking(self: Arc<Self>, store: Store, documents: Arc<Documents>, most_bytes: usize) {
         loop {
             let (catalog, store, documents) = (Arc::clone(&self), store.clone(), Arc::clone(&documents));
             // tokio reports the panic of one task; the next interval starts another one.
-            let _ = tokio::task::spawn_blocking(move || catalog.refresh(&store, &documents)).await;
+            let _ =
+                tokio::task::spawn_blocking(move || catalog.refresh(&store, &documents, most_bytes)).await;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }

@@ -10,6 +10,7 @@ use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
 use super::*;
+use crate::memory::MAX_CATALOGUE_BYTES;
 use crate::store::{CameBy, Class, ObjectMeta, ObjectUri, Placement, Store, StoreConfig};
 
 /// A box with an empty cache.
@@ -83,7 +84,7 @@ fn more_than_there_is_room_for_is_left_out_and_counted() {
         put(&store, &format!("host/0/guide/{number}.xml"), "application/xml", day, day.len());
     }
     let catalog = Catalog::default();
-    catalog.refresh(&store, &documents);
+    catalog.refresh(&store, &documents, MAX_CATALOGUE_BYTES);
     let now = catalog.current();
     assert_eq!(now.lists.len(), MAX_LISTS - 2, "{:?}", now.messages);
     let left_out: Vec<(&str, u64)> =
@@ -103,8 +104,30 @@ fn more_than_there_is_room_for_is_left_out_and_counted() {
         now.messages
     );
     // Nothing new: the same snapshot, and nothing is counted again.
-    catalog.refresh(&store, &documents);
+    catalog.refresh(&store, &documents, MAX_CATALOGUE_BYTES);
     assert_eq!((catalog.current().version, catalog.left_out()[0]), (now.version, 3));
+}
+
+#[test]
+fn documents_beyond_the_memory_of_the_catalogue_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, documents) = (store(&folder), Documents::default());
+    let lists = [list(0), list(1)];
+    for (number, body) in lists.iter().enumerate() {
+        put(&store, &format!("host/{number:03}/list.xml"), LIST_TYPE, body, body.len());
+    }
+    let day = b"<TVAMain xmlns=\"urn:tva:metadata:2024\" xml:lang=\"en\"/>";
+    put(&store, "host/0/guide/1.xml", "application/xml", day, day.len());
+    let room = lists[0].len() + day.len();
+    for (most_bytes, held, too_long) in
+        [(room - 1, 1, 2), (room, 1, 1), (room + lists[1].len(), 2, 0), (room - day.len() - 1, 0, 2)]
+    {
+        let catalog = Catalog::default();
+        catalog.refresh(&store, &documents, most_bytes);
+        let now = catalog.current();
+        let counted = now.left_out[LeftOut::TooLong as usize];
+        assert_eq!((now.lists.len(), counted), (held, too_long), "{most_bytes}: {:?}", now.messages);
+    }
 }
 
 #[test]
@@ -128,7 +151,7 @@ fn films_have_the_titles_of_their_metadata() {
     put_text("h/long/a.m3u8", &playlist("init.mp4"));
     put_text("h/none/a.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n1.ts\n");
     let names = || {
-        catalog.refresh(&store, &documents);
+        catalog.refresh(&store, &documents, MAX_CATALOGUE_BYTES);
         let now = catalog.current();
         now.titles.iter().map(|it| it.name("en").to_owned()).collect::<Vec<_>>()
     };

@@ -69,6 +69,8 @@ pub struct ObjectCounters {
     pub rejected: [u64; RejectReason::ALL.len()],
     /// Source blocks that were not decoded because the queue was full.
     pub blocks_refused: u64,
+    /// Attempts to decode a source block for which this machine has too little memory.
+    pub blocks_too_large: u64,
     /// Decoded source blocks that were dropped because their object had ended.
     pub blocks_late: u64,
     /// Ends of repairs, in the order of [`RepairOutcome::ALL`].
@@ -93,6 +95,7 @@ impl std::ops::AddAssign<&Self> for ObjectCounters {
             now,
             rejected,
             blocks_refused,
+            blocks_too_large,
             blocks_late,
             repairs,
             sessions_displaced,
@@ -104,6 +107,7 @@ impl std::ops::AddAssign<&Self> for ObjectCounters {
         add(&mut self.now, now);
         add(&mut self.rejected, rejected);
         self.blocks_refused += blocks_refused;
+        self.blocks_too_large += blocks_too_large;
         self.blocks_late += blocks_late;
         add(&mut self.repairs, repairs);
         self.sessions_displaced += sessions_displaced;

@@ -246,6 +246,12 @@ impl<S: ObjectStore> Delivery<S> {
         let receiver = self.live.routes.get(&at);
         // A job copies the symbols of its block: room for them is needed first.
         let bytes = receiver.and_then(|it| it.repair_job_bytes(tsi, toi, block));
+        let memory = receiver.and_then(|it| it.repair_memory_bytes(tsi, toi, block));
+        if memory.is_some_and(|bytes| bytes > self.options.block_bytes) {
+            self.counters.blocks_too_large += 1;
+            self.live.routes.with(&at, |it| it.repaired(tsi, toi, block, None));
+            return;
+        }
         if bytes.is_some_and(|bytes| !self.work.has_room(bytes)) {
             self.counters.blocks_refused += 1;
             self.live.routes.with(&at, |it| it.postpone_repair(tsi, toi, block));

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::origin::MAX_FILLS;
 use crate::store::Store;
 use crate::traces::{self, Traces};
-use crate::{clock, kafka, listen};
+use crate::{clock, kafka, listen, memory};
 
 pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<Finding> {
     let mut found = crate::as_owner_of(&config.store.path, || disk(config, is_running, is_deep));
@@ -53,6 +53,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
     found.extend(tcp(&config.admin.listen, "[admin] listen"));
     found.push(admin_socket(&config.admin.socket, is_running));
     found.push(descriptors(config));
+    found.push(memory(config, memory::available_bytes()));
     found.push(match clock::trusted_wall() {
         Some(now) => Finding::fine("clock", now.to_xml()),
         None => Finding::new(
@@ -385,6 +386,32 @@ fn descriptors(config: &Config) -> Finding {
     }
 }
 
+/// Whether the store's memory and what is received fit into the memory that the process may use.
+fn memory(config: &Config, available: Option<u64>) -> Finding {
+    let (store, received) = (config.store_memory_bytes(), config.memory_budgets().received_bytes);
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let Some(available) = available else {
+        return Finding::new(
+            Severity::Warning,
+            "memory",
+            "how much there is cannot be read",
+            "mount /proc, or set [receive] memory_bytes",
+        );
+    };
+    let what = format!(
+        "{} for what is received, {} for the store, {} for the program, of {}",
+        mib(received),
+        mib(store),
+        mib(memory::PROGRAM_BYTES),
+        mib(available)
+    );
+    if received + store + memory::PROGRAM_BYTES > available {
+        let fix = "lower [store] memory_bytes, of which half as much again is taken beside it, or [receive] memory_bytes";
+        return Finding::new(Severity::Warning, "memory", what, fix);
+    }
+    Finding::fine("memory", what)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,6 +476,26 @@ mod tests {
             wrong[2].contains("[admin.tls] client_ca leaf.pem") && wrong[2].contains("CA:TRUE"),
             "{wrong:?}"
         );
+    }
+
+    #[test]
+    fn budgets_that_do_not_fit_into_the_memory_are_warned_of() {
+        let mut config = Config::parse("").unwrap();
+        (config.store.memory_bytes, config.receive.memory_bytes) = (16 << 20, 24 << 20);
+        let found = memory(&config, Some(60 << 20));
+        assert_eq!(found.severity, Severity::Fine, "{}", found.what);
+        assert_eq!(
+            found.what,
+            "24 MiB for what is received, 24 MiB for the store, 12 MiB for the program, of 60 MiB"
+        );
+        config.receive.memory_bytes = (24 << 20) + 1;
+        let found = memory(&config, Some(60 << 20));
+        assert!(
+            found.severity == Severity::Warning && found.fix.contains("[store] memory_bytes"),
+            "{}",
+            found.fix
+        );
+        assert_eq!(memory(&config, None).severity, Severity::Warning);
     }
 
     #[test]

@@ -15,7 +15,6 @@ use carousel::flute::{
     CacheControl, Encoding, Examined, File, SessionKey, SymbolPlace, VerifyError, decode_to, examine,
     verify_up_to,
 };
-use carousel::limits::MAX_XML_BYTES;
 use carousel::name::ObjectKey;
 use carousel::time::WallTime;
 
@@ -26,20 +25,12 @@ use crate::delivery::{
     Decode, Decoded, FailReason, ObjectRef, Outcome, RejectReason, Restore, VerificationId, Verify, Work,
 };
 use crate::logs::LineLimit;
+use crate::memory::MemoryBudgets;
 use crate::signalling::Document;
 use crate::store::{CameBy, Class, Frozen, ObjectMeta, ObjectUri, Partial, Placement, StoredObject};
 use crate::trust::signer_text;
 use crate::vitals::Vitals;
 
-carousel::limits! {
-    /// Memory that queued and running work may take.
-    pub const MAX_FINISHING_BYTES: u64 = 128 << 20, "bytes" {
-        why: "Two source blocks of 64 MiB; a quarter of the memory of a small box.",
-        full: "Work waits in its shard; a piece that is larger by itself runs alone.",
-        free: "When the shard has taken the result.",
-        test: "work_is_bounded_by_its_bytes_and_room_comes_back",
-    }
-}
 /// Overhead of a job in addition to its data.
 const WORK_BYTES: u64 = 16 << 10;
 /// Maximum number of workers: each may hold a source block of 64 MiB in memory.
@@ -128,14 +119,26 @@ struct Queue {
     is_closed: bool,
 }
 
-#[derive(Default)]
 struct Pool {
+    /// Most memory of queued and running work, and of one decoded document.
+    most_bytes: u64,
+    most_document_bytes: u64,
     queue: Mutex<Queue>,
     ready: Condvar,
     bytes: Mutex<u64>,
 }
 
 impl Pool {
+    fn within(memory: &MemoryBudgets) -> Self {
+        Self {
+            most_bytes: memory.finishing_bytes,
+            most_document_bytes: memory.document_bytes as u64,
+            queue: Mutex::default(),
+            ready: Condvar::new(),
+            bytes: Mutex::default(),
+        }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Every change is one push or removal, so a panic elsewhere leaves it consistent.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -146,7 +149,7 @@ impl Pool {
     }
 }
 
-/// Memory reserved from [`MAX_FINISHING_BYTES`] until dropped.
+/// Memory reserved for a piece of work until dropped.
 pub struct Claim {
     pool: Arc<Pool>,
     bytes: u64,
@@ -178,9 +181,9 @@ impl std::fmt::Debug for FinishQueue {
 impl FinishQueue {
     /// Reserves memory for this work, if available.
     pub(super) fn claim(&self, work: &CacheWork) -> Option<Claim> {
-        let bytes = memory_bytes(work);
+        let bytes = memory_bytes(work, self.0.most_document_bytes);
         let mut taken = self.0.bytes();
-        if *taken > 0 && taken.saturating_add(bytes) > MAX_FINISHING_BYTES {
+        if *taken > 0 && taken.saturating_add(bytes) > self.0.most_bytes {
             return None;
         }
         // Only a piece that runs alone exceeds the limit, so the sum cannot saturate, and a claim returns what it took.
@@ -239,7 +242,7 @@ impl Finishing {
         sink: &(impl FinishSink + Clone + 'static),
         vitals: &Vitals,
     ) -> std::io::Result<Self> {
-        let pool = Arc::new(Pool::default());
+        let pool = Arc::new(Pool::within(&context.memory));
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
             let (pool, context, mut sink) = (Arc::clone(&pool), context.clone(), sink.clone());
@@ -320,24 +323,20 @@ fn run(context: &ReceiveContext, job: Job, sink: &mut dyn FinishSink, buffer: &m
     }
 }
 
-/// Memory that a job takes while it runs.
-fn memory_bytes(work: &CacheWork) -> u64 {
+/// Memory that a job takes while it runs. That for the decoded bytes of a content-encoded object, whatever its sender announces: a
+/// document is decoded in memory up to `most_document_bytes`, any other object in small pieces into its file.
+fn memory_bytes(work: &CacheWork, most_document_bytes: u64) -> u64 {
     let bytes = match work {
         Work::Verify(Verify { buf: ObjectSpace::Memory(bytes), .. }) => bytes.len() as u64,
-        Work::Verify(Verify { file, .. }) if file.encoding != Encoding::Identity => decoded_bytes(file),
+        Work::Verify(Verify { file, .. }) if file.encoding != Encoding::Identity => {
+            file.content_length.map_or(most_document_bytes, |length| length.min(most_document_bytes))
+        }
         Work::Verify(_) => 0,
         Work::Decode(decode) => decode.job.memory_bytes(),
         Work::Restore(restore) => restore.job.memory_bytes(),
         Work::Checkpoint(checkpoint) => (checkpoint.words.len() as u64).saturating_mul(8),
     };
     bytes.saturating_add(WORK_BYTES)
-}
-
-/// Memory for the decoded bytes of a content-encoded object, whatever its sender announces: a document is decoded in memory up
-/// to [`MAX_XML_BYTES`], any other object in small pieces into its file.
-fn decoded_bytes(file: &File) -> u64 {
-    let most = MAX_XML_BYTES as u64;
-    file.content_length.map_or(most, |length| length.min(most))
 }
 
 /// Executes one job and returns the result for its shard. `buffer` is scratch space for decoding.
@@ -391,7 +390,8 @@ fn finish_object(
 ) -> Result<(), RejectReason> {
     let Verify { object, file, buf, repaired_symbols, .. } = whole;
     let (partial, flight) = match buf {
-        ObjectSpace::Memory(bytes) => match verify_up_to(&file, &bytes, MAX_XML_BYTES as u64) {
+        ObjectSpace::Memory(bytes) => match verify_up_to(&file, &bytes, context.memory.document_bytes as u64)
+        {
             Ok(content) => {
                 pass_on(object, &file, content.decoded.unwrap_or(bytes), sink);
                 return Ok(());
@@ -481,7 +481,7 @@ pub(super) fn publish(
     let frozen = partial.freeze(length).map_err(io)?;
     if is_signalling(file) {
         // It was opened before its name was known.
-        let most = MAX_XML_BYTES as u64;
+        let most = context.memory.document_bytes as u64;
         if length > most {
             return Err(FinishError::Verify(VerifyError::TooLarge));
         }

@@ -30,12 +30,13 @@ use carousel::trust::Trust;
 
 use crate::delivery::Flights;
 use crate::manifests::Manifests;
+use crate::memory::MemoryBudgets;
 use crate::signalling::Names;
 use crate::store::Store;
 
 pub use air::AirDatagrams;
 pub use command::Command;
-pub use finishing::{FinishError, FinishQueue, FinishSink, Finishing, MAX_FINISHING_BYTES};
+pub use finishing::{FinishError, FinishQueue, FinishSink, Finishing};
 pub use intake::{Incomplete, Intake};
 #[cfg(test)]
 pub(crate) use shard::channel;
@@ -59,19 +60,27 @@ pub struct ReceiveContext {
     pub trust: Arc<Trust>,
     /// Memory budget of the sessions of all shards.
     pub budget: SessionBudget,
+    /// Memory budgets of what is received.
+    pub memory: MemoryBudgets,
 }
 
 impl ReceiveContext {
-    /// A context with this cache and nothing received yet.
+    /// A context with this cache and nothing received yet, where there is plenty of memory.
     pub fn new(store: Store) -> Self {
+        Self::within(store, MemoryBudgets::default())
+    }
+
+    /// As [`Self::new`], within these budgets.
+    pub fn within(store: Store, memory: MemoryBudgets) -> Self {
         Self {
             store,
-            flights: Flights::new(),
+            flights: Flights::within(memory.announced),
             names: Arc::default(),
             manifests: Arc::default(),
             stats: Arc::default(),
             trust: Arc::default(),
-            budget: SessionBudget::default(),
+            budget: SessionBudget::of(memory.sessions_bytes),
+            memory,
         }
     }
 }

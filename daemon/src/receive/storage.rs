@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use carousel::digest::Digest;
 use carousel::flute::{File, Joiner, OpenRequest, Refusal, SessionKey, Storage};
-use carousel::limits::MAX_XML_BYTES;
 use carousel::name::ObjectKey;
 use carousel::nip::Document;
 use carousel::time::Instant;
@@ -394,7 +393,7 @@ impl Storage for SessionStorage<'_> {
         let is_ours = |file: &Arc<File>| is_signalling(file) || Joiner::is_chunk(file);
         if protected_chunk.is_none() && request.file.is_some_and(is_ours) {
             let length = usize::try_from(request.length).unwrap_or(usize::MAX);
-            return if length <= MAX_XML_BYTES {
+            return if length <= self.context.memory.document_bytes {
                 Ok(ObjectSpace::Memory(vec![0; length]))
             } else {
                 Err(Refusal::NotWanted)

@@ -13,7 +13,7 @@ use crate::delivery::{Options, RepairRequest};
 use crate::receive::{Command, Finishing, Shard, ShardHandle, ShardSender, shard_of};
 use crate::session::{SessionContext, SessionQueue, SessionThread};
 use crate::store::Keeper;
-use crate::transport::{TransportContext, TransportThread};
+use crate::transport::{ModuleMemory, TransportContext, TransportThread};
 use crate::trust::TrustKeeper;
 
 /// Repair requests between shards and repair. When it is full, they wait in their shard.
@@ -22,7 +22,7 @@ const REPAIR_REQUESTS: usize = 16;
 /// Settings of delivery, with a seed of its own for each shard and start.
 fn delivery_options(config: &Config) -> Options {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-    let repair = &config.repair;
+    let (repair, memory) = (&config.repair, config.memory_budgets());
     Options {
         reception_timeout: Duration::from_millis(repair.reception_timeout_ms),
         repairs: repair.enabled,
@@ -33,6 +33,8 @@ fn delivery_options(config: &Config) -> Options {
         carousel_wait: Duration::from_millis(repair.carousel_wait_ms),
         client_patience: Duration::from_millis(config.http.wait_ms),
         seed: RandomState::new().build_hasher().finish(),
+        work_bytes: memory.work_bytes,
+        block_bytes: memory.finishing_bytes,
     }
 }
 
@@ -57,7 +59,7 @@ impl Threads {
         shared: &Shared,
     ) -> io::Result<(Self, mpsc::Receiver<RepairRequest>)> {
         let Shared { receive, vitals, .. } = shared;
-        let queue = SessionQueue::default();
+        let queue = SessionQueue::within(receive.memory.documents_bytes);
         let keeper = Keeper::start(receive.store.clone(), vitals)?;
         let trust_keeper = TrustKeeper::start(Arc::clone(&receive.trust), receive.store.path(), vitals)?;
         let finishing = Finishing::start(receive, &queue.commands(), vitals)?;
@@ -118,6 +120,7 @@ fn session_context(shared: &Shared) -> SessionContext {
         services: Arc::clone(receive.manifests.services()),
         flights: Arc::clone(&receive.flights),
         receive: Arc::clone(&receive.stats),
+        configurations_bytes: receive.memory.configurations_bytes,
     }
 }
 
@@ -133,5 +136,7 @@ fn transport_context(config: &Config, shared: &Shared, shards: Vec<ShardSender>)
         shards,
         interface: config.receive.interface.clone(),
         socket_buffer_bytes: config.receive.socket_buffer_bytes,
+        modules: ModuleMemory::of(receive.memory.modules_bytes),
+        carousel_bytes: receive.memory.carousel_bytes,
     }
 }

@@ -13,7 +13,7 @@ mod rates;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::clock;
 use crate::commands::Commands;
 use crate::delivery::{Described, Flights, RuleBook, SessionFilter};
 use crate::firmware::Updates;
+use crate::memory::MAX_DOCUMENTS_BYTES;
 use crate::origin::Origins;
 use crate::receive::{Command, FinishSink, ReceiveStats, ShardSender, shard_of};
 use crate::services::{Membership, Services};
@@ -54,7 +55,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A notice to the thread.
 #[derive(Debug)]
 enum Notice {
-    Document(Document),
+    Document(Document, WaitingPlace),
     Reload(Box<SessionOptions>),
     /// A player has requested a service that is not joined, or the list of channels has changed.
     News,
@@ -147,11 +148,46 @@ impl GroupStates {
 
 /// Handle that sends the session thread verified documents.
 #[derive(Debug, Clone)]
-pub struct SessionCommands(SyncSender<Notice>);
+pub struct SessionCommands(SyncSender<Notice>, Arc<Waiting>);
 
 impl FinishSink for SessionCommands {
     fn document(&mut self, document: Document) {
-        let _ = self.0.send(Notice::Document(document));
+        let place = Waiting::place(&self.1, document.bytes.len());
+        let _ = self.0.send(Notice::Document(document, place));
+    }
+}
+
+/// Documents on their way to the thread.
+#[derive(Debug)]
+struct Waiting {
+    most_bytes: usize,
+    bytes: Mutex<usize>,
+    has_fallen: Condvar,
+}
+
+impl Waiting {
+    /// Waits until there is room for so many bytes; a document that is longer than all of it goes alone.
+    fn place(self: &Arc<Self>, bytes: usize) -> WaitingPlace {
+        let is_full = |waiting: &mut usize| *waiting > 0 && *waiting + bytes > self.most_bytes;
+        let waiting = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting =
+            self.has_fallen.wait_while(waiting, is_full).unwrap_or_else(PoisonError::into_inner);
+        *waiting += bytes;
+        WaitingPlace { waiting: Arc::clone(self), bytes }
+    }
+}
+
+/// Bytes of a document until it has been read, or the thread has ended.
+#[derive(Debug)]
+struct WaitingPlace {
+    waiting: Arc<Waiting>,
+    bytes: usize,
+}
+
+impl Drop for WaitingPlace {
+    fn drop(&mut self) {
+        *self.waiting.bytes.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.waiting.has_fallen.notify_all();
     }
 }
 
@@ -178,23 +214,31 @@ pub struct SessionContext {
     pub flights: Arc<Flights>,
     /// Gives the measured rates of sessions.
     pub receive: Arc<ReceiveStats>,
+    /// Most bytes of the documents of gateway configurations in force.
+    pub configurations_bytes: usize,
 }
 
 /// Notice queue of a thread that has not started yet: the finishers need it earlier.
 #[derive(Debug)]
-pub struct SessionQueue(SyncSender<Notice>, Receiver<Notice>);
+pub struct SessionQueue(SyncSender<Notice>, Receiver<Notice>, Arc<Waiting>);
 
 impl Default for SessionQueue {
     fn default() -> Self {
-        let (sender, receiver) = sync_channel(NOTICES);
-        Self(sender, receiver)
+        Self::within(MAX_DOCUMENTS_BYTES)
     }
 }
 
 impl SessionQueue {
+    /// An empty queue for documents of at most `most_bytes`.
+    pub fn within(most_bytes: usize) -> Self {
+        let (sender, receiver) = sync_channel(NOTICES);
+        let waiting = Waiting { most_bytes, bytes: Mutex::default(), has_fallen: Condvar::new() };
+        Self(sender, receiver, Arc::new(waiting))
+    }
+
     /// A handle for finishing.
     pub fn commands(&self) -> SessionCommands {
-        SessionCommands(self.0.clone())
+        SessionCommands(self.0.clone(), Arc::clone(&self.2))
     }
 
     /// Starts the thread, which opens the fixed sessions at once.
@@ -217,7 +261,8 @@ impl SessionQueue {
             exceptions: exceptions(config),
             joining: Joining::new(config.join_options()),
             rates: Rates::default(),
-            directory: Directory::new(config.join_policy(), config.fixed_sessions()),
+            directory: Directory::new(config.join_policy(), config.fixed_sessions())
+                .within(context.configurations_bytes),
             atsc: ServiceDirectory::default(),
             described: Arc::default(),
             unsigned_lls: Counts::default(),
@@ -231,7 +276,7 @@ impl SessionQueue {
             joined_on: Interface::of(&config.receive.interface),
         };
         control.apply();
-        let Self(sender, receiver) = self;
+        let Self(sender, receiver, _) = self;
         let sign = vitals.watch("session".to_owned(), clock::now());
         let thread = vitals::start("session", move || control.run(&receiver, &sign))?;
         Ok(SessionThread { notices: sender, groups, thread: Some(thread) })
@@ -312,7 +357,7 @@ impl Control {
                 self.demand();
             }
             match notices.recv_timeout(LOOK) {
-                Ok(Notice::Document(document)) => self.document(document),
+                Ok(Notice::Document(document, _place)) => self.document(document),
                 Ok(Notice::Reload(config)) => self.reload(&config),
                 Ok(Notice::News) => self.demand(),
                 Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,

@@ -55,6 +55,9 @@ pub struct Receive {
     pub lls: Vec<SocketAddr>,
     /// Receive threads; 0: one for each core, at most four.
     pub threads: usize,
+    /// Memory that all that is received may fill: sessions, blocks under decoding, signalling, the catalogue. 0: three quarters of what
+    /// the control group or the machine has beside `store.memory_bytes` and the program.
+    pub memory_bytes: u64,
     /// Socket buffer asked of the kernel, for each group.
     pub socket_buffer_bytes: usize,
     /// Condition for joining the groups of services: `all` from the start, `on_demand` when a player asks for the service,
@@ -90,6 +93,7 @@ impl Default for Receive {
             ))],
             lls: Vec::new(),
             threads: 0,
+            memory_bytes: 0,
             socket_buffer_bytes: 8 << 20,
             join: Join::All,
             neighbours: 1,

@@ -128,6 +128,7 @@ fn start_with(receive: Receive) -> Tested {
         services: Arc::default(),
         flights: Flights::new(),
         receive: Arc::default(),
+        configurations_bytes: usize::MAX,
     };
     let thread = queue.start(&options, vec![sender], context, &Default::default()).unwrap();
     Tested { thread, commands, shard, documents, origins, rules }

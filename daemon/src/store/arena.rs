@@ -161,10 +161,15 @@ pub(super) struct Arena {
     pub(super) page_cache: Counts<PageCacheReason>,
 }
 
+/// Size of the arena of a store with so much memory for objects.
+pub(super) fn size_bytes(memory_bytes: u64) -> u64 {
+    (memory_bytes / ARENA_SHARE).min(MAX_ARENA_BYTES)
+}
+
 impl Arena {
     /// Memory beside the `memory_bytes` of a store. Its pages are taken when they are first used.
     pub(super) fn new(memory_bytes: u64) -> Self {
-        let bytes = (memory_bytes / ARENA_SHARE).min(MAX_ARENA_BYTES);
+        let bytes = size_bytes(memory_bytes);
         Self { region: Region::new(usize::try_from(bytes).unwrap_or(0)), ..Self::default() }
     }
 

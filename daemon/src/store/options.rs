@@ -39,6 +39,13 @@ pub struct StoreConfig {
     pub classes: Vec<ClassRule>,
 }
 
+impl StoreConfig {
+    /// Memory in which bodies from the air are assembled, beside `memory_bytes`.
+    pub fn arena_bytes(&self) -> u64 {
+        if self.direct_io { super::arena::size_bytes(self.memory_bytes) } else { 0 }
+    }
+}
+
 /// `[[store.class]]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -18,7 +18,7 @@ use carousel::ts::psi::{self, Oui};
 use carousel::ts::{PACKET_BYTES, Pid, Section};
 use serde_json::{Value, json};
 
-use super::modules::{CompleteModule, Modules};
+use super::modules::{CompleteModule, ModuleMemory, Modules};
 use super::stats::{CarouselState, StreamState};
 use crate::clock;
 use crate::manifests::Manifests;
@@ -75,14 +75,14 @@ struct Carousel {
 }
 
 impl Carousel {
-    fn new(store: Store, base: Option<String>, mode: Mode) -> Self {
-        let mut receiver = Receiver::default();
+    fn new(modules: Modules, carousel_bytes: usize, mode: Mode) -> Self {
+        let mut receiver = Receiver::within(carousel_bytes);
         if mode == Mode::Require {
             receiver.require(SignatureRequirement::List);
         }
         Self {
             receiver,
-            modules: Modules::new(store, base),
+            modules,
             keys: BTreeMap::new(),
             looks: 0,
             lists: ListAssembler::default(),
@@ -140,6 +140,9 @@ pub struct Feed {
     /// [`Trust::generation`] at the last check of the carousels.
     trust_generation: u64,
     base: Option<String>,
+    module_memory: ModuleMemory,
+    /// Most memory of the directories of one carousel.
+    carousel_bytes: usize,
     multiplex: Multiplex,
     deframer: Deframer,
     fragments: FragmentAssembler,
@@ -180,6 +183,8 @@ impl Feed {
             mode,
             trust_generation,
             base,
+            module_memory: ModuleMemory::default(),
+            carousel_bytes: usize::MAX,
             multiplex: Multiplex::default(),
             deframer: Deframer::default(),
             fragments: FragmentAssembler::default(),
@@ -196,6 +201,12 @@ impl Feed {
             tables_generation: 0,
             foreign_updates: BTreeSet::new(),
         }
+    }
+
+    /// Sets the memory of modules, which other streams share, and most memory of the directories of one carousel.
+    pub fn within(mut self, modules: ModuleMemory, carousel_bytes: usize) -> Self {
+        (self.module_memory, self.carousel_bytes) = (modules, carousel_bytes);
+        self
     }
 
     /// Restricts system software updates (TS 102 006) to those for receivers of these makers.
@@ -219,7 +230,8 @@ impl Feed {
         let fragments = &mut self.fragments;
         let (refused, store, base) = (&mut self.sections_refused, &self.store, &self.base);
         let (mode, trust, before) = (self.mode, &self.trust, &mut self.dropped_before);
-        let foreign = &self.foreign_updates;
+        let (foreign, memory) = (&self.foreign_updates, &self.module_memory);
+        let carousel_bytes = self.carousel_bytes;
         let mut changed = None;
         self.multiplex.push(packet, |delivery| match delivery {
             Delivery::Ip(_, packet) => *datagrams += u64::from(hand_on(packet, fragments, output)),
@@ -232,8 +244,10 @@ impl Feed {
                     refused[SectionRefusal::TooManyCarousels as usize] += 1;
                     return;
                 }
-                let carousel =
-                    carousels.entry(pid).or_insert_with(|| Carousel::new(store.clone(), base.clone(), mode));
+                let carousel = carousels.entry(pid).or_insert_with(|| {
+                    let modules = Modules::new(store.clone(), base.clone(), memory.clone());
+                    Carousel::new(modules, carousel_bytes, mode)
+                });
                 if section.table_id == TABLE_SIGNED {
                     return carousel.list(section, trust, mode);
                 }
@@ -562,7 +576,7 @@ mod tests {
     fn a_file_with_other_bytes_than_described_is_not_stored() {
         let folder = tempfile::tempdir().unwrap();
         let store = crate::store::testing::open(&folder);
-        let modules = Modules::new(store.clone(), Some("http://h/".to_owned()));
+        let modules = Modules::new(store.clone(), Some("http://h/".to_owned()), ModuleMemory::default());
         let published = |name: &str, digest| {
             let file = CarouselFile {
                 paths: vec![name.into()],

@@ -34,6 +34,7 @@ mod thread;
 pub use feed::{Feed, StreamOutput};
 pub use forward::Forward;
 pub use input::Signal;
+pub use modules::ModuleMemory;
 pub use options::{Carrier, TransportStream};
 pub use stats::{StreamState, TransportStats};
 pub use thread::{TransportContext, TransportThread};

@@ -6,18 +6,46 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use carousel::ObjectKey;
 use carousel::dsmcc::{Description, ModuleStorage, SoleFile};
 
+use crate::memory::MAX_MODULES_BYTES;
 use crate::store::{Arrival, Frozen, Partial, Store};
 
-/// Length up to which a module is assembled in memory; a longer one is assembled in a file.
-const MAX_MEMORY_MODULE_BYTES: u32 = 1 << 20;
-
 carousel::limits! {
-    /// Modules of one transport stream that are put together in memory.
-    const MAX_MEMORY_BYTES: usize = 16 << 20, "bytes" {
-        why: "A box has 512 MB for everything.",
-        full: "Further modules are put together in an unnamed file.",
-        free: "When a module is complete, or given up.",
+    /// One module that is put together in memory.
+    const MAX_MEMORY_MODULE_BYTES: u32 = 1 << 20, "bytes" {
+        why: "Modules of applications have up to 64 KiB; one for each of the 256 that may be open would take too much.",
+        full: "A longer one is put together in an unnamed file.",
+        free: "Holds for one module.",
         test: "modules_in_memory_are_bounded_and_room_comes_back",
+    }
+}
+
+/// Memory of the modules of all streams that are put together in memory. Clones share it.
+#[derive(Debug, Clone)]
+pub struct ModuleMemory {
+    most_bytes: usize,
+    held_bytes: Arc<AtomicUsize>,
+}
+
+impl Default for ModuleMemory {
+    fn default() -> Self {
+        Self::of(MAX_MODULES_BYTES)
+    }
+}
+
+impl ModuleMemory {
+    /// None held yet, and at most `most_bytes`.
+    pub fn of(most_bytes: usize) -> Self {
+        Self { most_bytes, held_bytes: Arc::default() }
+    }
+
+    /// Bytes in memory, if there is room for them.
+    fn claim(&self, length: usize) -> Option<BoundedBytes> {
+        let is_full = self.held_bytes.fetch_add(length, Ordering::Relaxed) + length > self.most_bytes;
+        if is_full {
+            self.held_bytes.fetch_sub(length, Ordering::Relaxed);
+            return None;
+        }
+        Some(BoundedBytes { bytes: vec![0; length], memory: self.clone() })
     }
 }
 
@@ -33,23 +61,16 @@ pub(super) struct Modules {
     pub(super) base: Option<String>,
     /// A signed list is in force: only modules that it covers are opened.
     pub(super) is_signed: bool,
-    in_memory: Arc<AtomicUsize>,
+    memory: ModuleMemory,
 }
 
 impl Modules {
-    pub(super) fn new(store: Store, base: Option<String>) -> Self {
-        Self { store, base, is_signed: false, in_memory: Arc::default() }
+    pub(super) const fn new(store: Store, base: Option<String>, memory: ModuleMemory) -> Self {
+        Self { store, base, is_signed: false, memory }
     }
 
-    /// `None` beyond [`MAX_MEMORY_BYTES`].
     fn open_in_memory(&self, bytes: u32) -> Option<Buffer> {
-        let length = bytes as usize;
-        let in_memory = Arc::clone(&self.in_memory);
-        if in_memory.fetch_add(length, Ordering::Relaxed) + length > MAX_MEMORY_BYTES {
-            in_memory.fetch_sub(length, Ordering::Relaxed);
-            return None;
-        }
-        Some(Buffer::Memory(BoundedBytes { bytes: vec![0; length], in_memory }))
+        self.memory.claim(bytes as usize).map(Buffer::Memory)
     }
 
     /// Name of a file for players.
@@ -124,12 +145,12 @@ impl ModuleFile {
 #[derive(Debug)]
 pub(super) struct BoundedBytes {
     bytes: Vec<u8>,
-    in_memory: Arc<AtomicUsize>,
+    memory: ModuleMemory,
 }
 
 impl Drop for BoundedBytes {
     fn drop(&mut self) {
-        self.in_memory.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.memory.held_bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -229,14 +250,18 @@ mod tests {
     #[test]
     fn modules_in_memory_are_bounded_and_room_comes_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut modules = Modules::new(crate::store::testing::open(&folder), None);
-        let mut open = || modules.open(MAX_MEMORY_MODULE_BYTES, None).unwrap();
-        let count = MAX_MEMORY_BYTES / MAX_MEMORY_MODULE_BYTES as usize;
-        let mut all: Vec<Buffer> = (0..count).map(|_| open()).collect();
+        let (store, memory) = (crate::store::testing::open(&folder), ModuleMemory::default());
+        // Two carousels, which share the memory.
+        let mut modules: Vec<Modules> =
+            (0..2).map(|_| Modules::new(store.clone(), None, memory.clone())).collect();
+        let mut open = |at: usize| modules[at % 2].open(MAX_MEMORY_MODULE_BYTES, None).unwrap();
+        let count = MAX_MODULES_BYTES / MAX_MEMORY_MODULE_BYTES as usize;
+        let mut all: Vec<Buffer> = (0..count).map(&mut open).collect();
         assert!(all.iter().all(|it| matches!(it, Buffer::Memory(_))));
-        assert!(matches!(open(), Buffer::File { .. }));
+        assert!((0..2).all(|at| matches!(open(at), Buffer::File { .. })));
         all.pop();
-        assert!(matches!(open(), Buffer::Memory(_)));
+        assert!(matches!(open(0), Buffer::Memory(_)));
+        assert!(matches!(modules[0].open(MAX_MEMORY_MODULE_BYTES + 1, None), Some(Buffer::File { .. })));
     }
 
     #[test]
@@ -254,7 +279,7 @@ mod tests {
             let (frozen, meta) = carried(&store, &format!("h/{number}"), &vec![number; 1 << 20]);
             store.publish(&frozen, meta).unwrap();
         }
-        let mut modules = Modules::new(store, None);
+        let mut modules = Modules::new(store, None, ModuleMemory::default());
         let piece = vec![7; 1 << 20];
         let inflated = |modules: &mut Modules, pieces: u32| {
             let mut buffer = modules.open_inflated(pieces << 20)?;

@@ -14,6 +14,7 @@ use carousel::ts::Pid;
 use super::feed::Feed;
 use super::forward::Forward;
 use super::input::{self, Input, InputError, Read};
+use super::modules::ModuleMemory;
 use super::options::TransportStream;
 use super::stats::{StreamState, TransportStats};
 use crate::clock;
@@ -57,6 +58,10 @@ pub struct TransportContext {
     pub interface: String,
     /// Requested socket buffer.
     pub socket_buffer_bytes: usize,
+    /// Memory of modules, which the streams share.
+    pub modules: ModuleMemory,
+    /// Most memory of the directories of one carousel.
+    pub carousel_bytes: usize,
 }
 
 /// The threads of all streams.
@@ -136,6 +141,7 @@ fn run(context: &TransportContext, stream: &TransportStream, stop: &AtomicBool) 
     let TransportContext { store, manifests, receive_stats, trust, .. } = context;
     let (manifests, receive_stats) = (Arc::clone(manifests), Arc::clone(receive_stats));
     let mut feed = Feed::new(store.clone(), manifests, receive_stats, Arc::clone(trust), stream.base.clone())
+        .within(context.modules.clone(), context.carousel_bytes)
         .with_software_updates(stream.software_updates.clone());
     let mut forward = Forward::new(context.shards.clone());
     let mut state = StreamState::default();

@@ -197,6 +197,12 @@ impl Repair {
         Some(symbols * (SYMBOL_BYTES + usize::from(shape.oti.symbol_length)))
     }
 
+    /// Maximum memory of running [`Repair::job`].
+    pub(super) fn decoding_bytes(&self, flow: &Oti, bytes: &Growing, sbn: u32) -> Option<u64> {
+        let shape = Shape::new(flow, bytes.length()?)?;
+        BlockCode::new(&shape.oti, shape.partition.block_symbols(sbn)).ok().map(|code| code.memory_bytes())
+    }
+
     pub(super) fn job(&self, flow: &Oti, bytes: &Growing, block: BlockId) -> Option<RepairJob> {
         let sbn = block.sbn;
         let shape = Shape::new(flow, bytes.length()?)?;

@@ -86,6 +86,12 @@ impl Receiver {
         object.repair.job_bytes(&self.oti_of(tsi)?, &object.bytes, block.sbn)
     }
 
+    /// Maximum memory of running [`Receiver::repair_job`], without making it.
+    pub fn repair_memory_bytes(&self, tsi: u64, toi: Toi, block: BlockId) -> Option<u64> {
+        let object = self.object(tsi, toi, block)?;
+        object.repair.decoding_bytes(&self.oti_of(tsi)?, &object.bytes, block.sbn)
+    }
+
     /// The object of a block, if it is still open.
     fn object(&self, tsi: u64, toi: Toi, block: BlockId) -> Option<&Object> {
         let objects = &self.channels.get(&tsi)?.objects;

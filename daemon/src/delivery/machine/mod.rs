@@ -35,11 +35,10 @@ use super::reasons::{GoneReason, RepairOutcome};
 use super::repair::{Kind, Repairs};
 use super::rules::RuleBook;
 use super::storage::ObjectStore;
+use crate::memory::MAX_WORK_BYTES;
 
 pub use totals::SessionStats;
 pub use work::MAX_WORK;
-#[cfg(test)]
-pub(super) use work::MAX_WORK_BYTES;
 use work::WorkQueue;
 
 /// Approximate memory of an early packet in addition to its bytes.
@@ -67,6 +66,10 @@ pub struct Options {
     pub client_patience: Duration,
     /// Seed of the random parts of waits.
     pub seed: u64,
+    /// Most memory of the work that waits for a worker.
+    pub work_bytes: usize,
+    /// Most memory for decoding one source block.
+    pub block_bytes: u64,
 }
 
 impl Options {
@@ -79,6 +82,8 @@ impl Options {
             carousel_wait: Duration::ZERO,
             client_patience: Duration::ZERO,
             seed: 0,
+            work_bytes: MAX_WORK_BYTES,
+            block_bytes: u64::MAX,
         }
     }
 }
@@ -204,7 +209,7 @@ impl<S: ObjectStore> Delivery<S> {
             objects: Objects::default(),
             repairs: Repairs::default(),
             memory: Memory::default(),
-            work: WorkQueue::default(),
+            work: WorkQueue::within(options.work_bytes),
             changes: VecDeque::new(),
             losses: LossCounters::default(),
             counters: ObjectCounters::default(),

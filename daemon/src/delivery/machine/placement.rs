@@ -102,8 +102,10 @@ impl<S: ObjectStore> Delivery<S> {
         let job = receiver.recovery_job(object.toi, block);
         let buf = receiver.object(object.toi).map(InFlight::buf);
         let Some((job, reader)) = job.zip(buf.and_then(|buf| self.store.reader(buf))) else { return };
-        if !self.work.has_room(0) {
-            self.counters.blocks_refused += 1;
+        let is_too_large = job.memory_bytes() > self.options.block_bytes;
+        if is_too_large || !self.work.has_room(0) {
+            let counters = &mut self.counters;
+            *(if is_too_large { &mut counters.blocks_too_large } else { &mut counters.blocks_refused }) += 1;
             self.handle_decoded(now, object, block, &None);
             return;
         }

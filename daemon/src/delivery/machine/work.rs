@@ -1,4 +1,4 @@
-//! Work of one shard that waits for a worker: bounded in number and in memory.
+//! Work of one shard that waits for a worker: bounded in number, and in memory by [`crate::memory::MAX_WORK_BYTES`].
 
 use std::collections::VecDeque;
 
@@ -13,33 +13,25 @@ carousel::limits! {
         free: "When a worker takes the piece.",
         test: "complete_objects_beyond_the_queue_of_work_are_received_again",
     }
-
-    /// Memory of the work of one shard that waits for a worker: documents, symbols of blocks of ROUTE. One piece may take more.
-    pub const MAX_WORK_BYTES: usize = 32 << 20, "bytes" {
-        why: "Two blocks of segments of ten seconds at 10 Mbit/s; a document has some 100 KB, and 8 MiB at most.",
-        full: "As for MAX_WORK.",
-        free: "When a worker takes the piece.",
-        test: "documents_that_wait_for_a_worker_are_bounded_in_memory",
-    }
 }
 
 /// Pieces of work with their memory, oldest first.
 #[derive(Debug)]
 pub(in crate::delivery) struct WorkQueue<S: ObjectStore> {
+    most_bytes: usize,
     pieces: VecDeque<(Work<S>, usize)>,
     held_bytes: usize,
 }
 
-impl<S: ObjectStore> Default for WorkQueue<S> {
-    fn default() -> Self {
-        Self { pieces: VecDeque::new(), held_bytes: 0 }
-    }
-}
-
 impl<S: ObjectStore> WorkQueue<S> {
+    /// An empty queue for pieces that together take at most `most_bytes` in memory.
+    pub(super) const fn within(most_bytes: usize) -> Self {
+        Self { most_bytes, pieces: VecDeque::new(), held_bytes: 0 }
+    }
+
     /// Whether there is room for a piece of `bytes` in memory.
     pub(in crate::delivery) fn has_room(&self, bytes: usize) -> bool {
-        let fits = bytes == 0 || self.held_bytes == 0 || self.held_bytes + bytes <= MAX_WORK_BYTES;
+        let fits = bytes == 0 || self.held_bytes == 0 || self.held_bytes + bytes <= self.most_bytes;
         self.pieces.len() < MAX_WORK && fits
     }
 

@@ -13,6 +13,7 @@ use event_listener::{Event, EventListener};
 
 use super::{FailReason, Flight, ObjectRef, Outcome};
 use crate::bounded::BoundedMap;
+use crate::memory::MAX_ANNOUNCED;
 use crate::store::Store;
 
 carousel::limits! {
@@ -22,14 +23,6 @@ carousel::limits! {
         full: "An object of the carousel is served when it is complete; a fill is passed through and not kept.",
         free: "When an object is complete or given up.",
         test: "objects_in_flight_beyond_the_limit_are_refused_and_counted_until_one_ends",
-    }
-
-    /// Announced names that are remembered.
-    const MAX_ANNOUNCED: usize = 131_072, "names" {
-        why: "A large catalogue has 100,000 objects; some 500 bytes each.",
-        full: "The oldest makes room: a player that asks for it is answered by the origin at once.",
-        free: "When its object is held, gone, or no longer described.",
-        test: "announcements_come_and_go_and_the_oldest_makes_room",
     }
 }
 
@@ -89,7 +82,13 @@ impl std::fmt::Debug for Flights {
 impl Flights {
     /// An empty table.
     pub fn new() -> Arc<Self> {
-        let tables = Tables { flights: HashMap::new(), announced: BoundedMap::new(MAX_ANNOUNCED) };
+        Self::within(MAX_ANNOUNCED)
+    }
+
+    /// An empty table for at most so many announced names, [`MAX_ANNOUNCED`] at most.
+    pub fn within(most_announced: usize) -> Arc<Self> {
+        let announced = BoundedMap::new(most_announced.min(MAX_ANNOUNCED));
+        let tables = Tables { flights: HashMap::new(), announced };
         Arc::new(Self {
             tables: Mutex::new(tables),
             appeared: Event::new(),

@@ -71,8 +71,9 @@ fn complete_objects_beyond_the_queue_of_work_are_received_again() {
     assert_eq!((world.counters().held, world.room()), (tois.len() as u64, 0));
 }
 
-#[test]
-fn blocks_beyond_the_queue_of_work_are_counted_and_decoded_later() {
+/// A world with `waiting` pieces of work, and most memory for a block, in which an object of one block has lost its first symbol and gets
+/// a repair symbol, and later another; what was counted after each.
+fn with_lost_symbol(waiting: usize, block_bytes: u64) -> (World, [ObjectCounters; 2], Toi) {
     let protection = Protection {
         id: EncodingId::RS_GF28,
         symbol_length: 0,
@@ -82,7 +83,8 @@ fn blocks_beyond_the_queue_of_work_are_counted_and_decoded_later() {
         block_bytes: 400,
     };
     let mut world = world(Origin::None);
-    let fillers: Vec<Toi> = (0..MAX_WORK as u64)
+    world.delivery.options.block_bytes = block_bytes;
+    let fillers: Vec<Toi> = (0..waiting as u64)
         .map(|at| world.add(&format!("http://h/{at}"), body(at, 50), &Protection::NONE))
         .collect();
     let toi = world.add("http://h/fec", body(1, 400), &protection);
@@ -113,13 +115,32 @@ fn blocks_beyond_the_queue_of_work_are_counted_and_decoded_later() {
         assert!(world.sender.write_repair(toi, payload_id, &encoder.repair(esi).unwrap(), false, &mut out));
         arrive(world, &out);
     };
-    repair(&mut world, k);
-    assert_eq!(world.delivery.totals().objects.blocks_refused, 1);
+    let counted = [k, k + 1].map(|esi| {
+        repair(&mut world, esi);
+        let counted = world.delivery.totals().objects;
+        world.settle();
+        counted
+    });
+    (world, counted, toi)
+}
+
+#[test]
+fn blocks_beyond_the_queue_of_work_are_counted_and_decoded_later() {
+    let (world, counted, _) = with_lost_symbol(MAX_WORK, u64::MAX);
+    assert_eq!(counted.map(|it| (it.blocks_refused, it.held)), [(1, 0), (1, MAX_WORK as u64)]);
+    assert_eq!((world.counters().held, world.counters().blocks_too_large), (MAX_WORK as u64 + 1, 0));
+}
+
+#[test]
+fn a_block_for_which_there_is_too_little_memory_is_counted_and_its_object_comes_without_it() {
+    // Five times the block: 2,000 bytes.
+    let (world, ..) = with_lost_symbol(0, 2000);
+    assert_eq!((world.counters().held, world.counters().blocks_too_large), (1, 0), "enough");
+    let (mut world, counted, toi) = with_lost_symbol(0, 1999);
+    assert_eq!(counted.map(|it| (it.blocks_too_large, it.held)), [(1, 0), (2, 0)]);
+    world.send_object(toi, &Protection::NONE);
     world.settle();
-    assert_eq!(world.counters().held, MAX_WORK as u64);
-    repair(&mut world, k + 1);
-    world.settle();
-    assert_eq!((world.counters().held, world.counters().blocks_refused), (MAX_WORK as u64 + 1, 1));
+    assert_eq!((world.counters().held, world.room()), (1, 0));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use carousel::limits::{MAX_SESSIONS, MAX_SESSIONS_BYTES, SPENT_SESSION_SILENCE};
 use carousel::route::{self, Channel, RouteFailure, RouteSession, SourceFlow};
 
 use super::*;
-use crate::delivery::machine::MAX_WORK_BYTES;
 use crate::delivery::memory::CHECK_INTERVAL_BYTES;
+use crate::memory::MAX_WORK_BYTES;
 
 const TSI: u64 = 10;
 /// Payload of honest packets, and of those of untrusted senders, which fill the memory with few of them.

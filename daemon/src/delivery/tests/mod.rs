@@ -208,6 +208,7 @@ impl World {
             carousel_wait: ms(30_000),
             client_patience: ms(10_000),
             seed,
+            ..Options::without_repairs()
         };
         let profile_of_sender =
             SenderProfile { symbol_length: 100, fdt_lifetime_s: lifetime_s, ..SenderProfile::default() };

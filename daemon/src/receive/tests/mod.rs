@@ -17,6 +17,7 @@ use super::finishing::{Answer, CacheWork, FinishError, decoded, finish, publish,
 use super::storage::ObjectSpace;
 use super::*;
 use crate::delivery::{ObjectRef, Options, RejectReason, VerificationId, Verify, Work};
+use crate::memory::MAX_FINISHING_BYTES;
 use crate::signalling::Document;
 use crate::store::Placement;
 

@@ -165,6 +165,7 @@ impl Shard {
             carousel_wait: ms(3000),
             client_patience: ms(1000),
             seed: 7,
+            ..Options::without_repairs()
         };
         let cache = Cache::default();
         Self {
