@@ -165,7 +165,7 @@ pub enum Event {
     },
     /// A document of a signalling package is new or has changed.
     Document {
-        /// Its name and type.
+        /// Its name and type. The name is empty if the package gives an S-TSID or a user service description none.
         file: Arc<File>,
         /// Its bytes.
         bytes: Vec<u8>,

@@ -8,6 +8,7 @@ use crate::flute::File;
 use crate::growing::End;
 use crate::lct::Toi;
 use crate::limits;
+use crate::route::lls::USBD_TYPE;
 use crate::route::package::{parts, unpack};
 use crate::route::{Channel, Format, SIGNALLING_TSI, STSID_TYPE, Stsid};
 
@@ -56,6 +57,11 @@ impl Receiver {
                     Ok(stsid) => self.described(stsid),
                     Err(_) => self.failed(tsi, toi, None, RouteFailure::BadSignalling),
                 }
+            }
+            // Nothing can be stored or requested without a name.
+            if part.location.is_empty() && !is_stsid && part.content_type != USBD_TYPE {
+                self.stats.left_out += 1;
+                continue;
             }
             let length = Some(body.len() as u64);
             let file = File {

@@ -744,6 +744,20 @@ fn channels_without_a_description_make_room() {
 }
 
 #[test]
+fn documents_without_a_name_are_left_out_and_counted() {
+    let mut air = Air::new();
+    air.packets.clear();
+    let usbd = ("application/route-usd+xml", "", &b"<BundleDescriptionROUTE/>"[..]);
+    let documents =
+        [("application/dash+xml", "", &b"<MPD/>"[..]), usbd, ("application/dash+xml", "b.mpd", b"<MPD/>")];
+    air.sender.set_signalling(session(), &documents).unwrap();
+    air.signalling();
+    let (receiver, got) = receive(&air.packets);
+    assert_eq!(got.documents, ["stsid.xml", "", "b.mpd"]);
+    assert_eq!(receiver.stats().left_out, 1);
+}
+
+#[test]
 fn a_description_that_refers_to_itself_is_left_out() {
     let mut looped = session();
     looped.channels[0].tsi = SIGNALLING_TSI;

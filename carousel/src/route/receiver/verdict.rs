@@ -107,7 +107,7 @@ pub struct RouteStats {
     pub recovery_failed: u64,
     /// Signalling packages that were read.
     pub packages: u64,
-    /// Elements of S-TSIDs that could not be used.
+    /// Elements of S-TSIDs that could not be used, and documents without a name.
     pub left_out: u64,
 }
 

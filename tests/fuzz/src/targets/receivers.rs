@@ -254,7 +254,14 @@ pub(super) fn route(bytes: &[u8]) {
                     let lost = lost.and_then(route::RepairJob::run);
                     receiver.repaired(tsi, toi, block, lost.as_deref());
                 }
-                route::Event::Document { file, .. } => assert!(!file.content_location.is_empty()),
+                route::Event::Document { file, bytes } => {
+                    assert_eq!(file.content_length, Some(bytes.len() as u64));
+                    let is_table = bytes.windows(7).any(|it| it == b"S-TSID ")
+                        || [route::STSID_TYPE, route::lls::USBD_TYPE]
+                            .map(Some)
+                            .contains(&file.content_type.as_deref());
+                    assert!(is_table || !file.content_location.is_empty(), "a document without a name");
+                }
                 _ => {}
             }
         }
