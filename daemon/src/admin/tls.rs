@@ -9,7 +9,7 @@ use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 
 use super::options::AdminTls;
-use crate::certificates::{self, CertificateFiles, Certificates};
+use crate::certificates::{self, CertificateFiles, Certificates, ConfiguredFileError};
 
 /// Table of the configuration.
 const TABLE: &str = "admin.tls";
@@ -41,10 +41,10 @@ pub(super) fn acceptor(config: &AdminTls, shown: &Arc<Certificates>) -> Result<T
 /// Reads the authorities of clients.
 ///
 /// # Errors
-/// One line that names the file, with the fix.
-pub(crate) fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    certificates::verifier_of_clients(path)
-        .map_err(|why| format!("[admin.tls] client_ca {}: {why}", path.display()))
+/// The file, its fault and the fix.
+pub(crate) fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, ConfiguredFileError> {
+    let about = || format!("[{TABLE}] client_ca {}", path.display());
+    certificates::verifier_of_clients(path).map_err(|file| ConfiguredFileError { about: about(), file })
 }
 
 /// The fingerprint of a client's certificate, as far as the audit log shows it.

@@ -40,7 +40,7 @@ impl CertificateFiles {
         certificate: &Path,
         key: &Path,
         shown: Arc<Certificates>,
-    ) -> Result<Arc<Self>, String> {
+    ) -> Result<Arc<Self>, ConfiguredFileError> {
         let files = [certificate.to_owned(), key.to_owned()];
         let key = read(table, certificate, key)?;
         let all = Arc::new(Self { table, files, key: RwLock::new(Arc::clone(&key)), shown });
@@ -99,7 +99,7 @@ struct FileState {
     /// Times of change of chain and key.
     changed_at: [Option<SystemTime>; 2],
     /// Reason why newer files cannot be read: it is logged once, not at every check.
-    failure: Option<String>,
+    failure: Option<ConfiguredFileError>,
     /// What was logged of the validity of those in force.
     warning: Option<String>,
 }
@@ -140,44 +140,52 @@ async fn watch(all: Arc<CertificateFiles>) {
 /// Reads certificate chain and key, which `table` of the configuration names.
 ///
 /// # Errors
-/// One line with the fix.
-pub fn read(table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
+/// The file, its fault and the fix.
+pub fn read(table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, ConfiguredFileError> {
     let chain = chain(table, certificate)?;
+    let of_key = || format!("[{table}] key {}", key.display());
     let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|err| format!("[{table}] key {}: {}", key.display(), explained(&err, "private key")))?;
+        .map_err(|err| ConfiguredFileError { about: of_key(), file: explained(&err, "private key") })?;
     let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, private, &provider)
-        .map(Arc::new)
-        .map_err(|err| {
-            let (certificate, key) = (certificate.display(), key.display());
-            match err {
-                rustls::Error::InconsistentKeys(_) => format!(
-                    "[{table}] certificate {certificate} and key {key} do not belong together; give the key that the certificate was made for, and the box's own certificate first in its file"
-                ),
-                rustls::Error::InvalidCertificate(_) => {
-                    format!("[{table}] certificate {certificate}: {}; make it again", super::failures::plain(&err))
-                }
-                _ => format!("[{table}] key {key}: it is of no kind that can be used; give one of RSA, ECDSA or Ed25519"),
+    CertifiedKey::from_der(chain, private, &provider).map(Arc::new).map_err(|err| {
+        let of_certificate = of_certificate(table, certificate);
+        let (about, what, fix) = match err {
+            rustls::Error::InconsistentKeys(_) => (
+                format!("{of_certificate} and key {}", key.display()),
+                "they do not belong together".to_owned(),
+                "give the key that the certificate was made for, and the box's own certificate first in its file",
+            ),
+            rustls::Error::InvalidCertificate(_) => {
+                (of_certificate, super::failures::plain(&err), "make it again")
             }
-        })
+            _ => (of_key(), "its kind cannot be used".to_owned(), "give one of RSA, ECDSA or Ed25519"),
+        };
+        ConfiguredFileError { about, file: UnusableFile { what, fix } }
+    })
+}
+
+fn of_certificate(table: &str, certificate: &Path) -> String {
+    format!("[{table}] certificate {}", certificate.display())
 }
 
 /// Facts of the certificate that a listener would present, with its key.
 ///
 /// # Errors
-/// One line with the fix.
-pub fn check(table: &str, certificate: &Path, key: &Path) -> Result<Certificate, String> {
+/// The file, its fault and the fix.
+pub fn check(table: &str, certificate: &Path, key: &Path) -> Result<Certificate, ConfiguredFileError> {
     let read = read(table, certificate, key)?;
-    Certificate::read(&read.cert)
-        .map_err(|why| format!("[{table}] certificate {}: {why}", certificate.display()))
+    Certificate::read(&read.cert).map_err(|what| ConfiguredFileError {
+        about: of_certificate(table, certificate),
+        file: UnusableFile { what, fix: "make it again, or name the right files" },
+    })
 }
 
 /// Reads the certificates of a PEM file, one at least.
 ///
 /// # Errors
-/// One line with the fix.
-pub fn chain(table: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    read_chain(path).map_err(|why| format!("[{table}] certificate {}: {why}", path.display()))
+/// The file, its fault and the fix.
+pub fn chain(table: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfiguredFileError> {
+    read_chain(path).map_err(|file| ConfiguredFileError { about: of_certificate(table, path), file })
 }
 
 /// Why a file with certificates or a key is unusable.
@@ -192,6 +200,32 @@ pub struct UnusableFile {
 impl fmt::Display for UnusableFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.what, self.fix)
+    }
+}
+
+impl std::error::Error for UnusableFile {}
+
+/// Error of a file that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfiguredFileError {
+    /// Table, key and file: `[http.tls] certificate box.pem`.
+    pub about: String,
+    /// The fault, and its fix.
+    pub file: UnusableFile,
+}
+
+impl fmt::Display for ConfiguredFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.about, self.file)
+    }
+}
+
+impl std::error::Error for ConfiguredFileError {}
+
+/// A start ends with one line.
+impl From<ConfiguredFileError> for String {
+    fn from(err: ConfiguredFileError) -> Self {
+        err.to_string()
     }
 }
 
@@ -256,9 +290,12 @@ mod tests {
         for _ in 0..3 {
             all.reload(&mut known);
             assert_eq!(in_force(), old);
-            assert!(known.failure.as_ref().is_some_and(|it| it.starts_with("[admin.tls]")), "{known:?}");
+            assert!(
+                known.failure.as_ref().is_some_and(|it| it.about.starts_with("[admin.tls] ")),
+                "{known:?}"
+            );
         }
-        assert!(open().unwrap_err().contains("cert.pem"), "at a start it is an error");
+        assert!(open().unwrap_err().about.contains("cert.pem"), "at a start it is an error");
         std::fs::rename(path("new-key.pem"), path("key.pem")).unwrap();
         all.reload(&mut known);
         assert_eq!((in_force(), known.failure.is_none()), (new, true));
@@ -293,11 +330,12 @@ mod tests {
         let why = |certificate: &str, key: &str| {
             read("http.tls", &path(certificate), &path(key))
                 .unwrap_err()
+                .to_string()
                 .replace(&path("").display().to_string(), "")
         };
         assert_eq!(
             why("cert.pem", "other-key.pem"),
-            "[http.tls] certificate cert.pem and key other-key.pem do not belong together; give the key that the certificate was made for, and the box's own certificate first in its file"
+            "[http.tls] certificate cert.pem and key other-key.pem: they do not belong together; give the key that the certificate was made for, and the box's own certificate first in its file"
         );
         // The two exchanged, and a malformed key.
         assert_eq!(
@@ -312,7 +350,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             why("cert.pem", "no-key.pem"),
-            "[http.tls] key no-key.pem: it is of no kind that can be used; give one of RSA, ECDSA or Ed25519"
+            "[http.tls] key no-key.pem: its kind cannot be used; give one of RSA, ECDSA or Ed25519"
         );
     }
 
@@ -321,9 +359,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("empty.pem");
         std::fs::write(&file, "").unwrap();
-        let why = chain("http.tls", &file).unwrap_err();
+        let why = chain("http.tls", &file).unwrap_err().to_string();
         assert!(why.contains("it has no certificate; give a PEM file"), "{why}");
-        let why = chain("http.tls", &folder.path().join("none.pem")).unwrap_err();
+        let why = chain("http.tls", &folder.path().join("none.pem")).unwrap_err().to_string();
         assert!(why.starts_with("[http.tls] certificate ") && why.contains("none.pem"), "{why}");
     }
 }

@@ -9,7 +9,7 @@ mod named;
 pub use clients::verifier_of_clients;
 pub use failures::{FailureKind, failure_of, innermost_cause};
 use files::read_chain;
-pub use files::{CertificateFiles, UnusableFile, chain, check, read};
+pub use files::{CertificateFiles, ConfiguredFileError, UnusableFile, chain, check, read};
 pub use named::{client_for_origins, client_trusting, client_trusting_system, verifier_of_servers};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

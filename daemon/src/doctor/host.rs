@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Finding, Severity};
 use crate::admin::{self, Admin};
-use crate::certificates::{self, WARNING_DAYS};
+use crate::certificates::{self, ConfiguredFileError, WARNING_DAYS};
 use crate::config::Config;
 use crate::origin::MAX_FILLS;
 use crate::store::Store;
@@ -28,7 +28,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
     if let Some(tls) = &config.admin.tls {
         found.push(certificate("admin.tls", &tls.certificate, &tls.key));
         let authorities = tls.client_ca.as_ref().map(|it| admin::client_verifier(it));
-        found.extend(authorities.and_then(Result::err).map(|why| unusable(&why)));
+        found.extend(authorities.and_then(Result::err).map(unusable));
     }
     found.extend(admin_token(&config.admin));
     if config.kafka.is_some() && !kafka::HAS_KAFKA {
@@ -44,8 +44,7 @@ pub(super) fn examine(config: &Config, is_running: bool, is_deep: bool) -> Vec<F
     found.extend(crate::as_owner_of(&config.store.path, || {
         let found = |(about, sign): (String, &crate::origin::Signing)| {
             let why = sign.check().err()?;
-            let (what, fix) = why.split_once("; ").unwrap_or((&why, ""));
-            Some(Finding::new(Severity::Error, about, what, fix))
+            Some(Finding::new(Severity::Error, about, why.what, why.fix))
         };
         config.signed().filter_map(found).collect::<Vec<_>>()
     }));
@@ -84,11 +83,9 @@ fn admin_token(config: &Admin) -> Option<Finding> {
     }
 }
 
-/// A finding from the message of a certificate that is unusable: subject, what is wrong, fix.
-fn unusable(why: &str) -> Finding {
-    let (about, what) = why.split_once(": ").unwrap_or(("certificate", why));
-    let (what, fix) = what.split_once("; ").unwrap_or((what, "make it again, or name the right files"));
-    Finding::new(Severity::Error, about, what, fix)
+/// A file of certificates that is unusable.
+fn unusable(why: ConfiguredFileError) -> Finding {
+    Finding::new(Severity::Error, why.about, why.file.what, why.file.fix)
 }
 
 /// Whether the collector takes traces.
@@ -112,7 +109,7 @@ fn collector(options: &Traces) -> Finding {
 fn certificate(table: &str, file: &Path, key: &Path) -> Finding {
     let it = match certificates::check(table, file, key) {
         Ok(it) => it,
-        Err(why) => return unusable(&why),
+        Err(why) => return unusable(why),
     };
     let about = format!("certificate {}", file.display());
     let until = format!("until {}", it.not_after.to_xml());
@@ -419,13 +416,11 @@ mod tests {
 
     #[test]
     fn faults_of_certificates_have_their_own_fixes() {
-        let it = unusable("[http.tls] certificate c.pem: there is no such file; give a PEM file");
+        let it = certificate("http.tls", Path::new("none.pem"), Path::new("none.key"));
         assert_eq!(
             (it.about.as_str(), it.what.as_str(), it.fix.as_str()),
-            ("[http.tls] certificate c.pem", "there is no such file", "give a PEM file")
+            ("[http.tls] certificate none.pem", "there is no such file", "give a PEM file")
         );
-        let it = unusable("[http.tls] certificate c.pem and key k.pem do not belong together; give the key");
-        assert_eq!((it.about.as_str(), it.fix.as_str()), ("certificate", "give the key"));
     }
 
     #[test]
@@ -463,7 +458,7 @@ mod tests {
         assert!(right.len() == 2 && right.iter().all(|it| it.starts_with("fine ")), "{right:?}");
         let wrong = found("a.key", "a.pem");
         assert!(
-            wrong[1].contains("[admin.tls] certificate b.pem and key a.key do not belong together"),
+            wrong[1].contains("[admin.tls] certificate b.pem and key a.key: they do not belong together"),
             "{wrong:?}"
         );
         let wrong = found("b.key", "b.key");

@@ -39,7 +39,7 @@ impl Surroundings for Daemon {
     }
 
     fn pair(&self, table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
-        certificates::read(table, certificate, key)
+        Ok(certificates::read(table, certificate, key)?)
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
             (("leaf.pem", "own.pem", "own.key"), "is an authority's (CA:TRUE, and keyCertSign if"),
             (("none.pem", "own.pem", "own.key"), "there is no such file"),
             (("own.key", "own.pem", "own.key"), "it has no certificate; give a PEM file"),
-            (("ca.pem", "own.pem", "ca.key"), "do not belong together; give the key"),
+            (("ca.pem", "own.pem", "ca.key"), "they do not belong together; give the key"),
             (("ca.pem", "own.pem", "own.pem"), "it has no private key"),
         ] {
             let why = of(files.0, files.1, files.2).unwrap_err();

@@ -22,6 +22,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::sign::SigningKey;
 
 use super::{SIGNED_FOR_S, Signing};
+use crate::certificates::UnusableFile;
 
 /// Parameters that CloudFront removes from a query before it verifies the signature.
 const RESERVED: [&str; 5] = ["Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
@@ -35,17 +36,19 @@ impl Key {
     ///
     /// # Errors
     /// The fault, and its fix.
-    pub(super) fn read(pem: &str, file: &Path) -> Result<Self, String> {
+    pub(super) fn read(pem: &str, file: &Path) -> Result<Self, UnusableFile> {
         let file = file.display();
-        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
-            format!("{file} has no private key, or one with a passphrase; give a PEM file without")
+        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| UnusableFile {
+            what: format!("{file} has no private key, or one with a passphrase"),
+            fix: "give a PEM file without",
         })?;
-        let usual = "give a key of RSA with 2048 bits, or of ECDSA with the curve prime256v1";
-        let key = rustls::crypto::ring::sign::any_supported_type(&der)
-            .map_err(|_| format!("{file} is a key of no kind that CloudFront takes; {usual}"))?;
-        let key = Self(key);
+        let other_kind = || UnusableFile {
+            what: format!("{file} is a key of a kind that CloudFront does not take"),
+            fix: "give a key of RSA with 2048 bits, or of ECDSA with the curve prime256v1",
+        };
+        let key = Self(rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| other_kind())?);
         if key.signature(&[]).is_none() {
-            return Err(format!("{file} is a key of no kind that CloudFront takes; {usual}"));
+            return Err(other_kind());
         }
         Ok(key)
     }
@@ -248,7 +251,7 @@ mod tests {
 
     #[test]
     fn keys_that_cannot_sign_are_refused() {
-        let fix = |pem: &str| Key::read(pem, Path::new("key.pem")).unwrap_err();
+        let fix = |pem: &str| Key::read(pem, Path::new("key.pem")).unwrap_err().to_string();
         assert_eq!(
             fix("nothing"),
             "key.pem has no private key, or one with a passphrase; give a PEM file without"
@@ -256,7 +259,7 @@ mod tests {
         // openssl genpkey -algorithm ed25519
         let other = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\n-----END PRIVATE KEY-----\n";
         assert!(fix(other).contains("prime256v1"), "{}", fix(other));
-        assert!(fix(&RSA.replace("RSA PRIVATE", "EC PRIVATE")).contains("no kind"));
+        assert!(fix(&RSA.replace("RSA PRIVATE", "EC PRIVATE")).contains("of a kind"));
     }
 
     #[test]

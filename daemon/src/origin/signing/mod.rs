@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::options::{ByBase, Route};
 use super::parents::{ParentGroup, signed_bases};
+use crate::certificates::UnusableFile;
 use crate::clock;
 
 pub(super) use refusal::MAX_REFUSAL_BYTES;
@@ -154,7 +155,7 @@ impl Signing {
     ///
     /// # Errors
     /// The fault, and its fix.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), UnusableFile> {
         Value::read(self.form, &self.secret_file).map(|_| ())
     }
 }
@@ -167,19 +168,22 @@ enum Value {
 }
 
 impl Value {
-    fn read(form: SigningForm, file: &Path) -> Result<Self, String> {
+    fn read(form: SigningForm, file: &Path) -> Result<Self, UnusableFile> {
         let text = std::fs::read_to_string(file).map_err(|err| {
             let fix = match err.kind() {
                 ErrorKind::PermissionDenied => {
-                    "; let the group of skycached read it: chgrp skycache, chmod 640"
+                    "let the group of skycached read it: chgrp skycache, chmod 640"
                 }
-                _ => "; name the file with the secret",
+                _ => "name the file with the secret",
             };
-            format!("{} cannot be read: {}{fix}", file.display(), plain(&err))
+            UnusableFile { what: format!("{} cannot be read: {}", file.display(), plain(&err)), fix }
         })?;
         let text = text.trim();
         match form {
-            _ if text.is_empty() => Err(format!("{} is empty; put the secret into it", file.display())),
+            _ if text.is_empty() => Err(UnusableFile {
+                what: format!("{} is empty", file.display()),
+                fix: "put the secret into it",
+            }),
             SigningForm::S3 | SigningForm::Bunny => Ok(Self::Text(text.to_owned())),
             SigningForm::CloudFront => cloudfront::Key::read(text, file).map(Self::Key),
         }
@@ -414,10 +418,10 @@ mod tests {
                 .of("https://examplebucket.s3.amazonaws.com/")
                 .map(|((it, _), _)| Signing { form, ..it.clone() }.check())
         };
-        assert!(sign(SigningForm::CloudFront).unwrap().unwrap_err().contains("no private key"));
+        assert!(sign(SigningForm::CloudFront).unwrap().unwrap_err().what.contains("no private key"));
         assert_eq!(sign(SigningForm::Bunny), Some(Ok(())));
         std::fs::remove_file(&file).unwrap();
-        assert!(sign(SigningForm::Bunny).unwrap().unwrap_err().contains("cannot be read"));
+        assert!(sign(SigningForm::Bunny).unwrap().unwrap_err().what.contains("cannot be read"));
     }
 
     #[test]
