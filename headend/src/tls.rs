@@ -3,7 +3,6 @@
 //! The daemon has its own in `certificates`: it has listeners as well, and its operators have other means. `carousel`, which both
 //! programs know, knows no TLS.
 
-#[cfg(feature = "kafka")]
 pub(crate) mod pem;
 
 /// Text of a failure of a session with an origin, with the fix.

@@ -1,68 +1,119 @@
 //! TLS towards origins: the system's authorities, and those of a file.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "kafka")]
 use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
 use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
-/// TLS that trusts the system's authorities, and those of a PEM file if there is one. Without any, https fails, which requests
-/// report; http works.
+use crate::tls::pem::{self, PemError};
+
+/// Why a file does not serve as one of authorities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum AuthoritiesError {
+    Pem(PemError),
+    /// Something else than a certificate of RFC 5280.
+    NoCertificate(String),
+    /// An extension of a certificate cannot be read.
+    Extension(String),
+    /// A certificate that may not sign others.
+    NotAnAuthority,
+    /// The library does not accept them.
+    Refused(String),
+}
+
+impl fmt::Display for AuthoritiesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pem(why) => why.fmt(f)?,
+            Self::NoCertificate(why) => write!(f, "it has no certificate of RFC 5280: {why}")?,
+            Self::Extension(why) => {
+                write!(f, "its certificate has an extension that cannot be read: {why}")?;
+            }
+            Self::NotAnAuthority => f.write_str("it has a certificate that may not sign others")?,
+            Self::Refused(why) => f.write_str(why)?,
+        }
+        f.write_str("; it must be a PEM file with certificates of authorities")
+    }
+}
+
+impl std::error::Error for AuthoritiesError {}
+
+/// Error of the file of `pull_ca`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PullCaError {
+    file: PathBuf,
+    why: AuthoritiesError,
+}
+
+impl fmt::Display for PullCaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pull_ca {}: {}", self.file.display(), self.why)
+    }
+}
+
+impl std::error::Error for PullCaError {}
+
+/// TLS that trusts the system's authorities. Without any, https fails, which requests report; http works.
+pub(super) fn of_system() -> ClientConfig {
+    with(system_roots())
+}
+
+/// TLS that trusts the system's authorities, and those of a PEM file.
 ///
 /// # Errors
-/// What is wrong with the file, with the fix.
-pub(super) fn tls(more: Option<&Path>) -> Result<ClientConfig, String> {
+/// The fault of the file, with the fix.
+pub(super) fn of_system_and(path: &Path) -> Result<ClientConfig, PullCaError> {
+    let mut roots = system_roots();
+    add(path, &mut roots).map_err(|why| PullCaError { file: path.to_owned(), why })?;
+    Ok(with(roots))
+}
+
+fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     // Systems have some that the library does not accept as authorities.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = more {
-        add(path, &mut roots).map_err(|why| format!("pull_ca {}: {why}", path.display()))?;
-    }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    roots
+}
+
+fn with(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
 }
 
 /// Verifies servers by the authorities of a PEM file alone.
 ///
 /// # Errors
-/// What is wrong with the file, with the fix.
+/// The fault of the file, with the fix.
 #[cfg(feature = "kafka")]
-pub(super) fn verifier(path: &Path) -> Result<std::sync::Arc<dyn ServerCertVerifier>, String> {
+pub(super) fn verifier(path: &Path) -> Result<std::sync::Arc<dyn ServerCertVerifier>, AuthoritiesError> {
     let mut roots = RootCertStore::empty();
     add(path, &mut roots)?;
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let built = WebPkiServerVerifier::builder_with_provider(std::sync::Arc::new(roots), provider).build();
-    Ok(built.map_err(|err| err.to_string())?)
+    Ok(built.map_err(|err| AuthoritiesError::Refused(err.to_string()))?)
 }
 
 /// Adds the certificates of a file. The library takes each for that of an authority for all names, so one of a server is refused.
-fn add(path: &Path, roots: &mut RootCertStore) -> Result<(), String> {
-    const FIX: &str = "it must be a PEM file with certificates of authorities";
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = match read {
-        Ok(all) if all.is_empty() => return Err(format!("it has no certificate; {FIX}")),
-        Ok(all) => all,
-        Err(PemError::Io(err)) => return Err(format!("{}; {FIX}", carousel::config::plain(&err))),
-        Err(err) => return Err(format!("{err}; {FIX}")),
-    };
-    for certificate in certificates {
-        if !is_authority(&certificate).map_err(|why| format!("{why}; {FIX}"))? {
-            return Err(format!("it has a certificate that may not sign others; {FIX}"));
+fn add(path: &Path, roots: &mut RootCertStore) -> Result<(), AuthoritiesError> {
+    for certificate in pem::read_chain(path).map_err(AuthoritiesError::Pem)? {
+        if !is_authority(&certificate)? {
+            return Err(AuthoritiesError::NotAnAuthority);
         }
-        roots.add(certificate).map_err(|err| format!("{err}; {FIX}"))?;
+        roots.add(certificate).map_err(|err| AuthoritiesError::Refused(err.to_string()))?;
     }
     Ok(())
 }
 
 /// Whether a certificate may sign others (RFC 5280 sections 4.2.1.3, 4.2.1.9).
-fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, String> {
+fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, AuthoritiesError> {
     let read = x509_cert::Certificate::from_der(certificate)
-        .map_err(|err| format!("it has no certificate of RFC 5280: {err}"))?;
+        .map_err(|err| AuthoritiesError::NoCertificate(err.to_string()))?;
     let read = read.tbs_certificate();
-    let unreadable = |err| format!("its certificate has an extension that cannot be read: {err}");
+    let unreadable = |err: x509_cert::der::Error| AuthoritiesError::Extension(err.to_string());
     let constraints = read.get_extension::<BasicConstraints>().map_err(unreadable)?;
     let usage = read.get_extension::<KeyUsage>().map_err(unreadable)?;
     Ok(constraints.is_some_and(|(_, it)| it.ca) && usage.is_none_or(|(_, it)| it.key_cert_sign()))
@@ -74,6 +125,8 @@ mod tests {
     use std::net::TcpListener;
     use std::process::Command;
     use std::sync::Arc;
+
+    use rustls::pki_types::pem::PemObject as _;
 
     use super::super::client::Client;
     use super::super::stats::PullFailure;

@@ -187,7 +187,12 @@ impl Client {
             value.set_sensitive(true);
             value
         });
-        let tls = authorities::tls(ca).map_err(|why| Failed::new(PullFailure::Io, why))?;
+        let tls = match ca {
+            None => authorities::of_system(),
+            Some(ca) => {
+                authorities::of_system_and(ca).map_err(|why| Failed::new(PullFailure::Io, why.to_string()))?
+            }
+        };
         Ok(Self { client: http(tls), own: url.to_owned(), authorization })
     }
 

@@ -19,7 +19,7 @@ use super::super::stats::{Failed, PullFailure, PullStats};
 use super::super::{back_off, panic_text};
 use super::Shared;
 use crate::options::Events as Options;
-use crate::tls::pem;
+use crate::tls::pem::{self, PemError};
 
 /// Interval at which new partitions are requested.
 const LOOK: Duration = Duration::from_secs(60);
@@ -288,11 +288,15 @@ impl Surroundings for Headend {
     }
 
     fn pair(&self, table: &str, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
-        let chain = pem::read_chain(table, certificate)?;
-        let private = pem::read_key(table, key)?;
+        let of = |file: &Path| {
+            let file = file.display().to_string();
+            move |why: PemError| format!("[{table}] {file}: {why}; {}", why.fix())
+        };
+        let chain = pem::read_chain(certificate).map_err(of(certificate))?;
+        let private = pem::read_key(key).map_err(of(key))?;
         let provider = rustls::crypto::ring::default_provider();
         let read = CertifiedKey::from_der(chain, private, &provider);
-        read.map(Arc::new).map_err(|err| pem::unusable(table, key, &err.to_string()))
+        read.map(Arc::new).map_err(|err| of(key)(PemError::Unreadable(err.to_string())))
     }
 }
 

@@ -140,7 +140,7 @@ impl Bucket {
         let in_path = options.path_style.unwrap_or_else(|| given.is_some() || location.bucket.contains('.'));
         let base = base_url(given.as_deref(), &region, &location.bucket, in_path)?;
         Ok(Self {
-            http: http(authorities::tls(None)?),
+            http: http(authorities::of_system()),
             location,
             base,
             region,
