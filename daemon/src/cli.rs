@@ -29,7 +29,7 @@ pub struct CommonArgs {
     pub json: bool,
 }
 
-/// Which daemon is asked.
+/// The daemon that is asked.
 #[derive(Debug, Args)]
 pub struct AdminTarget {
     #[command(flatten)]
@@ -169,7 +169,7 @@ fn seconds(text: &str) -> Result<u64, String> {
     Ok(of_flag("seconds_s", text)?)
 }
 
-/// What `purge` removes.
+/// Objects that `purge` removes.
 #[derive(Debug, Args)]
 pub struct PurgeArgs {
     /// Keys of objects, their URLs at the origin, or the URLs that a player asks this box for
@@ -210,7 +210,7 @@ pub fn flags<'a>(soft: bool, yes: bool) -> impl Iterator<Item = (&'static str, &
     [("soft", soft), ("yes", yes)].into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (name, "true"))
 }
 
-/// What `trust` does.
+/// Commands of `trust`.
 #[derive(Debug, Subcommand)]
 pub enum TrustAction {
     /// Keys, trusted and not, and what was refused
@@ -232,7 +232,7 @@ pub struct KeyIdArgs {
     pub target: AdminTarget,
 }
 
-/// What is done to an appliance's slots.
+/// Commands for an appliance's slots.
 #[derive(Debug, Subcommand)]
 pub enum FirmwareAction {
     /// Show what runs, what is next, every kernel image, and the updates that are offered, with why they are not installed
@@ -284,7 +284,7 @@ pub enum FirmwareAction {
     },
 }
 
-/// Which objects are listed, and in which order.
+/// The objects that are listed, and their order.
 #[derive(Debug, Default, Args)]
 pub struct Listing {
     /// Order: key, or the largest, newest, most used or soonest to expire first

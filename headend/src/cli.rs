@@ -241,7 +241,7 @@ pub struct Order {
     pub json: bool,
 }
 
-/// What is done with firmware.
+/// Commands of `firmware`.
 #[derive(Debug, Subcommand)]
 pub enum FirmwareAction {
     /// Offer a bundle: `send` carries it, and receivers that it concerns install it

@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// What came back.
+/// The response.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// Status code.

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 /// Length of a body from which it is long.
 const LONG_BYTES: usize = 100_000;
 
-/// How the origin behaves.
+/// Behaviour of the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fault {
@@ -126,7 +126,7 @@ impl Origin {
         Self { address, shared, stop: Some(stop) }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

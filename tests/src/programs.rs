@@ -39,7 +39,7 @@ pub fn program(name: &str) -> Command {
     Command::new(bin_dir().join(name))
 }
 
-/// What comes of a program that reads `input`.
+/// Output of a program that reads `input`.
 ///
 /// # Panics
 /// If it does not start, or does not read all of it.
@@ -50,7 +50,7 @@ pub fn fed(command: &mut Command, input: &[u8]) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
-/// Where `name` is installed; administrators' programs too, which are not in everybody's `PATH`.
+/// Path of the installed program `name`; administrators' programs too, which are not in everybody's `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths)
@@ -135,14 +135,14 @@ impl Program {
     /// Starts it with both outputs into the file `log`.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's message.
     pub fn start(mut command: Command, log: &Path) -> io::Result<Self> {
         let out = File::create(log)?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         Ok(Self { child: command.spawn()?, log: log.to_path_buf() })
     }
 
-    /// What it has said.
+    /// Its output so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

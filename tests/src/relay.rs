@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use linksim::{Link, LinkStats, Profile};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Where the headend's packets come from on loopback.
+/// Source of the headend's packets on loopback.
 pub const UPLINK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
-/// Where the packets come from that the link let through.
+/// Source of the packets that the link let through.
 pub const DOWNLINK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// A link between the programs.
@@ -28,7 +28,7 @@ impl Relay {
     /// One link for each of `groups`, of seeds that follow `seed`.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's message.
     pub fn start(groups: &[SocketAddrV4], seed: u64, profile: Profile) -> io::Result<Self> {
         let mut relay = Self { links: Vec::new(), stop: Arc::default(), threads: Vec::new() };
         let clock = Instant::now();
@@ -100,7 +100,7 @@ fn carry(
 /// A socket that gets what is sent to a group on loopback from [`UPLINK`]; reading waits 5 ms at most.
 ///
 /// # Errors
-/// What the system said.
+/// The system's message.
 pub fn receiving(group: SocketAddrV4) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;

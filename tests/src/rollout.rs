@@ -131,7 +131,7 @@ impl Default for Pass {
     }
 }
 
-/// What became of a box.
+/// Outcome of a box.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Received {
     /// Seconds from the offer to the whole bundle.
@@ -209,7 +209,7 @@ fn recover(pass: &Pass, receiver: &mut Receiver<MemoryBuf>, toi: Toi, block: Blo
     receiver.recovered(toi, block, lost.as_deref(), &mut MemoryStorage);
 }
 
-/// What became of each box of a fleet, with the number of its kind.
+/// Outcome of each box of a fleet, with the number of its kind.
 ///
 /// # Panics
 /// If a bundle that is whole is not right: that must never be.

@@ -15,10 +15,10 @@ pub fn folder() -> Option<PathBuf> {
     have("xmllint").then_some(folder)
 }
 
-/// What `xmllint` says against a schema, if anything.
+/// Complaint of `xmllint` about a schema, if any.
 ///
 /// # Panics
-/// Where [`folder`] gives none.
+/// For systems where [`folder`] gives none.
 pub fn complaints(schema: &Path, document: &Path) -> Option<String> {
     let xmllint = find("xmllint").expect("asked for before");
     let output = Command::new(xmllint)

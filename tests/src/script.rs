@@ -18,7 +18,7 @@ pub struct Asked {
     pub fields: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
-    /// How often this path was asked for, this time included.
+    /// Number of requests for this path, this one included.
     pub time: usize,
 }
 
@@ -29,7 +29,7 @@ impl Asked {
     }
 }
 
-/// What an origin does next.
+/// Next step of an origin.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Sends these bytes.
@@ -89,7 +89,7 @@ impl Scripted {
         Self { address, asked, stop }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

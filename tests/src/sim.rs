@@ -102,7 +102,7 @@ impl Pass {
     }
 }
 
-/// What became of a receiver.
+/// Outcome of a receiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Outcome {
     /// Objects complete after the first pass.

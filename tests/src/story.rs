@@ -120,7 +120,7 @@ impl Story {
         self.dir.path()
     }
 
-    /// Where the daemon keeps its objects.
+    /// Folder of the daemon's objects.
     pub fn cache(&self) -> PathBuf {
         self.dir().join("cache")
     }
@@ -259,7 +259,7 @@ impl Story {
         serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
     }
 
-    /// What the admin socket answers to a GET of `target`, with its head.
+    /// Response of the admin socket to a GET of `target`, with its head.
     ///
     /// # Panics
     /// If there is no answer.
@@ -319,7 +319,7 @@ impl Story {
         self.until("the cache has everything", timeout, |story| story.held() == wanted);
     }
 
-    /// How many of the sender's files are in the cache. By name: what an origin does not have is remembered as an object too,
+    /// Number of the sender's files in the cache. By name: what an origin does not have is remembered as an object too,
     /// and a catalogue has its own.
     pub fn held(&self) -> usize {
         let objects = self.list();
@@ -363,7 +363,7 @@ impl Default for Story {
     }
 }
 
-/// What a player gets, file by file.
+/// The files that a player gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
     /// Files that came byte for byte.

@@ -100,7 +100,7 @@ impl PreparedKey {
         &self.key
     }
 
-    /// What [`PublicKey::verify`] says.
+    /// As [`PublicKey::verify`].
     pub(super) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let (r, s) = (&signature[..32], signature[32..].try_into().unwrap_or([0xff; 32]));
         let Some(s) = Option::<Scalar>::from(Scalar::from_canonical_bytes(s)) else { return false };

@@ -115,7 +115,7 @@ const WRONG_PER_S: u64 = 64;
 const SENDER_GROUPS: usize = 32;
 /// Time for which senders are in the same group.
 const GROUPING_S: u64 = 60;
-/// How far one refused document may go beyond an allowance: the longest that is inflated.
+/// Bytes by which one refused document may exceed an allowance: the longest that is inflated.
 const LONGEST_INFLATED_BYTES: u64 = 1 << 20;
 /// Time for which a wrong object of a stream restricts those of its unproven sessions.
 const WRONG_OBJECT_PERIOD: Duration = Duration::from_secs(600);
@@ -202,7 +202,7 @@ impl Used {
     }
 }
 
-/// What is used of an allowance: by known sessions, and by all others. Of what these have, each group of senders has the same part of
+/// Used parts of an allowance: by known sessions, and by all others. Of what these have, each group of senders has the same part of
 /// one half, and what a group has not is taken from the other half, which all share. So a sender uses up no part of others, and one
 /// that forges the address of another has to use up the shared half too.
 #[derive(Debug, Default)]
@@ -212,7 +212,7 @@ struct Allowances {
     shared: Used,
 }
 
-/// What an allowance has at most, and each second.
+/// Maximum of an allowance, and what it gains each second.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     most: u64,
@@ -229,7 +229,7 @@ impl Limits {
 }
 
 impl Allowances {
-    /// What counts against an allowance now, and its limits: those of the shared half if the group of its sender has used up its part.
+    /// The part that is used of an allowance now, and its limits: those of the shared half if the group of its sender has used up its part.
     /// `None`: it has no limits.
     fn of(
         &mut self,

@@ -48,7 +48,7 @@ pub enum Notice<'a> {
     Failed {
         /// The reason.
         why: KafkaError,
-        /// What and how to fix it.
+        /// The fault, and the fix.
         line: &'a str,
     },
     /// The broker answers again after a failure.
@@ -59,7 +59,7 @@ pub enum Notice<'a> {
         partition: i32,
         /// Its place.
         offset: Option<i64>,
-        /// What the library says.
+        /// The library's message.
         line: &'a str,
     },
 }

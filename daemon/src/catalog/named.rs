@@ -21,7 +21,7 @@ carousel::limits! {
     }
 }
 
-/// What one object said when it was read.
+/// Content of one object when it was read.
 #[derive(Debug)]
 struct Read {
     digest: Digest,

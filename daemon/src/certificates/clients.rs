@@ -32,7 +32,7 @@ struct Clients {
 /// byte, and signs none for others.
 ///
 /// # Errors
-/// What is wrong with the file, and the fix.
+/// The fault of the file, and the fix.
 pub fn verifier_of_clients(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, UnusableFile> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;

@@ -100,11 +100,11 @@ struct FileState {
     changed_at: [Option<SystemTime>; 2],
     /// Reason why newer files cannot be read: it is logged once, not at every check.
     failure: Option<ConfiguredFileError>,
-    /// What was logged of the validity of those in force.
+    /// Last logged line about the validity of those in force.
     warning: Option<String>,
 }
 
-/// What is wrong with the validity of a chain, with the fix.
+/// Fault of the validity of a chain, with the fix.
 fn warning(it: &Certificate, now: WallTime) -> Option<String> {
     let fix = "renew it: the files are read again when they change";
     let end = it.not_after.to_xml();
@@ -191,9 +191,9 @@ pub fn chain(table: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, C
 /// Why a file with certificates or a key is unusable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusableFile {
-    /// What is wrong with it.
+    /// The fault.
     pub what: String,
-    /// What ends that.
+    /// The remedy.
     pub fix: &'static str,
 }
 

@@ -71,7 +71,7 @@ pub fn client_trusting(path: &Path) -> Result<ClientConfig, String> {
 /// that file, and is taken for its names.
 ///
 /// # Errors
-/// What is wrong with the file, and the fix.
+/// The fault of the file, and the fix.
 pub fn verifier_of_servers(path: &Path) -> Result<Arc<dyn ServerCertVerifier>, UnusableFile> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let Authorities { roots, own } = read_authorities(path)?;
@@ -143,7 +143,7 @@ pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> Result<bool, Str
 /// logged, and the origins that need one fail.
 ///
 /// # Errors
-/// What is wrong with the file, and the fix.
+/// The fault of the file, and the fix.
 pub fn client_for_origins(more: Option<&Path>) -> Result<ClientConfig, UnusableFile> {
     let mut certificates = rustls_native_certs::load_native_certs().certs;
     let mut roots = RootCertStore::empty();

@@ -42,7 +42,7 @@ struct Document {
 #[derive(Debug)]
 pub struct TopicOffsets {
     file: PathBuf,
-    /// What is on disk, or will be: messages that have been executed.
+    /// Offsets on disk, or soon there: messages that have been executed.
     document: Document,
     /// Next message of each partition that has been begun.
     begun: BTreeMap<i32, i64>,

@@ -377,7 +377,7 @@ struct Group {
     state: Arc<GroupState>,
 }
 
-/// What a request of a route needs.
+/// Needs of a request of a route.
 #[derive(Debug, Default)]
 struct RouteParents {
     path: String,

@@ -193,7 +193,7 @@ pub fn write(lease: &Lease, state: &State) -> Vec<u8> {
 /// Lease and state of a document.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault.
 pub fn read(bytes: &[u8]) -> Result<(Lease, State), String> {
     let wrong = |err: serde_json::Error| format!("it is not a lease of headends (line {})", err.line());
     let value: Value = serde_json::from_slice(bytes).map_err(wrong)?;

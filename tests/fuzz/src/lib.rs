@@ -24,7 +24,7 @@ pub use targets::TARGETS;
 pub struct Target {
     /// Its name: of its folder in `corpus` too.
     pub name: &'static str,
-    /// What it calls.
+    /// The function that it calls.
     pub covers: &'static str,
     /// Takes one input.
     pub run: fn(&[u8]),

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 pub use profile::{Burst, Outage, Profile};
 pub use rng::Rng;
 
-/// What the link has done.
+/// Counters of a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkStats {
     /// Packets put in.
@@ -120,7 +120,7 @@ impl Link {
         self.profile = profile;
     }
 
-    /// What it has done.
+    /// Its counters.
     pub const fn stats(&self) -> LinkStats {
         self.stats
     }

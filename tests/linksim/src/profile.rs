@@ -35,7 +35,7 @@ impl Burst {
 pub struct Outage {
     /// From one outage's begin to the next's.
     pub every_ns: u64,
-    /// How long it lasts.
+    /// Its duration.
     pub lasts_ns: u64,
 }
 
@@ -46,7 +46,7 @@ impl Outage {
     }
 }
 
-/// What a link does to packets. Probabilities are per packet.
+/// Faults of a link. Probabilities are per packet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Profile {
     /// Loss.

@@ -20,7 +20,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// What comes to bytes that are sent as they are.
+/// Response to bytes that are sent as they are.
 fn said_to(server: SocketAddr, text: &str) -> String {
     String::from_utf8_lossy(&raw(server, text.as_bytes())).into_owned()
 }

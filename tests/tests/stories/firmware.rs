@@ -27,7 +27,7 @@ fn bundle(story: &Story, version: &str, length: usize) -> PathBuf {
     path
 }
 
-/// What `headend firmware` prints.
+/// Output of `headend firmware`.
 fn firmware(story: &Story, arguments: &[&str]) -> Value {
     let mut call = program("headend");
     let (action, rest) = arguments.split_first().unwrap();

@@ -69,7 +69,7 @@ impl Broker {
         command
     }
 
-    /// What a client prints that reads `input`.
+    /// Output of a client that reads `input`.
     pub(super) fn client(&self, verb: &str, arguments: &[&str], input: &str) -> String {
         let output =
             fed(&mut self.command(&[&[verb, self.address.as_str()], arguments].concat()), input.as_bytes());

@@ -101,7 +101,7 @@ fn services(story: &Story) -> Vec<Value> {
     status["services"].as_array().cloned().unwrap_or_default()
 }
 
-/// Which of the two services are joined, by their groups and by what is said of them. These differ for a moment when one is left.
+/// Those of the two services that are joined, by their groups and by what is said of them. These differ for a moment when one is left.
 fn joined(story: &Story) -> [bool; 2] {
     let first = story.groups[2].ip().to_bits();
     let began = Instant::now();

@@ -35,7 +35,7 @@ const JITTER: Duration = Duration::from_millis(700);
 /// Observed behind the return.
 const AFTER: Duration = Duration::from_secs(14);
 
-/// How the packager names its segments.
+/// Form of the packager's names of segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A playlist that continues where the earlier run ended (`append_list`).
@@ -202,7 +202,7 @@ fn write(folder: &Path, kind: Kind, run: u64, before: u64, ahead_ms: i64, stop: 
     unreachable!()
 }
 
-/// What a player has seen.
+/// Observations of a player.
 #[derive(Debug, Default)]
 struct Played {
     /// Since when there is nothing left to play, and from when on there is.
@@ -458,7 +458,7 @@ impl Plan {
     }
 }
 
-/// What happens at a time: a fault begins, or ends.
+/// Event at a time: a fault begins, or ends.
 #[derive(Debug, Clone, Copy)]
 struct Happening {
     at: Duration,

@@ -218,7 +218,7 @@ impl Players {
         self.command.args([player, url]);
     }
 
-    /// What each of them has found.
+    /// The findings of each.
     pub(super) fn play(&mut self) -> Value {
         let output = self.command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

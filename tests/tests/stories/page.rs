@@ -42,7 +42,7 @@ fn the_modules_are_sound() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// What the channel of the story shows: a programme that is on, and one that follows.
+/// Programmes of the story's channel: one that is on, and one that follows.
 fn guide() -> String {
     use super::catalog::xmltv_time;
     let programme = |from_h, to_h, title, text| {

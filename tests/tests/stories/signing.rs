@@ -77,7 +77,7 @@ fn a_box_that_requires_signatures_takes_the_signed_carousel_and_no_other() {
     assert_eq!(compared.exact, everything(), "{compared}");
 }
 
-/// What `headend command` prints.
+/// Output of `headend command`.
 fn command(story: &Story, arguments: &[&str]) -> serde_json::Value {
     let mut call = program("headend");
     call.args(["command", "--json", "-c"]).arg(story.dir().join("headend.toml")).args(arguments);

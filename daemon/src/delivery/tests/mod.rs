@@ -45,7 +45,7 @@ struct Space {
     length: u64,
     room: Room,
     stalled_since: Mutex<Option<Instant>>,
-    /// How often that was set.
+    /// Number of times that it was set.
     times_set: AtomicU32,
 }
 

@@ -78,7 +78,7 @@ const HEAD: &str = "SKYPURGES 1";
 /// Bytes beyond twice what is remembered at which the file is rewritten.
 const SLACK_BYTES: u64 = 64 << 10;
 
-/// What names one object, or a group that an origin has named.
+/// Name of one object, or of a group that an origin has named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Exact {
     Name([u8; 8]),
@@ -320,7 +320,7 @@ pub(super) struct PurgeMemory {
 }
 
 impl PurgeMemory {
-    /// What earlier runs have left in the store's folder.
+    /// Purges of earlier runs in the store's folder.
     pub(super) fn open(folder: &Path) -> Self {
         let path = folder.join(FILE);
         let mut recent = Recent::default();

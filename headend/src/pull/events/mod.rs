@@ -62,7 +62,7 @@ pub(super) const MISSING: (&str, &str) = (
 const LOG_EVERY: Duration = Duration::from_secs(300);
 
 carousel::reasons! {
-    /// What became of an event of a bucket, or of a message that is none.
+    /// Outcome of an event of a bucket, or of a message that is not an event.
     pub enum EventOutcome {
         /// The object is new, or another version, and was fetched.
         Fetched = "fetched",

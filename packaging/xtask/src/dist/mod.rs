@@ -34,7 +34,7 @@ use self::target::{Cpu, Libc, Target};
 use self::toolchain::Toolchain;
 use crate::workspace;
 
-/// What is made.
+/// Kinds of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// The programs alone
@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
     image: image::Options,
 }
 
-/// What all packages of a run have in common.
+/// Facts that all packages of a run share.
 #[derive(Debug)]
 pub(crate) struct Release {
     /// `0.1.0`

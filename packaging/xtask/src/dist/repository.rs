@@ -171,7 +171,7 @@ fn ipk(folder: &Path, sign: impl FnOnce(&Path) -> Result<(), String>) -> Result<
     Ok(packages.len())
 }
 
-/// What an ipk package says of itself: `control` of `control.tar.gz` in a compressed tar.
+/// Description of an ipk package: `control` of `control.tar.gz` in a compressed tar.
 fn control(package: &[u8]) -> Option<String> {
     let outer = member(package, "control.tar.gz")?;
     String::from_utf8(member(&outer, "control")?).ok()

@@ -30,7 +30,7 @@ struct Part {
     needs: Vec<String>,
 }
 
-/// What a program is made of.
+/// Components of a program.
 #[derive(Debug)]
 pub(crate) struct Contents {
     program: &'static str,

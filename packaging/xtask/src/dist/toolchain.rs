@@ -19,7 +19,7 @@ pub(super) const ZIG: &str = "0.17.1";
 /// From the Rust registry.
 const ZIGBUILD: &str = "0.24.0";
 
-/// What `daemon/build.rs` asks whether the page's players go in.
+/// Variable by which `daemon/build.rs` decides whether the page's players go in.
 const PLAYERS: &str = "SKYCACHE_PLAYERS";
 
 /// Ready to build.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What is at a path.
+/// Kind of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
     Folder,

@@ -32,7 +32,7 @@ const LINKED: [&str; 6] = ["README.md", "configs", "daemon", "docs", "packaging"
 /// Programs that commands may use, beside ours and those of every system.
 const PROGRAMS: [&str; 4] = ["curl", "ffmpeg", "openssl", "python3"];
 
-/// What a block is for.
+/// Use of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Use {
     /// Commands, and what they print if that is said.
@@ -54,9 +54,9 @@ pub(crate) struct Block {
     pub(crate) line: usize,
     /// First word after the fence.
     pub(crate) language: String,
-    /// What stands between the fences.
+    /// Text between the fences.
     pub(crate) text: String,
-    /// What it is for.
+    /// Its use.
     pub(crate) used: Use,
 }
 

@@ -270,7 +270,7 @@ fn is_sample(path: &str, key: &str) -> bool {
     )
 }
 
-/// What a key takes, in words.
+/// Values of a key, in words.
 fn value_of(types: &Types, field: &Field<'_>) -> Result<String, String> {
     let (name, inner) = name_of(field.kind);
     let key = field.key.as_str();
@@ -337,7 +337,7 @@ fn variants(item: &ItemEnum) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// What `cfg_attr` says, and what stands there without it.
+/// Content of `cfg_attr`, or of an attribute without it.
 fn unconditional(attribute: &Attribute) -> Vec<Attribute> {
     if !attribute.path().is_ident("cfg_attr") {
         return vec![attribute.clone()];

@@ -26,7 +26,7 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// What is in the folder under this path.
+/// Content of the folder under this path.
 fn look(path: &Path) -> Option<headend::package::tree::FileOnDisk> {
     let root = headend::package::tree::Folder::root(folder(), &[]).ok()?;
     headend::package::tree::look(path, &root.bounds)

@@ -10,7 +10,7 @@ use super::*;
 
 pub(super) type Requests = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 
-/// What came back: status, fields, body.
+/// A response: status, fields, body.
 pub(super) type Answer = (u16, http::HeaderMap, Vec<u8>);
 
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -40,7 +40,7 @@ fn body(story: &Story, path: &str) -> String {
     String::from_utf8(get(story.http, path, &[]).unwrap().body).unwrap()
 }
 
-/// What `skycached` prints, as JSON.
+/// Output of `skycached`, as JSON.
 fn command(story: &Story, verb: &str, arguments: &[&str]) -> serde_json::Value {
     let output = story.skycached(verb).args(arguments).arg("--json").output().unwrap();
     assert!(output.status.success(), "{output:?}");

@@ -86,7 +86,7 @@ impl<S: Read + Write> Frames<S> {
         }
     }
 
-    /// What the server says last: its GOAWAY's code, or nothing.
+    /// Code of the server's GOAWAY, if there was one.
     fn last_words(&mut self) -> Option<u32> {
         let (mut all, mut code) = (Vec::new(), None);
         let _ = self.stream.read_to_end(&mut all);

@@ -143,7 +143,7 @@ fn esp(build: &Build<'_>, uki: &Path) -> Result<PathBuf, String> {
     Ok(image)
 }
 
-/// What outlives updates: configuration, the clock's drift, RAUC's status.
+/// Files that outlive updates: configuration, the clock's drift, RAUC's status.
 fn config(build: &Build<'_>) -> Result<PathBuf, String> {
     let image = build.work.join("config.img");
     let _ = std::fs::remove_file(&image);

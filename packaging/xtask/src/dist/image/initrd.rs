@@ -86,7 +86,7 @@ pub(super) fn write(build: &Build<'_>, kernel: &Kernel) -> Result<PathBuf, Strin
     Ok(compressed)
 }
 
-/// What a program of the root is linked to, by the root's own loader.
+/// Libraries of a program of the root, by the root's own loader.
 fn libraries(root: &Path, program: &str) -> Result<BTreeSet<String>, String> {
     let output = Command::new("chroot").arg(root).args(["/usr/bin/ldd", &format!("/{program}")]).output();
     let output = output.map_err(|err| format!("chroot: {err}"))?;

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::{Build, emptied, read};
 use crate::run;
 
-/// What the package has.
+/// Contents of the package.
 #[derive(Debug)]
 pub(super) struct Kernel {
     /// `6.1.0-56-amd64`

@@ -7,7 +7,7 @@ use super::slot::Slot;
 use super::{Build, put, read, root};
 use crate::run;
 
-/// Where sections are in memory. The stub ends below the first; the kernel has 16 MiB.
+/// Addresses of sections in memory. The stub ends below the first; the kernel has 16 MiB.
 const OSREL: u64 = 0x20000;
 const CMDLINE: u64 = 0x30000;
 const LINUX: u64 = 0x200_0000;
