@@ -250,10 +250,9 @@ fn check(common: &CommonArgs, seconds: u64, deep: bool) -> Result<ExitCode, Stri
     let report = doctor::examine(&config, is_running, deep, Duration::from_secs(seconds.clamp(1, 600)));
     print(&if common.json {
         pretty(&doctor::to_json(&report))
-    } else if may_colour(std::io::stdout().is_terminal()) {
-        format!("{}: no mistakes\n{report:#}\n", common.config.display())
     } else {
-        format!("{}: no mistakes\n{report}\n", common.config.display())
+        let has_colours = may_colour(std::io::stdout().is_terminal());
+        report.to_text(&common.config.display().to_string(), has_colours)
     })?;
     Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

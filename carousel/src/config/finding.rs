@@ -85,15 +85,27 @@ impl fmt::Display for Finding {
 pub struct Report(pub Vec<Finding>);
 
 impl Report {
-    /// The findings, the worst first.
+    /// The findings, the worst first, and each once: several tables may name one file.
     pub fn new(mut findings: Vec<Finding>) -> Self {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        Self(findings)
+        let mut once: Vec<Finding> = Vec::with_capacity(findings.len());
+        for finding in findings {
+            if !once.contains(&finding) {
+                once.push(finding);
+            }
+        }
+        Self(once)
     }
 
     /// Whether nothing prevents the program from working.
     pub fn is_healthy(&self) -> bool {
         self.0.iter().all(|finding| finding.severity < Severity::Error)
+    }
+
+    /// Lines on the configuration `file`: the findings, behind the word that there are no mistakes where none is an error.
+    pub fn to_text(&self, file: &str, has_colours: bool) -> String {
+        let verdict = if self.is_healthy() { format!("{file}: no mistakes\n") } else { String::new() };
+        if has_colours { format!("{verdict}{self:#}\n") } else { format!("{verdict}{self}\n") }
     }
 }
 
@@ -107,5 +119,27 @@ impl fmt::Display for Report {
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let plural = |count: usize| if count == 1 { "" } else { "s" };
         write!(f, "{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_that_there_are_no_mistakes_only_where_there_are_none() {
+        let (error, warning) = (
+            Finding::new(Severity::Error, "port", "taken", "choose another"),
+            Finding::new(Severity::Warning, "certificate c.pem", "2 days left", "renew it"),
+        );
+        // Two tables may name one certificate.
+        let report = Report::new(vec![warning.clone(), Finding::fine("clock", "set"), warning.clone()]);
+        assert_eq!(
+            report.to_text("a.toml", false),
+            "a.toml: no mistakes\nwarning  certificate c.pem: 2 days left\n         fix: renew it\n\
+             fine     clock: set\n0 errors, 1 warning\n"
+        );
+        let text = Report::new(vec![warning, error]).to_text("a.toml", true);
+        assert!(text.starts_with("\x1b[31merror") && !text.contains("no mistakes"), "{text}");
     }
 }

@@ -164,10 +164,8 @@ pub(super) fn check(config: Config, json: bool) -> Result<(), String> {
     print(&if json {
         let healthy = all.is_healthy();
         pretty(&serde_json::json!({ "schema": 1, "healthy": healthy, "findings": all.0 }))
-    } else if crate::progress::may_colour() {
-        format!("{name}: no mistakes\n{all:#}\n")
     } else {
-        format!("{name}: no mistakes\n{all}\n")
+        all.to_text(&name, crate::progress::may_colour())
     })?;
     match all.is_healthy() {
         true => Ok(()),
