@@ -46,9 +46,26 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         }
     };
     let found = runtime.block_on(async {
-        let client = match origin_client(config) {
+        let (mut found, mut asked) = (found, asked);
+        let client = origin_client(config).or_else(|why| {
+            found.push(unusable_ca(config, why));
+            // Without the file nothing can be said of certificates: the daemon does not start either.
+            let unasked = asked.extract_if(.., |(_, url)| url.starts_with("https:"));
+            found.extend(unasked.map(|(about, url)| {
+                let what = "not asked, for want of [http] origin_ca";
+                Finding::new(Severity::Warning, format!("{about} {url}"), what, "see the error about that")
+            }));
+            let mut without = config.clone();
+            without.http.origin_ca = None;
+            origin_client(&without)
+        });
+        let client = match client {
             Ok(client) => std::sync::Arc::new(client),
-            Err(why) => return found.into_iter().chain([unusable_ca(config, why)]).collect(),
+            Err(why) => {
+                let what = format!("none is asked: {}", why.what);
+                found.push(Finding::new(Severity::Warning, "origins", what, why.fix));
+                return found;
+            }
         };
         let mut probes = JoinSet::new();
         for (at, (about, url)) in asked.into_iter().enumerate() {
@@ -257,9 +274,18 @@ mod tests {
         }
         let text = "http.origin_ca = '/nowhere/ca.pem'\n[[route]]\npath = '/a/'\nbase = 'https://h/'\n";
         let all = examine(&Config::parse(text).unwrap());
-        assert_eq!((all.len(), all[0].severity), (1, Severity::Error), "{all:?}");
+        assert_eq!((all.len(), all[0].severity), (2, Severity::Error), "{all:?}");
         let said = (all[0].about.as_str(), all[0].what.as_str(), all[0].fix.as_str());
         assert_eq!(said, ("[http] origin_ca /nowhere/ca.pem", "there is no such file", "give a PEM file"));
+        assert_eq!(
+            (all[1].severity, all[1].about.as_str()),
+            (Severity::Warning, "[[route]] base https://h/")
+        );
+        assert!(all[1].what.contains("not asked") && all[1].what.contains("origin_ca"), "{}", all[1].what);
+        // What needs no certificate is asked all the same.
+        let text = format!("{text}[[route]]\npath = '/b/'\nbase = '{}'\n", origin(200));
+        let all = examine(&Config::parse(&text).unwrap());
+        assert_eq!((all.len(), all[2].what.as_str()), (3, "answers 200"), "{all:?}");
     }
 
     #[test]
