@@ -65,7 +65,7 @@ impl CertificateFiles {
         match read(self.table, &self.files[0], &self.files[1]) {
             Ok(key) => {
                 self.put(key);
-                *known = FileState { changed_at: now, failure: None, warning: known.warning.take() };
+                *known = FileState { changed_at: now, failure: None };
                 tracing::info!(table = self.table, "a new certificate is in force");
             }
             Err(err) if known.failure.as_ref() != Some(&err) => {
@@ -76,16 +76,15 @@ impl CertificateFiles {
         }
     }
 
-    /// Logs that players refuse the chain, or soon will, once for each reason.
-    fn warn(&self, known: &mut FileState, now: Option<WallTime>) {
+    /// Logs that players refuse the chain, or soon will, once for each reason and file. Returns what was logged.
+    fn warn(&self, now: Option<WallTime>) -> Option<String> {
         let key = Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner));
         let what = now.zip(Certificate::read(&key.cert).ok()).and_then(|(now, it)| warning(&it, now));
-        if known.warning != what {
-            if let Some(what) = &what {
-                tracing::warn!(table = self.table, file = %self.files[0].display(), "{what}");
-            }
-            known.warning = what;
+        let what = self.shown.is_news(self.table, what.clone()).then_some(what).flatten();
+        if let Some(what) = &what {
+            tracing::warn!(table = self.table, file = %self.files[0].display(), "{what}");
         }
+        what
     }
 
     fn changed_at(&self) -> [Option<SystemTime>; 2] {
@@ -100,8 +99,6 @@ struct FileState {
     changed_at: [Option<SystemTime>; 2],
     /// Reason why newer files cannot be read: it is logged once, not at every check.
     failure: Option<ConfiguredFileError>,
-    /// Last logged line about the validity of those in force.
-    warning: Option<String>,
 }
 
 /// Fault of the validity of a chain, with the fix.
@@ -129,9 +126,9 @@ impl ResolvesServerCert for CertificateFiles {
 }
 
 async fn watch(all: Arc<CertificateFiles>) {
-    let mut known = FileState { changed_at: all.changed_at(), failure: None, warning: None };
+    let mut known = FileState { changed_at: all.changed_at(), failure: None };
     loop {
-        all.warn(&mut known, clock::trusted_wall());
+        all.warn(clock::trusted_wall());
         tokio::time::sleep(LOOK).await;
         all.reload(&mut known);
     }
@@ -282,7 +279,7 @@ mod tests {
         let of = |name: &str| chain("admin.tls", &path(name)).unwrap();
         let in_force = || all.key.read().unwrap().cert.clone();
         let (old, new) = (of("cert.pem"), of("new.pem"));
-        let mut known = FileState { changed_at: all.changed_at(), failure: None, warning: None };
+        let mut known = FileState { changed_at: all.changed_at(), failure: None };
         all.reload(&mut known);
         assert_eq!(in_force(), old);
         // The certificate first: the key is that of the one before.
@@ -299,22 +296,24 @@ mod tests {
         std::fs::rename(path("new-key.pem"), path("key.pem")).unwrap();
         all.reload(&mut known);
         assert_eq!((in_force(), known.failure.is_none()), (new, true));
-        // What was said of its end is said once.
+        // What was said of its end is said once, also where another listener has the same file.
         let days = |days: i64| Some(WallTime::from_unix_ms(clock::wall().unix_ms() + days * 86_400_000));
+        let (certificate, key) = (path("cert.pem"), path("key.pem"));
+        let other = CertificateFiles::open("http.tls", &certificate, &key, Arc::clone(&shown)).unwrap();
         for (now, said) in [
             (None, None),
             (days(0), None),
             (days(4000), Some("ended at")),
             (days(-4000), Some("begins only at")),
+            (days(0), None),
+            (days(4000), Some("ended at")),
         ] {
-            all.warn(&mut known, now);
-            assert!(
-                known.warning.as_deref().map(|it| said.is_some_and(|said| it.contains(said)))
-                    == said.map(|_| true),
-                "{known:?}"
-            );
+            let logged = all.warn(now);
+            assert_eq!(logged.is_some(), said.is_some(), "{logged:?}");
+            assert!(logged.is_none_or(|it| said.is_some_and(|said| it.contains(said))), "{said:?}");
+            assert_eq!((all.warn(now), other.warn(now)), (None, None), "{said:?}");
         }
-        let [it] = &shown.to_json(None)[..] else { panic!() };
+        let [it, _] = &shown.to_json(None)[..] else { panic!() };
         assert_eq!((&it["listener"], &it["error"]), (&"admin.tls".into(), &serde_json::Value::Null));
     }
 

@@ -96,6 +96,8 @@ struct Entry {
     listener: &'static str,
     file: PathBuf,
     certificate: Result<Certificate, String>,
+    /// What was logged of its validity.
+    warning: Option<String>,
 }
 
 /// Certificates that each listener presents now.
@@ -110,10 +112,24 @@ impl Certificates {
     /// Records a chain that came into force on the listener of this table of the configuration, and replaces the previous
     /// one.
     pub fn put(&self, listener: &'static str, file: &Path, chain: &[CertificateDer<'_>]) {
-        let entry = Entry { listener, file: file.to_path_buf(), certificate: Certificate::read(chain) };
         let mut entries = self.entries();
-        entries.retain(|it| it.listener != listener);
-        entries.push(entry);
+        let before = entries.iter().position(|it| it.listener == listener).map(|at| entries.remove(at));
+        let warning = before.and_then(|it| it.warning);
+        let certificate = Certificate::read(chain);
+        entries.push(Entry { listener, file: file.to_path_buf(), certificate, warning });
+    }
+
+    /// Records what is wrong with the validity of a listener's chain. Whether that is news: it has not been said of this listener
+    /// before, nor of the same file of another one.
+    fn is_news(&self, listener: &str, warning: Option<String>) -> bool {
+        let mut entries = self.entries();
+        let Some(at) = entries.iter().position(|it| it.listener == listener) else {
+            return warning.is_some();
+        };
+        let is_known = entries.iter().any(|it| it.file == entries[at].file && it.warning == warning);
+        let is_news = warning.is_some() && !is_known;
+        entries[at].warning = warning;
+        is_news
     }
 
     /// Listeners, and seconds from 1970 to the ends of their certificates; those that cannot be read are left out.
