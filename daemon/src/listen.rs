@@ -57,8 +57,7 @@ impl Listening {
     /// One line that names the address and the fix. `key` is where the configuration says it.
     pub fn open_all(&mut self, addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, String> {
         open_all(&mut self.handed, addresses, bind).map_err(|(address, err)| {
-            let why = carousel::config::without_numbers(&err);
-            format!("cannot listen on {address} ({key}): {why}; {}", advice(&err))
+            format!("cannot listen on {address} ({key}): {}", refusal(&err, address.port(), key))
         })
     }
 
@@ -72,7 +71,7 @@ impl Listening {
         key: &str,
     ) -> Result<Vec<UdpSocket>, String> {
         open_all(&mut self.datagrams, addresses, bind_datagrams).map_err(|(address, err)| {
-            format!("cannot listen on {address}, UDP ({key}): {err}; {}", advice(&err))
+            format!("cannot listen on {address}, UDP ({key}): {}", refusal(&err, address.port(), key))
         })
     }
 
@@ -83,15 +82,21 @@ impl Listening {
     }
 }
 
-/// Advice for a listener that cannot be opened.
-pub fn advice(err: &io::Error) -> &'static str {
+/// Why the listener of `key` cannot be opened, and behind a semicolon what to do.
+pub fn refusal(err: &io::Error, port: u16, key: &str) -> String {
     match err.kind() {
-        io::ErrorKind::AddrInUse => "another program has this port; `ss -lntup` names it, or choose another",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE, or a socket unit that has them"
+        io::ErrorKind::AddrInUse => format!(
+            "another program has this port, or another skycached; `ss -lntup 'sport = {port}'` names it: stop it, or give {key} \
+             another port"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address; give {key} one that `ip address` shows")
         }
-        _ => "choose another address",
+        io::ErrorKind::PermissionDenied => {
+            "Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE, or a socket unit that has them"
+                .to_owned()
+        }
+        _ => format!("{}; give {key} another address", carousel::config::without_numbers(err)),
     }
 }
 
@@ -196,7 +201,10 @@ mod tests {
     fn what_was_handed_over_is_taken_and_the_rest_is_opened() {
         let free = bind(at("127.0.0.1:0"), false).unwrap();
         let address = free.local_addr().unwrap();
-        assert!(Listening::default().open_all(&[address], "x").unwrap_err().contains("another program"));
+        let refused = Listening::default().open_all(&[address], "[admin] listen").unwrap_err();
+        // What the system calls it adds nothing.
+        let parts = ["another program", "another skycached", "; `ss ", "give [admin] listen another port"];
+        assert!(parts.iter().all(|it| refused.contains(it)) && !refused.contains("in use"), "{refused}");
         let mut listening = Listening { handed: vec![free], datagrams: Vec::new() };
         assert_eq!(listening.left(), [address]);
         assert_eq!(listening.open_all(&[address], "x").unwrap()[0].local_addr().unwrap(), address);

@@ -301,8 +301,8 @@ fn ports(
         match try_open(*address, addresses) {
             Ok(()) => Finding::fine(about, format!("{key}: free")),
             Err(err) => {
-                let why = carousel::config::without_numbers(&err);
-                Finding::new(Severity::Error, about, format!("{key}: {why}"), listen::advice(&err))
+                let why = listen::refusal(&err, address.port(), key);
+                Finding::of_message(Severity::Error, about, &format!("{key}: {why}"))
             }
         }
     };

@@ -12,7 +12,7 @@ use super::{Finding, Severity};
 use crate::clock;
 use crate::config::Config;
 use crate::session::Receive;
-use crate::source::{Batch, GroupSpec, PacketSocket, ReceiveSocket, interface_index};
+use crate::source::{Batch, GroupSpec, PacketSocket, ReceiveSocket, interface_index, interface_names};
 
 /// Fix for a group that is not needed.
 const NO_CAROUSEL: &str = "where there is no carousel, [receive] announcement = [] leaves it out";
@@ -83,8 +83,7 @@ pub(super) fn examine(config: &Config, listen: Duration) -> Vec<Finding> {
 fn the_interface(name: &str) -> Finding {
     let about = format!("interface {name}");
     if interface_index(name).is_err() {
-        let all: Vec<String> = interfaces().into_iter().map(|it| it.name).collect();
-        let nearest = format!("[receive] interface is one of {}", all.join(", "));
+        let nearest = format!("give [receive] interface one of {}", interface_names().join(", "));
         return Finding::new(Severity::Error, about, "there is no interface of this name", nearest);
     }
     let flags = flags(name);

@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use batch::{Batch, MAX_BATCH};
 pub use packet::PacketSocket;
 pub use poll::{Poll, Waker};
-pub use socket::{ReceiveSocket, interface_index};
+pub use socket::{ReceiveSocket, interface_index, interface_names};
 
 /// A group to receive.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,7 +66,7 @@ impl SourceError {
             }
             Some(libc::EADDRINUSE) => "another program has the port without sharing it; `ss -ulpn` names it",
             Some(libc::ENODEV | libc::ENXIO) => {
-                "the interface is not there, or no route leads to the group; name one in [receive] interface"
+                "no route leads to the group; name an interface in [receive] interface"
             }
             Some(libc::ENOBUFS) if self.group.address.is_ipv4() => {
                 "too many groups on one socket; raise net.ipv4.igmp_max_memberships"
@@ -86,6 +86,13 @@ impl SourceError {
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let interface = self.group.interface.as_str();
+        let is_name = !interface.is_empty() && interface.parse::<IpAddr>().is_err();
+        if is_name && interface_index(interface).is_err() {
+            let all = interface_names().join(", ");
+            let fix = format!("give [receive] interface one of {all}");
+            return write!(f, "cannot receive {}: there is no interface of this name; {fix}", self.group);
+        }
         let error = carousel::config::without_numbers(&self.error);
         write!(f, "cannot receive {}: {}: {error}; {}", self.group, self.step, self.fix())
     }

@@ -8,6 +8,9 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::{GroupSpec, SourceError, sys};
 
+/// Interfaces that a message names.
+const SHOWN_INTERFACES: usize = 16;
+
 /// A socket that has joined its group.
 #[derive(Debug)]
 pub struct ReceiveSocket {
@@ -95,6 +98,16 @@ fn join(socket: &Socket, group: &GroupSpec) -> io::Result<()> {
         IpAddr::V6(_) => socket.set_multicast_all_v6(false),
     };
     own_alone.or_else(|err| if err.raw_os_error() == Some(libc::ENOPROTOOPT) { Ok(()) } else { Err(err) })
+}
+
+/// Names of at most [`SHOWN_INTERFACES`] interfaces of this machine, in the order of their numbers.
+pub fn interface_names() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let names = entries.filter_map(|it| it.file_name().into_string().ok());
+    let mut all: Vec<(u32, String)> =
+        names.filter_map(|name| Some((interface_index(&name).ok()?, name))).collect();
+    all.sort_unstable();
+    all.into_iter().map(|(_, name)| name).take(SHOWN_INTERFACES).collect()
 }
 
 /// The index of an interface by its name.

@@ -78,6 +78,7 @@ fn a_group_that_cannot_be_joined_is_named_with_its_fix() {
         text.contains("239.255.77.4") && text.contains("nosuch0") && text.contains("[receive] interface"),
         "{text}"
     );
+    assert!(text.contains("there is no interface of this name") && text.contains("one of lo"), "{text}");
 }
 
 #[test]

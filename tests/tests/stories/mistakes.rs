@@ -159,9 +159,11 @@ fn m06_a_port_that_is_taken() {
         run("skycached", &["run"], &config),
         &[&address, "[http] listen", "another program has this port", "`ss -"],
     );
+    let (code, text) = run("skycached", &["check", "--seconds", "1"], &config);
+    assert!(!text.contains("no mistakes"), "{text}");
     found(
-        run("skycached", &["check", "--seconds", "1"], &config),
-        &[&address, "another program has this port"],
+        (code, text),
+        &[&address, "another program has this port", "fix: `ss -", "give [http] listen another port"],
     );
 }
 
@@ -184,7 +186,10 @@ fn m08_an_interface_that_is_not_there() {
         .unwrap()
         .replace("receive.interface = '127.0.0.1'", "receive.interface = 'eth77'");
     fs::write(&config, text).unwrap();
-    found(run("skycached", &["check", "--seconds", "1"], &config), &["eth77", "fix:", "lo"]);
+    found(
+        run("skycached", &["check", "--seconds", "1"], &config),
+        &["eth77", "fix: give [receive] interface one of lo"],
+    );
     let config = setup.headend(&format!(
         "link.rate_bps = 8_000_000\noutput.interface = 'eth77'\n[[source]]\npath = '{}'\nbase = 'http://h/v/'\n",
         ladder()
@@ -214,10 +219,9 @@ fn m09_no_route() {
         eprintln!("SKIPPED: this system gives no network of its own");
         return;
     }
-    told(
-        alone(&["send", "--once"]),
-        &["no route to 2", "give [output] interface", "ip route add 224.0.0.0/4"],
-    );
+    let (code, text) = alone(&["send", "--once"]);
+    assert!(!text.contains("on the air"), "nothing has been sent: {text}");
+    told((code, text), &["no route to 2", "give [output] interface", "ip route add 224.0.0.0/4"]);
     found(alone(&["check"]), &["route to 2", "there is none", "fix: give [output] interface"]);
 }
 
@@ -362,6 +366,15 @@ fn m20_a_port_of_the_headend_that_is_taken() {
         (code, text),
         &["origin of two", "http://127.0.0.1:9/two/master.m3u8: connect (Connection refused)", "fix:"],
     );
+    let text = fs::read_to_string(&pulled).unwrap() + "pull_ca = '/nonexistent/ca.pem'\n";
+    let (code, text) = run("headend", &["check"], &setup.headend(&text));
+    assert!(!text.contains("no mistakes"), "{text}");
+    let parts = [
+        "pull_ca /nonexistent/ca.pem: there is no such file",
+        "configuration (",
+        "fix: correct what the message names",
+    ];
+    found((code, text), &parts);
 }
 
 #[test]
