@@ -326,6 +326,9 @@ fn change(target: &AdminTarget, action: &str, parameters: &[(&str, &str)]) -> Re
     for name in value["missing"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         eprintln!("skycached: {name} is not in the cache; `skycached ls --filter NAME` lists what is");
     }
+    if let Some(hint) = value["hint"].as_str() {
+        eprintln!("skycached: {hint}");
+    }
     match value["purged"].as_u64().filter(|_| value["key"].is_null()) {
         Some(1) => print("1 object purged\n"),
         Some(count) => print(&format!("{count} objects purged\n")),

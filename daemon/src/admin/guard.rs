@@ -253,6 +253,12 @@ impl Guard {
             let line = "requests here have no body in chunks: leave Transfer-Encoding out";
             return Err(Refused::new(AdminRefusal::BadRequest, StatusCode::BAD_REQUEST, line));
         }
+        // A body would be ignored: parameters that it has would seem to be in force.
+        let has_body = head.headers.get(header::CONTENT_LENGTH).is_some_and(|it| it != "0");
+        if has_body && !matches!(head.method, Method::GET | Method::HEAD) {
+            let line = "requests here have no body: give parameters in the query, as in /api/v1/purge?key=cdn.example.com/film/1.m4s";
+            return Err(Refused::new(AdminRefusal::BadRequest, StatusCode::BAD_REQUEST, line));
+        }
         let Peer::Tcp { on_loopback, certificate, .. } = peer else { return Ok("socket") };
         if is_of_a_page(head) && !is_of_our_page(head) {
             let line =
@@ -496,13 +502,17 @@ mod tests {
     }
 
     #[test]
-    fn a_body_in_chunks_is_refused_whoever_sends_it() {
+    fn a_body_is_refused_whoever_sends_it() {
         let (guard, _folder) = with_token("0123456789abcdef0123");
         let token = ("authorization", "Bearer 0123456789abcdef0123");
         let asked = |fields: &[(&str, &str)]| head("POST", "/api/v1/purge?key=a", fields);
         for peer in [tcp("127.0.0.1", true), Peer::Unix { uid: Some(0), pid: None }] {
-            assert!(why(&guard, &peer, &asked(&[token, ("content-length", "3")])).is_ok());
+            assert!(why(&guard, &peer, &asked(&[token, ("content-length", "0")])).is_ok());
+            let scraped = head("GET", "/metrics", &[token, ("content-length", "3")]);
+            assert!(why(&guard, &peer, &scraped).is_ok(), "a read has no parameters that could be in it");
             for fields in [
+                vec![token, ("content-length", "3")],
+                vec![token, ("content-length", "3"), ("content-type", "application/json")],
                 vec![token, ("transfer-encoding", "chunked")],
                 vec![token, ("content-length", "3"), ("transfer-encoding", "chunked")],
             ] {

@@ -441,18 +441,35 @@ impl PurgeRequest {
             return Err(NotDone::Nothing(what));
         }
         if let ([PurgeSelector::Key(name)], 0) = (&self.selectors[..], all.objects) {
-            let key =
-                ObjectKey::from_name(name, None).map_or_else(|_| name.clone(), |it| it.as_str().to_owned());
-            return Err(NotDone::Nothing(format!(
-                "{key} is not in the cache; `skycached ls --filter NAME` lists what is"
-            )));
+            let tried = selections.iter().flatten().filter_map(|it| match it {
+                Selection::Name(key) => Some(key),
+                _ => None,
+            });
+            return Err(not_held(name, tried));
         }
         let took = clock::now().since(begun);
         let id = self.id.clone().unwrap_or_else(fresh_id);
         let done = if self.mode == PurgeMode::Soft { "soft purge" } else { "purge" };
         tracing::info!(id, objects = all.objects, bytes = all.bytes, done, "purged");
         let missing = missing.into_iter().map(str::to_owned).collect();
-        Ok(PurgeResult { id, done, all, took, key, missing })
+        let hint = if all.objects == 0 { self.hint() } else { None };
+        Ok(PurgeResult { id, done, all, took, key, missing, hint })
+    }
+
+    /// Why its prefixes and patterns may have selected nothing; `None`: it has none.
+    fn hint(&self) -> Option<String> {
+        let is_literal =
+            |it: &&PurgeSelector| matches!(it, PurgeSelector::Pattern(text) if !text.contains(['*', '?']));
+        if let Some(PurgeSelector::Pattern(text)) = self.selectors.iter().find(is_literal) {
+            return Some(format!(
+                "nothing matched: without * and ? a pattern is one whole name; {text}* is all that begins so, *{text}* all that has it"
+            ));
+        }
+        let is_wide = |it: &PurgeSelector| matches!(it, PurgeSelector::Prefix(_) | PurgeSelector::Pattern(_));
+        self.selectors.iter().any(is_wide).then(|| {
+            "nothing matched: a prefix or pattern is compared with whole keys, and with paths of [[route]]; `skycached ls` has the keys"
+                .to_owned()
+        })
     }
 
     /// Meanings of one parameter, the most likely first: a player's URL counts if the name as given means nothing.
@@ -479,7 +496,7 @@ impl PurgeRequest {
                 (key, others) => Ok(key.into_iter().chain(others)),
             }
         };
-        Ok(match wanted {
+        let mut readings: Vec<Selection> = match wanted {
             PurgeSelector::Key(name) => keys(name)?.map(Selection::Name).collect(),
             PurgeSelector::Prefix(prefix) if without_scheme(prefix).is_empty() => {
                 if !self.is_sure {
@@ -510,7 +527,17 @@ impl PurgeRequest {
                 return Err("a surrogate key has at least one character".to_owned());
             }
             PurgeSelector::SurrogateKey(key) => vec![Selection::SurrogateKey(SurrogateHash::of(key.trim()))],
-        })
+        };
+        // The name as given may be what a route makes of it, too.
+        let mut known = Vec::with_capacity(readings.len());
+        readings.retain(|it| {
+            let is_new = !known.contains(it);
+            if is_new {
+                known.push(it.clone());
+            }
+            is_new
+        });
+        Ok(readings)
     }
 }
 
@@ -578,11 +605,13 @@ pub(super) struct PurgeResult {
     key: Option<ObjectKey>,
     /// Names under which no object was held.
     missing: Vec<String>,
+    /// Why nothing was selected, if that may be a mistake.
+    hint: Option<String>,
 }
 
 impl PurgeResult {
     fn document(&self) -> Value {
-        let Self { id, done, all, took, key, missing } = self;
+        let Self { id, done, all, took, key, missing, hint } = self;
         let mut answer = json!({
             "schema": 1, "id": id, "node": sys::hostname(), "done": done, "purged": all.objects, "bytes": all.bytes,
             "took_ms": took.as_micros() as f64 / 1000.0, "lasts": !all.is_forgotten_by_disk,
@@ -592,6 +621,9 @@ impl PurgeResult {
         }
         if let Some(key) = key {
             answer["key"] = key.as_str().into();
+        }
+        if let Some(hint) = hint {
+            answer["hint"] = hint.as_str().into();
         }
         answer
     }
@@ -604,6 +636,27 @@ pub(super) enum NotDone {
     Wrong(String),
     /// No object of its name is held.
     Nothing(String),
+}
+
+/// No object is held by a name, nor by another key that was tried for it.
+pub(super) fn not_held<'a>(name: &str, tried: impl Iterator<Item = &'a ObjectKey>) -> NotDone {
+    let name = redacted(name);
+    let mut keys: Vec<&str> = tried.map(ObjectKey::as_str).collect();
+    keys.dedup();
+    let last = name.split(['?', '#']).next().and_then(|it| it.rsplit('/').find(|it| !it.is_empty()));
+    let filter = last.filter(|it| it.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it)));
+    let fix = format!("`skycached ls --filter {}` lists what is", filter.unwrap_or("NAME"));
+    match keys[..] {
+        [] => NotDone::Nothing(format!("{name} is not in the cache; {fix}")),
+        [key] => NotDone::Nothing(format!("{} is not in the cache; {fix}", redacted(key))),
+        _ => {
+            let tried: Vec<_> = keys.into_iter().map(redacted).collect();
+            NotDone::Nothing(format!(
+                "{name} is not in the cache, by none of its keys: {}; {fix}",
+                tried.join(", ")
+            ))
+        }
+    }
 }
 
 /// Whether a request uses the paths of a sidecar, which change something by GET too.
@@ -763,6 +816,38 @@ mod tests {
         let mut long = of("POST", &long, &[]).unwrap().unwrap();
         assert!(long.shown().len() < SHOWN_BYTES + 8 && long.shown().ends_with('…'));
         assert_eq!(long.named(), "i");
+    }
+
+    #[test]
+    fn what_selects_nothing_has_a_hint_if_it_may_be_a_mistake() {
+        let hint = |target: &str| of("POST", &format!("/api/v1/{target}"), &[]).unwrap().unwrap().hint();
+        let literal = hint("ban?pattern=/vod/").unwrap();
+        assert!(literal.contains("/vod/* is all") && literal.contains("*/vod/* all"), "{literal}");
+        for wide in ["ban?pattern=/vod/*", "purge?prefix=/vod/"] {
+            assert!(hint(wide).is_some_and(|it| it.contains("whole keys")), "{wide}");
+        }
+        // Nothing may have this name now.
+        assert_eq!((hint("purge?surrogate_key=film"), hint("purge?key=h/a")), (None, None));
+    }
+
+    #[test]
+    fn what_is_not_held_is_refused_with_every_key_that_was_tried() {
+        let said = |name: &str, keys: &[&str]| {
+            let keys: Vec<_> = keys.iter().map(|it| ObjectKey::from_name(it, None).unwrap()).collect();
+            match not_held(name, keys.iter()) {
+                NotDone::Nothing(line) => line,
+                NotDone::Wrong(line) => panic!("{line}"),
+            }
+        };
+        assert_eq!(
+            said("http://box:8080/vod/a.m4s?x=1", &["box:8080/vod/a.m4s?x=1", "cdn.example.com/a.m4s?x=1"]),
+            "http://box:8080/vod/a.m4s?x=1 is not in the cache, by none of its keys: box:8080/vod/a.m4s?x=1, \
+             cdn.example.com/a.m4s?x=1; `skycached ls --filter a.m4s` lists what is"
+        );
+        let one = "cdn.example.com/a is not in the cache; `skycached ls --filter a` lists what is";
+        assert_eq!(said("https://cdn.example.com/a", &["cdn.example.com/a", "cdn.example.com/a"]), one);
+        let odd = said("h/$(reboot)", &["h/$(reboot)"]);
+        assert!(odd.ends_with("`skycached ls --filter NAME` lists what is"), "{odd}");
     }
 
     #[test]

@@ -101,6 +101,35 @@ fn what_an_origin_has_named_together_is_purged_together() {
 }
 
 #[test]
+fn a_purge_that_finds_nothing_says_what_was_looked_for() {
+    let origin = origin();
+    let story = before(&origin, "");
+    let said = |verb: &str, arguments: &[&str]| {
+        let output = story.skycached(verb).args(arguments).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    body(&story, "/o/film/a");
+    for verb in ["purge", "pin"] {
+        let text = said(verb, &["/o/film/b.m4s"]);
+        let keys = format!("o/film/b.m4s, {}/film/b.m4s;", origin.address());
+        assert!(text.contains(&keys) && text.contains("ls --filter b.m4s"), "{text}");
+    }
+    let text = said("ban", &["/o/film/"]);
+    assert!(text.contains("0 objects purged") && text.contains("/o/film/* is all that begins so"), "{text}");
+    let text = said("ban", &["/o/film/*"]);
+    assert_eq!(text, "1 object purged\n");
+    // A name that a route leaves as it is has one line in the memory of purges.
+    assert_eq!(
+        command(&story, "purge", &["--prefix", "/o/show/"])["hint"].as_str().map(|it| &it[..15]),
+        Some("nothing matched")
+    );
+    let noted = std::fs::read_to_string(story.dir().join("cache/recent-purges")).unwrap();
+    let prefixes: Vec<_> =
+        noted.lines().filter_map(|it| it.split_once(" p ")).map(|(_, text)| text).collect();
+    assert_eq!(prefixes, ["\"o/show/\"".to_owned(), format!("\"{}/show/\"", origin.address())]);
+}
+
+#[test]
 fn a_soft_purge_asks_the_origin_and_serves_what_is_held_while_it_fails() {
     let origin = origin();
     let story = before(&origin, "");
