@@ -53,6 +53,7 @@ impl Store {
                 promotions.recv_timeout(LOOK)
             };
             self.finish_purges();
+            self.0.root.ledger.keep(clock::now());
             match next {
                 Ok(object) => {
                     if let Err(err) = self.promote(&object) {

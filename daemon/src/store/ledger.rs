@@ -2,15 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use carousel::time::WallTime;
+use carousel::time::{Instant, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
 
 const DAY_MS: i64 = 86_400_000;
-/// Bytes between two saves of the ledger; a power cut loses at most this much of it.
+/// Bytes between two saves of the ledger.
 const NOTE_BYTES: u64 = 256 << 20;
+/// Time between two saves while something is written: a kill or a power cut loses at most this much of the ledger. A save writes a
+/// few kilobytes.
+const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 const FILE: &str = "written.json";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +33,16 @@ pub(super) struct Ledger {
     path: PathBuf,
     budget_bytes: u64,
     endurance_bytes: u64,
-    page: Mutex<(Page, u64)>,
+    page: Mutex<Open>,
+}
+
+/// The page that is written on.
+#[derive(Debug)]
+struct Open {
+    page: Page,
+    /// `total_bytes` and time of the newest save.
+    noted_bytes: u64,
+    noted_at: Instant,
 }
 
 /// Totals of the ledger.
@@ -52,7 +65,8 @@ impl Ledger {
         let page: Option<Page> =
             std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let page = page.unwrap_or_else(|| Page { since_ms: clock::wall().unix_ms(), ..Page::default() });
-        Self { path, budget_bytes, endurance_bytes, page: Mutex::new((page, page.total_bytes)) }
+        let open = Open { page, noted_bytes: page.total_bytes, noted_at: clock::now() };
+        Self { path, budget_bytes, endurance_bytes, page: Mutex::new(open) }
     }
 
     /// Whether the budget allows `bytes` more today.
@@ -60,23 +74,32 @@ impl Ledger {
         if self.budget_bytes == 0 {
             return true;
         }
-        let mut page = self.page();
-        turn(&mut page.0, clock::trusted_wall());
-        page.0.today_bytes.saturating_add(bytes) <= self.budget_bytes
+        let mut open = self.page();
+        turn(&mut open.page, clock::trusted_wall());
+        open.page.today_bytes.saturating_add(bytes) <= self.budget_bytes
     }
 
     /// Records `bytes` written.
     pub(super) fn wrote(&self, bytes: u64) {
         let note = {
-            let mut page = self.page();
-            turn(&mut page.0, clock::trusted_wall());
-            page.0.today_bytes += bytes;
-            page.0.total_bytes += bytes;
-            let due = page.0.total_bytes - page.1 >= NOTE_BYTES;
-            if due {
-                page.1 = page.0.total_bytes;
-            }
-            due.then_some(page.0)
+            let mut open = self.page();
+            turn(&mut open.page, clock::trusted_wall());
+            open.page.today_bytes += bytes;
+            open.page.total_bytes += bytes;
+            (open.page.total_bytes - open.noted_bytes >= NOTE_BYTES).then(|| open.noted(clock::now()))
+        };
+        if let Some(page) = note {
+            self.note(page);
+        }
+    }
+
+    /// Saves what was written since the newest save, if that is [`NOTE_INTERVAL`] ago. Called every second or so.
+    pub(super) fn keep(&self, now: Instant) {
+        let note = {
+            let mut open = self.page();
+            let is_due =
+                open.page.total_bytes > open.noted_bytes && now.since(open.noted_at) >= NOTE_INTERVAL;
+            is_due.then(|| open.noted(now))
         };
         if let Some(page) = note {
             self.note(page);
@@ -85,7 +108,7 @@ impl Ledger {
 
     /// Saves the ledger.
     pub(super) fn close(&self) {
-        let page = self.page().0;
+        let page = self.page().page;
         self.note(page);
     }
 
@@ -98,9 +121,9 @@ impl Ledger {
     }
 
     pub(super) fn wear(&self) -> FlashWear {
-        let mut guard = self.page();
-        turn(&mut guard.0, clock::trusted_wall());
-        let page = guard.0;
+        let mut open = self.page();
+        turn(&mut open.page, clock::trusted_wall());
+        let page = open.page;
         let days = (clock::wall().unix_ms() - page.since_ms).max(DAY_MS / 24) as f64 / DAY_MS as f64;
         let left = self.endurance_bytes.saturating_sub(page.total_bytes) as f64;
         let rate = page.total_bytes as f64 / days;
@@ -112,9 +135,17 @@ impl Ledger {
         }
     }
 
-    fn page(&self) -> MutexGuard<'_, (Page, u64)> {
+    fn page(&self) -> MutexGuard<'_, Open> {
         // Numbers only, consistent after a panic elsewhere.
         self.page.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// The page, which is saved now.
+    const fn noted(&mut self, now: Instant) -> Page {
+        (self.noted_bytes, self.noted_at) = (self.page.total_bytes, now);
+        self.page
     }
 }
 
@@ -131,6 +162,25 @@ fn turn(page: &mut Page, now: Option<WallTime>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kill_loses_a_minute_of_the_ledger_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let of_disk = || Ledger::open(folder.path(), 0, 0).wear().total_bytes;
+        let ledger = Ledger::open(folder.path(), 0, 0);
+        let begun = clock::now();
+        ledger.wrote(600);
+        ledger.keep(begun + NOTE_INTERVAL / 2);
+        assert_eq!(of_disk(), 0, "not at every write");
+        ledger.keep(begun + 2 * NOTE_INTERVAL);
+        assert_eq!(of_disk(), 600);
+        // Nothing is written where nothing has changed.
+        std::fs::remove_file(folder.path().join(FILE)).unwrap();
+        ledger.keep(begun + 4 * NOTE_INTERVAL);
+        assert!(!folder.path().join(FILE).exists());
+        ledger.wrote(NOTE_BYTES);
+        assert_eq!(of_disk(), 600 + NOTE_BYTES, "much at once is noted at once");
+    }
 
     #[test]
     fn a_budget_is_kept_over_restarts_and_days_turn_only_forwards() {
