@@ -205,6 +205,18 @@ fn held_and_received(out: &mut Rows, status: &Value) {
     );
     out.row("memory", &format!("{} of {}", size(&store["memory_bytes"]), size(&store["memory_quota_bytes"])));
     out.row("flash", &flash(store));
+    let purges = &store["purges"];
+    if purges["remembered"].as_u64() > Some(0) || purges["forgotten"].as_u64() > Some(0) {
+        let forgotten = match purges["forgotten"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(_) => format!(", {} FORGOTTEN for want of room", count(&purges["forgotten"])),
+        };
+        let (known, since) = (count(&purges["remembered"]), listed(&purges["since_start"]));
+        out.row(
+            "purges",
+            &format!("{known} of the last two hours remembered{forgotten}; since the start: {since}"),
+        );
+    }
     out.row(
         "received",
         &format!(
@@ -253,7 +265,7 @@ fn fetched_and_served(out: &mut Rows, status: &Value) {
         ),
     );
     for url in array(origin, "open_circuits").filter_map(Value::as_str) {
-        out.row("origin", &format!("{url} FAILS AND IS NOT ASKED for a while"));
+        out.row("origin", &format!("{url} FAILS: it gets health checks alone until it answers one"));
     }
     for group in array(origin, "parents") {
         out.row("parents", &parents(group));
@@ -742,8 +754,17 @@ mod tests {
             text.contains("overload fetches refused: share 1,200; players sent to the CDN: none"),
             "{text}"
         );
-        assert!(text.contains("origin http://o:1/ FAILS AND IS NOT ASKED"), "{text}");
+        assert!(text.contains("origin http://o:1/ FAILS: it gets health checks alone"), "{text}");
         assert!(with("draining", json!(true)).starts_with("draining about to end"));
+        assert!(!quiet.contains("purges"), "{quiet}");
+        let purges = json!({ "remembered": 3, "forgotten": 0, "since_start": { "surrogate_key": 2 } });
+        let text = with("store", json!({ "purges": purges }));
+        assert!(
+            text.contains("purges 3 of the last two hours remembered; since the start: surrogate key 2"),
+            "{text}"
+        );
+        let text = with("store", json!({ "purges": { "remembered": 0, "forgotten": 9 } }));
+        assert!(text.contains("remembered, 9 FORGOTTEN for want of room"), "{text}");
         let one = with("store", json!({ "objects": 1, "unverified": 1 }));
         assert!(one.contains("cache 1 object, ") && !one.contains("1 objects"), "{one}");
         let text = with("http", json!({ "sent_to_cdn": { "origin_fails": 7 } }));

@@ -279,6 +279,7 @@ pub fn status_json(parts: &Parts) -> Value {
     let [requests, origin_bytes] = client.counts();
     let (repair_bytes, repair_requests) = repairer.stats().fetched();
     let http = server.stats();
+    let (remembered_purges, forgotten_purges) = store.remembered_purges();
     let catalog = server.catalog().current();
     let left_out = counts(LeftOut::ALL.iter().map(|it| it.as_str()).zip(catalog.left_out));
     json!({
@@ -294,6 +295,9 @@ pub fn status_json(parts: &Parts) -> Value {
                 "total_bytes": usage.wear.total_bytes, "life_days": usage.wear.life_days.map(f64::round),
             },
             "evicted": counts(EvictReason::ALL.iter().map(|it| it.as_str()).zip(usage.evicted)),
+            "purges": {
+                "remembered": remembered_purges, "forgotten": forgotten_purges, "since_start": counts(store.purges()),
+            },
         },
         "memory": {
             "received_bytes": parts.memory.received_bytes,

@@ -212,7 +212,7 @@ impl Breakers {
             if circuit.until.is_none() {
                 tracing::warn!(
                     origin = authority,
-                    "fails repeatedly: not asked for {OPEN:?} (the circuit is open)"
+                    "fails repeatedly: requests are sent there again when it answers a health check (the circuit is open)"
                 );
             }
             circuit.until = Some(now + OPEN);
