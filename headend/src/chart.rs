@@ -46,7 +46,7 @@ pub fn page(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>{0}</title><style>{STYLE}</style><h1>{0}</h1>\n<p class=meta>{1}, {2}; headend {VERSION}</p>\n",
         escape(&title),
-        escape(&date.to_xml()),
+        written(date),
         config.file.as_ref().map_or_else(|| "no file".to_owned(), |it| escape(&it.display().to_string())),
     );
     verdict(&mut out, plan, asked);
@@ -66,6 +66,36 @@ pub fn page(
     }
     out.push_str("</html>\n");
     out
+}
+
+/// A date as a reader of the report writes it: `30 November 2026, 14:05 UTC`.
+fn written(date: WallTime) -> String {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let text = date.to_xml();
+    let (day, time) = text.split_once('T').unwrap_or((&text, ""));
+    let mut fields = day.rsplitn(3, '-');
+    let (day, month, year) = (fields.next(), fields.next(), fields.next());
+    let month = month.and_then(|it| it.parse::<usize>().ok()).and_then(|it| MONTHS.get(it.checked_sub(1)?));
+    let day = day.unwrap_or_default().trim_start_matches('0');
+    format!(
+        "{day} {} {}, {} UTC",
+        month.copied().unwrap_or_default(),
+        year.unwrap_or_default(),
+        time.get(..5).unwrap_or_default()
+    )
 }
 
 /// The verdict on feasibility, and the decisive figures.
@@ -566,7 +596,7 @@ mod tests {
             "RaptorQ",
             "Classes",
             "Titles",
-            "2027-",
+            "15 January 2027, 08:00 UTC",
         ];
         for part in parts {
             assert!(page.contains(part), "{part}");

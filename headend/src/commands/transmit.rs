@@ -119,7 +119,7 @@ pub(super) fn send(
         let address = metrics::listen(metrics.listen, state.clone(), uploads, pulled.clone())?;
         eprintln!("metrics at http://{address}/metrics");
     }
-    eprintln!(
+    let mut announcement = format!(
         "{}: {} at {:.3} Mbit/s; {}",
         if lease.is_some() { "ready, with a lease" } else { "on the air" },
         counted_objects(&broadcast),
@@ -127,8 +127,9 @@ pub(super) fn send(
         line.where_to(&config)
     );
     if let Some(sealer) = &config.sealer {
-        eprintln!("{}", signing::describe(sealer));
+        announcement.push_str(&format!("\n{}", signing::describe(sealer)));
     }
+    let mut sink = Announced { sink, announcement: Some(announcement), say };
     let template = if once {
         "sending {bar:30} {pos}/{len} objects {msg}"
     } else {
@@ -217,13 +218,24 @@ struct Console {
     pulled_text: String,
 }
 
-impl Output for UdpSink {
+/// The sockets, and what is said once the first packets have left by them: where the system refuses those, the error is all.
+struct Announced {
+    sink: UdpSink,
+    announcement: Option<String>,
+    say: fn(&str),
+}
+
+impl Output for Announced {
     fn send(&mut self, destination: SocketAddr, payload: &[u8], _now_ns: u64) -> Result<(), String> {
-        Self::send(self, destination, payload).map_err(|err| err.to_string())
+        self.sink.send(destination, payload).map_err(|err| err.to_string())
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        Self::flush(self).map_err(|err| err.to_string())
+        self.sink.flush().map_err(|err| err.to_string())?;
+        if let Some(announcement) = self.announcement.take() {
+            (self.say)(&announcement);
+        }
+        Ok(())
     }
 }
 
@@ -360,7 +372,38 @@ fn changed_line(source: &Source, followed: UpdateCounts) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
+
+    #[test]
+    fn a_transmission_is_announced_once_when_its_first_packets_have_left() {
+        static SAID: AtomicUsize = AtomicUsize::new(0);
+        let say: fn(&str) = |_| {
+            SAID.fetch_add(1, Ordering::Relaxed);
+        };
+        let to = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let announced = |options: &crate::options::Output| {
+            let sink = UdpSink::open(options, &[to(9)]).unwrap();
+            Announced { sink, announcement: Some("on the air".to_owned()), say }
+        };
+        // A socket that has an address of loopback has no route to others.
+        let on_loopback = crate::options::Output {
+            source: Some([127, 0, 0, 1].into()),
+            ..crate::options::Output::default()
+        };
+        let mut refused = announced(&on_loopback);
+        refused.send(SocketAddr::from(([198, 51, 100, 1], 9)), b"x", 0).unwrap();
+        assert!(refused.flush().is_err());
+        assert_eq!(SAID.load(Ordering::Relaxed), 0);
+        let receiver = std::net::UdpSocket::bind(to(0)).unwrap();
+        let mut sent = announced(&crate::options::Output::default());
+        for _ in 0..2 {
+            sent.send(receiver.local_addr().unwrap(), b"x", 0).unwrap();
+            sent.flush().unwrap();
+            assert_eq!(SAID.load(Ordering::Relaxed), 1);
+        }
+    }
 
     #[test]
     fn changes_are_logged_with_the_name_of_their_source_and_not_for_each_live_segment() {

@@ -193,7 +193,7 @@ mod tests {
             ("none.pem", "there is no such file"),
         ] {
             let why = client(Some(&folder.path().join(name))).err().unwrap();
-            assert_eq!(why.why, PullFailure::Io);
+            assert_eq!(why.why, PullFailure::Configuration);
             assert!(why.detail.contains(said) && why.detail.contains("pull_ca"), "{}", why.detail);
         }
     }

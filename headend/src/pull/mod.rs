@@ -489,7 +489,7 @@ fn bucket(source: &Source, location: S3Location, environment: Environment) -> Re
     let bucket = Bucket::new(location, &source.s3.clone().unwrap_or_default(), environment);
     let bucket = bucket.map_err(|why| Failed::new(PullFailure::Listing, why))?;
     let Some(ca) = &source.pull_ca else { return Ok(bucket) };
-    let tls = authorities::of_system_and(ca).map_err(|why| Failed::new(PullFailure::Io, why.to_string()))?;
+    let tls = authorities::of_system_and(ca).map_err(|why| Failed::new(PullFailure::Configuration, why.to_string()))?;
     Ok(bucket.by(client::http(tls)))
 }
 
@@ -499,7 +499,7 @@ fn web_client(source: &Source, url: &str) -> Result<Client, Failed> {
         let text = fs::read_to_string(file);
         text.map(|it| it.trim().to_owned()).map_err(|err| {
             let what = format!("pull_authorization_file {}: {}", file.display(), plain(&err));
-            Failed::new(PullFailure::Io, what)
+            Failed::new(PullFailure::Configuration, what)
         })
     });
     Client::new(url, authorization.transpose()?, source.pull_ca.as_deref())

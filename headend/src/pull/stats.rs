@@ -38,6 +38,8 @@ carousel::reasons! {
         BadPath = "bad_path",
         /// The file could not be written.
         Io = "io",
+        /// `pull_ca` or `pull_authorization_file` of the `[[source]]` is unusable.
+        Configuration = "configuration",
         /// There are no credentials for the bucket.
         NoCredentials = "no_credentials",
         /// The store refuses the access key, its secret or its session token.
@@ -112,8 +114,10 @@ impl PullFailure {
                 "rename it at the origin: a plain path below the folder, neither hidden nor temporary, nor the name of a \
                  folder as well"
             }
-            Self::Io => {
-                "look at the rights of the folder `path` and of the files that the [[source]] names, and at the room on the disk"
+            Self::Io => "look at the rights of the folder `path`, and at the room on its disk",
+            Self::Configuration => {
+                "correct what the message names in the [[source]]: a file that this user can read; `pull_ca` is a PEM file with \
+                 certificates of authorities"
             }
             Self::NoCredentials => {
                 "put aws_access_key_id and aws_secret_access_key into the file that `credentials_file` names, give \
