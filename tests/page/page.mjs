@@ -35,7 +35,7 @@ const PATIENCE_MS = 40_000;
 /** Compressed bytes that a browser fetches before somebody plays. */
 const MAX_WEIGHT = 100_000;
 
-const found = { schema: 1, played: {}, axe: {}, console: [], screenshots: [], reached: {} };
+const found = { schema: 1, played: {}, axe: {}, console: [], screenshots: [], reached: {}, tabbed: {} };
 const failures = [];
 
 function check(what, is) {
@@ -82,6 +82,8 @@ const focused = (page) =>
     const it = document.activeElement;
     return it?.closest(".card")?.querySelector(".name")?.textContent ?? it?.textContent?.trim().slice(0, 60) ?? "";
   });
+
+const focusedHtml = (page) => page.evaluate(() => document.activeElement?.outerHTML.slice(0, 120) ?? "");
 
 /** Goes on with an arrow until the focus is where it is wanted, at most `most` times. */
 async function press(page, key, most, wanted) {
@@ -142,6 +144,61 @@ async function reach(page, name, root) {
   check(`arrow keys reach everything of ${name}: not ${missed.missed.slice(0, 3).join(" | ")}`, missed.all > 0 && missed.missed.length === 0);
 }
 
+/** Tabs round the page or its dialog from where the focus is: every stop is in sight, uncovered, and marked, and one comes back. */
+async function tabRound(page, name) {
+  const stops = [];
+  // Behind its last element a page gives the focus to the browser, whose next Tab comes back.
+  let away = 0;
+  for (let step = 0; step < 200; step += 1) {
+    await page.keyboard.press("Tab");
+    const stop = await page.evaluate(() => {
+      const it = document.activeElement;
+      if (!it || it === document.body || it === document.documentElement) return null;
+      globalThis.tabRound = globalThis.tabRound ?? new Map();
+      if (!globalThis.tabRound.has(it)) globalThis.tabRound.set(it, globalThis.tabRound.size);
+      const { left, top, right, bottom, width, height } = it.getBoundingClientRect();
+      // What is taller than the window is seen in its part.
+      const [x, y] = [(Math.max(0, left) + Math.min(innerWidth, right)) / 2, (Math.max(0, top) + Math.min(innerHeight, bottom)) / 2];
+      const over = document.elementFromPoint(x, y);
+      const style = getComputedStyle(it);
+      const hasOutline = (/** @type {Element} */ of) => {
+        const { outlineStyle, outlineWidth } = getComputedStyle(of);
+        return outlineStyle !== "none" && parseFloat(outlineWidth) > 0;
+      };
+      // The frame of a card is marked in its place.
+      const isMarked = hasOutline(it) || style.boxShadow !== "none" || [...it.querySelectorAll("*")].some(hasOutline);
+      const isSeen = width > 0 && height > 0 && right > 0 && left < innerWidth && bottom > 0 && top < innerHeight;
+      return { number: globalThis.tabRound.get(it), html: it.outerHTML.slice(0, 110), isMarked, isSeen, isFree: over === null || it.contains(over) || over.contains(it) };
+    });
+    if (stop === null) {
+      away += 1;
+      if (away > 3) break;
+      continue;
+    }
+    if (stops.some((it) => it.number === stop.number)) break;
+    stops.push(stop);
+  }
+  await page.evaluate(() => delete globalThis.tabRound);
+  found.tabbed[name] = stops.length;
+  const shown = (which) => stops.filter(which).map((it) => it.html).slice(0, 3).join(" | ");
+  check(`Tab comes round ${name}: ${stops.length}`, stops.length > 1 && stops.length < 200);
+  check(`the focus is marked in ${name}: not ${shown((it) => !it.isMarked)}`, stops.every((it) => it.isMarked));
+  check(`the focus is in sight in ${name}: not ${shown((it) => !it.isSeen)}`, stops.every((it) => it.isSeen));
+  check(`nothing covers the focus in ${name}: ${shown((it) => !it.isFree)}`, stops.every((it) => it.isFree));
+}
+
+/** Whether a control is one that a finger meets: 24 CSS pixels each way, in the window, and under nothing. */
+async function isWithinReach(page, selector) {
+  return page.evaluate((selector) => {
+    const it = document.querySelector(selector);
+    if (!it) return "not there";
+    const { left, top, right, bottom, width, height } = it.getBoundingClientRect();
+    const over = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+    const is = width >= 24 && height >= 24 && left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight && it.contains(over);
+    return is ? "" : `${Math.round(left)},${Math.round(top)} ${Math.round(width)}x${Math.round(height)} under ${over?.className}`;
+  }, selector);
+}
+
 const videoTime = (page) => page.evaluate(() => document.querySelector("dialog.player video")?.currentTime ?? 0);
 
 async function playing(page) {
@@ -164,6 +221,7 @@ async function plays(page, name, pictureName) {
     await picture(page, "details");
     await audit(page, "details");
     await reach(page, "details", "dialog.details");
+    await tabRound(page, "details");
     await page.evaluate(() => document.querySelector("dialog.details .primary").focus());
   }
   await page.keyboard.press("Enter");
@@ -186,6 +244,7 @@ async function plays(page, name, pictureName) {
     await picture(page, pictureName);
     await audit(page, pictureName);
     await reach(page, "the player", "dialog.player");
+    await tabRound(page, "the player");
     // Quality: a fixed one is chosen by keys, and is the one that is marked.
     await page.evaluate(() => document.querySelector('.controls button[aria-label^="Audio"]').focus());
     await page.keyboard.press("Enter");
@@ -198,6 +257,7 @@ async function plays(page, name, pictureName) {
     await page.waitForSelector('.menu-item[data-key="player.quality 0"][aria-checked="true"]');
     await page.keyboard.press("Escape");
     check("Escape closes the menu alone", await page.locator("dialog.player").count() === 1);
+    check(`and the focus returns to its button: ${await focusedHtml(page)}`, await page.evaluate(() => document.activeElement?.matches('.controls button[aria-label^="Audio"]')));
     // Louder and softer.
     await page.keyboard.press("-");
     const volume = await page.evaluate(() => document.querySelector("dialog.player video").volume);
@@ -215,17 +275,41 @@ async function setLimit(page, age) {
   await picture(page, "settings");
   await audit(page, "settings");
   await reach(page, "settings", "dialog.settings");
+  await tabRound(page, "settings");
   await page.focus(`[data-key="settings.age ${age}"]`);
   await page.keyboard.press("Enter");
   for (const digits of ["1234", "1234"]) {
     await page.waitForSelector("dialog.pin");
     await page.waitForFunction(() => document.querySelectorAll("dialog.pin .place.filled").length === 0);
-    if (digits) await picture(page, "pin");
+    await picture(page, "pin");
     await page.keyboard.type(digits, { delay: 30 });
     await page.waitForTimeout(300);
   }
   await page.waitForSelector("dialog.pin", { state: "detached" });
   await leave(page, "dialog.settings");
+  check(`the focus returns to the settings: ${await focusedHtml(page)}`, await page.evaluate(() => document.activeElement?.id === "settings"));
+}
+
+/** Details and settings at one size: whole in the window, closed by their button, and the focus is back where it was. */
+async function dialogs(page, look) {
+  await page.evaluate(() => document.querySelector('nav a[href="#/home"]').click());
+  await page.waitForSelector("#home:not([hidden])");
+  const card = "#row-films .card:not(.waiting) .main";
+  await page.waitForSelector(card);
+  for (const [name, opener] of [["details", card], ["settings", "#settings"]]) {
+    await page.focus(opener);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(`dialog.${name}`);
+    await page.waitForTimeout(300);
+    await picture(page, `${name}-${look}`);
+    await audit(page, `${name}-${look}`);
+    const close = `dialog.${name} [aria-label="Close"]`;
+    const away = await isWithinReach(page, close);
+    check(`the button that closes ${name} is within reach at ${look}: ${away}`, away === "");
+    await page.click(close);
+    await page.waitForSelector(`dialog.${name}`, { state: "detached" });
+    check(`the focus returns from ${name} at ${look}: ${await focusedHtml(page)}`, await page.evaluate((opener) => document.activeElement?.matches(opener), opener));
+  }
 }
 
 async function person() {
@@ -241,6 +325,7 @@ async function person() {
   await picture(room, "home-1920-dark");
   await audit(room, "home-dark");
   await reach(room, "home", "body");
+  await tabRound(room, "home");
   await room.evaluate(() => document.querySelector(".hero .primary").focus());
   for (const [name, engine] of [["Only HLS", "/-/hls.js"], ["Only DASH", "/-/dash.js"]]) {
     if (!(await walkTo(room, name))) {
@@ -277,6 +362,7 @@ async function person() {
   await picture(room, "guide-1920-dark");
   await audit(room, "guide-dark");
   await reach(room, "the guide", "#guide");
+  await tabRound(room, "the guide");
   await room.evaluate(() => document.querySelector("button.guide-cell.on").focus());
   await room.keyboard.press("ArrowRight");
   check("the next programme is on the right", (await focused(room)).startsWith("The evening"));
@@ -327,7 +413,10 @@ async function person() {
         check(`nothing sticks out of ${section} at ${size}: ${wide}`, wide <= 0);
         if (size === "390" || colorScheme === "light") await audit(page, `${section}-${size}-${colorScheme}`);
       }
+      await dialogs(page, `${size}-${colorScheme}`);
       if (size === "1920") {
+        await page.evaluate(() => document.querySelector('nav a[href="#/library"]').click());
+        await page.waitForSelector("#library:not([hidden])");
         await page.evaluate(() => document.querySelector(".chip[aria-pressed=true]").focus());
         await reach(page, "the library", "#library");
       }
@@ -350,6 +439,10 @@ async function person() {
   await telephone.tap("#row-now .card .main");
   await playing(telephone);
   await picture(telephone, "telephone-playing");
+  await telephone.tap("dialog.player video");
+  await telephone.waitForTimeout(300);
+  const away = await isWithinReach(telephone, 'dialog.player .controls [aria-label="Close"]');
+  check(`the button that closes the player is within reach of a finger: ${away}`, away === "");
   await telephone.context().close();
 
   // Search: titles, programmes, and what nothing has.
@@ -557,6 +650,8 @@ async function operator() {
   check("the charts move", before.length === 5 && after.every((it, at) => it !== before[at]));
   await picture(page, "operator-1920-dark");
   await audit(page, "operator-dark");
+  await tabRound(page, "the operator's page");
+  await page.evaluate(() => window.scrollTo(0, 0));
   // One cursor for all charts, by the pointer and by keys.
   const box = await page.locator("#chart-receive svg").boundingBox();
   await page.mouse.move(box.x + box.width - 60, box.y + 60);
@@ -612,6 +707,14 @@ async function operator() {
     const page = await open({ ...SIZES[size], colorScheme, locale: "de-DE" }, "", ".chart .line[d^=M]");
     await page.waitForTimeout(1500);
     await picture(page, `operator-${size}-${colorScheme}`);
+    await page.locator("[data-table=sessions]").scrollIntoViewIfNeeded();
+    await picture(page, `operator-tables-${size}-${colorScheme}`);
+    if (size === "390") {
+      const cut = await page.evaluate(() => [...document.querySelectorAll(".table-grid .table-frame")].filter((it) => it.scrollWidth > it.clientWidth).map((it) => it.parentElement.dataset.table));
+      check(`no table is cut at ${size}: ${cut}`, cut.length === 0);
+      await page.locator("[data-table=logs]").scrollIntoViewIfNeeded();
+      await picture(page, `operator-log-${size}-${colorScheme}`);
+    }
     await audit(page, `operator-${size}-${colorScheme}`);
     // A telephone makes its window wider where something sticks out.
     const wide = await page.evaluate((width) => document.documentElement.scrollWidth - width, SIZES[size].viewport.width);

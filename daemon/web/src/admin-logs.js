@@ -40,7 +40,8 @@ export class Logs {
     this.status = el("p", "hint", { role: "status" });
     this.heads = ["", "", "", ""].map(() => el("th", "", { scope: "col" }));
     this.body = el("tbody");
-    this.table = el("table", "data logs", { "aria-labelledby": this.heading.id, hidden: true }, el("thead", "", {}, el("tr", "", {}, ...this.heads)), this.body);
+    this.table = el("table", "data logs", { "aria-labelledby": this.heading.id }, el("thead", "", {}, el("tr", "", {}, ...this.heads)), this.body);
+    this.frame = el("div", "table-frame", { tabindex: 0, role: "region", "aria-labelledby": this.heading.id, hidden: true }, this.table);
     this.element = el(
       "section",
       "panel-table whole",
@@ -48,7 +49,7 @@ export class Logs {
       this.heading,
       el("p", "field", {}, el("label", "labelled", {}, this.levelName, this.level), this.field, this.hold),
       this.status,
-      el("div", "table-frame", { tabindex: 0, role: "region", "aria-labelledby": this.heading.id }, this.table),
+      this.frame,
     );
     this.element.dataset.table = "logs";
     into.append(this.element);
@@ -99,7 +100,7 @@ export class Logs {
     const worst = LEVELS.indexOf(this.level.value);
     const wanted = this.field.value.trim().toLowerCase();
     const found = this.lines.filter((it) => LEVELS.indexOf(it.level) <= worst && `${it.part} ${it.text}`.toLowerCase().includes(wanted));
-    this.table.hidden = found.length === 0;
+    this.frame.hidden = found.length === 0;
     this.status.classList.toggle("bad", this.error !== "");
     setText(
       this.status,

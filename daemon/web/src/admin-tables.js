@@ -38,34 +38,41 @@ class Table {
     this.empty = none;
     this.key = key;
     this.columns = columns;
+    /** Headings of the columns. @type {string[]} */
+    this.words = [];
     this.heading = el("h2");
     this.heading.id = `table-${key}`;
-    this.head = el("tr");
-    this.body = el("tbody");
+    // Roles of their own: on a telephone rows are cards, which takes those of the elements away.
+    this.head = el("tr", "", { role: "row" });
+    this.body = el("tbody", "", { role: "rowgroup" });
     this.none = el("p", "hint");
-    this.table = el("table", "data", { "aria-labelledby": this.heading.id }, el("thead", "", {}, this.head), this.body);
-    this.element = el("section", "panel-table", {}, this.heading, el("div", "table-frame", { tabindex: 0, role: "region", "aria-labelledby": this.heading.id }, this.table), this.none);
+    this.table = el("table", "data", { role: "table", "aria-labelledby": this.heading.id }, el("thead", "", { role: "rowgroup" }, this.head), this.body);
+    this.frame = el("div", "table-frame", { tabindex: 0, role: "region", "aria-labelledby": this.heading.id }, this.table);
+    this.element = el("section", "panel-table", {}, this.heading, this.frame, this.none);
     this.element.dataset.table = key;
   }
 
   relabel() {
     setText(this.heading, t(`table.${this.key}`));
     setText(this.none, t(this.empty));
-    refill(this.head, ...this.columns.map((it) => el("th", it.startsWith("#") ? "number" : "", { scope: "col" }, t(`column.${it.replace("#", "")}`))));
+    this.words = this.columns.map((it) => t(`column.${it.replace("#", "")}`));
+    refill(this.head, ...this.columns.map((it, at) => el("th", it.startsWith("#") ? "number" : "", { scope: "col", role: "columnheader" }, this.words[at])));
   }
 
   /** @param {Cells[]} rows */
   show(rows) {
     this.none.hidden = rows.length > 0;
-    this.table.hidden = rows.length === 0;
+    // An empty one is no stop of Tab.
+    this.frame.hidden = rows.length === 0;
     const shown = rows.slice(0, MAX_ROWS);
     while (this.body.children.length > shown.length) this.body.lastElementChild?.remove();
-    while (this.body.children.length < shown.length) this.body.append(el("tr", "", {}, ...this.columns.map((it) => el("td", it.startsWith("#") ? "number" : ""))));
+    while (this.body.children.length < shown.length) this.body.append(el("tr", "", { role: "row" }, ...this.columns.map((it) => el("td", it.startsWith("#") ? "number" : "", { role: "cell" }))));
     shown.forEach((cells, at) => {
       cells.forEach((cell, column) => {
         const td = /** @type {HTMLElement} */ (this.body.children[at].children[column]);
         const { text, how } = typeof cell === "string" ? { text: cell, how: "" } : cell;
         write(td, { text, lang: "" }, 300);
+        td.dataset.column = this.words[column] ?? "";
         td.className = [this.columns[column].startsWith("#") ? "number" : "", how ?? ""].join(" ").trim();
       });
     });
@@ -267,7 +274,8 @@ export class Objects {
     this.status = el("p", "hint", { role: "status" });
     this.head = el("tr");
     this.body = el("tbody");
-    this.table = el("table", "data objects", { "aria-labelledby": this.heading.id, hidden: true }, el("thead", "", {}, this.head), this.body);
+    this.table = el("table", "data objects", { "aria-labelledby": this.heading.id }, el("thead", "", {}, this.head), this.body);
+    this.frame = el("div", "table-frame", { tabindex: 0, role: "region", "aria-labelledby": this.heading.id, hidden: true }, this.table);
     this.element = el(
       "section",
       "panel-table whole",
@@ -275,7 +283,7 @@ export class Objects {
       this.heading,
       el("p", "field", {}, this.field, this.load, this.ban),
       this.status,
-      el("div", "table-frame", { tabindex: 0, role: "region", "aria-labelledby": this.heading.id }, this.table),
+      this.frame,
     );
     this.element.dataset.table = "objects";
     into.append(this.element);
@@ -331,7 +339,7 @@ export class Objects {
 
   draw() {
     const found = this.matching();
-    this.table.hidden = found.length === 0;
+    this.frame.hidden = found.length === 0;
     setText(this.status, this.all.length ? t("objects.found", { count: found.length, all: number(this.all.length) }) : t("objects.hint"));
     refill(this.body, ...found.slice(0, MAX_OBJECTS).map((it) => this.row(it)));
   }
@@ -415,7 +423,7 @@ export class Objects {
     this.calm();
     try {
       const done = await admin.command("ban", pattern, this.ban.dataset.everything === "true");
-      this.on.say(t("objects.purged", { count: count(done.purged) }));
+      this.on.say([t("objects.purged", { count: count(done.purged) }), text(done.hint)].filter((it) => it).join(" · "));
       await this.fetch();
     } catch (error) {
       if (error instanceof admin.Declined) this.on.say(error.message);

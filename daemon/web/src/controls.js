@@ -57,6 +57,8 @@ export class Controls {
     this.pip = button("small", t("player.pip"), () => this.picture());
     this.full = button("full", t("player.full"), () => this.fullscreen());
     this.quality = el("span", "quality");
+    const close = button("close", t("close"), () => on.close());
+    close.classList.add("close");
     this.element = el(
       "div",
       "controls",
@@ -78,7 +80,7 @@ export class Controls {
         button("info", t("player.details"), () => on.details()),
         this.pip,
         this.full,
-        button("close", t("close"), () => on.close()),
+        close,
       ),
     );
     this.seek.addEventListener("input", () => this.seekTo());

@@ -160,9 +160,10 @@ export const time = (at_ms) => clock("time", { hour: "2-digit", minute: "2-digit
  */
 export function times(from_ms, to_ms) {
   const same = new Date(from_ms).toDateString() === new Date(to_ms).toDateString();
-  // A range over midnight would be written with both dates.
-  if (!same) return `${time(from_ms)} – ${time(to_ms)}`;
-  return clock("time", { hour: "2-digit", minute: "2-digit" }).formatRange(from_ms, to_ms);
+  const it = clock("time", { hour: "2-digit", minute: "2-digit" });
+  // A range over midnight would be written with both dates; browsers before Chromium 76 have no ranges.
+  if (!same || !it.formatRange) return `${time(from_ms)}${it.resolvedOptions().hour12 ? " – " : "–"}${time(to_ms)}`;
+  return it.formatRange(from_ms, to_ms);
 }
 
 /**
