@@ -450,8 +450,7 @@ fn set_pinned(parts: &Parts, verb: Verb, name: &str) -> Result<ObjectKey, NotDon
     // A URL is as good as the key that it has, and that by which a player asks for it is as good as either.
     let key = ObjectKey::from_name(name, None)
         .map_err(|err| NotDone::Wrong(format!("{name}: {}", err.as_str())))?;
-    let mut keys: Vec<ObjectKey> = std::iter::once(key).chain(parts.server.keys_of(name)).collect();
-    keys.dedup();
+    let keys: Vec<ObjectKey> = std::iter::once(key).chain(parts.server.keys_of(name)).collect();
     let found = keys.iter().find(|key| parts.store.pin(key.as_str(), verb == Verb::Pin));
     let key = found.cloned().ok_or_else(|| purge::not_held(name, keys.iter()))?;
     tracing::info!(%key, action = verb.as_str(), "an object was pinned or unpinned by an operator");

@@ -641,8 +641,12 @@ pub(super) enum NotDone {
 /// No object is held by a name, nor by another key that was tried for it.
 pub(super) fn not_held<'a>(name: &str, tried: impl Iterator<Item = &'a ObjectKey>) -> NotDone {
     let name = redacted(name);
-    let mut keys: Vec<&str> = tried.map(ObjectKey::as_str).collect();
-    keys.dedup();
+    let mut keys: Vec<&str> = Vec::new();
+    for key in tried.map(ObjectKey::as_str) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
     let last = name.split(['?', '#']).next().and_then(|it| it.rsplit('/').find(|it| !it.is_empty()));
     let filter = last.filter(|it| it.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it)));
     let fix = format!("`skycached ls --filter {}` lists what is", filter.unwrap_or("NAME"));
@@ -846,6 +850,8 @@ mod tests {
         );
         let one = "cdn.example.com/a is not in the cache; `skycached ls --filter a` lists what is";
         assert_eq!(said("https://cdn.example.com/a", &["cdn.example.com/a", "cdn.example.com/a"]), one);
+        let thrice = said("/o/a", &["o/a", "cdn.example.com/a", "o/a"]);
+        assert!(thrice.contains(": o/a, cdn.example.com/a;"), "{thrice}");
         let odd = said("h/$(reboot)", &["h/$(reboot)"]);
         assert!(odd.ends_with("`skycached ls --filter NAME` lists what is"), "{odd}");
     }
