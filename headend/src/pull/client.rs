@@ -189,9 +189,8 @@ impl Client {
         });
         let tls = match ca {
             None => authorities::of_system(),
-            Some(ca) => {
-                authorities::of_system_and(ca).map_err(|why| Failed::new(PullFailure::Configuration, why.to_string()))?
-            }
+            Some(ca) => authorities::of_system_and(ca)
+                .map_err(|why| Failed::new(PullFailure::Configuration, why.to_string()))?,
         };
         Ok(Self { client: http(tls), own: url.to_owned(), authorization })
     }

@@ -489,7 +489,8 @@ fn bucket(source: &Source, location: S3Location, environment: Environment) -> Re
     let bucket = Bucket::new(location, &source.s3.clone().unwrap_or_default(), environment);
     let bucket = bucket.map_err(|why| Failed::new(PullFailure::Listing, why))?;
     let Some(ca) = &source.pull_ca else { return Ok(bucket) };
-    let tls = authorities::of_system_and(ca).map_err(|why| Failed::new(PullFailure::Configuration, why.to_string()))?;
+    let tls = authorities::of_system_and(ca)
+        .map_err(|why| Failed::new(PullFailure::Configuration, why.to_string()))?;
     Ok(bucket.by(client::http(tls)))
 }
 
