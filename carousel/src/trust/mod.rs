@@ -16,10 +16,10 @@ mod seal;
 mod verifier;
 
 pub use keys::{Certificate, KeyId, MAX_CERTIFIED_BYTES, MAX_REVOKED, PublicKey, RevocationList, SecretKey};
-pub use seal::{BLANK, Edition, Kind, NAMESPACE, Seal, Sealed, Sealer, Stream, open, unsealed};
+pub use seal::{BLANK, Edition, HeadScan, Kind, NAMESPACE, Seal, Sealed, Sealer, Stream, open, unsealed};
 pub use verifier::{
     Allowance, Anchor, AnchorState, Judged, MAX_ROOTS, Mode, Policy, ServicePolicy, SignedBy, StreamState,
-    Trust, TrustDrop, TrustReport, WrongSignatures,
+    Trust, TrustDrop, TrustReport, WrongObjects, WrongSignatures,
 };
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! The signature covers the context, the kind of document, the SHA-256 of the document without the attribute's value, and all
 //! fields before it. The attribute may occur only once in the document, so that the place of the value is unambiguous.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,6 +32,8 @@ pub const NAMESPACE: &str = "urn:skycache:flute:fdt:2026";
 const MAGIC: &[u8; 4] = b"SKYS";
 
 const CONTEXT: &[u8] = b"skycache seal 1\0";
+/// Beginning of the root element.
+const ROOT: &[u8] = b"<FDT-Instance";
 const FORMAT: u8 = 1;
 const HAS_REVOCATIONS: u8 = 1;
 /// Longest name of a service or stream.
@@ -116,7 +119,7 @@ fn split(document: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
 
 /// The seal of an XML document, as far as its first bytes show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Head {
+pub(super) enum Head<'a> {
     /// More bytes are needed.
     Open,
     /// Its root element, or what is read of it, has no seal.
@@ -124,24 +127,61 @@ pub(super) enum Head {
     /// The bytes there are not a seal.
     Malformed,
     /// The seal.
-    Sealed(Box<Seal>),
+    Sealed(&'a Seal),
 }
 
-/// Looks for the seal in the first bytes of an XML document, of which more may follow. The seal is an attribute of the root
-/// element, so that the bytes behind that are not needed.
-pub(super) fn head(start: &[u8]) -> Head {
-    let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|it| it == what);
-    let Some(at) = find(start, ATTRIBUTE.as_bytes()) else {
-        let root = find(start, b"<FDT-Instance").unwrap_or(start.len());
-        let has_ended = start[root..].contains(&b'>');
-        return if has_ended || start.len() >= HEAD_BYTES { Head::Unsigned } else { Head::Open };
-    };
-    let value = &start[at + ATTRIBUTE.len()..];
-    let Some(end) = value.iter().position(|it| *it == b'"') else {
-        return if value.len() > 2 * SEAL_TEXT_BYTES { Head::Malformed } else { Head::Open };
-    };
-    let seal = std::str::from_utf8(&value[..end]).ok().and_then(from_base64);
-    seal.and_then(|seal| Seal::read(&seal).ok()).map_or(Head::Malformed, |seal| Head::Sealed(Box::new(seal)))
+/// Search for the seal in the first bytes of a document that is still being inflated. It continues where it has ended, so that each byte
+/// is scanned once, and [`open_scanned`] uses what it has found.
+#[derive(Debug, Default)]
+pub struct HeadScan {
+    /// Bytes in which what is searched for does not begin.
+    scanned: usize,
+    /// Where the root element begins.
+    root: Option<usize>,
+    /// Where the attribute's value begins.
+    value: Option<usize>,
+    /// The seal, and the place of its text.
+    found: Option<(Range<usize>, Seal)>,
+    /// Bytes compared, for tests.
+    #[cfg(test)]
+    compared: usize,
+}
+
+impl HeadScan {
+    /// Looks at the first bytes of an XML document, of which more may follow: those of the last call, and further ones. The seal is an
+    /// attribute of the root element, so that the bytes behind that are not needed.
+    pub(super) fn look(&mut self, start: &[u8]) -> Head<'_> {
+        if self.value.is_none() {
+            let attribute = self.find(start, self.scanned, ATTRIBUTE.as_bytes());
+            self.value = attribute.map(|at| at + ATTRIBUTE.len());
+        }
+        let Some(value) = self.value else {
+            self.root = self.root.or_else(|| self.find(start, self.scanned, ROOT));
+            let root_end = self.root.and_then(|root| self.find(start, root.max(self.scanned), b">"));
+            // The beginning of either may be at the end.
+            self.scanned = (start.len() + 1).saturating_sub(ATTRIBUTE.len()).max(self.scanned);
+            let has_ended = root_end.is_some() || start.len() >= HEAD_BYTES;
+            return if has_ended { Head::Unsigned } else { Head::Open };
+        };
+        let Some(end) = self.find(start, self.scanned.max(value), b"\"") else {
+            self.scanned = start.len();
+            return if start.len() - value > 2 * SEAL_TEXT_BYTES { Head::Malformed } else { Head::Open };
+        };
+        let seal = std::str::from_utf8(&start[value..end]).ok().and_then(from_base64);
+        self.found = seal.and_then(|seal| Seal::read(&seal).ok()).map(|seal| (value..end, seal));
+        self.found.as_ref().map_or(Head::Malformed, |(_, seal)| Head::Sealed(seal))
+    }
+
+    /// Where `what` begins, from `from` on.
+    fn find(&mut self, bytes: &[u8], from: usize, what: &[u8]) -> Option<usize> {
+        let rest = bytes.get(from..)?;
+        let found = rest.windows(what.len()).position(|it| it == what);
+        #[cfg(test)]
+        {
+            self.compared += found.unwrap_or(rest.len());
+        }
+        found.map(|at| from + at)
+    }
 }
 
 /// A document that is not XML, without its seal; `None` if it has none.
@@ -155,6 +195,11 @@ pub fn unsealed(document: &[u8]) -> Option<&[u8]> {
 /// # Errors
 /// If there is more than one place for a seal, or its content is not a seal.
 pub fn open(document: &[u8]) -> Result<Option<Sealed>, WireError> {
+    open_scanned(document, &HeadScan::default())
+}
+
+/// As [`open`], of a document whose first bytes were scanned.
+pub(super) fn open_scanned(document: &[u8], scan: &HeadScan) -> Result<Option<Sealed>, WireError> {
     if document.starts_with(MAGIC) {
         let (seal, document) = split(document)?;
         return Ok(Some(Sealed { seal: Seal::read(seal)?, digest: Digest::of(document) }));
@@ -163,13 +208,24 @@ pub fn open(document: &[u8]) -> Result<Option<Sealed>, WireError> {
     let Ok(document) = std::str::from_utf8(document) else { return Ok(None) };
     let illegal =
         |value: usize| WireError::Illegal { what: "signature", value: value as u64, clause: "seal" };
-    let Some((before, rest)) = document.split_once(ATTRIBUTE) else { return Ok(None) };
-    let (value, after) = rest.split_once('"').ok_or_else(|| illegal(0))?;
-    if after.contains(ATTRIBUTE) || value.len() > 2 * SEAL_TEXT_BYTES {
-        return Err(illegal(value.len()));
+    let (before, after, seal) = match &scan.found {
+        Some((place, seal)) => {
+            let before = document.get(..place.start - ATTRIBUTE.len()).ok_or_else(|| illegal(0))?;
+            (before, document.get(place.end + 1..).ok_or_else(|| illegal(0))?, seal.clone())
+        }
+        None => {
+            let Some((before, rest)) = document.split_once(ATTRIBUTE) else { return Ok(None) };
+            let (value, after) = rest.split_once('"').ok_or_else(|| illegal(0))?;
+            if value.len() > 2 * SEAL_TEXT_BYTES {
+                return Err(illegal(value.len()));
+            }
+            let bytes = from_base64(value).ok_or_else(|| illegal(value.len()))?;
+            (before, after, Seal::read(&bytes)?)
+        }
+    };
+    if after.contains(ATTRIBUTE) {
+        return Err(illegal(after.len()));
     }
-    let bytes = from_base64(value).ok_or_else(|| illegal(value.len()))?;
-    let seal = Seal::read(&bytes)?;
     let mut hasher = Digest::hasher();
     for part in [before, BLANK, after] {
         hasher.update(part.as_bytes());
@@ -379,6 +435,81 @@ mod tests {
         assert_eq!(sealed.len(), DOCUMENT.len() - BLANK.len() + SEALER.xml_bytes(&stream()));
         assert_eq!(open(b"<FDT-Instance/>"), Ok(None));
         assert_eq!(open(b"<FDT-Instance name='\xfc'/>"), Ok(None));
+    }
+
+    /// The search over all bytes each time, which [`HeadScan`] continues instead.
+    fn head_of(start: &[u8]) -> &'static str {
+        let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|it| it == what);
+        let Some(at) = find(start, ATTRIBUTE.as_bytes()) else {
+            let root = find(start, ROOT).unwrap_or(start.len());
+            let has_ended = start[root..].contains(&b'>') || start.len() >= HEAD_BYTES;
+            return if has_ended { "unsigned" } else { "open" };
+        };
+        let value = &start[at + ATTRIBUTE.len()..];
+        let Some(end) = value.iter().position(|it| *it == b'"') else {
+            return if value.len() > 2 * SEAL_TEXT_BYTES { "malformed" } else { "open" };
+        };
+        let seal = std::str::from_utf8(&value[..end]).ok().and_then(from_base64);
+        if seal.is_some_and(|it| Seal::read(&it).is_ok()) { "sealed" } else { "malformed" }
+    }
+
+    #[test]
+    fn the_first_bytes_are_scanned_once_in_pieces_of_any_length() {
+        let behind = |head: &str| format!("<?xml version=\"1.0\"?>{head}{}", "x".repeat(3000));
+        let long = "A".repeat(20_000);
+        let documents = [
+            sealed(),
+            sealed().replace("<FDT", &format!("<!--{}--><FDT", "-".repeat(7000))),
+            sealed().replacen("sky:Signature=\"", "sky:Signature=\"!", 1),
+            behind("<FDT-Instance Expires=\"1\">") + &sealed(),
+            behind(""),
+            " ".repeat(9000),
+            format!("<FDT-Instance{ATTRIBUTE}{long}"),
+            behind(&format!("<FDT-Instance{}", &ATTRIBUTE[..9])),
+        ];
+        for (number, document) in documents.iter().enumerate() {
+            let document = document.as_bytes();
+            for piece in [1, 2, 7, 13, 16, 100, 2048, 30_000] {
+                let (mut scan, mut length, mut pieces) = (HeadScan::default(), 0, 0);
+                while length < document.len() {
+                    length = (length + piece).min(document.len());
+                    pieces += 1;
+                    let found = match scan.look(&document[..length]) {
+                        Head::Open => "open",
+                        Head::Unsigned => "unsigned",
+                        Head::Malformed => "malformed",
+                        Head::Sealed(_) => "sealed",
+                    };
+                    assert_eq!(
+                        found,
+                        head_of(&document[..length]),
+                        "{number}: {length} in pieces of {piece}"
+                    );
+                    if found != "open" {
+                        break;
+                    }
+                }
+                // The attribute, the root element and its end, and what may be the beginning of either at the end of a piece.
+                let most = 3 * (length + pieces * ATTRIBUTE.len());
+                assert!(scan.compared <= most, "{number}: {} of {length} in {pieces}", scan.compared);
+                if scan.found.is_some() {
+                    assert_eq!(open_scanned(document, &scan), open(document), "{number}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_seal_behind_the_scanned_bytes_is_refused() {
+        let document = format!("{}<!--{ATTRIBUTE}\"-->", sealed());
+        let mut scan = HeadScan::default();
+        assert!(matches!(scan.look(&document.as_bytes()[..sealed().len()]), Head::Sealed(_)));
+        assert!(open_scanned(document.as_bytes(), &scan).is_err() && open(document.as_bytes()).is_err());
+        // What is sealed as no XML is not opened by an attribute within.
+        let other = [&b"SKYS\0\x01"[..], document.as_bytes()].concat();
+        let mut scan = HeadScan::default();
+        assert!(matches!(scan.look(&other[..6 + sealed().len()]), Head::Sealed(_)));
+        assert!(open_scanned(&other, &scan).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The receiver's side: decides which documents are accepted, with a memory that detects replays.
 //!
-//! One [`Trust`] for all receive threads. It is asked once for each new FDT Instance, never for a packet, so a lock is cheap.
+//! One [`Trust`] for all receive threads. Its lock is taken for an FDT Instance and for an object that is opened or complete, never for
+//! another packet: what packets depend on ([`WrongObjects`]) is read without it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use super::keys::{Certificate, KeyId, PublicKey, RevocationList};
 use super::prepared::PreparedKey;
-use super::seal::{Head, Kind, Seal, Sealed, head, open};
+use super::seal::{Head, HeadScan, Kind, Seal, Sealed, open_scanned};
 use crate::digest::Digest;
 use crate::limits;
 use crate::reasons;
@@ -305,6 +306,37 @@ pub struct Policy {
     pub revocations: Vec<RevocationList>,
 }
 
+/// Time of the latest wrong object of a stream, from a session that has brought no right one. The stream's memory shares it with all
+/// that the stream has signed, so that packets read it without the lock of [`Trust`].
+#[derive(Debug, Clone, Default)]
+pub struct WrongObjects(Arc<AtomicU64>);
+
+impl WrongObjects {
+    pub(crate) fn note(&self, now: Instant) {
+        // 0: there was none.
+        self.0.fetch_max(now.as_nanos().max(1), Ordering::Relaxed);
+    }
+
+    /// Whether somebody has repeated documents of the stream in the last ten minutes and has sent other bytes, from any address.
+    pub fn are_recent(&self, now: Instant) -> bool {
+        let latest_ns = self.0.load(Ordering::Relaxed);
+        latest_ns > 0 && now.since(Instant::from_nanos(latest_ns)) < WRONG_OBJECT_PERIOD
+    }
+}
+
+impl PartialEq for WrongObjects {
+    /// It is no part of the identity of a signer.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for WrongObjects {}
+
+impl std::hash::Hash for WrongObjects {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
 /// Signer of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SignedBy {
@@ -320,6 +352,8 @@ pub struct SignedBy {
     pub page: u32,
     /// See [`SignedBy::stream`].
     pub order: (u32, u64),
+    /// Wrong objects of its stream.
+    pub wrong_objects: WrongObjects,
 }
 
 /// Order of documents in a stream: epoch, then version.
@@ -343,8 +377,8 @@ pub(super) struct StreamMemory {
     pub(super) floor: Order,
     pub(super) pages: BTreeMap<u32, PageMemory>,
     pub(super) heard: u64,
-    /// Time of the latest object of it whose bytes were wrong, from a session that has brought no right one.
-    pub(super) wrong_object: Option<Instant>,
+    /// Its objects whose bytes were wrong.
+    pub(super) wrong_objects: WrongObjects,
 }
 
 /// Memory of a root key.
@@ -491,6 +525,9 @@ pub struct Trust {
     /// Grows with every change to be written: versions, and changes that must not be lost.
     changes: AtomicU64,
     urgent: AtomicU64,
+    /// Times that the state was locked.
+    #[cfg(test)]
+    locks: AtomicU64,
 }
 
 impl Trust {
@@ -502,8 +539,16 @@ impl Trust {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        #[cfg(test)]
+        self.locks.fetch_add(1, Ordering::Relaxed);
         // Each change is complete in itself, so a panic elsewhere leaves it usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Times that the state was locked.
+    #[cfg(test)]
+    pub(crate) fn locks(&self) -> u64 {
+        self.locks.load(Ordering::Relaxed)
     }
 
     /// Adopts a policy. Pinned keys that it lacks are no longer valid; enrolled ones stay while it enrols.
@@ -535,42 +580,23 @@ impl Trust {
 
     /// Whether an accepted document of this signer would still be accepted.
     pub fn still_trusts(&self, by: &SignedBy) -> bool {
-        let state = self.state();
-        let root = state.roots.get(&by.root);
-        root.is_some_and(|root| !root.is_revoked(&by.key) && state.is_anchor(&root.key, &by.service))
+        self.state().still_trusts(by)
     }
 
-    /// Whether no newer document has replaced this one, in any session. Asked when an object is opened and when it is
-    /// complete: what older documents describe may have been recorded.
+    /// Whether its key still counts and no newer document has replaced this one, in any session. Asked when an object is opened and
+    /// when it is complete: what older documents describe may have been recorded, and a key may have been revoked since.
     pub fn is_current(&self, by: &SignedBy) -> bool {
         let state = self.state();
         let stream = state.roots.get(&by.root).and_then(|root| root.streams.get(&by.stream));
-        stream.is_none_or(|stream| {
-            let is_newest = stream.pages.get(&by.page).is_none_or(|page| page.order <= by.order);
-            by.order >= stream.floor && is_newest
-        })
+        let is_newest = stream.is_none_or(|stream| {
+            by.order >= stream.floor && stream.pages.get(&by.page).is_none_or(|page| page.order <= by.order)
+        });
+        is_newest && state.still_trusts(by)
     }
 
     /// Makes the groups of senders unpredictable from outside by a random number.
     pub fn salt(&self, random: u64) {
         self.state().salt = random;
-    }
-
-    /// Records that bytes of an object that this signer describes were wrong, in a session that has brought no right one.
-    pub fn note_wrong_object(&self, now: Instant, by: &SignedBy) {
-        let mut state = self.state();
-        let stream = state.roots.get_mut(&by.root).and_then(|root| root.streams.get_mut(&by.stream));
-        if let Some(stream) = stream {
-            stream.wrong_object = Some(now);
-        }
-    }
-
-    /// Whether somebody has repeated documents of this stream lately and has sent other bytes, from any address.
-    pub fn has_wrong_objects(&self, now: Instant, by: &SignedBy) -> bool {
-        let state = self.state();
-        let stream = state.roots.get(&by.root).and_then(|root| root.streams.get(&by.stream));
-        let latest = stream.and_then(|stream| stream.wrong_object);
-        latest.is_some_and(|latest| now.since(latest) < WRONG_OBJECT_PERIOD)
     }
 
     /// Counts a refusal that was decided elsewhere.
@@ -588,8 +614,22 @@ impl Trust {
         wall: Option<WallTime>,
         document: &Judged<'_>,
     ) -> Result<Option<Arc<SignedBy>>, TrustDrop> {
+        self.judge_scanned(now, wall, document, &HeadScan::default())
+    }
+
+    /// As [`Trust::judge`], of a document whose first bytes [`Trust::preview`] has looked at: they are not scanned again.
+    ///
+    /// # Errors
+    /// As for [`Trust::judge`].
+    pub fn judge_scanned(
+        &self,
+        now: Instant,
+        wall: Option<WallTime>,
+        document: &Judged<'_>,
+        scan: &HeadScan,
+    ) -> Result<Option<Arc<SignedBy>>, TrustDrop> {
         let mut state = self.state();
-        let judged = self.judge_in(&mut state, now, wall, document);
+        let judged = self.judge_in(&mut state, now, wall, document, scan);
         match judged {
             Ok(Some(_)) => state.accepted += 1,
             Ok(None) => {}
@@ -599,7 +639,7 @@ impl Trust {
     }
 
     /// Looks at the first bytes of an encoded document before the rest is inflated: `None` as long as more of them are needed.
-    /// For documents that count only if they are signed. The checks are those of [`Trust::judge`] that need no more than the
+    /// For documents that count only if they are signed; `scan` is that of this document. The checks are those of [`Trust::judge`] that need no more than the
     /// seal, and whether the document may be inflated.
     ///
     /// # Errors
@@ -609,14 +649,15 @@ impl Trust {
         now: Instant,
         wall: Option<WallTime>,
         document: &Judged<'_>,
+        scan: &mut HeadScan,
     ) -> Option<Result<(), TrustDrop>> {
-        let result = match head(document.bytes) {
+        let result = match scan.look(document.bytes) {
             Head::Open => return None,
             Head::Unsigned => Err(TrustDrop::Unsigned),
             Head::Malformed => Err(TrustDrop::Malformed),
             Head::Sealed(seal) => {
                 let mut state = self.state();
-                state.judge_seal(wall, document.tsi, &seal).and_then(|_| {
+                state.judge_seal(wall, document.tsi, seal).and_then(|_| {
                     let may = state.may_inflate(document.allowance, now);
                     may.then_some(()).ok_or(TrustDrop::Budget)
                 })
@@ -643,12 +684,13 @@ impl Trust {
         now: Instant,
         wall: Option<WallTime>,
         document: &Judged<'_>,
+        scan: &HeadScan,
     ) -> Result<Option<SignedBy>, TrustDrop> {
         let unsigned = |reason| if document.mode == Mode::Require { Err(reason) } else { Ok(None) };
         if document.mode == Mode::Off {
             return Ok(None);
         }
-        let sealed = match open(document.bytes) {
+        let sealed = match open_scanned(document.bytes, scan) {
             Ok(Some(sealed)) => sealed,
             Ok(None) => return unsigned(TrustDrop::Unsigned),
             Err(_) => return Err(TrustDrop::Malformed),
@@ -708,7 +750,7 @@ impl Trust {
         if !is_repeat || is_enrolment {
             self.changes.fetch_add(1, Ordering::Relaxed);
         }
-        state.remember(sealed, root_id, key_id, identity);
+        let wrong_objects = state.remember(sealed, root_id, key_id, identity);
         Ok(SignedBy {
             root: root_id,
             key: key_id,
@@ -716,6 +758,7 @@ impl Trust {
             stream: stream.name.clone(),
             page: edition.page,
             order,
+            wrong_objects,
         })
     }
 
@@ -800,6 +843,11 @@ impl State {
         }
         let is_enrolled = self.roots.get(&key.id()).is_some_and(|root| root.enrolled.is_some());
         self.policy.keys.contains(key) || (is_enrolled && self.policy.enrol)
+    }
+
+    fn still_trusts(&self, by: &SignedBy) -> bool {
+        let root = self.roots.get(&by.root);
+        root.is_some_and(|root| !root.is_revoked(&by.key) && self.is_anchor(&root.key, &by.service))
     }
 
     /// Admits a root key; true if its first genuine document enrols it.
@@ -906,11 +954,12 @@ impl State {
         is_signed
     }
 
-    fn remember(&mut self, sealed: &Sealed, root_id: KeyId, key_id: KeyId, identity: Digest) {
+    /// Remembers a document as the newest of its page; returns the wrong objects of its stream.
+    fn remember(&mut self, sealed: &Sealed, root_id: KeyId, key_id: KeyId, identity: Digest) -> WrongObjects {
         self.heard += 1;
         let heard = self.heard;
         let Seal { certificate, stream, edition, .. } = &sealed.seal;
-        let Some(root) = self.roots.get_mut(&root_id) else { return };
+        let Some(root) = self.roots.get_mut(&root_id) else { return WrongObjects::default() };
         root.latest = root.latest.max((certificate.epoch, edition.issued));
         let streams = &mut root.streams;
         if !streams.contains_key(&stream.name) && streams.len() >= MAX_STREAMS {
@@ -932,6 +981,7 @@ impl State {
         let page =
             PageMemory { order, digest: sealed.digest, key: Some(key_id), verified: Some(identity), heard };
         memory.pages.insert(edition.page, page);
+        memory.wrong_objects.clone()
     }
 
     fn anchor(&self, root: &RootMemory) -> Option<Anchor> {

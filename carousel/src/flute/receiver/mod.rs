@@ -52,6 +52,7 @@ use in_flight::fti_of;
 pub use joining::{JoinFailure, Joined, Joiner, Unfinished};
 pub use recovery::RecoveryJob;
 pub use storage::{MemoryBuf, MemoryStorage, OpenRequest, Refusal, Storage, SymbolPlace};
+use trusting::Place;
 pub use trusting::SessionTrust;
 pub use verdict::{AbandonReason, DropReason, ReceiverStats, Verdict};
 
@@ -393,16 +394,21 @@ impl<B> Receiver<B> {
         let Some(oti) = fti_of(packet).or_else(|| file.as_ref().and_then(|file| file.oti())) else {
             return if packet.fti.is_some() { Err(DropReason::BadOti) } else { Ok(false) };
         };
-        if file.as_ref().is_some_and(|file| self.is_outdated(file)) {
-            return Err(self.outdated(now, toi, &oti));
-        }
-        let file = file.map(|file| with_length_on_air(file, oti.transfer_length));
         let partition = Partition::new(&oti).map_err(|_| DropReason::BadOti)?;
         if file.is_none() && self.unnamed >= MAX_UNNAMED {
             return Err(DropReason::TooManyObjects);
         }
-        if !self.may_open_another(now, file.as_ref()) {
+        let place = self.place_for(now, file.as_ref());
+        if place == Place::None {
             return Err(DropReason::Unproven);
+        }
+        // This takes a lock. After it the object is in flight, or its packets are dropped for a while.
+        if file.as_ref().is_some_and(|file| self.is_outdated(file)) {
+            return Err(self.outdated(now, toi, &oti));
+        }
+        let file = file.map(|file| with_length_on_air(file, oti.transfer_length));
+        if place == Place::OfStalled {
+            self.displace(InFlight::is_stalled);
         }
         if self.in_flight.len() >= MAX_OBJECTS_IN_FLIGHT {
             self.displace(|_| true);

@@ -12,7 +12,7 @@ use crate::fec::Oti;
 use crate::lct::{Toi, Tsi};
 use crate::limits;
 use crate::time::{Instant, WallTime};
-use crate::trust::{Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+use crate::trust::{HeadScan, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
 
 limits! {
     /// Objects in flight of a session with signed descriptions that has brought no object whose digest was right.
@@ -27,6 +27,17 @@ limits! {
 /// Objects in flight of such a session after somebody has sent wrong bytes for an object of its stream. Not one: packets in the name of an
 /// honest sender can hold objects open.
 const SUSPECT_OBJECTS: usize = 4;
+
+/// Room for one more object in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// There is some.
+    Free,
+    /// If a stalled object makes room.
+    OfStalled,
+    /// There is none.
+    None,
+}
 
 /// Trust required of the FDT Instances of a session.
 #[derive(Debug, Clone)]
@@ -55,7 +66,7 @@ impl<B> Receiver<B> {
         (encoding, bytes): (u8, Vec<u8>),
     ) -> Result<(Vec<u8>, Option<Arc<SignedBy>>), DropReason> {
         let allowance = self.wrong_signatures.allowance(self.is_signed, self.sender(), now);
-        let (mut preview, mut inflated) = (None, 0);
+        let (mut preview, mut scan, mut inflated) = (None, HeadScan::default(), 0);
         let trust = self.config.trust.as_ref().filter(|_| encoding != PLAIN_FDT);
         let only_signed = trust.filter(|it| it.mode == Mode::Require || self.is_signed);
         let xml = inflate_fdt(encoding, bytes, &mut |start| {
@@ -63,14 +74,15 @@ impl<B> Receiver<B> {
             if let Some(SessionTrust { trust, mode, .. }) = only_signed.filter(|_| preview.is_none()) {
                 let tsi = Some(tsi.map_or(0, |tsi| tsi.0));
                 let judged = Judged { kind: Kind::Fdt, bytes: start, tsi, mode: *mode, allowance };
-                preview = trust.preview(now, wall, &judged);
+                preview = trust.preview(now, wall, &judged, &mut scan);
             }
             !matches!(preview, Some(Err(_)))
         });
         let opened = match xml {
-            Some(xml) => {
-                self.judge(now, wall, tsi, &xml).map(|by| (xml, by)).map_err(|_| DropReason::FdtUntrusted)
-            }
+            Some(xml) => self
+                .judge(now, wall, tsi, &xml, &scan)
+                .map(|by| (xml, by))
+                .map_err(|_| DropReason::FdtUntrusted),
             None if matches!(preview, Some(Err(_))) => return Err(DropReason::FdtUntrusted),
             None => Err(DropReason::FdtEncoding),
         };
@@ -87,6 +99,7 @@ impl<B> Receiver<B> {
         wall: Option<WallTime>,
         tsi: Option<Tsi>,
         xml: &[u8],
+        scan: &HeadScan,
     ) -> Result<Option<Arc<SignedBy>>, TrustDrop> {
         let Some(SessionTrust { trust, mode, .. }) = &self.config.trust else { return Ok(None) };
         let tsi = tsi.map_or(0, |tsi| tsi.0);
@@ -97,7 +110,7 @@ impl<B> Receiver<B> {
             mode: *mode,
             allowance: self.wrong_signatures.allowance(self.is_signed, self.sender(), now),
         };
-        let result = trust.judge(now, wall, &judged);
+        let result = trust.judge_scanned(now, wall, &judged, scan);
         self.wrong_signatures.note(now, &result);
         let signed_by = result?;
         if signed_by.is_none() && self.is_signed {
@@ -148,15 +161,20 @@ impl<B> Receiver<B> {
         self.config.trust.as_ref().map_or(0, |it| it.sender)
     }
 
-    /// Whether one more object may be opened: anybody can repeat signed descriptions from an address of their own. A stalled object
-    /// may make room for it.
-    pub(super) fn may_open_another(&mut self, now: Instant, file: Option<&Arc<File>>) -> bool {
+    /// Whether one more object may be opened: anybody can repeat signed descriptions from an address of their own. Asked for each
+    /// packet of an object that is not in flight, so it takes no lock.
+    pub(super) fn place_for(&self, now: Instant, file: Option<&Arc<File>>) -> Place {
         let Some(by) = file.and_then(|file| file.signed_by.as_ref()).filter(|_| !self.is_proven()) else {
-            return true;
+            return Place::Free;
         };
-        let is_suspect = self.config.trust.as_ref().is_some_and(|it| it.trust.has_wrong_objects(now, by));
-        let most = if is_suspect { SUSPECT_OBJECTS } else { MAX_UNPROVEN_OBJECTS };
-        self.in_flight.len() < most || self.displace(InFlight::is_stalled)
+        let most = if by.wrong_objects.are_recent(now) { SUSPECT_OBJECTS } else { MAX_UNPROVEN_OBJECTS };
+        if self.in_flight.len() < most {
+            Place::Free
+        } else if self.in_flight.iter().any(InFlight::is_stalled) {
+            Place::OfStalled
+        } else {
+            Place::None
+        }
     }
 
     /// Rejects bytes of `toi` that differ from their description. If it is signed and the session has brought no right object, whoever
@@ -164,8 +182,9 @@ impl<B> Receiver<B> {
     pub fn reject_wrong(&mut self, now: Instant, toi: Toi) {
         self.reject(toi);
         let by = self.table.get(toi).and_then(|file| file.signed_by.as_ref());
-        let Some((by, it)) = by.zip(self.config.trust.as_ref()).filter(|_| !self.is_proven()) else { return };
-        it.trust.note_wrong_object(now, by);
+        if let Some(by) = by.filter(|_| !self.is_proven()) {
+            by.wrong_objects.note(now);
+        }
     }
 
     /// Whether a signed FDT Instance has been accepted.

@@ -104,7 +104,7 @@ fn a_repeat_under_another_seal_is_examined_and_changes_nothing() {
     let genuine = document(7, 0);
     assert_eq!(ask(&trust, &genuine), Ok(true));
     let memory = trust.memory();
-    let sealed = open(&genuine).unwrap().unwrap();
+    let sealed = super::super::open(&genuine).unwrap().unwrap();
     let fields = sealed.seal.fields.len();
     let mut refused = 0;
     // Each byte that is signed, and each of the signature.
@@ -221,6 +221,7 @@ fn keys_rotate_with_an_overlap_and_revoked_ones_sign_nothing() {
         stream: stream().name,
         page: 0,
         order: (0, 1),
+        wrong_objects: WrongObjects::default(),
     };
     let first_id = first.certificate().key.id();
     assert!(trust.still_trusts(&by(first_id)));

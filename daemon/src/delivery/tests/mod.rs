@@ -196,6 +196,8 @@ struct World {
     verify_wrong: u32,
     documents: Vec<Vec<u8>>,
     filter: SessionFilter,
+    /// Whether the box knows the date.
+    is_dated: bool,
 }
 
 impl World {
@@ -229,7 +231,13 @@ impl World {
             verify_wrong: 0,
             documents: Vec::new(),
             filter: SessionFilter::all(),
+            is_dated: true,
         }
+    }
+
+    /// The date as the box knows it.
+    fn date(&self) -> Option<WallTime> {
+        self.is_dated.then(|| self.wall())
     }
 
     fn wall(&self) -> WallTime {
@@ -307,9 +315,9 @@ impl World {
     }
 
     fn arrive_from(&mut self, source: std::net::SocketAddr, packet: &[u8]) {
-        let wall = self.wall();
+        let date = self.date();
         let destination = DESTINATION.parse().unwrap();
-        self.delivery.handle_datagram(self.now, || Some(wall), source, destination, &self.filter, packet);
+        self.delivery.handle_datagram(self.now, || date, source, destination, &self.filter, packet);
         self.settle();
     }
 
@@ -324,8 +332,8 @@ impl World {
                 let (_, request) = self.fetches.remove(at);
                 self.answer(&request);
             }
-            let wall = self.wall();
-            self.delivery.handle_timeout(self.now, Some(wall));
+            let date = self.date();
+            self.delivery.handle_timeout(self.now, date);
             self.settle();
             if self.now >= end {
                 return;

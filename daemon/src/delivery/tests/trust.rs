@@ -34,10 +34,21 @@ fn packets_of(
     wall: WallTime,
     objects: &[(&str, Vec<u8>)],
 ) -> Vec<Vec<u8>> {
+    packets_of_stream("s", signing, first_toi, wall, objects)
+}
+
+/// As [`packets_of`], signed for the stream of this name.
+fn packets_of_stream(
+    stream: &str,
+    signing: Option<Sealer>,
+    first_toi: u32,
+    wall: WallTime,
+    objects: &[(&str, Vec<u8>)],
+) -> Vec<Vec<u8>> {
     let profile = SenderProfile { symbol_length: 100, fdt_page_bytes: 4000, ..SenderProfile::default() };
     let mut sender = Sender::new(Tsi(7), profile, first_toi, first_toi);
     if let Some(sealer) = signing {
-        sender.sign_with(sealer, "tag:a".to_owned(), "s".to_owned());
+        sender.sign_with(sealer, "tag:a".to_owned(), stream.to_owned());
     }
     let tois: Vec<Toi> =
         objects.iter().map(|(name, body)| sender.add(SendFile::of(*name, body)).unwrap()).collect();
@@ -66,6 +77,10 @@ fn packets_of(
         }
     }
     packets
+}
+
+fn is_fdt(packet: &&Vec<u8>) -> bool {
+    carousel::alc::Packet::parse(packet).unwrap().lct.toi == Some(Toi::FDT)
 }
 
 const NAMES: [&str; 3] = ["http://h/a.m4s", "http://h/b.m4s", "http://h/master.m3u8"];
@@ -118,7 +133,6 @@ proptest! {
                 Attack::Unsigned => packets_of(None, 1, START, &theirs),
                 Attack::Untrusted => packets_of(Some(sealer(8, 9, &[])), 201, START.plus_ms(999_999), &theirs),
                 Attack::Forged => {
-                    let is_fdt = |it: &&Vec<u8>| carousel::alc::Packet::parse(it).unwrap().lct.toi == Some(Toi::FDT);
                     let mut packets: Vec<_> = versions[2].iter().filter(is_fdt).cloned().collect();
                     packets.iter_mut().for_each(|it| *it.last_mut().unwrap() ^= 1);
                     packets.extend(packets_of(None, 201, START, &theirs).into_iter().filter(|it| !is_fdt(&it)));
@@ -207,7 +221,6 @@ fn a_key_that_is_revoked_during_reception_leaves_no_gap_for_the_next() {
         world.arrive(packet);
     }
     // The thief has the old key, and drives its versions up.
-    let is_fdt = |it: &&Vec<u8>| carousel::alc::Packet::parse(it).unwrap().lct.toi == Some(Toi::FDT);
     let thief = packets_of(Some(sealer(1, 2, &[])), 201, START.plus_ms(9_000_000), &bodies(0x80, 9));
     thief.iter().filter(is_fdt).for_each(|packet| world.arrive(packet));
     let second = packets_of(Some(sealer(1, 3, &[2])), 101, START.plus_ms(1000), &bodies(0, 1));
@@ -224,6 +237,131 @@ fn a_key_that_is_revoked_during_reception_leaves_no_gap_for_the_next() {
         assert_eq!(world.delivery.store.held.get(*name), Some(&Digest::of(&bodies(0, 1)[at].1)), "{name}");
     }
     assert!(trust.report().refused[TrustDrop::Revoked as usize] > 0);
+}
+
+/// Packets in their order within each sender's list, the lists interleaved at random; `check` looks at the box after each.
+fn interleave(
+    world: &mut World,
+    rng: &mut Rng,
+    lists: &[(std::net::SocketAddr, &[Vec<u8>])],
+    check: &mut impl FnMut(&World),
+) {
+    let mut at = vec![0; lists.len()];
+    while at.iter().zip(lists).any(|(at, (_, packets))| *at < packets.len()) {
+        let which = rng.below(lists.len() as u64) as usize;
+        let (from, packets) = lists[which];
+        let Some(packet) = packets.get(at[which]) else { continue };
+        at[which] += 1;
+        world.now = world.now + Duration::from_micros(100);
+        world.arrive_from(from, packet);
+        check(world);
+    }
+}
+
+/// One headend over its life: key 2 signs, key 3 joins it while both count, key 2 is stolen, revoked and followed by key 4 of the next
+/// epoch. From then on the thief sends beside the headend, in the headend's name or from an address of its own. The box restarts
+/// in 1970, where for a while it hears the thief alone.
+#[test]
+fn a_rotation_a_revocation_and_a_restart_in_1970_leave_no_gap_and_nothing_of_the_revoked_key() {
+    const VERSIONS: u8 = 5;
+    let digests: Vec<Vec<Digest>> = (0..VERSIONS)
+        .map(|version| bodies(0, version).iter().map(|(_, body)| Digest::of(body)).collect())
+        .collect();
+    for seed in 0..48 {
+        let (mut world, trust) = world(seed, Mode::Require);
+        let mut rng = Rng::new(seed);
+        let thief = if seed & 1 == 0 { "10.0.0.66:1".parse().unwrap() } else { source() };
+        let honest: Vec<_> = (0..VERSIONS)
+            .zip([
+                sealer(1, 2, &[]),
+                sealer(1, 3, &[]),
+                sealer(1, 2, &[]),
+                sealer(1, 4, &[2]),
+                sealer(1, 4, &[2]),
+            ])
+            .map(|(version, sealer)| {
+                let wall = START.plus_ms(i64::from(version) * 10_000);
+                packets_of(Some(sealer), 1 + 100 * u32::from(version), wall, &bodies(0, version))
+            })
+            .collect();
+        let mut theirs = bodies(0x80, 9);
+        theirs.push(("http://h/theirs.m4s", vec![0x99; 900]));
+        let stolen =
+            |stream| packets_of_stream(stream, Some(sealer(1, 2, &[])), 801, START.plus_ms(999_999), &theirs);
+        // In the headend's stream, where they outrank its versions, and in a stream of their own.
+        let (over, beside) = (stolen("s"), stolen("theirs"));
+        // What has come once stays there, of the honest headend, and never an older version after a newer one.
+        let mut newest: HashMap<String, usize> = HashMap::new();
+        let mut check = |world: &World| {
+            let held = &world.delivery.store.held;
+            for (name, before) in &newest {
+                assert!(held.contains_key(name), "seed {seed}: {name} of version {before} is gone");
+            }
+            for (name, digest) in held {
+                let at = NAMES.iter().position(|it| it == name);
+                let at = at.unwrap_or_else(|| panic!("seed {seed}: {name} is not the headend's"));
+                let version = digests.iter().position(|it| it[at] == *digest);
+                let before = newest.entry(name.clone()).or_default();
+                assert!(
+                    version.is_some_and(|it| it >= *before),
+                    "seed {seed}: {name}: {version:?} after {before}"
+                );
+                *before = version.unwrap();
+            }
+        };
+        let has_all = |world: &World, version: u8| {
+            for (name, digest) in NAMES.iter().zip(&digests[usize::from(version)]) {
+                assert_eq!(
+                    world.delivery.store.held.get(*name),
+                    Some(digest),
+                    "seed {seed}: {name} of {version}"
+                );
+            }
+        };
+        // Rotation: while both keys count, one cycle of whichever has the newest version brings it.
+        for version in 0..3_u8 {
+            let before = &honest[usize::from(version.saturating_sub(1))][..];
+            let now = &honest[usize::from(version)][..];
+            interleave(&mut world, &mut rng, &[(source(), now), (source(), before)], &mut check);
+            has_all(&world, version);
+        }
+        // Revocation, in reception: some boxes hear descriptions by the thief just before. The objects come at once.
+        if seed & 2 == 0 {
+            let early: Vec<_> = beside.iter().filter(is_fdt).cloned().collect();
+            interleave(&mut world, &mut rng, &[(thief, &early)], &mut check);
+            assert_eq!(trust.report().refused[TrustDrop::Revoked as usize], 0);
+        }
+        let list: Vec<_> = honest[3].iter().filter(is_fdt).cloned().collect();
+        interleave(&mut world, &mut rng, &[(source(), &list)], &mut check);
+        let attacks = [(thief, &over[..]), (thief, &beside[..])];
+        for _ in 0..2 {
+            let lists = [&attacks[..], &[(source(), &honest[3][..])]].concat();
+            interleave(&mut world, &mut rng, &lists, &mut check);
+            world.pass(Duration::from_secs(2));
+            check(&world);
+        }
+        // Where sessions with descriptions by the revoked key have ended, theirs are received again.
+        interleave(&mut world, &mut rng, &[(source(), &honest[3])], &mut check);
+        has_all(&world, 3);
+        assert!(trust.report().refused[TrustDrop::Revoked as usize] > 0, "seed {seed}");
+        // The box restarts in 1970, with what is on its disk.
+        let held = std::mem::take(&mut world.delivery.store.held);
+        let memory = trust.memory();
+        let (mut world, trust) = self::world(seed ^ 0x1970, Mode::Require);
+        assert!(trust.recall(&memory));
+        world.delivery.store.held = held;
+        world.is_dated = false;
+        interleave(&mut world, &mut rng, &attacks, &mut check);
+        world.pass(Duration::from_secs(2));
+        check(&world);
+        has_all(&world, 3);
+        assert!(trust.report().refused[TrustDrop::Revoked as usize] > 0, "seed {seed}");
+        let lists = [&attacks[..], &[(source(), &honest[4][..])]].concat();
+        interleave(&mut world, &mut rng, &lists, &mut check);
+        interleave(&mut world, &mut rng, &[(source(), &honest[4])], &mut check);
+        has_all(&world, 4);
+        assert!(trust.report().accepted > 0, "seed {seed}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::flute::FdtInstance;
 use crate::trust::tests::{ROOT, SEALER};
-use crate::trust::{Mode, Policy, Trust, TrustDrop};
+use crate::trust::{HeadScan, Mode, Policy, Trust, TrustDrop};
 
 fn bench(mode: Mode) -> (Bench, Arc<Trust>) {
     let policy = Policy { mode, keys: vec![ROOT.public()], ..Policy::default() };
@@ -140,7 +140,9 @@ fn an_object_without_its_digest_is_not_covered_by_a_signature() {
     for (mode, described) in [(Mode::Require, 0), (Mode::Prefer, 1)] {
         let (bench, trust) = bench(mode);
         let mut receiver = bench.receiver;
-        let by = receiver.judge(Instant::default(), Some(WALL), Some(Tsi(7)), xml.as_bytes()).unwrap();
+        let by = receiver
+            .judge(Instant::default(), Some(WALL), Some(Tsi(7)), xml.as_bytes(), &HeadScan::default())
+            .unwrap();
         let (mut instance, _) = FdtInstance::parse(xml.as_bytes()).unwrap();
         assert!(by.is_some() && instance.unknown.is_empty());
         receiver.mark_signed(&mut instance, by.as_ref());
@@ -345,6 +347,41 @@ fn copied_seals_keep_no_new_session_out() {
     let at_once = waits.iter().filter(|it| **it == 1).count();
     assert!(at_once >= 30, "{waits:?}, {refused} refused");
     assert!(trust.report().refused[TrustDrop::Budget as usize] > 200);
+}
+
+/// Packets of objects that a session may not open take no lock of [`Trust`], which all receive threads share.
+#[test]
+fn packets_of_unproven_sessions_take_no_lock() {
+    let (mut bench, trust) = bench(Mode::Require);
+    let mut sender = signed(SenderProfile::default(), 1);
+    let body = body(1, 5000);
+    let tois: Vec<Toi> = (0..60)
+        .map(|number| sender.add(SendFile::of(format!("http://h/{number}"), &body)).unwrap())
+        .collect();
+    bench.feed_all(&fdt_packets(&mut sender));
+    let packets: Vec<_> = tois.iter().map(|toi| object_packets(&sender, *toi, &body)).collect();
+    let locks = trust.locks();
+    for of_object in &packets {
+        bench.feed(&of_object[0]);
+    }
+    assert_eq!((bench.storage.opened.len(), trust.locks() - locks), (16, 16), "one for each that is opened");
+    let locks = trust.locks();
+    for of_object in &packets[16..] {
+        bench.feed_all(of_object);
+    }
+    assert!(bench.drops(DropReason::Unproven) > 100);
+    // After a wrong object, which leaves fewer than sixteen.
+    for (toi, of_object) in tois.iter().zip(&packets).take(9) {
+        bench.feed_all(&of_object[1..]);
+        bench.receiver.reject_wrong(bench.now, *toi);
+    }
+    let (complete, dropped) = (trust.locks() - locks, bench.drops(DropReason::Unproven));
+    assert_eq!(complete, 9, "one for each that is complete");
+    for of_object in &packets[16..] {
+        bench.feed_all(of_object);
+    }
+    assert!(bench.drops(DropReason::Unproven) > dropped + 100);
+    assert_eq!((bench.storage.opened.len(), trust.locks() - locks), (16, 9));
 }
 
 #[test]
