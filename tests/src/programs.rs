@@ -59,6 +59,25 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// The environment in which a program's clock begins at `date`, by Debian's libfaketime; monotonic time stays. Without it, it says
+/// so, and the story is skipped.
+pub fn clock_at(date: &str) -> Option<Vec<(String, String)>> {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let found = folders.map(|it| it.path().join("faketime/libfaketime.so.1")).find(|it| it.is_file());
+    let Some(library) = found else {
+        eprintln!("SKIPPED: libfaketime is not installed");
+        return None;
+    };
+    let variables = [
+        ("LD_PRELOAD", library.display().to_string()),
+        ("FAKETIME", format!("@{date}")),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("NO_FAKE_STAT", "1".to_owned()),
+        ("TZ", "UTC".to_owned()),
+    ];
+    Some(variables.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
 /// Whether `name` is installed. A story that needs it says so and is skipped.
 pub fn have(name: &str) -> bool {
     let there = find(name).is_some();

@@ -34,6 +34,8 @@ pub struct Story {
     pub headend_extra: String,
     /// Lines put at the end of the daemon's configuration.
     pub daemon_extra: String,
+    /// Environment variables of the daemon.
+    pub daemon_env: Vec<(String, String)>,
     /// The origin, if it is up.
     pub origin: Option<Origin>,
     /// The link, if there is one between the programs.
@@ -78,6 +80,7 @@ impl Story {
             folder: folder.to_path_buf(),
             headend_extra: String::new(),
             daemon_extra: String::new(),
+            daemon_env: Vec::new(),
             origin: None,
             relay: None,
             headend: None,
@@ -213,6 +216,7 @@ impl Story {
     pub fn start_daemon(&mut self) {
         let mut command = program("skycached");
         command.arg("run").arg("-c").arg(self.daemon_config());
+        command.envs(self.daemon_env.iter().map(|(name, value)| (name, value)));
         self.daemon = Some(Program::start(command, &self.dir().join("skycached.log")).expect("skycached"));
         self.until("skycached is up", Duration::from_secs(20), |story| story.status().is_some());
         // Groups are joined by a thread of their own.
