@@ -9,7 +9,9 @@
 //! A package is a list of files with modes and owners ([`tree`]) and a few metadata; only the last step knows formats. Times
 //! are those of the commit, and paths of the machine are removed, so that two builds of a commit are the same bytes.
 
+mod adb;
 mod apk;
+mod apk_index;
 mod deb;
 mod image;
 mod ipk;

@@ -5,9 +5,8 @@
 //! | the packages' own (`.deb`) | `Packages`, `Packages.gz`, `Release` | `InRelease`, `Release.gpg` by gpg |
 //! | `openwrt/` (`.ipk`) | `Packages`, `Packages.gz` | `Packages.sig` in the form of usign and signify (Ed25519) |
 //! | `oe/` (`.ipk`) | likewise | `Packages.asc` by gpg, for opkg of OpenEmbedded |
+//! | `openwrt/` (`.apk`) | `packages.adb` | in itself, by openssl ([`super::apk_index`]) |
 //! | `provenance.intoto.json` | | `provenance.intoto.json.asc` by gpg |
-//!
-//! Indexes of `.apk` (apk-tools 3) are made and signed by its own `apk mkndx --sign-key`.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -17,6 +16,7 @@ use std::process::Command;
 use carousel::digest::{Digest, from_base64, to_base64};
 use carousel::trust::SecretKey;
 
+use super::apk_index;
 use super::tree::gzip;
 use crate::{run, workspace};
 
@@ -31,14 +31,19 @@ pub(crate) struct Arguments {
     /// The secret key of `openwrt/`, without a passphrase: a file of `usign -G` or `signify -G -n`
     #[arg(long, value_name = "FILE")]
     usign_key: Option<PathBuf>,
+    /// The secret key of `.apk` packages in `openwrt/`: a PEM file of openssl, of an elliptic curve (P-256) or RSA
+    #[arg(long, value_name = "FILE")]
+    apk_key: Option<PathBuf>,
 }
 
 pub(crate) fn run_with(arguments: &Arguments) -> Result<(), String> {
     let folder = workspace().join(&arguments.packages);
-    let Arguments { gpg_key, usign_key, .. } = arguments;
-    if gpg_key.is_none() && usign_key.is_none() {
-        return Err("no key: name one by --gpg-key (apt, oe) or --usign-key (openwrt)".to_owned());
+    let Arguments { gpg_key, usign_key, apk_key, .. } = arguments;
+    if gpg_key.is_none() && usign_key.is_none() && apk_key.is_none() {
+        let keys = "--gpg-key (apt, oe), --usign-key (ipk of openwrt) or --apk-key (apk of openwrt)";
+        return Err(format!("no key: name one by {keys}"));
     }
+    let apk_key = apk_key.as_deref().map(apk_index::Key::read).transpose()?;
     let usign = usign_key.as_deref().map(UsignKey::read).transpose()?;
     let mut count = 0;
     if let Some(key) = gpg_key {
@@ -52,6 +57,9 @@ pub(crate) fn run_with(arguments: &Arguments) -> Result<(), String> {
     }
     if let Some(key) = usign {
         count += ipk(&folder.join("openwrt"), |index| key.sign_file(index))?;
+    }
+    if let Some(key) = apk_key {
+        count += apk(&folder.join("openwrt"), &key)?;
     }
     if count == 0 {
         return Err(format!("{}: no packages; `cargo xtask dist` makes them", folder.display()));
@@ -171,6 +179,20 @@ fn ipk(folder: &Path, sign: impl FnOnce(&Path) -> Result<(), String>) -> Result<
     Ok(packages.len())
 }
 
+/// Writes the signed index of a folder of `.apk` packages. Returns their number.
+fn apk(folder: &Path, key: &apk_index::Key<'_>) -> Result<usize, String> {
+    let paths = files(folder, "apk")?;
+    if paths.is_empty() {
+        return Ok(0);
+    }
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let packages: Vec<(String, Vec<u8>)> =
+        paths.iter().map(|path| Ok((name(path), read(path)?))).collect::<Result<_, String>>()?;
+    let index = apk_index::index(&packages).map_err(|why| format!("{}: {why}", folder.display()))?;
+    write(&folder.join("packages.adb"), &key.signed(&index)?)?;
+    Ok(packages.len())
+}
+
 /// Description of an ipk package: `control` of `control.tar.gz` in a compressed tar.
 fn control(package: &[u8]) -> Option<String> {
     let outer = member(package, "control.tar.gz")?;
@@ -243,6 +265,12 @@ mod tests {
     use skycache_tests::programs::have;
 
     use super::*;
+
+    impl Arguments {
+        fn none() -> Self {
+            Self { packages: PathBuf::new(), gpg_key: None, usign_key: None, apk_key: None }
+        }
+    }
 
     /// A package of one file, by dpkg-deb.
     fn deb(folder: &Path, name: &str) {
@@ -404,7 +432,7 @@ mod tests {
     fn signs_in_a_process_of_its_own() {
         let Ok(packages) = std::env::var("REPOSITORY") else { return };
         let gpg_key = std::env::var("REPOSITORY_KEY").ok();
-        run_with(&Arguments { packages: packages.into(), gpg_key, usign_key: None }).unwrap();
+        run_with(&Arguments { packages: packages.into(), gpg_key, usign_key: None, apk_key: None }).unwrap();
     }
 
     /// A key as signify 31 has made it with `-G -n`.
@@ -432,7 +460,7 @@ mod tests {
         let of_public = [&b"Ed"[..], &[7; 8], &SecretKey::from_seed(&[9; 32]).public().0].concat();
         std::fs::write(&public, format!("untrusted comment: operator\n{}\n", to_base64(&of_public))).unwrap();
         let arguments =
-            Arguments { packages: work.path().to_owned(), gpg_key: None, usign_key: Some(key.clone()) };
+            Arguments { packages: work.path().to_owned(), usign_key: Some(key.clone()), ..Arguments::none() };
         run_with(&arguments).unwrap();
         let index = std::fs::read_to_string(folder.join("Packages")).unwrap();
         let entries: Vec<&str> = index.trim_end().split("\n\n").collect();
@@ -473,6 +501,177 @@ mod tests {
         }
     }
 
+    /// A package of two files, as `cargo xtask dist` writes it.
+    fn apk_package(folder: &Path, name: &'static str, architecture: &str, body: &str) {
+        use super::super::{Release, package::Package, tree::Tree};
+        let mut tree = Tree::default();
+        tree.add_file(&format!("usr/bin/{name}"), 0o755, body.to_owned().into_bytes());
+        tree.add_file(&format!("etc/{name}.toml"), 0o644, "a = 1\n");
+        let package = Package {
+            name,
+            version: "1.0-r1".to_owned(),
+            architecture: architecture.to_owned(),
+            summary: "a box",
+            description: &[],
+            depends: Vec::new(),
+            tree,
+            scripts: Vec::new(),
+            conffiles: vec![format!("/etc/{name}.toml")],
+        };
+        let release = Release {
+            version: "1.0".to_owned(),
+            epoch_s: 1_700_000_000,
+            workspace: folder.to_owned(),
+            out: folder.to_owned(),
+            written: Default::default(),
+        };
+        std::fs::create_dir_all(folder).unwrap();
+        let bytes = super::super::apk::bytes(&release, &package);
+        std::fs::write(folder.join(format!("{name}-1.0-r1_{architecture}.apk")), bytes).unwrap();
+    }
+
+    fn openssl(arguments: &[&str]) -> (bool, Vec<u8>) {
+        let output = Command::new("openssl").args(arguments).output().unwrap();
+        (output.status.success(), output.stdout)
+    }
+
+    /// A folder with packages, and the index that is signed with a new key.
+    fn apk_repository(work: &Path) -> (PathBuf, PathBuf, PathBuf) {
+        let (folder, key, public) =
+            (work.join("openwrt"), work.join("operator.pem"), work.join("public.pem"));
+        for (name, architecture) in [("skybox", "x86_64"), ("skybox", "arm_any"), ("skyhead", "x86_64")] {
+            apk_package(&folder, name, architecture, architecture);
+        }
+        let at = |path: &Path| path.display().to_string();
+        assert!(openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &at(&key)]).0);
+        assert!(openssl(&["pkey", "-in", &at(&key), "-pubout", "-out", &at(&public)]).0);
+        let arguments =
+            Arguments { packages: work.to_owned(), apk_key: Some(key.clone()), ..Arguments::none() };
+        run_with(&arguments).unwrap();
+        (folder, key, public)
+    }
+
+    #[test]
+    fn indexes_of_apk_name_each_package_by_its_digest_and_openssl_verifies_them() {
+        use super::super::adb::{self, Block};
+        if !have("openssl") {
+            return;
+        }
+        let work = tempfile::tempdir().unwrap();
+        let (folder, _, public) = apk_repository(work.path());
+        let bytes = std::fs::read(folder.join("packages.adb")).unwrap();
+        let index = adb::content(&bytes, b"indx").unwrap();
+        let block = Block(&index);
+        let root = block.slots(block.root().unwrap()).unwrap();
+        assert_eq!(block.blob(root[2]), Some(&b"${name}-${version}_${arch}.apk"[..]));
+        let mut names = Vec::new();
+        for package in block.slots(root[1]).unwrap() {
+            let slots = block.slots(package).unwrap();
+            let text = |at: usize| String::from_utf8(block.blob(slots[at - 1]).unwrap().to_vec()).unwrap();
+            let file = format!("{}-{}_{}.apk", text(1), text(2), text(5));
+            let package = std::fs::read(folder.join(&file)).unwrap();
+            let content = adb::content(&package, b"pckg").unwrap();
+            assert_eq!(block.blob(slots[2]), Some(&Digest::of(&content).0[..]), "{file}");
+            assert_eq!((slots[12] & 0x0fff_ffff) as usize, package.len(), "{file}");
+            names.push(file);
+        }
+        assert_eq!(
+            names,
+            ["skybox-1.0-r1_arm_any.apk", "skybox-1.0-r1_x86_64.apk", "skyhead-1.0-r1_x86_64.apk"]
+        );
+        // The signature, by the public key alone.
+        let mut inflated = Vec::new();
+        flate2::read::DeflateDecoder::new(&bytes[4..]).read_to_end(&mut inflated).unwrap();
+        let signature = &inflated[8 + (4 + index.len()).next_multiple_of(8)..];
+        let length = (u32::from_le_bytes(signature[..4].try_into().unwrap()) & 0x3fff_ffff) as usize;
+        let (head, signature) = signature[4..length].split_at(18);
+        let at = |name: &str| work.path().join(name).display().to_string();
+        std::fs::write(at("index"), &index).unwrap();
+        std::fs::write(at("signature"), signature).unwrap();
+        let digest = openssl(&["dgst", "-sha512", "-binary", &at("index")]).1;
+        let verify = |digest: &[u8]| {
+            std::fs::write(at("message"), [b"indx", head, digest].concat()).unwrap();
+            let public = public.display().to_string();
+            openssl(&["dgst", "-sha512", "-verify", &public, "-signature", &at("signature"), &at("message")])
+                .0
+        };
+        assert!(verify(&digest) && !verify(&[0; 64]));
+        // A file of another name would not be found.
+        std::fs::rename(folder.join(&names[2]), folder.join("skyhead-1.1-r1_x86_64.apk")).unwrap();
+        let packages = vec![(
+            "skyhead-1.1-r1_x86_64.apk".to_owned(),
+            std::fs::read(folder.join("skyhead-1.1-r1_x86_64.apk")).unwrap(),
+        )];
+        assert!(apk_index::index(&packages).unwrap_err().contains("rename it"));
+        assert!(apk_index::index(&[("x.apk".to_owned(), b"ADBd?".to_vec())]).unwrap_err().contains("x.apk"));
+    }
+
+    /// apk-tools 3 themselves install from the repository, and take neither another index nor another package, nor one without a key.
+    #[test]
+    fn apk_takes_what_is_signed_and_nothing_else() {
+        if !have("apk") || !have("openssl") {
+            return;
+        }
+        let work = tempfile::tempdir().unwrap();
+        let (folder, _, public) = apk_repository(work.path());
+        let (root, keys) = (work.path().join("root"), work.path().join("keys"));
+        std::fs::create_dir(&keys).unwrap();
+        let apk = |arguments: &[&str]| {
+            let mut command = Command::new("apk");
+            command.arg("--root").arg(&root).arg("--keys-dir").arg(&keys);
+            command.args([
+                "--arch",
+                "x86_64",
+                "--no-cache",
+                "--no-logfile",
+                "--repositories-file",
+                "/dev/null",
+            ]);
+            command.arg("--repository").arg(folder.join("packages.adb")).args(arguments);
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            output.status.success().then_some(said.clone()).ok_or(said)
+        };
+        let add = |package: &str| {
+            let _ = std::fs::remove_dir_all(&root);
+            // Others than root cannot change owners, and root is refused this.
+            let is_root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&keys).unwrap()) == 0;
+            let mode: &[&str] = if is_root { &[] } else { &["--usermode"] };
+            apk(&[&["add", "--initdb"], mode, &[package]].concat())
+        };
+        let said = add("skybox").unwrap_err();
+        assert!(said.contains("UNTRUSTED"), "{said}");
+        std::fs::copy(&public, keys.join("operator.pem")).unwrap();
+        add("skybox").unwrap();
+        assert_eq!(std::fs::read_to_string(root.join("usr/bin/skybox")).unwrap(), "x86_64");
+        // Another package under the same name and length.
+        let file = folder.join("skybox-1.0-r1_x86_64.apk");
+        let genuine = std::fs::read(&file).unwrap();
+        apk_package(&folder, "skybox", "x86_64", "x86_65");
+        assert_ne!(std::fs::read(&file).unwrap(), genuine);
+        let said = add("skybox").unwrap_err();
+        assert!(!root.join("usr/bin/skybox").exists(), "{said}");
+        std::fs::write(&file, &genuine).unwrap();
+        add("skybox").unwrap();
+        // Another index, by another key.
+        let other = work.path().join("other.pem");
+        openssl(&[
+            "ecparam",
+            "-name",
+            "prime256v1",
+            "-genkey",
+            "-noout",
+            "-out",
+            &other.display().to_string(),
+        ]);
+        let arguments =
+            Arguments { packages: work.path().to_owned(), apk_key: Some(other), ..Arguments::none() };
+        run_with(&arguments).unwrap();
+        let said = add("skybox").unwrap_err();
+        assert!(said.contains("UNTRUSTED"), "{said}");
+    }
+
     #[test]
     fn keys_that_cannot_be_used_are_refused_with_their_fix() {
         let why = |text: &str| UsignKey::of(text).map(|_| ()).unwrap_err();
@@ -481,11 +680,11 @@ mod tests {
         for text in ["", "untrusted comment: x\nAAAA\n", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n"] {
             assert!(why(text).contains("usign -G"), "{text}");
         }
-        let none = Arguments { packages: PathBuf::new(), gpg_key: None, usign_key: None };
+        let none = Arguments::none();
         assert!(run_with(&none).unwrap_err().contains("--gpg-key"));
         let empty = tempfile::tempdir().unwrap();
         let none =
-            Arguments { packages: empty.path().to_owned(), gpg_key: Some("x".into()), usign_key: None };
+            Arguments { packages: empty.path().to_owned(), gpg_key: Some("x".into()), ..Arguments::none() };
         assert!(run_with(&none).unwrap_err().contains("cargo xtask dist"));
     }
 }
