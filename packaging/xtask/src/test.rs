@@ -445,4 +445,57 @@ mod tests {
         last.sort_unstable();
         assert_eq!(last, names);
     }
+
+    /// Names of functions that are tests, of all sources.
+    fn tests() -> std::collections::BTreeSet<String> {
+        let mut files = Vec::new();
+        for part in ["carousel", "headend", "daemon", "tests", "packaging"] {
+            crate::floors::source_files(&workspace().join(part), &mut files);
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for file in files {
+            let text = std::fs::read_to_string(file).unwrap();
+            let mut lines = text.lines().map(str::trim_start);
+            while lines.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test")) {
+                let name = lines.find_map(|line| line.trim_start_matches("async ").strip_prefix("fn "));
+                names.extend(name.and_then(|it| it.split_once('(')).map(|(name, _)| name.to_owned()));
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn every_test_that_security_md_names_is_there_and_each_attack_has_one() {
+        let text = std::fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
+        let tests = tests();
+        let in_code = |text: &str| -> Vec<String> {
+            text.split('`').skip(1).step_by(2).map(|it| it.rsplit("::").next().unwrap().to_owned()).collect()
+        };
+        let part = |from: &str| text.split(from).nth(1).unwrap().split("\n## ").next().unwrap();
+        let rows = |part: &str| -> Vec<String> {
+            part.lines().filter(|it| it.starts_with("| ")).skip(1).map(str::to_owned).collect()
+        };
+        let attacks = rows(part("## Attacks and the tests that hold them"));
+        assert!(attacks.len() > 40, "{}", attacks.len());
+        for row in &attacks {
+            let last = row.trim_end_matches('|').rsplit('|').next().unwrap();
+            let named = in_code(last);
+            let is_fuzzed = named.iter().any(|it| it == "tests/fuzz") || last.contains("fuzz target");
+            assert!(is_fuzzed || named.iter().any(|it| tests.contains(it)), "no test: {row}");
+            for name in named.iter().filter(|it| !is_fuzzed || it.contains('_')) {
+                assert!(tests.contains(name), "{name} is no test: {row}");
+            }
+        }
+        // Of the other table, what is named like a test: a sentence.
+        let is_sentence = |it: &String| {
+            it.matches('_').count() >= 3 && it.chars().all(|it| it.is_ascii_alphanumeric() || it == '_')
+        };
+        for row in rows(part("## Threats that are handled")) {
+            for name in
+                in_code(&row).into_iter().filter(is_sentence).filter(|it| !it.starts_with("skycache_"))
+            {
+                assert!(tests.contains(&name), "{name} is no test: {row}");
+            }
+        }
+    }
 }
