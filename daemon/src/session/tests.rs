@@ -5,6 +5,7 @@ use std::time::Instant;
 use carousel::flute::SessionKey;
 use carousel::lct::{Toi, Tsi};
 use carousel::mabr::{CONFIGURATION_TYPE, CONFIGURATION_URI};
+use carousel::trust::Policy;
 
 use super::*;
 use crate::delivery::ObjectRef;
@@ -100,6 +101,10 @@ fn start() -> Tested {
 }
 
 fn start_with(receive: Receive) -> Tested {
+    start_with_trust(receive, Arc::default())
+}
+
+fn start_with_trust(receive: Receive, trust: Arc<Trust>) -> Tested {
     let own = Session {
         address: "239.9.9.9:9".parse().unwrap(),
         source: None,
@@ -119,7 +124,7 @@ fn start_with(receive: Receive) -> Tested {
         documents: Arc::clone(&documents),
         origins: Arc::clone(&origins),
         rules: Arc::clone(&rules),
-        trust: Arc::default(),
+        trust,
         commands: Arc::new(Commands::open(Default::default(), folder.path()).unwrap()),
         updates: Arc::new(
             Updates::open(Default::default(), Vec::new(), Default::default(), folder.path(), String::new())
@@ -198,6 +203,34 @@ fn configurations_decide_what_is_expected_and_a_broken_one_changes_nothing() {
     let receive = Receive { multicast: false, announcement: Vec::new(), ..Receive::default() };
     tested.thread.reload(&SessionOptions { receive, sessions: Vec::new(), services: Vec::new() });
     assert_eq!(tested.expected(), [6]);
+    tested.thread.stop();
+}
+
+#[test]
+fn an_unsigned_configuration_replaces_no_signed_one() {
+    let policy = Policy { mode: Mode::Prefer, ..Policy::default() };
+    let receive = Receive { multicast: false, announcement: Vec::new(), ..Receive::default() };
+    let mut tested = start_with_trust(receive, Arc::new(Trust::new(policy)));
+    assert_eq!(tested.expected(), [9], "its own session");
+    let base = "http://repair.example/a/";
+    tested.commands.document(document(CONFIGURATION_URI, &configuration(&[4], base)));
+    assert_eq!(tested.expected(), [4, 9], "it counts as long as none is signed");
+    let signed = |ports: &[u16]| Document {
+        is_signed: true,
+        ..document(CONFIGURATION_URI, &configuration(ports, base))
+    };
+    tested.commands.document(signed(&[5, 6]));
+    assert_eq!(tested.expected(), [5, 6, 9]);
+    // Forged ones, by each name that a configuration can have; one names no session at all.
+    tested.commands.document(document(CONFIGURATION_URI, &configuration(&[66], base)));
+    tested.commands.document(document(CONFIGURATION_URI, &configuration(&[], base)));
+    let bootstrap = nip::Document::Bootstrap.name();
+    tested.commands.document(document(bootstrap, &configuration(&[66], base)));
+    tested.commands.document(document("http://h/list.xml", b"<ServiceList/>"));
+    tested.wait_for("h/list.xml");
+    assert!(tested.shard.try_recv().is_err(), "none changes what is expected");
+    tested.commands.document(signed(&[6]));
+    assert_eq!(tested.expected(), [6, 9], "the headend's next one does");
     tested.thread.stop();
 }
 

@@ -38,6 +38,9 @@ pub(super) fn keygen(arguments: Keygen) -> Result<(), String> {
             "revoked: {} online keys; the list goes out with every signed document\n",
             list.revoked.len()
         );
+        if certificate.is_none() {
+            text += "if the key was stolen, run `headend keygen --rotate` as well: only a new epoch overcomes the versions it signed\n";
+        }
     }
     if let Some(certificate) = certificate {
         text +=
