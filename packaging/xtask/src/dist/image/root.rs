@@ -88,7 +88,8 @@ pub(super) fn compose(
     }
     put(&root.join("etc/os-release"), os_release(build).as_bytes())?;
     // Users of packages whose scripts did not run: numbers are given in the order of names, hence the same ones each time.
-    run(Command::new("systemd-sysusers").arg(format!("--root={}", root.display())))?;
+    // With the commit's time: the date of a password is in /etc/shadow, and would be the day of the build.
+    run(build.command("systemd-sysusers").arg(format!("--root={}", root.display())))?;
     for unit in build.list("units.txt")? {
         let (action, unit) = unit.split_once(' ').ok_or_else(|| format!("units.txt: {unit}"))?;
         run(Command::new("systemctl")
