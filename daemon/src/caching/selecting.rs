@@ -20,9 +20,30 @@ pub const BY_PRODUCTS: &str = "user-agent;products";
 /// Name for the site whose scripts may read a response; requests without `Origin` are not from a script.
 pub const BY_ALLOWED_SITE: &str = "origin;allowed";
 
-/// The fields that `Vary` names, with their values in the request. `None` for `*`, or for more fields than are read.
-///
-/// `Accept-Encoding` never selects: origins are asked for what is not encoded.
+/// Fields that never select. Of one connection, its end or a tunnel: each is read and replaced by every intermediary (RFC 9110 section
+/// 7.6.1). Ranges and conditions choose the part and the status of a response, not the representation (RFC 9110 sections 13 and
+/// 14). Origins are asked for what is not encoded.
+const NOT_SELECTING: [&str; 16] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The fields that `Vary` names, with their values in the request as it is sent to the origin. `None` for `*`, or for more fields than
+/// are read.
 pub fn selecting_of(request: &HeaderMap, response: &HeaderMap) -> Option<Selecting> {
     let mut selecting = Selecting::new();
     for line in response.get_all(http::header::VARY) {
@@ -31,7 +52,7 @@ pub fn selecting_of(request: &HeaderMap, response: &HeaderMap) -> Option<Selecti
             if name == "*" || selecting.len() >= MAX_FIELDS {
                 return None;
             }
-            if name != "accept-encoding" && !selecting.iter().any(|(have, _)| *have == name) {
+            if !NOT_SELECTING.contains(&name.as_str()) && !selecting.iter().any(|(have, _)| *have == name) {
                 let value = normalised(request, &name);
                 selecting.push((name, value));
             }
@@ -166,6 +187,15 @@ mod tests {
             Some(false)
         );
         assert_eq!(selects("Accept-Encoding", &[("accept-encoding", "gzip")], &[]), Some(true));
+    }
+
+    #[test]
+    fn fields_of_a_connection_conditions_and_ranges_do_not_select() {
+        for name in NOT_SELECTING {
+            assert_eq!(selects(name, &[(name, "1")], &[(name, "2")]), Some(true), "{name}");
+        }
+        let response = from_pairs([("vary", NOT_SELECTING.join(", "))]);
+        assert_eq!(selecting_of(&HeaderMap::new(), &response), Some(Vec::new()), "they take no place either");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -505,6 +505,7 @@ impl Worker {
             return self.as_response(outcome, asked, route);
         }
         if let Some(refused) = self.refused_method(asked) {
+            sent_fields: OnceLock::new(),
             return refused;
         }
         match self.server.forward(asked, body).await {

@@ -109,7 +109,7 @@ impl HttpServer {
         loop {
             // Listen before checking, so that no later event is missed.
             let (advanced, appeared) = (self.shared.manifests.listen(), self.shared.flights.listen());
-            let held = self.held(&reload.playlist, &request.head.headers).await;
+            let held = self.held(&reload.playlist, request).await;
             let Some(held) = held.filter(|it| it.meta().response.is_none()) else {
                 return self.end(place, ReloadEnd::Origin, None);
             };

@@ -1,8 +1,8 @@
 //! Lookup of the object of a request: the cache, then objects in flight, then announced objects, then the origin.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -107,11 +107,22 @@ pub(super) struct ObjectRequest<'a> {
     pub(super) trace: &'a Trace,
     /// Its `traceparent` is not forwarded: the client is not trusted to set it, or ours replaces it.
     pub(super) hides_trace: bool,
+    /// See [`Self::sent_fields`].
+    pub(super) sent_fields: OnceLock<HeaderMap>,
 }
 
 impl ObjectRequest<'_> {
-    /// Fields to send to an origin.
+    /// Fields to send to an origin. Variants are selected by them (`Vary`), since the origin has chosen its response by them.
+    pub(super) fn sent_fields(&self) -> &HeaderMap {
+        self.sent_fields.get_or_init(|| self.fields_to_send())
+    }
+
+    /// A copy of [`Self::sent_fields`].
     pub(super) fn fields(&self) -> HeaderMap {
+        self.sent_fields().clone()
+    }
+
+    fn fields_to_send(&self) -> HeaderMap {
         let mut fields = caching::end_to_end(&self.head.headers);
         for name in NOT_FOR_ORIGINS {
             fields.remove(name);
@@ -238,6 +249,7 @@ impl HttpServer {
                 key: &whole,
                 on_interim: request.on_interim.clone(),
                 own_fields: Arc::clone(&request.own_fields),
+                sent_fields: request.sent_fields.clone(),
                 ..*request
             };
             return self.find_or_wait(&request).await.unwrap_or_else(|it| self.without(&request, &it));
@@ -482,12 +494,12 @@ impl HttpServer {
         demand: Demand,
         has_origin: bool,
     ) -> Option<Arc<StoredObject>> {
-        let (key, headers) = (request.key, &request.head.headers);
-        let held = self.held(key, headers).await?;
+        let key = request.key;
+        let held = self.held(key, request).await?;
         match demand {
             Demand::Joining(since) if !has_origin && !self.is_of_now(&held, since) => {
                 self.wait_for_next(key, since).await;
-                self.held(key, headers).await
+                self.held(key, request).await
             }
             _ => Some(held),
         }
@@ -495,7 +507,7 @@ impl HttpServer {
 
     /// An object in flight, or a signalling document.
     fn found_elsewhere(&self, request: &ObjectRequest<'_>) -> Option<ObjectLocation> {
-        if let Some(flight) = self.filler.flight_of(request.key, &request.head.headers) {
+        if let Some(flight) = self.filler.flight_of(request.key, request.sent_fields()) {
             return Some(ObjectLocation::Flight(flight));
         }
         self.shared.documents.get(request.key.as_str()).map(ObjectLocation::Document)
@@ -522,7 +534,8 @@ impl HttpServer {
         url: String,
         prospects: &Prospects,
     ) -> Result<ObjectLocation, Missing> {
-        if request.head.method == Method::HEAD && !prospects.is_expected {
+        let is_head = request.head.method == Method::HEAD;
+        if is_head && !prospects.is_expected && self.filler.is_unshared(request.key) {
             let _place = self.filler.place(request.peer).map_err(Missing::NoPlace)?;
             return self.pass(request, &url).await;
         }
@@ -539,10 +552,16 @@ impl HttpServer {
         };
         ends(&mut span, &filled);
         span.end();
-        if matches!(filled, FillResult::Flight(_)) {
+        if matches!(filled, FillResult::Flight(_)) && !is_head {
             self.prefetch(request);
         }
-        of_fill(filled, "hit")
+        let mut found = of_fill(filled, "hit");
+        if let Ok(ObjectLocation::Passed(passed)) = &mut found
+            && is_head
+        {
+            passed.reply.drop_body();
+        }
+        found
     }
 
     /// A fetch of an object that is not held.
@@ -551,9 +570,12 @@ impl HttpServer {
         let is_live_manifest = prospects.live_target_ms.is_some() && prospects.is_manifest;
         // Parts of a manifest could not be rewritten.
         let is_rewritten = prospects.is_manifest && !self.manifest_map(request).is_empty();
+        let is_for_head = request.head.method == Method::HEAD;
         FillRequest {
             announced: prospects.announced.clone().filter(|_| !is_live_manifest),
-            range: request.range().filter(|_| !prospects.is_expected && !is_rewritten),
+            // Range is defined for GET alone (RFC 9110 section 14.2).
+            range: request.range().filter(|_| !prospects.is_expected && !is_rewritten && !is_for_head),
+            is_for_head,
             if_range: request.head.headers.get(header::IF_RANGE).cloned(),
             is_expected: prospects.is_expected,
             trace,
@@ -582,7 +604,7 @@ impl HttpServer {
         if let Some(flight) = flight {
             return Ok(ObjectLocation::Flight(flight));
         }
-        let held = self.held(key, &request.head.headers).await;
+        let held = self.held(key, request).await;
         let is_early = has_passed || (prospects.on_air_ms.is_some() && !prospects.is_announced());
         let missing = if is_early { Missing::NotYet } else { refused.unwrap_or(Missing::NotInTime) };
         held.map(|it| ObjectLocation::Stored(it, "hit")).ok_or(missing)
@@ -721,15 +743,20 @@ impl HttpServer {
     /// The held version of an object whose new version broke off before any of it was sent, if it may be used while its
     /// origin fails.
     async fn stale_instead(&self, request: &ObjectRequest<'_>) -> Option<Outcome> {
-        let object = self.held(request.key, &request.head.headers).await?;
+        let object = self.held(request.key, request).await?;
         let may_be_used = is_fresh(&object) || object.staleness(clock::steady()).if_error;
         may_be_used.then_some(Outcome::Stored(object, "hit; detail=stale-if-error"))
     }
 
     /// The object, if the cache has it. One that is unverified since an unclean stop is verified on another thread.
-    pub(super) async fn held(&self, key: &ObjectKey, headers: &HeaderMap) -> Option<Arc<StoredObject>> {
+    pub(super) async fn held(
+        &self,
+        key: &ObjectKey,
+        request: &ObjectRequest<'_>,
+    ) -> Option<Arc<StoredObject>> {
         let store = &self.shared.store;
-        let chosen = store.chosen(key, headers)?.meta().key.clone();
+        // The fields are built only where there may be variants.
+        let chosen = store.sole(key).or_else(|| store.chosen(key, request.sent_fields()))?.meta().key.clone();
         if !store.needs_check(chosen.as_str()) {
             return store.get(chosen.as_str());
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use carousel::query::IgnoredQuery;
 
 use super::super::options::Http;
-use super::super::testing::{get, head, partial, read, request, server, server_of, target};
+use super::super::testing::{field, get, head, partial, read, request, server, server_of, target};
 use super::*;
 use crate::delivery::{Announced, Flight, ObjectRef};
 use crate::origin::testing::{carry, filler_with, key, object, origin, publish, put, response, send};
@@ -560,4 +560,120 @@ async fn heads_that_an_origin_has_to_answer_have_places() {
     let found = tokio::join!(one, two, third);
     assert_eq!((found, requests.load(Ordering::Relaxed)), ((200, 200, 503), 2));
     assert_eq!(ask("h/c.mp4", 0).await, 200, "places are free again");
+}
+
+/// An origin's response is selected by the fields that it was sent, not by those of the player.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn variants_are_chosen_by_the_fields_that_the_origin_was_sent() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    let url = origin(move |head| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let (_, name) = head.split_once('/').unwrap();
+        let vary = format!("Vary: {}", name.split('.').next().unwrap());
+        response(&["200 OK", "Content-Length: 1", "Cache-Control: max-age=60", "ETag: \"1\"", &vary], "x")
+    });
+    let tested = server(impatient(), &[], Some(url));
+    let asked = async |name: &str, values: [&str; 4]| {
+        let before = requests.load(Ordering::Relaxed);
+        for value in values {
+            let fields = [(name, value)];
+            let fields = if value.is_empty() { &[][..] } else { &fields[..] };
+            assert_eq!(
+                status(&tested.server, &format!("h/{name}.m4s"), fields).await,
+                200,
+                "{name}: {value}"
+            );
+        }
+        requests.load(Ordering::Relaxed) - before
+    };
+    for name in [
+        "host",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "forwarded",
+        "x-real-ip",
+        "connection",
+        "te",
+        "keep-alive",
+        "proxy-authorization",
+        "expect",
+        "cmcd-object",
+        "cmcd-request",
+        "cmcd-session",
+        "cmcd-status",
+        "x-http-method-override",
+        "x-original-url",
+        "accept-encoding",
+    ] {
+        assert_eq!(asked(name, ["one", "", "two", "one"]).await, 1, "{name} is not passed on");
+    }
+    for (name, value) in [
+        ("range", "bytes=0-"),
+        ("if-range", "\"2\""),
+        ("if-none-match", "\"2\""),
+        ("if-modified-since", "Sat, 01 Nov 2025 00:00:00 GMT"),
+    ] {
+        let status_of =
+            async |fields: &[(&str, &str)]| status(&tested.server, &format!("h/{name}.m4s"), fields).await;
+        let before = requests.load(Ordering::Relaxed);
+        for fields in [&[][..], &[(name, value)], &[]] {
+            assert!(matches!(status_of(fields).await, 200 | 206 | 304), "{name}");
+        }
+        assert_eq!(requests.load(Ordering::Relaxed) - before, 1, "{name} does not select");
+    }
+    for name in ["accept-language", "origin", "user-agent", "x-own", "via", "cookie"] {
+        assert_eq!(asked(name, ["one", "two", "one", "two"]).await, 2, "{name} is passed on");
+    }
+}
+
+/// As many requests at the origin as for GET, and no more bytes than of a prefetch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_fill_the_cache_with_what_is_short_and_may_be_kept() {
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let url = origin(move |head| {
+        log.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+        // The filler of the tests prefetches up to 10 bytes.
+        let (caching, length) = match head {
+            _ if head.contains("/private") => ("private", 5),
+            _ if head.contains("/long") => ("max-age=60", 11),
+            _ => ("max-age=60", 5),
+        };
+        let lines = [format!("Cache-Control: {caching}"), format!("Content-Length: {length}")];
+        let body = if head.starts_with("get") { "x".repeat(length) } else { String::new() };
+        response(&["200 OK", &lines[0], &lines[1]], &body)
+    });
+    let tested = server(impatient(), &[], Some(url));
+    for (name, methods, expected) in [
+        ("short", ["HEAD", "HEAD", "GET"], &["get"][..]),
+        ("long", ["HEAD", "HEAD", "GET"], &["get", "get", "get"]),
+        ("private", ["HEAD", "HEAD", "GET"], &["get", "head", "get"]),
+    ] {
+        asked.lock().unwrap().clear();
+        for method in methods {
+            let (target, head) = (target(&format!("h/{name}.m4s")), head(method, "/", &[]));
+            let request = request(&tested.server, &target, &head);
+            let response = match Box::pin(tested.server.object(&request)).await {
+                Outcome::Passed(response, _) | Outcome::Response(response) => response,
+                Outcome::Stored(object, how) => {
+                    let known = Head::of_stored(&object).stamped(how);
+                    let (status, fields, send) = known.respond(&head.method, &head.headers);
+                    head::response(status, fields, send.of_object(object, None))
+                }
+                _ => panic!("{name} {method}"),
+            };
+            assert_eq!(response.status(), 200, "{name} {method}");
+            let length = if name == "long" { 11 } else { 5 };
+            if method == "HEAD" {
+                assert_eq!(field(&response, "content-length"), length.to_string(), "{name}");
+            }
+            let body = read(response.into_body()).await.0;
+            assert_eq!(body.len(), if method == "HEAD" { 0 } else { length }, "{name} {method}");
+        }
+        let methods: Vec<_> =
+            asked.lock().unwrap().iter().map(|it| it.split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(methods, expected, "{name}");
+    }
 }

@@ -93,6 +93,7 @@ pub(super) fn request<'a>(server: &'a HttpServer, target: &'a Target, head: &'a 
         unpassed_fields: &server.unpassed_fields,
         trace: Box::leak(Box::default()),
         hides_trace: false,
+        sent_fields: std::sync::OnceLock::new(),
     }
 }
 

@@ -153,26 +153,38 @@ impl Filler {
     }
 
     /// Decides how a response is used, and starts to receive the body if it is needed.
-    fn take(self: &Arc<Self>, key: &ObjectKey, url: &str, reply: Reply, ask: FillRequest) -> FillResult {
+    fn take(self: &Arc<Self>, key: &ObjectKey, url: &str, mut reply: Reply, ask: FillRequest) -> FillResult {
         let mut fields = dated(&reply.headers);
         if reply.status == StatusCode::PARTIAL_CONTENT {
             end_within_length(&mut fields);
         }
-        let pass = |reply, headers, why| FillResult::Passed(Box::new(Passed { headers, reply, why }));
         match self.use_of(&reply, &mut fields, &ask) {
             Use::Judged => {}
-            Use::ForOne => return pass(reply, fields, None),
+            Use::ForOne => {
+                return FillResult::Passed(Box::new(Passed { headers: fields, reply, why: None }));
+            }
             Use::Decided(result) => return result,
         }
-        let mut status = reply.status;
+        let (mut status, mut whole_range) = (reply.status, None);
         let part = (status == StatusCode::PARTIAL_CONTENT).then(|| Part::of(&fields));
         if let Some(Some(part)) = &part
             && part.is_whole()
         {
             // A range that covers the complete object.
             status = StatusCode::OK;
-            fields.remove(header::CONTENT_RANGE);
+            whole_range = fields.remove(header::CONTENT_RANGE).filter(|_| ask.range.is_some());
+            if whole_range.is_none() {
+                // It was not requested.
+                reply.status = StatusCode::OK;
+            }
         }
+        // What is passed on keeps its status, and with it the field that a 206 must have (RFC 9110 section 15.3.7.1).
+        let passed = |reply, mut headers: HeaderMap, why| {
+            if let Some(range) = whole_range {
+                headers.insert(header::CONTENT_RANGE, range);
+            }
+            Passed { headers, reply, why }
+        };
         let judged = self.judge(key, &ask, &reply, status, &fields);
         let mut not_kept = None;
         let keep = match policy::shareable(judged, &mut fields, &ask) {
@@ -181,7 +193,7 @@ impl Filler {
             Err(why) => {
                 self.count_not_kept(why);
                 if why.is_for_one() {
-                    return pass(reply, fields, Some(why));
+                    return FillResult::Passed(Box::new(passed(reply, fields, Some(why))));
                 }
                 not_kept = Some(why);
                 None
@@ -190,9 +202,9 @@ impl Filler {
         if status == StatusCode::PARTIAL_CONTENT {
             return match (keep, part.flatten()) {
                 (Some(keep), Some(part)) => {
-                    self.take_part(key, url, Passed { headers: fields, reply, why: None }, part, keep, ask)
+                    self.take_part(key, url, passed(reply, fields, None), part, keep, ask)
                 }
-                _ => pass(reply, fields, not_kept),
+                _ => FillResult::Passed(Box::new(passed(reply, fields, not_kept))),
             };
         }
         let mut answer = Answer {
@@ -202,7 +214,11 @@ impl Filler {
             ..self.answer(key, url, status, &fields, keep, &ask)
         };
         answer.sent.not_kept = not_kept;
-        self.begin(answer, Passed { headers: fields, reply, why: not_kept }, ask)
+        let is_long = answer.length.is_some_and(|length| length > self.options.prefetch_object_bytes);
+        if ask.is_for_head && is_long {
+            return FillResult::Passed(Box::new(passed(reply, fields, None)));
+        }
+        self.begin(answer, passed(reply, fields, not_kept), ask)
     }
 
     /// The use of a response, as far as it depends on the purpose of the request.
@@ -346,8 +362,9 @@ impl Filler {
         };
         let Some(flight) = flight else { return FillResult::Passed(Box::new(sent)) };
         let (filler, receiving, headers) = (Arc::clone(self), Arc::clone(&flight), ask.headers);
-        self.runtime
-            .spawn(async move { filler.receive_span(sent.reply, &receiving, part.span, headers).await });
+        self.runtime.spawn(async move {
+            filler.receive_span(sent.reply, part.span.clone(), &receiving, part.span, headers).await;
+        });
         FillResult::Flight(flight)
     }
 

@@ -114,6 +114,8 @@ pub struct FillRequest {
     pub is_expected: bool,
     /// A prefetch: only a storable response is received, and refusals are not remembered.
     pub prefetch: bool,
+    /// Only the head is wanted (HEAD): as much of a body is received as of a prefetch, for later requests.
+    pub is_for_head: bool,
     /// A request of the box itself: redirects are followed, and refusals are not stored.
     pub is_our_own: bool,
     /// Receiver of interim responses.
@@ -391,7 +393,7 @@ impl Filler {
         if is_remembered(&self.failing, key, FAILING_FOR) && may_be_stale() {
             return FillResult::Stale;
         }
-        if is_remembered(&self.unshared, key, UNSHARED_FOR) {
+        if self.is_unshared(key) {
             return self.alone(key, url, ask).await;
         }
         // Each slot that was joined in vain had a response for other requests; their number is bounded by the variants of
@@ -419,6 +421,7 @@ impl Filler {
                         JoinResult::Stored(object) if object.meta().suits(&ask.headers) => {
                             return FillResult::Stored(object);
                         }
+                        JoinResult::Again if ask.is_for_head => return self.alone(key, url, ask).await,
                         JoinResult::Flight(_) | JoinResult::Stored(_) | JoinResult::Again => {}
                         JoinResult::Alone => return self.alone(key, url, ask).await,
                         JoinResult::Stale if ask.held.is_some() => return FillResult::Stale,
@@ -484,7 +487,7 @@ impl Filler {
     async fn run(self: Arc<Self>, key: ObjectKey, url: String, ask: FillRequest, slot: &Arc<Slot>) {
         let held = ask.held.is_some();
         let place = FillPermit { of: &self, client: ask.client.unwrap_or(OWN) };
-        let is_respelled = ask.is_respelled;
+        let (is_respelled, is_for_head) = (ask.is_respelled, ask.is_for_head);
         let result = self.exchange(&key, &url, ask).await;
         match &result {
             FillResult::Passed(passed) if passed.why.is_some() => {
@@ -497,6 +500,8 @@ impl Filler {
         }
         let join_result = match &result {
             FillResult::Refused(_) if is_respelled => JoinResult::Again,
+            // A GET may receive what a HEAD has not.
+            FillResult::Passed(passed) if is_for_head && passed.why.is_none() => JoinResult::Again,
             result => JoinResult::of(result),
         };
         *lock(&slot.result) = Some(result);
@@ -531,6 +536,11 @@ impl Filler {
         self.prefetching.fetch_sub(1, Ordering::Relaxed);
         self.prefetched[end as usize].fetch_add(1, Ordering::Relaxed);
         end
+    }
+
+    /// Whether the response to a request of this name could not be shared lately.
+    pub fn is_unshared(&self, key: &ObjectKey) -> bool {
+        is_remembered(&self.unshared, key, UNSHARED_FOR)
     }
 
     /// Number of bodies of unknown length that were passed through for lack of room.

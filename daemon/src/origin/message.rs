@@ -58,6 +58,11 @@ impl Reply {
         self.parent = Some((Arc::clone(member), url.to_owned()));
     }
 
+    /// Drops the body unread, for a player that asks for the head alone.
+    pub fn drop_body(&mut self) {
+        self.body = Either::Right(Empty::new());
+    }
+
     /// Whether a parent sent it, so that the rest may be requested from others.
     pub(super) const fn is_of_parent(&self) -> bool {
         self.parent.is_some()

@@ -33,6 +33,10 @@ carousel::limits! {
 
 /// Maximum attempts for a range whose body breaks off.
 const ATTEMPTS: u32 = 3;
+/// Maximum responses for a range, if each has less than was requested: parts of 64 KiB of a segment of 256 MiB.
+const PARTS: u32 = 4096;
+/// Bytes before the requested range that are received in vain if an origin sends whole blocks.
+const SKIPPED_BYTES: u64 = 4 << 20;
 
 /// Time without requests after which the ranges of an object are given up to free their room.
 const IDLE: Duration = Duration::from_secs(120);
@@ -75,6 +79,23 @@ impl Part {
         status == StatusCode::PARTIAL_CONTENT
             && Self::of(fields).as_ref() == Some(self)
             && version.same_version(&Validators::of(fields))
+    }
+
+    /// The range that a response has if it contains the first byte of this part, and is certainly of this version. An origin may
+    /// send less than was requested, or more (RFC 9110 sections 14.2 and 15.3.7).
+    pub(super) fn begin_is_sent(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        version: &Validators,
+    ) -> Option<Range<u64>> {
+        let sent = Self::of(fields).filter(|_| status == StatusCode::PARTIAL_CONTENT)?;
+        let start = self.span.start;
+        let is_usable = sent.length == self.length
+            && sent.span.contains(&start)
+            && start - sent.span.start <= SKIPPED_BYTES
+            && version.same_version(&Validators::of(fields));
+        is_usable.then_some(sent.span)
     }
 
     /// Whether it covers the complete object.
@@ -150,8 +171,8 @@ impl Filler {
         fields: HeaderMap,
     ) -> SpanResult {
         let Some(spans) = flight.spans() else { return SpanResult::Begun };
-        let reply = match self.ask_span(&flight, &span, &fields).await {
-            Ok(reply) => reply,
+        let (reply, sent) = match self.ask_span(&flight, &span, &fields).await {
+            Ok(sent) => sent,
             Err(result) => {
                 spans.release(&span);
                 flight.progress();
@@ -159,18 +180,18 @@ impl Filler {
             }
         };
         let (filler, receiving) = (Arc::clone(&self), Arc::clone(&flight));
-        self.runtime.spawn(async move { filler.receive_span(reply, &receiving, span, fields).await });
+        self.runtime.spawn(async move { filler.receive_span(reply, sent, &receiving, span, fields).await });
         SpanResult::Begun
     }
 
-    /// Requests a range of the version received so far. Another version ends the flight: versions are never mixed, and the
-    /// ranges of this one are useless.
+    /// Requests a range of the version received so far. Also returns the range that the origin sends, which contains the first byte.
+    /// Another version ends the flight: versions are never mixed, and the ranges of this one are useless.
     async fn ask_span(
         &self,
         flight: &Arc<Flight>,
         span: &Range<u64>,
         fields: &HeaderMap,
-    ) -> Result<Reply, SpanResult> {
+    ) -> Result<(Reply, Range<u64>), SpanResult> {
         let (Some(spans), Some(sent), Some(length)) = (flight.spans(), &flight.sent, flight.length) else {
             return Err(SpanResult::Begun);
         };
@@ -189,17 +210,19 @@ impl Filler {
             return Err(SpanResult::Refused(Box::new(Passed { headers, reply, why: None })));
         }
         let wanted = Part { span: span.clone(), length };
-        if wanted.is_sent(reply.status, &reply.headers, &version) {
-            return Ok(reply);
+        if let Some(sent) = wanted.begin_is_sent(reply.status, &reply.headers, &version) {
+            return Ok((reply, sent));
         }
         self.shared.flights.end(flight, Outcome::Failed(FailReason::Replaced));
         Err(SpanResult::Begun)
     }
 
-    /// Receives one range, requesting the rest if its body breaks off; the range that completes the object publishes it.
+    /// Receives one range, of which the origin sends `sent`. Requests the rest if that is less, or its body breaks off. The range
+    /// that completes the object publishes it.
     pub(super) async fn receive_span(
         &self,
         mut reply: Reply,
+        mut sent: Range<u64>,
         flight: &Arc<Flight>,
         span: Range<u64>,
         fields: HeaderMap,
@@ -207,15 +230,19 @@ impl Filler {
         let (Some(spans), Some(length)) = (flight.spans(), flight.length) else { return };
         let mut watch = Watch::new(Audience::Players, flight.partial(), flight);
         let made_at = reply.made_at();
-        let mut offset = span.start;
-        for attempt in 1.. {
-            offset = self.receive_part(&mut reply, flight, offset..span.end, &mut watch).await;
+        let (mut offset, mut attempts) = (span.start, 0);
+        for parts in 1.. {
+            let part_end = sent.end.min(span.end);
+            offset = self.receive_part(&mut reply, &sent, flight, offset..part_end, &mut watch).await;
+            if offset < part_end {
+                attempts += 1;
+            }
             let is_over = flight.outcome().is_some() || watch.is_over(offset);
-            if offset >= span.end || attempt >= ATTEMPTS || is_over {
+            if offset >= span.end || attempts >= ATTEMPTS || parts >= PARTS || is_over {
                 break;
             }
             let Ok(next) = self.ask_span(flight, &(offset..span.end), &fields).await else { break };
-            reply = next;
+            (reply, sent) = next;
         }
         spans.release(&span);
         flight.progress();
@@ -243,22 +270,34 @@ impl Filler {
         }
     }
 
-    /// Receives bytes of a range until it is complete or the body ends; returns the end of the received bytes.
+    /// Receives bytes of a range from a body that has `sent`, until it is complete or the body ends; returns the end of the received
+    /// bytes.
     async fn receive_part(
         &self,
         reply: &mut Reply,
+        sent: &Range<u64>,
         flight: &Flight,
         span: Range<u64>,
         watch: &mut Watch<'_>,
     ) -> u64 {
-        let mut offset = span.start;
+        let (mut offset, mut position) = (span.start, sent.start);
         while offset < span.end
             && !watch.is_over(offset)
             && let Ok(Some(piece)) = reply.next().await
         {
             self.client.count_bytes(piece.len());
-            let end = offset + piece.len() as u64;
-            if end > span.end || flight.partial().write_at(offset, &piece).is_err() {
+            let piece_at = position;
+            position += piece.len() as u64;
+            // A body that is longer than it says is not what it says.
+            if position > sent.end {
+                break;
+            }
+            let end = position.min(span.end);
+            if end <= offset {
+                continue;
+            }
+            let wanted = &piece[(offset - piece_at) as usize..(end - piece_at) as usize];
+            if flight.partial().write_at(offset, wanted).is_err() {
                 break;
             }
             if let Some(spans) = flight.spans() {

@@ -31,7 +31,7 @@ const BEHIND_BYTES: u64 = 512 << 10;
 pub(super) enum Audience {
     /// Players have made the request.
     Players,
-    /// Players will probably make it: at most this number of bytes without readers.
+    /// Players will probably make it, or ask for its head: at most this number of bytes without readers.
     Ahead(u64),
     /// The box itself.
     Own,
@@ -39,7 +39,7 @@ pub(super) enum Audience {
 
 impl Audience {
     pub(super) const fn of(ask: &FillRequest, prefetch_bytes: u64) -> Self {
-        match (ask.is_our_own, ask.prefetch) {
+        match (ask.is_our_own, ask.prefetch || ask.is_for_head) {
             (true, _) => Self::Own,
             (false, true) => Self::Ahead(prefetch_bytes),
             (false, false) => Self::Players,

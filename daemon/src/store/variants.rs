@@ -26,6 +26,11 @@ pub fn variants_of(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
 }
 
 impl Store {
+    /// The only object of a name that is held, if it does not vary. Does not count as a use and does not verify.
+    pub fn sole(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+        self.index().peek(key.as_str()).filter(|first| first.meta.selecting().is_empty()).cloned()
+    }
+
     /// The variant that matches a request with these fields, the newest if several do (RFC 9111 section 4.1). Does not count
     /// as a use and does not verify.
     pub fn chosen(&self, key: &ObjectKey, request: &HeaderMap) -> Option<Arc<StoredObject>> {
