@@ -43,6 +43,12 @@ use crate::origin::RequestBody;
 
 /// Interval of checks of a connection that is not parked.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// Time for which a client that has closed its side of the connection is waited for without sending it a byte: usually it is gone.
+const FINISHED_PATIENCE: Duration = Duration::from_secs(5);
+/// Time without an answer to what was sent after which a client counts as gone.
+const LOST_AFTER: Duration = Duration::from_secs(30);
+/// Interval of checks whether the client of such a connection still answers.
+const ANSWER_LOOK: Duration = Duration::from_secs(10);
 /// Time for a request's head.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between requests. Players request every few seconds; after a pause they can connect again.
@@ -280,6 +286,7 @@ async fn http1<W: Channel + 'static>(
     // Reset only when it expires, about once a minute, and not for each request.
     let mut timer = std::pin::pin!(tokio::time::sleep(KEEP_ALIVE));
     let mut parked_since = Instant::now();
+    let mut contact = Contact::default();
     let mut is_last = false;
     loop {
         let understand = |bytes: &[u8]| if is_last { None } else { worker.quick(bytes, link) };
@@ -287,6 +294,7 @@ async fn http1<W: Channel + 'static>(
             biased;
             come = poll_fn(|cx| wire.poll_understood(cx, understand)) => come,
             () = &mut timer => match next_look(parked_since, worker, link).filter(|_| !is_last) {
+                Some(_) if contact.is_lost(outbox) => return outbox.reset(),
                 Some(check_health) => {
                     timer.as_mut().reset(check_health);
                     continue;
@@ -362,6 +370,8 @@ fn http1_connection<W: Channel + 'static>(
             .max_headers(MAX_HEADERS)
             .auto_date_header(clock::trusted_wall().is_some())
             .keep_alive(!is_last)
+            // A client may close its side and wait for the response; see `Contact`.
+            .half_close(true)
             .serve_connection(wire, Requests::of(worker, link)),
     )
 }
@@ -395,12 +405,16 @@ async fn watched<T>(
     outbox: &Outbox,
 ) -> Option<T> {
     let mut work = std::pin::pin!(work);
-    let mut pulse = Pulse::new(outbox);
+    let (mut pulse, mut contact) = (Pulse::new(outbox), Contact::default());
     loop {
         tokio::select! {
             biased;
             done = work.as_mut() => return Some(done),
             () = tokio::time::sleep(LOOK) => {}
+        }
+        if contact.is_lost(outbox) || contact.has_left(outbox) {
+            outbox.reset();
+            return None;
         }
         match pulse.check_health(outbox, link.active.get()) {
             Health::Well | Health::Idle => {}
@@ -426,6 +440,53 @@ pub(super) enum Health {
     Idle,
     /// Idle for longer than [`KEEP_ALIVE`].
     Gone,
+}
+
+/// Checks whether a client still answers. The kernel's own limit (`TCP_USER_TIMEOUT`) would also end the connection of a player that
+/// pauses: it counts the time of a closed window, whose probes are answered.
+#[derive(Debug)]
+struct Contact {
+    checked_at: Instant,
+    /// Begin of its silence, as far as it was observed: before, nothing may have been sent to it.
+    silent_since: Option<Instant>,
+    /// Time since which it has sent its end, and was sent nothing; and the bytes that it had got then.
+    finished: Option<(Instant, u64)>,
+}
+
+impl Default for Contact {
+    fn default() -> Self {
+        Self { checked_at: Instant::now(), silent_since: None, finished: None }
+    }
+}
+
+impl Contact {
+    fn is_lost(&mut self, socket: &Outbox) -> bool {
+        let now = Instant::now();
+        if now - self.checked_at < ANSWER_LOOK {
+            return false;
+        }
+        self.checked_at = now;
+        self.is_silent_too_long(socket.client_silence(), now)
+    }
+
+    fn is_silent_too_long(&mut self, silence: Option<Duration>, now: Instant) -> bool {
+        let observed = self.silent_since.map_or(Duration::ZERO, |since| now - since);
+        self.silent_since = silence.map(|silence| now - silence.min(observed));
+        self.silent_since.is_some_and(|since| now - since >= LOST_AFTER)
+    }
+
+    /// Whether a client that has closed its side is no longer waited for.
+    fn has_left(&mut self, outbox: &Outbox) -> bool {
+        if !outbox.has_client_finished() {
+            return false;
+        }
+        let (now, sent) = (Instant::now(), outbox.bytes_out.get());
+        let (since, before) = *self.finished.get_or_insert((now, sent));
+        if sent != before {
+            self.finished = Some((now, sent));
+        }
+        sent == before && now - since >= FINISHED_PATIENCE
+    }
 }
 
 /// State at the last check.
@@ -515,7 +576,8 @@ fn http2_builder() -> http2::Builder<Local> {
         .initial_stream_window_size(MAX_UPLOAD_WINDOW_BYTES)
         .initial_connection_window_size(MAX_UPLOAD_WINDOW_BYTES)
         .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(HEAD_TIMEOUT);
+        // A player that pauses reads no ping either; one that is gone does not acknowledge it, which is seen sooner.
+        .keep_alive_timeout(PAUSE);
     builder
 }
 
@@ -531,7 +593,7 @@ async fn http2<C: Future<Output = hyper::Result<()>>>(
     let mut connection = std::pin::pin!(connection);
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
     let mut is_last = false;
-    let mut streams = Streams::default();
+    let (mut streams, mut contact) = (Streams::default(), Contact::default());
     loop {
         let ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
             Poll::Pending if link.is_flooded() => Poll::Ready(None),
@@ -546,6 +608,10 @@ async fn http2<C: Future<Output = hyper::Result<()>>>(
                 continue;
             }
             () = tokio::time::sleep(LOOK) => {
+                if contact.is_lost(socket) {
+                    socket.reset();
+                    return;
+                }
                 match streams.check_health(link, worker.server.is_crowded(link.peer)) {
                     Health::Well | Health::Idle | Health::Paused(_) => {}
                     Health::Gone if !is_last => {
@@ -710,6 +776,23 @@ mod tests {
             sent
         });
         assert_eq!((sent.await, taken.load(Ordering::Relaxed)), (LENGTH, LENGTH));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_lost_that_does_not_answer_for_long_enough() {
+        let mut contact = Contact::default();
+        let mut look = async |after_s: u64, silent_s: Option<u64>| {
+            tokio::time::advance(Duration::from_secs(after_s)).await;
+            contact.is_silent_too_long(silent_s.map(Duration::from_secs), Instant::now())
+        };
+        // Nothing was sent to it for a minute, and the first packet is lost.
+        assert!(!look(10, Some(60)).await && !look(10, Some(70)).await && !look(10, Some(80)).await);
+        assert!(look(10, Some(90)).await);
+        // It has answered in between, twice.
+        assert!(!look(10, Some(9)).await && !look(10, Some(19)).await && !look(10, Some(29)).await);
+        assert!(!look(10, None).await);
+        assert!(!look(30, Some(60)).await, "it was heard of at the last look");
+        assert!(look(30, Some(90)).await);
     }
 
     #[tokio::test(start_paused = true)]

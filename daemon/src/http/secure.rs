@@ -40,6 +40,7 @@ impl Secure {
     /// Wraps a socket with the outbox `socket` after its handshake.
     pub(super) fn new(stream: TlsStream<TokioIo<Wire>>, counted: Rc<Outbox>, socket: Rc<Outbox>) -> Self {
         counted.set_clean(true);
+        counted.observes(&socket);
         Self { stream, counted, socket, again: Bytes::new() }
     }
 

@@ -119,6 +119,25 @@ impl Outbox {
         self.resets.get()
     }
 
+    /// Uses the socket of another outbox to observe the client.
+    pub(super) fn observes(&self, socket: &Self) {
+        self.stream.borrow_mut().clone_from(&socket.stream.borrow());
+    }
+
+    /// See [`sys::ClientState::silent_for`].
+    pub(super) fn client_silence(&self) -> Option<Duration> {
+        self.client_state()?.silent_for
+    }
+
+    /// Whether the client has closed its side of the connection. It may wait for its response (RFC 9112 section 9.6), or be gone.
+    pub(super) fn has_client_finished(&self) -> bool {
+        self.client_state().is_some_and(|it| it.has_finished)
+    }
+
+    fn client_state(&self) -> Option<sys::ClientState> {
+        sys::client_state(self.stream.borrow().as_ref()?.get_ref().as_fd())
+    }
+
     /// Registers bytes of a mapping that are about to be written, to be sent from the file.
     pub(super) fn expect(&self, bytes: &[u8], view: &View) {
         // Memory that is not the file's: it is copied.

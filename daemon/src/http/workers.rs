@@ -27,8 +27,6 @@ pub(super) const BEAT: Duration = Duration::from_millis(250);
 const SIGN: Duration = Duration::from_secs(1);
 /// Interval at which a worker without connections checks whether others still accept.
 const LAST_LOOK: Duration = Duration::from_millis(5);
-/// A connection whose bytes stay unacknowledged for this time is closed: the player is gone.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Threads of a worker for blocking disk access.
 const BLOCKING_THREADS: usize = 16;
 
@@ -351,7 +349,6 @@ async fn accept(
         }
         // Without it a response that ends in a short segment would wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         match stream.into_std() {
             Ok(stream) => others.give(number, IncomingConnection::Tcp { stream, peer: peer.ip(), is_tls }),
             Err(_) => server.places.give_back(peer.ip()),
