@@ -14,6 +14,7 @@ use super::range::{self, RequestedRange};
 use super::serve::ObjectRequest;
 use crate::manifests::successors;
 use crate::origin::FillRequest;
+use crate::qoe::cmcd::Report;
 
 /// Manifests searched for one segment, each a read from the cache. A rendition is listed in one; a service with several
 /// versions of each has a few.
@@ -100,17 +101,22 @@ impl HttpServer {
     }
 }
 
-/// The next objects named by a request's CMCD: `nor`, with `nrr` as its range. Version 2 has lists of both.
+/// The next objects named by a request's CMCD: `nor`, with `nrr` as its range. Version 2 has a list of objects, each with its range as
+/// the parameter `r`.
 fn hints(head: &Parts, key: &ObjectKey) -> Vec<Next> {
     let query = head.uri.query().unwrap_or("");
     let in_query = query.split('&').find_map(|it| it.strip_prefix("CMCD=")).map(decoded);
     let in_field = || head.headers.get("cmcd-request").and_then(|it| it.to_str().ok()).map(str::to_owned);
     let Some(cmcd) = in_query.or_else(in_field) else { return Vec::new() };
-    let (objects, ranges) = (strings(&cmcd, "nor"), strings(&cmcd, "nrr"));
+    let report = Report::read(&cmcd);
+    let mut objects: Vec<_> = report.strings("nor").take(MAX_HINTS).collect();
+    let ranges: Vec<_> = report.strings("nrr").take(MAX_HINTS).map(|(range, _)| range).collect();
+    if objects.is_empty() && !ranges.is_empty() {
+        objects.push(("", None));
+    }
     let base = format!("http://{key}");
-    let names = if objects.is_empty() && !ranges.is_empty() { vec![String::new()] } else { objects };
-    let next = names.into_iter().take(MAX_HINTS).enumerate().filter_map(|(at, name)| {
-        let name = decoded(&name);
+    let next = objects.into_iter().enumerate().filter_map(|(at, (name, range))| {
+        let name = decoded(name);
         // What the CMCD plugin of video.js sends of a live channel.
         if name == "undefined" {
             return None;
@@ -120,7 +126,7 @@ fn hints(head: &Parts, key: &ObjectKey) -> Vec<Next> {
             return None;
         }
         let key = ObjectKey::from_name(&name::resolve(&base, &name).ok()?, None).ok()?;
-        let range = ranges.get(at).filter(|range| is_range(range));
+        let range = range.or_else(|| ranges.get(at).copied()).filter(|range| is_range(range));
         let range = range.and_then(|range| HeaderValue::from_str(&format!("bytes={range}")).ok());
         Some(Next { key, range })
     });
@@ -129,26 +135,6 @@ fn hints(head: &Parts, key: &ObjectKey) -> Vec<Next> {
 
 fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-/// The quoted strings of a key: one, or an inner list.
-fn strings(cmcd: &str, name: &str) -> Vec<String> {
-    let mut rest = cmcd;
-    let value = loop {
-        let Some((before, after)) = rest.split_once(name) else { return Vec::new() };
-        let begins = before.trim_end().is_empty() || before.trim_end().ends_with(',');
-        if let Some(value) = after.strip_prefix('=').filter(|_| begins) {
-            break value;
-        }
-        rest = after;
-    };
-    let value = match value.strip_prefix('(') {
-        Some(list) => list.split(')').next().unwrap_or(list),
-        None => value
-            .get(..value.match_indices('"').nth(1).map_or(value.len(), |(at, _)| at + 1))
-            .unwrap_or(value),
-    };
-    value.split('"').skip(1).step_by(2).take(MAX_HINTS).map(str::to_owned).collect()
 }
 
 fn is_range(text: &str) -> bool {
@@ -179,7 +165,18 @@ mod tests {
         assert_eq!(of("/x", Some("bl=2,nor=\"..%2Fw%2F2.m4s\"")), next("h/w/2.m4s", None));
         assert_eq!(of("/x", Some("nor=\"a.mp4\",nrr=\"100-\"")), next("h/v/a.mp4", Some("bytes=100-")));
         assert_eq!(of("/x", Some("nrr=\"5-9\"")), next("h/v/1.m4s", Some("bytes=5-9")));
-        assert_eq!(of("/x", Some("v=2,nor=(\"2.m4s\" \"3.m4s\";r=\"0-9\")"))[1].0, "h/v/3.m4s");
+        assert_eq!(
+            of("/x", Some("v=2,nor=(\"2.m4s\" \"3.m4s\";r=\"0-9\";x=1 \"4.m4s\";q=\"; r=\" \"5.m4s\";r=7)")),
+            [
+                next("h/v/2.m4s", None),
+                next("h/v/3.m4s", Some("bytes=0-9")),
+                next("h/v/4.m4s", None),
+                next("h/v/5.m4s", None)
+            ]
+            .concat(),
+            "a parameter is not another object"
+        );
+        assert_eq!(of("/x", Some("nor=(\"2.m4s\";r=\"0-99\")")), next("h/v/2.m4s", Some("bytes=0-99")));
         let many = "\"a.m4s\" ".repeat(MAX_HINTS + 1);
         assert_eq!(of("/x", Some(&format!("v=2,nor=({many})"))).len(), MAX_HINTS);
     }

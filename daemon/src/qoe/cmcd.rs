@@ -37,7 +37,15 @@ pub enum Value {
     /// A boolean.
     Flag(bool),
     /// An inner list.
-    List(Vec<Self>),
+    List(Vec<Item>),
+}
+
+/// An item of an inner list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    value: Value,
+    /// Its parameter `r`: a range of the object that it names.
+    range: Option<String>,
 }
 
 /// One report.
@@ -84,15 +92,27 @@ impl Report {
 
     /// The numbers of a list, or the only number.
     pub fn numbers(&self, key: &str) -> impl Iterator<Item = f64> + '_ {
-        let all = match self.get(key) {
-            Some(Value::List(all)) => all.as_slice(),
-            Some(one) => std::slice::from_ref(one),
-            None => &[],
-        };
-        all.iter().filter_map(|value| match value {
+        self.values(key).filter_map(|(value, _)| match value {
             Value::Number(number) => Some(*number),
             _ => None,
         })
+    }
+
+    /// The strings of a list, or the only string, each with the range that is its parameter `r`.
+    pub fn strings<'a>(&'a self, key: &str) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
+        self.values(key).filter_map(|(value, range)| match value {
+            Value::Text(text) => Some((text.as_str(), range)),
+            _ => None,
+        })
+    }
+
+    fn values<'a>(&'a self, key: &str) -> impl Iterator<Item = (&'a Value, Option<&'a str>)> + use<'a> {
+        let (one, all) = match self.get(key) {
+            Some(Value::List(all)) => (None, all.as_slice()),
+            one => (one, &[][..]),
+        };
+        let all = all.iter().map(|item| (&item.value, item.range.as_deref()));
+        one.into_iter().map(|value| (value, None)).chain(all)
     }
 
     /// A string or token; all of a list, separated by spaces.
@@ -100,7 +120,7 @@ impl Report {
         match self.get(key)? {
             Value::Text(text) | Value::Token(text) => Some(Cow::Borrowed(text)),
             Value::List(all) => {
-                let texts = all.iter().filter_map(|value| match value {
+                let texts = all.iter().filter_map(|item| match &item.value {
                     Value::Text(text) | Value::Token(text) => Some(text.as_str()),
                     _ => None,
                 });
@@ -167,17 +187,28 @@ fn read_member(member: &str) -> Option<(String, Value)> {
     Some((key.to_owned(), value))
 }
 
-/// The items of an inner list, without their parameters.
-fn read_list(text: &str) -> Option<Vec<Value>> {
+/// The items of an inner list, without parameters other than the range.
+fn read_list(text: &str) -> Option<Vec<Item>> {
     let mut items = Vec::new();
     let mut rest = text.trim_matches(' ');
     while !rest.is_empty() {
-        let (item, after) = read_item(rest)?;
-        items.push(item);
-        // Parameters.
-        rest = after[end_of_parameters(after)..].trim_start_matches(' ');
+        let (value, after) = read_item(rest)?;
+        let (parameters, after) = after.split_at(end_of_parameters(after));
+        items.push(Item { value, range: read_range(parameters) });
+        rest = after.trim_start_matches(' ');
     }
     Some(items)
+}
+
+/// The string `r` among parameters.
+fn read_range(parameters: &str) -> Option<String> {
+    let starts = outside_strings(parameters).filter(|(_, byte)| *byte == b';').map(|(at, _)| at + 1);
+    let all = starts.filter_map(|at| parameters[at..].trim_start_matches(' ').strip_prefix("r="));
+    // The last value of a repeated key counts.
+    match read_item(all.last()?)? {
+        (Value::Text(range), _) => Some(range),
+        _ => None,
+    }
 }
 
 /// End of parameters that may hold strings: at the first space outside of one.
