@@ -19,7 +19,9 @@ use crate::firmware::FirmwareOptions;
 use crate::http::Http;
 use crate::kafka::Kafka;
 use crate::memory::{self, MemoryBudgets};
-use crate::origin::{Origin, ParentGroup, Route, Signing, by_longest_path, mistakes_of_parents};
+use crate::origin::{
+    CONNECT_FIX, Origin, ParentGroup, Route, Signing, by_longest_path, connect_mistake, mistakes_of_parents,
+};
 use crate::repair::Repair;
 use crate::session::{Receive, ServiceOptions, Session, SessionOptions};
 use crate::store::StoreConfig;
@@ -358,6 +360,9 @@ impl Config {
         if self.http.prefetch_segments > 16 {
             let what = format!("{} segments ahead is a download", self.http.prefetch_segments);
             wrong("http.prefetch_segments", what, "3 is usual");
+        }
+        if let Some(what) = connect_mistake(self.http.origin_timeouts.connect_ms) {
+            wrong("http.origin_timeouts.connect_ms", what, CONNECT_FIX);
         }
         if self.http.workers > 256 {
             wrong("http.workers", format!("{} threads", self.http.workers), "0 is one for each core");

@@ -347,7 +347,7 @@ impl Worker {
     fn route(&self, head: &Parts) -> usize {
         let names = self.server.route_names();
         let other = names.len() - 1;
-        let fits = |name: &&str| head.uri.path().starts_with(*name);
+        let fits = |name: &&str| target::below(head.uri.path(), name).is_some();
         let longest = names[..other].iter().map(String::as_str).filter(fits).max_by_key(|name| name.len());
         longest.and_then(|longest| names.iter().position(|name| name == longest)).unwrap_or(other)
     }
@@ -410,9 +410,24 @@ impl Worker {
             return Destination::Events;
         }
         if head.method == Method::OPTIONS && !cors::is_preflight_for_origin(&head.headers) {
-            return Destination::Answered(cors::options(&head.headers));
+            return Destination::Answered(cors::options(&head.headers, &self.passed_methods(head, link)));
         }
-        Destination::Object(None)
+        match target::folder_of(&head.uri, &server.origins.routes()).filter(|_| is_to_box && is_read) {
+            Some(folder) => Destination::Answered(moved(&folder)),
+            None => Destination::Object(None),
+        }
+    }
+
+    /// Methods other than GET and HEAD that are passed on for the target of a request.
+    fn passed_methods(&self, head: &Parts, link: &Link) -> Vec<String> {
+        let origins = &self.server.origins;
+        let host = head.headers.get(header::HOST).and_then(|it| it.to_str().ok());
+        let uri = &head.uri;
+        let is_origin_form = link.is_tls
+            || uri.authority().is_none_or(|it| self.server.names.are_of_this_machine(it.as_str()));
+        let targets = target::targets(uri, host, &origins.routes(), is_origin_form).unwrap_or_default();
+        let passed = |target: &Target| origins.passed_methods(&target.full, target.route());
+        targets.iter().find_map(passed).unwrap_or_default()
     }
 
     /// The object that a request names, if its client has access.
@@ -490,6 +505,7 @@ impl Worker {
             unpassed_fields: &self.server.unpassed_fields,
             trace,
             hides_trace: tracer.is_some_and(|it| trace.is_some() || !it.is_trusted(link.peer)),
+            sent_fields: OnceLock::new(),
         }
     }
 
@@ -505,7 +521,6 @@ impl Worker {
             return self.as_response(outcome, asked, route);
         }
         if let Some(refused) = self.refused_method(asked) {
-            sent_fields: OnceLock::new(),
             return refused;
         }
         match self.server.forward(asked, body).await {
@@ -648,10 +663,17 @@ async fn sending_interims<T>(
     answered
 }
 
+/// The redirect to the folder of a route, as web servers have it for their own.
+fn moved(folder: &str) -> Response<PlayerBody> {
+    let mut response = plain(StatusCode::MOVED_PERMANENTLY, "that is a folder: see Location");
+    head::put(response.headers_mut(), header::LOCATION, folder);
+    response
+}
+
 /// Response to a request that only an origin could answer, where none is configured.
 fn without_origin(head: &Parts) -> Response<PlayerBody> {
     if head.method == Method::OPTIONS {
-        return cors::options(&head.headers);
+        return cors::options(&head.headers, &[]);
     }
     let line = "no origin is configured for this: GET, HEAD and OPTIONS";
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, line);
@@ -677,6 +699,9 @@ fn refusal(head: &Parts, is_whole: bool) -> Option<(Refusal, Response<PlayerBody
     let hosts = head.headers.get_all(header::HOST).iter().count();
     if head.version == Version::HTTP_11 && hosts != 1 {
         return wrong("a request has one Host");
+    }
+    if !head.headers.get(header::HOST).is_none_or(target::is_host) {
+        return wrong("Host is not a name or an address");
     }
     if head.version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
         return wrong("HTTP/1.0 has no Transfer-Encoding");

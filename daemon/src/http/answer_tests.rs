@@ -22,6 +22,7 @@ fn requests_that_no_honest_client_sends_are_refused() {
     assert_eq!(refused(&head("GET", "/a", &[]), true), bad, "no Host");
     assert_eq!(refused(&head("GET", "/a", &[("host", "a"), ("host", "b")]), true), bad);
     assert_eq!(refused(&head("GET", "/a", &[("host", "a"), ("host", "a")]), true), bad);
+    assert_eq!(refused(&head("GET", "/a", &[("host", "a b")]), true), bad);
     for version in [Version::HTTP_10, Version::HTTP_2, Version::HTTP_3] {
         let mut plain = head("GET", "/a", &[]);
         plain.version = version;

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 
 use super::METHODS;
 use super::body::PlayerBody;
-use super::head::allow_everyone;
+use super::head::{self, allow_everyone};
 use crate::caching;
 
 const ALLOWED_FIELDS: &str = "*, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, If-Match, \
@@ -34,19 +34,24 @@ pub(super) fn is_preflight_for_origin(request: &HeaderMap) -> bool {
     asked.is_some_and(|method| method != b"GET" && method != b"HEAD")
 }
 
-/// The answer to OPTIONS, preflight or not.
-pub(super) fn options(request: &HeaderMap) -> Response<PlayerBody> {
+/// The answer to OPTIONS, preflight or not. `passed`: the methods that are passed on to an origin.
+pub(super) fn options(request: &HeaderMap, passed: &[String]) -> Response<PlayerBody> {
+    let mut methods = METHODS.to_owned();
+    for method in passed.iter().filter(|it| !METHODS.split(", ").any(|own| own == *it)) {
+        methods.push_str(", ");
+        methods.push_str(method);
+    }
     let mut response = Response::new(PlayerBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     let names = [
-        (header::ALLOW, METHODS),
-        (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
+        (header::ALLOW, methods.as_str()),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, methods.as_str()),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_FIELDS),
         (header::ACCESS_CONTROL_MAX_AGE, "86400"),
     ];
     for (name, value) in names {
-        headers.insert(name, HeaderValue::from_static(value));
+        head::put(headers, name, value);
     }
     if let Some(origin) = request.get(header::ORIGIN) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -130,12 +135,16 @@ mod tests {
             ("access-control-request-headers", "x-token, range"),
         ]);
         assert!(!is_preflight_for_origin(&asked));
-        let response = options(&asked);
+        let response = options(&asked, &[]);
         let of = |name: &str| text(response.headers(), name);
         assert_eq!(of("access-control-allow-origin"), Some("https://a.example"));
         assert_eq!(of("access-control-allow-credentials"), Some("true"));
         assert_eq!(of("access-control-allow-headers"), Some("x-token, range"));
         assert!(is_preflight_for_origin(&from_pairs([("access-control-request-method", "POST")])));
-        assert_eq!(text(options(&HeaderMap::new()).headers(), "access-control-allow-origin"), Some("*"));
+        assert_eq!(text(options(&HeaderMap::new(), &[]).headers(), "access-control-allow-origin"), Some("*"));
+        let response = options(&HeaderMap::new(), &["OPTIONS".into(), "PUT".into()]);
+        for name in ["allow", "access-control-allow-methods"] {
+            assert_eq!(text(response.headers(), name), Some("GET, HEAD, OPTIONS, PUT"));
+        }
     }
 }

@@ -90,6 +90,10 @@ impl<'a> Plain<'a> {
         if is_of_a_script && has_credentials {
             return None;
         }
+        // Not a host: it is refused.
+        if host?.contains([' ', '\t', '/', '@']) {
+            return None;
+        }
         let takes_gzip = codings.is_some_and(|it| accepts_gzip([it]));
         Some(Self { target, host: host?, takes_gzip, is_traced, range })
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use carousel::name::{NameError, ObjectKey};
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 use super::HttpServer;
 use crate::access;
@@ -87,6 +87,61 @@ pub(super) fn authority<'a>(uri: &'a Uri, fields: &'a HeaderMap) -> Option<&'a s
     of_uri.or_else(|| fields.get(header::HOST)?.to_str().ok())
 }
 
+/// Whether a `Host` is valid (RFC 9110 section 7.2): empty, or a host with or without a port.
+pub(super) fn is_host(value: &HeaderValue) -> bool {
+    // Some clients send names that are not encoded.
+    let host: Vec<u8> =
+        value.as_bytes().iter().map(|byte| if byte.is_ascii() { *byte } else { b'x' }).collect();
+    host.is_empty() || (!host.contains(&b'@') && http::uri::Authority::try_from(&host[..]).is_ok())
+}
+
+/// The first character of a path, and the length of its spelling: that of an unreserved character may be percent-encoded (RFC 3986
+/// section 6.2.2.2).
+fn first_character(path: &[u8]) -> Option<(u8, usize)> {
+    let digit = |at: usize| path.get(at).and_then(|it| char::from(*it).to_digit(16));
+    if path.first() == Some(&b'%')
+        && let (Some(high), Some(low)) = (digit(1), digit(2))
+        && let Ok(byte) = u8::try_from(high * 16 + low)
+        && (byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    {
+        return Some((byte, 3));
+    }
+    path.first().map(|byte| (*byte, 1))
+}
+
+/// The part of a path below a folder, as it is spelled.
+pub(super) fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    // Nearly all are spelled alike.
+    if let Some(rest) = path.strip_prefix(folder) {
+        return Some(rest);
+    }
+    if !path.contains('%') && !folder.contains('%') {
+        return None;
+    }
+    let (mut path_at, mut folder_at) = (0, 0);
+    while let Some((wanted, length)) = first_character(&folder.as_bytes()[folder_at..]) {
+        let (found, spelled) = first_character(&path.as_bytes()[path_at..])?;
+        if found != wanted {
+            return None;
+        }
+        (path_at, folder_at) = (path_at + spelled, folder_at + length);
+    }
+    path.get(path_at..)
+}
+
+/// The path of a route whose last slash a request leaves out, with its query.
+pub(super) fn folder_of(uri: &Uri, routes: &[Route]) -> Option<String> {
+    let path = uri.path();
+    if path.ends_with('/') {
+        return None;
+    }
+    let is_folder =
+        |route: &&Route| route.path.strip_suffix('/').is_some_and(|folder| below(path, folder) == Some(""));
+    let route = routes.iter().find(is_folder)?;
+    let query = uri.query().map(|it| format!("?{it}")).unwrap_or_default();
+    Some(format!("{}{query}", route.path))
+}
+
 /// The objects that a request may name, the most likely first: by the `[[route]]` with the longest matching path, then by
 /// `/authority/path`, then by its `Host`, for players directed here in place of the CDN.
 ///
@@ -114,10 +169,10 @@ pub(super) fn targets(
     }
     let mut targets = Vec::new();
     // Routes are sorted by path length, longest first.
-    let longest = routes.iter().position(|route| path.starts_with(route.path.as_str()));
-    if let Some(number) = longest {
+    let longest = routes.iter().enumerate();
+    let longest = longest.filter_map(|(number, route)| Some((number, below(path, &route.path)?))).next();
+    if let Some((number, rest)) = longest {
         let route = &routes[number];
-        let rest = &path[route.path.len()..];
         let full = ObjectKey::from_name(&format!("{}{rest}", route.base), None)?;
         // Dot segments may lead out of the route.
         let base = || ObjectKey::from_name(&route.base, None);
@@ -231,6 +286,42 @@ mod tests {
         routes[0].ignore_query = Some(carousel::query::IgnoreQuery::Names(vec!["tok*".into()]));
         crate::origin::by_longest_path(&mut routes);
         routes.into()
+    }
+
+    #[test]
+    fn routes_have_one_path_in_every_spelling_of_it() {
+        let http = |uri: &str| of(uri, "box")[0].clone();
+        for uri in ["/vod/x.m4s", "/%76od/x.m4s", "/v%6Fd/x.m4s", "/%76%6f%64/x.m4s"] {
+            assert_eq!(http(uri), "cdn.example.com/v/x.m4s", "{uri}");
+        }
+        assert_eq!(http("/vod/%6cive/x.m4s"), "live.example/x.m4s", "the longest one");
+        for uri in ["/vod%2fx.m4s", "/%2576od/x.m4s", "/%7/x.m4s", "/VOD/x.m4s"] {
+            assert_ne!(http(uri), "cdn.example.com/v/x.m4s", "{uri}");
+        }
+        // The rest goes to the origin as it is spelled.
+        let [target, ..] = &targets(&"/%76od/%41".parse().unwrap(), None, &routes(), true).unwrap()[..]
+        else {
+            panic!("a target")
+        };
+        assert_eq!(target.as_spelled("https://cdn.example.com/v/A".into()), "https://cdn.example.com/v/%41");
+        let folder = |uri: &str| folder_of(&uri.parse().unwrap(), &routes());
+        assert_eq!(folder("/vod").as_deref(), Some("/vod/"));
+        assert_eq!(folder("/v%6fd/live?a=b").as_deref(), Some("/vod/live/?a=b"));
+        for uri in ["/vod/", "/vo", "/vod/x", "/", "/vodx"] {
+            assert_eq!(folder(uri), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        let is_host = |it: &str| is_host(&HeaderValue::from_str(it).unwrap());
+        for host in ["", "box", "box:8080", "my_box", "10.0.0.1:80", "[::1]", "[2001:db8::1]:8080"] {
+            assert!(is_host(host), "{host}");
+        }
+        assert!(super::is_host(&HeaderValue::from_bytes("b\u{fc}cher.de".as_bytes()).unwrap()));
+        for host in ["a b", "a/b", "user@a", "[::1", "a,b c", "a?b", "a#b"] {
+            assert!(!is_host(host), "{host}");
+        }
     }
 
     fn of(uri: &str, host: &str) -> Vec<String> {

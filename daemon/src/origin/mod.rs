@@ -47,6 +47,7 @@ pub use fill::{
 };
 pub use loops::loop_id;
 pub use message::{OnInterim, Question, Reply, RequestBody, no_body};
+pub(crate) use options::{CONNECT_FIX, connect_mistake};
 pub use options::{
     FillOptions, Forwarded, Origin, Redirects, Route, SetCookie, SurrogateFields, VaryUserAgent,
     by_longest_path, mistakes,
@@ -168,18 +169,22 @@ impl Origins {
         if matches!(*method, http::Method::GET | http::Method::HEAD) {
             return None;
         }
+        let mut allowed = self.passed_methods(key, by)?;
+        if allowed.iter().any(|it| it == method.as_str()) {
+            return None;
+        }
+        allowed.splice(0..0, ["GET", "HEAD"].map(str::to_owned));
+        Some(allowed.join(", "))
+    }
+
+    /// Methods other than GET and HEAD that are passed on for `key`; `None`: the configuration names no origin for it.
+    pub fn passed_methods(&self, key: &ObjectKey, by: Option<&Route>) -> Option<Vec<String>> {
         self.url_for_unsafe(key)?;
         let configured = self.configured();
         let to = route_of(&configured.routes, key).map(|(route, _)| route);
         let default = Route::default_methods();
         let lists = [by, to].map(|it| it.map_or(&default, |route| &route.methods));
-        let passes = |name: &str| lists.iter().all(|list| list.iter().any(|it| it == name));
-        if passes(method.as_str()) {
-            return None;
-        }
-        let mut allowed = vec!["GET", "HEAD"];
-        allowed.extend(lists[0].iter().map(String::as_str).filter(|it| passes(it)));
-        Some(allowed.join(", "))
+        Some(lists[0].iter().filter(|it| lists[1].contains(it)).cloned().collect())
     }
 
     /// Whether this key is below the base URL of a received configuration.

@@ -263,6 +263,9 @@ pub fn mistakes(routes: &[Route], origins: &[Origin], allowed: &[String]) -> Vec
         method_mistakes(&route.methods, &key("methods"), &mut wrong);
         base_mistakes(route, key, &mut wrong);
         field_mistakes(route, key, &mut wrong);
+        if let Some(what) = route.timeouts.connect_ms.and_then(connect_mistake) {
+            wrong(key("timeouts.connect_ms"), what, CONNECT_FIX);
+        }
     }
     for (at, origin) in origins.iter().enumerate() {
         let key = |name: &str| format!("origin[{at}].{name}");
@@ -331,6 +334,31 @@ fn field_mistakes(route: &Route, key: impl Fn(&str) -> String, wrong: &mut impl 
         let what = "nothing is kept beside ignore_query = true".to_owned();
         wrong(key("keep_query"), what, "remove one of them");
     }
+    let ignored = match &route.ignore_query {
+        Some(IgnoreQuery::Names(names)) => names.as_slice(),
+        _ => &[],
+    };
+    let kept = route.keep_query.as_deref().unwrap_or_default();
+    for (name, names) in [("ignore_query", ignored), ("keep_query", kept)] {
+        for pattern in names.iter().filter(|it| it.is_empty() || it.contains(['&', '=', '#', ' '])) {
+            wrong(
+                key(name),
+                format!("{pattern:?} names no parameter"),
+                "give names, or patterns such as utm_*",
+            );
+        }
+    }
+}
+
+/// Longest time for a connection to an origin: players give up sooner.
+const LONGEST_CONNECT_MS: u64 = 60_000;
+/// Advice for a time that is out of its range.
+pub(crate) const CONNECT_FIX: &str = "give 1 to 60000";
+
+/// What is wrong with the time for a connection to an origin.
+pub(crate) fn connect_mistake(connect_ms: u64) -> Option<String> {
+    let is_right = (1..=LONGEST_CONNECT_MS).contains(&connect_ms);
+    (!is_right).then(|| format!("{connect_ms} ms is not a time for a connection"))
 }
 
 /// Mistakes of an origin's host. `before`: the origins before it.
@@ -389,6 +417,22 @@ mod tests {
             );
         }
         assert!(!of(route("/vod/", "http://user:secret@a/"))[0].contains("secret"));
+        let plain = route("/vod/", "http://a/");
+        let keeps = |name: &str| Route { keep_query: Some(vec![name.into()]), ..plain.clone() };
+        let ignores =
+            |name: &str| Route { ignore_query: Some(IgnoreQuery::Names(vec![name.into()])), ..plain.clone() };
+        for name in ["a", "utm_*", "*"] {
+            assert_eq!((of(keeps(name)), of(ignores(name))), (vec![], vec![]), "{name}");
+        }
+        for name in ["", "a=1", "a&b"] {
+            assert!(of(keeps(name))[0].starts_with("route[0].keep_query"), "{name}");
+            assert!(of(ignores(name))[0].starts_with("route[0].ignore_query"), "{name}");
+        }
+        let connects = |connect_ms| {
+            let timeouts = RouteTimeouts { connect_ms, ..RouteTimeouts::default() };
+            of(Route { timeouts, ..plain.clone() }).len()
+        };
+        assert_eq!([None, Some(1), Some(60_000), Some(60_001), Some(0)].map(connects), [0, 0, 0, 1, 1]);
         let with_cdn = |url: &str| Route { cdn_base: Some(url.into()), ..route("/vod/", "http://a/") };
         assert!(of(with_cdn("https://cdn.example.com/vod/")).is_empty());
         for url in [

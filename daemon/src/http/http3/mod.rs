@@ -25,7 +25,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::answer::Logged;
@@ -197,8 +197,14 @@ async fn answer(
     }
     let method = request.method().clone();
     let (mut send, recv) = stream.split();
-    let (body, recv) = body_of(&request, recv, &arrival).await;
+    let (malformed, is_malformed) = oneshot::channel();
+    let (body, recv) = body_of(&request, recv, &arrival, malformed).await;
     let answered = tokio::select! {
+        biased;
+        Ok(()) = is_malformed => {
+            worker.refuse_frames(link, Refusal::BadRequest, "HTTP/3: a body of another length than the head says");
+            return send.stop_stream(Code::H3_MESSAGE_ERROR);
+        }
         Ok(response) = worker.answer(request.map(|()| body), link) => response,
         // The client is gone, or has cancelled its request.
         () = &mut arrival.stopped => return,
@@ -240,8 +246,10 @@ async fn body_of(
     request: &Request<()>,
     mut recv: Received,
     arrival: &StreamState,
+    malformed: oneshot::Sender<()>,
 ) -> (RequestBody, Option<Received>) {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let length: Option<u64> =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     let mut first = None;
     match what_has_come(&mut recv).await {
         Some(Ok(None)) => return (RequestBody::None, Some(recv)),
@@ -258,8 +266,18 @@ async fn body_of(
     let (sender, pieces) = mpsc::channel(PIECES);
     let unread = Rc::clone(&arrival.unread);
     tokio::task::spawn_local(async move {
+        let mut left = length.unwrap_or(u64::MAX);
+        // A body of another length than its head says is malformed (RFC 9114 section 4.1.2).
+        let mut is_too_long = |piece: &Bytes| {
+            let is_too_long = piece.len() as u64 > left;
+            left = left.saturating_sub(piece.len() as u64);
+            is_too_long
+        };
         if let Some(first) = first {
             unread.is_read();
+            if is_too_long(&first) {
+                return refuse_body(malformed, &sender, &mut recv).await;
+            }
             if sender.send(Ok(first)).await.is_err() {
                 return;
             }
@@ -275,6 +293,9 @@ async fn body_of(
                 Ok(Some(mut piece)) => Ok(piece.copy_to_bytes(piece.remaining())),
                 Err(err) => Err(io::Error::other(err.to_string())),
             };
+            if piece.as_ref().is_ok_and(&mut is_too_long) {
+                return refuse_body(malformed, &sender, &mut recv).await;
+            }
             let is_over = piece.is_err();
             if sender.send(piece).await.is_err() || is_over {
                 break;
@@ -283,6 +304,18 @@ async fn body_of(
         recv.stop_sending(Code::H3_NO_ERROR);
     });
     (RequestBody::Pieces { pieces, left: length }, None)
+}
+
+/// Ends a request whose body is longer than its head says.
+async fn refuse_body(
+    malformed: oneshot::Sender<()>,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    recv: &mut Received,
+) {
+    recv.stop_sending(Code::H3_MESSAGE_ERROR);
+    // The response is given up first, so that it does not tell of a failure of the origin.
+    let _ = malformed.send(());
+    let _ = sender.send(Err(io::ErrorKind::InvalidData.into())).await;
 }
 
 /// The part of a request's body that has arrived already. `None`: nothing yet, and it has not ended.

@@ -25,6 +25,7 @@ fn what_no_honest_client_sends_harms_nobody() {
             "400",
         ),
         ("no host", "GET /o/1.m4s HTTP/1.1\r\n\r\n", "400"),
+        ("a host that is none", "GET /o/1.m4s HTTP/1.1\r\nHost: a b\r\n\r\n", "400"),
         ("two hosts", "GET /o/1.m4s HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
         ("a folded field", "GET /o/1.m4s HTTP/1.1\r\nHost: b\r\nX: a\r\n b\r\n\r\n", "400"),
         ("space before a colon", "GET /o/1.m4s HTTP/1.1\r\nHost: b\r\nX : a\r\n\r\n", "400"),
@@ -68,6 +69,83 @@ fn what_no_honest_client_sends_harms_nobody() {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
     assert_eq!(get(http, "/o/1.m4s", &[]).unwrap().body.len(), 1000, "and all is well");
+}
+
+/// Longer than the kernel waits for a client that does not answer, which this one does.
+const LONG_PAUSE: Duration = Duration::from_secs(45);
+
+#[test]
+fn a_player_that_pauses_keeps_its_connection() {
+    const LENGTH: usize = 40 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let secure = free_tcp_port();
+    let (certificate, tls) =
+        if have("openssl") { certificate_in(folder.path(), secure) } else { Default::default() };
+    let origin = Scripted::start(|_: &Asked| answer(200, &[("Cache-Control", "max-age=600")], &[7; LENGTH]));
+    let story = before(&origin, &tls);
+    let http = story.http;
+    assert_eq!(fetch(http, "/o/held.mp4", &[]).body.len(), LENGTH);
+    std::thread::scope(|scope| {
+        scope.spawn(|| paused(connect(http), "/o/held.mp4", LENGTH));
+        scope.spawn(|| paused(connect(http), "/o/new.mp4", LENGTH));
+        if !tls.is_empty() {
+            scope.spawn(|| paused(connect_tls(secure, &certificate), "/o/held.mp4", LENGTH));
+        }
+    });
+}
+
+/// Requests an object of this length, reads a little, and the rest after the pause.
+fn paused(mut stream: impl Read + Write, path: &str, length: usize) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut piece = vec![0; 1 << 20];
+    let mut count = stream.read(&mut piece[..4096]).unwrap();
+    sleep(LONG_PAUSE);
+    while let Ok(more @ 1..) = stream.read(&mut piece) {
+        count += more;
+    }
+    assert!(count > length, "{path}: {count}");
+}
+
+#[test]
+fn a_client_may_close_its_side_and_wait_for_the_response() {
+    let origin = Scripted::start(|asked: &Asked| {
+        if asked.path.contains("slow") {
+            sleep(Duration::from_secs(2));
+        }
+        answer(200, &[("Cache-Control", "max-age=60")], &[7; 1000])
+    });
+    let story = before(&origin, "");
+    for (path, version) in
+        [("/o/new.txt", "1.1"), ("/o/new.txt", "1.1"), ("/o/slow.txt", "1.1"), ("/o/new.txt", "1.0")]
+    {
+        let mut stream = connect(story.http);
+        stream.write_all(format!("GET {path} HTTP/{version}\r\nHost: b\r\n\r\n").as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        assert!(status_line(&response).contains("200") && response.ends_with(&[7; 1000]), "{path} {version}");
+    }
+}
+
+#[test]
+fn a_route_is_found_by_each_spelling_and_says_what_it_passes_on() {
+    let origin = Scripted::start(|asked: &Asked| answer(200, &[], asked.path.as_bytes()));
+    let story = before(&origin, "");
+    let http = story.http;
+    for path in ["/o/a.txt", "/%6f/a.txt", "/%6F/a.txt"] {
+        let got = fetch(http, path, &[]);
+        assert_eq!((got.status, &got.body[..]), (200, &b"/a.txt"[..]), "{path}");
+    }
+    let got = fetch(http, "/o?a=b", &[]);
+    assert_eq!((got.status, got.header("location")), (301, "/o/?a=b"));
+    let options = request(Method::OPTIONS, http, "/o/a.txt", &[]).unwrap();
+    for name in ["allow", "access-control-allow-methods"] {
+        let methods = options.header(name);
+        assert!(methods.starts_with("GET, HEAD, OPTIONS") && methods.contains("PUT"), "{name}: {methods}");
+    }
+    let elsewhere = request(Method::OPTIONS, http, "/none.example/a.txt", &[]).unwrap();
+    assert_eq!(elsewhere.header("allow"), "GET, HEAD, OPTIONS");
 }
 
 /// The response to each of `requests`, over one connection: its head's lines without those that change with time, and its
