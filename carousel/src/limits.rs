@@ -393,6 +393,14 @@ limits! {
         free: "When a datagram is complete, contradicted, or replaced.",
         test: "datagrams_begun_and_never_ended_make_room",
     }
+
+    /// Bytes of the MPE datagrams of several sections under reassembly, of all PIDs of a transport stream.
+    pub const MAX_PDU_BYTES_OPEN: usize = 2 << 20, "bytes" {
+        why: "32 of the longest; senders interleave a few.",
+        full: "Of the PID that has the most bytes, the datagram that received a section longest ago is dropped as `too_many_open`.",
+        free: "When a datagram is complete, contradicted, or replaced.",
+        test: "datagrams_begun_on_many_pids_are_bounded_in_memory",
+    }
 }
 
 #[cfg(test)]

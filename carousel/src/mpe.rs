@@ -65,7 +65,7 @@ reasons! {
         NotIp = "not_ip",
         /// Earlier sections of the datagram are missing.
         Gap = "gap",
-        /// The datagram received a section longest ago when the limit on datagrams under reassembly was reached.
+        /// The datagram received a section longest ago when a limit on datagrams under reassembly was reached.
         TooManyOpen = "too_many_open",
     }
 }
@@ -84,6 +84,8 @@ struct OpenDatagram {
 #[derive(Debug, Default)]
 pub struct Reassembly {
     open: BTreeMap<[u8; 6], OpenDatagram>,
+    /// Sum over `open`.
+    open_bytes: usize,
     /// Parts received: the clock by which open datagrams age.
     parts: u64,
     whole: Vec<u8>,
@@ -137,30 +139,50 @@ impl Reassembly {
         self.parts += 1;
         if section.number == 0 {
             if self.open.len() >= MAX_PDUS_OPEN && !self.open.contains_key(&mac) {
-                let oldest = self.open.iter().min_by_key(|(_, it)| it.fed_at).map(|(mac, _)| *mac);
-                self.open.remove(&oldest.unwrap_or_default());
-                self.dropped[MpeDrop::TooManyOpen as usize] += 1;
+                self.drop_oldest();
             }
-            let datagram = OpenDatagram { number: 0, bytes: payload.to_vec(), fed_at: self.parts };
-            if self.open.insert(mac, datagram).is_some() {
+            if self.close(mac).is_some() {
                 self.dropped[MpeDrop::Gap as usize] += 1;
             }
+            self.open_bytes += payload.len();
+            let datagram = OpenDatagram { number: 0, bytes: payload.to_vec(), fed_at: self.parts };
+            self.open.insert(mac, datagram);
         } else {
             let Some(datagram) = self.open.get_mut(&mac) else { return Err(MpeDrop::Gap) };
             if section.number != datagram.number + 1 || datagram.bytes.len() + payload.len() > MAX_IP_BYTES {
-                self.open.remove(&mac);
+                self.close(mac);
                 return Err(MpeDrop::Gap);
             }
             datagram.number = section.number;
             datagram.fed_at = self.parts;
             datagram.bytes.extend_from_slice(payload);
+            self.open_bytes += payload.len();
         }
         if section.number < section.last_number {
             return Ok(false);
         }
-        let Some(datagram) = self.open.remove(&mac) else { return Err(MpeDrop::Gap) };
+        let Some(datagram) = self.close(mac) else { return Err(MpeDrop::Gap) };
         self.whole = datagram.bytes;
         if ip_packet(&self.whole).is_some() { Ok(true) } else { Err(MpeDrop::NotIp) }
+    }
+
+    fn close(&mut self, mac: [u8; 6]) -> Option<OpenDatagram> {
+        let datagram = self.open.remove(&mac)?;
+        self.open_bytes -= datagram.bytes.len();
+        Some(datagram)
+    }
+
+    /// Bytes of the datagrams under reassembly.
+    pub const fn open_bytes(&self) -> usize {
+        self.open_bytes
+    }
+
+    /// Drops the datagram that received a section longest ago. False if there is none.
+    pub fn drop_oldest(&mut self) -> bool {
+        let oldest = self.open.iter().min_by_key(|(_, it)| it.fed_at).map(|(mac, _)| *mac);
+        let is_dropped = oldest.and_then(|mac| self.close(mac)).is_some();
+        self.dropped[MpeDrop::TooManyOpen as usize] += u64::from(is_dropped);
+        is_dropped
     }
 
     /// Sections without a datagram, by reason.
@@ -289,7 +311,7 @@ mod tests {
         for mac in 0..2 * MAX_PDUS_OPEN as u16 {
             assert_eq!(reassembly.push(&Section::parse(&part(mac, 0, head)).unwrap()), None);
         }
-        assert_eq!(reassembly.open.len(), MAX_PDUS_OPEN);
+        assert_eq!((reassembly.open.len(), reassembly.open_bytes()), (MAX_PDUS_OPEN, MAX_PDUS_OPEN * 300));
         assert!(reassembly.dropped().any(|it| it == (MpeDrop::TooManyOpen, MAX_PDUS_OPEN as u64)));
         // The newest are there, the oldest are not.
         let mut end =
@@ -326,7 +348,11 @@ mod tests {
         for at in 0..=17 {
             assert_eq!(push(at, 255, &[0x45; 4000]), None);
         }
-        assert_eq!(reassembly.open.len(), 0, "68,000 bytes are not an IP packet");
+        assert_eq!(
+            (reassembly.open.len(), reassembly.open_bytes()),
+            (0, 0),
+            "68,000 bytes are not an IP packet"
+        );
         assert!(reassembly.dropped().any(|it| it.0 == MpeDrop::Gap && it.1 >= 3));
     }
 

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use crate::dsmcc::message::{TABLE_CONTROL, TABLE_DATA};
 use crate::dsmcc::signed::TABLE_SIGNED;
 use crate::limits;
-use crate::limits::{MAX_PROGRAMS, MAX_UNDECLARED_PIDS};
-use crate::mpe;
+use crate::limits::{MAX_PDU_BYTES_OPEN, MAX_PROGRAMS, MAX_UNDECLARED_PIDS};
+use crate::mpe::{self, MpeDrop};
 use crate::time::WallTime;
 use crate::ts::demux::Demux;
 use crate::ts::psi::{self, Nit, Pat, Pmt, Sdt, Service, SoftwareUpdate, Stream};
@@ -279,6 +279,8 @@ pub struct Multiplex {
     demux: Demux,
     tables: Tables,
     mpe: BTreeMap<Pid, mpe::Reassembly>,
+    /// Sections without a datagram of PIDs that are closed, so that counters never fall.
+    mpe_dropped_before: [u64; MpeDrop::ALL.len()],
 }
 
 impl Default for Multiplex {
@@ -287,7 +289,12 @@ impl Default for Multiplex {
         for pid in [Pid::PAT, Pid::NIT, Pid::SDT, Pid::TDT] {
             demux.open(pid);
         }
-        Self { demux, tables: Tables::default(), mpe: BTreeMap::new() }
+        Self {
+            demux,
+            tables: Tables::default(),
+            mpe: BTreeMap::new(),
+            mpe_dropped_before: Default::default(),
+        }
     }
 }
 
@@ -298,7 +305,7 @@ impl Multiplex {
         if bytes[1] & 0x40 != 0 && !self.demux.is_open(Pid::new(u16::from_be_bytes([bytes[1], bytes[2]]))) {
             self.examine_undeclared(bytes);
         }
-        let Self { demux, tables, mpe } = self;
+        let Self { demux, tables, mpe, .. } = self;
         demux.push(bytes, |pid, section| match section {
             Ok(section) => match section.table_id {
                 TABLE_CONTROL | TABLE_DATA | TABLE_SIGNED => {
@@ -310,6 +317,9 @@ impl Multiplex {
                 mpe::TABLE_DATAGRAM => {
                     if let Some(undeclared) = tables.undeclared.get_mut(&pid) {
                         undeclared.is_right = true;
+                    }
+                    if section.last_number > 0 {
+                        make_room(mpe, section.body.len());
                     }
                     if let Some(packet) = mpe.entry(pid).or_default().push(&section) {
                         each(Delivery::Ip(pid, packet));
@@ -389,7 +399,9 @@ impl Multiplex {
                             .any(|it| data_pids(it.pmt.as_ref()).any(|it| it == pid));
                     if !is_used && pid.get() >= FIRST_FREE_PID {
                         self.demux.close(pid);
-                        self.mpe.remove(&pid);
+                        for (why, count) in self.mpe.remove(&pid).iter().flat_map(mpe::Reassembly::dropped) {
+                            self.mpe_dropped_before[why as usize] += count;
+                        }
                         self.tables.undeclared.remove(&pid);
                         each(Delivery::Gone(pid));
                     }
@@ -403,7 +415,8 @@ impl Multiplex {
     pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let packets = self.demux.dropped().map(|(why, count)| (why.as_str(), count));
         let sections = self.demux.sections_dropped().map(|(why, count)| (why.as_str(), count));
-        let datagrams = self.mpe.values().flat_map(mpe::Reassembly::dropped);
+        let before = MpeDrop::ALL.iter().map(|&why| (why, self.mpe_dropped_before[why as usize]));
+        let datagrams = self.mpe.values().flat_map(mpe::Reassembly::dropped).chain(before);
         let datagrams = datagrams.map(|(why, count)| (why.as_str(), count));
         packets.chain(sections).chain(datagrams).chain(self.tables.refused())
     }
@@ -426,6 +439,18 @@ impl Multiplex {
     /// Forgets begun sections, as after a change of channel or a loss of lock; tables and counts stay.
     pub fn reset(&mut self) {
         self.demux.reset();
+    }
+}
+
+/// Drops datagrams under reassembly until `bytes` more are within the limit: of the PID that has the most, so that a flood on some PIDs
+/// costs the others nothing.
+#[cold]
+fn make_room(mpe: &mut BTreeMap<Pid, mpe::Reassembly>, bytes: usize) {
+    while mpe.values().map(mpe::Reassembly::open_bytes).sum::<usize>() + bytes > MAX_PDU_BYTES_OPEN {
+        let largest = mpe.values_mut().max_by_key(|it| it.open_bytes());
+        if !largest.is_some_and(mpe::Reassembly::drop_oldest) {
+            return;
+        }
     }
 }
 
@@ -483,6 +508,43 @@ mod tests {
         })
         .unwrap();
         out
+    }
+
+    fn part_of_a_datagram(mac: u16, number: u8) -> Vec<u8> {
+        let table_id = mpe::TABLE_DATAGRAM;
+        let head =
+            SectionHead { table_id, private: false, extension: mac, version: 0, number, last_number: 1 };
+        let mut datagram = vec![0; 8000];
+        datagram[..4].copy_from_slice(&[0x45, 0, 0x1f, 0x40]);
+        let mut out = Vec::new();
+        head.write(&mut out, |out| {
+            out.extend_from_slice(&[0; 4]);
+            out.extend_from_slice(&datagram[usize::from(number) * 4000..][..4000]);
+            Ok(())
+        })
+        .unwrap();
+        out
+    }
+
+    #[test]
+    fn datagrams_begun_on_many_pids_are_bounded_in_memory() {
+        let mut air = Air::default();
+        let open = |air: &Air| air.multiplex.mpe().map(|(_, it)| it.open_bytes()).sum::<usize>();
+        let dropped = |air: &Air| {
+            air.multiplex.dropped().filter(|it| it.0 == "too_many_open").map(|it| it.1).sum::<u64>()
+        };
+        air.play(&[(0x40, part_of_a_datagram(7, 0))]);
+        // A flood on other PIDs costs the honest one nothing.
+        for mac in 0..200 {
+            air.play(&[0x41, 0x42, 0x43, 0x44].map(|pid| (pid, part_of_a_datagram(mac, 0))));
+            assert!(open(&air) <= MAX_PDU_BYTES_OPEN);
+        }
+        assert!(open(&air) + 4000 > MAX_PDU_BYTES_OPEN);
+        assert_eq!(dropped(&air), 801 - MAX_PDU_BYTES_OPEN as u64 / 4000);
+        assert_eq!(air.play(&[(0x40, part_of_a_datagram(7, 1))]), ["64:ip"]);
+        // What is complete frees its room.
+        assert_eq!(air.play(&[(0x41, part_of_a_datagram(199, 1))]), ["65:ip"]);
+        assert!(open(&air) + 2 * 4000 <= MAX_PDU_BYTES_OPEN);
     }
 
     fn pat(version: u8, programs: &[(u16, u16)]) -> (u16, Vec<u8>) {
