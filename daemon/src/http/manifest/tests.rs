@@ -396,3 +396,41 @@ fn a_token_is_held_back_up_to_its_limit() {
     rewriter.push(b"a", &mut out).unwrap();
     assert_eq!(out.len(), b"#EXTM3U\n".len() + MAX_TOKEN_BYTES + 1);
 }
+
+#[test]
+fn references_in_several_pieces_are_mapped_as_one() {
+    for (inner, expected) in [
+        ("<BaseURL>http://o.example<![CDATA[/hls/v/]]></BaseURL>", "<BaseURL>/vod/v/</BaseURL>"),
+        ("<BaseURL>http://o.example/<!-- c -->hls/v/</BaseURL>", "<BaseURL>/vod/v/<!-- c --></BaseURL>"),
+        ("<BaseURL><!-- c -->/hls/v/</BaseURL>", "<BaseURL><!-- c -->/vod/v/</BaseURL>"),
+        ("<BaseURL>\n<![CDATA[/hls/v/]]>\n</BaseURL>", "<BaseURL>\n<![CDATA[/vod/v/]]>\n</BaseURL>"),
+        ("<BaseURL>http://x<![CDATA[/hls/v/]]></BaseURL>", "<BaseURL>http://x<![CDATA[/hls/v/]]></BaseURL>"),
+        ("<BaseURL>/hls/&#x76;<![CDATA[?a&b]]></BaseURL>", "<BaseURL>/vod/v?a&amp;b</BaseURL>"),
+        ("<Location>/hls/<![CDATA[l.mpd]]></Location><B/>", "<Location>/vod/l.mpd</Location><B/>"),
+    ] {
+        assert_eq!(text(&mpd(inner)), mpd(expected), "{inner}");
+    }
+    let long = mpd(&format!("<BaseURL>/hls/v/<!--{}-->x</BaseURL>", "c".repeat(MAX_TOKEN_BYTES)));
+    let sent = rewritten(None, map(), long.as_bytes()).unwrap().unwrap();
+    assert!(sent == long.replace("/hls/v/", "/vod/v/").as_bytes(), "in the order of the document");
+}
+
+#[test]
+fn entities_that_a_document_declares_are_resolved() {
+    let with = |subset: &str, inner: &str| {
+        let of = |inner: &str| format!("<!DOCTYPE MPD [{subset}]><MPD>{inner}</MPD>");
+        text(&of(inner)).split_once("<MPD>").unwrap().1.replace("</MPD>", "")
+    };
+    let subset = "<!ENTITY b \"http://o.example\"><!ENTITY p '/hls'><!ENTITY b \"http://other.example\">";
+    assert_eq!(with(subset, "<BaseURL>&b;&p;/v/</BaseURL>"), "<BaseURL>/vod/v/</BaseURL>");
+    assert_eq!(with(subset, "<S media=\"&b;/hls/1.m4s\"/>"), "<S media=\"/vod/1.m4s\"/>");
+    for same in ["<BaseURL>&c;/hls/v/</BaseURL>", "<BaseURL>http://x&p;/v/</BaseURL>"] {
+        assert_eq!(with(subset, same), same);
+    }
+    let own =
+        with("<!ENTITY a \"&b;\"><!ENTITY % p \"x\"><!ENTITY s SYSTEM \"x\">", "<BaseURL>&a;</BaseURL>");
+    assert_eq!(own, "<BaseURL>&a;</BaseURL>", "values with references, and external ones, are left");
+    let bomb = format!("<!ENTITY x \"{}\">", "x".repeat(2000));
+    let bombed = format!("<BaseURL>{}</BaseURL>", "&x;".repeat(1 + MAX_EXPANDED_BYTES / 2000));
+    assert_eq!(with(&bomb, &bombed), bombed);
+}

@@ -14,6 +14,10 @@ pub(super) struct Tokens {
     last: Vec<u8>,
     /// HLS: variables of EXT-X-DEFINE that have been defined.
     variables: Vec<Variable>,
+    /// XML: general entities that the document declares.
+    entities: Vec<(String, String)>,
+    /// XML: text of an element that is a reference, which ends with the next tag: text, sections and comments.
+    pieces: Vec<Vec<u8>>,
     /// The next URL belongs to a pathway whose URLs are not mapped.
     stays: bool,
     /// Terminator of a token that is too long and is passed on unchanged.
@@ -85,9 +89,15 @@ impl Tokens {
                     }
                     at = pending.len();
                 }
-                None if rest.len() > MAX_TOKEN_BYTES => self.skipping = Some(end),
+                None if rest.len() > MAX_TOKEN_BYTES => {
+                    self.end_text(map, out);
+                    self.skipping = Some(end);
+                }
                 None => break,
             }
+        }
+        if is_end {
+            self.end_text(map, out);
         }
         pending.drain(..at);
     }
@@ -117,11 +127,63 @@ impl Tokens {
     #[cfg(test)]
     pub(super) fn kept_bytes(&self) -> usize {
         let of = |it: &Variable| it.name.len() + it.value.len() + it.mapped.as_ref().map_or(0, String::len);
-        self.variables.iter().map(of).sum()
+        let of_entity = |(name, value): &(String, String)| name.len() + value.len();
+        let pieces: usize = self.pieces.iter().map(Vec::len).sum();
+        self.variables.iter().map(of).sum::<usize>()
+            + self.entities.iter().map(of_entity).sum::<usize>()
+            + pieces
     }
 
     fn xml(&mut self, token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
-        if let Some(inner) = token.strip_prefix(b"<![CDATA[").and_then(|it| it.strip_suffix(b"]]>")) {
+        let is_markup = token.starts_with(b"<") && !token.starts_with(CDATA) && !token.starts_with(b"<!--");
+        if !is_markup && REFERENCES.contains(&self.name.as_slice()) {
+            let held: usize = self.pieces.iter().map(Vec::len).sum();
+            if held + token.len() <= MAX_TOKEN_BYTES {
+                self.pieces.push(token.to_vec());
+                return;
+            }
+        }
+        self.end_text(map, out);
+        self.xml_piece(token, map, out);
+    }
+
+    /// Maps the text of an element that is a reference.
+    fn end_text(&mut self, map: &UrlMap, out: &mut Vec<u8>) {
+        let pieces = std::mem::take(&mut self.pieces);
+        let is_comment = |piece: &&Vec<u8>| piece.starts_with(b"<!--");
+        let parts =
+            pieces.iter().filter(|piece| !is_comment(piece) && !piece.trim_ascii().is_empty()).count();
+        if parts > 1
+            && let Some(text) = self.joined(&pieces)
+            && let Some(mapped) = self.mapped(&text, map)
+        {
+            out.extend_from_slice(escaped(&mapped).as_bytes());
+            pieces.iter().filter(is_comment).for_each(|comment| out.extend_from_slice(comment));
+            return;
+        }
+        for piece in &pieces {
+            // Part of a URL is none.
+            if parts > 1 { out.extend_from_slice(piece) } else { self.xml_piece(piece, map, out) }
+        }
+    }
+
+    /// The characters of text, sections and comments.
+    fn joined(&self, pieces: &[Vec<u8>]) -> Option<String> {
+        let mut all = String::new();
+        for piece in pieces {
+            let piece = std::str::from_utf8(piece).ok()?;
+            if let Some(inner) = piece.strip_prefix("<![CDATA[").and_then(|it| it.strip_suffix("]]>")) {
+                all.push_str(inner);
+            } else if !piece.starts_with("<!--") {
+                all.push_str(&unescaped(piece, &self.entities)?);
+            }
+        }
+        let all = all.trim();
+        (!all.is_empty() && all.len() <= MAX_EXPANDED_BYTES).then(|| all.to_owned())
+    }
+
+    fn xml_piece(&mut self, token: &[u8], map: &UrlMap, out: &mut Vec<u8>) {
+        if let Some(inner) = token.strip_prefix(CDATA).and_then(|it| it.strip_suffix(b"]]>")) {
             match self.xml_text(inner, map, false) {
                 Some(mapped) if !mapped.contains("]]>") => {
                     out.extend_from_slice(b"<![CDATA[");
@@ -132,7 +194,10 @@ impl Tokens {
             }
         } else if token.starts_with(b"<") {
             match token.get(1) {
-                Some(b'!' | b'?') => out.extend_from_slice(token),
+                Some(b'!' | b'?') => {
+                    self.declare(token);
+                    out.extend_from_slice(token);
+                }
                 Some(b'/') => {
                     self.name.clear();
                     out.extend_from_slice(token);
@@ -146,7 +211,7 @@ impl Tokens {
                     self.name.clear();
                     self.name.extend_from_slice(name.rsplit(|&byte| byte == b':').next().unwrap_or(name));
                     self.stays = attribute(token, b"serviceLocation=").is_some_and(|it| map.leaves(it));
-                    xml_tag(token, map, is_timing(&self.name, token), out);
+                    xml_tag(token, map, is_timing(&self.name, token), &self.entities, out);
                 }
             }
         } else {
@@ -159,31 +224,50 @@ impl Tokens {
 
     /// The mapped text of an element, if it is a URL below a configured route.
     fn xml_text(&self, text: &[u8], map: &UrlMap, has_references: bool) -> Option<String> {
-        const REFERENCES: [&[u8]; 8] = [
-            b"BaseURL",
-            b"Location",
-            b"PatchLocation",
-            b"ContentSteering",
-            b"Laurl",
-            b"laurl",
-            b"ImportedMPD",
-            b"add",
-        ];
         let text = std::str::from_utf8(text).ok()?.trim();
         if text.is_empty() || text.len() > 8192 {
             return None;
         }
+        let text = if has_references { unescaped(text, &self.entities)? } else { text.to_owned() };
+        self.mapped(&text, map)
+    }
+
+    /// As [`Tokens::xml_text`], for the characters of the text.
+    fn mapped(&self, text: &str, map: &UrlMap) -> Option<String> {
         if self.stays {
             return None;
         }
         if let Some(steering) = map.steering().filter(|_| self.name == b"ContentSteering") {
             return Some(steering.to_owned());
         }
-        let text = if has_references { unescaped(text)? } else { text.to_owned() };
         if REFERENCES.contains(&self.name.as_slice()) || self.name == b"replace" {
             map.map_reference(text.trim())
         } else {
             map.map(text.trim())
+        }
+    }
+
+    /// Remembers the general entities that a document type declares (XML 1.0 section 4.2), if their values are plain text.
+    fn declare(&mut self, markup: &[u8]) {
+        let mut rest = markup;
+        while let Some(at) = find(rest, b"<!ENTITY") {
+            rest = &rest[at + b"<!ENTITY".len()..];
+            let declared = std::str::from_utf8(rest).ok().and_then(|text| {
+                let (name, value) = text.trim_start().split_once(|c: char| c.is_ascii_whitespace())?;
+                let value = value.trim_start();
+                let quote = value.chars().next().filter(|it| matches!(it, '"' | '\''))?;
+                let (value, _) = value[1..].split_once(quote)?;
+                let is_plain = !value.contains(['&', '%', '<']) && value.len() <= MAX_EXPANDED_BYTES;
+                is_plain.then(|| (name.to_owned(), value.to_owned()))
+            });
+            // The first of several declarations holds.
+            let is_new = |name: &str| self.entities.iter().all(|(known, _)| known != name);
+            if let Some((name, value)) = declared
+                && self.entities.len() < MAX_VARIABLES
+                && is_new(&name)
+            {
+                self.entities.push((name, value));
+            }
         }
     }
 
@@ -225,6 +309,20 @@ impl Variable {
     }
 }
 
+/// Elements whose text is a reference.
+const REFERENCES: [&[u8]; 8] = [
+    b"BaseURL",
+    b"Location",
+    b"PatchLocation",
+    b"ContentSteering",
+    b"Laurl",
+    b"laurl",
+    b"ImportedMPD",
+    b"add",
+];
+/// Beginning of a section of text without markup.
+const CDATA: &[u8] = b"<![CDATA[";
+
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|it| it == what)
 }
@@ -240,7 +338,6 @@ fn replace_trimmed(text: &[u8], by: &[u8], out: &mut Vec<u8>) {
 /// The length of the first token, if it is complete, and its terminator.
 fn xml_token(rest: &[u8]) -> (Option<usize>, &'static [u8]) {
     let up_to = |end: &'static [u8]| (find(rest, end).map(|at| at + end.len()), end);
-    const CDATA: &[u8] = b"<![CDATA[";
     if !rest.starts_with(b"<") {
         return (find(rest, b"<"), b"<");
     }
@@ -277,7 +374,7 @@ fn is_timing(name: &[u8], token: &[u8]) -> bool {
 }
 
 /// Rewrites the attributes of a start tag. `is_timing`: URLs of the time at a route's origin become the box's.
-fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
+fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, entities: &[(String, String)], out: &mut Vec<u8>) {
     const REFERENCES: [&str; 10] = [
         "media",
         "initialization",
@@ -301,7 +398,7 @@ fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
         let name = std::str::from_utf8(name).unwrap_or_default();
         let local = name.rsplit(':').next().unwrap_or_default();
         let text = if name.starts_with("xmlns") { None } else { std::str::from_utf8(value).ok() };
-        let text = text.filter(|it| it.len() <= 8192).and_then(unescaped);
+        let text = text.filter(|it| it.len() <= 8192).and_then(|it| unescaped(it, entities));
         let one = |reference: &str| {
             if is_timing && local == "value" && map.is_of_origin(reference) {
                 return Some(TIME_PATH.to_owned());
@@ -329,12 +426,21 @@ fn xml_tag(token: &[u8], map: &UrlMap, is_timing: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Resolves character references and the five entities of XML; `None`: the text has another entity.
-fn unescaped(text: &str) -> Option<String> {
+/// Resolves character references, the five entities of XML, and those declared; `None`: the text has another entity, or becomes longer
+/// than a URL may be.
+fn unescaped(text: &str, entities: &[(String, String)]) -> Option<String> {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find('&') {
         out.push_str(&rest[..at]);
         let (name, after) = rest[at + 1..].split_once(';')?;
+        if let Some((_, value)) = entities.iter().find(|(known, _)| known == name) {
+            out.push_str(value);
+            rest = after;
+            if out.len() > MAX_EXPANDED_BYTES {
+                return None;
+            }
+            continue;
+        }
         let code = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32);
         out.push(match name {
             "amp" => '&',
