@@ -278,6 +278,13 @@ impl LiveServices {
         });
     }
 
+    /// Names of the services that the link is expected to bring: all but those of which only origins have brought anything.
+    pub(crate) fn on_link(&self) -> Vec<String> {
+        let services = self.lock();
+        let is_on_link = |it: &Service| it.segment_at.is_some() || it.origin_at.is_none();
+        services.iter().filter(|(_, it)| is_on_link(it)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Renames a service that was known by its folder to the name that a document gives it.
     pub(crate) fn merged(&self, from: &str, into: &str) {
         let mut services = self.lock();

@@ -37,11 +37,11 @@ pub(super) const ALIVE_TARGETS: u64 = 3;
 impl Manifests {
     /// Lookup, by service name, of the time since which its groups are joined.
     pub(crate) fn joined_at(&self) -> impl Fn(&str) -> Option<Instant> + use<> {
-        let services = self.services.all();
+        let (services, on_link) = (self.services.all(), self.live.on_link());
         move |name| match services.iter().find(|it| it.id == name) {
             Some(service) => service.joined_at(),
-            // Groups that no document assigns to services are joined from the start.
-            None => Some(Instant::from_nanos(0)),
+            // Groups that no document assigns to services are joined from the start. A playlist of an origin alone has none.
+            None => on_link.iter().any(|it| it == name).then(|| Instant::from_nanos(0)),
         }
     }
 
