@@ -130,6 +130,8 @@ pub enum VersionOrder {
     Unknown,
 }
 
+/// Bytes at the beginning and at the end of a long manifest that are read.
+const SKIMMED_BYTES: usize = 64 << 10;
 /// Difference of publish times, in target durations, from which an MPD counts as much older.
 const FAR_BACK_TARGETS: i64 = 10;
 
@@ -142,6 +144,27 @@ impl Manifest {
             Format::Dash(text) => dash(&text, "", false, &mut |_| false),
             Format::Steering(text) => steering(&text),
         }
+    }
+
+    /// Facts of a manifest that is longer than [`MAX_MANIFEST_BYTES`], by its beginning and end: whether it is live, and its times.
+    /// Sequence numbers are unknown.
+    pub fn skim(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+        let start = &bytes[..bytes.len().min(SKIMMED_BYTES)];
+        let outline = if bytes.starts_with(b"#EXTM3U") {
+            let whole_lines = start.iter().rposition(|&byte| byte == b'\n')?;
+            let end = &bytes[bytes.len().saturating_sub(SKIMMED_BYTES).max(whole_lines)..];
+            let first_line = end.iter().position(|&byte| byte == b'\n')?;
+            [&start[..whole_lines], &end[first_line..]].concat()
+        } else {
+            let root = root_element(start)?;
+            let tag = &root[..tag_length(root)?];
+            let tag = tag.strip_suffix(b">")?;
+            [tag.strip_suffix(b"/").unwrap_or(tag), b"/>"].concat()
+        };
+        let manifest = Self::read(&outline)?;
+        let Self { kind, is_live, target_ms, part_target_ms, update_period_ms, .. } = manifest;
+        Some(Self { kind, is_live, part_target_ms, update_period_ms, ..plain(target_ms) })
     }
 
     /// Order of this version and `other`, by media sequence numbers and parts (HLS second edition, sections 4.4.3.2 and
@@ -348,6 +371,13 @@ fn kind_of(bytes: &[u8]) -> Option<Format<'_>> {
 /// The local name of the root element of an XML document, given at least its beginning. Skips declaration, comments, processing
 /// instructions and a document type with an internal subset. `None`: not found, or not received yet.
 pub fn local_root(document: &[u8]) -> Option<&[u8]> {
+    let name = root_element(document)?.strip_prefix(b"<")?;
+    let end = name.iter().position(|&byte| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/'))?;
+    name[..end].rsplit(|&byte| byte == b':').next()
+}
+
+/// The document from its root element on.
+fn root_element(document: &[u8]) -> Option<&[u8]> {
     let mut text = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
     loop {
         text = text.trim_ascii_start();
@@ -363,9 +393,22 @@ pub fn local_root(document: &[u8]) -> Option<&[u8]> {
         };
         text = &text[skip..];
     }
-    let name = text.strip_prefix(b"<")?;
-    let end = name.iter().position(|&byte| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/'))?;
-    name[..end].rsplit(|&byte| byte == b':').next()
+    text.starts_with(b"<").then_some(text)
+}
+
+/// The length of a tag: `>` may occur in its quoted values.
+fn tag_length(tag: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    let end = tag.iter().position(|&byte| {
+        match quote {
+            Some(open) if open == byte => quote = None,
+            Some(_) => {}
+            None if matches!(byte, b'"' | b'\'') => quote = Some(byte),
+            None => return byte == b'>',
+        }
+        false
+    });
+    end.map(|at| at + 1)
 }
 
 /// The length of a document type declaration (XML 1.0 section 2.8): its internal subset and strings may have a `>`.

@@ -255,7 +255,7 @@ pub fn beginning<'a>(
     }
 }
 
-/// The decoded bytes of a text, in UTF-8 if a byte order mark says that it is in UTF-16. `None`: it cannot be decoded, or has more
+/// The decoded bytes of a text, in UTF-8 if it is in UTF-16 by its mark or its first character. `None`: it cannot be decoded, or has more
 /// than `most` bytes, or does not begin as `is_likely` wants it, which is asked as soon as 16 bytes are there.
 pub fn plain<'a>(
     bytes: &'a [u8],
@@ -274,7 +274,7 @@ pub fn plain<'a>(
         decoder.push(piece, &mut out, most).ok()?;
         if !is_sniffed && out.len() >= 16 {
             is_sniffed = true;
-            if !has_utf16_mark(&out) && !is_likely(&out) {
+            if utf16_order(&out).is_none() && !is_likely(&out) {
                 return None;
             }
         }
@@ -284,15 +284,18 @@ pub fn plain<'a>(
     (text.len() <= most && is_likely(&text)).then_some(text)
 }
 
-fn has_utf16_mark(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")
+/// Whether a text is in UTF-16, and its order (true: big-endian), by its mark or by its first character, which is ASCII in manifests
+/// (XML 1.0 appendix F). `None`: it is not.
+fn utf16_order(bytes: &[u8]) -> Option<bool> {
+    match bytes {
+        [0xfe, 0xff, ..] | [0, b'#' | b'<' | b'{', 0, ..] => Some(true),
+        [0xff, 0xfe, ..] | [b'#' | b'<' | b'{', 0, _, 0, ..] => Some(false),
+        _ => None,
+    }
 }
 
 fn utf8(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, [u8]>> {
-    if !has_utf16_mark(&bytes) {
-        return Some(bytes);
-    }
-    let is_big = bytes.starts_with(b"\xfe\xff");
+    let Some(is_big) = utf16_order(&bytes) else { return Some(bytes) };
     Some(Cow::Owned(from_utf16(&bytes, is_big)?.trim_start_matches('\u{feff}').as_bytes().to_vec()))
 }
 

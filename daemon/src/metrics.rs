@@ -815,6 +815,11 @@ impl Scrape {
             "Bodies of unknown length that were not kept for want of room",
             server.filler().passing(),
         )?;
+        writer.counter(
+            "origin_unread_manifests",
+            "Manifests too long to be read, which are fresh for a moment",
+            server.manifests().unread(),
+        )?;
         let prefetched = PrefetchEnd::ALL.iter().map(|it| it.as_str()).zip(server.filler().prefetched());
         writer
             .family(("origin_prefetches", "Objects fetched ahead of players, or not", "end"), prefetched)?;

@@ -320,3 +320,27 @@ fn hostile_manifests_end() {
     let deep = "<a>".repeat(100);
     assert_eq!(Manifest::read(format!("<MPD>{deep}").as_bytes()), None);
 }
+
+#[test]
+fn long_manifests_are_skimmed() {
+    let long = |start: &str, line: &str, end: &str| {
+        format!("{start}{}{end}", line.repeat(MAX_MANIFEST_BYTES / line.len() + 1)).into_bytes()
+    };
+    let fresh = |bytes: &[u8]| {
+        assert_eq!(Manifest::read(bytes), None);
+        Manifest::skim(bytes).map(|it| (it.is_live, it.fresh_ms()))
+    };
+    let segment = "#EXTINF:5.9,\nsegment-with-a-long-name.ts?token=xxxxxxxxxxxxxxxxxxx\n";
+    let head = "\u{feff}#EXTM3U\n#EXT-X-TARGETDURATION:6\n";
+    assert_eq!(fresh(&long(head, segment, "")), Some((true, Some(3000))));
+    assert_eq!(fresh(&long(head, segment, "#EXT-X-ENDLIST\n")), Some((false, None)));
+    assert_eq!(fresh(&long(head, segment, "#EXT-X-ENDLIST")), Some((false, None)));
+    let mpd = |attributes: &str| {
+        let start = format!("<?xml version='1.0'?><!-- <MPD> --><m:MPD a='>' {attributes}><Period>");
+        long(&start, "<SegmentURL media='1.m4s'/>", "</Period></m:MPD>")
+    };
+    assert_eq!(fresh(&mpd("type=\"dynamic\" minimumUpdatePeriod=\"PT4S\"")), Some((true, Some(2000))));
+    assert_eq!(fresh(&mpd("type=\"static\"")), Some((false, None)));
+    assert_eq!(fresh(&long("<html>", "<p>", "")), None);
+    assert_eq!(fresh(&long("#EXTM3U", " ", "")), None, "no line ends");
+}

@@ -13,7 +13,8 @@ const MAX_HEURISTIC_S: i64 = 86_400;
 /// Greatest age (RFC 9111 section 1.2.2): a cache that computes a greater one takes this one.
 const MAX_AGE_S: i64 = 1 << 31;
 /// A `Date` that is older than this shows that a clock is wrong, the origin's or the box's: an apparent age needs clocks that
-/// agree reasonably (section 4.2.3), and a cache that has kept a response for a day sends `Age`.
+/// agree reasonably (section 4.2.3), and a cache that has kept a response for a day sends `Age`. So does any `Date` in the past where
+/// nothing says that a cache is on the way.
 const MAX_APPARENT_MS: i64 = 86_400_000;
 
 carousel::reasons! {
@@ -42,6 +43,10 @@ carousel::reasons! {
         NoManifest = "no_manifest",
         /// Its name is that of media, its type and its body are those of a page, and nothing is said about its freshness.
         NoMedia = "no_media",
+        /// Its fields do not fit the header of an object, and memory has no room for it.
+        FieldsTooLong = "fields_too_long",
+        /// Neither memory nor disk has room for its body.
+        NoRoom = "no_room",
         /// A parent has held it since before a purge that may not have reached the parent yet.
         Purged = "purged",
     }
@@ -52,7 +57,14 @@ impl NotKept {
     pub const fn is_for_one(self) -> bool {
         !matches!(
             self,
-            Self::Status | Self::Useless | Self::Incomplete | Self::NoManifest | Self::NoMedia | Self::Purged
+            Self::Status
+                | Self::Useless
+                | Self::Incomplete
+                | Self::NoManifest
+                | Self::NoMedia
+                | Self::FieldsTooLong
+                | Self::NoRoom
+                | Self::Purged
         )
     }
 }
@@ -190,7 +202,9 @@ fn dated(exchange: &Exchange<'_>) -> WallTime {
 fn initial_age_s(exchange: &Exchange<'_>) -> i64 {
     // The earlier of two dates, so that a clock that is ahead makes nothing old.
     let date = exchange.received_at.min(exchange.date);
-    let apparent_ms = Some(date.unix_ms() - dated(exchange).unix_ms()).filter(|ms| *ms <= MAX_APPARENT_MS);
+    let is_by_a_cache = [header::AGE, header::VIA].iter().any(|name| exchange.response.contains_key(name));
+    let apparent_ms =
+        Some(date.unix_ms() - dated(exchange).unix_ms()).filter(|ms| is_by_a_cache && *ms <= MAX_APPARENT_MS);
     let delay_ms = exchange.received_at.unix_ms() - exchange.requested_at.unix_ms();
     let corrected_s = age_value_s(exchange.response).saturating_add(delay_ms.max(0) / 1000);
     (apparent_ms.unwrap_or(0).max(0) / 1000).max(corrected_s).min(MAX_AGE_S)
@@ -274,9 +288,18 @@ mod tests {
         }
         let slow = [("date", at(-10)), ("expires", at(10)), ("age", "25".to_owned())];
         assert_eq!(fresh(&slow.each_ref().map(|(name, value)| (*name, value.as_str()))), None);
-        assert_eq!(fresh(&[("date", &at(-7200)), ("cache-control", "max-age=3600")]), None, "apparent age");
-        let of_another_year = fresh(&[("date", &at(-366 * 86_400)), ("cache-control", "max-age=3600")]);
-        assert_eq!(of_another_year, Some(3600), "clocks that disagree");
+        for by_a_cache in [("age", "0"), ("via", "1.1 cdn")] {
+            let fresh_from =
+                |seconds| fresh(&[("date", &at(seconds)), ("cache-control", "max-age=3600"), by_a_cache]);
+            assert_eq!(fresh_from(-7200), None, "apparent age");
+            assert_eq!(fresh_from(-366 * 86_400), Some(3600), "clocks that disagree");
+        }
+        for behind in [30, 120, 7200, 90_000] {
+            let fresh = fresh(&[("date", &at(-behind)), ("cache-control", "max-age=60")]);
+            assert_eq!(fresh, Some(60), "the clock of an origin that is {behind} s behind");
+        }
+        let expires = [("date", at(-7200)), ("expires", at(-7190))];
+        assert_eq!(fresh(&expires.each_ref().map(|(name, value)| (*name, value.as_str()))), Some(10));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{HttpServer, head, target, urls};
 use crate::caching::{self, Directives, NotKept};
 use crate::catalog::Client;
 use crate::delivery::{FailReason, Outcome};
-use crate::origin::{Asker, Passed, Question, Redirects, RequestBody, no_body};
+use crate::origin::{Asker, ForwardReason, Passed, Question, Redirects, RequestBody, no_body};
 use crate::store::{EvictReason, variants_of};
 
 impl ObjectRequest<'_> {
@@ -80,7 +80,7 @@ impl HttpServer {
         if status.is_success() || status.is_redirection() {
             self.invalidate(request.key, &passed.headers);
         }
-        Some(handed_on(request.for_player(passed)))
+        Some(handed_on(Passed { forwarded: ForwardReason::Method, ..request.for_player(passed) }))
     }
 
     fn invalidate(&self, key: &ObjectKey, response: &HeaderMap) {
@@ -141,7 +141,8 @@ impl HttpServer {
         let Ok(mut rewriter) = Rewriter::new(coding, map) else {
             return not_rewritten(passed, is_surely.then_some(Rewriting::Coding));
         };
-        let Passed { mut headers, mut reply, why: not_kept } = passed;
+        let why_not = WhyNot::of(&passed);
+        let Passed { mut headers, mut reply, .. } = passed;
         let left = reply.body().size_hint().exact();
         // Buffer until the format is recognised.
         let (mut first, mut out) = (Vec::new(), Vec::new());
@@ -163,7 +164,7 @@ impl HttpServer {
                 // A body that cannot be decoded is passed on unchanged.
                 let status = reply.status;
                 let why = pushed.err().filter(|_| is_surely);
-                let headers = with_traces(headers, why, not_kept);
+                let headers = with_traces(headers, why, why_not);
                 let body = PlayerBody::passed_after(first, reply, left);
                 return (head::response(status, headers, body), why);
             }
@@ -174,20 +175,20 @@ impl HttpServer {
                     headers.remove(name);
                 }
                 let response =
-                    head::response(StatusCode::OK, with_traces(headers, None, not_kept), PlayerBody::of(out));
+                    head::response(StatusCode::OK, with_traces(headers, None, why_not), PlayerBody::of(out));
                 return (response, Some(Rewriting::Done));
             }
         }
         if rewriter.is_manifest() == Some(false) {
             let status = reply.status;
             let body = PlayerBody::passed_after(first, reply, left);
-            return (head::response(status, with_traces(headers, None, not_kept), body), None);
+            return (head::response(status, with_traces(headers, None, why_not), body), None);
         }
         for name in [header::CONTENT_LENGTH, header::ETAG, header::CONTENT_ENCODING, header::CONTENT_RANGE] {
             headers.remove(name);
         }
         let body = PlayerBody::passed_rewritten(reply, rewriter, out);
-        (head::response(StatusCode::OK, with_traces(headers, None, not_kept), body), Some(Rewriting::Done))
+        (head::response(StatusCode::OK, with_traces(headers, None, why_not), body), Some(Rewriting::Done))
     }
 
     /// Maps URLs in fields of a response to a request.
@@ -229,21 +230,39 @@ fn is_whole_range(fields: &HeaderMap) -> bool {
 }
 
 fn not_rewritten(passed: Passed, why: Option<Rewriting>) -> (Response<PlayerBody>, Option<Rewriting>) {
-    let Passed { headers, reply, why: not_kept } = passed;
+    let why_not = WhyNot::of(&passed);
+    let Passed { headers, reply, .. } = passed;
     let status = reply.status;
-    (head::response(status, with_traces(headers, why, not_kept), PlayerBody::passed(reply)), why)
+    (head::response(status, with_traces(headers, why, why_not), PlayerBody::passed(reply)), why)
+}
+
+/// Why the origin was asked for a response, and why that is not stored.
+#[derive(Debug, Clone, Copy)]
+struct WhyNot {
+    forwarded: ForwardReason,
+    not_kept: Option<NotKept>,
+}
+
+impl WhyNot {
+    const fn of(passed: &Passed) -> Self {
+        Self { forwarded: passed.forwarded, not_kept: passed.why }
+    }
 }
 
 /// Fields of a response that was not stored, with `Via` and `Cache-Status`. The detail says why it is not stored, unless it has to
 /// say how a manifest was rewritten (RFC 9211 2.8: one detail).
-fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>, not_kept: Option<NotKept>) -> HeaderMap {
+fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>, why_not: WhyNot) -> HeaderMap {
     headers.append(header::VIA, HeaderValue::from_static(head::VIA));
     let detail = rewriting.map(Rewriting::detail).filter(|it| !it.is_empty()).map(Cow::Borrowed);
     let detail = detail.or_else(|| {
-        not_kept.map(|why| Cow::Owned(format!("; detail=not-kept-{}", why.as_str().replace('_', "-"))))
+        why_not
+            .not_kept
+            .map(|why| Cow::Owned(format!("; detail=not-kept-{}", why.as_str().replace('_', "-"))))
     });
     let detail = detail.unwrap_or_default();
-    if let Ok(value) = HeaderValue::from_str(&format!("skycache; fwd=miss; stored=?0{detail}")) {
+    if let Ok(value) =
+        HeaderValue::from_str(&format!("skycache; fwd={}; stored=?0{detail}", why_not.forwarded.as_str()))
+    {
         headers.append("cache-status", value);
     }
     head::allow_everyone(&mut headers);
@@ -252,9 +271,10 @@ fn with_traces(mut headers: HeaderMap, rewriting: Option<Rewriting>, not_kept: O
 
 /// Passes on a response that is not shared, as it arrives.
 fn handed_on(passed: Passed) -> Response<PlayerBody> {
-    let Passed { headers, reply, why } = passed;
+    let why_not = WhyNot::of(&passed);
+    let Passed { headers, reply, .. } = passed;
     let status = reply.status;
-    head::response(status, with_traces(headers, None, why), PlayerBody::passed(reply))
+    head::response(status, with_traces(headers, None, why_not), PlayerBody::passed(reply))
 }
 
 #[cfg(test)]
@@ -264,7 +284,8 @@ mod tests {
     #[test]
     fn a_response_says_why_it_is_not_kept_or_how_its_manifest_was_rewritten() {
         let status = |rewriting, not_kept| {
-            let fields = with_traces(HeaderMap::new(), rewriting, not_kept);
+            let why_not = WhyNot { forwarded: ForwardReason::Miss, not_kept };
+            let fields = with_traces(HeaderMap::new(), rewriting, why_not);
             fields["cache-status"].to_str().unwrap().to_owned()
         };
         assert_eq!(status(None, None), "skycache; fwd=miss; stored=?0");

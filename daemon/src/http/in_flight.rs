@@ -363,11 +363,17 @@ fn how_of(flight: &Flight) -> &'static str {
     if flight.carried().is_some() {
         return "hit; detail=in-flight";
     }
-    match flight.sent.as_ref().and_then(|it| it.not_kept) {
-        Some(NotKept::Useless) => "fwd=miss; stored=?0; detail=not-kept-useless",
-        Some(NotKept::Status) => "fwd=miss; stored=?0; detail=not-kept-status",
+    let Some(sent) = &flight.sent else { return "fwd=miss" };
+    match (sent.replaces_stale, sent.not_kept) {
+        (false, Some(NotKept::Useless)) => "fwd=miss; stored=?0; detail=not-kept-useless",
+        (true, Some(NotKept::Useless)) => "fwd=stale; stored=?0; detail=not-kept-useless",
+        (false, Some(NotKept::Status)) => "fwd=miss; stored=?0; detail=not-kept-status",
+        (true, Some(NotKept::Status)) => "fwd=stale; stored=?0; detail=not-kept-status",
+        (false, Some(NotKept::FieldsTooLong)) => "fwd=miss; stored=?0; detail=not-kept-fields-too-long",
+        (true, Some(NotKept::FieldsTooLong)) => "fwd=stale; stored=?0; detail=not-kept-fields-too-long",
         // What its body decides is not known yet.
-        _ => "fwd=miss",
+        (false, _) => "fwd=miss",
+        (true, _) => "fwd=stale",
     }
 }
 

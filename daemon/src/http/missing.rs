@@ -53,7 +53,36 @@ fn no_content() -> Response<PlayerBody> {
 }
 
 impl Missing {
+    /// Its line of `Cache-Status` (RFC 9211); `None`: the status says it all.
+    fn cache_status(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unknown | Self::NotYet | Self::Lost | Self::Directive(_) => return None,
+            Self::Refused(404 | 410) => return None,
+            Self::Refused(_) => "skycache; fwd=miss; stored=?0; detail=error-origin-refuses",
+            Self::Origin(OriginError::Timeout) => "skycache; fwd=miss; detail=error-origin-timeout",
+            Self::Origin(OriginError::CircuitOpen) => "skycache; detail=error-circuit-open",
+            Self::Origin(OriginError::Address(OriginRefusal::Loop)) => "skycache; detail=error-loop",
+            Self::Origin(OriginError::RequestBody) => return None,
+            Self::Origin(_) => "skycache; fwd=miss; detail=error-origin-failed",
+            Self::Busy | Self::NoPlace(_) => "skycache; detail=error-no-place",
+            Self::Overloaded(_) => "skycache; detail=error-overloaded",
+            Self::NotInTime | Self::Again => "skycache; detail=error-not-in-time",
+            Self::NotJoined => "skycache; detail=error-not-joined",
+            Self::NotAdvanced => "skycache; detail=error-not-advanced",
+            Self::Broken => "skycache; detail=error-broken",
+            Self::OnlyIfCached => "skycache; detail=error-only-if-cached",
+        })
+    }
+
     pub(super) fn response(&self, key: &ObjectKey) -> Response<PlayerBody> {
+        let mut response = self.message(key);
+        if let Some(status) = self.cache_status() {
+            response.headers_mut().insert("cache-status", HeaderValue::from_static(status));
+        }
+        response
+    }
+
+    fn message(&self, key: &ObjectKey) -> Response<PlayerBody> {
         match self {
             Self::Unknown => plain(
                 StatusCode::NOT_FOUND,
@@ -122,5 +151,28 @@ impl Missing {
                 plain(StatusCode::GATEWAY_TIMEOUT, &format!("{key} is not in the cache, and only-if-cached"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_in_cache_status_whether_the_origin_was_asked() {
+        let key = ObjectKey::from_name("h/a.ts", None).unwrap();
+        let of = |missing: Missing| {
+            let response = missing.response(&key);
+            let how = response.headers().get("cache-status").map(|it| it.to_str().unwrap().to_owned());
+            (response.status().as_u16(), how.unwrap_or_default())
+        };
+        let with = |status, how: &str| (status, format!("skycache; {how}"));
+        let asked = |detail: &str| format!("fwd=miss; detail=error-{detail}");
+        assert_eq!(of(Missing::Origin(OriginError::Timeout)), with(504, &asked("origin-timeout")));
+        assert_eq!(of(Missing::Origin(OriginError::Cut)), with(502, &asked("origin-failed")));
+        assert_eq!(of(Missing::Origin(OriginError::CircuitOpen)), with(503, "detail=error-circuit-open"));
+        assert_eq!(of(Missing::NoPlace(NoPlace::Places)), with(503, "detail=error-no-place"));
+        assert_eq!(of(Missing::OnlyIfCached), with(504, "detail=error-only-if-cached"));
+        assert_eq!(of(Missing::Refused(404)), (404, String::new()));
     }
 }

@@ -74,6 +74,7 @@ impl MissCause {
             (Served::Own, StatusCode::FORBIDDEN) => Some(Self::Policy),
             (Served::Own, StatusCode::NOT_FOUND) => Some(Self::Content),
             (Served::Own, _) => None,
+            (Served::Miss, _) if how.contains("detail=not-kept-no-room") => Some(Self::Health),
             (Served::Miss, _) if how.contains("detail=not-kept-") => Some(Self::Policy),
             (Served::Miss, _) if how.contains("stored=?0") => Some(Self::Health),
             (Served::Miss, _) => Some(Self::Content),
@@ -132,7 +133,9 @@ impl Served {
             Self::Stale
         } else if how.contains("detail=in-flight") {
             Self::InFlight
-        } else if how.contains("fwd=stale") {
+        } else if how.contains("detail=error-") {
+            Self::Own
+        } else if how.contains("fwd-status=304") {
             Self::Revalidated
         } else if how.starts_with("hit") {
             Self::Hit
@@ -263,6 +266,9 @@ mod tests {
             ("skycache; hit; fwd=stale; fwd-status=304; ttl=5", Served::Revalidated),
             ("skycache; hit; detail=in-flight", Served::InFlight),
             ("skycache; fwd=miss", Served::Miss),
+            ("skycache; fwd=stale", Served::Miss),
+            ("skycache; fwd=miss; detail=error-origin-timeout", Served::Own),
+            ("skycache; detail=error-no-place", Served::Own),
             ("", Served::Own),
         ] {
             assert_eq!(Served::of(status), served, "{status}");
@@ -304,6 +310,7 @@ mod tests {
             (503, "skycache; fwd=miss; stored=?0; detail=not-kept-status", health),
             (200, "skycache; fwd=miss; stored=?0; detail=not-kept-no-store", policy),
             (200, "skycache; fwd=miss; stored=?0; detail=not-kept-purged", policy),
+            (200, "skycache; fwd=miss; stored=?0; detail=not-kept-no-room", health),
             (502, "", health),
             (307, "", health),
             (403, "", policy),

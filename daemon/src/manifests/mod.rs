@@ -16,6 +16,7 @@ mod versions;
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carousel::flute::SessionKey;
@@ -84,6 +85,8 @@ pub struct Manifests {
     /// Keyed by the hash of a pattern and a session.
     sent: Mutex<LruCache<u64, SentUpTo>>,
     refused: Counts<LateManifest>,
+    /// Manifests of origins whose freshness could not be read.
+    unread: AtomicU64,
     /// Receives notice of the carousel's objects.
     services: Arc<Services>,
     live: LiveServices,
@@ -99,6 +102,7 @@ impl Default for Manifests {
             arrivals: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_ARRIVALS).unwrap() })),
             sent: Mutex::new(LruCache::new(const { NonZeroUsize::new(MAX_ARRIVALS).unwrap() })),
             refused: Counts::default(),
+            unread: AtomicU64::new(0),
             services: Arc::default(),
             live: LiveServices::default(),
             advanced: Event::new(),
@@ -200,6 +204,16 @@ impl Manifests {
     /// The services that the objects belong to.
     pub const fn services(&self) -> &Arc<Services> {
         &self.services
+    }
+
+    /// Counts a manifest of an origin that is too long to be read.
+    pub(crate) fn count_unread(&self) {
+        self.unread.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Number of manifests of origins that were too long to be read.
+    pub fn unread(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// Live manifests that were refused.

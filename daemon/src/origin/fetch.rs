@@ -12,8 +12,8 @@ use http::{Method, StatusCode};
 
 use super::breaker::Asker;
 use super::error::OriginError;
-use super::fill::{FillContext, FillRequest, FillResult, Filler, Passed, PrefetchEnd};
-use super::kind::{self, MediaKind, may_be_media, media_kind, unlike_its_name};
+use super::fill::{FillContext, FillRequest, FillResult, Filler, ForwardReason, Passed, PrefetchEnd};
+use super::kind::{self, MediaKind, may_be_media, may_turn_out_manifest, media_kind, unlike_its_name};
 use super::lock;
 use super::message::{Question, Reply, no_body};
 use super::options::SurrogateFields;
@@ -28,15 +28,20 @@ use crate::delivery::{FailReason, Flight, Outcome, Sent};
 use crate::manifests;
 use crate::store::{
     CameBy, EvictReason, Grown, ObjectMeta, ObjectUri, Partial, Placement, ResponseMeta, StoreError,
-    StoredObject,
+    StoredObject, fields_fit_page,
 };
 
 /// Freshness of a 404 or 410 of a media name whose segments are of unknown duration, in milliseconds: a quarter of the
 /// shortest segments in common use.
 const NEGATIVE_MEDIA_MS: u64 = 250;
 
+/// Freshness in milliseconds of a manifest whose facts cannot be read, and which may be live: half of a short target duration.
+const UNREAD_MANIFEST_MS: u64 = 1000;
+
 /// Time during which requests may join a possibly endless body, in milliseconds.
 const YOUNG_MS: i64 = 2000;
+/// As [`YOUNG_MS`], for a body of unknown length with freshness or a validator: nginx's `proxy_cache_lock_timeout`.
+const JOINED_FOR_MS: i64 = 5000;
 /// Bytes written at a time.
 const PIECE_BYTES: usize = 256 << 10;
 /// Least remaining freshness of what is written to disk because memory is full: less is not worth the writing.
@@ -60,6 +65,8 @@ pub(super) struct Answer {
     pub(super) audience: Audience,
     /// See [`Keep::implicit_age_s`].
     pub(super) implicit_age_s: Option<u32>,
+    /// It is stored only if its body is a manifest: its type and name say nothing.
+    pub(super) only_manifest: bool,
     /// Values of the request that its body must not repeat if it is stored.
     pub(super) unusual: Vec<HeaderValue>,
     /// Time of the request: objects that were purged since are not stored.
@@ -158,10 +165,11 @@ impl Filler {
         if reply.status == StatusCode::PARTIAL_CONTENT {
             end_within_length(&mut fields);
         }
+        let forwarded = if ask.held.is_some() { ForwardReason::Stale } else { ForwardReason::Miss };
         match self.use_of(&reply, &mut fields, &ask) {
             Use::Judged => {}
             Use::ForOne => {
-                return FillResult::Passed(Box::new(Passed { headers: fields, reply, why: None }));
+                return FillResult::Passed(Box::new(Passed { headers: fields, reply, why: None, forwarded }));
             }
             Use::Decided(result) => return result,
         }
@@ -183,9 +191,18 @@ impl Filler {
             if let Some(range) = whole_range {
                 headers.insert(header::CONTENT_RANGE, range);
             }
-            Passed { headers, reply, why }
+            Passed { headers, reply, why, forwarded }
         };
-        let judged = self.judge(key, &ask, &reply, status, &fields);
+        let default_ms = self.default_ms(key, status, &fields);
+        let mut judged = self.judge(&ask, &reply, status, &fields, default_ms);
+        let only_manifest = matches!(judged, Err(NotKept::Useless))
+            && !ask.prefetch
+            && status == StatusCode::OK
+            && may_turn_out_manifest(key, &fields);
+        if only_manifest {
+            judged = self.judge(&ask, &reply, status, &fields, Some(UNREAD_MANIFEST_MS));
+        }
+        let only_manifest = only_manifest && judged.is_ok();
         let mut not_kept = None;
         let keep = match policy::shareable(judged, &mut fields, &ask) {
             Ok(keep) => Some(keep),
@@ -199,6 +216,14 @@ impl Filler {
                 None
             }
         };
+        let keep = keep.filter(|_| {
+            let fit = fields_fit_page(&fields).is_some();
+            if !fit {
+                self.count_not_kept(NotKept::FieldsTooLong);
+                not_kept = Some(NotKept::FieldsTooLong);
+            }
+            fit
+        });
         if status == StatusCode::PARTIAL_CONTENT {
             return match (keep, part.flatten()) {
                 (Some(keep), Some(part)) => {
@@ -211,9 +236,12 @@ impl Filler {
             requested_at: clock::current(reply.requested_at),
             made_at: reply.made_at(),
             is_framed: reply.is_framed,
+            only_manifest,
             ..self.answer(key, url, status, &fields, keep, &ask)
         };
         answer.sent.not_kept = not_kept;
+        answer.sent.replaces_stale = ask.held.is_some();
+        answer.sent.is_shared &= !only_manifest;
         let is_long = answer.length.is_some_and(|length| length > self.options.prefetch_object_bytes);
         if ask.is_for_head && is_long {
             return FillResult::Passed(Box::new(passed(reply, fields, None)));
@@ -253,8 +281,14 @@ impl Filler {
 
     /// Starts to receive an object, unless there is no room, or another of its name is in flight: then `passed` is for this
     /// player alone.
-    fn begin(self: &Arc<Self>, answer: Answer, passed: Passed, ask: FillRequest) -> FillResult {
-        let Ok((flight, partial)) = self.open(&answer) else { return FillResult::Passed(Box::new(passed)) };
+    fn begin(self: &Arc<Self>, answer: Answer, mut passed: Passed, ask: FillRequest) -> FillResult {
+        let Ok((flight, partial)) = self.open(&answer) else {
+            if answer.keep {
+                self.count_not_kept(NotKept::NoRoom);
+                passed.why = passed.why.or(Some(NotKept::NoRoom));
+            }
+            return FillResult::Passed(Box::new(passed));
+        };
         match self.shared.flights.add(Arc::clone(&flight)) {
             // The carousel was faster, or it is a different object of the same name.
             Err(Some(taken)) if taken.suits(&ask.headers) => return FillResult::Flight(taken),
@@ -320,11 +354,11 @@ impl Filler {
     /// Whether and how long a response may be stored. A part is fresh for as long as its object.
     fn judge(
         &self,
-        key: &ObjectKey,
         ask: &FillRequest,
         reply: &Reply,
         status: StatusCode,
         fields: &HeaderMap,
+        default_ms: Option<u64>,
     ) -> Result<Keep, NotKept> {
         let judged_status = if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
         // An object described by an FDT gets the freshness of segments, regardless of its type.
@@ -336,7 +370,7 @@ impl Filler {
             requested_at: clock::current(reply.requested_at),
             date: clock::wall(),
             received_at: clock::steady(),
-            default_ms: self.default_ms(key, status, fields).or(announced_ms),
+            default_ms: default_ms.or(announced_ms),
         })
     }
 
@@ -438,6 +472,7 @@ impl Filler {
             expected,
             audience: Audience::of(ask, self.options.prefetch_object_bytes),
             implicit_age_s,
+            only_manifest: false,
             unusual,
             requested_at: clock::steady(),
             made_at: None,
@@ -457,10 +492,11 @@ impl Filler {
 
     fn open(&self, answer: &Answer) -> Result<(Arc<Flight>, Arc<Partial>), StoreError> {
         let store = &self.shared.store;
-        let placement = self.placement(&answer.key, answer.sent.expires, answer.keep);
+        let mut placement = self.placement(&answer.key, answer.sent.expires, answer.keep);
+        placement.is_short_lived |= fields_fit_page(&answer.sent.response.fields()) != Some(true);
         let partial = Arc::new(match answer.length {
             Some(length) => store.create(length, placement)?,
-            None => store.create_growing(placement, answer.keep)?,
+            None => store.create_growing(placement, answer.keep && !answer.only_manifest)?,
         });
         let flight = Flight::of_prefix(
             answer.key.clone(),
@@ -536,7 +572,7 @@ impl Filler {
                     }
                     // Later requests are made separately.
                     self.shared.flights.withdraw(flight);
-                    if !watch.let_pass(end).await {
+                    if !watch.let_pass(offset, end).await {
                         return Outcome::Failed(FailReason::Abandoned);
                     }
                 }
@@ -614,9 +650,17 @@ impl Filler {
             && self.shared.manifests.listing(&answer.key).is_empty()
     }
 
-    /// An endless body is not shared with later requests: they start at the live position.
+    /// An endless body is not shared with later requests: they start at the live position. One that is only long they get from its
+    /// beginning, as it comes from the origin for them.
     fn withdraw_if_endless(&self, answer: &Answer, flight: &Arc<Flight>) {
-        if clock::age_ms(answer.sent.received_at) >= YOUNG_MS && self.may_be_endless(answer) {
+        let age_ms = clock::age_ms(answer.sent.received_at);
+        let is_long = || {
+            age_ms >= JOINED_FOR_MS
+                && answer.length.is_none()
+                && answer.expected.is_none()
+                && self.shared.manifests.listing(&answer.key).is_empty()
+        };
+        if age_ms >= YOUNG_MS && (self.may_be_endless(answer) || is_long()) {
             self.shared.flights.withdraw(flight);
         }
     }
@@ -632,6 +676,10 @@ impl Filler {
     pub(super) async fn publish(&self, mut answer: Answer, length: u64, partial: Arc<Partial>) -> Outcome {
         answer.keep &= answer.implicit_age_s.is_none() || self.is_kept_unsaid(&answer);
         if !answer.keep && answer.expected.is_none() {
+            return Outcome::Passed(length);
+        }
+        if answer.only_manifest && length > MAX_MANIFEST_BYTES as u64 {
+            self.count_not_kept(NotKept::Useless);
             return Outcome::Passed(length);
         }
         let (shared, phases) = (self.shared.clone(), Arc::clone(&self.phases));
@@ -752,6 +800,7 @@ pub(super) fn sent(
             expires: keep.expires,
             is_shared,
             may_repeat: false,
+            replaces_stale: false,
             not_kept: None,
         },
     )
@@ -821,14 +870,34 @@ fn publish(
     {
         return Ok(Err(Some(why)));
     }
+    if answer.only_manifest && manifest.is_none() {
+        return Ok(Err(Some(NotKept::Useless)));
+    }
     let store = &shared.store;
     let mut expires = answer.sent.expires;
-    if let Some(age_s) = answer.implicit_age_s
-        && let Some(manifest) = manifest
-        && let Some(half_ms) = manifest.fresh_ms()
-    {
-        let fresh_ms = fresh_by_phase(phases, &answer.key, &manifest, &fields, age_s, Some(digest));
-        expires = live_expiry(answer.sent.received_at, fresh_ms.unwrap_or(half_ms), age_s);
+    if let Some(age_s) = answer.implicit_age_s {
+        let is_long = || {
+            body.len() > MAX_MANIFEST_BYTES
+                && media_kind(&answer.key, answer.content_type.as_deref()) == MediaKind::Manifest
+        };
+        let fresh_ms = match &manifest {
+            Some(manifest) => manifest.fresh_ms().map(|half_ms| {
+                let by_phase = fresh_by_phase(phases, &answer.key, manifest, &fields, age_s, Some(digest));
+                by_phase.unwrap_or(half_ms)
+            }),
+            None if is_long() => match Manifest::skim(body) {
+                Some(manifest) => manifest.fresh_ms(),
+                None => {
+                    shared.manifests.count_unread();
+                    Some(UNREAD_MANIFEST_MS)
+                }
+            },
+            None => None,
+        };
+        // A manifest without a name is no more than fresh for a moment, if it is not live.
+        if let Some(fresh_ms) = fresh_ms {
+            expires = live_expiry(answer.sent.received_at, fresh_ms, age_s);
+        }
     }
     if answer.sent.response.selecting.is_empty() {
         store.forget_variants(&answer.key);
@@ -856,8 +925,9 @@ fn publish(
     }
     match shared.manifests.publish(store, &frozen, meta) {
         Ok(stored) => Ok(Ok(stored)),
-        // Its fields exceed a header page, or it was purged meanwhile.
-        Err(StoreError::MetaTooLarge | StoreError::Purged) => Ok(Err(None)),
+        Err(StoreError::MetaTooLarge) => Ok(Err(Some(NotKept::FieldsTooLong))),
+        // It was purged meanwhile.
+        Err(StoreError::Purged) => Ok(Err(None)),
         Err(_) => Err(FailReason::Store),
     }
 }

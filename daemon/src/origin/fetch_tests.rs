@@ -452,3 +452,132 @@ async fn what_expires_in_minutes_goes_to_disk_while_memory_is_full() {
     drop(partial);
     assert!(is_short_lived(300_000, true), "there is room again");
 }
+
+/// The stored object's freshness in milliseconds; `None`: it is not stored.
+async fn freshness_of(tested: &super::super::testing::Tested, name: &str, answer: String) -> Option<i64> {
+    let url = origin(move |_| answer.clone());
+    let flight = flight_of(tested.filler.fill(&key(name), url, FillRequest::default()).await);
+    match ended(&flight).await {
+        Outcome::Complete(stored) => {
+            let received_at = stored.meta().received_at;
+            Some(stored.expires().unwrap().unix_ms() - received_at.unix_ms())
+        }
+        Outcome::Passed(_) => None,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn manifests_of_neutral_types_are_known_by_their_content() {
+    const LIVE: &str = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\na.ts\n";
+    const STEERING: &str = "{\"VERSION\":1,\"TTL\":4,\"PATHWAY-PRIORITY\":[\"a\"]}";
+    const MPD: &str = "<MPD type='dynamic' minimumUpdatePeriod='PT6S'/>";
+    let marked = format!("\u{feff}{LIVE}");
+    let tested = filler();
+    let mut useless = 0;
+    for (name, content_type, body, fresh_ms) in [
+        ("h/none", "", LIVE, Some(2000)),
+        ("h/plain", "text/plain", LIVE, Some(2000)),
+        ("h/octet", "application/octet-stream", LIVE, Some(2000)),
+        ("h/a.php", "text/html; charset=utf-8", LIVE, Some(2000)),
+        ("h/marked", "text/plain", marked.as_str(), Some(2000)),
+        ("h/steering", "application/json", STEERING, Some(2000)),
+        ("h/mpd", "text/xml", MPD, Some(3000)),
+        ("h/page", "text/html", "<html></html>", None),
+        ("h/a.json", "application/json", "{}", None),
+        ("h/a.html", "text/html", LIVE, None),
+        ("h/picture", "image/png", LIVE, None),
+    ] {
+        let content_type =
+            if content_type.is_empty() { "X: y".into() } else { format!("Content-Type: {content_type}") };
+        let length = format!("Content-Length: {}", body.len());
+        for (at, answer) in
+            [response(&[OK, &content_type, &length], body), chunked(&[OK, &content_type], body)]
+                .into_iter()
+                .enumerate()
+        {
+            let name = format!("{name}-{at}");
+            let name = if name.contains("html-") { format!("h/{at}.html") } else { name };
+            assert_eq!(freshness_of(&tested, &name, answer).await, fresh_ms, "{name}");
+            useless += u64::from(fresh_ms.is_none());
+            assert_eq!(tested.filler.not_kept()[NotKept::Useless as usize], useless, "{name}");
+        }
+    }
+    // What the origin says stands.
+    for field in ["Cache-Control: max-age=0", "Cache-Control: no-cache", "Expires: 0"] {
+        let answer = chunked(&[OK, "Content-Type: text/plain", field], LIVE);
+        assert_eq!(freshness_of(&tested, "h/said", answer).await, None, "{field}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_manifests_that_are_too_long_to_be_read_are_fresh_for_a_moment() {
+    let tested = filler();
+    let default_ms = i64::from(tested.filler.options.manifest_ttl_s) * 1000;
+    let segments = "#EXTINF:4,\nsegment-with-a-name.ts\n".repeat(MAX_MANIFEST_BYTES / 30);
+    let head = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n";
+    for (name, body, fresh_ms, unread) in [
+        ("h/live.m3u8", format!("{head}{segments}"), 2000, 0),
+        ("h/vod.m3u8", format!("{head}{segments}#EXT-X-ENDLIST\n"), default_ms, 0),
+        ("h/unread.m3u8", format!("#EXTM3U{}", " ".repeat(MAX_MANIFEST_BYTES)), 1000, 1),
+    ] {
+        let answer = response(&[OK, &format!("Content-Length: {}", body.len())], &body);
+        let of_this = freshness_of(&tested, name, answer).await.unwrap();
+        // Its head has come a moment before it is judged.
+        assert!((fresh_ms - 100..=fresh_ms).contains(&of_this), "{name}: {of_this}");
+        assert_eq!(tested.context.manifests.unread(), unread, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_fields_are_kept_in_memory_and_longer_ones_are_not_kept() {
+    let tested = filler();
+    for (count, is_kept) in [(1, true), (40, true), (100, false)] {
+        let lines: Vec<String> = (0..count).map(|at| format!("X-{at}: {}", "v".repeat(200))).collect();
+        let mut all = vec![OK, "Content-Length: 1", "Cache-Control: max-age=60"];
+        all.extend(lines.iter().map(String::as_str));
+        let (name, answer) = (format!("h/{count}.mp4"), response(&all, "x"));
+        let url = origin(move |_| answer.clone());
+        let flight = flight_of(tested.filler.fill(&key(&name), url, FillRequest::default()).await);
+        let why = flight.sent.as_ref().unwrap().not_kept;
+        assert_eq!(why, (!is_kept).then_some(NotKept::FieldsTooLong), "{count}");
+        let outcome = ended(&flight).await;
+        assert_eq!(matches!(outcome, Outcome::Complete(_)), is_kept, "{count}: {outcome:?}");
+        assert_eq!(tested.context.store.contains(&name), is_kept, "{count}");
+    }
+    assert_eq!(tested.filler.not_kept()[NotKept::FieldsTooLong as usize], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn later_viewers_of_a_body_that_goes_on_ask_on_their_own() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let head =
+                    "HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let mut piece = head.as_bytes();
+                while stream.write_all(piece).is_ok() {
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    piece = b"1\r\nx\r\n";
+                }
+            });
+        }
+    });
+    let tested = filler();
+    let join = async || {
+        flight_of(tested.filler.fill(&key("h/radio.aac"), url.clone(), FillRequest::default()).await)
+    };
+    let first = join().await;
+    let _reader = first.partial().reader(0);
+    assert!(Arc::ptr_eq(&first, &join().await), "a segment at the live edge is one for all");
+    let later = std::time::Duration::from_millis(JOINED_FOR_MS.unsigned_abs() + 1500);
+    tokio::time::sleep(later).await;
+    let second = join().await;
+    assert!(!Arc::ptr_eq(&first, &second), "a radio begins where it is now");
+    assert!(first.received_bytes() > second.received_bytes() && first.outcome().is_none());
+}

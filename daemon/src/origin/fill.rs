@@ -164,6 +164,28 @@ impl OwnFields {
     }
 }
 
+/// Why a request went to an origin (RFC 9211 section 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardReason {
+    /// Nothing suitable is held.
+    Miss,
+    /// What is held is stale.
+    Stale,
+    /// Its method.
+    Method,
+}
+
+impl ForwardReason {
+    /// Name in `Cache-Status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Method => "method",
+        }
+    }
+}
+
 /// A response for this request only.
 #[derive(Debug)]
 pub struct Passed {
@@ -173,6 +195,8 @@ pub struct Passed {
     pub reply: Reply,
     /// Why it is not stored, if the policy decided so.
     pub why: Option<NotKept>,
+    /// Why the origin was asked.
+    pub forwarded: ForwardReason,
 }
 
 /// Result of a fill, as soon as that is known.
@@ -490,7 +514,7 @@ impl Filler {
         let (is_respelled, is_for_head) = (ask.is_respelled, ask.is_for_head);
         let result = self.exchange(&key, &url, ask).await;
         match &result {
-            FillResult::Passed(passed) if passed.why.is_some() => {
+            FillResult::Passed(passed) if passed.why.is_some_and(NotKept::is_for_one) => {
                 lock(&self.unshared).put(key.clone(), clock::now());
             }
             FillResult::Stale | FillResult::Failed(_) if held => {
@@ -589,7 +613,7 @@ impl Filler {
     pub async fn pass(&self, url: &str, question: Question) -> Result<Passed, OriginError> {
         let reply = self.client.ask(url, question).await?;
         let headers = super::fetch::dated(&reply.headers);
-        Ok(Passed { headers, reply, why: None })
+        Ok(Passed { headers, reply, why: None, forwarded: ForwardReason::Miss })
     }
 
     /// Whether the circuit of a URL's origin is open.

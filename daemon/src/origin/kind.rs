@@ -59,15 +59,68 @@ pub(super) fn may_repeat(key: &ObjectKey, status: StatusCode, fields: &HeaderMap
     is_text || !is_object || media_kind(key, content_type) != MediaKind::Segment
 }
 
-/// Whether a name can be that of media, of a manifest or of what a live manifest names beside segments (keys, pictures, captions): also
-/// where it has no extension.
+/// Whether a name can be that of media, of a manifest or of what a live manifest names beside segments (keys, pictures, captions): any
+/// but those of pages, their parts, documents and programs. Packagers invent extensions.
 pub(super) fn may_be_media(key: &ObjectKey) -> bool {
-    const NAMED: [&str; 12] =
-        ["key", "bin", "jpg", "jpeg", "webp", "srt", "ttml", "dfxp", "webvtt", "xml", "json", "mp3"];
+    const OTHERS: [&str; 38] = [
+        "html",
+        "htm",
+        "xhtml",
+        "shtml",
+        "css",
+        "js",
+        "mjs",
+        "map",
+        "wasm",
+        "ico",
+        "svg",
+        "woff",
+        "woff2",
+        "ttf",
+        "otf",
+        "eot",
+        "webmanifest",
+        "txt",
+        "md",
+        "csv",
+        "pdf",
+        "doc",
+        "docx",
+        "xls",
+        "xlsx",
+        "ppt",
+        "pptx",
+        "rss",
+        "atom",
+        "zip",
+        "gz",
+        "tgz",
+        "xz",
+        "7z",
+        "rar",
+        "tar",
+        "apk",
+        "exe",
+    ];
     let path = key.as_str().split(['?', '#']).next().unwrap_or_default();
     let extension = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|it| it.1);
-    extension.is_none_or(|extension| NAMED.iter().any(|it| extension.eq_ignore_ascii_case(it)))
-        || media_kind(key, None) != MediaKind::Other
+    extension.is_none_or(|extension| !OTHERS.iter().any(|it| extension.eq_ignore_ascii_case(it)))
+}
+
+/// Whether a response that says nothing of its freshness may turn out to be a manifest by its content, though neither its type nor its
+/// name says so: scripts and file servers leave neutral types.
+pub(super) fn may_turn_out_manifest(key: &ObjectKey, fields: &HeaderMap) -> bool {
+    let content_type = caching::text(fields, header::CONTENT_TYPE);
+    let essence = content_type.and_then(|it| it.split(';').next()).unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    let is_neutral = essence.is_empty()
+        || essence.starts_with("text/")
+        || ["json", "xml", "octet-stream"].iter().any(|it| essence.ends_with(it));
+    let length = caching::text(fields, header::CONTENT_LENGTH).and_then(|it| it.parse::<usize>().ok());
+    is_neutral
+        && length.is_none_or(|length| length > 0 && length <= MAX_MANIFEST_BYTES)
+        && may_be_media(key)
+        && media_kind(key, content_type) == MediaKind::Other
 }
 
 /// Why a body is not kept whose origin says nothing about its freshness, if it is not what its name and type promise. `is_manifest`: it
@@ -179,8 +232,13 @@ mod tests {
         assert_eq!(of("h/radio.asx", Some("video/x-ms-asf")), MediaKind::Other);
         let may = |name: &str| may_be_media(&ObjectKey::from_name(name, None).unwrap());
         assert!(may("h/a.ts") && may("h/a.m3u8?x=y.html") && may("h/QualityLevels(1)/Fragments(v=0)"));
-        assert!(may("h/a.key") && may("h/tiles/4.JPG"));
-        assert!(!may("h/a.html") && !may("h/v1.2/a.png"));
+        for name in
+            "a.key 4.JPG t.png a.dash a.m4i a.mp4a a.cmfm a.opus a.m4f a.fmp4 a.chk a.imsc1 a.ismv 1.0.seg"
+                .split(' ')
+        {
+            assert!(may(&format!("h/v1.2/{name}")), "{name}");
+        }
+        assert!(!may("h/a.html") && !may("h/v1.2/app.JS") && !may("favicon.host/a.ico?x=.ts"));
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub use breaker::Asker;
 pub use client::Client;
 pub use error::{OriginError, OriginFailure};
 pub use fill::{
-    FillContext, FillRequest, FillResult, Filler, MAX_FILLS, NoPlace, OwnFields, Passed, PrefetchEnd,
+    FillContext, FillRequest, FillResult, Filler, ForwardReason, MAX_FILLS, NoPlace, OwnFields, Passed,
+    PrefetchEnd,
 };
 pub use loops::loop_id;
 pub use message::{OnInterim, Question, Reply, RequestBody, no_body};

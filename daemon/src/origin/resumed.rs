@@ -259,6 +259,7 @@ impl ResumedFetch {
             expires: now.plus_ms(SHOWN_FOR_MS),
             is_shared: false,
             may_repeat: false,
+            replaces_stale: false,
             not_kept: None,
         };
         let content_type = caching::text(fields, header::CONTENT_TYPE).map(str::to_owned);

@@ -12,7 +12,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::error::OriginError;
 use super::fetch::{Answer, sent};
-use super::fill::{Filler, Passed};
+use super::fill::{Filler, ForwardReason, Passed};
 use super::message::{Question, Reply};
 use super::options::SurrogateFields;
 use super::ranges::parse_content_range;
@@ -207,7 +207,12 @@ impl Filler {
         let reply = self.client.ask(spans.url(), question).await.map_err(SpanResult::Failed)?;
         if !reply.status.is_success() {
             let headers = super::fetch::dated(&reply.headers);
-            return Err(SpanResult::Refused(Box::new(Passed { headers, reply, why: None })));
+            return Err(SpanResult::Refused(Box::new(Passed {
+                headers,
+                reply,
+                why: None,
+                forwarded: ForwardReason::Miss,
+            })));
         }
         let wanted = Part { span: span.clone(), length };
         if let Some(sent) = wanted.begin_is_sent(reply.status, &reply.headers, &version) {
@@ -261,6 +266,7 @@ impl Filler {
                 expected: None,
                 audience: Audience::Players,
                 implicit_age_s: None,
+                only_manifest: false,
                 unusual: Vec::new(),
                 requested_at: sent.received_at,
                 made_at,

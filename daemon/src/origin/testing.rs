@@ -126,6 +126,7 @@ pub(crate) fn sent(is_shared: bool) -> Sent {
         expires: now.plus_ms(60_000),
         is_shared,
         may_repeat: false,
+        replaces_stale: false,
         not_kept: None,
     }
 }

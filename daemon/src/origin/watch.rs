@@ -21,8 +21,8 @@ const AHEAD_GRACE: Duration = Duration::from_secs(30);
 /// grace period.
 const WORTH_BYTES: u64 = 64 << 20;
 const LONG_GRACE: Duration = Duration::from_secs(10);
-/// Time after which an inactive reader of a pass-through body no longer delays the others.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for which readers of a pass-through body wait for slower ones, in all: then those are overrun, and cut.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes that a reader of a pass-through body may lag: the size of the ring, less the current write.
 const BEHIND_BYTES: u64 = 512 << 10;
 
@@ -55,11 +55,13 @@ pub(super) struct Watch<'a> {
     length: Option<u64>,
     /// Time since which it has had no reader.
     unread_since: Instant,
+    /// Rest of [`PATIENCE`].
+    patience: Duration,
 }
 
 impl<'a> Watch<'a> {
     pub(super) fn new(audience: Audience, partial: &'a Arc<Partial>, flight: &Flight) -> Self {
-        Self { audience, partial, length: flight.length, unread_since: Instant::now() }
+        Self { audience, partial, length: flight.length, unread_since: Instant::now(), patience: PATIENCE }
     }
 
     /// Whether the bytes after `offset` are no longer needed.
@@ -80,26 +82,92 @@ impl<'a> Watch<'a> {
         self.unread_since.elapsed() >= grace
     }
 
-    /// Waits until the byte before `end` of a pass-through body may be written. False: it has no reader left.
-    pub(super) async fn let_pass(&mut self, end: u64) -> bool {
-        let begun = Instant::now();
+    /// Waits until the byte before `end` of a pass-through body of `written` bytes may be written. False: it has no reader left.
+    pub(super) async fn let_pass(&mut self, written: u64, end: u64) -> bool {
         loop {
             let read_on = self.partial.listen_readers();
-            match self.partial.slowest() {
-                Some(slowest) if slowest.saturating_add(BEHIND_BYTES) >= end => return true,
-                Some(_) if begun.elapsed() >= PATIENCE && self.partial.readers_now_and_ever().0 > 1 => {
-                    return true;
-                }
+            let pace = self.partial.pace(written);
+            let is_awaited = pace.is_some_and(|pace| pace.is_awaited);
+            match pace {
+                Some(pace) if pace.slowest.saturating_add(BEHIND_BYTES) >= end => return true,
+                Some(_) if is_awaited && self.patience.is_zero() => return true,
                 Some(_) => {}
                 // A body that cannot be stored is useless for later requests.
                 None if self.audience != Audience::Players => return false,
-                None if self.unread_since.elapsed() >= GRACE && self.is_over(end) => return false,
+                // Readers that were overrun get nothing more.
+                None if self.unread_since.elapsed() >= GRACE
+                    && (self.partial.readers_now_and_ever().0 > 0 || self.is_over(end)) =>
+                {
+                    return false;
+                }
                 None => {}
             }
-            let _ = tokio::time::timeout(LOOK, read_on).await;
-            if self.partial.slowest().is_some() {
+            let begun = Instant::now();
+            let wait = if is_awaited { LOOK.min(self.patience) } else { LOOK };
+            let _ = tokio::time::timeout(wait, read_on).await;
+            if is_awaited {
+                self.patience = self.patience.saturating_sub(begun.elapsed());
+            }
+            if self.partial.pace(written).is_some() {
                 self.unread_since = Instant::now();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{key, sent};
+    use super::*;
+    use crate::store::{Grown, Placement, Store, StoreConfig};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_reader_delays_the_others_once() {
+        const PIECE: u64 = 256 << 10;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, memory_bytes) = (folder.path().join("cache"), 8 << 20);
+        let config = StoreConfig { path, memory_bytes, reserve_bytes: 0, ..StoreConfig::default() };
+        let (store, _) = Store::open(&config).unwrap();
+        let partial = Arc::new(store.create_growing(Placement::default(), false).unwrap());
+        let flight = Flight::of_prefix(key("h/a.ts"), None, None, sent(false), Arc::clone(&partial), false);
+        let mut watch = Watch::new(Audience::Players, &partial, &flight);
+        let (_paused, quick) = (partial.reader(0), partial.reader(0));
+        let (begun, mut written, mut is_passing) = (Instant::now(), 0, false);
+        for _ in 0..64 {
+            let end = written + PIECE;
+            is_passing = partial.grow(written, end) == Grown::Passing;
+            assert!(!is_passing || watch.let_pass(written, end).await);
+            partial.write_at(written, &[1; PIECE as usize]).unwrap();
+            written = end;
+            quick.is_at(written);
+        }
+        assert!(is_passing, "16 MB have no room");
+        let delay = begun.elapsed();
+        assert!(delay >= PATIENCE && delay < PATIENCE + LOOK, "{delay:?}");
+        // The one that was overrun holds the origin no longer.
+        drop(quick);
+        assert!(!watch.let_pass(written, written + PIECE).await);
+        assert!(begun.elapsed() < delay + GRACE + 2 * LOOK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_alone_may_pause() {
+        const PIECE: u64 = 256 << 10;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, memory_bytes) = (folder.path().join("cache"), 8 << 20);
+        let config = StoreConfig { path, memory_bytes, reserve_bytes: 0, ..StoreConfig::default() };
+        let (store, _) = Store::open(&config).unwrap();
+        let partial = Arc::new(store.create_growing(Placement::default(), false).unwrap());
+        let flight = Flight::of_prefix(key("h/a.ts"), None, None, sent(false), Arc::clone(&partial), false);
+        let mut watch = Watch::new(Audience::Players, &partial, &flight);
+        let _paused = partial.reader(0);
+        let mut written = 0;
+        while partial.grow(written, written + PIECE) == Grown::Kept {
+            partial.write_at(written, &[1; PIECE as usize]).unwrap();
+            written += PIECE;
+        }
+        let waiting =
+            tokio::time::timeout(Duration::from_secs(600), watch.let_pass(written, written + PIECE));
+        assert!(waiting.await.is_err(), "what it has not read stays");
     }
 }

@@ -268,6 +268,26 @@ pub(super) fn encode(meta: &ObjectMeta) -> Option<Vec<u8>> {
     Some(page)
 }
 
+/// Metadata of an object in memory, which has no header page: several times what the page has, and what quotas count.
+const MEMORY_METADATA_BYTES: usize = 16 << 10;
+
+/// Whether metadata may be held with an object in memory.
+pub(super) fn fits_memory(meta: &ObjectMeta) -> bool {
+    metadata(meta).is_some_and(|metadata| metadata.len() <= MEMORY_METADATA_BYTES)
+}
+
+/// Whether the fields of a response are likely to fit a header page, or, if not, memory at least. `None`: neither.
+pub fn fields_fit_page(fields: &HeaderMap) -> Option<bool> {
+    // Punctuation of JSON, and what is escaped.
+    let length: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum();
+    match length {
+        // The name and URI of the object, its digest and times take the rest.
+        _ if length <= HEADER_BYTES / 2 => Some(true),
+        _ if length <= MEMORY_METADATA_BYTES - HEADER_BYTES / 2 => Some(false),
+        _ => None,
+    }
+}
+
 /// Why a file in the store's folder is not a usable object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadHeader {

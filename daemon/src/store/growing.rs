@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! memory ── more than fits there ──▶ disk, in free room ── quota, reserve or write budget ──▶ passing: a ring of the last bytes
+//!    │ └─ no room there: free memory ────────────────────────── none ───────────────────────────────▶ │
 //!    └──────── end: room as of any object of that length ────────┴── end: published                └── end: kept nowhere
 //! ```
 //!
 //! Invariants: bytes before [`Growth::passing_from`] stay readable for as long as the body comes; behind it only the last
-//! [`RING_BYTES`] are, and the writer waits for readers ([`super::Partial::slowest`]).
+//! [`RING_BYTES`] are, and the writer waits for readers ([`super::Partial::pace`]).
 
 use std::fs::File;
 use std::io;
@@ -22,7 +23,9 @@ use super::{Claim, Placement, Store, file};
 
 /// Bytes of a body of unknown length in memory before it moves to the disk; most segments never exceed them.
 const MEMORY_BYTES: u64 = 4 << 20;
-/// Steps in which memory and disk are reserved.
+/// As [`MEMORY_BYTES`], for one that expires soon: it is worth more memory, but not all of it.
+const SHORT_LIVED_MEMORY_BYTES: u64 = 8 << 20;
+/// Steps in which memory and disk are reserved, at most.
 const MEMORY_STEP_BYTES: u64 = 256 << 10;
 const DISK_STEP_BYTES: u64 = 4 << 20;
 /// Readable part of a body that is passed through.
@@ -39,8 +42,11 @@ pub enum Grown {
     Passing,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Rooms {
+    /// Of the ring.
+    ring: Room,
+    /// Of the body.
     all: Vec<Room>,
     reserved_bytes: u64,
 }
@@ -56,24 +62,42 @@ pub(super) struct Growth {
     /// Its file on the disk, once it has outgrown memory.
     moved: OnceLock<UnnamedFile>,
     ring: File,
+    /// The ring on the disk, if memory had no room for it when the body began to pass.
+    ring_on_disk: OnceLock<UnnamedFile>,
+    /// Room for the ring is reserved on the disk.
+    has_disk_room: bool,
     /// Offset from which on it is passed through; `u64::MAX`: it is not.
     passing_from: AtomicU64,
     /// End of the bytes that have been, or are being, written into the ring.
     ring_end: AtomicU64,
 }
 
+/// Disk that a body of `end` bytes reserves ahead: many may grow at a time.
+fn disk_step(end: u64) -> u64 {
+    (end / 2).clamp(MEMORY_STEP_BYTES, DISK_STEP_BYTES)
+}
+
 impl Growth {
-    pub(super) fn new(store: &Store, placement: Placement, keep: bool, first: Vec<Room>) -> io::Result<Self> {
-        Ok(Self {
+    /// Begins a body without bytes. `None`: there is no room for its ring.
+    pub(super) fn new(store: &Store, placement: Placement, keep: bool) -> io::Result<Option<Self>> {
+        // One that may be kept seldom passes: memory is for bodies, as long as the disk has room for a ring.
+        let on_disk = if keep { store.growing_room_on_disk(RING_BYTES) } else { None };
+        let has_disk_room = on_disk.is_some();
+        let Some(ring_room) = on_disk.map(|(room, _)| room).or_else(|| store.growing_room(RING_BYTES)) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
             store: store.clone(),
             placement,
             keep,
-            rooms: Mutex::new(Rooms { all: first, reserved_bytes: 0 }),
+            rooms: Mutex::new(Rooms { ring: ring_room, all: Vec::new(), reserved_bytes: 0 }),
             moved: OnceLock::new(),
             ring: file::in_memory()?,
+            ring_on_disk: OnceLock::new(),
+            has_disk_room,
             passing_from: AtomicU64::new(u64::MAX),
             ring_end: AtomicU64::new(0),
-        })
+        }))
     }
 
     /// The file on the disk, if the body has moved there.
@@ -94,7 +118,7 @@ impl Growth {
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         while rooms.reserved_bytes < end {
             let room = if self.moved.get().is_some() {
-                self.store.growing_room_on_disk(DISK_STEP_BYTES)
+                self.store.growing_room_on_disk(disk_step(end).max(end - rooms.reserved_bytes))
             } else {
                 self.memory_room(end, rooms.reserved_bytes)
             };
@@ -103,29 +127,70 @@ impl Growth {
                 rooms.reserved_bytes += bytes;
                 continue;
             }
-            if self.moved.get().is_some() || !self.move_to_disk(memory, written, end, &mut rooms) {
-                self.ring_end.store(written, Ordering::Release);
-                self.passing_from.store(written, Ordering::Release);
-                return Grown::Passing;
+            if self.moved.get().is_none() {
+                if self.move_to_disk(memory, written, end, &mut rooms) {
+                    continue;
+                }
+                if let Some((room, bytes)) = self.free_memory(end - rooms.reserved_bytes) {
+                    rooms.all.push(room);
+                    rooms.reserved_bytes += bytes;
+                    continue;
+                }
             }
+            self.begin_passing(written, &mut rooms);
+            return Grown::Passing;
         }
         Grown::Kept
     }
 
+    fn begin_passing(&self, written: u64, rooms: &mut Rooms) {
+        let in_memory = self.has_disk_room.then(|| self.store.growing_room(RING_BYTES)).flatten();
+        if let Some(room) = in_memory {
+            rooms.ring = room;
+        } else if self.has_disk_room {
+            let root = self.store.root();
+            match file::anonymous(&root.folder) {
+                Ok(ring) => {
+                    let _ = self.ring_on_disk.set(ring);
+                }
+                Err(err) => root.disk.failed(&err),
+            }
+        }
+        self.ring_end.store(written, Ordering::Release);
+        self.passing_from.store(written, Ordering::Release);
+    }
+
+    /// The file of the ring.
+    fn ring(&self) -> &File {
+        self.ring_on_disk.get().map_or(&self.ring, |ring| ring)
+    }
+
     fn memory_room(&self, end: u64, reserved_bytes: u64) -> Option<(Room, u64)> {
-        // A short-lived body stays in memory.
-        let most = if self.placement.is_short_lived { u64::MAX } else { MEMORY_BYTES };
+        let most = match (self.keep, self.placement.is_short_lived) {
+            // It goes nowhere else.
+            (false, _) => u64::MAX,
+            (true, true) => SHORT_LIVED_MEMORY_BYTES,
+            (true, false) => MEMORY_BYTES,
+        };
         let step = MEMORY_STEP_BYTES.max(end - reserved_bytes);
         (end <= most).then(|| self.store.growing_room(step)).flatten().map(|room| (room, step))
     }
 
+    /// Memory that no object takes, for a body that the disk does not take.
+    fn free_memory(&self, bytes: u64) -> Option<(Room, u64)> {
+        let bytes = bytes.max(MEMORY_STEP_BYTES);
+        let room = self.keep.then(|| self.store.reserve(Tier::Memory, bytes, Claim::Free).ok()).flatten()?;
+        Some((room, bytes))
+    }
+
     /// Continues in a file on the disk, if there is free room for it.
     fn move_to_disk(&self, memory: &File, written: u64, end: u64, rooms: &mut Rooms) -> bool {
-        if !self.keep || self.placement.is_short_lived {
+        if !self.keep {
             return false;
         }
-        let bytes = end.saturating_add(DISK_STEP_BYTES);
-        let Some((room, bytes)) = self.store.growing_room_on_disk(bytes) else { return false };
+        let bytes = end.saturating_add(disk_step(end));
+        let room = self.store.growing_room_on_disk(bytes).or_else(|| self.store.growing_room_on_disk(end));
+        let Some((room, bytes)) = room else { return false };
         let root = self.store.root();
         let moved = file::anonymous(&root.folder).and_then(|disk| {
             let mut buffer = vec![0; MEMORY_STEP_BYTES as usize];
@@ -142,7 +207,7 @@ impl Growth {
             Ok(disk) => {
                 root.ledger.wrote(written);
                 let _ = self.moved.set(disk);
-                *rooms = Rooms { all: vec![room], reserved_bytes: bytes };
+                (rooms.all, rooms.reserved_bytes) = (vec![room], bytes);
                 true
             }
             Err(err) => {
@@ -150,6 +215,11 @@ impl Growth {
                 false
             }
         }
+    }
+
+    /// Whether a reader at `offset` can no longer get the bytes behind it: of `written` bytes the ring has the last ones.
+    pub(super) fn is_overrun(&self, offset: u64, written: u64) -> bool {
+        offset.max(self.passing_from()).saturating_add(RING_BYTES) < written
     }
 
     /// Writes into the ring.
@@ -161,8 +231,11 @@ impl Growth {
         self.ring_end.store(offset + bytes.len() as u64, Ordering::SeqCst);
         let at = offset % RING_BYTES;
         let first = bytes.len().min((RING_BYTES - at) as usize);
-        self.ring.write_all_at(&bytes[..first], at)?;
-        self.ring.write_all_at(&bytes[first..], 0)
+        if self.ring_on_disk.get().is_some() {
+            self.store.root().ledger.wrote(bytes.len() as u64);
+        }
+        self.ring().write_all_at(&bytes[..first], at)?;
+        self.ring().write_all_at(&bytes[first..], 0)
     }
 
     /// Reads from the ring.
@@ -170,8 +243,8 @@ impl Growth {
         let at = offset % RING_BYTES;
         let first = out.len().min((RING_BYTES - at) as usize);
         let (begin, rest) = out.split_at_mut(first);
-        self.ring.read_exact_at(begin, at)?;
-        self.ring.read_exact_at(rest, 0)?;
+        self.ring().read_exact_at(begin, at)?;
+        self.ring().read_exact_at(rest, 0)?;
         let is_there = offset.saturating_add(RING_BYTES) >= self.ring_end.load(Ordering::SeqCst);
         if is_there { Ok(()) } else { Err(io::Error::other("a player too slow for what passes")) }
     }

@@ -333,7 +333,7 @@ fn a_body_of_unknown_length_gets_half_the_quota_and_then_passes() {
     const STEP: u64 = 1 << 20;
     let folder = tempfile::tempdir().unwrap();
     let quota = 16 * STEP;
-    let config = StoreConfig { memory_bytes: 64 * STEP, ..config(&folder, quota) };
+    let config = StoreConfig { memory_bytes: 8 * STEP, ..config(&folder, quota) };
     let (store, _) = Store::open(&config).unwrap();
     let partial = Arc::new(store.create_growing(Placement::default(), true).unwrap());
     let (mut end, piece) = (0, vec![7; STEP as usize]);

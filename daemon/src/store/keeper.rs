@@ -72,7 +72,8 @@ impl Store {
         let is_current = || self.index().peek(key).is_some_and(|now| Arc::ptr_eq(now, object));
         let length = object.meta.length;
         let root = &self.0.root;
-        if !is_current() || !root.disk.is_usable() || !root.ledger.allows(length) {
+        let has_page = super::format::encode(&object.meta).is_some();
+        if !has_page || !is_current() || !root.disk.is_usable() || !root.ledger.allows(length) {
             return Ok(());
         }
         let partial = Arc::new(self.begin_on(Tier::Flash, |tier| self.allocate(tier, length))?);

@@ -59,13 +59,13 @@ pub use arriving::Arrival;
 pub use audit::Audit;
 pub use disk::DiskState;
 pub use error::{EvictReason, StoreError};
-pub use format::{CameBy, Class, ObjectMeta, ObjectUri, ResponseMeta};
+pub use format::{CameBy, Class, ObjectMeta, ObjectUri, ResponseMeta, fields_fit_page};
 pub use growing::Grown;
 pub use keeper::Keeper;
 pub use ledger::FlashWear;
 pub use object::{LiveFacts, StoredObject, Tier, View};
 pub use options::{ClassRule, Placement, StoreConfig};
-pub use partial::{BODY_AT, Frozen, Partial, Reader};
+pub use partial::{BODY_AT, Frozen, Pace, Partial, Reader};
 pub use purge::{PurgeMode, Purged, Selection};
 pub use recover::RecoveryReport;
 pub use variants::variants_of;
@@ -360,8 +360,7 @@ impl Store {
     /// # Errors
     /// If there is no room for one more.
     pub fn create_growing(&self, placement: Placement, keep: bool) -> Result<Partial, StoreError> {
-        let room = self.growing_room(growing::RING_BYTES).ok_or(StoreError::NoRoom)?;
-        let growth = growing::Growth::new(self, placement, keep, vec![room])?;
+        let growth = growing::Growth::new(self, placement, keep)?.ok_or(StoreError::NoRoom)?;
         Ok(Partial::growing(&self.0.root, growth)?)
     }
 
@@ -655,7 +654,12 @@ impl Store {
         may_replace: impl FnOnce(&ObjectMeta) -> bool,
         before: impl FnOnce(&Arc<StoredObject>),
     ) -> Result<Arc<StoredObject>, StoreError> {
-        let header = format::encode(&meta).ok_or(StoreError::MetaTooLarge)?;
+        let header = match format::encode(&meta) {
+            Some(header) => header,
+            // In memory there is no page that they have to fit.
+            None if frozen.tier() == Tier::Memory && format::fits_memory(&meta) => Vec::new(),
+            None => return Err(StoreError::MetaTooLarge),
+        };
         let root = &self.0.root;
         let path = file::object_path(&root.folder, meta.key.as_str());
         // May wait for the disk: before the lock.

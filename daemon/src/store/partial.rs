@@ -87,6 +87,15 @@ struct Readers {
     next: u64,
 }
 
+/// Positions of the readers of a pass-through body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Offset of the one that is furthest behind.
+    pub slowest: u64,
+    /// One has read everything and waits.
+    pub is_awaited: bool,
+}
+
 /// A reader of a partial object.
 #[derive(Debug)]
 pub struct Reader {
@@ -188,9 +197,13 @@ impl Partial {
         Reader { partial: Arc::clone(self), number }
     }
 
-    /// Offset of the reader that is furthest behind; `None`: it has no reader.
-    pub fn slowest(&self) -> Option<u64> {
-        self.readers().offsets.values().min().copied()
+    /// The readers of a pass-through body of which `written` bytes have come, without those that it has overrun. `None`: there
+    /// are none.
+    pub fn pace(&self, written: u64) -> Option<Pace> {
+        let is_overrun = |at: u64| self.growth.as_ref().is_some_and(|growth| growth.is_overrun(at, written));
+        let readers = self.readers();
+        let offsets = || readers.offsets.values().copied().filter(|&at| !is_overrun(at));
+        Some(Pace { slowest: offsets().min()?, is_awaited: offsets().any(|at| at >= written) })
     }
 
     /// Number of readers now, and whether there ever was one.

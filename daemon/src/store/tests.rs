@@ -714,11 +714,55 @@ fn a_body_of_unknown_length_that_fits_is_kept_and_room_for_many_is_bounded() {
         let stored = store.publish(&frozen, meta("h/grown", &body)).unwrap();
         assert!(body_of(&stored)[..] == body[..]);
     }
-    // 4 MB beside the memory of objects: a ring of 1 MB each.
-    let all: Vec<_> = (0..8).map_while(|_| store.create_growing(Placement::default(), true).ok()).collect();
-    assert_eq!(all.len(), 4);
-    drop(all);
-    assert!(store.create_growing(Placement::default(), true).is_ok());
+    // A ring of 1 MB each: in 4 MB beside the memory of objects, or on half of the disk, which has one object.
+    for (keep, count) in [(false, 4), (true, 15)] {
+        let begun = || store.create_growing(Placement::default(), keep).ok();
+        let all: Vec<_> = (0..99).map_while(|_| begun()).collect();
+        assert!(all.len().abs_diff(count) <= 4 * usize::from(keep), "{} {keep}", all.len());
+        drop(all);
+        assert!(begun().is_some());
+    }
+}
+
+/// Bodies of unknown length that expire soon, all growing at a time, and the number of those that are held afterwards.
+fn held_of_many(count: usize, placement: Placement, config: &StoreConfig) -> usize {
+    const LENGTH: usize = 1_250_000;
+    let (store, _) = Store::open(config).unwrap();
+    let all: Vec<_> = (0..count).map(|_| Arc::new(store.create_growing(placement, true).unwrap())).collect();
+    let body = |number: usize| vec![number as u8; LENGTH];
+    let mut is_kept = vec![true; count];
+    for at in (0..LENGTH).step_by(125_000) {
+        for (number, partial) in all.iter().enumerate() {
+            is_kept[number] &= partial.grow(at as u64, at as u64 + 125_000) == Grown::Kept;
+            partial.write_at(at as u64, &body(number)[at..at + 125_000]).unwrap();
+        }
+    }
+    for (number, partial) in all.into_iter().enumerate().filter(|(number, _)| is_kept[*number]) {
+        let settled = store.settle(&partial, LENGTH as u64, placement).unwrap();
+        drop(partial);
+        let frozen = settled.freeze(LENGTH as u64).unwrap();
+        store.publish(&frozen, meta(&format!("h/{number}"), &body(number))).unwrap();
+    }
+    let held = |number: usize| {
+        let stored = store.get(&format!("h/{number}"))?;
+        assert!(body_of(&stored)[..] == body(number)[..], "{number}");
+        Some(stored)
+    };
+    let found = (0..count).filter_map(held).count();
+    assert_eq!(store.usage().partial_bytes, 0);
+    found
+}
+
+#[test]
+fn live_segments_of_many_channels_grow_at_a_time() {
+    let live = Placement { is_short_lived: true, ..Placement::default() };
+    let of = |count, memory_bytes, disk_bytes, write_budget_bytes_per_day| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig { memory_bytes, write_budget_bytes_per_day, ..config(&folder, disk_bytes) };
+        held_of_many(count, live, &config)
+    };
+    assert_eq!(of(20, 16 << 20, 128 << 20, 0), 20, "those that memory has no room for are on the disk");
+    assert_eq!(of(3, 16 << 20, 128 << 20, 1), 3, "and in free memory if the disk takes nothing");
 }
 
 #[test]
@@ -726,12 +770,29 @@ fn readers_of_an_object_on_its_way_are_known() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(&folder);
     let partial = Arc::new(store.create(10, Placement::default()).unwrap());
-    assert_eq!((partial.readers_now_and_ever(), partial.slowest()), ((0, false), None));
+    let pace = |slowest, is_awaited| Some(Pace { slowest, is_awaited });
+    assert_eq!((partial.readers_now_and_ever(), partial.pace(9)), ((0, false), None));
     let (first, second) = (partial.reader(0), partial.reader(5));
     first.is_at(7);
-    assert_eq!((partial.readers_now_and_ever(), partial.slowest()), ((2, true), Some(5)));
+    assert_eq!((partial.readers_now_and_ever(), partial.pace(9)), ((2, true), pace(5, false)));
+    assert_eq!(partial.pace(7), pace(5, true));
     drop(second);
-    assert_eq!(partial.slowest(), Some(7));
+    assert_eq!(partial.pace(9), pace(7, false));
     drop(first);
-    assert_eq!((partial.readers_now_and_ever(), partial.slowest()), ((0, true), None));
+    assert_eq!((partial.readers_now_and_ever(), partial.pace(9)), ((0, true), None));
+    // Of one that passes: readers that are overrun do not count.
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { memory_bytes: 8 << 20, ..config(&folder, 32 << 20) };
+    let (store, _) = Store::open(&config).unwrap();
+    let partial = Arc::new(store.create_growing(Placement::default(), false).unwrap());
+    let (mut end, mut passing_from) = (0, None);
+    while passing_from.is_none_or(|from| end <= from + growing::RING_BYTES) {
+        if partial.grow(end, end + (256 << 10)) == Grown::Passing {
+            passing_from.get_or_insert(end);
+        }
+        partial.write_at(end, &[1; 256 << 10]).unwrap();
+        end += 256 << 10;
+    }
+    let (_paused, _quick) = (partial.reader(0), partial.reader(end));
+    assert_eq!(partial.pace(end), pace(end, true));
 }

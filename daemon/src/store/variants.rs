@@ -98,7 +98,9 @@ impl Store {
     /// not fit a header page. The header in the file is not rewritten: after an unclean stop the origin is asked once more,
     /// which costs less than writing a page of flash for each 304.
     pub fn freshen(&self, object: &Arc<StoredObject>, meta: ObjectMeta) -> Option<Arc<StoredObject>> {
-        super::format::encode(&meta)?;
+        if object.tier() == super::Tier::Flash || !super::format::fits_memory(&meta) {
+            super::format::encode(&meta)?;
+        }
         let fresh = object.with_meta(meta);
         self.index().swap(object, Arc::clone(&fresh)).then_some(fresh)
     }

@@ -105,6 +105,8 @@ pub struct Sent {
     pub is_shared: bool,
     /// Its fields may repeat values that only the requesting client has sent.
     pub may_repeat: bool,
+    /// It replaces a held object that is stale.
+    pub replaces_stale: bool,
     /// Why it is not kept, as far as its head says.
     pub not_kept: Option<NotKept>,
 }

@@ -21,6 +21,7 @@ fn sent(is_shared: bool) -> Sent {
         expires: at,
         is_shared,
         may_repeat: false,
+        replaces_stale: false,
         not_kept: None,
     }
 }
