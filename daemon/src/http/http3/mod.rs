@@ -266,16 +266,15 @@ async fn body_of(
     let (sender, pieces) = mpsc::channel(PIECES);
     let unread = Rc::clone(&arrival.unread);
     tokio::task::spawn_local(async move {
-        let mut left = length.unwrap_or(u64::MAX);
         // A body of another length than its head says is malformed (RFC 9114 section 4.1.2).
-        let mut is_too_long = |piece: &Bytes| {
-            let is_too_long = piece.len() as u64 > left;
-            left = left.saturating_sub(piece.len() as u64);
-            is_too_long
+        let mut received_bytes = 0;
+        let is_too_long = |piece: &Bytes, received_bytes: &mut u64| {
+            *received_bytes += piece.len() as u64;
+            length.is_some_and(|length| *received_bytes > length)
         };
         if let Some(first) = first {
             unread.is_read();
-            if is_too_long(&first) {
+            if is_too_long(&first, &mut received_bytes) {
                 return refuse_body(malformed, &sender, &mut recv).await;
             }
             if sender.send(Ok(first)).await.is_err() {
@@ -289,11 +288,14 @@ async fn body_of(
             };
             unread.is_read();
             let piece = match received {
+                Ok(None) if length.is_some_and(|length| received_bytes < length) => {
+                    return refuse_body(malformed, &sender, &mut recv).await;
+                }
                 Ok(None) => return,
                 Ok(Some(mut piece)) => Ok(piece.copy_to_bytes(piece.remaining())),
                 Err(err) => Err(io::Error::other(err.to_string())),
             };
-            if piece.as_ref().is_ok_and(&mut is_too_long) {
+            if piece.as_ref().is_ok_and(|piece| is_too_long(piece, &mut received_bytes)) {
                 return refuse_body(malformed, &sender, &mut recv).await;
             }
             let is_over = piece.is_err();
@@ -306,7 +308,7 @@ async fn body_of(
     (RequestBody::Pieces { pieces, left: length }, None)
 }
 
-/// Ends a request whose body is longer than its head says.
+/// Ends a request whose body has another length than its head says.
 async fn refuse_body(
     malformed: oneshot::Sender<()>,
     sender: &mpsc::Sender<io::Result<Bytes>>,
