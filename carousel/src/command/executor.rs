@@ -17,7 +17,7 @@ limits! {
     pub const MAX_REMEMBERED: usize = 4096, "commands" {
         why: "A busy operator gives ten a day that are in force for a month.",
         full: "Further commands are refused as `full`: what is forgotten would be done once more.",
-        free: "When a command has expired.",
+        free: "A week of running after a command has expired; at once when room is needed.",
         test: "commands_beyond_the_limits_are_refused_until_others_expire",
     }
 
@@ -66,13 +66,40 @@ pub struct Receiver<'a> {
 pub struct Executor {
     /// Salt that makes moments differ between receivers.
     salt: [u8; 16],
-    /// Executed commands, by root key and identifier, with their expiry.
-    known: BTreeMap<String, u64>,
+    /// Executed commands, by root key and identifier.
+    known: BTreeMap<String, Executed>,
     /// Commands for other groups, with their ends: each is reported once, and applies to this receiver when its groups change.
     others: BTreeMap<String, u64>,
     /// Commands of the latest documents that were expired on arrival, or have expired since: each is reported once.
     past: BTreeSet<String>,
     waiting: Vec<Waiting>,
+}
+
+/// Time, by the steady clock, for which an executed command is remembered after its end by the date: a date that was wrong may be set
+/// back, and the command is in force again.
+const KEPT_AFTER_END: Duration = Duration::from_secs(7 * 24 * 3600);
+
+#[derive(Debug, Clone, Copy)]
+struct Executed {
+    /// Its end, in seconds since 1970.
+    until: u64,
+    /// Time since which the date has been behind its end.
+    ended: Option<Instant>,
+}
+
+impl Executed {
+    const fn new(until: u64) -> Self {
+        Self { until, ended: None }
+    }
+
+    /// Whether it can be done again, or may be.
+    fn is_remembered(&mut self, now: Instant, date: u64) -> bool {
+        if self.until > date {
+            self.ended = None;
+            return true;
+        }
+        now.since(*self.ended.get_or_insert(now)) < KEPT_AFTER_END
+    }
 }
 
 #[derive(Debug)]
@@ -117,7 +144,7 @@ impl Executor {
                 each(command, Outcome::Expired);
             }
         }
-        self.known.retain(|_, until| *until > receiver.date);
+        self.known.retain(|_, it| it.is_remembered(now, receiver.date));
         self.others.retain(|_, until| *until > receiver.date);
         // Commands that the document no longer names are cancelled.
         self.waiting.retain(|it| it.root != root || commands.iter().any(|of| of.id == it.command.id));
@@ -132,6 +159,7 @@ impl Executor {
                 continue;
             }
             self.others.remove(&key(root, &command.id));
+            self.forget_ended();
             if self.known.len() + self.others.len() + self.waiting.len() >= MAX_REMEMBERED {
                 each(&command, Outcome::Full);
             } else if !is_meant {
@@ -148,7 +176,7 @@ impl Executor {
     pub fn next_due(&mut self, now: Instant, date: u64) -> Option<(String, Command, Option<Outcome>)> {
         let at = self.waiting.iter().position(|it| it.moment <= now)?;
         let Waiting { root, command, .. } = self.waiting.remove(at);
-        self.known.insert(key(&root, &command.id), command.until);
+        self.known.insert(key(&root, &command.id), Executed::new(command.until));
         let expired = (command.until <= date).then_some(Outcome::Expired);
         Some((root, command, expired))
     }
@@ -156,6 +184,17 @@ impl Executor {
     /// Whether a command was done.
     pub fn knows(&self, root: &str, id: &str) -> bool {
         self.known.contains_key(&key(root, id))
+    }
+
+    /// Makes room, if there is none, by the command that ended first.
+    fn forget_ended(&mut self) {
+        if self.known.len() + self.others.len() + self.waiting.len() < MAX_REMEMBERED {
+            return;
+        }
+        let ended = self.known.iter().filter(|(_, it)| it.ended.is_some());
+        if let Some(first) = ended.min_by_key(|(_, it)| it.until).map(|(name, _)| name.clone()) {
+            self.known.remove(&first);
+        }
     }
 
     /// Seconds until the moment of this receiver: the same at each call.
@@ -179,8 +218,8 @@ impl Executor {
     /// Text of the memory, for [`Self::recall`].
     pub fn memory(&self) -> String {
         let mut out = format!("{HEAD}\nsalt {}\n", u128::from_be_bytes(self.salt));
-        for (id, until) in &self.known {
-            let _ = writeln!(out, "done {until} {id}");
+        for (id, it) in &self.known {
+            let _ = writeln!(out, "done {} {id}", it.until);
         }
         out
     }
@@ -195,7 +234,7 @@ impl Executor {
             Self::new(lines.next()?.strip_prefix("salt ")?.parse::<u128>().ok()?.to_be_bytes());
         let done = lines.filter_map(|line| {
             let (until, key) = line.strip_prefix("done ")?.split_once(' ')?;
-            Some((key.to_owned(), until.parse().ok()?))
+            Some((key.to_owned(), Executed::new(until.parse().ok()?)))
         });
         executor.known.extend(done.take(MAX_REMEMBERED));
         Some(executor)
@@ -238,6 +277,30 @@ mod tests {
         executor.take(at(0), "a", &NOBODY, vec![late], none);
         executor.take(at(0), "b", &NOBODY, vec![command("1", "purge", "h/a")], none);
         assert_eq!((due(&mut executor, 0), executor.counts().0), (vec!["1".to_owned()], 1));
+    }
+
+    #[test]
+    fn a_command_is_done_once_though_the_date_goes_forward_and_back() {
+        let mut executor = Executor::new([7; 16]);
+        let none = |it: &Command, why| panic!("{} {why}", it.id);
+        let document = || vec![Command { until: 9000, ..command("1", "pin", "h/a") }];
+        let take = |executor: &mut Executor, at_s: u64, date: u64| {
+            executor.take(at(at_s), "a", &Receiver { date, ..NOBODY }, document(), none);
+            due(executor, at_s).len()
+        };
+        assert_eq!(take(&mut executor, 0, 100), 1);
+        for (at_s, date) in [(1, 20_000), (2, 100), (500_000, 20_000), (500_001, 100)] {
+            assert_eq!(take(&mut executor, at_s, date), 0, "{at_s} {date}");
+        }
+        // Also across a restart while the date is wrong.
+        take(&mut executor, 500_002, 20_000);
+        let mut executor = Executor::recall(&executor.memory()).unwrap();
+        assert_eq!(take(&mut executor, 0, 20_000), 0);
+        assert_eq!(take(&mut executor, 1, 100), 0);
+        // A date that stays: it is forgotten in the end.
+        take(&mut executor, 2, 20_000);
+        take(&mut executor, 2 + KEPT_AFTER_END.as_secs(), 20_000);
+        assert_eq!(executor.counts(), (0, 0));
     }
 
     #[test]
@@ -315,7 +378,7 @@ mod tests {
         executor.take(at(0), "a", &NOBODY, many(MAX_WAITING + 1), |_, _| unreachable!());
         assert_eq!(executor.counts().0, MAX_WAITING);
         executor.waiting.clear();
-        executor.known = (0..MAX_REMEMBERED).map(|at| (format!("k{at}"), 200)).collect();
+        executor.known = (0..MAX_REMEMBERED).map(|at| (format!("k{at}"), Executed::new(200))).collect();
         let mut reported = Vec::new();
         executor.take(at(0), "a", &NOBODY, vec![command("new", "pin", "h/a")], |_, why| reported.push(why));
         assert_eq!((reported, due(&mut executor, 0)), (vec![Outcome::Full], Vec::new()));
