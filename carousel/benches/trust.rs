@@ -196,8 +196,12 @@ impl Session {
     /// Receives all of it, and verifies the digests of its objects.
     fn receive(&self) {
         let wall = Some(WallTime::from_unix_ms(START_MS));
-        let trust =
-            self.is_signed.then(|| SessionTrust { trust: Arc::new(trust()), mode: Mode::Require, sender: 0 });
+        let trust = self.is_signed.then(|| SessionTrust {
+            trust: Arc::new(trust()),
+            mode: Mode::Require,
+            service: Arc::default(),
+            sender: 0,
+        });
         let mut receiver = Receiver::new(ReceiverConfig { trust, ..ReceiverConfig::default() });
         let (mut template, mut storage, mut complete) = (Template::default(), Memory, 0);
         for packet in &self.packets {

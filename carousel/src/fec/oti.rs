@@ -69,6 +69,25 @@ impl Oti {
         }
     }
 
+    /// Whether `other`, the EXT_FTI of a packet, places symbols as this OTI of a description does. What the description leaves out
+    /// is not compared.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let has_same_scheme = match (self.scheme, other.scheme) {
+            (
+                SchemeInfo::ReedSolomon { max_n, m, group },
+                SchemeInfo::ReedSolomon { max_n: other_n, m: other_m, group: other_group },
+            ) => (max_n == 0 || max_n == other_n) && (m, group) == (other_m, other_group),
+            (own, other) => own == other,
+        };
+        has_same_scheme
+            && self.encoding_id == other.encoding_id
+            && (self.instance_id == 0 || self.instance_id == other.instance_id)
+            && self.transfer_length == other.transfer_length
+            && self.symbol_length == other.symbol_length
+            && (self.source_blocks().is_some()
+                || self.max_source_block_length == other.max_source_block_length)
+    }
+
     /// The field size m of Reed-Solomon payload IDs; 8 elsewhere.
     pub const fn field_bits(&self) -> u8 {
         match self.scheme {

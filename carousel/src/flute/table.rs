@@ -80,6 +80,19 @@ impl FdtTable {
         self.entries.values().map(|entry| &entry.file)
     }
 
+    /// Of the files of each name, the one that was described last.
+    pub(crate) fn newest(&self) -> impl Iterator<Item = &Arc<File>> {
+        let mut newest: HashMap<&str, &Entry> = HashMap::with_capacity(self.entries.len());
+        for entry in self.entries.values() {
+            let order = |it: &Entry| (it.described, it.file.toi);
+            let known = newest.entry(&entry.file.content_location).or_insert(entry);
+            if order(entry) > order(known) {
+                *known = entry;
+            }
+        }
+        newest.into_values().map(|entry| &entry.file)
+    }
+
     /// Approximate memory of the table.
     pub(crate) fn held_bytes(&self) -> usize {
         self.text_bytes + self.entries.len() * ENTRY_BYTES

@@ -26,7 +26,8 @@ reasons! {
         Malformed = "malformed",
         /// Its root key is not pinned and not enrolled.
         UnknownKey = "unknown_key",
-        /// Its root key, or the certificate of its online key, does not cover its service.
+        /// Its root key, or the certificate of its online key, does not cover its service, or it describes a session of another service
+        /// whose keys are named.
         WrongService = "wrong_service",
         /// It was signed for another session.
         WrongSession = "wrong_session",
@@ -93,7 +94,7 @@ limits! {
     /// Wrong signatures examined in a burst, over all sessions; 64 more each second.
     const MAX_WRONG_SIGNATURES: u32 = 256, "signatures" {
         why: "One takes up to a millisecond of a receive thread on the smallest boxes; honest senders send none.",
-        full: "Documents whose signature would have to be examined are refused as `budget`. Sessions that have brought a genuine one share as many of their own; the others share one half, and each group of their senders has a 64th.",
+        full: "Documents whose signature would have to be examined are refused as `budget`. Sessions that have brought a genuine one share as many of their own; the others share one half, and each group of their senders has a 64th. Each group of those that have brought right objects has a 16th besides.",
         free: "64 places each second.",
         test: "wrong_signatures_exhaust_a_budget_that_refills",
     }
@@ -114,6 +115,8 @@ const WRONG_PER_S: u64 = 64;
 /// Groups of senders whose sessions have brought nothing genuine. Each has the same part of half of what is admitted, so that a sender
 /// uses up that of few others.
 const SENDER_GROUPS: usize = 32;
+/// Part of an allowance that a group of senders has whose sessions have brought right objects: 16 signatures, and 4 a second.
+const PROVEN_PARTS: u64 = 16;
 /// Time for which senders are in the same group.
 const GROUPING_S: u64 = 60;
 /// Bytes by which one refused document may exceed an allowance: the longest that is inflated.
@@ -135,6 +138,8 @@ pub enum Allowance {
     Untrusted(u64),
     /// Those of all sessions that have.
     Known,
+    /// Those of sessions that have brought a right object, in whose name wrong signatures have come, of this sender and some others.
+    Proven(u64),
     /// None: the caller asks about a few documents a second at most.
     Caller,
 }
@@ -149,10 +154,12 @@ pub struct WrongSignatures {
 impl WrongSignatures {
     const PERIOD: Duration = Duration::from_secs(600);
 
-    /// The allowance of their session, which has brought a genuine document if it is signed.
-    pub fn allowance(&self, is_signed: bool, sender: u64, now: Instant) -> Allowance {
+    /// The allowance of their session, which has brought a genuine document if it is signed, and a right object if it is proven.
+    pub fn allowance(&self, (is_signed, is_proven): (bool, bool), sender: u64, now: Instant) -> Allowance {
         if is_signed && self.at(now) < WRONG_OF_KNOWN {
             Allowance::Known
+        } else if is_proven {
+            Allowance::Proven(sender)
         } else {
             Allowance::Untrusted(sender)
         }
@@ -209,8 +216,17 @@ impl Used {
 #[derive(Debug, Default)]
 struct Allowances {
     known: Used,
+    /// By groups of senders whose sessions have brought right objects: nobody else uses up their part.
+    proven: [Used; SENDER_GROUPS],
     groups: [Used; SENDER_GROUPS],
     shared: Used,
+}
+
+/// The group of a sender at this time.
+fn group_of(salt: u64, sender: u64, now: Instant) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (salt, now.since(Instant::default()).as_secs() / GROUPING_S, sender).hash(&mut hasher);
+    hasher.finish() as usize % SENDER_GROUPS
 }
 
 /// Maximum of an allowance, and what it gains each second.
@@ -242,10 +258,12 @@ impl Allowances {
         match allowance {
             Allowance::Caller => None,
             Allowance::Known => Some((&mut self.known, limits)),
+            Allowance::Proven(sender) => {
+                let own = limits.divided(PROVEN_PARTS);
+                Some((&mut self.proven[group_of(salt, sender, now)], own))
+            }
             Allowance::Untrusted(sender) => {
-                let mut hasher = DefaultHasher::new();
-                (salt, now.since(Instant::default()).as_secs() / GROUPING_S, sender).hash(&mut hasher);
-                let group = &mut self.groups[hasher.finish() as usize % SENDER_GROUPS];
+                let group = &mut self.groups[group_of(salt, sender, now)];
                 let own = limits.divided(2 * SENDER_GROUPS as u64);
                 if group.is_below(now, own) {
                     Some((group, own))
@@ -304,6 +322,8 @@ pub struct Policy {
     pub enrol: bool,
     /// Revocation lists that are known beforehand.
     pub revocations: Vec<RevocationList>,
+    /// Some sessions of the configuration have demands of their own.
+    pub has_exceptions: bool,
 }
 
 /// Time of the latest wrong object of a stream, from a session that has brought no right one. The stream's memory shares it with all
@@ -578,9 +598,48 @@ impl Trust {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// Whether the policy names the root keys of a service.
+    pub fn names_keys_of(&self, service: &str) -> bool {
+        self.state().policy.services.iter().any(|it| it.service == service && !it.keys.is_empty())
+    }
+
+    /// Whether a root key is pinned or enrolled, for any service.
+    pub fn knows(&self, root: &PublicKey) -> bool {
+        let state = self.state();
+        let is_enrolled = state.roots.get(&root.id()).is_some_and(|it| it.enrolled.is_some());
+        is_enrolled || pinned(&state.policy).any(|it| it == *root)
+    }
+
     /// Whether an accepted document of this signer would still be accepted.
     pub fn still_trusts(&self, by: &SignedBy) -> bool {
-        self.state().still_trusts(by)
+        let state = self.state();
+        state.still_trusts(by.root, by.key, &by.service)
+    }
+
+    /// Whether the next root key that signs is enrolled: until then it is not known which signers are trusted.
+    pub fn awaits_enrolment(&self) -> bool {
+        let state = self.state();
+        state.policy.enrol
+            && pinned(&state.policy).next().is_none()
+            && state.roots.values().all(|root| root.enrolled.is_none())
+    }
+
+    /// Whether an object may be kept: where signatures are checked, those of signers that are trusted no longer may not. `signer`: its
+    /// root key, online key and service; `None`: it is not signed, and may be kept unless signatures are required everywhere.
+    pub fn keeps(&self, signer: Option<(KeyId, KeyId, &str)>) -> bool {
+        let state = self.state();
+        let Policy { mode, services, has_exceptions, .. } = &state.policy;
+        match signer {
+            None => {
+                let is_required =
+                    *mode == Mode::Require && services.iter().all(|it| it.mode == Mode::Require);
+                !is_required || *has_exceptions
+            }
+            Some((root, key, service)) => {
+                let of_service = services.iter().find(|it| it.service == service);
+                of_service.map_or(*mode, |it| it.mode) == Mode::Off || state.still_trusts(root, key, service)
+            }
+        }
     }
 
     /// Whether its key still counts and no newer document has replaced this one, in any session. Asked when an object is opened and
@@ -591,7 +650,7 @@ impl Trust {
         let is_newest = stream.is_none_or(|stream| {
             by.order >= stream.floor && stream.pages.get(&by.page).is_none_or(|page| page.order <= by.order)
         });
-        is_newest && state.still_trusts(by)
+        is_newest && state.still_trusts(by.root, by.key, &by.service)
     }
 
     /// Makes the groups of senders unpredictable from outside by a random number.
@@ -826,7 +885,8 @@ fn in_time(seal: &Seal, wall: Option<WallTime>, (epoch, latest): (u32, u64)) -> 
     }
     // The signature of a key shows no date after the end of its certificate.
     let signed_in_time = edition.issued <= certificate.until && edition.issued >= certificate.from;
-    let at_least = if certificate.epoch >= epoch { latest } else { 0 };
+    // A stolen key may have dated its documents late: those of the epoch behind it are not measured by them.
+    let at_least = if certificate.epoch <= epoch { latest } else { 0 };
     let date = date.unwrap_or(at_least);
     if !signed_in_time || edition.until.min(certificate.until) < date {
         return Err(TrustDrop::Expired);
@@ -845,9 +905,9 @@ impl State {
         self.policy.keys.contains(key) || (is_enrolled && self.policy.enrol)
     }
 
-    fn still_trusts(&self, by: &SignedBy) -> bool {
-        let root = self.roots.get(&by.root);
-        root.is_some_and(|root| !root.is_revoked(&by.key) && self.is_anchor(&root.key, &by.service))
+    fn still_trusts(&self, root: KeyId, key: KeyId, service: &str) -> bool {
+        let root = self.roots.get(&root);
+        root.is_some_and(|root| !root.is_revoked(&key) && self.is_anchor(&root.key, service))
     }
 
     /// Admits a root key; true if its first genuine document enrols it.

@@ -7,7 +7,7 @@ use super::super::fdt::{FdtInstance, File};
 use super::super::table::Described;
 use super::done::Done;
 use super::gaps::Coding;
-use super::in_flight::InFlight;
+use super::in_flight::{InFlight, contradicts};
 use super::storage::{OpenRequest, Storage};
 use super::verdict::{AbandonReason, DropReason, Verdict};
 use super::{Event, Receiver, with_length_on_air};
@@ -157,7 +157,8 @@ impl<B> Receiver<B> {
         let object = &mut self.in_flight[index];
         let file = with_length_on_air(file, object.oti.transfer_length);
         let other_length = file.on_air_length().is_some_and(|length| length != object.oti.transfer_length);
-        if other_length || (replaced && object.file.is_some()) {
+        let is_other = file.signed_by.is_some() && contradicts(&file, &object.oti);
+        if other_length || is_other || (replaced && object.file.is_some()) {
             if let Some(InFlight { file, buf, .. }) = self.remove(index) {
                 self.events.push_back(Event::Replaced { toi, file, buf });
             }

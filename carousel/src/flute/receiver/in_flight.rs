@@ -190,11 +190,24 @@ impl<B> InFlight<B> {
         RecoveryJob::new(self.toi, block, code, self.partition, &self.received, &self.recovery)
     }
 
+    fn contradicts_description(&self, oti: &Oti) -> bool {
+        self.file.as_ref().is_some_and(|file| contradicts(file, oti))
+    }
+
+    /// Whether the object was opened as its description does not say, and `packet` is as it says.
+    pub(super) fn is_contradicted_by(&self, packet: &Packet<'_>) -> bool {
+        self.contradicts_description(&self.oti)
+            && fti_of(packet).is_some_and(|oti| !self.contradicts_description(&oti))
+    }
+
     /// Checks an EXT_FTI that differs in its bytes from the last one: it may still describe the same object.
     #[cold]
     fn check_fti(&mut self, packet: &Packet<'_>, fti: &[u8]) -> Result<(), DropReason> {
         let oti = fti_of(packet).ok_or(DropReason::BadOti)?;
-        if oti != self.oti {
+        if !self.oti.agrees_with(&oti) {
+            if self.contradicts_description(&oti) && !self.contradicts_description(&self.oti) {
+                return Err(DropReason::OtiChanged);
+            }
             if self.received.received() > 0 || oti.transfer_length != self.oti.transfer_length {
                 return Err(DropReason::OtiChanged);
             }
@@ -239,6 +252,14 @@ impl<B> InFlight<B> {
             }
         }
         if new { Ok(()) } else { Err(DropReason::Duplicate) }
+    }
+}
+
+/// Whether `oti` contradicts the OTI of a description, or its length where that is all that it has.
+pub(super) fn contradicts(file: &File, oti: &Oti) -> bool {
+    match file.oti() {
+        Some(described) => !described.agrees_with(oti),
+        None => file.on_air_length().is_some_and(|length| length != oti.transfer_length),
     }
 }
 

@@ -48,7 +48,7 @@ use describing::EmptyObject;
 use done::{Done, DoneTable};
 use gaps::{Coding, Gaps};
 pub use in_flight::InFlight;
-use in_flight::fti_of;
+use in_flight::{contradicts, fti_of};
 pub use joining::{JoinFailure, Joined, Joiner, Unfinished};
 pub use recovery::RecoveryJob;
 pub use storage::{MemoryBuf, MemoryStorage, OpenRequest, Refusal, Storage, SymbolPlace};
@@ -342,7 +342,7 @@ impl<B> Receiver<B> {
         // First, so that the packet's memory is being loaded during the other checks.
         let in_sequence = self.gaps.take_in_sequence(toi, packet.body);
         if self.in_flight.get(self.current).is_some_and(|object| object.toi == toi) {
-            return self.place(now, packet, in_sequence, storage);
+            return self.place_or_reopen(now, packet, datagram, in_sequence, storage);
         }
         if let Some((reason, coding)) = self.done.like_last(toi, packet.fti) {
             if let Some(coding) = coding.filter(|_| !in_sequence) {
@@ -352,7 +352,7 @@ impl<B> Receiver<B> {
         }
         if let Some(&index) = self.index.get(&toi) {
             self.current = index;
-            return self.place(now, packet, in_sequence, storage);
+            return self.place_or_reopen(now, packet, datagram, in_sequence, storage);
         }
         if let Some(done) = self.done.get_mut(toi) {
             if let Some(period) = done.seen(now, self.config.reception_timeout) {
@@ -360,6 +360,9 @@ impl<B> Receiver<B> {
             }
             let restarted = fti_of(packet).is_some_and(|oti| oti.transfer_length != done.length);
             let over = done.until.is_some_and(|until| now >= until);
+            if restarted && self.table.get(toi).is_some_and(|file| contradicts_signed(file, packet)) {
+                return Verdict::Dropped(DropReason::OtiChanged);
+            }
             if !restarted && !over {
                 let (reason, coding) = (done.reason, done.coding);
                 if done.until.is_none() {
@@ -390,6 +393,9 @@ impl<B> Receiver<B> {
         let file = self.table.get(toi).cloned();
         if file.is_none() && self.needs_description() {
             return Ok(false);
+        }
+        if file.as_ref().is_some_and(|file| contradicts_signed(file, packet)) {
+            return Err(DropReason::OtiChanged);
         }
         let Some(oti) = fti_of(packet).or_else(|| file.as_ref().and_then(|file| file.oti())) else {
             return if packet.fti.is_some() { Err(DropReason::BadOti) } else { Ok(false) };
@@ -483,6 +489,51 @@ impl<B> Receiver<B> {
         }
     }
 
+    /// Places the symbols of `packet` in the object at `self.current`, unless one of them contradicts the description: then the
+    /// description counts.
+    #[inline]
+    fn place_or_reopen<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        datagram: &[u8],
+        in_sequence: bool,
+        storage: &mut S,
+    ) -> Verdict {
+        match self.place(now, packet, in_sequence, storage) {
+            Verdict::Dropped(DropReason::OtiChanged) => self.oti_changed(now, packet, datagram, storage),
+            verdict => verdict,
+        }
+    }
+
+    /// Handles a packet whose EXT_FTI is not that with which its object, at `self.current`, was opened.
+    #[cold]
+    fn oti_changed<S: Storage<Buf = B>>(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        datagram: &[u8],
+        storage: &mut S,
+    ) -> Verdict {
+        let object = &self.in_flight[self.current];
+        let toi = object.toi;
+        if object.file.is_none() {
+            // Either may be forged: the description will say.
+            return self.keep_early(now, toi, datagram);
+        }
+        if !object.is_contradicted_by(packet) {
+            return Verdict::Dropped(DropReason::OtiChanged);
+        }
+        if let Some(InFlight { file, buf, .. }) = self.remove(self.current) {
+            self.events.push_back(Event::Replaced { toi, file, buf });
+        }
+        match self.open(now, toi, packet, storage) {
+            Ok(true) => self.place(now, packet, false, storage),
+            Ok(false) => self.keep_early(now, toi, datagram),
+            Err(reason) => Verdict::Dropped(reason),
+        }
+    }
+
     /// Places the symbols of `packet` in the object at `self.current`.
     #[inline]
     fn place<S: Storage<Buf = B>>(
@@ -493,6 +544,11 @@ impl<B> Receiver<B> {
         storage: &mut S,
     ) -> Verdict {
         let object = &mut self.in_flight[self.current];
+        let placed = object.place(packet, storage);
+        if placed.is_err_and(|reason| !is_of_object(reason)) {
+            // Anybody can have sent it: the object ages as without it.
+            return Verdict::Dropped(placed.err().unwrap_or(DropReason::OtiChanged));
+        }
         object.last_packet = now;
         if std::mem::take(&mut object.stalled) {
             object.turn_began = now;
@@ -503,7 +559,6 @@ impl<B> Receiver<B> {
         if !in_sequence {
             self.stats.lost += self.gaps.take(object.toi, Coding::of(&object.oti), packet.body);
         }
-        let placed = object.place(packet, storage);
         if !object.recovery.is_empty() {
             let before = std::mem::replace(&mut object.recovery_bytes, object.recovery.held_bytes());
             self.in_flight_bytes = self.in_flight_bytes + object.recovery_bytes - before;
@@ -776,6 +831,20 @@ impl<B> Receiver<B> {
         self.done.retain(|toi| table.get(toi).is_none_or(&mut holds));
     }
 
+    /// Forgets complete objects for which `is_replaced` is true: another session has put other bytes in their place. Of several
+    /// objects of one name only the one described last counts. Returns their number.
+    pub fn forget_replaced(&mut self, mut is_replaced: impl FnMut(&Arc<File>) -> bool) -> usize {
+        let Self { table, done, .. } = self;
+        let is_done =
+            |file: &&Arc<File>| done.get(file.toi).is_some_and(|it| it.reason == DropReason::Repeat);
+        let replaced = table.newest().filter(is_done).filter(|file| is_replaced(file));
+        let replaced: Vec<Toi> = replaced.map(|file| file.toi).collect();
+        for toi in &replaced {
+            done.remove(*toi);
+        }
+        replaced.len()
+    }
+
     /// Marks `toi` as received from another source (read-through, repair of the complete object): its packets are no
     /// longer needed.
     pub fn hold(&mut self, toi: Toi) {
@@ -907,6 +976,17 @@ impl<B> Receiver<B> {
         }
         Some(object)
     }
+}
+
+/// Whether the EXT_FTI of `packet` contradicts a signed description. An unsigned one is overridden by it (RFC 6726 section 5) unless
+/// other packets agree with the description.
+fn contradicts_signed(file: &File, packet: &Packet<'_>) -> bool {
+    file.signed_by.is_some() && fti_of(packet).is_some_and(|oti| contradicts(file, &oti))
+}
+
+/// Whether a packet that was dropped for `reason` shows that its object is on the air.
+const fn is_of_object(reason: DropReason) -> bool {
+    matches!(reason, DropReason::Duplicate | DropReason::RepairSymbol)
 }
 
 /// Corrects a description with the `length` from the packets. Some senders write 0 for lengths that they do not know when

@@ -12,7 +12,7 @@ use crate::fec::Oti;
 use crate::lct::{Toi, Tsi};
 use crate::limits;
 use crate::time::{Instant, WallTime};
-use crate::trust::{HeadScan, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
+use crate::trust::{Allowance, HeadScan, Judged, Kind, Mode, SignedBy, Trust, TrustDrop};
 
 limits! {
     /// Objects in flight of a session with signed descriptions that has brought no object whose digest was right.
@@ -46,6 +46,9 @@ pub struct SessionTrust {
     pub trust: Arc<Trust>,
     /// The mode.
     pub mode: Mode,
+    /// The service of the session by its announcement: only keys that may sign for it may describe its objects, where the policy
+    /// names them. Empty: not known.
+    pub service: Arc<str>,
     /// A number made of the sender's address: what its sessions may cost before they have brought anything genuine is counted together.
     pub sender: u64,
 }
@@ -65,7 +68,7 @@ impl<B> Receiver<B> {
         tsi: Option<Tsi>,
         (encoding, bytes): (u8, Vec<u8>),
     ) -> Result<(Vec<u8>, Option<Arc<SignedBy>>), DropReason> {
-        let allowance = self.wrong_signatures.allowance(self.is_signed, self.sender(), now);
+        let allowance = self.allowance(now);
         let (mut preview, mut scan, mut inflated) = (None, HeadScan::default(), 0);
         let trust = self.config.trust.as_ref().filter(|_| encoding != PLAIN_FDT);
         let only_signed = trust.filter(|it| it.mode == Mode::Require || self.is_signed);
@@ -101,18 +104,23 @@ impl<B> Receiver<B> {
         xml: &[u8],
         scan: &HeadScan,
     ) -> Result<Option<Arc<SignedBy>>, TrustDrop> {
-        let Some(SessionTrust { trust, mode, .. }) = &self.config.trust else { return Ok(None) };
+        let Some(SessionTrust { trust, mode, service, .. }) = &self.config.trust else { return Ok(None) };
         let tsi = tsi.map_or(0, |tsi| tsi.0);
         let judged = Judged {
             kind: Kind::Fdt,
             bytes: xml,
             tsi: Some(tsi),
             mode: *mode,
-            allowance: self.wrong_signatures.allowance(self.is_signed, self.sender(), now),
+            allowance: self.allowance(now),
         };
         let result = trust.judge_scanned(now, wall, &judged, scan);
         self.wrong_signatures.note(now, &result);
         let signed_by = result?;
+        let is_of_other = signed_by.as_ref().is_some_and(|by| *by.service != **service);
+        if is_of_other && trust.names_keys_of(service) {
+            trust.count(TrustDrop::WrongService);
+            return Err(TrustDrop::WrongService);
+        }
         if signed_by.is_none() && self.is_signed {
             trust.count(TrustDrop::Unsigned);
             return Err(TrustDrop::Unsigned);
@@ -157,8 +165,9 @@ impl<B> Receiver<B> {
         self.brought.is_signed()
     }
 
-    fn sender(&self) -> u64 {
-        self.config.trust.as_ref().map_or(0, |it| it.sender)
+    fn allowance(&self, now: Instant) -> Allowance {
+        let sender = self.config.trust.as_ref().map_or(0, |it| it.sender);
+        self.wrong_signatures.allowance((self.is_signed, self.is_proven()), sender, now)
     }
 
     /// Whether one more object may be opened: anybody can repeat signed descriptions from an address of their own. Asked for each

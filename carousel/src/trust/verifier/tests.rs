@@ -455,3 +455,86 @@ fn multiples_of_few_keys_are_kept() {
     assert_eq!(trust.state().prepared.len(), MAX_PREPARED_KEYS);
     assert_eq!(trust.state().prepared.back().map(|it| *it.key()), Some(first));
 }
+
+#[test]
+fn dates_of_a_stolen_key_lock_no_box_without_a_date_out_of_the_next_epoch() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let (stolen, honest) = (sealer(2, (0, 1)), sealer(4, (1, 3)));
+    let at = |version, issued| Edition { version, floor: 0, page: 0, issued, until: issued + 3600 };
+    let of = |sealer: &Sealer, version, issued| sign(sealer, &stream(), &at(version, issued), "");
+    let ask = |bytes: &[u8]| ask_at(&trust, bytes, Mode::Require, None);
+    let later = NOW + 300 * 86400;
+    assert_eq!(ask(&of(&stolen, 1, NOW)), Ok(true));
+    assert_eq!(ask(&of(&stolen, 2, later)), Ok(true), "it has no date of its own");
+    // The next epoch, with the list that revokes the stolen key.
+    let list = RevocationList::issue(&ROOT, 1, vec![stolen.certificate().key.id()]);
+    let honest =
+        Sealer::new(SecretKey::from_seed(&[4; 32]), honest.certificate().clone(), Some(list), 0).unwrap();
+    assert_eq!(ask(&of(&honest, 1, NOW)), Ok(true));
+    assert_eq!(ask(&of(&stolen, 3, later)), Err(TrustDrop::Revoked));
+    // Documents of an older epoch are measured by the newer one.
+    let older = sealer(3, (0, 2));
+    let other = Stream { name: "239.1.1.1:5000/8".to_owned(), ..stream() };
+    let ask_other = |issued| ask(&sign(&older, &other, &at(1, issued), ""));
+    assert_eq!(ask_other(NOW - 3601), Err(TrustDrop::Expired));
+    assert_eq!(ask_other(NOW - 3600), Ok(true));
+}
+
+#[test]
+fn wrong_signatures_in_the_name_of_a_session_that_has_brought_right_objects_do_not_keep_it_out() {
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+    let ask = |bytes: &[u8], allowance, ms| {
+        let judged = Judged { kind: Kind::Fdt, bytes, tsi: Some(7), mode: Mode::Require, allowance };
+        trust.judge(at(ms), wall(NOW), &judged).map(|_| ())
+    };
+    let mut wrong = WrongSignatures::default();
+    // Of a page that nothing genuine has come for, so that each is examined.
+    let forged = String::from_utf8(document(1, 9)).unwrap().replace(">1<", ">9<").into_bytes();
+    for second in 1..120 {
+        // A flood from many addresses, and four a second in the name of the session.
+        for sender in 0..300 {
+            let _ = ask(&forged, Allowance::Untrusted(sender), second * 1000);
+        }
+        for number in 0..4 {
+            let ms = second * 1000 + number * 250;
+            let result = ask(&forged, wrong.allowance((true, true), 5, at(ms)), ms);
+            wrong.note(at(ms), &result);
+        }
+        let ms = second * 1000 + 999;
+        assert_eq!(ask(&document(second, 0), wrong.allowance((true, true), 5, at(ms)), ms), Ok(()));
+    }
+    assert_eq!(wrong.allowance((true, true), 5, at(120_000)), Allowance::Proven(5));
+    // One that has only repeated what others have signed has no part of its own.
+    assert_eq!(wrong.allowance((true, false), 5, at(120_000)), Allowance::Untrusted(5));
+}
+
+#[test]
+fn objects_are_kept_while_their_signers_are_trusted() {
+    let service = |service: &str, mode| ServicePolicy { service: service.to_owned(), mode, keys: Vec::new() };
+    let trust = Trust::new(pinned_policy(Mode::Require));
+    let (root, key) = (ROOT.public().id(), sealer(2, (0, 1)).certificate().key.id());
+    let keeps = || (trust.keeps(None), trust.keeps(Some((root, key, "tag:a"))));
+    assert_eq!(keeps(), (false, true));
+    for (policy, kept) in [
+        (pinned_policy(Mode::Off), (true, true)),
+        (Policy::default(), (true, true)),
+        (Policy { mode: Mode::Prefer, ..Policy::default() }, (true, false)),
+        (Policy { mode: Mode::Require, ..Policy::default() }, (false, false)),
+        (Policy { has_exceptions: true, ..pinned_policy(Mode::Require) }, (true, true)),
+        (
+            Policy { services: vec![service("tag:b", Mode::Prefer)], ..pinned_policy(Mode::Require) },
+            (true, true),
+        ),
+        (
+            Policy { services: vec![service("tag:a", Mode::Require)], ..pinned_policy(Mode::Require) },
+            (false, true),
+        ),
+    ] {
+        trust.configure(policy.clone());
+        assert_eq!(keeps(), kept, "{policy:?}");
+    }
+    let revocations = vec![RevocationList::issue(&ROOT, 1, vec![key])];
+    trust.configure(Policy { revocations, ..pinned_policy(Mode::Require) });
+    assert_eq!(keeps(), (false, false));
+}

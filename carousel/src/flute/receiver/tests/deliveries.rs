@@ -124,3 +124,23 @@ proptest! {
         if Packet::parse(&bytes).is_ok() { bench.feed(&bytes); }
     }
 }
+
+#[test]
+fn what_another_session_has_replaced_is_received_again_in_its_newest_version() {
+    let (old, new) = (body(1, 3000), body(2, 3000));
+    let mut sender = Sender::new(Tsi(7), SenderProfile::default(), 5, 99);
+    let mut bench = Bench::new();
+    let mut passes = Vec::new();
+    for bytes in [&old, &new] {
+        let toi = sender.add(SendFile::of("a", bytes)).unwrap();
+        bench.feed_all(&fdt_packets(&mut sender));
+        let data = object_packets(&sender, toi, bytes);
+        bench.feed_all(&data);
+        passes.push(data);
+    }
+    assert_eq!(bench.whole().len(), 2);
+    assert_eq!(bench.receiver.forget_replaced(|_| false), 0);
+    assert_eq!(bench.receiver.forget_replaced(|_| true), 1);
+    passes.iter().for_each(|data| bench.feed_all(data));
+    assert_eq!(bench.whole(), [("a".to_owned(), new)], "the older one does not come back");
+}

@@ -309,3 +309,35 @@ fn instances_and_tois_that_left_the_carousel_are_forgotten() {
     bench.pass(200, |_| None);
     assert!(bench.receiver.done.get(Toi(1)).is_none() && bench.receiver.assembler.heard(1).is_none());
 }
+
+#[test]
+fn a_packet_that_contradicts_its_description_yields_to_one_that_does_not() {
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "Content-Length=\"8\"")));
+    let (lie, oti) = (Oti::no_code(12, 4, 3), Oti::no_code(8, 4, 2));
+    bench.feed(&by_hand(1, Some(&lie), 0, 0, b"zzzz", |_| {}));
+    assert_eq!(bench.feed(&by_hand(1, Some(&oti), 0, 0, b"abcd", |_| {})), Verdict::Stored);
+    let changed = Verdict::Dropped(DropReason::OtiChanged);
+    assert_eq!(bench.feed(&by_hand(1, Some(&lie), 0, 1, b"zzzz", |_| {})), changed);
+    bench.feed(&by_hand(1, Some(&oti), 0, 1, b"efgh", |_| {}));
+    let events = bench.events();
+    assert!(events.iter().any(|it| matches!(it, Event::Replaced { .. })));
+    assert!(events.iter().any(|it| matches!(it, Event::Complete { buf, .. } if buf == b"abcdefgh")));
+}
+
+#[test]
+fn packets_that_are_dropped_keep_no_object_in_flight() {
+    let mut bench = Bench::new();
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "")));
+    bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abcd", |_| {}));
+    let first = bench.receiver.object(Toi(1)).unwrap().last_packet();
+    for _ in 0..5 {
+        bench.pass(1, |_| None);
+        bench.feed(&by_hand(1, Some(&Oti::no_code(12, 4, 3)), 0, 1, b"zzzz", |_| {}));
+        bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 7, 0, b"zzzz", |_| {}));
+    }
+    let object = bench.receiver.object(Toi(1)).unwrap();
+    assert!(object.is_stalled() && object.last_packet() == first);
+    bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abcd", |_| {}));
+    assert!(!bench.receiver.object(Toi(1)).unwrap().is_stalled(), "a repeat of its own");
+}

@@ -76,8 +76,10 @@ fn oti_that_changes_in_mid_object_is_dropped() {
     bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abcd", |_| {}));
     for other in [Oti::no_code(12, 4, 2), Oti::no_code(8, 2, 4), Oti::no_code(8, 4, 1)] {
         let verdict = bench.feed(&by_hand(1, Some(&other), 0, 0, b"zzzz", |_| {}));
-        assert_eq!(verdict, Verdict::Dropped(DropReason::OtiChanged));
+        assert_eq!(verdict, Verdict::Early, "its description will say");
     }
+    bench.feed(&fdt_by_hand(1, &describe(1, "x", "")));
+    assert!(bench.receiver.early.is_empty());
     assert_eq!(
         bench.feed(&by_hand(2, Some(&Oti::no_code(8, 0, 2)), 0, 0, b"zz", |_| {})),
         Verdict::Dropped(DropReason::BadOti)
@@ -206,7 +208,7 @@ fn padding_of_more_than_the_last_symbol_is_dropped() {
 
 #[test]
 fn before_the_first_symbol_oti_may_change_but_not_lengths() {
-    let changed = Verdict::Dropped(DropReason::OtiChanged);
+    let changed = Verdict::Early;
     let open = |bench: &mut Bench| {
         let verdict = bench.feed(&by_hand(1, Some(&Oti::no_code(8, 4, 2)), 0, 0, b"abc", |_| {}));
         assert_eq!(verdict, Verdict::Dropped(DropReason::BadSymbolLength));

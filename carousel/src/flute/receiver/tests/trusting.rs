@@ -16,7 +16,7 @@ fn with_trust(trust: Arc<Trust>, mode: Mode) -> Bench {
 }
 
 fn of_sender(trust: Arc<Trust>, mode: Mode, sender: u64) -> Bench {
-    let trust = Some(SessionTrust { trust, mode, sender });
+    let trust = Some(SessionTrust { trust, mode, service: Arc::from(""), sender });
     let config = ReceiverConfig { trust, ..ReceiverConfig::default() };
     Bench { receiver: Receiver::new(config), ..Bench::new() }
 }
@@ -425,4 +425,71 @@ fn a_wrong_object_under_a_repeated_description_restricts_all_unproven_sessions_o
         other.feed(&first(toi));
     }
     assert!(other.storage.opened.len() > 10, "after ten minutes as before: {}", other.storage.opened.len());
+}
+
+/// A packet of `toi` in the name of the sender, with an EXT_FTI of this length and symbol length.
+fn lying(toi: u128, length: u64, symbol_length: u16, symbol: &[u8]) -> Vec<u8> {
+    by_hand(toi, Some(&Oti::no_code(length, symbol_length, 64)), 0, 0, symbol, |_| {})
+}
+
+#[test]
+fn one_packet_with_another_oti_keeps_no_signed_object_out() {
+    let bytes = body(4, 10_000);
+    let (fdt, data) = with_object(signed(SenderProfile::default(), 5), "http://h/x", &bytes);
+    let lies = [lying(5, 10_007, 1400, &[0; 1400]), lying(5, 10_000, 1399, &[0; 1399]), {
+        let oti = Oti {
+            encoding_id: EncodingId::RAPTORQ,
+            scheme: SchemeInfo::RaptorQ { source_blocks: 1, sub_blocks: 1, alignment: 4 },
+            ..Oti::no_code(10_000, 1400, 0)
+        };
+        let mut packet = by_hand(5, Some(&oti), 0, 0, &[0; 1400], |_| {});
+        packet[3] = 6; // codepoint
+        packet
+    }];
+    let changed = Verdict::Dropped(DropReason::OtiChanged);
+    for lie in &lies {
+        // Behind the description, between the packets, and again for an object that is held.
+        let (mut bench, _) = bench(Mode::Require);
+        bench.feed_all(&fdt);
+        assert_eq!(bench.feed(lie), changed);
+        bench.feed_all(&data[..3]);
+        assert_eq!(bench.feed(lie), changed);
+        bench.feed_all(&data[3..]);
+        assert_eq!(bench.whole(), [("http://h/x".to_owned(), bytes.clone())]);
+        let opened = bench.storage.opened.len();
+        bench.feed(lie);
+        bench.feed_all(&data);
+        assert_eq!(bench.storage.opened.len(), opened);
+        // Before the description.
+        for mode in [Mode::Require, Mode::Prefer] {
+            let (mut bench, _) = self::bench(mode);
+            bench.feed(lie);
+            bench.feed_all(&data[..4]);
+            bench.feed_all(&fdt);
+            bench.feed_all(&data[4..]);
+            assert_eq!(bench.whole(), [("http://h/x".to_owned(), bytes.clone())], "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_another_service_describes_no_objects_of_a_session_whose_service_names_its_keys() {
+    let service = |service: &str| crate::trust::ServicePolicy {
+        service: service.to_owned(),
+        mode: Mode::Require,
+        keys: vec![ROOT.public()],
+    };
+    let keys = vec![ROOT.public()];
+    let policy = Policy { mode: Mode::Require, keys, services: vec![service("tag:b")], ..Policy::default() };
+    let trust = Arc::new(Trust::new(policy));
+    let (fdt, _) = with_object(signed(SenderProfile::default(), 5), "http://h/x", &body(1, 100));
+    // It is signed for the service "tag:a".
+    for (own, described) in [("tag:b", 0), ("tag:a", 1), ("tag:c", 1), ("", 1)] {
+        let mut bench = with_trust(Arc::clone(&trust), Mode::Require);
+        bench.receiver.config.trust.as_mut().unwrap().service = Arc::from(own);
+        bench.feed_all(&fdt);
+        assert_eq!(bench.receiver.table().len(), described, "{own}");
+        assert_eq!(bench.receiver.is_signed(), described == 1);
+    }
+    assert_eq!(trust.report().refused[TrustDrop::WrongService as usize], 1);
 }
