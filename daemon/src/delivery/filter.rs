@@ -1,5 +1,6 @@
 //! Selection of the sessions of a multicast group that are received.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::lct::Tsi;
@@ -10,6 +11,8 @@ use carousel::trust::Mode;
 pub struct SessionFilter {
     /// TSIs with their reception timeout; `None` in the list: every TSI.
     pub sessions: Vec<(Option<u64>, Option<Duration>)>,
+    /// Their services by TSI, as far as they are announced; `None`: every TSI.
+    pub services: Vec<(Option<u64>, Arc<str>)>,
     /// Packets may be of ROUTE: the protocol is determined for each packet. False: all packets are FLUTE.
     pub has_route: bool,
     /// Requirements on signatures.
@@ -31,6 +34,12 @@ impl SessionFilter {
 
     pub(super) fn wants(&self, tsi: Tsi) -> bool {
         self.sessions.iter().any(|(want, _)| want.is_none_or(|want| want == tsi.0))
+    }
+
+    /// The service of a session; empty if none is announced.
+    pub(super) fn service(&self, tsi: Tsi) -> Arc<str> {
+        let of = |tsi: Option<u64>| self.services.iter().find(|(of, _)| *of == tsi);
+        of(Some(tsi.0)).or_else(|| of(None)).map_or_else(Arc::default, |(_, service)| Arc::clone(service))
     }
 
     pub(super) fn reception_timeout(&self, tsi: Tsi) -> Option<Duration> {
@@ -55,5 +64,8 @@ mod tests {
         let one = SessionFilter { sessions: vec![(Some(7), None)], ..SessionFilter::default() };
         assert!(one.wants(Tsi(7)) && !one.wants(Tsi(8)));
         assert!(!SessionFilter::default().wants(Tsi(7)));
+        let filter = SessionFilter { services: vec![(None, "a".into()), (Some(7), "b".into())], ..filter };
+        assert_eq!((&*filter.service(Tsi(7)), &*filter.service(Tsi(8))), ("b", "a"));
+        assert_eq!(&*one.service(Tsi(7)), "");
     }
 }

@@ -59,6 +59,9 @@ pub trait ObjectStore: std::fmt::Debug {
     fn look_up(&self, session: &SessionKey, file: &File) -> Lookup;
     /// Whether any version of an object that was held is still there.
     fn still_holds(&self, session: &SessionKey, file: &File) -> bool;
+
+    /// Whether other bytes of a carousel are held under the name of this object, which may take their place.
+    fn holds_other(&self, session: &SessionKey, file: &File) -> bool;
     /// Writes the gathered bytes of all objects, and wakes their readers.
     fn flush(&mut self);
     /// Writes the gathered bytes of one object.

@@ -219,6 +219,19 @@ impl ObjectStore for CacheStorage {
                 .is_ok_and(|key| self.context.store.contains(key.as_str()))
     }
 
+    fn holds_other(&self, session: &SessionKey, file: &File) -> bool {
+        if is_signalling(file) || Joiner::is_chunk(file) {
+            return false;
+        }
+        let ReceiveContext { store, names, .. } = &self.context;
+        let key = names.key_of(session, &file.content_location).ok();
+        key.is_some_and(|key| {
+            store.is_carried(key.as_str())
+                && !holds(store, key.as_str(), file)
+                && !is_outranked(&self.context, key.as_str(), file)
+        })
+    }
+
     fn flush(&mut self) {
         self.writes.flush();
     }
@@ -258,6 +271,9 @@ impl ObjectStore for CacheStorage {
     fn set_stalled(&self, buf: &ObjectSpace, since: Option<Instant>) {
         if let Some(flight) = buf.flight() {
             flight.set_stalled(since);
+            if since.is_some() {
+                self.context.flights.stalled(flight);
+            }
         }
     }
 
@@ -348,7 +364,13 @@ impl SessionStorage<'_> {
         }
     }
 
-    fn flight_of(&self, key: ObjectKey, file: &Arc<File>, space: &FileSpace) -> Result<Arc<Flight>, Refusal> {
+    fn flight_of(
+        &self,
+        key: ObjectKey,
+        file: &Arc<File>,
+        space: &FileSpace,
+        is_proven: bool,
+    ) -> Result<Arc<Flight>, Refusal> {
         let other = self.context.flights.get(key.as_str()).filter(|flight| flight.symbols().is_none());
         let goes_before = |flight: &Flight| match flight.is_carried() {
             // A stalled flight: its sender has restarted in the middle of it.
@@ -362,8 +384,8 @@ impl SessionStorage<'_> {
         let object = ObjectRef { session: self.session, toi: file.toi };
         let carried = CarouselSource { object, file: Arc::clone(file) };
         let (partial, received) = (Arc::clone(&space.partial), Arc::clone(&space.received));
-        let flight = Arc::new(Flight::of_symbols(key, carried, partial, received));
-        self.context.flights.replace(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;
+        let flight = Arc::new(Flight::of_symbols(key, carried, partial, received).proven(is_proven));
+        self.context.flights.offer(Arc::clone(&flight)).ok_or(Refusal::NoRoom)?;
         Ok(flight)
     }
 }
@@ -432,7 +454,7 @@ impl Storage for SessionStorage<'_> {
         let guard = FlightGuard { flight: None, flights: Arc::clone(&self.context.flights) };
         let mut space = FileSpace { guard, partial: Arc::new(partial), received, checkpointed };
         if let Some((key, file)) = named {
-            space.guard.flight = Some(self.flight_of(key, file, &space)?);
+            space.guard.flight = Some(self.flight_of(key, file, &space, request.is_proven)?);
         }
         Ok(ObjectSpace::File(space))
     }
@@ -443,7 +465,7 @@ impl Storage for SessionStorage<'_> {
             return Ok(());
         }
         let key = self.key_of(file)?;
-        space.guard.flight = Some(self.flight_of(key, file, space)?);
+        space.guard.flight = Some(self.flight_of(key, file, space, false)?);
         Ok(())
     }
 

@@ -401,7 +401,7 @@ impl Control {
     fn document(&mut self, document: Document) {
         if document.name == carousel::command::URI {
             // It is signed separately, independent of the FDT.
-            self.context.commands.offer(document.bytes);
+            self.context.commands.offer(&self.context.trust, clock::now(), document.bytes);
             return;
         }
         let kind = document.content_type.as_deref();
@@ -411,7 +411,7 @@ impl Control {
             return;
         }
         if document.name == carousel::firmware::URI {
-            self.context.updates.offer(document.bytes);
+            self.context.updates.offer(&self.context.trust, clock::now(), document.bytes);
             return;
         }
         if self.is_outranked(&document) {
@@ -751,16 +751,20 @@ fn wanted<'a>(
         let group = GroupSpec { address: spec.address, source: spec.source, interface: interface.to_owned() };
         let timeout = spec.repair.as_ref().map(|it| it.reception_timeout_ms).filter(|ms| *ms > 0);
         let session = (spec.tsi.filter(|_| !is_route), timeout.map(Duration::from_millis));
+        let service = (!spec.service.is_empty()).then(|| (session.0, Arc::from(&*spec.service)));
         match groups.iter_mut().find(|it| it.0 == group) {
             Some((_, listen, _)) => {
                 listen.sessions.push(session);
+                listen.services.extend(service);
                 listen.has_route |= has_route;
                 listen.trust = stricter(listen.trust, mode(spec));
             }
             None => {
                 let sessions = vec![session];
+                let services = service.into_iter().collect();
+                let trust = mode(spec);
                 let filter =
-                    SessionFilter { sessions, has_route, trust: mode(spec), ..SessionFilter::default() };
+                    SessionFilter { sessions, services, has_route, trust, ..SessionFilter::default() };
                 groups.push((group, filter, spec.origin.as_str()));
             }
         }

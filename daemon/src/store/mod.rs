@@ -291,6 +291,11 @@ impl Store {
         self.index().peek(key).is_some_and(|object| object.meta.signed_by.is_some())
     }
 
+    /// Whether the object of this key came by a carousel.
+    pub fn is_carried(&self, key: &str) -> bool {
+        self.index().peek(key).is_some_and(|object| object.meta.came_by != CameBy::Origin)
+    }
+
     /// Whether the object of this key is the same for all values of these query parameters.
     pub fn ignores_query(&self, key: &str, names: &[&str]) -> bool {
         let index = self.index();

@@ -96,7 +96,7 @@ impl Carousel {
     fn list(&mut self, section: &Section<'_>, trust: &Trust, mode: Mode) {
         let Some(document) = self.lists.push(section).filter(|_| mode != Mode::Off) else { return };
         let now = clock::now();
-        let allowance = self.wrong_signatures.allowance(self.signed_by.is_some(), 0, now);
+        let allowance = self.wrong_signatures.allowance((self.signed_by.is_some(), false), 0, now);
         let judged = Judged { kind: Kind::Modules, bytes: &document, tsi: None, mode, allowance };
         // Refusals are counted with those of other documents.
         let result = trust.judge(now, clock::trusted_wall(), &judged);

@@ -24,6 +24,10 @@ carousel::limits! {
 
 /// Interval at which timeouts of sessions are checked.
 const TICK: Duration = Duration::from_millis(500);
+/// Interval at which objects are looked up that another session may have replaced, and the time for which it grows by each described
+/// file.
+const REPLACED_SCAN: Duration = Duration::from_secs(10);
+const REPLACED_SCAN_OF_FILE: Duration = Duration::from_micros(500);
 /// A verification without a result after this time counts as lost, and the object is received again.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(1800);
 
@@ -71,6 +75,7 @@ impl<S: ObjectStore> Delivery<S> {
         }
         self.live_timeout(now);
         self.distrust(now);
+        self.regain_replaced(now);
         self.keep_within_budget(now);
         for (key, receiver) in self.sessions.expire(now) {
             self.counters.sessions_expired += 1;
@@ -85,6 +90,21 @@ impl<S: ObjectStore> Delivery<S> {
                 self.reject(now, object, RejectReason::Lost);
             }
         }
+    }
+
+    /// Receives objects again whose place in the cache another session's have taken: if that has ended, the next cycle brings them
+    /// back. While both are sent, they alternate at this interval.
+    fn regain_replaced(&mut self, now: Instant) {
+        if now < self.next_replaced_scan {
+            return;
+        }
+        let Self { store, sessions, .. } = self;
+        let mut files: u32 = 0;
+        for (key, receiver) in sessions.iter_mut() {
+            files = files.saturating_add(u32::try_from(receiver.table().len()).unwrap_or(u32::MAX));
+            receiver.forget_replaced(|file| store.holds_other(key, file));
+        }
+        self.next_replaced_scan = now + REPLACED_SCAN + REPLACED_SCAN_OF_FILE * files;
     }
 
     /// Handles the loss of trust in a key: sessions that it has signed end, and what other keys sign is received again.

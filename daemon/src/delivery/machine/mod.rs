@@ -191,6 +191,7 @@ pub struct Delivery<S: ObjectStore> {
     next_tick: Instant,
     next_checkpoint: Instant,
     next_scan: Instant,
+    next_replaced_scan: Instant,
 }
 
 impl<S: ObjectStore> Delivery<S> {
@@ -218,6 +219,7 @@ impl<S: ObjectStore> Delivery<S> {
             next_tick: Instant::default(),
             next_checkpoint: Instant::default(),
             next_scan: Instant::default(),
+            next_replaced_scan: Instant::default(),
         }
     }
 
@@ -276,6 +278,7 @@ impl<S: ObjectStore> Delivery<S> {
             trust: (filter.trust != Mode::Off).then(|| SessionTrust {
                 trust: Arc::clone(trust),
                 mode: filter.trust,
+                service: filter.service(key.tsi),
                 sender: sender(&key.source),
             }),
             reception_timeout: filter.reception_timeout(key.tsi).unwrap_or(default_timeout),

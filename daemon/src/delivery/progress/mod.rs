@@ -111,6 +111,17 @@ pub struct Sent {
     pub not_kept: Option<NotKept>,
 }
 
+/// Which of two sessions that bring an object comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// Its description is not signed.
+    Unsigned,
+    /// Its session may only repeat a signed description of another.
+    Unproven,
+    /// Its session has brought an object whose signed digest was right.
+    Proven,
+}
+
 /// One object in flight.
 #[derive(Debug)]
 pub struct Flight {
@@ -128,6 +139,8 @@ pub struct Flight {
     withholds_last: bool,
     /// All bytes are withheld until then: packets are not signed, only the object is.
     withholds_all: bool,
+    /// Its session has brought an object whose signed digest was right.
+    is_proven: bool,
     partial: Arc<Partial>,
     arrival: ReceivedBytes,
     outcome: OnceLock<Outcome>,
@@ -175,6 +188,26 @@ impl Flight {
             is_identity,
             ..Self::new(key, content_type, length, partial, arrival)
         }
+    }
+
+    /// The flight with this mark of its session.
+    #[must_use]
+    pub fn proven(self, is_proven: bool) -> Self {
+        Self { is_proven, ..self }
+    }
+
+    fn rank(&self) -> Rank {
+        match self.carried() {
+            Some(it) if it.file.signed_by.is_some() && self.is_proven => Rank::Proven,
+            Some(it) if it.file.signed_by.is_some() => Rank::Unproven,
+            _ => Rank::Unsigned,
+        }
+    }
+
+    /// Whether a carousel brings the same bytes in both.
+    fn is_same_object(&self, other: &Self) -> bool {
+        let digest = |it: &Self| it.carried().and_then(|it| it.file.object_digest());
+        digest(self).is_some_and(|own| digest(other) == Some(own))
     }
 
     /// Sets the expected start of the carousel's next pass; `None`: unknown.
@@ -310,6 +343,7 @@ impl Flight {
             sent: None,
             withholds_last: false,
             withholds_all: false,
+            is_proven: false,
             partial,
             arrival,
             outcome: OnceLock::new(),

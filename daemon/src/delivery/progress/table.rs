@@ -11,7 +11,7 @@ use carousel::query::IgnoredQuery;
 use carousel::reason::Counts;
 use event_listener::{Event, EventListener};
 
-use super::{FailReason, Flight, ObjectRef, Outcome};
+use super::{FailReason, Flight, ObjectRef, Outcome, Rank};
 use crate::bounded::BoundedMap;
 use crate::memory::MAX_ANNOUNCED;
 use crate::store::Store;
@@ -23,6 +23,14 @@ carousel::limits! {
         full: "An object of the carousel is served when it is complete; a fill is passed through and not kept.",
         free: "When an object is complete or given up.",
         test: "objects_in_flight_beyond_the_limit_are_refused_and_counted_until_one_ends",
+    }
+
+    /// Flights of one object by further sessions, of which players see the first only.
+    const MAX_RESERVE_FLIGHTS: usize = 4, "flights" {
+        why: "A link has two senders while one takes over; anybody can repeat descriptions.",
+        full: "One of lower rank makes room; else an object is received without players waiting for it, and they get it when it is published.",
+        free: "When the object is complete, or the flight is given up.",
+        test: "a_flight_of_a_session_that_has_brought_nothing_takes_no_players_from_another",
     }
 }
 
@@ -57,6 +65,8 @@ impl Announced {
 #[derive(Debug)]
 struct Tables {
     flights: HashMap<ObjectKey, Arc<Flight>>,
+    /// Flights of the same object by other sessions, which take the place of the one in `flights` if that fails or stalls.
+    reserve: HashMap<ObjectKey, Vec<Arc<Flight>>>,
     /// With the session that described it last, and whether another session described it before.
     announced: BoundedMap<ObjectKey, (ObjectRef, Announced, bool)>,
 }
@@ -88,7 +98,7 @@ impl Flights {
     /// An empty table for at most so many announced names, [`MAX_ANNOUNCED`] at most.
     pub fn within(most_announced: usize) -> Arc<Self> {
         let announced = BoundedMap::new(most_announced.min(MAX_ANNOUNCED));
-        let tables = Tables { flights: HashMap::new(), announced };
+        let tables = Tables { flights: HashMap::new(), reserve: HashMap::new(), announced };
         Arc::new(Self {
             tables: Mutex::new(tables),
             appeared: Event::new(),
@@ -137,6 +147,50 @@ impl Flights {
         Some(())
     }
 
+    /// Adds the flight of an object that a carousel brings. One of the same object by another session, which is under way and not of
+    /// a lower rank, keeps its place, and this one is kept in reserve: anybody can repeat the description of an object. Any other
+    /// with the same key is replaced. `None` if the table is full.
+    pub fn offer(&self, flight: Arc<Flight>) -> Option<()> {
+        let mut tables = self.tables();
+        let taken = tables.flights.get(&flight.key);
+        let keeps_place = taken.is_some_and(|taken| {
+            let is_of_other =
+                taken.received_as().map(|it| it.session) != flight.received_as().map(|it| it.session);
+            let is_outranked = flight.rank() < taken.rank();
+            let is_equal = flight.rank() == taken.rank() && taken.is_same_object(&flight);
+            taken.symbols().is_some() && is_of_other && !taken.has_stalled() && (is_outranked || is_equal)
+        });
+        if !keeps_place {
+            drop(tables);
+            return self.replace(flight);
+        }
+        if taken.is_some_and(|taken| taken.is_same_object(&flight)) {
+            let reserve = tables.reserve.entry(flight.key.clone()).or_default();
+            if reserve.len() >= MAX_RESERVE_FLIGHTS
+                && let Some(lowest) = (0..reserve.len()).min_by_key(|&at| reserve[at].rank())
+                && reserve[lowest].rank() < flight.rank()
+            {
+                reserve.remove(lowest);
+            }
+            if reserve.len() < MAX_RESERVE_FLIGHTS {
+                reserve.push(flight);
+            }
+        }
+        Some(())
+    }
+
+    /// A flight has stalled: one in reserve that has not takes its place, for its readers too.
+    pub fn stalled(&self, flight: &Arc<Flight>) {
+        let mut tables = self.tables();
+        let is_first = tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight));
+        if is_first && tables.promote(&flight.key, |it| !it.has_stalled()) {
+            drop(tables);
+            self.failed.add(FailReason::Replaced);
+            flight.end(Outcome::Failed(FailReason::Replaced));
+            self.appeared.notify(usize::MAX);
+        }
+    }
+
     /// Removes a flight from the table. Its readers keep it; new requests do not join it.
     pub fn withdraw(&self, flight: &Arc<Flight>) {
         let mut tables = self.tables();
@@ -148,23 +202,38 @@ impl Flights {
     /// Ends a flight and takes it out of the table.
     pub fn end(&self, flight: &Arc<Flight>, outcome: Outcome) {
         let mut tables = self.tables();
-        if tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight)) {
+        tables.leave_reserve(flight);
+        let mut outcome = outcome;
+        let mut same = Vec::new();
+        let is_first = tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight));
+        if is_first {
             tables.flights.remove(&flight.key);
-            if tables.flights.capacity() > 4 * tables.flights.len() + 64 {
-                tables.flights.shrink_to_fit();
-            }
         }
         match &outcome {
             Outcome::Complete(_) => {
                 tables.announced.remove(&flight.key);
+                same = tables.take_same(flight);
             }
             Outcome::Passed(_) => {}
             Outcome::Failed(reason) => {
                 self.failed.add(*reason);
+                let has_next = is_first && tables.promote(&flight.key, |_| true);
+                // Wrong bytes of a session that may only repeat what others describe say nothing about the object.
+                let is_untold = *reason == FailReason::Verify && flight.rank() == Rank::Unproven;
+                if has_next || is_untold {
+                    outcome = Outcome::Failed(FailReason::Replaced);
+                }
             }
         }
+        if tables.flights.capacity() > 4 * tables.flights.len() + 64 {
+            tables.flights.shrink_to_fit();
+        }
         drop(tables);
+        for other in same {
+            other.end(outcome.clone());
+        }
         flight.end(outcome);
+        self.appeared.notify(usize::MAX);
     }
 
     /// Records the FDT's description of an object.
@@ -240,6 +309,42 @@ impl Flights {
     }
 }
 
+impl Tables {
+    /// Puts the best flight in reserve that is `fit` in the first place of its key. False: there is none.
+    fn promote(&mut self, key: &ObjectKey, fit: impl Fn(&Flight) -> bool) -> bool {
+        let Some(reserve) = self.reserve.get_mut(key) else { return false };
+        let fit = (0..reserve.len()).filter(|&at| fit(&reserve[at]));
+        let best = fit
+            .max_by_key(|&at| (reserve[at].rank(), !reserve[at].has_stalled(), reserve[at].received_bytes()));
+        let Some(best) = best else { return false };
+        let flight = reserve.swap_remove(best);
+        if reserve.is_empty() {
+            self.reserve.remove(key);
+        }
+        self.flights.insert(key.clone(), flight);
+        true
+    }
+
+    /// Takes a flight out of the reserve of its key.
+    fn leave_reserve(&mut self, flight: &Arc<Flight>) {
+        if let Some(reserve) = self.reserve.get_mut(&flight.key) {
+            reserve.retain(|it| !Arc::ptr_eq(it, flight));
+            if reserve.is_empty() {
+                self.reserve.remove(&flight.key);
+            }
+        }
+    }
+
+    /// Takes out the flights of the same object by other sessions, which is complete.
+    fn take_same(&mut self, flight: &Arc<Flight>) -> Vec<Arc<Flight>> {
+        let mut same = self.reserve.remove(&flight.key).unwrap_or_default();
+        if self.flights.get(&flight.key).is_some_and(|first| first.is_same_object(flight)) {
+            same.extend(self.flights.remove(&flight.key));
+        }
+        same
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use carousel::flute::SessionKey;
@@ -308,6 +413,94 @@ mod tests {
             });
             assert!(found);
         }
+    }
+
+    /// A flight of an object of 4 bytes by the session of this source.
+    fn carried_by(store: &Store, source: u8, signed: bool, is_proven: bool) -> Arc<Flight> {
+        let mut object = object(7);
+        object.session.source = std::net::Ipv4Addr::new(10, 0, 0, source).into();
+        let by = carousel::trust::SignedBy {
+            root: carousel::trust::SecretKey::from_seed(&[1; 32]).public().id(),
+            key: carousel::trust::SecretKey::from_seed(&[2; 32]).public().id(),
+            service: "tag:a".to_owned(),
+            stream: "a".to_owned(),
+            page: 0,
+            order: (0, 1),
+        };
+        let file = File {
+            content_digest: Some(Digest::of(b"body")),
+            signed_by: signed.then(|| Arc::new(by)),
+            content_location: "http://h/1".to_owned(),
+            ..File::default()
+        };
+        let partition = carousel::fec::Partition::new(&carousel::fec::Oti::no_code(4, 2, 64)).unwrap();
+        let received = Arc::new(carousel::fec::SymbolMap::new(&partition));
+        let partial = Arc::new(store.create(4, Default::default()).unwrap());
+        let carried = super::super::CarouselSource { object, file: Arc::new(file) };
+        Arc::new(Flight::of_symbols(key(1), carried, partial, received).proven(is_proven))
+    }
+
+    fn is_first(flights: &Flights, flight: &Arc<Flight>) -> bool {
+        flights.get(key(1).as_str()).is_some_and(|it| Arc::ptr_eq(&it, flight))
+    }
+
+    #[test]
+    fn a_flight_of_a_session_that_has_brought_nothing_takes_no_players_from_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, flights) = (crate::store::testing::open(&folder), Flights::new());
+        let honest = carried_by(&store, 1, true, true);
+        flights.offer(Arc::clone(&honest)).unwrap();
+        // Strangers that repeat its description stay behind, however many there are.
+        let strangers: Vec<_> = (2..20).map(|source| carried_by(&store, source, true, false)).collect();
+        for stranger in &strangers {
+            flights.offer(Arc::clone(stranger)).unwrap();
+            assert!(is_first(&flights, &honest) && honest.outcome().is_none());
+        }
+        assert_eq!(flights.tables().reserve[&key(1)].len(), MAX_RESERVE_FLIGHTS);
+        flights.end(&strangers[0], Outcome::Failed(FailReason::Verify));
+        assert!(is_first(&flights, &honest));
+        assert_eq!(flights.tables().reserve[&key(1)].len(), MAX_RESERVE_FLIGHTS - 1);
+        // What any of them completes is the object: all that wait for it have it.
+        let (frozen, meta) = carried(&store, "http://h/1", b"body");
+        let stored = store.publish(&frozen, meta).unwrap();
+        flights.end(&strangers[10], Outcome::Complete(stored));
+        for flight in [&honest, &strangers[1], &strangers[10]] {
+            assert!(matches!(flight.outcome(), Some(Outcome::Complete(_))));
+        }
+        assert!(flights.tables().flights.is_empty() && flights.tables().reserve.is_empty());
+    }
+
+    #[test]
+    fn a_flight_that_fails_stalls_or_has_brought_nothing_yields_to_another_of_the_same_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, flights) = (crate::store::testing::open(&folder), Flights::new());
+        let replaced = |it: &Flight| matches!(it.outcome(), Some(Outcome::Failed(FailReason::Replaced)));
+        let [unsigned, stranger, honest] =
+            [(3, false, false), (2, true, false), (1, true, true)].map(|(source, signed, is_proven)| {
+                let flight = carried_by(&store, source, signed, is_proven);
+                flights.offer(Arc::clone(&flight)).unwrap();
+                assert!(is_first(&flights, &flight));
+                flight
+            });
+        assert!(replaced(&unsigned) && replaced(&stranger));
+        flights.end(&honest, Outcome::Failed(FailReason::Expired));
+        // Wrong bytes: requests look the object up again, and find the next one.
+        let [stranger, honest] = [2, 1].map(|source| carried_by(&store, source, true, false));
+        for flight in [&stranger, &honest] {
+            flights.offer(Arc::clone(flight)).unwrap();
+        }
+        assert!(is_first(&flights, &stranger));
+        flights.end(&stranger, Outcome::Failed(FailReason::Verify));
+        assert!(is_first(&flights, &honest) && replaced(&stranger) && honest.outcome().is_none());
+        // It stalls, and another does not.
+        let other = carried_by(&store, 4, true, false);
+        flights.offer(Arc::clone(&other)).unwrap();
+        assert!(is_first(&flights, &honest));
+        honest.set_stalled(Some(carousel::time::Instant::from_nanos(1)));
+        flights.stalled(&honest);
+        assert!(is_first(&flights, &other) && replaced(&honest));
+        flights.end(&other, Outcome::Failed(FailReason::Verify));
+        assert!(replaced(&other), "nothing is known of the object itself");
     }
 
     #[test]

@@ -147,6 +147,9 @@ impl ObjectStore for Memory {
     fn still_holds(&self, _: &SessionKey, file: &File) -> bool {
         self.holds(file)
     }
+    fn holds_other(&self, _: &SessionKey, file: &File) -> bool {
+        self.held.contains_key(&file.content_location) && !self.holds(file)
+    }
     fn flush(&mut self) {}
     fn flush_object(&mut self, _: &Space) {}
     fn reader(&self, buf: &Space) -> Option<Arc<Mutex<MemoryBuf>>> {

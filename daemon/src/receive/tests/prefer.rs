@@ -17,6 +17,10 @@ fn secret(seed: u8) -> SecretKey {
 
 /// The packets of a session, the FDT's first.
 fn packets(is_signed: bool) -> Vec<Vec<u8>> {
+    packets_of(is_signed, if is_signed { SIGNED } else { UNSIGNED })
+}
+
+fn packets_of(is_signed: bool, body: &[u8]) -> Vec<Vec<u8>> {
     let fdt_lifetime_s = 20 * 365 * 86_400;
     let profile = SenderProfile { symbol_length: 200, fdt_lifetime_s, ..SenderProfile::default() };
     let mut sender = Sender::new(Tsi(1), profile, 1, 1);
@@ -26,7 +30,6 @@ fn packets(is_signed: bool) -> Vec<Vec<u8>> {
         let sealer = Sealer::new(online, certificate, None, 0).unwrap();
         sender.sign_with(sealer, "tag:a".to_owned(), "s".to_owned());
     }
-    let body = if is_signed { SIGNED } else { UNSIGNED };
     let tois: Vec<Toi> = NAMES.iter().map(|name| sender.add(SendFile::of(*name, body)).unwrap()).collect();
     sender.refresh_fdt(WALL).unwrap();
     let (mut all, mut out) = (Vec::new(), Vec::new());
@@ -62,8 +65,12 @@ impl Box {
     }
 
     fn take(&mut self, is_signed: bool, packet: &[u8]) {
+        self.take_from(if is_signed { 1 } else { 2 }, packet);
+    }
+
+    fn take_from(&mut self, source: u8, packet: &[u8]) {
         let ObjectRef { session, .. } = object(1);
-        let source = std::net::SocketAddr::from(([10, 0, 0, if is_signed { 1 } else { 2 }], 7));
+        let source = std::net::SocketAddr::from(([10, 0, 0, source], 7));
         let filter = SessionFilter { trust: Mode::Prefer, ..SessionFilter::all() };
         self.intake.datagram(self.now, source, session.destination, &filter, packet);
         self.intake.end_batch();
@@ -92,6 +99,27 @@ fn what_is_unsigned_counts_until_something_signed_has_its_name() {
     tested.finish();
     for name in NAMES {
         assert_eq!(tested.held(name), Some((true, SIGNED.to_vec())), "{name}");
+    }
+}
+
+#[test]
+fn what_another_session_has_put_in_the_place_of_an_object_goes_with_the_next_cycle() {
+    let mut tested = Box::new();
+    let (honest, forged) = (packets_of(false, SIGNED), packets_of(false, UNSIGNED));
+    for _ in 0..3 {
+        honest.iter().for_each(|it| tested.take_from(1, it));
+        tested.finish();
+        assert_eq!(tested.held(NAMES[0]), Some((false, SIGNED.to_vec())));
+        forged.iter().for_each(|it| tested.take_from(2, it));
+        tested.finish();
+        assert_eq!(tested.held(NAMES[0]), Some((false, UNSIGNED.to_vec())));
+        tested.now = tested.now + Duration::from_secs(11);
+        tested.intake.tick(tested.now);
+    }
+    honest.iter().for_each(|it| tested.take_from(1, it));
+    tested.finish();
+    for name in NAMES {
+        assert_eq!(tested.held(name), Some((false, SIGNED.to_vec())), "{name}");
     }
 }
 
