@@ -62,6 +62,7 @@ pub mod screen;
 pub mod services;
 pub mod session;
 pub mod signalling;
+mod signed_documents;
 pub mod source;
 pub mod status;
 pub mod store;

@@ -268,7 +268,7 @@ impl Runner {
             if let Err(why) = &document {
                 warn(&options.url, why, "the list of firmware cannot be fetched");
             }
-            document.map(|it| parts.updates.offer(it)).is_ok()
+            document.map(|it| parts.updates.offer(&parts.trust, clock::now(), it)).is_ok()
         }));
     }
 

@@ -16,6 +16,7 @@ use carousel::reason::Counts;
 use carousel::time::{Instant, WallTime};
 use carousel::trust::{Allowance, AnchorState, Judged, KeyId, Kind, Mode, SignedBy, Trust, TrustDrop};
 
+use crate::signed_documents::DocumentQueue;
 use crate::sys;
 
 pub use options::CommandOptions;
@@ -26,12 +27,12 @@ const FILE: &str = "commands";
 const STEP_S: u64 = 60;
 
 carousel::limits! {
-    /// Documents of commands that wait to be judged.
-    const MAX_DOCUMENTS: usize = 4, "documents" {
-        why: "Headends of several networks may send one each; all are repeated.",
-        full: "The oldest makes room.",
-        free: "When the documents are judged, every second.",
-        test: "documents_that_wait_make_room_for_newer_ones",
+    /// Documents of commands that are judged again when keys, groups or the date change.
+    const MAX_JUDGED: usize = 4, "documents" {
+        why: "Headends of several networks may send one each.",
+        full: "One whose root key is not known makes room, else the oldest.",
+        free: "When a newer one of its root key comes.",
+        test: "documents_of_unknown_roots_push_out_none_that_is_in_force",
     }
 
     /// Messages to viewers that are shown at a time.
@@ -52,9 +53,9 @@ pub struct Commands {
     file: PathBuf,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    documents: Vec<Vec<u8>>,
+    documents: DocumentQueue,
     /// The last verified documents, which are verified again when keys or groups change: the carousel's repeats are not
     /// passed in.
     judged: Vec<(Option<KeyId>, Vec<u8>)>,
@@ -69,6 +70,21 @@ struct State {
     date: u64,
     /// Messages that are shown, with their root keys.
     messages: Vec<(String, Command)>,
+}
+
+impl State {
+    fn new(executor: Executor) -> Self {
+        Self {
+            documents: DocumentQueue::new(Kind::Command),
+            judged: Vec::new(),
+            is_outdated: false,
+            decisions: 0,
+            began_s: None,
+            executor,
+            date: 0,
+            messages: Vec::new(),
+        }
+    }
 }
 
 impl Commands {
@@ -94,7 +110,7 @@ impl Commands {
                 Executor::new(salt)
             }
         };
-        let state = Mutex::new(State { executor, ..State::default() });
+        let state = Mutex::new(State::new(executor));
         Ok(Self { options: Mutex::new(options), state, outcomes: Counts::default(), file })
     }
 
@@ -115,8 +131,8 @@ impl Commands {
     }
 
     /// Takes a document in.
-    pub fn offer(&self, document: Vec<u8>) {
-        put(&mut self.state().documents, document);
+    pub fn offer(&self, trust: &Trust, now: Instant, document: Vec<u8>) {
+        self.state().documents.push(trust, now, document);
     }
 
     /// Counters of commands by outcome.
@@ -168,7 +184,7 @@ impl Commands {
                 let mut state = self.state();
                 // A root's older document would be a replay.
                 state.judged.retain(|(of, it)| *it != bytes && (root.is_none() || *of != root));
-                put(&mut state.judged, (root, bytes.clone()));
+                state.keep_judged(root, bytes.clone());
             }
             let Ok(Some(by)) = by else { continue };
             if !may_command(trust, &by) {
@@ -225,15 +241,6 @@ impl Commands {
     }
 }
 
-/// Adds a document to those that are kept, the oldest of which makes room.
-fn put<T: PartialEq>(documents: &mut Vec<T>, document: T) {
-    documents.retain(|it| *it != document);
-    if documents.len() >= MAX_DOCUMENTS {
-        documents.remove(0);
-    }
-    documents.push(document);
-}
-
 impl State {
     /// Documents that have come, behind what was judged before keys, groups or the date changed.
     fn take_documents(&mut self, decisions: u64, now: Instant, wall: Option<WallTime>) -> Vec<Vec<u8>> {
@@ -249,10 +256,22 @@ impl State {
         }
         let has_changed = std::mem::take(&mut self.is_outdated) || self.decisions != decisions || has_stepped;
         self.decisions = decisions;
-        let again = self.judged.iter().filter(|(_, it)| has_changed && !self.documents.contains(it));
+        let again = self.judged.iter().filter(|(_, it)| has_changed && !self.documents.has(it));
         let mut all: Vec<_> = again.map(|(_, it)| it.clone()).collect();
-        all.append(&mut self.documents);
+        all.extend(self.documents.take());
         all
+    }
+
+    /// Keeps a judged document, of this root key if it is known.
+    fn keep_judged(&mut self, root: Option<KeyId>, document: Vec<u8>) {
+        if self.judged.len() >= MAX_JUDGED {
+            let of_unknown = self.judged.iter().position(|(of, _)| of.is_none());
+            if of_unknown.is_none() && root.is_none() {
+                return;
+            }
+            self.judged.remove(of_unknown.unwrap_or(0));
+        }
+        self.judged.push((root, document));
     }
 
     /// The date of the system; while that is not known, the date by documents.
@@ -321,6 +340,11 @@ mod tests {
         Trust::new(policy)
     }
 
+    fn hand_in(commands: &Commands, document: Vec<u8>) {
+        let pinned = trust(Policy { keys: vec![root().public()], ..Policy::default() });
+        commands.offer(&pinned, Instant::default(), document);
+    }
+
     fn due(commands: &Commands) -> Vec<String> {
         std::iter::from_fn(|| commands.next_due(Instant::default(), None)).map(|(_, it, _)| it.id).collect()
     }
@@ -338,7 +362,7 @@ mod tests {
         let commands = open(&folder);
         let mut report = Vec::new();
         for _ in 0..3 {
-            commands.offer(document(5, &both));
+            hand_in(&commands, document(5, &both));
             commands.judge(&pinned, Instant::default(), None, |it, why| report.push((it.id.clone(), why)));
         }
         assert_eq!(due(&commands), ["1", "3"]);
@@ -346,7 +370,7 @@ mod tests {
         assert_eq!(commands.outcomes().get(Outcome::OtherGroup), 1);
         drop(commands);
         let commands = open(&folder);
-        commands.offer(document(6, &both));
+        hand_in(&commands, document(6, &both));
         commands.judge(&pinned, Instant::default(), None, |_, _| ());
         assert_eq!(due(&commands), [""; 0]);
     }
@@ -368,7 +392,7 @@ mod tests {
             (enrols.clone(), good.clone(), TrustDrop::UnknownKey),
         ] {
             let trust = trust(policy);
-            commands.offer(bytes);
+            hand_in(&commands, bytes);
             commands.judge(&trust, Instant::default(), None, |_, _| ());
             assert_eq!(due(&commands), [""; 0], "{reason}");
             assert_eq!(trust.report().refused[reason as usize], 1, "{reason}");
@@ -376,7 +400,7 @@ mod tests {
         // An operator confirms the key that was met.
         let trust = trust(enrols);
         for count in [0, 1] {
-            commands.offer(good.clone());
+            hand_in(&commands, good.clone());
             commands.judge(&trust, Instant::default(), None, |_, _| ());
             assert_eq!(due(&commands).len(), count);
             trust.confirm(root().public().id());
@@ -389,7 +413,7 @@ mod tests {
         let commands = open(&folder);
         let trust = trust(Policy { enrol: true, mode: Mode::Require, ..Policy::default() });
         let judge = || commands.judge(&trust, Instant::default(), None, |_, _| ());
-        commands.offer(document(5, &[ban("1", &[]), ban("2", &["south"])]));
+        hand_in(&commands, document(5, &[ban("1", &[]), ban("2", &["south"])]));
         judge();
         assert_eq!(due(&commands), [""; 0]);
         // The repeats of the carousel are not handed in.
@@ -402,7 +426,7 @@ mod tests {
         }
         assert_eq!((due(&commands), commands.outcomes().get(Outcome::OtherGroup)), (vec!["2".to_owned()], 1));
         // A newer document takes the place of the one before, which would be a replay.
-        commands.offer(document(6, &[]));
+        hand_in(&commands, document(6, &[]));
         judge();
         commands.configure(CommandOptions::default());
         judge();
@@ -423,7 +447,7 @@ mod tests {
             let now = Instant::from_nanos(60_000_000_000);
             std::iter::from_fn(|| commands.next_due(now, None)).map(|(_, it, _)| it.id).collect::<Vec<_>>()
         };
-        commands.offer(document(5, &[ban("1", &[])]));
+        hand_in(&commands, document(5, &[ban("1", &[])]));
         judge(10, 10_000_000);
         assert_eq!(due(), [""; 0]);
         judge(20, 10_000_010);
@@ -446,21 +470,33 @@ mod tests {
             allowance: Allowance::Untrusted(0),
         };
         while pinned.judge(Instant::default(), None, &judged) != Err(TrustDrop::Budget) {}
-        commands.offer(document(5, &[ban("1", &[])]));
+        hand_in(&commands, document(5, &[ban("1", &[])]));
         commands.judge(&pinned, Instant::default(), None, |_, _| ());
         assert_eq!(due(&commands), ["1"]);
     }
 
     #[test]
-    fn documents_that_wait_make_room_for_newer_ones() {
+    fn documents_of_unknown_roots_push_out_none_that_is_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let commands = open(&folder);
-        for number in 0..=MAX_DOCUMENTS {
-            commands.offer(vec![number as u8]);
-            commands.offer(vec![number as u8]);
+        let trust = trust(Policy { keys: vec![root().public()], ..Policy::default() });
+        let judge = || commands.judge(&trust, Instant::default(), None, |_, _| ());
+        hand_in(&commands, document(5, &[ban("1", &["south"])]));
+        judge();
+        for seed in 10..30 {
+            let (root, online) = (SecretKey::from_seed(&[seed; 32]), SecretKey::from_seed(&[2; 32]));
+            let certificate = Certificate::issue(&root, online.public(), (0, 1), (0, 1 << 40), Vec::new());
+            let sealer = Sealer::new(online, certificate, None, 0).unwrap();
+            let edition = Edition { version: 1, issued: 1000, until: 9000, ..Edition::default() };
+            let text = command::to_xml(&[]);
+            let unknown = sealer.seal_xml(Kind::Command, &command::stream(), &edition, &text);
+            hand_in(&commands, unknown.into_bytes());
+            judge();
         }
-        let state = commands.state();
-        assert_eq!(state.documents.iter().map(|it| usize::from(it[0])).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(commands.state().judged.len(), MAX_JUDGED);
+        commands.configure(CommandOptions { groups: vec!["south".into()], ..CommandOptions::default() });
+        judge();
+        assert_eq!(due(&commands), ["1"]);
     }
 
     #[test]
@@ -480,13 +516,13 @@ mod tests {
         assert_eq!(at(50), [""; 0]);
         // One that was shown before comes back after a restart, and goes when it is cancelled.
         let pinned = trust(Policy { keys: vec![root().public()], ..Policy::default() });
-        commands.offer(document(5, &[message(8000)]));
+        hand_in(&commands, document(5, &[message(8000)]));
         commands.judge(&pinned, Instant::default(), None, |_, _| ());
         assert_eq!((due(&commands), at(2000)), (vec!["8000".to_owned()], Vec::new()));
         let commands = open(&folder);
         let at = |seconds: i64| commands.messages(Some(WallTime::from_unix_ms(seconds * 1000)));
         for (version, all) in [(6, vec![message(8000)]), (7, Vec::new())] {
-            commands.offer(document(version, &all));
+            hand_in(&commands, document(version, &all));
             commands.judge(&pinned, Instant::default(), None, |_, _| ());
             assert_eq!((due(&commands).len(), at(2000).len()), (0, all.len()));
         }

@@ -27,6 +27,7 @@ use super::lack::{self, Lack, Own};
 use super::options::FirmwareOptions;
 use super::report::bounded;
 use crate::commands::{may_be_commanded, may_command};
+use crate::signed_documents::DocumentQueue;
 use crate::sys;
 
 /// Name of the file in the store's folder.
@@ -39,14 +40,6 @@ const RECEPTION_TIMEOUT_MS: u64 = 60_000;
 const NEVER_MS: u64 = 365 * 86_400_000;
 
 carousel::limits! {
-    /// Documents of offers that wait to be judged.
-    const MAX_DOCUMENTS: usize = 4, "documents" {
-        why: "Headends of several networks may send one each; all are repeated.",
-        full: "The oldest makes room.",
-        free: "When the documents are judged, every second.",
-        test: "documents_that_wait_make_room_for_newer_ones",
-    }
-
     /// Lists of offers in force: one for each root key.
     const MAX_LISTS: usize = 8, "lists" {
         why: "A box has one or two root keys that it trusts.",
@@ -91,7 +84,7 @@ pub struct Updates {
     boot: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     options: FirmwareOptions,
     groups: Vec<String>,
@@ -101,7 +94,7 @@ struct State {
     known: Own,
     /// Missing conditions for updates, as they were reported last.
     lacks: Vec<Lack>,
-    documents: Vec<Vec<u8>>,
+    documents: DocumentQueue,
     /// Offers in force, by root key.
     lists: BTreeMap<String, Vec<Offer>>,
     memory: Memory,
@@ -118,6 +111,29 @@ struct State {
     reports: Vec<Value>,
     /// Reason of the last failure.
     why: Option<String>,
+}
+
+impl State {
+    fn new(memory: Memory, identity: Vec<u8>) -> Self {
+        Self {
+            options: Default::default(),
+            groups: Default::default(),
+            own: Default::default(),
+            known: Default::default(),
+            lacks: Default::default(),
+            documents: DocumentQueue::new(Kind::Firmware),
+            lists: Default::default(),
+            memory,
+            identity,
+            is_installing: Default::default(),
+            asks_origin: Default::default(),
+            holding: Default::default(),
+            holds: Default::default(),
+            unwanted: Default::default(),
+            reports: Default::default(),
+            why: Default::default(),
+        }
+    }
 }
 
 /// The object that an offer is about.
@@ -179,7 +195,7 @@ impl Updates {
         }
         let identity = Digest::from_hex(&memory.identity).map(|it| it.0.to_vec()).unwrap_or_default();
         let updates = Self {
-            state: Mutex::new(State { memory, identity, ..State::default() }),
+            state: Mutex::new(State::new(memory, identity)),
             held: Counts::default(),
             outcomes: Counts::default(),
             generation: AtomicU64::new(0),
@@ -230,13 +246,8 @@ impl Updates {
     }
 
     /// Queues a document.
-    pub fn offer(&self, document: Vec<u8>) {
-        let documents = &mut self.state().documents;
-        documents.retain(|it| *it != document);
-        if documents.len() >= MAX_DOCUMENTS {
-            documents.remove(0);
-        }
-        documents.push(document);
+    pub fn offer(&self, trust: &Trust, now: Instant, document: Vec<u8>) {
+        self.state().documents.push(trust, now, document);
     }
 
     /// Counters of offers that are not installed, by reason.
@@ -278,7 +289,7 @@ impl Updates {
     /// Verifies the queued documents.
     pub fn judge(&self, trust: &Trust, now: Instant, wall: Option<WallTime>) {
         self.note_lacks(trust);
-        let documents = std::mem::take(&mut self.state().documents);
+        let documents = self.state().documents.take();
         for bytes in documents {
             let judged = Judged {
                 kind: Kind::Firmware,

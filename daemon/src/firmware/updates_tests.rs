@@ -46,8 +46,12 @@ fn open_as(folder: &std::path::Path, version: &str, boot: &str) -> Updates {
     Updates::open(options, Vec::new(), own, folder, boot.to_owned()).unwrap()
 }
 
+fn hand_in(updates: &Updates, document: Vec<u8>) {
+    updates.offer(&trust(), Instant::default(), document);
+}
+
 fn offered(updates: &Updates, version: u64, offers: &[Offer]) {
-    updates.offer(document(version, offers));
+    hand_in(updates, document(version, offers));
     updates.judge(&trust(), Instant::default(), None);
 }
 
@@ -151,7 +155,7 @@ fn documents_of_nobody_of_another_kind_and_older_ones_are_counted_by_reason() {
     let updates = open_as(folder.path(), "1.4", "one");
     let trust = trust();
     let judge = |bytes: Vec<u8>| {
-        updates.offer(bytes);
+        hand_in(&updates, bytes);
         updates.judge(&trust, Instant::default(), None);
         updates.step(None, Audience::Nobody, BundleProgress::Part(0));
         updates.wanted().is_some()
@@ -199,23 +203,6 @@ fn a_box_without_an_installer_or_a_place_to_write_takes_nothing() {
 }
 
 #[test]
-fn documents_that_wait_make_room_for_newer_ones() {
-    let folder = tempfile::tempdir().unwrap();
-    let updates = open_as(folder.path(), "1.4", "one");
-    for version in 1..=9 {
-        updates.offer(document(version, &[]));
-    }
-    updates.judge(&trust(), Instant::default(), None);
-    assert_eq!(held(&updates), [("replayed", 0); 0]);
-    for version in [9, 8, 7, 6] {
-        updates.offer(document(version, &[]));
-    }
-    updates.offer(document(5, &[]));
-    updates.judge(&trust(), Instant::default(), None);
-    assert_eq!(held(&updates), [("replayed", 3)], "9 has made room, or all behind it were older");
-}
-
-#[test]
 fn lists_of_offers_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let updates = open_as(folder.path(), "1.4", "one");
@@ -229,7 +216,7 @@ fn lists_of_offers_are_bounded() {
         let edition = Edition { version: 5, issued: 1000, until: 1_000_000, ..Edition::default() };
         let text = carousel::firmware::to_xml(&[offer(&format!("1.{number}"))]);
         let sealed = sealer.seal_xml(Kind::Firmware, &carousel::firmware::stream(), &edition, &text);
-        updates.offer(sealed.into_bytes());
+        hand_in(&updates, sealed.into_bytes());
         updates.judge(&trust, Instant::default(), None);
     }
     assert_eq!(updates.to_json()["offers"].as_array().unwrap().len(), 8);
@@ -294,7 +281,7 @@ fn whenever_the_power_is_cut_the_box_runs_one_of_both_versions_and_ends_with_the
             let cuts = |machine: &mut Machine, of: u64| !calm && machine.draw(of) == 0;
             // The document is repeated; now and then the box has missed it.
             if machine.draw(3) > 0 {
-                updates.offer(document(5, &[offer("1.5")]));
+                hand_in(&updates, document(5, &[offer("1.5")]));
             }
             updates.judge(&trust, Instant::default(), None);
             if updates.wanted().is_some() && machine.arrived < 1000 {
@@ -460,7 +447,7 @@ fn a_bundle_that_two_root_keys_offer_is_one_offer() {
     let text = carousel::firmware::to_xml(&[offer("1.5")]);
     let same = sealer.seal_xml(Kind::Firmware, &carousel::firmware::stream(), &edition, &text);
     for bytes in [document(5, &[offer("1.5")]), same.into_bytes()] {
-        updates.offer(bytes);
+        hand_in(&updates, bytes);
         updates.judge(&trust, Instant::default(), None);
     }
     ten_minutes(&updates, NIGHT, BundleProgress::Part(0));
