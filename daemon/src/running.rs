@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carousel::reason::Counts;
-use carousel::trust::Trust;
+use carousel::trust::{Policy, Trust};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -126,6 +126,12 @@ struct Shared {
     vitals: Arc<Vitals>,
 }
 
+/// The trust policy of a configuration.
+fn policy(config: &Config) -> Result<Policy, String> {
+    let has_exceptions = config.session_options().sessions.iter().any(|it| it.trust.is_some());
+    Ok(Policy { has_exceptions, ..config.trust.policy()? })
+}
+
 impl Shared {
     /// Opens the store, and the state of earlier runs in its folder. Call inside a tokio runtime.
     ///
@@ -133,7 +139,7 @@ impl Shared {
     /// One line: what failed, and what to do.
     fn open(config: &Config) -> Result<(Self, RecoveryReport), String> {
         let (store, report) = Store::open(&config.store).map_err(|err| err.to_string())?;
-        let trust = Arc::new(Trust::new(config.trust.policy()?));
+        let trust = Arc::new(Trust::new(policy(config)?));
         trust.salt(RandomState::new().hash_one(()));
         let commands = Arc::new(Commands::open(config.commands.clone(), store.path())?);
         let groups = config.commands.groups.clone();
@@ -326,7 +332,7 @@ impl Daemon {
             &config.parents,
         );
         self.client.policy().configure(&config.asked_origins(), &config.routes, &config.http.allow_origins);
-        match config.trust.policy() {
+        match policy(&config) {
             Ok(policy) => self.parts.trust.configure(policy),
             Err(err) => tracing::error!(%err, "[trust] stays as it was"),
         }

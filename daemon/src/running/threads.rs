@@ -61,7 +61,7 @@ impl Threads {
         let Shared { receive, vitals, .. } = shared;
         let queue = SessionQueue::within(receive.memory.documents_bytes);
         let keeper = Keeper::start(receive.store.clone(), vitals)?;
-        let trust_keeper = TrustKeeper::start(Arc::clone(&receive.trust), receive.store.path(), vitals)?;
+        let trust_keeper = TrustKeeper::start(Arc::clone(&receive.trust), receive.store.clone(), vitals)?;
         let finishing = Finishing::start(receive, &queue.commands(), vitals)?;
         let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
         let shards = (0..config.receive.threads())

@@ -96,5 +96,7 @@ carousel::reasons! {
         Vanished = "vanished",
         /// A firmware update that is installed, or not wanted any more.
         Unwanted = "unwanted",
+        /// It came by a carousel, and its signer is trusted no longer, or it is unsigned and signatures are required now.
+        Untrusted = "untrusted",
     }
 }

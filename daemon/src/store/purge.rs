@@ -214,6 +214,15 @@ impl Store {
         Selection::KINDS.into_iter().zip(done)
     }
 
+    /// Removes the objects that are `wanted`; returns their number.
+    pub fn remove_all(&self, wanted: impl Fn(&ObjectMeta) -> bool, reason: EvictReason) -> usize {
+        let steps = (0..).step_by(LOOKED_AT);
+        let step = |from| self.index().select(from, LOOKED_AT, &wanted);
+        let selected: Vec<_> = steps.map_while(step).flatten().collect();
+        selected.iter().for_each(|object| self.remove_exactly(object, reason));
+        selected.len()
+    }
+
     fn selected(&self, selection: &Selection) -> Vec<Arc<StoredObject>> {
         if let Selection::Name(key) = selection {
             let index = self.index();

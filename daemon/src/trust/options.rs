@@ -86,6 +86,7 @@ impl TrustOptions {
             services: services.collect::<Result<_, String>>()?,
             enrol: self.enrol,
             revocations: self.revocations.iter().map(|it| list(it)).collect::<Result<_, _>>()?,
+            has_exceptions: false,
         })
     }
 
