@@ -328,6 +328,10 @@ impl Client {
             }
             Ok(Ok(response)) => response,
         };
+        // A 101: nobody has asked for another protocol (RFC 9110 section 7.8), and what follows is not HTTP.
+        if response.status().is_informational() {
+            return Err(OriginError::NoAnswer(format!("status {}", response.status().as_u16())));
+        }
         let (mut head, mut body) = response.into_parts();
         if head.headers.len() > MAX_HEADERS || length_of(&head.headers) > MAX_HEAD_BYTES {
             return Err(OriginError::NoAnswer("its head is too long".to_owned()));

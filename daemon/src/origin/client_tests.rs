@@ -26,6 +26,15 @@ fn redirects_resolve() {
 }
 
 #[tokio::test]
+async fn a_switch_of_protocols_that_nobody_asked_for_is_no_response() {
+    let url = origin(|_| {
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello".to_vec()
+    });
+    let failure = client().get(&format!("{url}x"), &[]).await.map(|_| ()).unwrap_err();
+    assert_eq!(failure, OriginError::NoAnswer("status 101".to_owned()));
+}
+
+#[tokio::test]
 async fn what_is_odd_about_a_head_does_not_cost_the_response() {
     let url = origin(|head| {
         let chunked = |lines: &str| {

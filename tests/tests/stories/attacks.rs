@@ -407,6 +407,8 @@ fn what_a_player_sends_wrongly_is_counted_against_nobody_else() {
     for lengths in [
         "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
     ] {
         for first in ["", "GET /o/1.m4s HTTP/1.1\r\nHost: b\r\n\r\n"] {
             let rest = "0\r\n\r\nGET /o/smuggled HTTP/1.1\r\nHost: b\r\n\r\n";
