@@ -8,7 +8,7 @@ use carousel::trust::{KeyId, Kind, Trust, open};
 
 carousel::limits! {
     /// Documents of one kind that wait to be judged.
-    pub const MAX_DOCUMENTS: usize = 4, "documents" {
+    const MAX_DOCUMENTS: usize = 4, "documents" {
         why: "Headends of several networks may send one each; all are repeated.",
         full: "Unsigned ones make room first, then those of unknown root keys, then those whose signature was not examined; of the same standing the oldest.",
         free: "When the documents are judged, every second.",
@@ -47,7 +47,7 @@ struct Waiting {
 
 /// Documents of one kind that wait to be judged.
 #[derive(Debug)]
-pub struct DocumentQueue {
+pub(crate) struct DocumentQueue {
     kind: Kind,
     waiting: Vec<Waiting>,
     /// Second in which signatures were examined last, and their number.
@@ -56,12 +56,12 @@ pub struct DocumentQueue {
 
 impl DocumentQueue {
     /// An empty queue.
-    pub const fn new(kind: Kind) -> Self {
+    pub(crate) const fn new(kind: Kind) -> Self {
         Self { kind, waiting: Vec::new(), examined: (0, 0) }
     }
 
     /// Adds a document. Of the genuine ones of a stream only the newest waits.
-    pub fn push(&mut self, trust: &Trust, now: Instant, document: Vec<u8>) {
+    pub(crate) fn push(&mut self, trust: &Trust, now: Instant, document: Vec<u8>) {
         if self.waiting.iter().any(|it| it.document == document) {
             return;
         }
@@ -88,14 +88,14 @@ impl DocumentQueue {
     }
 
     /// Takes the documents out, those of the highest standing first.
-    pub fn take(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn take(&mut self) -> Vec<Vec<u8>> {
         let mut all = std::mem::take(&mut self.waiting);
         all.sort_by_key(|it| std::cmp::Reverse(it.standing));
         all.into_iter().map(|it| it.document).collect()
     }
 
     /// Whether a document waits.
-    pub fn has(&self, document: &[u8]) -> bool {
+    pub(crate) fn has(&self, document: &[u8]) -> bool {
         self.waiting.iter().any(|it| it.document == document)
     }
 

@@ -215,7 +215,7 @@ impl Store {
     }
 
     /// Removes the objects that are `wanted`; returns their number.
-    pub fn remove_all(&self, wanted: impl Fn(&ObjectMeta) -> bool, reason: EvictReason) -> usize {
+    pub fn remove_selected(&self, wanted: impl Fn(&ObjectMeta) -> bool, reason: EvictReason) -> usize {
         let steps = (0..).step_by(LOOKED_AT);
         let step = |from| self.index().select(from, LOOKED_AT, &wanted);
         let selected: Vec<_> = steps.map_while(step).flatten().collect();

@@ -56,7 +56,7 @@ fn remove_untrusted(trust: &Trust, store: &Store) {
     let is_untrusted = |meta: &ObjectMeta| {
         meta.came_by != CameBy::Origin && !trust.keeps(meta.signed_by.as_deref().and_then(signer_of))
     };
-    let removed = store.remove_all(is_untrusted, EvictReason::Untrusted);
+    let removed = store.remove_selected(is_untrusted, EvictReason::Untrusted);
     if removed > 0 {
         tracing::warn!(objects = removed, "removed from the cache: [trust] no longer covers them");
     }

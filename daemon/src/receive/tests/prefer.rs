@@ -106,16 +106,13 @@ fn what_is_unsigned_counts_until_something_signed_has_its_name() {
 fn what_another_session_has_put_in_the_place_of_an_object_goes_with_the_next_cycle() {
     let mut tested = Box::new();
     let (honest, forged) = (packets_of(false, SIGNED), packets_of(false, UNSIGNED));
-    for _ in 0..3 {
-        honest.iter().for_each(|it| tested.take_from(1, it));
+    for (source, packets, body) in [(1, &honest, SIGNED), (2, &forged, UNSIGNED), (1, &honest, UNSIGNED)] {
+        packets.iter().for_each(|it| tested.take_from(source, it));
         tested.finish();
-        assert_eq!(tested.held(NAMES[0]), Some((false, SIGNED.to_vec())));
-        forged.iter().for_each(|it| tested.take_from(2, it));
-        tested.finish();
-        assert_eq!(tested.held(NAMES[0]), Some((false, UNSIGNED.to_vec())));
-        tested.now = tested.now + Duration::from_secs(11);
-        tested.intake.tick(tested.now);
+        assert_eq!(tested.held(NAMES[0]), Some((false, body.to_vec())));
     }
+    tested.now = tested.now + Duration::from_secs(11);
+    tested.intake.tick(tested.now);
     honest.iter().for_each(|it| tested.take_from(1, it));
     tested.finish();
     for name in NAMES {
