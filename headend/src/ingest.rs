@@ -413,13 +413,13 @@ impl Shared {
 }
 
 /// Bytes of a name: file systems take 255, and `.tmp` is behind it during the upload.
-const MAX_NAME_BYTES: usize = 251;
+const LONGEST_NAME_BYTES: usize = 251;
 
 /// Whether an untrusted path stays in the folder, and does not name a hidden or temporary file.
 pub(crate) fn is_plain_path(path: &str) -> bool {
     let is_name = |name: &str| {
         !name.is_empty()
-            && name.len() <= MAX_NAME_BYTES
+            && name.len() <= LONGEST_NAME_BYTES
             && !is_temporary(name)
             && !name.contains(['\\', '\0'])
             && !name.chars().any(char::is_control)

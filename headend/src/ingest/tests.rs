@@ -121,7 +121,7 @@ fn paths_that_lead_elsewhere_are_refused() {
     std::os::unix::fs::symlink("/tmp", headend.dir.path().join("one/link")).unwrap();
     let deep = format!("/one/{}x", "a/".repeat(MAX_DEPTH));
     let long = format!("/one/{}", "x".repeat(MAX_PATH_BYTES + 1));
-    let long_name = format!("/one/{}", "x".repeat(MAX_NAME_BYTES + 1));
+    let long_name = format!("/one/{}", "x".repeat(LONGEST_NAME_BYTES + 1));
     assert_eq!(headend.put(&long_name[..long_name.len() - 1], b"x"), 201);
     let bad = [
         "/one/../two/1.m4s",
