@@ -426,6 +426,7 @@ mod tests {
             stream: "a".to_owned(),
             page: 0,
             order: (0, 1),
+            wrong_objects: Default::default(),
         };
         let file = File {
             content_digest: Some(Digest::of(b"body")),
