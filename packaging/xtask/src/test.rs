@@ -454,7 +454,7 @@ mod tests {
         }
         let mut names = std::collections::BTreeSet::new();
         for file in files {
-            let text = std::fs::read_to_string(file).unwrap();
+            let text = fs::read_to_string(file).unwrap();
             let mut lines = text.lines().map(str::trim_start);
             while lines.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test")) {
                 let name = lines.find_map(|line| line.trim_start_matches("async ").strip_prefix("fn "));
@@ -466,7 +466,7 @@ mod tests {
 
     #[test]
     fn every_test_that_security_md_names_is_there_and_each_attack_has_one() {
-        let text = std::fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
+        let text = fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
         let tests = tests();
         let in_code = |text: &str| -> Vec<String> {
             text.split('`').skip(1).step_by(2).map(|it| it.rsplit("::").next().unwrap().to_owned()).collect()
