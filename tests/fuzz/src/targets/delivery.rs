@@ -130,6 +130,9 @@ impl ObjectStore for Cache {
     fn still_holds(&self, session: &SessionKey, file: &File) -> bool {
         self.digest(session.source, &file.content_location).is_some()
     }
+    fn holds_other(&self, session: &SessionKey, file: &File) -> bool {
+        self.still_holds(session, file) && !self.holds(session, file)
+    }
     fn flush(&mut self) {}
     fn flush_object(&mut self, _: &Space) {}
     fn reader(&self, buf: &Space) -> Option<Arc<Mutex<MemoryBuf>>> {
