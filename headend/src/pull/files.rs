@@ -241,7 +241,7 @@ impl PartialFile<'_> {
         Ok(self.temporary.write_all(data)?)
     }
 
-    /// Reserves room for all its bytes, which are written to [`Coming::file`].
+    /// Reserves room for all its bytes, which are written to [`PartialFile::file`].
     pub(super) fn reserve(&mut self, bytes: u64) -> Result<(), Failed> {
         self.place.take(bytes).map_err(|_| PullFailure::Full)?;
         Ok(())

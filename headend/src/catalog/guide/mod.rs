@@ -17,7 +17,7 @@
 //! | `problems.rs` | what is wrong, a few lines of each kind |
 //!
 //! A bad entry is reported as a [`Problem`] with its line, and left out; the others are sent. A truncated file is marked
-//! ([`Read::is_cut`]): most often it is still being written, and the earlier guide is better than half of a new one. Titles
+//! ([`GuideResult::is_cut`]): most often it is still being written, and the earlier guide is better than half of a new one. Titles
 //! on demand are not in these files.
 
 mod collect;
