@@ -16,7 +16,7 @@
 //! A room imports rooms of lower floors, and of its own floor where that closes no circle (tested in `packaging/xtask`).
 //!
 //! ```text
-//! floor 0: admin_refusals, bounded, caching, certificates, clients, clock, coding, listen, memory, sys, vitals
+//! floor 0: admin_refusals, bounded, caching, certificates, clients, clock, coding, listen, memory, signed_documents, sys, vitals
 //! floor 1: access, commands, firmware, kafka, logs, qoe, store, traces, trust
 //! floor 2: delivery, live_services, manifests, services, signalling
 //! floor 3: origin, receive, repair, session, source, transport, waiting

@@ -1,7 +1,7 @@
 //! Queue of documents that are signed by themselves, such as commands and offers of firmware, until they are judged.
 //!
 //! Anybody can send any number of them, and a carousel's repeats are not handed in again, so a document gets its place by what is
-//! known of its signature: those of strangers push out none of a trusted root.
+//! known of its signature: those of untrusted senders push out none of a trusted root.
 
 use carousel::time::Instant;
 use carousel::trust::{KeyId, Kind, Trust, open};
@@ -12,7 +12,7 @@ carousel::limits! {
         why: "Headends of several networks may send one each; all are repeated.",
         full: "Unsigned ones make room first, then those of unknown root keys, then those whose signature was not examined; of the same standing the oldest.",
         free: "When the documents are judged, every second.",
-        test: "documents_of_strangers_push_out_none_of_a_trusted_root",
+        test: "untrusted_documents_push_out_none_of_a_trusted_root",
     }
 
     /// Signatures of waiting documents that are examined each second.
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_strangers_push_out_none_of_a_trusted_root() {
+    fn untrusted_documents_push_out_none_of_a_trusted_root() {
         let trust = Trust::new(Policy { keys: vec![root(1).public()], ..Policy::default() });
         let mut queue = DocumentQueue::new(Kind::Command);
         let now = Instant::default();

@@ -451,21 +451,21 @@ mod tests {
         let (store, flights) = (crate::store::testing::open(&folder), Flights::new());
         let honest = carried_by(&store, 1, true, true);
         flights.offer(Arc::clone(&honest)).unwrap();
-        // Strangers that repeat its description stay behind, however many there are.
-        let strangers: Vec<_> = (2..20).map(|source| carried_by(&store, source, true, false)).collect();
-        for stranger in &strangers {
-            flights.offer(Arc::clone(stranger)).unwrap();
+        // Untrusted senders that repeat its description stay behind, however many there are.
+        let untrusted: Vec<_> = (2..20).map(|source| carried_by(&store, source, true, false)).collect();
+        for flight in &untrusted {
+            flights.offer(Arc::clone(flight)).unwrap();
             assert!(is_first(&flights, &honest) && honest.outcome().is_none());
         }
         assert_eq!(flights.tables().reserve[&key(1)].len(), MAX_RESERVE_FLIGHTS);
-        flights.end(&strangers[0], Outcome::Failed(FailReason::Verify));
+        flights.end(&untrusted[0], Outcome::Failed(FailReason::Verify));
         assert!(is_first(&flights, &honest));
         assert_eq!(flights.tables().reserve[&key(1)].len(), MAX_RESERVE_FLIGHTS - 1);
         // What any of them completes is the object: all that wait for it have it.
         let (frozen, meta) = carried(&store, "http://h/1", b"body");
         let stored = store.publish(&frozen, meta).unwrap();
-        flights.end(&strangers[10], Outcome::Complete(stored));
-        for flight in [&honest, &strangers[1], &strangers[10]] {
+        flights.end(&untrusted[10], Outcome::Complete(stored));
+        for flight in [&honest, &untrusted[1], &untrusted[10]] {
             assert!(matches!(flight.outcome(), Some(Outcome::Complete(_))));
         }
         assert!(flights.tables().flights.is_empty() && flights.tables().reserve.is_empty());
@@ -476,23 +476,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, flights) = (crate::store::testing::open(&folder), Flights::new());
         let replaced = |it: &Flight| matches!(it.outcome(), Some(Outcome::Failed(FailReason::Replaced)));
-        let [unsigned, stranger, honest] =
+        let [unsigned, untrusted, honest] =
             [(3, false, false), (2, true, false), (1, true, true)].map(|(source, signed, is_proven)| {
                 let flight = carried_by(&store, source, signed, is_proven);
                 flights.offer(Arc::clone(&flight)).unwrap();
                 assert!(is_first(&flights, &flight));
                 flight
             });
-        assert!(replaced(&unsigned) && replaced(&stranger));
+        assert!(replaced(&unsigned) && replaced(&untrusted));
         flights.end(&honest, Outcome::Failed(FailReason::Expired));
         // Wrong bytes: requests look the object up again, and find the next one.
-        let [stranger, honest] = [2, 1].map(|source| carried_by(&store, source, true, false));
-        for flight in [&stranger, &honest] {
+        let [untrusted, honest] = [2, 1].map(|source| carried_by(&store, source, true, false));
+        for flight in [&untrusted, &honest] {
             flights.offer(Arc::clone(flight)).unwrap();
         }
-        assert!(is_first(&flights, &stranger));
-        flights.end(&stranger, Outcome::Failed(FailReason::Verify));
-        assert!(is_first(&flights, &honest) && replaced(&stranger) && honest.outcome().is_none());
+        assert!(is_first(&flights, &untrusted));
+        flights.end(&untrusted, Outcome::Failed(FailReason::Verify));
+        assert!(is_first(&flights, &honest) && replaced(&untrusted) && honest.outcome().is_none());
         // It stalls, and another does not.
         let other = carried_by(&store, 4, true, false);
         flights.offer(Arc::clone(&other)).unwrap();
