@@ -140,10 +140,21 @@ impl Flights {
     /// Adds a flight and ends the one with the same key: the carousel's newer version of an object replaces an older one.
     /// `None` if the table is full.
     pub fn replace(&self, flight: Arc<Flight>) -> Option<()> {
-        if let Err(taken) = self.add(Arc::clone(&flight)) {
-            self.end(&taken?, Outcome::Failed(FailReason::Replaced));
-            return self.add(flight).ok();
+        let mut tables = self.tables();
+        let taken = tables.flights.get(&flight.key).cloned();
+        if taken.is_none() && tables.flights.len() >= MAX_FLIGHTS {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
         }
+        // Those in reserve are of the object that is replaced, unless this is the same.
+        tables.keep_in_reserve(&flight);
+        tables.flights.insert(flight.key.clone(), flight);
+        drop(tables);
+        if let Some(taken) = taken {
+            self.failed.add(FailReason::Replaced);
+            taken.end(Outcome::Failed(FailReason::Replaced));
+        }
+        self.appeared.notify(usize::MAX);
         Some(())
     }
 
@@ -335,6 +346,16 @@ impl Tables {
         }
     }
 
+    /// Keeps in reserve what is of the same object as `flight`, which takes the first place.
+    fn keep_in_reserve(&mut self, flight: &Arc<Flight>) {
+        if let Some(reserve) = self.reserve.get_mut(&flight.key) {
+            reserve.retain(|it| it.is_same_object(flight));
+            if reserve.is_empty() {
+                self.reserve.remove(&flight.key);
+            }
+        }
+    }
+
     /// Takes out the flights of the same object by other sessions, which is complete.
     fn take_same(&mut self, flight: &Arc<Flight>) -> Vec<Arc<Flight>> {
         let mut same = self.reserve.remove(&flight.key).unwrap_or_default();
@@ -417,6 +438,10 @@ mod tests {
 
     /// A flight of an object of 4 bytes by the session of this source.
     fn carried_by(store: &Store, source: u8, signed: bool, is_proven: bool) -> Arc<Flight> {
+        version_by(store, source, signed, is_proven, b"body")
+    }
+
+    fn version_by(store: &Store, source: u8, signed: bool, is_proven: bool, body: &[u8]) -> Arc<Flight> {
         let mut object = object(7);
         object.session.source = std::net::Ipv4Addr::new(10, 0, 0, source).into();
         let by = carousel::trust::SignedBy {
@@ -429,7 +454,7 @@ mod tests {
             wrong_objects: Default::default(),
         };
         let file = File {
-            content_digest: Some(Digest::of(b"body")),
+            content_digest: Some(Digest::of(body)),
             signed_by: signed.then(|| Arc::new(by)),
             content_location: "http://h/1".to_owned(),
             ..File::default()
@@ -502,6 +527,26 @@ mod tests {
         assert!(is_first(&flights, &other) && replaced(&honest));
         flights.end(&other, Outcome::Failed(FailReason::Verify));
         assert!(replaced(&other), "nothing is known of the object itself");
+    }
+
+    #[test]
+    fn a_newer_version_takes_the_place_though_the_older_one_has_others_in_reserve() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, flights) = (crate::store::testing::open(&folder), Flights::new());
+        let versions = [&b"old."[..], b"new."];
+        let [old, new] = versions.map(|body| version_by(&store, 1, true, true, body));
+        let [old_of_other, new_of_other] = versions.map(|body| version_by(&store, 2, true, true, body));
+        flights.offer(Arc::clone(&old)).unwrap();
+        flights.offer(Arc::clone(&old_of_other)).unwrap();
+        assert!(is_first(&flights, &old));
+        flights.offer(Arc::clone(&new)).expect("no limit is reached");
+        assert!(is_first(&flights, &new) && old.outcome().is_some());
+        // What is left of the older version takes no place when the newer one fails.
+        flights.offer(Arc::clone(&new_of_other)).unwrap();
+        flights.end(&new, Outcome::Failed(FailReason::Verify));
+        assert!(is_first(&flights, &new_of_other));
+        flights.end(&new_of_other, Outcome::Failed(FailReason::Verify));
+        assert!(flights.get(key(1).as_str()).is_none() && flights.tables().reserve.is_empty());
     }
 
     #[test]
