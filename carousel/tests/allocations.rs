@@ -1,9 +1,8 @@
 //! Packets of objects in flight and of objects that are held are taken without an allocation.
-#![allow(unsafe_code)] // a counting allocator
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::sync::Arc;
 
 use carousel::alc::Template;
@@ -14,33 +13,6 @@ use carousel::flute::{
 use carousel::lct::{Toi, Tsi};
 use carousel::route::{self, Channel, Payload, SourceFlow};
 use carousel::time::{Instant, WallTime};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator as it comes.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Memory that was there before.
 struct Warm(Vec<Vec<u8>>);
@@ -81,7 +53,7 @@ fn packets_are_placed_and_repeats_dropped_without_an_allocation() {
         let verdict = receiver.handle_packet(Instant::from_nanos(1), None, &parsed, packet, &mut warm);
         (verdict, receiver.poll_event())
     };
-    let count = || ALLOCATIONS.with(Cell::get);
+    let count = counting::allocations;
     // The description and the first symbol make tables.
     assert_eq!(take(&packets[0]).0, Verdict::Fdt);
     assert_eq!(take(&packets[1]).0, Verdict::Stored);
@@ -136,7 +108,7 @@ fn packets_of_route_are_placed_without_an_allocation_but_for_growth() {
             is_complete |= matches!(event, route::Event::Complete { .. });
         }
     };
-    let count = || ALLOCATIONS.with(Cell::get);
+    let count = counting::allocations;
     packets[..10].iter().for_each(|it| take(it));
     let before = count();
     packets[10..COUNT - 1].iter().for_each(|it| take(it));

@@ -2,10 +2,10 @@
 //! into the memory of arriving bodies or a file.
 //!
 //! A binary of its own, because its allocator counts.
-#![allow(unsafe_code)] // a counting allocator
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../carousel/tests/counting/mod.rs"]
+mod counting;
+
 use std::sync::Arc;
 
 use carousel::flute::{SendFile, Sender, SenderProfile};
@@ -15,33 +15,6 @@ use skycache::delivery::{Options, SessionFilter};
 use skycache::receive::{FinishSink, Intake, ReceiveContext};
 use skycache::signalling::Document;
 use skycache::store::{Store, StoreConfig};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: everything is passed on to the system's allocator as it comes.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 const SYMBOL_BYTES: usize = 1000;
 /// Packets of one read of a socket.
@@ -92,9 +65,9 @@ fn allocations(direct_io: bool, symbols: usize) -> u64 {
     let (first, rest) = packets.split_at(2 * BATCH);
     let (rest, last) = rest.split_at(rest.len() - 1);
     give(first);
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = counting::allocations();
     give(rest);
-    let count = ALLOCATIONS.with(Cell::get) - before;
+    let count = counting::allocations() - before;
     give(last);
     assert_eq!(intake.finish_here(now, &mut Nothing), 0);
     let object = store.get("h/film.mp4").expect("it is held");

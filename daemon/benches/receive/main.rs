@@ -11,6 +11,8 @@
 
 mod arena;
 mod contenders;
+#[path = "../../../carousel/tests/counting/mod.rs"]
+mod counting;
 mod finishing;
 mod meter;
 mod packets;

@@ -1,40 +1,10 @@
 //! Processor time and allocations of one thread, and the table of them.
-#![allow(unsafe_code)] // a counting allocator and one clock call
+#![allow(unsafe_code)] // one clock call
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use crate::counting::allocations;
 use crate::packets::Stream;
-
-/// The system's allocator, counting.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: everything is passed on to the system's allocator unchanged; the counter is a thread's own `Cell` without a
-// destructor, so that touching it allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(pointer, layout) };
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 /// Cost of something for this thread.
 #[derive(Debug, Clone, Copy)]
@@ -48,10 +18,10 @@ pub(crate) struct Cost {
 impl Cost {
     /// Of running `work`.
     pub(crate) fn of(work: impl FnOnce()) -> Self {
-        let allocations = ALLOCATIONS.get();
+        let before = allocations();
         let start = thread_ns();
         work();
-        Self { ns: thread_ns() - start, allocations: ALLOCATIONS.get() - allocations }
+        Self { ns: thread_ns() - start, allocations: allocations() - before }
     }
 }
 
