@@ -121,15 +121,22 @@ mod tests {
     use super::*;
     use crate::store::{Grown, Placement, Store, StoreConfig};
 
-    #[tokio::test(start_paused = true)]
-    async fn a_paused_reader_delays_the_others_once() {
-        const PIECE: u64 = 256 << 10;
+    const PIECE: u64 = 256 << 10;
+
+    /// A growing body in a store of 8 MiB of memory, and its flight.
+    fn growing() -> (tempfile::TempDir, Arc<Partial>, Flight) {
         let folder = tempfile::tempdir().unwrap();
         let (path, memory_bytes) = (folder.path().join("cache"), 8 << 20);
         let config = StoreConfig { path, memory_bytes, reserve_bytes: 0, ..StoreConfig::default() };
         let (store, _) = Store::open(&config).unwrap();
         let partial = Arc::new(store.create_growing(Placement::default(), false).unwrap());
         let flight = Flight::of_prefix(key("h/a.ts"), None, None, sent(false), Arc::clone(&partial), false);
+        (folder, partial, flight)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_reader_delays_the_others_once() {
+        let (_folder, partial, flight) = growing();
         let mut watch = Watch::new(Audience::Players, &partial, &flight);
         let (_paused, quick) = (partial.reader(0), partial.reader(0));
         let (begun, mut written, mut is_passing) = (Instant::now(), 0, false);
@@ -152,13 +159,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_alone_may_pause() {
-        const PIECE: u64 = 256 << 10;
-        let folder = tempfile::tempdir().unwrap();
-        let (path, memory_bytes) = (folder.path().join("cache"), 8 << 20);
-        let config = StoreConfig { path, memory_bytes, reserve_bytes: 0, ..StoreConfig::default() };
-        let (store, _) = Store::open(&config).unwrap();
-        let partial = Arc::new(store.create_growing(Placement::default(), false).unwrap());
-        let flight = Flight::of_prefix(key("h/a.ts"), None, None, sent(false), Arc::clone(&partial), false);
+        let (_folder, partial, flight) = growing();
         let mut watch = Watch::new(Audience::Players, &partial, &flight);
         let _paused = partial.reader(0);
         let mut written = 0;
