@@ -34,6 +34,8 @@ pub(super) struct Ledger {
     budget_bytes: u64,
     endurance_bytes: u64,
     page: Mutex<Open>,
+    /// Locked before `page`, while the file is written.
+    saving: Mutex<()>,
 }
 
 /// The page that is written on.
@@ -66,7 +68,7 @@ impl Ledger {
             std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let page = page.unwrap_or_else(|| Page { since_ms: clock::wall().unix_ms(), ..Page::default() });
         let open = Open { page, noted_bytes: page.total_bytes, noted_at: clock::now() };
-        Self { path, budget_bytes, endurance_bytes, page: Mutex::new(open) }
+        Self { path, budget_bytes, endurance_bytes, page: Mutex::new(open), saving: Mutex::new(()) }
     }
 
     /// Whether the budget allows `bytes` more today.
@@ -81,38 +83,42 @@ impl Ledger {
 
     /// Records `bytes` written.
     pub(super) fn wrote(&self, bytes: u64) {
-        let note = {
+        let is_due = {
             let mut open = self.page();
             turn(&mut open.page, clock::trusted_wall());
             open.page.today_bytes += bytes;
             open.page.total_bytes += bytes;
-            (open.page.total_bytes - open.noted_bytes >= NOTE_BYTES).then(|| open.noted(clock::now()))
+            open.page.total_bytes - open.noted_bytes >= NOTE_BYTES
         };
-        if let Some(page) = note {
-            self.note(page);
+        if is_due {
+            self.note(clock::now());
         }
     }
 
     /// Saves what was written since the newest save, if that is [`NOTE_INTERVAL`] ago. Called every second or so.
     pub(super) fn keep(&self, now: Instant) {
-        let note = {
-            let mut open = self.page();
-            let is_due =
-                open.page.total_bytes > open.noted_bytes && now.since(open.noted_at) >= NOTE_INTERVAL;
-            is_due.then(|| open.noted(now))
+        let is_due = {
+            let open = self.page();
+            open.page.total_bytes > open.noted_bytes && now.since(open.noted_at) >= NOTE_INTERVAL
         };
-        if let Some(page) = note {
-            self.note(page);
+        if is_due {
+            self.note(now);
         }
     }
 
     /// Saves the ledger.
     pub(super) fn close(&self) {
-        let page = self.page().page;
-        self.note(page);
+        self.note(clock::now());
     }
 
-    fn note(&self, page: Page) {
+    fn note(&self, now: Instant) {
+        // One at a time, each with the newest page.
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = {
+            let mut open = self.page();
+            (open.noted_bytes, open.noted_at) = (open.page.total_bytes, now);
+            open.page
+        };
         // A ledger that cannot be saved costs at most one day's budget.
         if let Ok(bytes) = serde_json::to_vec(&page) {
             let fresh = self.path.with_extension("new");
@@ -138,14 +144,6 @@ impl Ledger {
     fn page(&self) -> MutexGuard<'_, Open> {
         // Numbers only, consistent after a panic elsewhere.
         self.page.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Open {
-    /// The page, which is saved now.
-    const fn noted(&mut self, now: Instant) -> Page {
-        (self.noted_bytes, self.noted_at) = (self.page.total_bytes, now);
-        self.page
     }
 }
 
