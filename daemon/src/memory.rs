@@ -7,14 +7,15 @@
 use std::fs;
 use std::path::Path;
 
-use carousel::limits::{MAX_CAROUSEL_BINDING_BYTES, MAX_LONG_XML_BYTES, MAX_SESSIONS_BYTES, MAX_XML_BYTES};
+use carousel::fec::MAX_BLOCK_BYTES;
+use carousel::limits::{MAX_CAROUSEL_BINDING_BYTES, MAX_SESSIONS_BYTES, MAX_XML_BYTES};
 use carousel::mabr::MAX_CONFIGURATIONS_BYTES;
 
 carousel::limits! {
     /// Memory that queued and running work of the finishers may take, where there is plenty.
     pub const MAX_FINISHING_BYTES: u64 = 128 << 20, "bytes" {
-        why: "Two source blocks of 64 MiB. A box of 64 MB has a tenth.",
-        full: "Work waits in its shard; a document that is larger by itself runs alone, a source block is not decoded and counted in `receive_blocks_too_large`.",
+        why: "Decoding takes five times the block: 25 blocks of a megabyte. A box of 64 MB has a tenth.",
+        full: "Work waits in its shard; a document or a source block that is larger by itself runs alone. A block that takes a third of the memory for what is received is not decoded and counted in `receive_blocks_too_large`.",
         free: "When the shard has taken the result.",
         test: "work_is_bounded_by_its_bytes_and_room_comes_back",
     }
@@ -67,6 +68,8 @@ pub const PROGRAM_BYTES: u64 = 12 << 20;
 const LEAST_BYTES: u64 = 8 << 20;
 /// Memory for what is received that every budget's limit fits into.
 const PLENTY_BYTES: u64 = 2 << 30;
+/// Memory for decoding a source block, in blocks: see `BlockCode::memory_bytes`.
+const BLOCK_MEMORY: u64 = 5;
 /// Memory of an announced name.
 const ANNOUNCED_BYTES: u64 = 512;
 /// Budgets are given in parts of the memory for what is received.
@@ -81,8 +84,10 @@ pub struct MemoryBudgets {
     pub received_bytes: u64,
     /// Sessions of FLUTE and ROUTE.
     pub sessions_bytes: usize,
-    /// Work of the finishers; one source block may take all of it.
+    /// Work of the finishers; a piece that is larger runs alone.
     pub finishing_bytes: u64,
+    /// Decoding of one source block.
+    pub block_bytes: u64,
     /// Work of one shard that waits for a finisher.
     pub work_bytes: usize,
     /// Announced names.
@@ -119,6 +124,7 @@ impl MemoryBudgets {
             received_bytes,
             sessions_bytes: part(18).min(MAX_SESSIONS_BYTES),
             finishing_bytes: (part(22) as u64).min(MAX_FINISHING_BYTES),
+            block_bytes: (part(22) as u64).min(BLOCK_MEMORY * MAX_BLOCK_BYTES),
             work_bytes: (part(4) / shards).min(MAX_WORK_BYTES),
             announced: announced.min(MAX_ANNOUNCED),
             documents_bytes: part(1).min(MAX_DOCUMENTS_BYTES),
@@ -142,11 +148,6 @@ impl MemoryBudgets {
             ("catalogue", self.catalogue_bytes as u64),
             ("modules", self.modules_bytes as u64),
         ]
-    }
-
-    /// One list or guide that is read.
-    pub fn long_document_bytes(&self) -> usize {
-        self.catalogue_bytes.min(MAX_LONG_XML_BYTES)
     }
 }
 
@@ -209,6 +210,7 @@ mod tests {
         let plenty = MemoryBudgets::default();
         assert_eq!(plenty.sessions_bytes, MAX_SESSIONS_BYTES);
         assert_eq!((plenty.finishing_bytes, plenty.work_bytes), (MAX_FINISHING_BYTES, MAX_WORK_BYTES));
+        assert_eq!(plenty.block_bytes, 5 * MAX_BLOCK_BYTES, "every block that is legal is decoded");
         assert_eq!((plenty.announced, plenty.document_bytes), (MAX_ANNOUNCED, MAX_XML_BYTES));
         assert_eq!(plenty.documents_bytes, MAX_DOCUMENTS_BYTES);
         assert_eq!(plenty.configurations_bytes, MAX_CONFIGURATIONS_BYTES);

@@ -34,7 +34,7 @@ fn delivery_options(config: &Config) -> Options {
         client_patience: Duration::from_millis(config.http.wait_ms),
         seed: RandomState::new().build_hasher().finish(),
         work_bytes: memory.work_bytes,
-        block_bytes: memory.finishing_bytes,
+        block_bytes: memory.block_bytes,
     }
 }
 
