@@ -160,7 +160,7 @@ impl Executor {
             }
             self.others.remove(&key(root, &command.id));
             self.forget_ended();
-            if self.known.len() + self.others.len() + self.waiting.len() >= MAX_REMEMBERED {
+            if self.is_full() {
                 each(&command, Outcome::Full);
             } else if !is_meant {
                 each(&command, Outcome::OtherGroup);
@@ -186,9 +186,13 @@ impl Executor {
         self.known.contains_key(&key(root, id))
     }
 
+    fn is_full(&self) -> bool {
+        self.known.len() + self.others.len() + self.waiting.len() >= MAX_REMEMBERED
+    }
+
     /// Makes room, if there is none, by the command that ended first.
     fn forget_ended(&mut self) {
-        if self.known.len() + self.others.len() + self.waiting.len() < MAX_REMEMBERED {
+        if !self.is_full() {
             return;
         }
         let ended = self.known.iter().filter(|(_, it)| it.ended.is_some());

@@ -588,9 +588,7 @@ impl Trust {
 
     /// Demands on the documents of a service; for an empty name, on those of no known service.
     pub fn mode_of(&self, service: &str) -> Mode {
-        let state = self.state();
-        let of_service = state.policy.services.iter().find(|it| it.service == service);
-        of_service.map_or(state.policy.mode, |it| it.mode)
+        self.state().mode_of(service)
     }
 
     /// Changes when a valid key may no longer be: descriptions are then to be checked with [`Trust::still_trusts`].
@@ -600,7 +598,7 @@ impl Trust {
 
     /// Whether the policy names the root keys of a service.
     pub fn names_keys_of(&self, service: &str) -> bool {
-        self.state().policy.services.iter().any(|it| it.service == service && !it.keys.is_empty())
+        self.state().keys_of(service).is_some()
     }
 
     /// Whether a root key is pinned or enrolled, for any service.
@@ -618,10 +616,7 @@ impl Trust {
 
     /// Whether the next root key that signs is enrolled: until then it is not known which signers are trusted.
     pub fn awaits_enrolment(&self) -> bool {
-        let state = self.state();
-        state.policy.enrol
-            && pinned(&state.policy).next().is_none()
-            && state.roots.values().all(|root| root.enrolled.is_none())
+        self.state().awaits_enrolment()
     }
 
     /// Whether an object may be kept: where signatures are checked, those of signers that are trusted no longer may not. `signer`: its
@@ -636,8 +631,7 @@ impl Trust {
                 !is_required || *has_exceptions
             }
             Some((root, key, service)) => {
-                let of_service = services.iter().find(|it| it.service == service);
-                of_service.map_or(*mode, |it| it.mode) == Mode::Off || state.still_trusts(root, key, service)
+                state.mode_of(service) == Mode::Off || state.still_trusts(root, key, service)
             }
         }
     }
@@ -895,11 +889,27 @@ fn in_time(seal: &Seal, wall: Option<WallTime>, (epoch, latest): (u32, u64)) -> 
 }
 
 impl State {
+    fn mode_of(&self, service: &str) -> Mode {
+        let of_service = self.policy.services.iter().find(|it| it.service == service);
+        of_service.map_or(self.policy.mode, |it| it.mode)
+    }
+
+    /// The root keys that the policy names for a service, if it names any.
+    fn keys_of(&self, service: &str) -> Option<&[PublicKey]> {
+        let of_service = self.policy.services.iter().find(|it| it.service == service && !it.keys.is_empty());
+        of_service.map(|it| &it.keys[..])
+    }
+
+    fn awaits_enrolment(&self) -> bool {
+        self.policy.enrol
+            && pinned(&self.policy).next().is_none()
+            && self.roots.values().all(|root| root.enrolled.is_none())
+    }
+
     /// Whether a root key is trusted for a service.
     fn is_anchor(&self, key: &PublicKey, service: &str) -> bool {
-        let of_service = self.policy.services.iter().find(|it| it.service == service && !it.keys.is_empty());
-        if let Some(of_service) = of_service {
-            return of_service.keys.contains(key);
+        if let Some(keys) = self.keys_of(service) {
+            return keys.contains(key);
         }
         let is_enrolled = self.roots.get(&key.id()).is_some_and(|root| root.enrolled.is_some());
         self.policy.keys.contains(key) || (is_enrolled && self.policy.enrol)
@@ -915,11 +925,7 @@ impl State {
         if self.is_anchor(key, service) {
             return Ok(false);
         }
-        let is_first = self.policy.enrol
-            && pinned(&self.policy).next().is_none()
-            && self.roots.values().all(|root| root.enrolled.is_none())
-            && self.roots.len() < MAX_ROOTS;
-        if is_first {
+        if self.awaits_enrolment() && self.roots.len() < MAX_ROOTS {
             return Ok(true);
         }
         if self.roots.contains_key(&key.id()) && pinned(&self.policy).any(|it| it == *key) {

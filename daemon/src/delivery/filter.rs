@@ -38,16 +38,18 @@ impl SessionFilter {
 
     /// The service of a session; empty if none is announced.
     pub(super) fn service(&self, tsi: Tsi) -> Arc<str> {
-        let of = |tsi: Option<u64>| self.services.iter().find(|(of, _)| *of == tsi);
-        of(Some(tsi.0)).or_else(|| of(None)).map_or_else(Arc::default, |(_, service)| Arc::clone(service))
+        of_session(&self.services, tsi).cloned().unwrap_or_default()
     }
 
     pub(super) fn reception_timeout(&self, tsi: Tsi) -> Option<Duration> {
-        let exact = self.sessions.iter().find(|(want, _)| *want == Some(tsi.0));
-        exact
-            .or_else(|| self.sessions.iter().find(|(want, _)| want.is_none()))
-            .and_then(|(_, timeout)| *timeout)
+        of_session(&self.sessions, tsi).copied().flatten()
     }
+}
+
+/// The entry of a TSI, or else that of every TSI.
+fn of_session<T>(list: &[(Option<u64>, T)], tsi: Tsi) -> Option<&T> {
+    let find = |tsi| list.iter().find(|(of, _)| *of == tsi).map(|(_, it)| it);
+    find(Some(tsi.0)).or_else(|| find(None))
 }
 
 #[cfg(test)]

@@ -271,7 +271,8 @@ impl ObjectStore for CacheStorage {
     fn set_stalled(&self, buf: &ObjectSpace, since: Option<Instant>) {
         if let Some(flight) = buf.flight() {
             flight.set_stalled(since);
-            if since.is_some() {
+            // What grows has nothing in reserve.
+            if since.is_some() && matches!(buf, ObjectSpace::File(_)) {
                 self.context.flights.stalled(flight);
             }
         }

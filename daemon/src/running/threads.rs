@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::Shared;
 use crate::config::Config;
 use crate::delivery::{Options, RepairRequest};
+use crate::memory::MemoryBudgets;
 use crate::receive::{Command, Finishing, Shard, ShardHandle, ShardSender, shard_of};
 use crate::session::{SessionContext, SessionQueue, SessionThread};
 use crate::store::Keeper;
@@ -20,9 +21,9 @@ use crate::trust::TrustKeeper;
 const REPAIR_REQUESTS: usize = 16;
 
 /// Settings of delivery, with a seed of its own for each shard and start.
-fn delivery_options(config: &Config) -> Options {
+fn delivery_options(config: &Config, memory: &MemoryBudgets) -> Options {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-    let (repair, memory) = (&config.repair, config.memory_budgets());
+    let repair = &config.repair;
     Options {
         reception_timeout: Duration::from_millis(repair.reception_timeout_ms),
         repairs: repair.enabled,
@@ -66,7 +67,7 @@ impl Threads {
         let (repairs, repair_requests) = mpsc::channel(REPAIR_REQUESTS);
         let shards = (0..config.receive.threads())
             .map(|number| {
-                let options = delivery_options(config);
+                let options = delivery_options(config, &receive.memory);
                 let (receive, rules) = (receive.clone(), Arc::clone(&shared.rules));
                 Shard::start(number, receive, vitals, options, rules, &finishing, repairs.clone())
             })

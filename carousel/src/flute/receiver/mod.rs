@@ -34,7 +34,7 @@ use super::fdt::File;
 use super::table::FdtTable;
 use crate::alc::Packet;
 use crate::budget::{Brought, Worth};
-use crate::fec::{BlockId, Partition, Serials, SymbolMap};
+use crate::fec::{BlockId, Oti, Partition, Serials, SymbolMap};
 use crate::lct::Toi;
 use crate::limits;
 use crate::limits::{
@@ -358,9 +358,11 @@ impl<B> Receiver<B> {
             if let Some(period) = done.seen(now, self.config.reception_timeout) {
                 self.period = Some(self.period.map_or(period, |known| period.max(known - known / 8)));
             }
-            let restarted = fti_of(packet).is_some_and(|oti| oti.transfer_length != done.length);
+            let on_air = fti_of(packet);
+            let restarted = on_air.as_ref().is_some_and(|oti| oti.transfer_length != done.length);
             let over = done.until.is_some_and(|until| now >= until);
-            if restarted && self.table.get(toi).is_some_and(|file| contradicts_signed(file, packet)) {
+            if restarted && self.table.get(toi).is_some_and(|file| contradicts_signed(file, on_air.as_ref()))
+            {
                 return Verdict::Dropped(DropReason::OtiChanged);
             }
             if !restarted && !over {
@@ -394,10 +396,11 @@ impl<B> Receiver<B> {
         if file.is_none() && self.needs_description() {
             return Ok(false);
         }
-        if file.as_ref().is_some_and(|file| contradicts_signed(file, packet)) {
+        let on_air = fti_of(packet);
+        if file.as_ref().is_some_and(|file| contradicts_signed(file, on_air.as_ref())) {
             return Err(DropReason::OtiChanged);
         }
-        let Some(oti) = fti_of(packet).or_else(|| file.as_ref().and_then(|file| file.oti())) else {
+        let Some(oti) = on_air.or_else(|| file.as_ref().and_then(|file| file.oti())) else {
             return if packet.fti.is_some() { Err(DropReason::BadOti) } else { Ok(false) };
         };
         let partition = Partition::new(&oti).map_err(|_| DropReason::BadOti)?;
@@ -545,9 +548,11 @@ impl<B> Receiver<B> {
     ) -> Verdict {
         let object = &mut self.in_flight[self.current];
         let placed = object.place(packet, storage);
-        if placed.is_err_and(|reason| !is_of_object(reason)) {
+        if let Err(reason) = placed
+            && !is_of_object(reason)
+        {
             // Anybody can have sent it: the object ages as without it.
-            return Verdict::Dropped(placed.err().unwrap_or(DropReason::OtiChanged));
+            return Verdict::Dropped(reason);
         }
         object.last_packet = now;
         if std::mem::take(&mut object.stalled) {
@@ -978,10 +983,10 @@ impl<B> Receiver<B> {
     }
 }
 
-/// Whether the EXT_FTI of `packet` contradicts a signed description. An unsigned one is overridden by it (RFC 6726 section 5) unless
+/// Whether the OTI of a packet's EXT_FTI contradicts a signed description. An unsigned one is overridden by it (RFC 6726 section 5) unless
 /// other packets agree with the description.
-fn contradicts_signed(file: &File, packet: &Packet<'_>) -> bool {
-    file.signed_by.is_some() && fti_of(packet).is_some_and(|oti| contradicts(file, &oti))
+fn contradicts_signed(file: &File, on_air: Option<&Oti>) -> bool {
+    file.signed_by.is_some() && on_air.is_some_and(|oti| contradicts(file, oti))
 }
 
 /// Whether a packet that was dropped for `reason` shows that its object is on the air.

@@ -105,7 +105,9 @@ impl<S: ObjectStore> Delivery<S> {
         let is_too_large = job.memory_bytes() > self.options.block_bytes;
         if is_too_large || !self.work.has_room(0) {
             let counters = &mut self.counters;
-            *(if is_too_large { &mut counters.blocks_too_large } else { &mut counters.blocks_refused }) += 1;
+            let counter =
+                if is_too_large { &mut counters.blocks_too_large } else { &mut counters.blocks_refused };
+            *counter += 1;
             self.handle_decoded(now, object, block, &None);
             return;
         }

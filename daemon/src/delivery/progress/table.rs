@@ -140,19 +140,21 @@ impl Flights {
     /// Adds a flight and ends the one with the same key: the carousel's newer version of an object replaces an older one.
     /// `None` if the table is full.
     pub fn replace(&self, flight: Arc<Flight>) -> Option<()> {
-        let mut tables = self.tables();
+        self.put_first(self.tables(), flight)
+    }
+
+    fn put_first(&self, mut tables: MutexGuard<'_, Tables>, flight: Arc<Flight>) -> Option<()> {
         let taken = tables.flights.get(&flight.key).cloned();
         if taken.is_none() && tables.flights.len() >= MAX_FLIGHTS {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         // Those in reserve are of the object that is replaced, unless this is the same.
-        tables.keep_in_reserve(&flight);
+        tables.retain_reserve(&flight.key, |it| it.is_same_object(&flight));
         tables.flights.insert(flight.key.clone(), flight);
         drop(tables);
         if let Some(taken) = taken {
-            self.failed.add(FailReason::Replaced);
-            taken.end(Outcome::Failed(FailReason::Replaced));
+            self.end_replaced(&taken);
         }
         self.appeared.notify(usize::MAX);
         Some(())
@@ -172,8 +174,7 @@ impl Flights {
             taken.symbols().is_some() && is_of_other && !taken.has_stalled() && (is_outranked || is_equal)
         });
         if !keeps_place {
-            drop(tables);
-            return self.replace(flight);
+            return self.put_first(tables, flight);
         }
         if taken.is_some_and(|taken| taken.is_same_object(&flight)) {
             let reserve = tables.reserve.entry(flight.key.clone()).or_default();
@@ -196,10 +197,14 @@ impl Flights {
         let is_first = tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight));
         if is_first && tables.promote(&flight.key, |it| !it.has_stalled()) {
             drop(tables);
-            self.failed.add(FailReason::Replaced);
-            flight.end(Outcome::Failed(FailReason::Replaced));
+            self.end_replaced(flight);
             self.appeared.notify(usize::MAX);
         }
+    }
+
+    fn end_replaced(&self, flight: &Flight) {
+        self.failed.add(FailReason::Replaced);
+        flight.end(Outcome::Failed(FailReason::Replaced));
     }
 
     /// Removes a flight from the table. Its readers keep it; new requests do not join it.
@@ -213,19 +218,20 @@ impl Flights {
     /// Ends a flight and takes it out of the table.
     pub fn end(&self, flight: &Arc<Flight>, outcome: Outcome) {
         let mut tables = self.tables();
-        tables.leave_reserve(flight);
-        let mut outcome = outcome;
-        let mut same = Vec::new();
+        tables.retain_reserve(&flight.key, |it| !std::ptr::eq(it, &raw const **flight));
+        let (mut outcome, mut same) = (outcome, Vec::new());
         let is_first = tables.flights.get(&flight.key).is_some_and(|have| Arc::ptr_eq(have, flight));
         if is_first {
             tables.flights.remove(&flight.key);
         }
-        match &outcome {
+        // Another takes its place, or an object is held that had no flight in the table.
+        let has_appeared = match &outcome {
             Outcome::Complete(_) => {
                 tables.announced.remove(&flight.key);
                 same = tables.take_same(flight);
+                !is_first
             }
-            Outcome::Passed(_) => {}
+            Outcome::Passed(_) => false,
             Outcome::Failed(reason) => {
                 self.failed.add(*reason);
                 let has_next = is_first && tables.promote(&flight.key, |_| true);
@@ -234,8 +240,9 @@ impl Flights {
                 if has_next || is_untold {
                     outcome = Outcome::Failed(FailReason::Replaced);
                 }
+                has_next
             }
-        }
+        };
         if tables.flights.capacity() > 4 * tables.flights.len() + 64 {
             tables.flights.shrink_to_fit();
         }
@@ -244,7 +251,9 @@ impl Flights {
             other.end(outcome.clone());
         }
         flight.end(outcome);
-        self.appeared.notify(usize::MAX);
+        if has_appeared {
+            self.appeared.notify(usize::MAX);
+        }
     }
 
     /// Records the FDT's description of an object.
@@ -286,7 +295,7 @@ impl Flights {
         self.announced(key).is_some() || self.has_begun_or_is_in(store, key)
     }
 
-    /// Completes when the next flight or announcement is added. Check the table after this call and before waiting.
+    /// Completes when the next flight or announcement is added, or an object is held that had no flight in the table. Check the table after this call and before waiting.
     pub fn listen(&self) -> EventListener {
         self.appeared.listen()
     }
@@ -336,29 +345,25 @@ impl Tables {
         true
     }
 
-    /// Takes a flight out of the reserve of its key.
-    fn leave_reserve(&mut self, flight: &Arc<Flight>) {
-        if let Some(reserve) = self.reserve.get_mut(&flight.key) {
-            reserve.retain(|it| !Arc::ptr_eq(it, flight));
+    /// Keeps in the reserve of a key what is `fit`.
+    fn retain_reserve(&mut self, key: &ObjectKey, fit: impl Fn(&Flight) -> bool) {
+        if let Some(reserve) = self.reserve.get_mut(key) {
+            reserve.retain(|it| fit(it));
             if reserve.is_empty() {
-                self.reserve.remove(&flight.key);
-            }
-        }
-    }
-
-    /// Keeps in reserve what is of the same object as `flight`, which takes the first place.
-    fn keep_in_reserve(&mut self, flight: &Arc<Flight>) {
-        if let Some(reserve) = self.reserve.get_mut(&flight.key) {
-            reserve.retain(|it| it.is_same_object(flight));
-            if reserve.is_empty() {
-                self.reserve.remove(&flight.key);
+                self.reserve.remove(key);
             }
         }
     }
 
     /// Takes out the flights of the same object by other sessions, which is complete.
     fn take_same(&mut self, flight: &Arc<Flight>) -> Vec<Arc<Flight>> {
-        let mut same = self.reserve.remove(&flight.key).unwrap_or_default();
+        let reserve = self.reserve.remove(&flight.key).unwrap_or_default();
+        // An older version may be complete only now.
+        let (mut same, others): (Vec<_>, Vec<_>) =
+            reserve.into_iter().partition(|it| it.is_same_object(flight));
+        if !others.is_empty() {
+            self.reserve.insert(flight.key.clone(), others);
+        }
         if self.flights.get(&flight.key).is_some_and(|first| first.is_same_object(flight)) {
             same.extend(self.flights.remove(&flight.key));
         }
@@ -541,8 +546,11 @@ mod tests {
         assert!(is_first(&flights, &old));
         flights.offer(Arc::clone(&new)).expect("no limit is reached");
         assert!(is_first(&flights, &new) && old.outcome().is_some());
-        // What is left of the older version takes no place when the newer one fails.
+        // What is left of the older version takes no place when the newer one fails, and takes none in reserve when it is complete.
         flights.offer(Arc::clone(&new_of_other)).unwrap();
+        let (frozen, meta) = carried(&store, "http://h/1", b"old.");
+        flights.end(&old, Outcome::Complete(store.publish(&frozen, meta).unwrap()));
+        assert!(is_first(&flights, &new) && new_of_other.outcome().is_none());
         flights.end(&new, Outcome::Failed(FailReason::Verify));
         assert!(is_first(&flights, &new_of_other));
         flights.end(&new_of_other, Outcome::Failed(FailReason::Verify));
