@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use carousel::digest::Digest;
+use sha2::{Digest as _, Sha512};
 
 use super::adb::{self, BLOCK_ADB, BLOCK_SIG, Block, Values, block};
 
@@ -89,7 +90,7 @@ impl<'a> Key<'a> {
                 )
             })?;
         let public = public_bits(&der).ok_or_else(|| format!("{}: no public key in it", file.display()))?;
-        let id = sha_512(public)?;
+        let id = Sha512::digest(public);
         Ok(Self { file, id: std::array::from_fn(|at| id[at]) })
     }
 
@@ -97,7 +98,7 @@ impl<'a> Key<'a> {
     pub(super) fn signed(&self, index: &[u8]) -> Result<Vec<u8>, String> {
         let mut head = vec![0, SHA_512];
         head.extend_from_slice(&self.id);
-        let message = [&INDEX[..], &head, &sha_512(index)?].concat();
+        let message = [&INDEX[..], &head, Sha512::digest(index).as_slice()].concat();
         let mut command = Command::new("openssl");
         let signature = openssl(command.args(["dgst", "-sha512", "-sign"]).arg(self.file), &message)?;
         let mut file = b"ADB.".to_vec();
@@ -106,11 +107,6 @@ impl<'a> Key<'a> {
         block(&mut file, BLOCK_SIG, &[&head, &signature]);
         Ok(adb::compressed(&file))
     }
-}
-
-fn sha_512(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let digest = openssl(Command::new("openssl").args(["dgst", "-sha512", "-binary"]), bytes)?;
-    if digest.len() == 64 { Ok(digest) } else { Err("openssl dgst: no SHA-512".to_owned()) }
 }
 
 /// Output of openssl for `input`.
